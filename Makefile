@@ -1,0 +1,44 @@
+# Every target sets up what it needs in .venv: nothing is asked, nothing is assumed but Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint format docs bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    set up, run the quickstart on the embedded corpus, print the path of its report"
+	@echo "make test    set up, run every test      make lint    ruff and mypy"
+	@echo "make docs    build the site into site/   make bench   ratios against plain PyTorch"
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/mmcl run quickstart --out runs/quickstart
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(BIN)/python docs/build.py
+	$(BIN)/mkdocs build --strict
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) site dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,71 @@
+"""Modality-pairwise contrastive learning with plug-ins and recipes.
+
+import mmcl
+
+plan = mmcl.check("quickstart")                     # every problem of a recipe at once, as RecipeError
+report = mmcl.run("quickstart", out="runs/first")   # path of report.html
+encoders = mmcl.load_encoders("runs/first/fold-00/seed-0/pretrain")   # modality → torch module, in eval mode
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .model.encoder import Encoder
+    from .recipe.plan import Plan
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "check", "load_encoders", "run"]
+
+
+def check(recipe: str | Path, set: Sequence[str] = (), data: str | Path | None = None) -> Plan:
+    """The plan of a recipe (a file, or the name of a shipped one), made without reading any data and without torch.
+
+    set   overrides such as "pretrain.epochs=10"
+    data  folder under which datasets lie
+
+    Raises RecipeError with every problem, each with its line.
+    """
+    from .recipe.plan import load_plan
+    from .recipe.shipped import find
+
+    return load_plan(find(str(recipe)), tuple(set), Path(data) if data is not None else None)
+
+
+def run(
+    recipe: str | Path,
+    out: str | Path | None = None,
+    set: Sequence[str] = (),
+    data: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    strict: bool = False,
+    device: str = "auto",
+    stop_after: str | None = None,
+) -> Path:
+    """Run a recipe, or go on with it, and return the path of its report; the same as `mmcl run`.
+
+    out  the run folder; left out: runs/<name of the recipe>. What is finished and unchanged there is not done again.
+
+    Raises MmclError, with one clear sentence, for everything that is the user's to mend.
+    """
+    from .runs import RunFolder
+    from .stages import run_all
+
+    plan = check(recipe, set, data)
+    return run_all(
+        plan, RunFolder(Path(out) if out is not None else Path("runs") / plan.name), workers, strict, device, stop_after
+    )
+
+
+def load_encoders(folder: str | Path) -> dict[str, Encoder]:
+    """The trained encoders of a run's `pretrain` folder by modality, in eval mode, rebuilt without the recipe.
+
+    Raises DataError if the folder holds none, PluginError if a backbone's plug-in is no longer installed.
+    """
+    from .model.keep import load_encoders as load
+
+    return load(folder)

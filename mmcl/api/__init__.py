@@ -1,0 +1,21 @@
+"""The contract between the toolkit and its plug-ins. Imports no torch: plug-ins import this, and nothing else of mmcl."""
+
+from .backbone import Backbone, BackboneSpec
+from .batch import Batch, Encoded, Items, Stream
+from .dataset import Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
+from .errors import DataError, MmclError, PluginError, Problem, RecipeError, StageError, UnknownNameError
+from .head import Head, HeadSpec, Labelled, SelfFitting
+from .hooks import PROJECT, Register, hookimpl, hookspec
+from .kinds import Kind, Layout
+from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored
+from .modality import Modality, ModalitySpec
+from .params import Field, NoParams, Params
+from .raw import Audio, Raw, Sequence, Source, Table, Timed, Video, Words
+
+__all__ = [
+    "PROJECT", "Audio", "Backbone", "BackboneSpec", "Batch", "DataError", "Dataset", "DatasetInfo", "DatasetSpec",
+    "Encoded", "Field", "Head", "HeadSpec", "Items", "Kind", "Labelled", "Layout", "LossSpec", "MmclError", "Modality",
+    "ModalitySpec", "NoParams", "Pair", "PairLoss", "Params", "PluginError", "Positives", "PositivesSpec", "Problem",
+    "Raw", "RecipeError", "Register", "SampleRef", "Scored", "SelfFitting", "Sequence", "Source", "StageError", "Stream",
+    "Table", "Task", "Timed", "UnknownNameError", "Video", "Words", "hookimpl", "hookspec",
+]  # fmt: skip

@@ -1,0 +1,103 @@
+"""Dataset: which recordings there are, who is in them, what they are labelled with, and how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from .params import Params
+from .raw import Raw, Source
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to predict.
+
+    type     "single-label" (target: index into classes), "multi-label" (target: list of 0/1 in the order of classes) or
+             "regression" (target: a number, or a list in the order of classes)
+    classes  names, so that nobody ever relies on an order
+    """
+
+    name: str
+    type: str
+    classes: tuple[str, ...]
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known about a dataset before any file of it is read; `mmcl check` works from this alone.
+
+    group      what must never stand on both sides of a split ("actor", "video")
+    official   names of the official splits it carries, of "train", "valid", "test"; () for none
+    synthetic  True for made-up data: every report says so
+    get        how to obtain the data, in a sentence or two
+    """
+
+    sources: Mapping[str, Source]
+    tasks: Mapping[str, Task]
+    group: str
+    official: tuple[str, ...] = ()
+    synthetic: bool = False
+    licence: str = ""
+    paper: str = ""
+    get: str = ""
+
+
+@dataclass(frozen=True)
+class SampleRef:
+    """One recording, as cheaply as it can be known.
+
+    id       unique within the dataset
+    group    speaker, actor, video: never on both sides of a split
+    sources  source name → the file it is in, relative to the root (or any text that identifies it). A source that this
+             recording lacks is not named
+    targets  task name → int, float, or list of these; a missing label is left out
+    split    its official split, or None
+    facts    anything a report may colour or group by (sentence, intensity, take)
+    """
+
+    id: str
+    group: str
+    sources: Mapping[str, str]
+    targets: Mapping[str, int | float | list[int] | list[float]]
+    split: str | None = None
+    facts: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Lists recordings and reads them one source at a time."""
+
+    def samples(self) -> Sequence[SampleRef]:
+        """Every recording, in a stable order, from names and tables alone.
+
+        Raises DataError if the folder is missing or not laid out as expected, saying what was expected and how to get it.
+        """
+        ...
+
+    def read(self, id: str, source: str) -> Raw:
+        """One recording's raw data. Raises DataError naming the file if it is cut short or malformed."""
+        ...
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What a dataset plug-in registers.
+
+    needs_root  False for a dataset that makes its own data
+    info        params → DatasetInfo; reads no data
+    build       (params, root) → Dataset; root is None only if needs_root is False
+    sample      (root, n, seed) → None: writes a tiny copy of about n recordings in the true file format, for tests and demos
+    """
+
+    name: str
+    summary: str
+    params: type[Params]
+    info: Callable[[Any], DatasetInfo]
+    build: Callable[[Any, Path | None], Dataset]
+    sample: Callable[[Path, int, int], None] | None = None
+    needs_root: bool = True
+    paper: str = ""

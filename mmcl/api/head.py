@@ -1,0 +1,61 @@
+"""Head: turns encoded modalities into a prediction. Probes and fusions are heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from .batch import Encoded
+from .dataset import Task
+from .params import Params
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@runtime_checkable
+class Head(Protocol):
+    """A torch.nn.Module from encoded modalities to logits (or values) [B, outputs].
+
+    outputs is the number of classes, or of values for regression. Rows whose modality is missing have zeros in `vector`
+    and False in `present`.
+    """
+
+    def __call__(self, encoded: Mapping[str, Encoded]) -> Tensor:
+        """Logits (single-label: before softmax; multi-label: before sigmoid) or values, [B, outputs]."""
+        ...
+
+
+@dataclass
+class Labelled:
+    """Encoded recordings with the target of one task, for fitting a head. Targets are int64 [B], or float [B, outputs]."""
+
+    encoded: Mapping[str, Encoded]
+    target: Tensor
+
+
+@runtime_checkable
+class SelfFitting(Protocol):
+    """A head that brings its own solver. Heads without `fit` are trained by the toolkit's loop (early stop on valid)."""
+
+    def fit(self, train: Labelled, valid: Labelled, generator: torch.Generator) -> Mapping[str, float]:
+        """Fit on `train`, choose on `valid`; what was chosen (such as l2), for the log. Features come standardised."""
+        ...
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What a head plug-in registers.
+
+    tasks  types of task it can do
+    build  (params, task, widths) → Head, widths being the size of each modality's vector; heavy imports happen here
+    """
+
+    name: str
+    summary: str
+    tasks: tuple[str, ...]
+    params: type[Params]
+    build: Callable[[Any, Task, Mapping[str, int]], Head]
+    paper: str = ""

@@ -1,0 +1,104 @@
+"""PairLoss: scores the embeddings of two modalities. Positives: says which rows belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from .batch import Items
+from .params import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class Pair:
+    """Anchors on the left, candidates on the right, and which of them belong together.
+
+    N anchors, K candidates; K > N when candidates come from other processes too. The masks already hold everything that
+    labels, ids, views and ranks could say, so a loss never hears of those.
+    """
+
+    left: Tensor  # [N, D], as the projection made them (not normalised)
+    right: Tensor  # [K, D]
+    positive: Tensor  # bool [N, K]
+    ignore: Tensor  # bool [N, K]: neither positive nor negative
+    cosine: Tensor | None = None  # [N, K] cosine similarities, where the toolkit has them already (read `similarity()`)
+
+    def similarity(self) -> Tensor:
+        """Cosine similarity of every anchor with every candidate, [N, K], at least float32; computed once."""
+        if self.cosine is None:
+            from torch.nn.functional import normalize
+
+            left, right = self.left, self.right
+            if left.dtype.itemsize < 4:
+                left, right = left.float(), right.float()
+            self.cosine = normalize(left, dim=-1) @ normalize(right, dim=-1).T
+        return self.cosine
+
+
+@dataclass
+class Scored:
+    """A loss's answer. `loss` is a scalar with gradient; `anchors` how many anchors had something to learn from."""
+
+    loss: Tensor
+    anchors: Tensor  # scalar; anchors without a positive (or without any negative) are left out of the loss and of this count
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)  # detached scalars, for the log
+
+
+@runtime_checkable
+class PairLoss(Protocol):
+    """A torch.nn.Module or a plain callable; learned parts (a temperature) are 1-d parameters.
+
+    reduction  "mean" or "sum" if the loss is that over independent anchors: big batches are then scored in blocks of rows.
+               "whole" if it needs all rows at once.
+    symmetric  True if swapping left and right gives the same value, so that one direction is enough.
+    """
+
+    reduction: str
+    symmetric: bool
+
+    def __call__(self, pair: Pair) -> Scored:
+        """The loss of the anchors in `pair.left` against the candidates in `pair.right`."""
+        ...
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """What a loss plug-in registers. `build`: params → PairLoss.
+
+    equation  the formula in plain text, as `mmcl describe` prints it
+    """
+
+    name: str
+    summary: str
+    params: type[Params]
+    build: Callable[[Any], PairLoss]
+    equation: str = ""
+    paper: str = ""
+
+
+@runtime_checkable
+class Positives(Protocol):
+    """Decides which candidates belong to which anchors."""
+
+    def __call__(self, left: Items, right: Items) -> tuple[Tensor, Tensor]:
+        """Two bool matrices [N, K]: positive, and ignore (neither positive nor negative)."""
+        ...
+
+
+@dataclass(frozen=True)
+class PositivesSpec:
+    """What a positives plug-in registers. `build`: params → Positives.
+
+    needs  names of targets read from `Items.targets`. Anything but () uses labels while pretraining: every report says so
+    """
+
+    name: str
+    summary: str
+    params: type[Params]
+    build: Callable[[Any], Positives]
+    needs: tuple[str, ...] = ()
+    paper: str = ""

@@ -1,0 +1,79 @@
+"""What a dataset hands to a modality: one raw recording from one source, as plain numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A waveform: samples float32 [n] (mono) in [-1, 1] and its rate in Hz."""
+
+    samples: NDArray[np.float32]
+    rate: int
+
+
+@dataclass(frozen=True)
+class Video:
+    """Frames uint8 [T, channel, height, width] and their rate in frames per second."""
+
+    frames: NDArray[np.uint8]
+    rate: float
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words and the times at which each is spoken, float64 [n, 2] in seconds; times None where nobody measured them."""
+
+    words: tuple[str, ...]
+    times: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns over time, float32 [T, columns], such as an OpenFace CSV; rate None where there is one row per recording."""
+
+    values: NDArray[np.float32]
+    columns: tuple[str, ...]
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A ready array over time [T, ...] and its steps per second."""
+
+    values: NDArray[Any]
+    rate: float
+
+
+Raw = Audio | Video | Words | Table | Sequence
+"""Everything a source can hand out. `Source.type` names one of these in lower case."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One stream of raw recordings that a dataset offers, described without reading any.
+
+    type   "audio", "video", "words", "table" or "sequence": the class of what `Dataset.read` returns
+    rate   its rate where every recording has the same one
+    notes  what a modality may need: {"columns": [...]} of a table, {"shape": [20, 3], "axes": ["joint", "channel"],
+           "graph": "kinect-20"} of a sequence, {"shape": [1, 48, 64]} of a video
+    """
+
+    type: str
+    summary: str
+    rate: float | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Steps that carry their own times: values [T, ...] and times float64 [T, 2] in seconds (words, irregular sensors)."""
+
+    values: NDArray[Any]
+    times: NDArray[np.float64]

@@ -1,0 +1,1 @@
+"""From recordings to batches: the prepared store, windows, batches and folds."""

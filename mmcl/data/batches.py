@@ -1,0 +1,58 @@
+"""Batches of one epoch, in an order that depends on the address alone, prepared one step ahead."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from ..seeding import address
+
+Made = TypeVar("Made")
+
+
+def epoch_batches(rows: Sequence[int], size: int, *where: str | int) -> list[list[int]]:
+    """Rows in a random order, in batches. A last batch of one row joins the batch before it: one row has no negatives."""
+    order = np.random.default_rng(address(*where, "order")).permutation(len(rows))
+    batches = [[rows[i] for i in order[k : k + size]] for k in range(0, len(rows), size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        last = batches.pop()
+        batches[-1] += last
+    return batches
+
+
+def ahead(jobs: Sequence[Callable[[], Made]], depth: int = 2) -> Iterator[Made]:
+    """What the jobs return, in order, each worked on by one thread while the one before it is used."""
+    ready: queue.Queue[tuple[Made | None, BaseException | None]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def work() -> None:
+        for job in jobs:
+            try:
+                made: tuple[Made | None, BaseException | None] = (job(), None)
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, and raised there
+                made = (None, error)
+            while not stop.is_set():
+                try:
+                    ready.put(made, timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
+            if stop.is_set() or made[1] is not None:
+                return
+
+    thread = threading.Thread(target=work, name="mmcl-ahead", daemon=True)
+    thread.start()
+    try:
+        for _ in jobs:
+            made, error = ready.get()
+            if error is not None:
+                raise error
+            assert made is not None
+            yield made
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,201 @@
+"""Who is trained on and who is tested. Groups never stand on both sides unless the recipe says `by: sample` in so many words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..api.dataset import SampleRef
+from ..api.errors import DataError
+from ..seeding import address
+
+
+class ProtocolSection(Protocol):
+    """The part of a recipe that is needed here."""
+
+    use: str
+    by: str
+    only: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows (indices of recordings) of one fold."""
+
+    number: int
+    train: tuple[int, ...]
+    valid: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+def make_folds(
+    protocol: Any, samples: Sequence[SampleRef], usable: Sequence[int], seed: int,
+    fold_of: Mapping[str, str] | None = None, fold_key: str = "group",
+) -> list[Fold]:  # fmt: skip
+    """The folds of a protocol (a section of the recipe), over the rows that can be used.
+
+    Raises DataError if a split would be empty, a group would stand on both sides, or a file of folds does not cover the data.
+    """
+    number = {row: i for i, row in enumerate(usable)}
+    units = _units(protocol.by, samples, usable)
+    rng = np.random.default_rng(address(seed, "folds", protocol.use))
+    if protocol.use == "official":
+        pairs = [_official(protocol, samples, usable, rng)]
+    elif protocol.use == "folds":
+        pairs = _from_file(protocol, samples, usable, fold_of or {}, fold_key, rng)
+    else:
+        names = sorted(units)
+        if protocol.use == "hold-out":
+            shuffled = [names[i] for i in rng.permutation(len(names))]
+            count = _share(protocol.test, len(names))
+            tests = [shuffled[:count]]
+        elif protocol.use == "k-fold":
+            if len(names) < protocol.k:
+                raise DataError(
+                    f"protocol: {protocol.k} folds of {len(names)} {'recordings' if protocol.by == 'sample' else 'groups'}; use a smaller k"
+                )
+            tests = _deal(names, units, protocol.k, samples, rng) if protocol.by == "sample" else _split(names, protocol.k, rng)
+        else:
+            tests = [[name] for name in names]
+        pairs = []
+        for test in tests:
+            rest = [name for name in names if name not in set(test)]
+            valid, train = _hold(rest, protocol.valid, rng)
+            pairs.append((_rows(units, train), _rows(units, valid), _rows(units, test)))
+    folds = [Fold(i, *(tuple(sorted(part, key=number.__getitem__)) for part in parts)) for i, parts in enumerate(pairs)]
+    for fold in folds:
+        _check(fold, protocol.by, samples)
+    if protocol.only is not None:
+        missing = [i for i in protocol.only if not 0 <= i < len(folds)]
+        if missing:
+            raise DataError(f"protocol.only: there is no fold {missing[0]}; there are 0 to {len(folds) - 1}")
+        folds = [folds[i] for i in protocol.only]
+    return folds
+
+
+def crosses_groups(folds: Sequence[Fold], samples: Sequence[SampleRef]) -> bool:
+    """Whether any group stands on both sides of a split."""
+    for fold in folds:
+        sides = [{samples[row].group for row in part} for part in (fold.train, fold.valid, fold.test)]
+        if sides[2] & (sides[0] | sides[1]) or sides[0] & sides[1]:
+            return True
+    return False
+
+
+def _units(by: str, samples: Sequence[SampleRef], usable: Sequence[int]) -> dict[str, list[int]]:
+    """What is dealt out as one: the rows of a group, or single rows."""
+    units: dict[str, list[int]] = {}
+    for row in usable:
+        units.setdefault(samples[row].group if by == "group" else samples[row].id, []).append(row)
+    return units
+
+
+def _rows(units: Mapping[str, list[int]], names: Sequence[str]) -> list[int]:
+    return [row for name in names for row in units[name]]
+
+
+def _share(share: float, count: int) -> int:
+    return max(1, round(share * count))
+
+
+def _hold(names: Sequence[str], share: float, rng: np.random.Generator) -> tuple[list[str], list[str]]:
+    """A share of the names held back, and the rest."""
+    shuffled = [names[i] for i in rng.permutation(len(names))]
+    count = _share(share, len(names))
+    return shuffled[:count], shuffled[count:]
+
+
+def _split(names: Sequence[str], k: int, rng: np.random.Generator) -> list[list[str]]:
+    """k parts whose sizes differ by one at most, the larger ones first (24 actors in 10: 3,3,3,3,2,2,2,2,2,2)."""
+    shuffled = [names[i] for i in rng.permutation(len(names))]
+    return [list(part) for part in np.array_split(np.array(shuffled, dtype=object), k)]
+
+
+def _deal(
+    names: Sequence[str], units: Mapping[str, list[int]], k: int, samples: Sequence[SampleRef], rng: np.random.Generator
+) -> list[list[str]]:
+    """k parts of single recordings, dealt out class by class (by the first target), so that every part has its share of each."""
+    shuffled = [names[i] for i in rng.permutation(len(names))]
+    target = {name: str(next(iter(samples[units[name][0]].targets.values()), "")) for name in shuffled}
+    ordered = sorted(shuffled, key=target.__getitem__)
+    return [ordered[i::k] for i in range(k)]
+
+
+def _official(
+    protocol: Any, samples: Sequence[SampleRef], usable: Sequence[int], rng: np.random.Generator
+) -> tuple[list[int], list[int], list[int]]:
+    parts: dict[str, list[int]] = {"train": [], "valid": [], "test": []}
+    for row in usable:
+        split = samples[row].split
+        if split is not None:
+            if split not in parts:
+                raise DataError(f"recording '{samples[row].id}' is in split '{split}'; splits are train, valid and test")
+            parts[split].append(row)
+    if not parts["valid"]:
+        units = _units(protocol.by, samples, parts["train"])
+        valid, train = _hold(sorted(units), protocol.valid, rng)
+        parts["train"], parts["valid"] = ([row for name in names for row in units[name]] for names in (train, valid))
+    return parts["train"], parts["valid"], parts["test"]
+
+
+def _from_file(
+    protocol: Any,
+    samples: Sequence[SampleRef],
+    usable: Sequence[int],
+    fold_of: Mapping[str, str],
+    key: str,
+    rng: np.random.Generator,
+) -> list[tuple[list[int], list[int], list[int]]]:
+    names = sorted(set(fold_of.values()), key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))
+    rows: dict[str, list[int]] = {name: [] for name in names}
+    for row in usable:
+        mine = samples[row].group if key == "group" else samples[row].id
+        if mine not in fold_of:
+            raise DataError(f"{protocol.file}: names no fold for {key} '{mine}' (recording '{samples[row].id}')")
+        rows[fold_of[mine]].append(row)
+    pairs = []
+    for i, name in enumerate(names):
+        others = [n for n in names if n != name]
+        if protocol.valid == "next":
+            valid_name = names[(i + 1) % len(names)]
+            if len(names) < 3:
+                raise DataError(
+                    f"{protocol.file}: valid: next needs three folds, there are {len(names)}; set valid to a share such as 0.2"
+                )
+            train = [row for n in others if n != valid_name for row in rows[n]]
+            valid = rows[valid_name]
+        else:
+            units = _units(protocol.by, samples, [row for n in others for row in rows[n]])
+            held, rest = _hold(sorted(units), protocol.valid, rng)
+            valid, train = ([row for n in part for row in units[n]] for part in (held, rest))
+        pairs.append((train, valid, rows[name]))
+    return pairs
+
+
+def _check(fold: Fold, by: str, samples: Sequence[SampleRef]) -> None:
+    parts = {"train": fold.train, "valid": fold.valid, "test": fold.test}
+    for name, rows in parts.items():
+        if not rows:
+            raise DataError(
+                f"protocol: fold {fold.number} has no recording for {name}; there is too little data for this protocol"
+            )
+    seen: dict[int, str] = {}
+    for name, rows in parts.items():
+        for row in rows:
+            if seen.setdefault(row, name) != name:
+                raise DataError(
+                    f"protocol: recording '{samples[row].id}' is in {seen[row]} and in {name} of fold {fold.number}"
+                )
+    if by == "group":
+        side: dict[str, tuple[str, str]] = {}
+        for name, rows in parts.items():
+            for row in rows:
+                other, example = side.setdefault(samples[row].group, (name, samples[row].id))
+                if other != name:
+                    raise DataError(
+                        f"protocol: group '{samples[row].group}' is in {other} (recording '{example}') and in {name} (recording "
+                        f"'{samples[row].id}') of fold {fold.number}; mend the split, or allow it with protocol.by: sample"
+                    )

@@ -1,0 +1,75 @@
+"""Windows in seconds, cut at the same time from every modality of a recording, whatever the modalities' rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .store import Store
+
+
+@dataclass(frozen=True)
+class Span:
+    """From `start`, `seconds` long; None: the whole recording."""
+
+    start: float
+    seconds: float | None
+
+
+WHOLE = Span(0.0, None)
+
+
+def common_seconds(stores: Mapping[str, Store], row: int) -> float:
+    """How long a recording is in all of its modalities: the shortest of those with a rate, else the longest transcript.
+
+    Modalities without time have no say. Words have one only where nothing else does: silence at an end is no end.
+    """
+    present = [store for store in stores.values() if store.layout.timed and row in store]
+    fixed = [store.seconds(row) for store in present if store.layout.rate]
+    return min(fixed) if fixed else max((store.seconds(row) for store in present), default=0.0)
+
+
+def draw(stores: Mapping[str, Store], row: int, seconds: float | None, place: str, generator: np.random.Generator) -> Span:
+    """Where a training window is cut. Every start from the first to the last that fits is equally likely."""
+    if seconds is None:
+        return WHOLE
+    room = max(0.0, common_seconds(stores, row) - seconds)
+    start = {"random": generator.uniform(0.0, room), "start": 0.0, "centre": room / 2}[place]
+    return Span(start, seconds)
+
+
+def slide(stores: Mapping[str, Store], row: int, seconds: float | None, how: str, hop: float | None) -> list[Span]:
+    """The windows from which a recording's frozen features are taken.
+
+    sliding: from the first to the last that fits, evenly spaced by at most `hop` (default: half a window), both ends covered.
+    """
+    if seconds is None or how == "whole":
+        return [WHOLE]
+    room = common_seconds(stores, row) - seconds
+    if how == "start" or room <= 0:
+        return [Span(0.0, seconds)]
+    steps = int(np.ceil(room / (hop or seconds / 2) - 1e-9))
+    return [Span(float(start), seconds) for start in np.linspace(0.0, room, steps + 1)]
+
+
+def cut(store: Store, row: int, span: Span) -> NDArray[Any] | None:
+    """The steps of one modality inside a span, [T, ...]; None where the recording lacks it or nothing happens in the span."""
+    if row not in store:
+        return None
+    layout = store.layout
+    if span.seconds is None or not layout.timed:
+        return store.values(row)
+    times = store.times(row)
+    if times is not None:
+        middle = times.mean(axis=1)
+        inside = np.flatnonzero((middle >= span.start) & (middle < span.start + span.seconds))
+        return store.values(row)[inside] if len(inside) else None
+    if layout.rate is None:
+        return store.values(row)
+    length, wanted = store.length(row), max(1, round(span.seconds * layout.rate))
+    first = min(round(span.start * layout.rate), max(0, length - wanted))
+    return store.values(row, first, first + wanted)

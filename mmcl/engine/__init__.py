@@ -1,0 +1,1 @@
+"""What trains: device, optimiser, schedule, checkpoints."""

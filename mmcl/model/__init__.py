@@ -1,0 +1,1 @@
+"""Encoders: normalisation, backbone and projection of each modality, and how they are kept."""

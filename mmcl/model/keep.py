@@ -1,0 +1,83 @@
+"""Encoders on disk: weights in safetensors, everything needed to rebuild them in JSON beside it. No recipe, no pickle.
+
+encoders.safetensors   "<modality>/<name of the weight>"
+encoders.json          per modality: source, features, layout, backbone (name, options, package); projection; window
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ..api.errors import DataError, PluginError
+from ..api.kinds import Layout
+from ..plugins import Plugins, plugins
+from .encoder import Encoder, build_encoder
+
+
+def save_encoders(folder: Path, encoders: Mapping[str, nn.Module], about: Mapping[str, Any]) -> None:
+    """Write encoders whole or not at all; `about` is what `describe` of each modality needs to rebuild it."""
+    tensors = {
+        f"{name}/{key}": value.detach().cpu().contiguous()
+        for name, e in encoders.items()
+        for key, value in e.state_dict().items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, str(folder / "encoders.safetensors.tmp"))
+    (folder / "encoders.json.tmp").write_text(json.dumps({"format": 1, **about}, indent=1) + "\n", encoding="utf-8")
+    (folder / "encoders.safetensors.tmp").replace(folder / "encoders.safetensors")
+    (folder / "encoders.json.tmp").replace(folder / "encoders.json")
+
+
+def load_encoders(folder: Path | str, offers: Plugins | None = None) -> dict[str, Encoder]:
+    """The trained encoders of a `pretrain` folder by modality, in eval mode, rebuilt without the recipe.
+
+    Raises DataError if the folder holds none, PluginError if a backbone's plug-in is gone or builds other weights than it did.
+    """
+    folder = Path(folder)
+    about = describe_encoders(folder)
+    tensors = load_file(str(folder / "encoders.safetensors"))
+    projection = about["projection"]
+    found = {}
+    for name, one in about["modalities"].items():
+        offer = (offers or plugins()).get("backbone", one["backbone"]["use"])
+        params = offer.spec.params.model_validate_json(json.dumps(one["backbone"]["params"]))
+        layout = Layout.from_json(one["layout"])
+        encoder = build_encoder(
+            name, layout, offer.spec, params, projection["hidden"], projection["width"], one["normalise"] == "channel"
+        )
+        state = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
+        try:
+            encoder.load_state_dict(state)
+        except RuntimeError as error:
+            made, now = one["backbone"].get("version"), offer.version
+            raise PluginError(
+                f"{folder}: the weights of '{name}' do not fit the backbone '{offer.name}' of {offer.package} {now} (they were made by {made}): {error}"
+            ) from error
+        found[name] = encoder.eval()
+    return found
+
+
+def describe_encoders(folder: Path | str) -> dict[str, Any]:
+    """What encoders.json says: sources, features, layouts, backbones, window."""
+    path = Path(folder) / "encoders.json"
+    try:
+        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{folder}: holds no encoders.json; name the 'pretrain' folder of a run, such as runs/NAME/fold-00/seed-0/pretrain"
+        ) from None
+    except ValueError as error:
+        raise DataError(f"{path}: is not JSON ({error})") from error
+    return about
+
+
+def best_state(encoders: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of all weights, on the processor's memory."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in encoders.state_dict().items()}

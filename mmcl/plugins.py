@@ -1,0 +1,190 @@
+"""Finds plug-ins by their entry points, loads each alone, and keeps what they offer by name, with where it came from.
+
+An installed package is an available package: nothing is scanned, nothing depends on the order of imports. A plug-in that
+fails to load is kept with its reason and stops nothing. A bare name means the built-in one; where only strangers offer a
+name, a bare name means theirs as long as it is one package's; otherwise it is `package:name`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pluggy
+
+from .api import hooks
+from .api.backbone import BackboneSpec
+from .api.dataset import DatasetSpec
+from .api.errors import PluginError, UnknownNameError
+from .api.head import HeadSpec
+from .api.kinds import Kind
+from .api.loss import LossSpec, PositivesSpec
+from .api.modality import ModalitySpec
+from .api.params import Params
+
+OURS = "mmcl"
+"""The distribution whose offers are the built-in ones."""
+
+REGISTRIES: Mapping[str, tuple[str, type[Any]]] = {
+    "kind": ("register_kinds", Kind),
+    "modality": ("register_modalities", ModalitySpec),
+    "backbone": ("register_backbones", BackboneSpec),
+    "loss": ("register_losses", LossSpec),
+    "positives": ("register_positives", PositivesSpec),
+    "dataset": ("register_datasets", DatasetSpec),
+    "head": ("register_heads", HeadSpec),
+}
+"""What can be registered: word used in messages and commands → (hook, class of its spec)."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One thing that a plug-in offers."""
+
+    what: str  # a key of REGISTRIES
+    spec: Any
+    package: str  # distribution that offers it
+    version: str
+    plugin: str  # name of its entry point
+
+    @property
+    def name(self) -> str:
+        """The name it is offered under, without the package."""
+        return str(self.spec.name)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One entry point of the group `mmcl`: what it offers, or why it failed."""
+
+    plugin: str
+    package: str
+    version: str
+    module: str
+    offers: tuple[Offer, ...] = ()
+    failure: str | None = None
+
+
+class Plugins:
+    """Everything that the installed plug-ins offer."""
+
+    def __init__(self, loaded: Iterable[Loaded]) -> None:
+        self.loaded = tuple(loaded)
+        self._offers: dict[str, dict[str, list[Offer]]] = {what: {} for what in REGISTRIES}
+        for one in self.loaded:
+            for offer in one.offers:
+                self._offers[offer.what].setdefault(offer.name, []).append(offer)
+
+    @property
+    def failed(self) -> tuple[Loaded, ...]:
+        """Plug-ins that could not be loaded, each with its reason."""
+        return tuple(one for one in self.loaded if one.failure)
+
+    def all(self, what: str) -> list[tuple[str, Offer]]:
+        """Every offer of one sort with the name by which a recipe reaches it, sorted by that name."""
+        return sorted((self.reach(offer), offer) for offers in self._offers[what].values() for offer in offers)
+
+    def reach(self, offer: Offer) -> str:
+        """The shortest name that means this offer: bare, or `package:name` where a bare name means another one."""
+        rivals = self._offers[offer.what][offer.name]
+        if offer.package == OURS or len(rivals) == 1:
+            return offer.name
+        return f"{offer.package}:{offer.name}"
+
+    def get(self, what: str, name: str) -> Offer:
+        """The offer that a recipe's `use: name` means.
+
+        Raises UnknownNameError if nobody offers it and PluginError if the bare name could mean several strangers' offers.
+        """
+        package, _, bare = name.rpartition(":")
+        rivals = self._offers[what].get(bare, [])
+        if package:
+            rivals = [o for o in rivals if _same(o.package, package)]
+        if len(rivals) > 1:
+            rivals = [o for o in rivals if o.package == OURS] or rivals
+        if len(rivals) == 1:
+            return rivals[0]
+        if rivals:
+            names = " or ".join(f"'{o.package}:{bare}'" for o in rivals)
+            raise PluginError(f"{what} '{bare}' is offered by {len(rivals)} packages: write {names}")
+        raise UnknownNameError(what, name, (n for n, _ in self.all(what)), (one.plugin for one in self.failed))
+
+
+@functools.cache
+def plugins() -> Plugins:
+    """The installed plug-ins, loaded once. MMCL_PLUGINS limits strangers: `none`, or entry-point names, comma-separated."""
+    return load(importlib.metadata.entry_points(group=hooks.PROJECT), os.environ.get("MMCL_PLUGINS"))
+
+
+def load(entry_points: Iterable[importlib.metadata.EntryPoint], limit: str | None = None) -> Plugins:
+    """The plug-ins behind some entry points. `limit` as in MMCL_PLUGINS; the built-in ones are always loaded."""
+    wanted = None if limit is None else {n.strip() for n in limit.split(",") if n.strip()} - {"none"}
+    seen: dict[tuple[str, str], Loaded] = {}
+    for point in entry_points:
+        package = point.dist.name if point.dist else OURS
+        if _same(package, OURS):
+            package = OURS
+        elif wanted is not None and point.name not in wanted and package not in wanted:
+            continue
+        if (package, point.name) not in seen:  # a package found twice on sys.path: the first one is the one Python imports
+            seen[package, point.name] = _load_one(point, package, point.dist.version if point.dist else "")
+    ordered = sorted(seen.values(), key=lambda one: (one.package != OURS, one.package, one.plugin))
+    return Plugins(ordered)
+
+
+def _load_one(point: importlib.metadata.EntryPoint, package: str, version: str) -> Loaded:
+    """Load one entry point; whatever goes wrong becomes its reason."""
+    offers: list[Offer] = []
+    try:
+        module = point.load()
+        manager = pluggy.PluginManager(hooks.PROJECT)  # a manager of its own: no plug-in can disturb another's hooks
+        manager.add_hookspecs(hooks)
+        manager.register(module, point.name)
+        manager.check_pending()
+        if not manager.get_hookcallers(module):
+            raise PluginError(
+                f"module '{point.value}' implements none of the hooks ({', '.join(h for h, _ in REGISTRIES.values())})"
+            )
+        for what, (hook, kind) in REGISTRIES.items():
+
+            def register(spec: Any, what: str = what, kind: type[Any] = kind) -> None:
+                _check(what, spec, kind, [o.name for o in offers if o.what == what])
+                offers.append(Offer(what, spec, package, version, point.name))
+
+            getattr(manager.hook, hook)(register=register)
+    # A stranger's import may raise anything at all, SystemExit included; it is reported, never passed over.
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        cause = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        return Loaded(point.name, package, version, point.value, failure=cause)
+    return Loaded(point.name, package, version, point.value, tuple(offers))
+
+
+def _check(what: str, spec: Any, kind: type[Any], taken: list[str]) -> None:
+    """Refuse a spec that is not one, at the moment it is registered."""
+    if not isinstance(spec, kind):
+        raise PluginError(f"registered a {type(spec).__name__} as {what}; it must be a {kind.__name__}")
+    if not isinstance(spec.name, str) or not _NAME.fullmatch(spec.name):
+        raise PluginError(f"{what} name {spec.name!r} must be lower-case letters, digits and hyphens")
+    if spec.name in taken:
+        raise PluginError(f"registers {what} '{spec.name}' twice")
+    if not spec.summary.strip() or "\n" in spec.summary:
+        raise PluginError(f"{what} '{spec.name}' needs a one-line summary")
+    params = getattr(spec, "params", None)
+    if params is not None and not (isinstance(params, type) and issubclass(params, Params)):
+        raise PluginError(f"{what} '{spec.name}': params must be a subclass of mmcl.api.Params")
+
+
+def _same(left: str, right: str) -> bool:
+    """Whether two distribution names are one by the rules of packaging."""
+
+    def plain(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    return plain(left) == plain(right)

@@ -1,0 +1,558 @@
+"""Makes a plan of a recipe: every name looked up, every option checked, all problems said at once.
+
+A plan holds no data and imports no torch, so `mmcl check` works on a laptop that has neither.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import importlib.util
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ..api.dataset import DatasetInfo, Task
+from ..api.errors import MmclError, PluginError, Problem, RecipeError, UnknownNameError
+from ..api.kinds import Layout
+from ..api.params import Params
+from ..plugins import Plugins
+from ..plugins import plugins as installed
+from .read import Document, Key, read_recipe
+from .schema import Augment, Folds, Recipe, Use
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One plug-in as the recipe uses it: what it is, its options with every default filled in, and who offers it."""
+
+    what: str
+    use: str
+    spec: Any
+    params: Params
+    package: str
+    version: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for plan.json and for fingerprints."""
+        return {
+            "use": self.use,
+            "params": self.params.model_dump(mode="json"),
+            "package": self.package,
+            "version": self.version,
+        }
+
+
+@dataclass(frozen=True)
+class ModalityPlan:
+    """One modality: which source, through which features, in which layout, into which backbone."""
+
+    name: str
+    source: str
+    features: Part
+    layout: Layout
+    backbone: Part
+    normalise: str
+    augment: Augment
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for plan.json."""
+        return {
+            "source": self.source, "features": self.features.to_json(), "layout": self.layout.to_json(),
+            "backbone": self.backbone.to_json(), "normalise": self.normalise, "augment": self.augment.model_dump(mode="json"),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run will do. Stages read it; networks never see it."""
+
+    recipe: Recipe
+    text: str  # the recipe as written, for the run folder
+    overrides: tuple[str, ...]
+    dataset: Part
+    info: DatasetInfo
+    root: Path | None
+    modalities: tuple[ModalityPlan, ...]
+    pairs: Pairs
+    loss: Part
+    positives: Part
+    heads: Mapping[str, Part]
+    inputs: Mapping[str, tuple[str, ...]]  # name in the report → modalities
+    tasks: tuple[Task, ...]
+    fold_of: Mapping[str, str] | None  # group or id → fold, where the protocol reads a file
+    fold_key: str  # "group" or "id": what `fold_of` is keyed by
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self.recipe.name
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds for which everything is repeated."""
+        return self.recipe.seed
+
+    def uses_labels(self) -> bool:
+        """Whether pretraining sees labels."""
+        return bool(self.positives.spec.needs) and self.recipe.pretrain.epochs > 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The resolved plan with every default."""
+        recipe = self.recipe.model_dump(mode="json")
+        return {
+            "format": 1,
+            "name": self.name,
+            "about": self.recipe.about,
+            "seed": list(self.seeds),
+            "overrides": list(self.overrides),
+            "dataset": {
+                **self.dataset.to_json(),
+                "root": str(self.root) if self.root else None,
+                "synthetic": self.info.synthetic,
+            },
+            "modalities": {m.name: m.to_json() for m in self.modalities},
+            "window": recipe["window"],
+            "projection": recipe["projection"],
+            "pretrain": {
+                **recipe["pretrain"],
+                "objective": {
+                    "pairs": [list(p) for p in self.pairs],
+                    "positives": self.positives.to_json(),
+                    "loss": self.loss.to_json(),
+                },
+            },
+            "probe": {
+                **recipe["probe"],
+                "inputs": {name: list(modalities) for name, modalities in self.inputs.items()},
+                "heads": {name: head.to_json() for name, head in self.heads.items()},
+                "tasks": [task.name for task in self.tasks],
+            },
+            "protocol": recipe["protocol"],
+            "report": recipe["report"],
+            "track": recipe["track"],
+        }
+
+
+def load_plan(
+    path: Path, overrides: Sequence[str] = (), data: Path | None = None, plugins: Plugins | None = None, name: str | None = None
+) -> Plan:
+    """The plan of a recipe file. Raises RecipeError with all problems at once.
+
+    data     folder under which datasets lie (`--data`, $MMCL_DATA)
+    plugins  where names are looked up; left out: the installed plug-ins
+    name     what messages call the file
+    """
+    return make_plan(read_recipe(path, overrides, name), data, plugins, tuple(overrides))
+
+
+def make_plan(
+    document: Document, data: Path | None = None, plugins: Plugins | None = None, overrides: tuple[str, ...] = ()
+) -> Plan:
+    """The plan of a recipe that has been read."""
+    return _Planner(document, data, installed() if plugins is None else plugins, overrides).plan()
+
+
+class _Planner:
+    """Collects the problems of one recipe while its parts are looked up."""
+
+    def __init__(self, document: Document, data: Path | None, plugins: Plugins, overrides: tuple[str, ...]) -> None:
+        self.document, self.data, self.plugins, self.overrides = document, data, plugins, overrides
+        self.problems: list[Problem] = []
+
+    def say(self, key: Key, text: str) -> None:
+        self.problems.append(self.document.problem(key, text))
+
+    def plan(self) -> Plan:
+        recipe = self.recipe()
+        dataset = self.part(("dataset",), recipe.dataset)
+        info: DatasetInfo | None = None
+        if dataset:
+            try:
+                info = dataset.spec.info(dataset.params)
+            except (ValueError, MmclError) as error:
+                self.say(("dataset",), str(error))
+        modalities = [m for name in recipe.modalities if (m := self.modality(name, recipe, info))]
+        pairs = self.pairs(recipe)
+        objective = ("pretrain", "objective")
+        loss = self.part((*objective, "loss"), recipe.pretrain.objective.loss)
+        positives = self.part((*objective, "positives"), recipe.pretrain.objective.positives)
+        if positives and info:
+            for need in positives.spec.needs:
+                if need not in info.tasks:
+                    self.say(
+                        (*objective, "positives"),
+                        f"'{positives.use}' needs the target '{need}'; {_has(recipe.dataset.use, 'tasks', info.tasks)}",
+                    )
+        tasks = self.tasks(recipe, info)
+        heads = {name: head for name, use in recipe.probe.heads.items() if (head := self.part(("probe", "heads", name), use))}
+        for name, head in heads.items():
+            for task in tasks:
+                if task.type not in head.spec.tasks:
+                    self.say(
+                        ("probe", "heads", name),
+                        f"'{head.use}' does {', '.join(head.spec.tasks)}; task '{task.name}' is {task.type}",
+                    )
+        inputs = self.inputs(recipe)
+        fold_key, fold_of = self.folds(recipe)
+        if recipe.protocol.use == "official" and info and "test" not in info.official:
+            self.say(
+                ("protocol",),
+                f"'{recipe.dataset.use}' has no official test split; use hold-out, k-fold, folds or leave-one-group-out",
+            )
+        root = self.root(recipe, dataset)
+        if recipe.window.embed != "whole" and recipe.window.hop and not recipe.window.seconds:
+            self.say(("window", "hop"), "needs window.seconds")
+        if "tensorboard" in recipe.track and importlib.util.find_spec("tensorboard") is None:
+            self.say(("track",), "tensorboard is not installed: pip install 'mmcl[track]'")
+        if self.problems:
+            raise RecipeError(self.problems)
+        assert dataset and info and loss and positives
+        return Plan(
+            recipe, self.document.text, self.overrides, dataset, info, root, tuple(modalities), pairs, loss, positives,
+            heads, inputs, tasks, fold_of, fold_key,
+        )  # fmt: skip
+
+    def recipe(self) -> Recipe:
+        """The recipe's own keys, checked; plug-ins' options are checked later, each by its plug-in."""
+        try:
+            return Recipe.model_validate(self.document.values)
+        except ValidationError as error:
+            self.validation(error, (), Recipe)
+            # The names are looked up all the same, so that a typo in `use:` is said together with a wrong bound elsewhere.
+            self.names(self.document.values)
+            raise RecipeError(self.problems) from error
+
+    def names(self, values: Mapping[str, Any]) -> None:
+        """Look up the plug-ins that an invalid recipe names, as far as it can be read."""
+        objective = _inner(_inner(values, "pretrain"), "objective")
+        found: list[tuple[str, Key, Any]] = [("dataset", ("dataset",), values.get("dataset"))]
+        for name, section in _inner(values, "modalities").items():
+            if isinstance(section, Mapping):
+                found += [
+                    ("modality", ("modalities", name, "features"), section.get("features")),
+                    ("backbone", ("modalities", name, "backbone"), section.get("backbone")),
+                ]
+        found += [(what, ("pretrain", "objective", what), objective.get(what)) for what in ("loss", "positives")]
+        found += [("head", ("probe", "heads", name), head) for name, head in _inner(_inner(values, "probe"), "heads").items()]
+        for what, key, value in found:
+            use = value.get("use") if isinstance(value, Mapping) else value
+            if isinstance(use, str):
+                options = {k: v for k, v in value.items() if k not in ("use", "root")} if isinstance(value, Mapping) else {}
+                self.look_up(key, what, use, options)
+
+    def validation(self, error: ValidationError, at: Key, model: type[BaseModel]) -> None:
+        """One problem for each of pydantic's, in words, at the line of its key."""
+        for one in error.errors():
+            key = self.real_key(at, one["loc"])
+            text = one["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            text = text[:1].lower() + text[1:]
+            value = one["input"]
+            if one["type"] == "missing":
+                text = "is missing"
+            elif one["type"] == "extra_forbidden":
+                known = _keys_of(model, key[len(at) : -1], self.document.values if at == () else None)
+                near = difflib.get_close_matches(str(key[-1]), known, n=1)
+                text = "is not a key here" + (
+                    f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}" if known else ""
+                )
+            elif one["type"] in ("union_tag_invalid", "union_tag_not_found"):
+                expected = str(one.get("ctx", {}).get("expected_tags", "")).replace("'", "")
+                text = f"must name one of {expected}" if one["type"] == "union_tag_invalid" else "needs 'use:'"
+                if one["type"] == "union_tag_invalid":
+                    text += f", got {_show(_kind(value))}"
+            elif one["type"] == "tuple_type":
+                text = f"must be a list, such as [{_show(value)}], got {_show(value)}"
+            elif isinstance(value, str | int | float | bool | None):
+                text = f"{text.replace('should be', 'must be')}, got {_show(value)}"
+            else:
+                text = text.replace("should be", "must be")
+            self.say(key, text)
+
+    def real_key(self, at: Key, loc: tuple[str | int, ...]) -> Key:
+        """A pydantic location without the parts that are no keys of the recipe (names of union members)."""
+        key: list[str | int] = list(at)
+        value: Any = self.document.values
+        for part in at:
+            value = _item(value, part)
+        for i, part in enumerate(loc):
+            inside = _item(value, part)
+            if inside is _ABSENT and i < len(loc) - 1:
+                continue
+            if inside is _ABSENT and isinstance(part, str) and part.startswith("function-"):
+                continue
+            key.append(part)
+            value = inside
+        return tuple(key)
+
+    def look_up(self, key: Key, what: str, use: str, options: Mapping[str, Any]) -> Part | None:
+        """A plug-in with its options, or None and the problems said."""
+        try:
+            offer = self.plugins.get(what, use)
+        except (UnknownNameError, PluginError) as error:
+            self.say(key, str(error))
+            return None
+        try:
+            params = offer.spec.params.model_validate(dict(options))
+        except ValidationError as error:
+            self.validation(error, key, offer.spec.params)
+            return None
+        return Part(what, self.plugins.reach(offer), offer.spec, params, offer.package, offer.version)
+
+    def part(self, key: Key, use: Use) -> Part | None:
+        return self.look_up(key, use.what, use.use, use.options)
+
+    def modality(self, name: str, recipe: Recipe, info: DatasetInfo | None) -> ModalityPlan | None:
+        key: Key = ("modalities", name)
+        section = recipe.modalities[name]
+        if name in ("all", "none") or "+" in name or not name.replace("-", "").replace("_", "").isalnum():
+            self.say(key, "must be a name of letters, digits, - and _, other than 'all' and 'none'")
+        features = self.part((*key, "features"), section.features)
+        backbone = self.part((*key, "backbone"), section.backbone)
+        if not (features and info):
+            return None
+        source = self.source(key, name, section.source, features, info)
+        if source is None:
+            return None
+        try:
+            layout = features.spec.layout(features.params, info.sources[source])
+            kind = self.plugins.get("kind", layout.kind).spec
+        except (ValueError, MmclError) as error:
+            self.say((*key, "features"), str(error))
+            return None
+        if tuple(layout.axes) != tuple(kind.axes):
+            self.say(
+                (*key, "features"),
+                f"'{features.use}' breaks the contract: axes {layout.axes}, kind '{kind.name}' has {kind.axes}",
+            )
+        if not backbone:
+            return None
+        if tuple(layout.axes) not in backbone.spec.accepts:
+            takes = " or ".join(" × ".join(axes) for axes in backbone.spec.accepts)
+            fitting = [n for n, o in self.plugins.all("backbone") if tuple(layout.axes) in o.spec.accepts]
+            self.say(
+                (*key, "backbone"),
+                f"'{backbone.use}' takes {takes}; '{features.use}' gives {layout}. Backbones that take it: {', '.join(fitting) or 'none'}",
+            )
+            return None
+        try:
+            backbone.spec.fits(backbone.params, layout)
+        except (ValueError, MmclError) as error:
+            self.say((*key, "backbone"), str(error))
+            return None
+        return ModalityPlan(name, source, features, layout, backbone, section.normalise, section.augment)
+
+    def source(self, key: Key, name: str, given: str | None, features: Part, info: DatasetInfo) -> str | None:
+        """Which source a modality reads: the one given, one of its own name, or the only one that fits."""
+        fitting = [s for s, source in info.sources.items() if source.type in features.spec.accepts]
+        listed = ", ".join(f"{s} ({source.type})" for s, source in info.sources.items())
+        if given is not None:
+            if given not in info.sources:
+                self.say((*key, "source"), f"the dataset has no source '{given}'; it has {listed}")
+                return None
+            if given not in fitting:
+                self.say(
+                    (*key, "source"), f"'{features.use}' reads {' or '.join(features.spec.accepts)}; the dataset has {listed}"
+                )
+                return None
+            return given
+        if name in fitting:
+            return name
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            self.say(key, f"several sources fit '{features.use}': set source: to one of {', '.join(fitting)}")
+        else:
+            self.say(
+                (*key, "features"), f"'{features.use}' reads {' or '.join(features.spec.accepts)}; the dataset has {listed}"
+            )
+        return None
+
+    def pairs(self, recipe: Recipe) -> Pairs:
+        """The unordered pairs of modalities that are contrasted."""
+        key: Key = ("pretrain", "objective", "pairs")
+        names, given = list(recipe.modalities), recipe.pretrain.objective.pairs
+        different = tuple(itertools.combinations(names, 2))
+        if isinstance(given, tuple):
+            unknown = sorted({n for pair in given for n in pair} - set(names))
+            if unknown:
+                self.say(key, f"no modality is named {', '.join(unknown)}; there are {', '.join(names)}")
+            unique = {tuple(sorted(pair, key=lambda n: names.index(n) if n in names else -1)) for pair in given}
+            if len(unique) < len(given):
+                self.say(key, "names a pair twice; a pair counts in both directions anyway")
+            found: Pairs = given
+        elif given == "all":
+            found = different
+        elif given == "same":
+            found = tuple((n, n) for n in names)
+        elif given == "all+same":
+            found = (*different, *((n, n) for n in names))
+        elif given.startswith("star:"):
+            centre = given.removeprefix("star:").strip()
+            if centre not in names:
+                self.say(key, f"no modality is named '{centre}'; there are {', '.join(names)}")
+            found = tuple((centre, n) for n in names if n != centre)
+        else:
+            self.say(key, f"must be all, same, all+same, star:NAME or a list of pairs, got '{given}'")
+            return ()
+        if not found and recipe.pretrain.epochs > 0:
+            self.say(key, f"gives no pair to contrast: {len(names)} modality only")
+        if any(a == b for a, b in found) and recipe.pretrain.epochs > 0:
+            needs = (
+                self.plugins.get("positives", recipe.pretrain.objective.positives.use).spec.needs
+                if self.known_positives(recipe)
+                else ("?",)
+            )
+            if not needs:
+                self.say(
+                    key,
+                    f"pairs a modality with itself, where '{recipe.pretrain.objective.positives.use}' has no positives but the anchor itself",
+                )
+        return found
+
+    def known_positives(self, recipe: Recipe) -> bool:
+        try:
+            self.plugins.get("positives", recipe.pretrain.objective.positives.use)
+        except MmclError:
+            return False  # said where the part itself is looked up
+        return True
+
+    def tasks(self, recipe: Recipe, info: DatasetInfo | None) -> tuple[Task, ...]:
+        if info is None:
+            return ()
+        wanted = recipe.probe.tasks if recipe.probe.tasks is not None else tuple(info.tasks)
+        for i, name in enumerate(wanted):
+            if name not in info.tasks:
+                self.say(("probe", "tasks", i), f"no task is named '{name}'; {_has(recipe.dataset.use, 'tasks', info.tasks)}")
+        return tuple(info.tasks[name] for name in wanted if name in info.tasks)
+
+    def inputs(self, recipe: Recipe) -> dict[str, tuple[str, ...]]:
+        names = list(recipe.modalities)
+        given = recipe.probe.inputs
+        if given is None:
+            given = (*names, "all") if len(names) > 1 else tuple(names)
+        found: dict[str, tuple[str, ...]] = {}
+        for i, text in enumerate(given):
+            parts = tuple(names) if text == "all" else tuple(part.strip() for part in text.split("+"))
+            unknown = [part for part in parts if part not in names]
+            if unknown:
+                self.say(("probe", "inputs", i), f"no modality is named '{unknown[0]}'; there are {', '.join(names)} and all")
+            elif len(set(parts)) < len(parts) or text in found:
+                self.say(("probe", "inputs", i), f"'{text}' names something twice")
+            found[text] = parts
+        return found
+
+    def folds(self, recipe: Recipe) -> tuple[str, dict[str, str] | None]:
+        """The folds of a CSV file: what it is keyed by, and key → fold."""
+        protocol = recipe.protocol
+        if not isinstance(protocol, Folds):
+            return "group", None
+        key: Key = ("protocol", "file")
+        path = Path(protocol.file) if Path(protocol.file).is_absolute() else self.document.folder / protocol.file
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file)
+                columns = [c.strip() for c in reader.fieldnames or ()]
+                by = "group" if "group" in columns else "id"
+                if by not in columns or "fold" not in columns:
+                    self.say(key, f"{path}: needs the columns 'group' (or 'id') and 'fold', has {', '.join(columns) or 'none'}")
+                    return "group", None
+                found: dict[str, str] = {}
+                for row in reader:
+                    row = {(k or "").strip(): (v or "").strip() for k, v in row.items() if not isinstance(v, list)}
+                    if found.setdefault(row[by], row["fold"]) != row["fold"]:
+                        self.say(
+                            key,
+                            f"{path}:{reader.line_num}: {by} '{row[by]}' stands in fold {found[row[by]]} and in fold {row['fold']}",
+                        )
+                    if not row["fold"]:
+                        self.say(key, f"{path}:{reader.line_num}: {by} '{row[by]}' has no fold")
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            self.say(key, f"{path}: cannot be read as CSV ({error.strerror if isinstance(error, OSError) else error})")
+            return "group", None
+        if len(set(found.values())) < 2:
+            self.say(key, f"{path}: has {len(set(found.values()))} fold; at least two are needed")
+        return by, found
+
+    def root(self, recipe: Recipe, dataset: Part | None) -> Path | None:
+        """Where the data are; whether they are there is the run's business."""
+        if dataset is None or not dataset.spec.needs_root:
+            if dataset is not None and recipe.dataset.root is not None:
+                self.say(("dataset", "root"), f"'{dataset.use}' makes its own data; leave root out")
+            return None
+        given = recipe.dataset.root
+        if given is None and self.data is None:
+            self.say(
+                ("dataset",),
+                f"where is the data? Set dataset.root, or give --data DIR (or MMCL_DATA) with a folder '{dataset.spec.name}' in it",
+            )
+            return None
+        if given is None:
+            assert self.data is not None
+            return self.data / str(dataset.spec.name)
+        path = Path(given).expanduser()
+        return path if path.is_absolute() or self.data is None else self.data / path
+
+
+_ABSENT = object()
+
+
+def _item(value: Any, part: str | int) -> Any:
+    """What stands under a key, or _ABSENT."""
+    if isinstance(value, Mapping):
+        return value.get(part, _ABSENT) if isinstance(part, str) else _ABSENT
+    if isinstance(value, tuple) and isinstance(part, int) and part < len(value):
+        return value[part]
+    return _ABSENT
+
+
+def _inner(values: Any, name: str) -> Mapping[str, Any]:
+    """A mapping inside a mapping, or an empty one."""
+    inside = values.get(name) if isinstance(values, Mapping) else None
+    return inside if isinstance(inside, Mapping) else {}
+
+
+def _kind(value: Any) -> Any:
+    return value.get("use") if isinstance(value, Mapping) else value
+
+
+def _show(value: Any) -> str:
+    """A value as the recipe writes it."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "nothing"}[value]
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def _has(owner: str, what: str, names: Mapping[str, Any]) -> str:
+    return f"'{owner}' has the {what} {', '.join(names)}" if names else f"'{owner}' has no {what}"
+
+
+def _keys_of(model: type[BaseModel], inside: Key, values: Any) -> list[str]:
+    """The keys that are allowed in the section where an unknown one was found."""
+    import types
+    import typing
+
+    def models(annotation: Any) -> list[type[BaseModel]]:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return [annotation]
+        if typing.get_origin(annotation) in (dict, Mapping):
+            return models(typing.get_args(annotation)[1])
+        if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is not None:
+            return [m for a in typing.get_args(annotation) for m in models(a)]
+        return []
+
+    here = [model]
+    for part in inside:
+        values = _item(values, part) if values is not None else None
+        step = [m for one in here if part in one.model_fields for m in models(one.model_fields[str(part)].annotation)]
+        here = step or here  # a name inside a mapping (modalities.audio): the section stays the same
+        use = values.get("use") if isinstance(values, Mapping) else None
+        chosen = [m for m in here if "use" in m.model_fields and use in typing.get_args(m.model_fields["use"].annotation)]
+        here = chosen or here
+    return sorted({name for one in here for name in one.model_fields})

@@ -1,0 +1,183 @@
+"""Reads a recipe: YAML into plain values, with the line of every key.
+
+A recipe is a small part of YAML 1.2: mappings, lists, text, numbers, true/false and null. `3e-4` is a number; `no`, `on` and
+`12:30` are words. Tags, anchors and a key given twice are refused. Lists become tuples, so that nothing changes later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..api.errors import Problem, RecipeError
+
+Key = tuple[str | int, ...]
+
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+
+
+@dataclass
+class Document:
+    """A recipe as read: its values, and where each key stands (file and line, or "--set")."""
+
+    values: dict[str, Any]
+    file: str
+    text: str
+    places: dict[Key, tuple[str, int | None]] = field(default_factory=dict)
+    folder: Path = Path()
+
+    def problem(self, key: Key, text: str) -> Problem:
+        """A problem at `key`, placed at the line of the key or of the nearest one around it."""
+        for end in range(len(key), -1, -1):
+            if key[:end] in self.places:
+                file, line = self.places[key[:end]]
+                return Problem(dotted(key), text, line, file)
+        return Problem(dotted(key), text, None, self.file)
+
+
+def dotted(key: Key) -> str:
+    """A key as people write it: probe.heads.linear.l2[1]."""
+    text = ""
+    for part in key:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def read_recipe(path: Path, overrides: Iterable[str] = (), name: str | None = None) -> Document:
+    """The recipe in a file, with `a.b=c` overrides laid over it.
+
+    Raises RecipeError with every problem of form: bad YAML, a tag, an anchor, a key given twice, a malformed override.
+    """
+    file = name or str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"{file}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{file}: is not UTF-8 text (byte {error.start})") from error
+    return parse_recipe(text, file, overrides, path.resolve().parent)
+
+
+def parse_recipe(text: str, file: str, overrides: Iterable[str] = (), folder: Path = Path()) -> Document:
+    """As `read_recipe`, from text."""
+    document = Document({}, file, text, {(): (file, 1)}, folder)
+    problems: list[Problem] = []
+    values = _values(text, file, document.places, (), problems)
+    if values is None and not problems:
+        problems.append(Problem("", "is empty; a recipe starts with 'format: 1'", 1, file))
+    elif not isinstance(values, dict) and not problems:
+        problems.append(Problem("", "must be a mapping of keys, such as 'format: 1'", 1, file))
+    if problems:
+        raise RecipeError(problems)
+    document.values = values
+    for override in overrides:
+        _lay_over(document, override, problems)
+    if problems:
+        raise RecipeError(problems)
+    return document
+
+
+def scalar(text: str) -> str | int | float | bool | None:
+    """What an unquoted word means."""
+    if text in ("", "null", "~"):
+        return None
+    if text in ("true", "false"):
+        return text == "true"
+    if _INT.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text
+
+
+def _values(text: str, file: str, places: dict[Key, tuple[str, int | None]], at: Key, problems: list[Problem]) -> Any:
+    """YAML text as values; problems are added, and so is the place of every key below `at`."""
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        words = " ".join(str(w) for w in (error.context, error.problem) if w)
+        problems.append(Problem(dotted(at), f"is not valid YAML: {words}", mark.line + 1 if mark else None, file))
+        return None
+    except yaml.YAMLError as error:  # such as a control character
+        problems.append(Problem(dotted(at), f"is not valid YAML: {str(error).splitlines()[0]}", None, file))
+        return None
+    seen: set[int] = set()
+
+    def build(node: yaml.Node, key: Key) -> Any:
+        line = None if file == "--set" else node.start_mark.line + 1
+        places.setdefault(key, (file, line))
+        if id(node) in seen:
+            problems.append(Problem(dotted(key), "uses an anchor (&name, *name); write the value out", line, file))
+            return None
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            if node.tag != "tag:yaml.org,2002:map":
+                problems.append(Problem(dotted(key), f"has the tag {node.tag}; recipes have no tags", line, file))
+            mapping: dict[str, Any] = {}
+            first: dict[str, int] = {}
+            for name_node, value_node in node.value:
+                here = name_node.start_mark.line + 1
+                if not isinstance(name_node, yaml.ScalarNode):
+                    problems.append(Problem(dotted(key), "has a key that is not a word", here, file))
+                    continue
+                name = str(name_node.value)
+                if name in mapping:
+                    problems.append(Problem(dotted((*key, name)), f"is given twice (first on line {first[name]})", here, file))
+                    continue
+                first[name] = here
+                places[(*key, name)] = (file, None if file == "--set" else here)
+                mapping[name] = build(value_node, (*key, name))
+            return mapping
+        if isinstance(node, yaml.SequenceNode):
+            if node.tag != "tag:yaml.org,2002:seq":
+                problems.append(Problem(dotted(key), f"has the tag {node.tag}; recipes have no tags", line, file))
+            return tuple(build(item, (*key, i)) for i, item in enumerate(node.value))
+        if text[node.start_mark.index : node.start_mark.index + 1] == "!":
+            problems.append(Problem(dotted(key), "has a tag (!…); recipes have no tags", line, file))
+        return scalar(node.value) if node.style is None else node.value
+
+    return None if node is None else build(node, at)
+
+
+def _lay_over(document: Document, override: str, problems: list[Problem]) -> None:
+    """Lay one `a.b=c` over the values; `a.b=` sets null, which takes an optional section away."""
+    path, equals, text = override.partition("=")
+    names: list[str] = [part.strip() for part in path.split(".")]
+    if not equals or not all(names):
+        problems.append(Problem("", f"--set {override}: must look like key.inner=value"))
+        return
+    key: Key = tuple(names)
+    for old in [k for k in document.places if k[: len(key)] == key]:
+        del document.places[old]
+    value = _values(text, "--set", document.places, key, problems)
+    document.places[key] = ("--set", None)
+    inner: Any = document.values
+    for depth, name in enumerate(names[:-1]):
+        if not isinstance(inner, dict):
+            break
+        if inner.get(name) is None:
+            inner[name] = {}
+        elif isinstance(inner[name], str):
+            inner[name] = {"use": inner[name]}  # `head: linear` is short for `head: {use: linear}`
+        inner = inner[name]
+        document.places.setdefault(key[: depth + 1], ("--set", None))
+    if not isinstance(inner, dict):
+        problems.append(Problem(dotted(key), f"cannot be set: '{dotted(key[:-1])}' is not a mapping", None, "--set"))
+        return
+    inner[names[-1]] = value
+
+
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping without keys that are null: a null key is as good as a key left out."""
+    return {name: without_none(v) if isinstance(v, Mapping) else v for name, v in values.items() if v is not None}

@@ -1,0 +1,342 @@
+"""The keys of a recipe: their types, bounds, defaults and what they mean. `mmcl schema` prints this as JSON schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+class Section(BaseModel):
+    """A part of a recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Use(Section):
+    """`use:` names a plug-in; the keys beside it are that plug-in's options. `use: x` alone may be written `x`."""
+
+    model_config = ConfigDict(extra="allow")
+    what: ClassVar[str]
+    use: str = Field(description="name of the plug-in")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys beside `use`, as given."""
+        return dict(self.model_extra or {})
+
+
+def _spelled_out(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+_SHORT = BeforeValidator(_spelled_out)
+
+
+class UseDataset(Use):
+    """A dataset."""
+
+    what: ClassVar[str] = "dataset"
+    root: str | None = Field(
+        None,
+        description="folder of the data; a relative one is taken under --data DIR (or $MMCL_DATA), else under the current "
+        "folder; left out: DIR/<name of the dataset>",
+    )
+
+
+class UseModality(Use):
+    """A way of turning a raw recording into a stream."""
+
+    what: ClassVar[str] = "modality"
+
+
+class UseBackbone(Use):
+    """A network."""
+
+    what: ClassVar[str] = "backbone"
+
+
+class UseLoss(Use):
+    """A loss between two modalities."""
+
+    what: ClassVar[str] = "loss"
+
+
+class UsePositives(Use):
+    """A rule for what belongs together."""
+
+    what: ClassVar[str] = "positives"
+
+
+class UseHead(Use):
+    """A probe."""
+
+    what: ClassVar[str] = "head"
+
+
+class Augment(Section):
+    """Random changes to a training stream after normalisation; all off unless asked for (MPUC-MER uses none)."""
+
+    noise: float = Field(
+        0.0, ge=0, le=5, description="deviation of Gaussian noise added to every value, in deviations of its channel"
+    )
+    gain: float = Field(0.0, ge=0, lt=1, description="every recording is multiplied by one factor from 1 ± gain")
+    mask_time: float = Field(0.0, ge=0, lt=1, description="share of the steps set to the mean, in one random span")
+    mask_channels: float = Field(0.0, ge=0, lt=1, description="share of the channels set to the mean, drawn per recording")
+
+
+class ModalitySection(Section):
+    """One modality: what is extracted from which source, and the network that encodes it."""
+
+    features: Annotated[UseModality, _SHORT] = Field(description="how the raw recording becomes a stream")
+    source: str | None = Field(None, description="which source of the dataset to read; left out: the one that fits")
+    backbone: Annotated[UseBackbone, _SHORT] = Field(description="network from the stream to a vector")
+    normalise: Literal["channel", "none"] = Field(
+        "channel", description="channel: subtract each channel's mean and divide by its deviation, both from training rows only"
+    )
+    augment: Augment = Field(default_factory=lambda: Augment(), description="random changes while pretraining")
+
+
+class Window(Section):
+    """The span of time that is cut, at the same seconds, from every modality of a recording."""
+
+    seconds: float | None = Field(None, gt=0, description="length in seconds; left out: whole recordings")
+    place: Literal["random", "start", "centre"] = Field("random", description="where it is cut while pretraining")
+    embed: Literal["sliding", "whole", "start"] = Field(
+        "sliding", description="how frozen features are taken: mean over windows sliding over the recording, the whole "
+        "recording at once, or its first window"
+    )  # fmt: skip
+    hop: float | None = Field(None, gt=0, description="seconds between sliding windows; left out: half a window")
+
+
+class Projection(Section):
+    """fc → ReLU → fc between backbone and loss (MPUC-MER §III-B); thrown away afterwards."""
+
+    hidden: int | None = Field(512, ge=1, description="width of the hidden layer; null: a single linear layer")
+    width: int = Field(128, ge=1, description="width of the embedding that is contrasted")
+
+
+class Sgd(Section):
+    """Stochastic gradient descent with momentum."""
+
+    use: Literal["sgd"] = "sgd"
+    lr: float = Field(1e-3, gt=0, description="learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum")
+    weight_decay: float = Field(1e-3, ge=0, description="L2 penalty on every weight")
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay."""
+
+    use: Literal["adamw"] = "adamw"
+    lr: float = Field(1e-3, gt=0, description="learning rate")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the gradient's mean and square")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled decay of matrices (biases, gains and norms have none)")
+
+
+class Constant(Section):
+    """The same learning rate throughout."""
+
+    use: Literal["constant"] = "constant"
+    warmup: float = Field(0.0, ge=0, description="epochs over which the rate rises from 0")
+
+
+class Step(Section):
+    """The rate is multiplied by gamma every so many epochs."""
+
+    use: Literal["step"]
+    every: int = Field(ge=1, description="epochs between steps")
+    gamma: float = Field(0.9, gt=0, le=1, description="factor of each step")
+    warmup: float = Field(0.0, ge=0, description="epochs over which the rate rises from 0")
+
+
+class Cosine(Section):
+    """Half a cosine from the full rate down to `floor` times it, over all epochs."""
+
+    use: Literal["cosine"]
+    floor: float = Field(0.0, ge=0, lt=1, description="last rate as a share of the first")
+    warmup: float = Field(0.0, ge=0, description="epochs over which the rate rises from 0")
+
+
+def _kind_of(value: Any) -> Any:
+    return value.get("use") if isinstance(value, dict) else getattr(value, "use", None)
+
+
+def _one_of(*sections: type[Section]) -> Any:
+    """A union told apart by `use:`."""
+    union: Any = None
+    for section in sections:
+        tagged = Annotated[section, Tag(str(section.model_fields["use"].annotation.__args__[0]))]  # type: ignore[union-attr]  # a Literal
+        union = tagged if union is None else union | tagged
+    return Annotated[union, Discriminator(_kind_of), _SHORT]
+
+
+Optimizer = Sgd | AdamW
+Schedule = Constant | Step | Cosine
+
+
+class Objective(Section):
+    """pairs × positives × loss."""
+
+    pairs: str | tuple[tuple[str, str], ...] = Field(
+        "all",
+        description="all (every two different modalities), same (each with itself), all+same, star:NAME (one with every "
+        "other), or a list such as [[text, audio], [text, faces]]; every pair counts in both directions",
+    )
+    positives: Annotated[UsePositives, _SHORT] = Field(
+        default_factory=lambda: UsePositives(use="same-sample"), description="which rows belong together"
+    )
+    loss: Annotated[UseLoss, _SHORT] = Field(
+        default_factory=lambda: UseLoss(use="info-nce"), description="how a pair of modalities is scored"
+    )
+
+
+class Pretrain(Section):
+    """Contrastive pretraining, without labels."""
+
+    objective: Objective = Field(default_factory=lambda: Objective(), description="what is pulled together and pushed apart")
+    optimizer: _one_of(Sgd, AdamW) = Field(default_factory=lambda: Sgd(), description="how weights are updated")  # type: ignore[valid-type]  # built above
+    schedule: _one_of(Constant, Step, Cosine) = Field(default_factory=lambda: Constant(), description="learning rate over time")  # type: ignore[valid-type]  # built above
+    batch_size: int = Field(32, ge=2, description="recordings in a batch; each anchor sees batch_size − 1 negatives")
+    epochs: int = Field(100, ge=0, description="times that every training recording is seen")
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many epochs without a lower validation loss; the best weights are kept"
+    )
+    clip: float | None = Field(None, gt=0, description="largest norm of the gradient; left out: not clipped")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="arithmetic of the networks (losses are float32 always)"
+    )
+    checkpoint_minutes: float = Field(2.0, ge=0, description="minutes between checkpoints from which a killed run goes on")
+
+
+class HeadTraining(Section):
+    """The loop for heads without a solver of their own: cross-entropy, BCE or MSE; early stop on the validation loss."""
+
+    optimizer: _one_of(Sgd, AdamW) = Field(default_factory=lambda: AdamW(), description="how weights are updated")  # type: ignore[valid-type]  # built above
+    batch_size: int = Field(64, ge=1, description="recordings in a batch")
+    epochs: int = Field(100, ge=1, description="times that every training recording is seen")
+    patience: int = Field(
+        10, ge=1, description="stop after so many epochs without a lower validation loss; the best weights are kept"
+    )
+
+
+class Probe(Section):
+    """Heads fitted on frozen features."""
+
+    tasks: tuple[str, ...] | None = Field(None, description="tasks of the dataset to predict; left out: all")
+    inputs: tuple[str, ...] | None = Field(
+        None, description="modalities to predict from: names, names joined by +, or all; left out: each one, and all"
+    )
+    heads: dict[str, Annotated[UseHead, _SHORT]] = Field(
+        default_factory=lambda: {"linear": UseHead(use="linear")},
+        description="heads to fit, by the name they have in the report",
+    )
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="seeds of the heads; each is fitted once per seed")
+    features: Literal["backbone", "projection"] = Field("backbone", description="which vector is probed")
+    training: HeadTraining = Field(
+        default_factory=lambda: HeadTraining(), description="how heads without a solver of their own are trained"
+    )
+
+
+class Official(Section):
+    """The splits that the dataset carries."""
+
+    use: Literal["official"] = "official"
+    valid: float = Field(
+        0.2, gt=0, lt=1, description="share of the training groups held out for validation, where the dataset names none"
+    )
+    by: Literal["group", "sample"] = Field(
+        "group", description="group: a group never stands in two splits; sample: it may, and the report says so"
+    )
+    only: tuple[int, ...] | None = Field(None, description="run these folds only")
+
+
+class HoldOut(Section):
+    """One random split."""
+
+    use: Literal["hold-out"]
+    test: float = Field(0.2, gt=0, lt=1, description="share of the groups for testing")
+    valid: float = Field(0.2, gt=0, lt=1, description="share of the remaining groups for validation")
+    by: Literal["group", "sample"] = Field(
+        "group", description="what is split: groups, or single recordings (the report says so)"
+    )
+    only: tuple[int, ...] | None = Field(None, description="run these folds only")
+
+
+class KFold(Section):
+    """k random folds; each is the test set once."""
+
+    use: Literal["k-fold"]
+    k: int = Field(10, ge=2, description="number of folds")
+    valid: float = Field(0.1, gt=0, lt=1, description="share of the remaining groups for validation")
+    by: Literal["group", "sample"] = Field(
+        "group", description="what is split: groups, or single recordings (the report says so)"
+    )
+    only: tuple[int, ...] | None = Field(None, description="run these folds only")
+
+
+class Folds(Section):
+    """Folds from a CSV file with the columns `group` (or `id`) and `fold`."""
+
+    use: Literal["folds"]
+    file: str = Field(description="CSV file; a relative path is taken from the recipe's folder")
+    valid: float | Literal["next"] = Field(
+        "next", description="next: the fold after the test fold; or a share of the remaining groups"
+    )
+    by: Literal["group", "sample"] = Field(
+        "group", description="group: a group never stands in two splits; sample: it may, and the report says so"
+    )
+    only: tuple[int, ...] | None = Field(None, description="run these folds only")
+
+
+class LeaveOneGroupOut(Section):
+    """Each group is the test set once."""
+
+    use: Literal["leave-one-group-out"]
+    valid: float = Field(0.2, gt=0, lt=1, description="share of the remaining groups for validation")
+    by: Literal["group"] = Field("group", description="groups")
+    only: tuple[int, ...] | None = Field(None, description="run these folds only")
+
+
+Protocol = Official | HoldOut | KFold | Folds | LeaveOneGroupOut
+
+
+class Report(Section):
+    """What the report sets beside the result."""
+
+    against: tuple[Literal["random", "majority"], ...] = Field(
+        ("random", "majority"),
+        description="random: the same encoders with random weights; majority: the most frequent class. Both are always "
+        "there unless this list is shortened",
+    )
+
+
+def _seeds(value: Any) -> Any:
+    return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class Recipe(Section):
+    """Everything that a run does."""
+
+    format: Literal[1] = Field(description="version of the recipe format")
+    name: str = Field(pattern=NAME, description="name of the run and of its folder")
+    about: str = Field("", description="one sentence for the report")
+    seed: Annotated[
+        tuple[int, ...],
+        BeforeValidator(_seeds),
+        Field(min_length=1),
+        WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}),
+    ] = Field((0,), description="one seed, or several: pretraining and probing are repeated for each")
+    dataset: Annotated[UseDataset, _SHORT] = Field(description="the recordings")
+    modalities: dict[str, ModalitySection] = Field(min_length=1, description="the modalities, by names of your choice")
+    window: Window = Field(default_factory=lambda: Window(), description="the span of time that is cut from every modality")
+    projection: Projection = Field(default_factory=lambda: Projection(), description="between backbone and loss")
+    pretrain: Pretrain = Field(default_factory=lambda: Pretrain(), description="contrastive pretraining")
+    probe: Probe = Field(default_factory=lambda: Probe(), description="what the frozen features are worth")
+    protocol: _one_of(Official, HoldOut, KFold, Folds, LeaveOneGroupOut) = Field(  # type: ignore[valid-type]  # built above
+        default_factory=lambda: Official(), description="who is trained on and who is tested"
+    )
+    report: Report = Field(default_factory=lambda: Report(), description="what the result is compared with")
+    track: tuple[Literal["tensorboard"], ...] = Field((), description="trackers to write beside log.jsonl")

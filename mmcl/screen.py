@@ -1,0 +1,67 @@
+"""What a person sees while work goes on: one moving line with an ETA on a terminal, plain lines when piped. To stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Tick = Callable[[int, str], None]
+"""Call with how many steps are done now, and a few words to show beside the bar."""
+
+
+def say(text: str) -> None:
+    """One line to a person."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is where the toolkit speaks
+
+
+@contextmanager
+def progress(title: str, total: int, start: int = 0, every: float = 15.0) -> Iterator[Tick]:
+    """Show how far some work has come. Piped, a line appears at most once in `every` seconds, and at the end."""
+    if sys.stderr.isatty():
+        with _bar(title, total, start) as tick:
+            yield tick
+        return
+    began = shown = time.monotonic()
+    words = ""
+    done = start
+
+    def tick_plain(steps: int, text: str = "") -> None:
+        nonlocal shown, words, done
+        done, words = steps, text
+        now = time.monotonic()
+        if now - shown >= every:
+            shown = now
+            rate = (steps - start) / max(now - began, 1e-9)
+            left = (total - steps) / rate if rate else float("inf")
+            say(f"{title}: {steps}/{total}{f', {text}' if text else ''}, {_clock(left)} left")
+
+    yield tick_plain
+    say(f"{title}: {done}/{total}{f', {words}' if words else ''}, took {_clock(time.monotonic() - began)}")
+
+
+@contextmanager
+def _bar(title: str, total: int, start: int) -> Iterator[Tick]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[words]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total, completed=start, words="")
+
+        def tick(steps: int, text: str = "") -> None:
+            bar.update(task, completed=steps, words=text)
+
+        yield tick
+
+
+def _clock(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,89 @@
+"""The stages of a run, in order. Each reads files and writes files; none hands anything to the next in memory."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..recipe.plan import Plan
+from ..runs import RunFolder, write_json, write_text
+from ..screen import say
+
+ORDER = ("prepare", "pretrain", "embed", "probe", "report")
+
+
+def run_all(
+    plan: Plan,
+    run: RunFolder,
+    workers: int | None = None,
+    strict: bool = False,
+    device: str = "auto",
+    stop_after: str | None = None,
+) -> Path:
+    """Every stage that is not finished yet; the path of the report.
+
+    workers     processes that prepare streams; left out: one a core
+    strict      end at the first stream that cannot be read
+    device      "auto", "cpu" or "cuda"
+    stop_after  name of the last stage to run
+    """
+    from .embed import embed
+    from .prepare import prepare
+    from .pretrain import pretrain
+    from .probe import probe
+    from .report import report
+
+    with run.held():
+        write_text(run.root / "recipe.yaml", plan.text)
+        write_json(run.root / "plan.json", about(plan, device))
+        run.log("run", command=sys.argv[1:], mmcl=__version__)
+        for name in ORDER:
+            if name == "prepare":
+                prepare(plan, run, workers, strict)
+            elif name == "pretrain":
+                if plan.recipe.pretrain.epochs > 0:
+                    pretrain(plan, run, device)
+            elif name == "embed":
+                embed(plan, run, device)
+            elif name == "probe":
+                probe(plan, run)
+            else:
+                report(plan, run)
+            if name == stop_after:
+                break
+        say(f"{plan.name}: done")
+    return run.root / "report.html"
+
+
+def about(plan: Plan, device: str) -> dict[str, Any]:
+    """What plan.json says: the plan with every default, and where it ran."""
+    versions = {"python": platform.python_version(), "mmcl": __version__}
+    for package in (
+        "torch",
+        "torchvision",
+        "torchaudio",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "librosa",
+        "safetensors",
+        "pydantic",
+    ):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "format": 1,
+        "mmcl": __version__,
+        "versions": versions,
+        "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
+        "device": device,
+        "uses_labels": plan.uses_labels(),
+        "protocol": f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}",
+        "plan": plan.to_json(),
+    }

@@ -1,0 +1,325 @@
+"""prepare: raw recordings → prepared streams, and who is on which side of each split.
+
+Reads the dataset. Writes runs/prepared/<dataset>/<features>-<key>/ (shared by every run with the same data and options),
+prepare.json and folds.json. A stream that cannot be read is listed with its reason and skipped; with `strict` it ends the run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..api.dataset import Dataset, SampleRef
+from ..api.errors import DataError, PluginError, StageError
+from ..api.kinds import Layout
+from ..api.modality import Modality
+from ..api.raw import Timed
+from ..data.folds import Fold, crosses_groups, make_folds
+from ..data.store import Skipped, Store, StoreWriter
+from ..plugins import plugins
+from ..recipe.plan import ModalityPlan, Part, Plan
+from ..runs import RunFolder, fingerprint, read_json, write_json
+from ..screen import progress, say
+
+CHUNK = 16
+"""Recordings handed to a worker at a time."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the later stages start from."""
+
+    samples: Sequence[SampleRef]
+    stores: dict[str, Store]
+    folds: list[Fold]
+    key: str  # fingerprint of everything above
+
+
+def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool = False) -> None:
+    """Write every modality's store that is not there yet, then prepare.json and folds.json."""
+    began = time.monotonic()
+    dataset = open_dataset(plan)
+    samples = list(dataset.samples())
+    _check_samples(plan, samples)
+    stamps = [_stamp(sample, plan.root) for sample in samples]
+    made: list[str] = []
+    for modality in plan.modalities:
+        folder, key = store_of(plan, run, modality, stamps)
+        if not (folder / "store.json").exists():
+            _make_store(plan, modality, dataset, samples, folder, key, workers, strict)
+            made.append(modality.name)
+        elif strict and (known := Store(folder).skipped):
+            raise DataError(f"{known[0].reason} (--strict; {len(known)} in all)")
+    stores = {m.name: Store(store_of(plan, run, m, stamps)[0]) for m in plan.modalities}
+    usable = [row for row in range(len(samples)) if any(row in store for store in stores.values())]
+    lost = sorted(set(range(len(samples))) - set(usable))
+    if strict and lost:
+        raise DataError(
+            f"recording '{samples[lost[0]].id}' has none of the modalities {', '.join(stores)} (--strict; {len(lost)} in all)"
+        )
+    if not usable:
+        reasons = "; ".join(s.reason for store in stores.values() for s in store.skipped[:1])
+        raise DataError(
+            f"no recording of '{plan.dataset.use}' has any of the modalities {', '.join(stores)}{': ' + reasons if reasons else ''}"
+        )
+    folds = make_folds(plan.recipe.protocol, samples, usable, plan.seeds[0], plan.fold_of, plan.fold_key)
+    number = {fold.number: fold for fold in folds}
+    stores_json = {
+        m.name: {"folder": os.path.relpath(stores[m.name].folder, run.root), "key": stores[m.name].key} for m in plan.modalities
+    }
+    kept = {
+        "format": 1,
+        "stores": stores_json,
+        "samples": [asdict(sample) for sample in samples],
+        "folds": [{"fold": n, "train": fold.train, "valid": fold.valid, "test": fold.test} for n, fold in number.items()],
+    }
+    write_json(run.root / "folds.json", {**kept, "key": fingerprint(kept)})
+    write_json(run.root / "prepare.json", _about(plan, samples, stores, folds, lost, time.monotonic() - began))
+    skipped = sum(len(store.skipped) for store in stores.values()) + len(lost)
+    run.log("prepare", made=made, samples=len(samples), skipped=skipped, seconds=round(time.monotonic() - began, 3))
+    if skipped:
+        say(f"prepare: {skipped} streams or recordings were skipped; prepare.json and the report list each with its reason")
+
+
+def load_prepared(run: RunFolder) -> Prepared:
+    """What `prepare` left. Raises StageError if it has not run."""
+    about = read_json(run.root / "folds.json")
+    samples = [SampleRef(**one) for one in about["samples"]]
+    stores = {name: Store((run.root / one["folder"]).resolve()) for name, one in about["stores"].items()}
+    for name, store in stores.items():
+        if store.key != about["stores"][name]["key"]:
+            raise StageError(f"{store.folder}: holds other data than this run was prepared with; run again without --from")
+    folds = [Fold(f["fold"], tuple(f["train"]), tuple(f["valid"]), tuple(f["test"])) for f in about["folds"]]
+    return Prepared(samples, stores, folds, about["key"])
+
+
+def open_dataset(plan: Plan) -> Dataset:
+    """The dataset of a plan. Raises DataError if its folder is missing."""
+    if plan.dataset.spec.needs_root and (plan.root is None or not plan.root.is_dir()):
+        get = f" {plan.info.get}" if plan.info.get else ""
+        raise DataError(
+            f"{plan.root}: there is no such folder; dataset '{plan.dataset.use}' is looked for there (dataset.root, --data).{get}"
+        )
+    dataset: Dataset = plan.dataset.spec.build(plan.dataset.params, plan.root)
+    return dataset
+
+
+def store_of(plan: Plan, run: RunFolder, modality: ModalityPlan, stamps: Sequence[Any]) -> tuple[Path, str]:
+    """The folder of a modality's prepared streams, named after everything that its content depends on."""
+    key = fingerprint(
+        {
+            "dataset": plan.dataset.to_json(), "source": modality.source, "features": modality.features.to_json(),
+            "extract": modality.features.spec.version, "layout": modality.layout.to_json(),
+            "files": [one.get(modality.source) for one in stamps], "format": 1,
+        }
+    )  # fmt: skip
+    return run.prepared / plan.dataset.spec.name / f"{modality.features.spec.name}-{key}", key
+
+
+def _stamp(sample: SampleRef, root: Path | None) -> dict[str, list[Any]]:
+    """Per source: id, name of the file, its size and time of change. A changed file is prepared anew."""
+    found: dict[str, list[Any]] = {}
+    for source, where in sample.sources.items():
+        try:
+            stat = (root / where).stat() if root else None
+        except (OSError, ValueError):
+            stat = None
+        found[source] = [sample.id, where, stat.st_size if stat else None, stat.st_mtime_ns if stat else None]
+    return found
+
+
+def _check_samples(plan: Plan, samples: Sequence[SampleRef]) -> None:
+    """Refuse what a dataset plug-in must not hand out."""
+    name = plan.dataset.use
+    if not samples:
+        raise DataError(f"dataset '{name}' found no recording under {plan.root}. {plan.info.get}".strip())
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.id in seen:
+            raise PluginError(f"dataset '{name}' lists recording '{sample.id}' twice")
+        seen.add(sample.id)
+        if not sample.group:
+            raise PluginError(f"dataset '{name}': recording '{sample.id}' has no group; splits by {plan.info.group} need one")
+        unknown = set(sample.sources) - set(plan.info.sources)
+        if unknown:
+            raise PluginError(
+                f"dataset '{name}': recording '{sample.id}' has the source '{min(unknown)}', which its info does not name"
+            )
+
+
+def _make_store(
+    plan: Plan,
+    modality: ModalityPlan,
+    dataset: Dataset,
+    samples: Sequence[SampleRef],
+    folder: Path,
+    key: str,
+    workers: int | None,
+    strict: bool,
+) -> None:
+    """Extract one modality of every recording that has its source."""
+    jobs = [
+        (row, sample.id, sample.sources[modality.source])
+        for row, sample in enumerate(samples)
+        if modality.source in sample.sources
+    ]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    writer = StoreWriter(folder, modality.layout)
+    skipped: list[Skipped] = []
+    try:
+        with (
+            _extracting(plan, modality, dataset, len(jobs), workers) as extract,
+            progress(f"prepare {modality.name}", len(jobs)) as tick,
+        ):
+            for done, (job, made) in enumerate(zip(jobs, extract(jobs), strict=True), 1):
+                if isinstance(made, str):
+                    if strict:
+                        raise DataError(f"{made} (--strict)")
+                    skipped.append(Skipped(job[1], job[2], made))
+                else:
+                    writer.add(job[0], made)
+                tick(done, f"{len(skipped)} skipped" if skipped else "")
+        writer.close({"key": key, "mmcl": __version__, "skipped": [asdict(one) for one in skipped]})
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+Job = tuple[int, str, str]
+Made = Any  # ndarray, Timed, or the sentence that says why there is none
+
+
+@contextmanager
+def _extracting(plan: Plan, modality: ModalityPlan, dataset: Dataset, jobs: int, workers: int | None) -> Iterator[Any]:
+    """A function from jobs to what each gives, in order: in this process for a few, in a pool for many."""
+    count = min(workers or os.cpu_count() or 1, jobs // (4 * CHUNK))
+    if count <= 1:
+        made: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
+        yield lambda todo: (_extract(dataset, made, modality.layout, modality.source, job) for job in todo)
+        return
+    begin = (
+        plan.dataset.use, plan.dataset.params.model_dump_json(), plan.root, modality.source,
+        modality.features.use, modality.features.params.model_dump_json(), modality.layout.to_json(),
+    )  # fmt: skip
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin, initargs=begin) as pool:
+
+        def extract(todo: Iterable[Job]) -> Iterator[Made]:
+            todo = list(todo)
+            chunks = [todo[k : k + CHUNK] for k in range(0, len(todo), CHUNK)]
+            ready: list[Any] = []
+            for chunk in itertools.islice(chunks, 4 * count):  # a few ahead, so that results never pile up in memory
+                ready.append(pool.submit(_work, chunk))
+            for i in range(len(chunks)):
+                yield from ready[i].result()
+                ready[i] = None
+                if i + 4 * count < len(chunks):
+                    ready.append(pool.submit(_work, chunks[i + 4 * count]))
+
+        try:
+            yield extract
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_worker: Any = None
+
+
+def _begin(dataset: str, dataset_params: str, root: Path | None, source: str, features: str, params: str, layout: Any) -> None:
+    """Set up one worker process: its own dataset and modality."""
+    global _worker
+    offers = plugins()
+    data, feature = offers.get("dataset", dataset).spec, offers.get("modality", features).spec
+    chosen = data.params.model_validate_json(dataset_params)
+    made = feature.build(feature.params.model_validate_json(params), data.info(chosen).sources[source])
+    _worker = partial(_extract, data.build(chosen, root), made, Layout.from_json(layout), source)
+
+
+def _work(chunk: Sequence[Job]) -> list[Made]:
+    return [_worker(job) for job in chunk]
+
+
+def _extract(dataset: Dataset, modality: Modality, layout: Layout, source: str, job: Job) -> Made:
+    """One recording's stream, or the sentence that says why it cannot be used."""
+    _, id, where = job
+    try:
+        stream = modality.extract(dataset.read(id, source))
+        _check_stream(stream, layout, id, where)
+    except DataError as error:
+        return str(error)
+    return stream
+
+
+def _check_stream(stream: Any, layout: Layout, id: str, where: str) -> None:
+    values = stream.values if isinstance(stream, Timed) else stream
+    shape = values.shape[1:] if layout.timed else values.shape
+    if tuple(shape) != layout.shape or values.ndim != len(layout.axes):
+        raise PluginError(f"recording '{id}': the modality returned shape {tuple(values.shape)}, its layout is {layout}")
+    if layout.timed and len(values) == 0:
+        raise DataError(f"{where}: is too short to give a single step of {layout.kind}")
+    if values.dtype != np.uint8 and not np.isfinite(values).all():
+        place = np.argwhere(~np.isfinite(values))[0]
+        raise DataError(f"{where}: {layout.kind} of recording '{id}' has {values[tuple(place)]} at index {place.tolist()}")
+    if isinstance(stream, Timed) and (stream.times.shape != (len(values), 2) or not np.isfinite(stream.times).all()):
+        raise DataError(f"{where}: recording '{id}' needs a start and an end in seconds for each of its {len(values)} steps")
+
+
+def _about(
+    plan: Plan, samples: Sequence[SampleRef], stores: dict[str, Store], folds: list[Fold], lost: Sequence[int], seconds: float
+) -> dict[str, Any]:
+    """What prepare.json says, for the report and for people."""
+    usable = len(samples) - len(lost)
+
+    def groups(rows: Iterable[int]) -> list[str]:
+        return sorted({samples[row].group for row in rows})
+
+    protocol = plan.recipe.protocol
+    detail = {"k-fold": f"k={getattr(protocol, 'k', '')}, ", "folds": f"{Path(getattr(protocol, 'file', '')).name}, "}.get(
+        protocol.use, ""
+    )
+    return {
+        "format": 1,
+        "samples": len(samples),
+        "usable": usable,
+        "groups": len({s.group for s in samples}),
+        "group": plan.info.group,
+        "synthetic": plan.info.synthetic,
+        "licence": plan.info.licence,
+        "tasks": {t.name: {"type": t.type, "classes": list(t.classes)} for t in plan.tasks},
+        "protocol": f"{protocol.use} ({detail}by {protocol.by})",
+        "crosses_groups": crosses_groups(folds, samples),
+        "modalities": {
+            name: {
+                "layout": str(store.layout),
+                "present": len(store),
+                "missing": len(samples) - len(store),
+                "hours": round(sum(store.seconds(row) for row in store.rows) / 3600, 4),
+                "skipped": [asdict(one) for one in store.skipped],
+            }
+            for name, store in stores.items()
+        },
+        "skipped": [{"id": samples[row].id, "reason": "has none of the modalities"} for row in lost],
+        "folds": [
+            {
+                "fold": f.number, "train": len(f.train), "valid": len(f.valid), "test": len(f.test),
+                "groups": {"train": groups(f.train), "valid": groups(f.valid), "test": groups(f.test)},
+            }
+            for f in folds
+        ],
+        "seconds": round(seconds, 3),
+    }  # fmt: skip
+
+
+__all__ = ["Part", "Prepared", "load_prepared", "open_dataset", "prepare", "store_of"]

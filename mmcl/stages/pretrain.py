@@ -1,0 +1,333 @@
+"""pretrain: learn the encoders by contrasting every pair of modalities. No labels unless the positives ask for them.
+
+For each fold and seed: reads the stores of training and validation rows. Writes encoders.safetensors, encoders.json,
+history.jsonl, and resume/ meanwhile. Killed at any moment, it goes on from the last checkpoint to bit-identical weights.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import __version__
+from ..api.batch import Batch, Items, Stream
+from ..api.errors import StageError
+from ..data.batches import ahead, epoch_batches
+from ..data.folds import Fold
+from ..data.stack import batch
+from ..data.store import Store
+from ..data.windows import draw
+from ..engine.devices import arithmetic, pick_device
+from ..engine.optim import build_optimizer, rate, set_rate
+from ..engine.resume import load_checkpoint, save_checkpoint
+from ..model.encoder import Augmentation, Encoder, build_encoder, parameters_of
+from ..model.keep import best_state, save_encoders
+from ..objective.score import Embedded, Objective, score
+from ..recipe.plan import Plan
+from ..runs import RunFolder, fingerprint, finish, finished, restart, write_jsonl
+from ..screen import progress, say
+from ..seeding import address
+from .prepare import Prepared, load_prepared
+
+
+def pretrain(plan: Plan, run: RunFolder, device: str = "auto") -> None:
+    """Train the encoders of every fold and seed that are not trained yet."""
+    prepared = load_prepared(run)
+    where = pick_device(device)
+    for fold in prepared.folds:
+        for seed in plan.seeds:
+            folder, key = run.stage("pretrain", fold.number, seed), pretrain_key(plan, prepared, fold, seed)
+            if finished(folder, key):
+                continue
+            if not (folder / "resume" / "state.json").exists() and not (folder / "resume.old").exists():
+                restart(folder)
+            _train(plan, run, prepared, fold, seed, folder, key, where)
+
+
+def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
+    """Fingerprint of everything that the weights depend on."""
+    said = plan.to_json()
+    said["pretrain"].pop("checkpoint_minutes")
+    parts = {name: said[name] for name in ("modalities", "window", "projection", "pretrain")}
+    stores = {name: store.key for name, store in prepared.stores.items()}
+    return fingerprint([parts, stores, fold.train, fold.valid, seed, __version__])
+
+
+def build_encoders(plan: Plan, *where: str | int) -> dict[str, Encoder]:
+    """Fresh encoders; their weights depend on the address alone."""
+    return {
+        m.name: build_encoder(
+            m.name,
+            m.layout,
+            m.backbone.spec,
+            m.backbone.params,
+            plan.recipe.projection.hidden,
+            plan.recipe.projection.width,
+            m.normalise == "channel",
+            *where,
+        )  # fmt: skip
+        for m in plan.modalities
+    }
+
+
+def fit_normalise(encoders: Mapping[str, Encoder], stores: Mapping[str, Store], rows: Sequence[int]) -> None:
+    """Set every encoder's normalisation from the training rows, whole recordings, each step counting once."""
+    from ..data.stack import stack
+
+    for name, encoder in encoders.items():
+        if encoder.normalise is not None:
+            store = stores[name]
+            encoder.normalise.fit(stack([store.values(row)], store.layout) for row in rows if row in store)
+
+
+def _train(
+    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, folder: Path, key: str, device: torch.device
+) -> None:
+    section, stores = plan.recipe.pretrain, prepared.stores
+    spot = (seed, "fold", fold.number)
+    encoders = build_encoders(plan, *spot)
+    fit_normalise(encoders, stores, fold.train)
+    loss = plan.loss.spec.build(plan.loss.params)
+    positives = plan.positives.spec.build(plan.positives.params)
+    model = nn.ModuleDict(encoders)
+    if isinstance(loss, nn.Module):
+        model["loss"] = loss  # a modality cannot be named so: the plan's check of names keeps it free
+    model.to(device)
+    optimizer = build_optimizer(section.optimizer, model)
+    augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
+    targets = _targets(plan, prepared)
+
+    best: dict[str, Tensor] = best_state(model)
+    counters: dict[str, Any] = {
+        "key": key,
+        "epoch": 0,
+        "step": 0,
+        "best_epoch": 0,
+        "best_loss": None,
+        "history": [],
+        "skipped": {},
+        "seconds": 0.0,
+    }
+    restored = load_checkpoint(folder / "resume", key, model, optimizer)
+    if restored is not None:
+        counters, best = restored
+        say(f"pretrain fold {fold.number}, seed {seed}: goes on after epoch {counters['epoch']}")
+    tracker = _tracker(plan, run, fold.number, seed)
+    began = saved = time.monotonic()
+    spent = counters["seconds"]
+    stopped = "epochs"
+    with progress(f"pretrain fold {fold.number}, seed {seed}", section.epochs, counters["epoch"]) as tick:
+        for epoch in range(counters["epoch"], section.epochs):
+            started = time.monotonic()
+            model.train()
+            batches = epoch_batches(fold.train, section.batch_size, *spot, "epoch", epoch)
+            jobs = [
+                partial(_cut, stores, rows, plan, np.random.default_rng(address(*spot, "window", epoch, k)))
+                for k, rows in enumerate(batches)
+            ]
+            heard = _Means()
+            waited = 0.0
+            asked = time.monotonic()
+            for k, made in enumerate(ahead(jobs)):
+                waited += time.monotonic() - asked
+                torch.manual_seed(address(*spot, "step", counters["step"]))  # dropout, and whatever else draws while stepping
+                generator = torch.Generator().manual_seed(address(*spot, "augment", counters["step"]))
+                set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(batches)))
+                objective = _objective(plan, encoders, made, positives, loss, device, targets, augmentations, generator)
+                counters["step"] += 1
+                if objective.loss is not None:
+                    _stop_if_lost(objective, made, prepared, epoch, k)
+                    optimizer.zero_grad(set_to_none=True)
+                    torch.autograd.backward(objective.loss)
+                    if section.clip is not None:
+                        torch.nn.utils.clip_grad_norm_(model.parameters(), section.clip)
+                    optimizer.step()
+                heard.add(objective, len(made.items.row))
+                asked = time.monotonic()
+            for pair in heard.skipped:
+                counters["skipped"][pair] = counters["skipped"].get(pair, 0) + heard.skipped[pair]
+            if heard.loss is None:
+                raise StageError(
+                    f"pretrain fold {fold.number}: no batch of epoch {epoch + 1} had two recordings with two modalities in common, so there "
+                    "is nothing to contrast; check the counts of missing modalities in prepare.json"
+                )
+            valid = _validate(plan, encoders, model, stores, fold, positives, loss, device, targets, section.batch_size, spot)
+            row = {
+                "epoch": epoch + 1, "train_loss": heard.loss, "valid_loss": valid.loss,
+                "lr": optimizer.param_groups[0]["lr"], "seconds": round(time.monotonic() - started, 3), "waited": round(waited, 3),
+                "pairs": {name: {**values, **{f"valid_{k}": v for k, v in valid.pairs.get(name, {}).items()}} for name, values in heard.pairs.items()},
+                "skipped_pairs": dict(heard.skipped),
+            }  # fmt: skip
+            counters["history"].append(row)
+            counters["epoch"] = epoch + 1
+            if tracker is not None:
+                _track(tracker, row)
+            monitored = valid.loss if valid.loss is not None else heard.loss
+            if counters["best_loss"] is None or monitored < counters["best_loss"]:
+                counters["best_loss"], counters["best_epoch"] = monitored, epoch + 1
+                best = best_state(model)
+            tick(
+                epoch + 1,
+                f"train {heard.loss:.3f}, valid {'–' if valid.loss is None else f'{valid.loss:.3f}'} (best {counters['best_loss']:.3f})",
+            )
+            counters["seconds"] = spent + time.monotonic() - began
+            if section.patience is not None and epoch + 1 - counters["best_epoch"] >= section.patience:
+                stopped = "patience"
+                break
+            if time.monotonic() - saved >= 60 * section.checkpoint_minutes and epoch + 1 < section.epochs:
+                save_checkpoint(folder / "resume", model, optimizer, best, counters)
+                saved = time.monotonic()
+    if tracker is not None:
+        tracker.close()
+    model.load_state_dict(best)
+    save_encoders(folder, encoders, encoders_json(plan, fold.number, seed, counters))
+    write_jsonl(folder / "history.jsonl", counters["history"])
+    facts = {
+        "epochs": counters["epoch"], "best_epoch": counters["best_epoch"], "best_loss": counters["best_loss"], "stopped": stopped,
+        "seconds": round(counters["seconds"], 3), "parameters": parameters_of(encoders), "skipped_pairs": counters["skipped"],
+        "labels": list(plan.positives.spec.needs),
+    }  # fmt: skip
+    finish(folder, key, **facts)
+    shutil.rmtree(folder / "resume", ignore_errors=True)
+    run.log("pretrain", fold=fold.number, seed=seed, device=str(device), **facts)
+
+
+def encoders_json(plan: Plan, fold: int, seed: int, counters: Mapping[str, Any]) -> dict[str, Any]:
+    """What encoders.json says: all that is needed to use the encoders without the recipe."""
+    said = plan.to_json()
+    return {
+        "mmcl": __version__, "name": plan.name, "fold": fold, "seed": seed, "epoch": counters["best_epoch"],
+        "modalities": said["modalities"], "projection": said["projection"], "window": said["window"],
+    }  # fmt: skip
+
+
+def _cut(stores: Mapping[str, Store], rows: Sequence[int], plan: Plan, generator: np.random.Generator) -> Batch:
+    """A training batch: one window of every recording, the same seconds in every modality."""
+    window = plan.recipe.window
+    return batch(stores, rows, [draw(stores, row, window.seconds, window.place, generator) for row in rows])
+
+
+def _objective(
+    plan: Plan, encoders: Mapping[str, Encoder], made: Batch, positives: Any, loss: Any, device: torch.device, targets: Mapping[str, Tensor],
+    augmentations: Mapping[str, Augmentation], generator: torch.Generator | None,
+) -> Objective:  # fmt: skip
+    """Encode every modality once, then score every pair."""
+    embedded = {}
+    with arithmetic(plan.recipe.pretrain.precision, device):
+        for name in {name for pair in plan.pairs for name in pair}:
+            stream: Stream = made.streams[name].to(device)
+            if int(stream.present.sum()) == 0:
+                embedded[name] = Embedded(
+                    torch.zeros(0, plan.recipe.projection.width, device=device),
+                    torch.zeros(0, dtype=torch.int64, device=device),
+                )
+                continue
+            encoded, rows = encoders[name].encode(stream, augmentations.get(name), generator)
+            embedded[name] = Embedded(encoders[name].project(encoded), rows)
+    row = made.items.row
+    items = Items(row.to(device), made.items.view.to(device), {name: t[row].to(device) for name, t in targets.items()})
+    return score(embedded, items, plan.pairs, positives, loss)
+
+
+@torch.no_grad()
+def _validate(
+    plan: Plan, encoders: Mapping[str, Encoder], model: nn.Module, stores: Mapping[str, Store], fold: Fold, positives: Any, loss: Any,
+    device: torch.device, targets: Mapping[str, Tensor], size: int, spot: tuple[str | int, ...],
+) -> _Means:  # fmt: skip
+    """The objective on validation rows, in eval mode, on the same batches and windows after every epoch."""
+    model.eval()
+    heard = _Means()
+    batches = epoch_batches(fold.valid, size, *spot, "valid")
+    jobs = [
+        partial(_cut, stores, rows, plan, np.random.default_rng(address(*spot, "valid window", k)))
+        for k, rows in enumerate(batches)
+    ]
+    for made in ahead(jobs):
+        heard.add(_objective(plan, encoders, made, positives, loss, device, targets, {}, None), len(made.items.row))
+    return heard
+
+
+class _Means:
+    """Means over batches, each weighing as many recordings as it has. Kept as tensors until asked: no wait inside a step."""
+
+    def __init__(self) -> None:
+        self._loss: list[tuple[Tensor, int]] = []
+        self._pairs: dict[str, dict[str, list[tuple[Tensor, int]]]] = {}
+        self.skipped: dict[str, int] = {}
+
+    def add(self, objective: Objective, rows: int) -> None:
+        if objective.loss is not None:
+            self._loss.append((objective.loss.detach(), rows))
+        for pair, values in objective.pairs.items():
+            for name, value in values.items():
+                self._pairs.setdefault(pair, {}).setdefault(name, []).append((value, rows))
+        for pair in objective.skipped:
+            self.skipped[pair] = self.skipped.get(pair, 0) + 1
+
+    @property
+    def loss(self) -> float | None:
+        return _weighted(self._loss) if self._loss else None
+
+    @property
+    def pairs(self) -> dict[str, dict[str, float]]:
+        return {pair: {name: _weighted(each) for name, each in values.items()} for pair, values in self._pairs.items()}
+
+
+def _weighted(values: Sequence[tuple[Tensor, int]]) -> float:
+    whole = sum(rows for _, rows in values)
+    return math.fsum(float(value) * rows for value, rows in values) / whole
+
+
+def _stop_if_lost(objective: Objective, made: Batch, prepared: Prepared, epoch: int, step: int) -> None:
+    """Stop on a loss that is no number, naming the batch, before it spoils the weights."""
+    assert objective.loss is not None
+    if not bool(torch.isfinite(objective.loss)):
+        ids = ", ".join(prepared.samples[int(row)].id for row in made.items.row[:4])
+        bad = ", ".join(name for name, values in objective.pairs.items() if not bool(torch.isfinite(values["loss"])))
+        raise StageError(
+            f"pretrain: the loss became {float(objective.loss)} in epoch {epoch + 1}, step {step + 1} (pairs {bad}; recordings {ids}, …); "
+            "lower pretrain.optimizer.lr, set pretrain.clip, or use precision: float32"
+        )
+
+
+def _targets(plan: Plan, prepared: Prepared) -> dict[str, Tensor]:
+    """Targets by row, only those that the positives ask for; a missing one is −1 (classes) or NaN (values)."""
+    found = {}
+    for name in plan.positives.spec.needs:
+        values = [sample.targets.get(name) for sample in prepared.samples]
+        if plan.info.tasks[name].type == "single-label":
+            found[name] = torch.tensor([-1 if v is None else int(v) for v in values])  # type: ignore[arg-type]  # a single label is a number
+        else:
+            width = max(1, len(plan.info.tasks[name].classes))
+            rows = [[math.nan] * width if v is None else list(v) if isinstance(v, list | tuple) else [v] for v in values]
+            found[name] = torch.tensor(rows, dtype=torch.float32)
+    return found
+
+
+def _tracker(plan: Plan, run: RunFolder, fold: int, seed: int) -> Any:
+    if "tensorboard" not in plan.recipe.track:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(run.root / "tensorboard" / f"fold-{fold:02d}-seed-{seed}"))
+
+
+def _track(tracker: Any, row: Mapping[str, Any]) -> None:
+    for name in ("train_loss", "valid_loss", "lr"):
+        if row[name] is not None:
+            tracker.add_scalar(name, row[name], row["epoch"])
+    for pair, values in row["pairs"].items():
+        for name, value in values.items():
+            tracker.add_scalar(f"{pair}/{name}", value, row["epoch"])
+
+
+Job = Callable[[], Batch]

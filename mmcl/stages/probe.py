@@ -1,0 +1,358 @@
+"""probe: what the frozen features are worth. Heads are fitted on train, chosen on valid; test is opened once, at the end.
+
+For each fold and seed: reads the features that `embed` wrote. Writes scores.jsonl, predictions.jsonl and retrieval.jsonl.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .. import __version__
+from ..api.batch import Encoded
+from ..api.dataset import Task
+from ..api.head import Head, Labelled, SelfFitting
+from ..data.batches import epoch_batches
+from ..engine.optim import build_optimizer
+from ..evaluate.metrics import evaluate
+from ..evaluate.retrieval import retrieval
+from ..recipe.plan import Part, Plan
+from ..runs import RunFolder, fingerprint, finish, finished, restart, write_jsonl
+from ..screen import Tick, progress
+from ..seeding import address
+from .embed import Features, embed_key, encoder_kinds, read_features
+from .prepare import load_prepared
+
+AMONG = 32
+"""Recordings among which the right one is searched, beside the search among all: R@k depends on how many there are."""
+
+
+@dataclass
+class Fitted:
+    """A head that has been fitted and waits for the test set."""
+
+    task: Task
+    input: str
+    modalities: tuple[str, ...]
+    name: str
+    encoder: str
+    head_seed: int
+    head: Head
+    scale: Scale
+
+
+@dataclass
+class Scale:
+    """Mean and deviation of each modality's features, from training rows that have it."""
+
+    mean: dict[str, Tensor]
+    deviation: dict[str, Tensor]
+
+    def encoded(self, vectors: Mapping[str, Tensor], present: Mapping[str, Tensor], rows: Tensor) -> dict[str, Encoded]:
+        """Standardised features of some rows; a missing modality is zeros, which is the training mean."""
+        found = {}
+        for name, vector in vectors.items():
+            here = present[name][rows]
+            values = (vector[rows] - self.mean[name]) / self.deviation[name]
+            found[name] = Encoded(vector=values * here[:, None].to(values.dtype), present=here)
+        return found
+
+
+def probe(plan: Plan, run: RunFolder) -> None:
+    """Fit and test every head of every fold and seed that is not done yet."""
+    prepared = load_prepared(run)
+    units = [(fold, seed) for fold in prepared.folds for seed in plan.seeds]
+    keys = {(fold.number, seed): probe_key(plan, embed_key(plan, prepared, fold, seed)) for fold, seed in units}
+    todo = [(f.number, seed) for f, seed in units if not finished(run.stage("probe", f.number, seed), keys[f.number, seed])]
+    if not todo:
+        return
+    each = len(plan.tasks) * len(plan.inputs) * len(plan.heads) * len(encoder_kinds(plan)) * len(plan.recipe.probe.seeds)
+    with progress("probe", each * len(todo)) as tick:
+        for done, (fold, seed) in enumerate(todo):
+            began = time.monotonic()
+            folder = run.stage("probe", fold, seed)
+            restart(folder)
+            facts = _probe_unit(plan, run, fold, seed, folder, partial(_tick_after, tick, done * each))
+            finish(folder, keys[fold, seed], seconds=round(time.monotonic() - began, 3), **facts)
+            run.log("probe", fold=fold, seed=seed, seconds=round(time.monotonic() - began, 3), **facts)
+
+
+def probe_key(plan: Plan, embedded: str) -> str:
+    """Fingerprint of everything that the scores depend on."""
+    said = plan.to_json()
+    return fingerprint([embedded, said["probe"], said["report"], __version__])
+
+
+def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, tick: Tick) -> dict[str, Any]:
+    """One fold and seed: fit everything, then open the test set."""
+    features = run.stage("embed", fold, seed)
+    done = 0
+    fitted: list[Fitted] = []
+    chosen: list[dict[str, Any]] = []
+    majority: dict[str, Any] = {}
+    for kind in encoder_kinds(plan):
+        train, who_train = read_features(features, kind, "train")
+        valid, who_valid = read_features(features, kind, "valid")
+        scale = _scale(plan, train)
+        for task in plan.tasks:
+            target, known = _target(task, who_train["targets"])
+            target_valid, known_valid = _target(task, who_valid["targets"])
+            majority[task.name] = _constant(task, target[known])
+            for name, modalities in plan.inputs.items():
+                rows, rows_valid = known & _any_present(train, modalities), known_valid & _any_present(valid, modalities)
+                for head_name, part in plan.heads.items():
+                    for head_seed in plan.recipe.probe.seeds:
+                        where = (seed, "fold", fold, "head", head_name, kind, task.name, name, head_seed)
+                        here = Labelled(_encoded(plan, scale, train, modalities, rows), target[rows])
+                        there = Labelled(_encoded(plan, scale, valid, modalities, rows_valid), target_valid[rows_valid])
+                        head, facts = fit_head(part, task, here, there, plan.recipe.probe.training, where)
+                        fitted.append(Fitted(task, name, modalities, head_name, kind, head_seed, head, scale))
+                        chosen.append(
+                            {
+                                "task": task.name,
+                                "input": name,
+                                "head": head_name,
+                                "encoder": kind,
+                                "head_seed": head_seed,
+                                **facts,
+                            }
+                        )
+                        done += 1
+                        tick(done, f"{kind} {name} {head_name}")
+    # Everything is chosen. From here on the test set is open, and nothing is fitted any more.
+    run.log("test opened", fold=fold, seed=seed, heads=len(fitted))
+    scores: list[dict[str, Any]] = []
+    predictions: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    protocol = f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}"
+    base = {"protocol": protocol, "fold": fold, "seed": seed}
+    for kind in encoder_kinds(plan):
+        test, who = read_features(features, kind, "test")
+        for one in (f for f in fitted if f.encoder == kind):
+            target, known = _target(one.task, who["targets"])
+            rows = known & _any_present(test, one.modalities)
+            output = _output(one.head, _encoded(plan, one.scale, test, one.modalities, rows))
+            about = {
+                "task": one.task.name,
+                "input": one.input,
+                "head": one.name,
+                "encoder": kind,
+                **base,
+                "head_seed": one.head_seed,
+            }
+            scores += _scores(about, one.task, target[rows], output)
+            ids = [id for id, here in zip(who["ids"], rows.tolist(), strict=True) if here]
+            predictions += _predictions(about, one.task, ids, target[rows], output)
+        found += _retrieval(plan, test, {"encoder": kind, "fold": fold, "seed": seed}, (seed, "fold", fold, "retrieval"))
+        if kind == encoder_kinds(plan)[0] and "majority" in plan.recipe.report.against:
+            for task in plan.tasks:
+                target, known = _target(task, who["targets"])
+                about = {"task": task.name, "input": "none", "head": "majority", "encoder": "none", **base, "head_seed": 0}
+                scores += _scores(about, task, target[known], np.repeat(majority[task.name][None], int(known.sum()), 0))
+    write_jsonl(folder / "scores.jsonl", scores)
+    write_jsonl(folder / "predictions.jsonl", predictions)
+    write_jsonl(folder / "retrieval.jsonl", found)
+    write_jsonl(folder / "chosen.jsonl", chosen)
+    return {"heads": len(fitted)}
+
+
+def _tick_after(tick: Tick, before: int, done: int, text: str) -> None:
+    tick(before + done, text)
+
+
+def fit_head(
+    part: Part, task: Task, train: Labelled, valid: Labelled, training: Any, where: tuple[str | int, ...]
+) -> tuple[Head, dict[str, Any]]:
+    """A head fitted on `train` and chosen on `valid`: by its own solver if it has one, else by the loop below."""
+    widths = {name: encoded.vector.shape[1] for name, encoded in train.encoded.items()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(address(*where, "init"))
+        head: Head = part.spec.build(part.params, task, widths)
+        if isinstance(head, SelfFitting):
+            return head, {
+                name: _plain(value)
+                for name, value in head.fit(train, valid, torch.Generator().manual_seed(address(*where, "fit"))).items()
+            }
+        return head, _train_head(cast(nn.Module, head), task, train, valid, training, where)
+
+
+def _train_head(
+    head: nn.Module, task: Task, train: Labelled, valid: Labelled, training: Any, where: tuple[str | int, ...]
+) -> dict[str, Any]:
+    """Minibatch training with early stopping on the validation loss; the best weights are kept."""
+    optimizer = build_optimizer(training.optimizer, head)
+    weight = _positive_weight(task, train.target)
+    best, best_loss, best_epoch, epoch = copy.deepcopy(head.state_dict()), math.inf, 0, 0
+    for epoch in range(1, training.epochs + 1):
+        head.train()
+        for k, rows in enumerate(epoch_batches(range(len(train.target)), training.batch_size, *where, epoch)):
+            torch.manual_seed(address(*where, "step", epoch, k))
+            index = torch.tensor(rows)
+            loss = task_loss(task, head(_rows(train.encoded, index)), train.target[index], weight)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+        head.eval()
+        with torch.no_grad():
+            now = float(task_loss(task, head(valid.encoded), valid.target, weight))
+        if now < best_loss:
+            best, best_loss, best_epoch = copy.deepcopy(head.state_dict()), now, epoch
+        if epoch - best_epoch >= training.patience:
+            break
+    head.load_state_dict(best)
+    head.eval()
+    return {"epochs": epoch, "best_epoch": best_epoch, "valid_loss": _plain(best_loss)}
+
+
+def task_loss(task: Task, output: Tensor, target: Tensor, positive_weight: Tensor | None = None) -> Tensor:
+    """Cross-entropy, BCE with weighted positives, or mean squared error, by type of task; unknown labels (NaN) count nothing."""
+    if task.type == "single-label":
+        return functional.cross_entropy(output.float(), target)
+    known = ~target.isnan()
+    if task.type == "multi-label":
+        each = functional.binary_cross_entropy_with_logits(
+            output.float(), target.nan_to_num(), reduction="none", pos_weight=positive_weight
+        )
+    else:
+        each = (output.float() - target.nan_to_num()).square()
+    return (each * known).sum() / known.sum().clamp_min(1)
+
+
+def _positive_weight(task: Task, target: Tensor) -> Tensor | None:
+    """Negatives per positive of each class, from training rows (MPUC-MER's code gives such weights)."""
+    if task.type != "multi-label":
+        return None
+    known = ~target.isnan()
+    positive = (target.nan_to_num() * known).sum(0)
+    return (known.sum(0) - positive) / positive.clamp_min(1)
+
+
+def _rows(encoded: Mapping[str, Encoded], index: Tensor) -> dict[str, Encoded]:
+    return {
+        name: Encoded(vector=e.vector[index], present=None if e.present is None else e.present[index])
+        for name, e in encoded.items()
+    }
+
+
+def _vectors(plan: Plan, features: Mapping[str, Features], modalities: Sequence[str]) -> dict[str, Tensor]:
+    projection = plan.recipe.probe.features == "projection"
+    return {name: features[name].projection if projection else features[name].vector for name in modalities}
+
+
+def _scale(plan: Plan, train: Mapping[str, Features]) -> Scale:
+    """Mean and deviation over the training rows that have a modality; a constant feature stays as it is."""
+    mean, deviation = {}, {}
+    for name, vector in _vectors(plan, train, list(train)).items():
+        here = vector[train[name].present].double()
+        here = here if len(here) else torch.zeros(1, vector.shape[1], dtype=torch.float64)
+        mean[name] = here.mean(0).float()
+        spread = here.std(0, correction=0).float()
+        deviation[name] = torch.where(spread > 1e-6 * (1 + mean[name].abs()), spread, torch.ones_like(spread))
+    return Scale(mean, deviation)
+
+
+def _encoded(
+    plan: Plan, scale: Scale, features: Mapping[str, Features], modalities: Sequence[str], rows: Tensor
+) -> dict[str, Encoded]:
+    return scale.encoded(_vectors(plan, features, modalities), {name: features[name].present for name in modalities}, rows)
+
+
+def _any_present(features: Mapping[str, Features], modalities: Sequence[str]) -> Tensor:
+    """Rows with at least one of the modalities; the others cannot be predicted from them and are not counted."""
+    return torch.stack([features[name].present for name in modalities]).any(0)
+
+
+def _target(task: Task, targets: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
+    """A task's targets of all rows, and which rows have one."""
+    values = [t.get(task.name) for t in targets]
+    known = torch.tensor([v is not None for v in values])
+    if task.type == "single-label":
+        return torch.tensor([0 if v is None else int(v) for v in values]), known
+    width = max(1, len(task.classes))
+    rows = [[math.nan] * width if v is None else list(v) if isinstance(v, list | tuple) else [v] for v in values]
+    return torch.tensor(rows, dtype=torch.float32), known
+
+
+def _constant(task: Task, target: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The output that knows the training targets only: the most frequent class, or the mean."""
+    if task.type == "single-label":
+        counts = Counter(target.tolist())
+        best = min(counts, key=lambda c: (-counts[c], c)) if counts else 0
+        return cast("np.ndarray[Any, np.dtype[np.float64]]", np.eye(len(task.classes))[best])
+    mean = target.double().nanmean(0).numpy()
+    return np.where(mean > 0.5, 1.0, -1.0) if task.type == "multi-label" else np.asarray(mean)
+
+
+@torch.inference_mode()
+def _output(head: Head, encoded: Mapping[str, Encoded]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return cast("np.ndarray[Any, np.dtype[np.float64]]", head(encoded).double().numpy())
+
+
+def _scores(about: Mapping[str, Any], task: Task, target: Tensor, output: Any) -> list[dict[str, Any]]:
+    measured = evaluate(task.type, task.classes, target.double().numpy(), output)
+    return [{**about, "metric": metric, "value": _plain(value), "n": n} for metric, (value, n) in measured.items()]
+
+
+def _predictions(about: Mapping[str, Any], task: Task, ids: Sequence[str], target: Tensor, output: Any) -> list[dict[str, Any]]:
+    rows = []
+    for id, truth, values in zip(ids, target.tolist(), output.tolist(), strict=True):
+        if task.type == "single-label":
+            said: Any = int(np.argmax(values))
+        elif task.type == "multi-label":
+            said = [int(v > 0) for v in values]
+        else:
+            said = [round(v, 6) for v in values]
+        if isinstance(truth, list):
+            truth = [_plain(v) for v in truth]
+        rows.append({**about, "id": id, "target": truth, "prediction": said})
+    return rows
+
+
+def _retrieval(
+    plan: Plan, test: Mapping[str, Features], about: Mapping[str, Any], where: tuple[str | int, ...]
+) -> list[dict[str, Any]]:
+    """Retrieval between every two modalities, both directions, among all test recordings and among AMONG of them."""
+    rows = []
+    names = list(test)
+    for a in names:
+        for b in names:
+            both = test[a].present & test[b].present
+            if a == b or int(both.sum()) < 2:
+                continue
+            query, gallery = test[a].projection[both], test[b].projection[both]
+            for among in (AMONG, None):
+                if among is not None and int(both.sum()) < among:
+                    continue
+                # The address names neither modality nor encoder: every pair is asked in the same company.
+                generator = torch.Generator().manual_seed(address(*where, "among"))
+                for metric, (value, chance) in retrieval(query, gallery, among, generator).items():
+                    rows.append(
+                        {
+                            **about,
+                            "from": a,
+                            "to": b,
+                            "metric": metric,
+                            "value": value,
+                            "chance": chance,
+                            "n": int(both.sum()),
+                            "among": among or int(both.sum()),
+                        }
+                    )
+    return rows
+
+
+def _plain(value: float) -> float | None:
+    """A number as JSON has it: null where it is undefined."""
+    return float(value) if math.isfinite(value) else None

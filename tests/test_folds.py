@@ -1,0 +1,128 @@
+"""Protocols: every recording is tested as promised, and groups never cross."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmcl.api import DataError, SampleRef
+from mmcl.data.folds import crosses_groups, make_folds
+
+
+def people(groups: int = 24, each: int = 6, classes: int = 3, split=None) -> list[SampleRef]:
+    return [
+        SampleRef(f"g{g}-c{c}", f"g{g:02d}", {"audio": "x"}, {"emotion": c % classes}, split(g) if split else None)
+        for g in range(groups)
+        for c in range(each)
+    ]
+
+
+def protocol(use: str, **values):
+    return SimpleNamespace(**{"use": use, "by": "group", "only": None, "valid": 0.2, "test": 0.2, "k": 5, "file": "folds.csv", **values})
+
+
+def folds_of(section, samples, seed=0, **more):
+    return make_folds(section, samples, range(len(samples)), seed, **more)
+
+
+EVERY = [protocol("hold-out"), protocol("k-fold", k=10), protocol("leave-one-group-out")]
+
+
+@pytest.mark.parametrize("section", EVERY, ids=lambda s: s.use)
+def test_groups_never_cross_and_every_row_has_one_side(section):
+    samples = people()
+    for fold in folds_of(section, samples):
+        assert sorted(fold.train + fold.valid + fold.test) == list(range(len(samples)))
+        sides = [{samples[r].group for r in part} for part in (fold.train, fold.valid, fold.test)]
+        assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    assert not crosses_groups(folds_of(section, samples), samples)
+
+
+@pytest.mark.parametrize("section", EVERY[1:], ids=lambda s: s.use)
+def test_every_row_is_tested_exactly_once(section):
+    samples = people()
+    tested = Counter(row for fold in folds_of(section, samples) for row in fold.test)
+    assert tested == Counter(range(len(samples)))
+
+
+def test_24_actors_in_10_folds_are_3333222222():
+    samples = people()
+    sizes = [len({samples[r].group for r in fold.test}) for fold in folds_of(protocol("k-fold", k=10), samples)]
+    assert sizes == [3, 3, 3, 3, 2, 2, 2, 2, 2, 2]
+
+
+def test_by_sample_crosses_groups_deals_classes_evenly_and_is_seen():
+    samples = people()
+    folds = folds_of(protocol("k-fold", k=4, by="sample"), samples)
+    assert crosses_groups(folds, samples)
+    for fold in folds:
+        assert set(Counter(samples[r].targets["emotion"] for r in fold.test).values()) == {12}
+
+
+def test_seed_changes_the_folds_and_nothing_else_does():
+    samples = people()
+    assert folds_of(protocol("k-fold"), samples, 1) == folds_of(protocol("k-fold"), samples, 1)
+    assert folds_of(protocol("k-fold"), samples, 1) != folds_of(protocol("k-fold"), samples, 2)
+
+
+def test_official_takes_validation_from_training_groups_alone():
+    samples = people(8, split=lambda g: "train" if g % 2 else "test")
+    (fold,) = folds_of(protocol("official", valid=0.25), samples)
+    assert {samples[r].group for r in fold.test} == {"g00", "g02", "g04", "g06"}
+    assert len({samples[r].group for r in fold.valid}) == 1
+    assert len({samples[r].group for r in fold.train}) == 3
+
+
+def test_official_refuses_a_speaker_on_both_sides_and_names_the_clips():
+    samples = [
+        SampleRef("a", "ann", {}, {}, "train"), SampleRef("v", "bob", {}, {}, "valid"), SampleRef("b", "ann", {}, {}, "test"),
+    ]  # fmt: skip
+    with pytest.raises(DataError, match=r"group 'ann' is in train \(recording 'a'\) and in test \(recording 'b'\)"):
+        folds_of(protocol("official"), samples)
+    (fold,) = folds_of(protocol("official", by="sample"), samples)
+    assert crosses_groups([fold], samples)
+
+
+def test_folds_from_a_file_use_the_next_fold_for_validation():
+    samples = people(6)
+    fold_of = {f"g{g:02d}": str(g // 2) for g in range(6)}
+    folds = folds_of(protocol("folds", valid="next"), samples, fold_of=fold_of)
+    for i, fold in enumerate(folds):
+        assert {fold_of[samples[r].group] for r in fold.test} == {str(i)}
+        assert {fold_of[samples[r].group] for r in fold.valid} == {str((i + 1) % 3)}
+
+
+def test_a_file_of_folds_that_misses_a_group_is_refused():
+    with pytest.raises(DataError, match="names no fold for group 'g01'"):
+        folds_of(protocol("folds", valid="next"), people(2), fold_of={"g00": "0"})
+
+
+def test_folds_are_numbered_as_in_the_protocol_when_only_some_are_run():
+    folds = folds_of(protocol("k-fold", only=(3, 1)), people())
+    assert [f.number for f in folds] == [3, 1]
+    with pytest.raises(DataError, match="there is no fold 7; there are 0 to 4"):
+        folds_of(protocol("k-fold", only=(7,)), people())
+
+
+def test_too_little_data_is_said():
+    with pytest.raises(DataError, match="10 folds of 3 groups"):
+        folds_of(protocol("k-fold", k=10), people(3))
+    with pytest.raises(DataError, match="has no recording for train"):
+        folds_of(protocol("leave-one-group-out"), people(2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=12, max_size=80), st.sampled_from(["hold-out", "k-fold", "leave-one-group-out"]), st.integers(0, 99))
+def test_no_assignment_of_groups_makes_one_cross(groups, use, seed):
+    samples = [SampleRef(str(i), f"g{g}", {}, {"emotion": i % 2}) for i, g in enumerate(groups)]
+    try:
+        folds = folds_of(protocol(use, k=3), samples, seed)
+    except DataError:
+        return
+    assert not crosses_groups(folds, samples)
+    for fold in folds:
+        assert not set(fold.train) & set(fold.test)

@@ -1,0 +1,213 @@
+"""Encoders: normalisation from real steps of present rows alone, rebuilding from disk, checkpoints."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from mmcl.api import BackboneSpec, DataError, Encoded, Field, Layout, Params, PluginError, Stream
+from mmcl.engine.optim import build_optimizer, rate
+from mmcl.engine.resume import load_checkpoint, save_checkpoint
+from mmcl.model.encoder import Augmentation, Normalise, augment, build_encoder
+from mmcl.model.keep import load_encoders, save_encoders
+from mmcl.plugins import Loaded, Offer, Plugins
+from mmcl.recipe.schema import AdamW, Cosine, Sgd, Step
+
+SIGNAL = Layout("signal", ("time", "channel"), {"channel": 3}, 50.0)
+VIDEO = Layout("video", ("time", "channel", "height", "width"), {"channel": 2, "height": 4, "width": 5}, 10.0)
+VECTOR = Layout("vector", ("channel",), {"channel": 4})
+
+
+class PoolParams(Params):
+    """Options of the test backbone."""
+
+    width: int = Field(6, ge=1, description="size of the vector")
+
+
+class Pool(nn.Module):
+    """Masked mean, a linear layer and batch normalisation."""
+
+    def __init__(self, params: PoolParams, layout: Layout) -> None:
+        super().__init__()
+        self.width = params.width
+        self.linear = nn.Linear(layout.sizes["channel"], params.width)
+        self.norm = nn.BatchNorm1d(params.width)
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, stream: Stream) -> Encoded:
+        mask = stream.steps[..., None].to(stream.values)
+        mean = (stream.values * mask).sum(1) / mask.sum(1)
+        return Encoded(self.dropout(self.norm(self.linear(mean))))
+
+
+POOL = BackboneSpec("pool", "masked mean and a linear layer", (("time", "channel"),), PoolParams, Pool)
+OFFERS = Plugins([Loaded("t", "mmcl", "0", "t", (Offer("backbone", POOL, "mmcl", "0", "t"),))])
+
+
+def some_stream(layout: Layout, rows: int = 5, steps: int = 9, seed: int = 0) -> Stream:
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, steps + 1, (rows,), generator=generator)
+    mask = torch.arange(steps)[None] < lengths[:, None]
+    if not layout.timed:
+        return Stream(torch.randn(rows, *layout.shape, generator=generator) * 3 + 2, torch.ones(rows, 1, dtype=torch.bool), torch.ones(rows, dtype=torch.bool))
+    values = torch.randn(rows, steps, *layout.shape, generator=generator) * 3 + 2
+    values = values * mask.view(rows, steps, *[1] * len(layout.shape))
+    return Stream(values, mask, torch.ones(rows, dtype=torch.bool))
+
+
+def encoder(seed: int = 0):
+    return build_encoder("a", SIGNAL, POOL, PoolParams(), 8, 4, True, seed)
+
+
+@pytest.mark.parametrize("layout", [SIGNAL, VIDEO, VECTOR], ids=lambda layout: layout.kind)
+def test_statistics_come_from_real_steps_alone(layout):
+    streams = [some_stream(layout, seed=s, steps=5 + s) for s in range(4)]
+    norm = Normalise(layout)
+    norm.fit(streams)
+    axis = layout.axes.index("channel")
+    real = []
+    for stream in streams:
+        for values, mask in zip(stream.values, stream.steps):
+            kept = values[mask] if layout.timed else values
+            real.append(kept.movedim(axis, 0).reshape(layout.sizes["channel"], -1))
+    everything = torch.cat(real, 1)
+    torch.testing.assert_close(norm.mean, everything.mean(1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(norm.deviation, everything.std(1, correction=0), rtol=1e-4, atol=1e-4)
+    for stream in streams:
+        out = norm(stream)
+        if layout.timed:
+            assert float(out.values[~out.steps].abs().sum()) == 0.0
+
+
+def test_a_channel_that_never_changes_is_not_blown_up():
+    stream = Stream(torch.full((3, 4, 3), 7.0), torch.ones(3, 4, dtype=torch.bool), torch.ones(3, dtype=torch.bool))
+    norm = Normalise(SIGNAL)
+    norm.fit([stream])
+    assert float(norm(stream).values.abs().max()) < 1e-4
+
+
+def test_absent_rows_never_reach_the_backbone_or_its_batch_statistics():
+    stream = some_stream(SIGNAL, rows=6)
+    stream.present[[1, 4]] = False
+    stream.values[[1, 4]] = 1e6  # would wreck any statistic
+    one, other = encoder(), encoder()
+    torch.manual_seed(1)
+    encoded, rows = one.encode(stream)
+    assert rows.tolist() == [0, 2, 3, 5]
+    keep = torch.tensor([0, 2, 3, 5])
+    torch.manual_seed(1)
+    alone, _ = other.encode(Stream(stream.values[keep], stream.steps[keep], stream.present[keep]))
+    torch.testing.assert_close(encoded.vector, alone.vector)
+    torch.testing.assert_close(one.backbone.norm.running_mean, other.backbone.norm.running_mean)
+
+
+def test_weights_depend_on_the_address_alone():
+    torch.rand(7)
+    one = encoder(3)
+    torch.rand(100)
+    two = encoder(3)
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
+    assert not torch.equal(encoder(4).backbone.linear.weight, one.backbone.linear.weight)
+
+
+def about() -> dict:
+    return {
+        "projection": {"hidden": 8, "width": 4},
+        "modalities": {"a": {"layout": SIGNAL.to_json(), "normalise": "channel", "backbone": {"use": "pool", "params": {"width": 6}, "version": "0"}}},
+    }
+
+
+def test_encoders_come_back_from_disk_without_the_recipe(tmp_path):
+    made = encoder(5)
+    made.normalise.fit([some_stream(SIGNAL)])
+    save_encoders(tmp_path, {"a": made}, about())
+    found = load_encoders(tmp_path, OFFERS)["a"]
+    stream = some_stream(SIGNAL, seed=8)
+    assert not found.training
+    torch.testing.assert_close(found.encode(stream)[0].vector, made.eval().encode(stream)[0].vector, rtol=0, atol=0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["encoders.json", "encoders.safetensors"]
+
+
+def test_weights_that_do_not_fit_name_both_versions(tmp_path):
+    said = about()
+    said["modalities"]["a"]["backbone"]["params"]["width"] = 7
+    save_encoders(tmp_path, {"a": encoder()}, said)
+    with pytest.raises(PluginError, match="do not fit the backbone 'pool'"):
+        load_encoders(tmp_path, OFFERS)
+    with pytest.raises(DataError, match="name the 'pretrain' folder"):
+        load_encoders(tmp_path / "nowhere", OFFERS)
+
+
+@pytest.mark.parametrize("section", [Sgd(), AdamW()], ids=lambda s: s.use)
+def test_a_checkpoint_goes_on_to_bit_identical_weights(tmp_path, section):
+    def steps(model, optimizer, numbers):
+        for k in numbers:
+            torch.manual_seed(k)
+            loss = model.project(model.encode(some_stream(SIGNAL, seed=k))[0]).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    straight, broken, fresh = encoder(), encoder(), encoder(99)
+    steps(straight, build_optimizer(section, straight), range(8))
+    optimizer = build_optimizer(section, broken)
+    steps(broken, optimizer, range(5))
+    save_checkpoint(tmp_path / "resume", broken, optimizer, {"w": torch.ones(2)}, {"key": "k", "epoch": 5, "loss": 0.1 + 0.2})
+    again = build_optimizer(section, fresh)
+    counters, best = load_checkpoint(tmp_path / "resume", "k", fresh, again)
+    assert counters == {"key": "k", "epoch": 5, "loss": 0.1 + 0.2}
+    assert torch.equal(best["w"], torch.ones(2))
+    steps(fresh, again, range(5, 8))
+    assert all(torch.equal(a, b) for a, b in zip(straight.state_dict().values(), fresh.state_dict().values()))
+
+
+def test_a_checkpoint_of_another_plan_is_not_used(tmp_path):
+    model = encoder()
+    optimizer = build_optimizer(Sgd(), model)
+    save_checkpoint(tmp_path / "resume", model, optimizer, {}, {"key": "old"})
+    assert load_checkpoint(tmp_path / "resume", "new", model, optimizer) is None
+    assert load_checkpoint(tmp_path / "never", "old", model, optimizer) is None
+
+
+def test_a_checkpoint_survives_a_kill_between_its_two_renames(tmp_path):
+    model = encoder()
+    optimizer = build_optimizer(Sgd(), model)
+    save_checkpoint(tmp_path / "resume", model, optimizer, {}, {"key": "k", "epoch": 1})
+    (tmp_path / "resume").rename(tmp_path / "resume.old")
+    assert load_checkpoint(tmp_path / "resume", "k", model, optimizer)[0]["epoch"] == 1
+
+
+def test_schedules_are_the_formulas():
+    step = Step(use="step", every=5, gamma=0.9)
+    assert [rate(step, 1.0, 100, e) for e in (0, 4.9, 5, 10.2)] == pytest.approx([1, 1, 0.9, 0.81])
+    cosine = Cosine(use="cosine", floor=0.1, warmup=2)
+    assert rate(cosine, 1.0, 10, 2) == pytest.approx(1.0)
+    assert rate(cosine, 1.0, 10, 6) == pytest.approx(0.1 + 0.9 * 0.5)
+    assert rate(cosine, 1.0, 10, 10) == pytest.approx(0.1)
+    assert 0 < rate(cosine, 1.0, 10, 0) < 0.01
+    assert rate(cosine, 1.0, 10, 1) == pytest.approx(0.5, abs=1e-2)
+
+
+def test_adamw_decays_matrices_only():
+    groups = build_optimizer(AdamW(weight_decay=0.5), encoder()).param_groups
+    assert {(g["weight_decay"], min(p.ndim for p in g["params"]), max(p.ndim for p in g["params"])) for g in groups} == {(0.5, 2, 2), (0.0, 1, 1)}
+
+
+def test_augmentation_leaves_padding_zero_and_depends_on_its_generator_alone():
+    stream = some_stream(SIGNAL)
+    how = Augmentation(noise=0.5, gain=0.3, mask_time=0.5, mask_channels=0.3)
+    one = augment(stream, SIGNAL, how, torch.Generator().manual_seed(1))
+    torch.rand(5)
+    two = augment(stream, SIGNAL, how, torch.Generator().manual_seed(1))
+    assert torch.equal(one.values, two.values)
+    assert float(one.values[~stream.steps].abs().sum()) == 0.0
+    assert not torch.equal(one.values, stream.values)
+    assert not Augmentation()
+
+
+def test_plan_of_encoders_is_plain_json(tmp_path):
+    save_encoders(tmp_path, {"a": encoder()}, about())
+    assert json.loads((tmp_path / "encoders.json").read_text())["format"] == 1

@@ -1,0 +1,149 @@
+"""The objective: pairs, directions, missing rows and blocks, against a slow double loop."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from mmcl.api import Items, Pair, Scored
+from mmcl.objective.score import Embedded, score
+
+
+class Nce:
+    """A plain InfoNCE, mean over anchors, written as a double loop."""
+
+    reduction = "mean"
+    symmetric = False
+
+    def __init__(self, reduction: str = "mean") -> None:
+        self.reduction = reduction
+
+    def __call__(self, pair: Pair) -> Scored:
+        similarity = pair.similarity() / 0.1
+        terms = []
+        for i in range(len(similarity)):
+            for j in range(similarity.shape[1]):
+                if pair.positive[i, j]:
+                    others = torch.stack([similarity[i, k] for k in range(similarity.shape[1]) if not pair.ignore[i, k]])
+                    terms.append(torch.logsumexp(others, 0) - similarity[i, j])
+        if not terms:
+            return Scored(pair.similarity().sum() * 0, torch.tensor(0))
+        total = torch.stack(terms)
+        value = total.mean() if self.reduction == "mean" else total.sum()
+        return Scored(value, torch.tensor(len(terms)), {"top": total.detach().max()})
+
+
+def same_sample(left: Items, right: Items):
+    positive = left.row[:, None] == right.row[None, :]
+    return positive, torch.zeros_like(positive)
+
+
+def brute(z: dict[str, dict[int, list[float]]], pairs, temperature=0.1) -> float:
+    """Eq. 2 of MPUC-MER over plain lists: mean over ordered pairs of the mean over shared recordings."""
+
+    def cosine(u, v):
+        return sum(a * b for a, b in zip(u, v)) / math.sqrt(sum(a * a for a in u) * sum(b * b for b in v))
+
+    terms = []
+    for first, second in pairs:
+        for m, n in ((first, second), (second, first)):
+            shared = sorted(set(z[m]) & set(z[n]))
+            if len(shared) < 2:
+                continue
+            each = []
+            for i in shared:
+                exp = {j: math.exp(cosine(z[m][i], z[n][j]) / temperature) for j in shared}
+                each.append(-math.log(exp[i] / sum(exp.values())))
+            terms.append(sum(each) / len(each))
+    return sum(terms) / len(terms)
+
+
+def made(presence: dict[str, list[int]], seed: int = 0, width: int = 5) -> dict[str, Embedded]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: Embedded(torch.randn(len(rows), width, generator=generator, dtype=torch.float64).requires_grad_(), torch.tensor(rows))
+        for name, rows in presence.items()
+    }
+
+
+def as_lists(embedded):
+    return {name: {int(r): z.tolist() for r, z in zip(e.rows, e.z.detach())} for name, e in embedded.items()}
+
+
+ITEMS = Items(torch.arange(100, 108), torch.zeros(8, dtype=torch.int64))
+FULL = {"a": list(range(8)), "b": list(range(8)), "c": list(range(8))}
+GAPS = {"a": [0, 1, 2, 5, 7], "b": [1, 2, 3, 4, 5], "c": [0, 2, 6]}
+
+
+@pytest.mark.parametrize("presence", [FULL, GAPS], ids=["complete", "with missing rows"])
+def test_all_pairs_both_directions_equal_a_double_loop(presence):
+    embedded = made(presence)
+    pairs = list(itertools.combinations(presence, 2))
+    objective = score(embedded, ITEMS, pairs, same_sample, Nce())
+    used = [p for p in pairs if len(set(presence[p[0]]) & set(presence[p[1]])) >= 2]
+    assert objective.loss.item() == pytest.approx(brute(as_lists(embedded), used), abs=1e-10)
+
+
+def test_swapping_the_modalities_of_a_pair_changes_nothing():
+    embedded = made(GAPS)
+    one = score(embedded, ITEMS, [("a", "b")], same_sample, Nce()).loss
+    other = score(embedded, ITEMS, [("b", "a")], same_sample, Nce()).loss
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_a_pair_with_fewer_than_two_shared_rows_is_skipped_and_named():
+    embedded = made({"a": [0, 1, 2], "b": [2, 3, 4], "c": [0, 1]})
+    objective = score(embedded, ITEMS, [("a", "b"), ("a", "c")], same_sample, Nce())
+    assert objective.skipped == ("a~b",)
+    assert set(objective.pairs) == {"a~c"}
+    assert objective.loss.item() == pytest.approx(brute(as_lists(embedded), [("a", "c")]), abs=1e-10)
+
+
+def test_nothing_shared_gives_no_loss_rather_than_zero():
+    objective = score(made({"a": [0, 1], "b": [2, 3]}), ITEMS, [("a", "b")], same_sample, Nce())
+    assert objective.loss is None
+
+
+def test_absent_rows_get_no_gradient():
+    embedded = made(GAPS)
+    score(embedded, ITEMS, [("a", "b")], same_sample, Nce()).loss.backward()
+    alone = [i for i, row in enumerate(GAPS["a"]) if row not in GAPS["b"]]
+    assert float(embedded["a"].z.grad[alone].abs().sum()) == 0.0
+    assert embedded["c"].z.grad is None
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("presence", [FULL, GAPS], ids=["complete", "with missing rows"])
+def test_scoring_in_blocks_of_rows_gives_the_same_value_gradient_and_metrics(reduction, presence):
+    pairs = list(itertools.combinations(presence, 2))
+    whole, parts = made(presence, 3), made(presence, 3)
+    a = score(whole, ITEMS, pairs, same_sample, Nce(reduction))
+    b = score(parts, ITEMS, pairs, same_sample, Nce(reduction), block=12)
+    torch.testing.assert_close(a.loss, b.loss, rtol=0, atol=1e-12)
+    a.loss.backward()
+    b.loss.backward()
+    for name in presence:
+        torch.testing.assert_close(whole[name].z.grad, parts[name].z.grad, rtol=0, atol=1e-12)
+
+
+def test_an_item_is_never_its_own_positive_within_one_modality():
+    items = Items(torch.tensor([1, 1, 2, 2]), torch.tensor([0, 1, 0, 1]))
+    embedded = made({"a": [0, 1, 2, 3]})
+    seen = {}
+
+    class Look(Nce):
+        def __call__(self, pair):
+            seen["positive"], seen["ignore"] = pair.positive, pair.ignore
+            return super().__call__(pair)
+
+    score(embedded, items, [("a", "a")], same_sample, Look())
+    assert seen["ignore"].int().tolist() == torch.eye(4, dtype=torch.int).tolist()
+    assert seen["positive"].int().tolist() == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
+
+
+def test_bf16_embeddings_are_scored_in_float32():
+    embedded = {k: Embedded(e.z.detach().bfloat16(), e.rows) for k, e in made(FULL).items()}
+    assert score(embedded, ITEMS, [("a", "b")], same_sample, Nce()).loss.dtype == torch.float32
