@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -229,6 +230,11 @@ def _extracting(plan: Plan, modality: ModalityPlan, dataset: Dataset, jobs: int,
 
         try:
             yield extract
+        except BrokenProcessPool:
+            raise StageError(
+                "prepare: a worker process died; calling mmcl.run from a script needs `if __name__ == '__main__':` around the call, and a worker "
+                "that runs out of memory needs fewer workers (--workers 1 uses none)"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -1,0 +1,1 @@
+"""Ratios against plain PyTorch, measured side by side in one process: `make bench`."""

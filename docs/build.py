@@ -1,0 +1,109 @@
+"""Writes the reference pages from the code: every key of a recipe, every plug-in's options, every command's help.
+
+`make docs` runs it before mkdocs; tests/test_docs.py runs it too. The pages are not committed, so they cannot go stale.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from mmcl.plugins import OURS, REGISTRIES, plugins
+from mmcl.recipe import schema
+
+OUT = Path(__file__).parent / "reference"
+
+
+def cell(value: Any) -> str:
+    """Text that a table can hold."""
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def options(model: type[BaseModel]) -> list[str]:
+    """A table of a model's fields."""
+    if not model.model_fields:
+        return ["No options."]
+    described = model.model_json_schema().get("properties", {})
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        if field.is_required():
+            default = "(needed)"
+        else:
+            made = field.get_default(call_default_factory=True)
+            default = "" if made is None or made is PydanticUndefined else "(its own defaults)" if isinstance(made, BaseModel | dict) else f"`{made}`"
+        bounds = [
+            f"{sign} {described.get(name, {})[key]:g}"
+            for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+            if key in described.get(name, {})
+        ]
+        kind = getattr(field.annotation, "__name__", None) or str(field.annotation).replace("typing.", "")
+        kind = kind if len(kind) < 60 else "section"
+        rows.append(f"| `{name}` | {cell(kind)} | {cell(default)} | {cell(field.description or '')}{' (' + ', '.join(bounds) + ')' if bounds else ''} |")
+    return rows
+
+
+def recipe_page() -> str:
+    """Every section of a recipe."""
+    sections: list[tuple[str, type[BaseModel]]] = [
+        ("recipe", schema.Recipe), ("dataset", schema.UseDataset), ("modalities.NAME", schema.ModalitySection),
+        ("modalities.NAME.augment", schema.Augment), ("window", schema.Window), ("projection", schema.Projection),
+        ("pretrain", schema.Pretrain), ("pretrain.objective", schema.Objective),
+        ("pretrain.optimizer, use: sgd", schema.Sgd), ("pretrain.optimizer, use: adamw", schema.AdamW),
+        ("pretrain.schedule, use: constant", schema.Constant), ("pretrain.schedule, use: step", schema.Step),
+        ("pretrain.schedule, use: cosine", schema.Cosine), ("probe", schema.Probe), ("probe.training", schema.HeadTraining),
+        ("protocol, use: official", schema.Official), ("protocol, use: hold-out", schema.HoldOut),
+        ("protocol, use: k-fold", schema.KFold), ("protocol, use: folds", schema.Folds),
+        ("protocol, use: leave-one-group-out", schema.LeaveOneGroupOut), ("report", schema.Report),
+    ]  # fmt: skip
+    lines = ["# Keys of a recipe", ""]
+    for title, model in sections:
+        lines += [f"## {title}", "", (model.__doc__ or "").strip(), "", *options(model), ""]
+    return "\n".join(lines)
+
+
+def plugins_page() -> str:
+    """Every built-in plug-in and its options."""
+    lines = ["# Plug-ins", ""]
+    for what in REGISTRIES:
+        lines += [f"## {what}", ""]
+        for name, offer in plugins().all(what):
+            if offer.package != OURS:
+                continue
+            spec = offer.spec
+            lines += [f"### {name}", "", f"{spec.summary}.", ""]
+            for label in ("paper", "follows", "equation", "licence"):
+                if getattr(spec, label, ""):
+                    lines += [f"*{label}*: {getattr(spec, label)}", ""]
+            if what == "kind":
+                lines += [f"axes: {' × '.join(spec.axes)}", ""]
+            else:
+                lines += [*options(spec.params), ""]
+    return "\n".join(lines)
+
+
+def commands_page() -> str:
+    """The help of every command."""
+    from mmcl.cli import cli
+
+    context = click.Context(cli, info_name="mmcl")
+    lines = ["# Commands", "", "```text", cli.get_help(context), "```", ""]
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        if command is not None:
+            lines += [f"## mmcl {name}", "", "```text", command.get_help(click.Context(command, info_name=name, parent=context)), "```", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Write the pages."""
+    OUT.mkdir(exist_ok=True)
+    for name, page in (("recipe", recipe_page), ("plugins", plugins_page), ("commands", commands_page)):
+        (OUT / f"{name}.md").write_text(page() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Public helpers for authors of datasets: files read whole or refused, each refusal a DataError of one sentence.
+
+read_audio(path)       a sound file → Audio
+read_table(path)       a CSV with a header → Table
+read_mat(path, key)    one array of a MATLAB file
+require_folder(…)      the folder of a dataset, or a DataError that says what belongs there and how to get it
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .api.errors import DataError
+from .api.raw import Audio, Table
+
+__all__ = ["read_audio", "read_mat", "read_table", "require_folder"]
+
+_LENGTH_UNKNOWN = 0xFFFFFFFF  # what a program that writes a wav into a pipe puts where the length belongs
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def read_audio(path: Path, mono: bool = True) -> Audio:
+    """A sound file (wav, flac, ogg, …) as float32 in [-1, 1] at the file's own rate.
+
+    mono  several channels are mixed to their mean; False refuses a file that has more than one.
+
+    Raises DataError if the file is missing, empty, not sound, holds NaN or infinity, or is shorter than its header promises
+    (decoders read a wav that was cut short without a word).
+    """
+    import soundfile
+
+    _require_file(path, "a sound file")
+    sizes = _wav_sizes(path)
+    if sizes is not None and sizes[0] > sizes[1]:
+        raise DataError(
+            f"{path}: cut short: its header promises {sizes[0]:,} bytes of sound and the file holds {sizes[1]:,}; copy it again"
+        )
+    try:
+        with soundfile.SoundFile(path) as file:
+            promised, rate = file.frames, int(file.samplerate)
+            samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+        raise DataError(f"{path}: a sound file was expected, and it cannot be decoded ({reason})") from error
+    if len(samples) == 0:
+        raise DataError(f"{path}: a sound file was expected, and it holds no samples")
+    if len(samples) < promised:
+        raise DataError(
+            f"{path}: cut short: {promised:,} samples were expected and {len(samples):,} could be decoded; copy it again"
+        )
+    if not np.isfinite(samples).all():
+        first = int(np.flatnonzero(~np.isfinite(samples).all(axis=1))[0])
+        raise DataError(f"{path}: sample {first:,} is NaN or infinite; finite samples were expected")
+    channels = samples.shape[1]
+    if channels == 1:
+        return Audio(samples[:, 0], rate)
+    if not mono:
+        raise DataError(f"{path}: has {channels} channels; a mono file was expected")
+    return Audio(samples.mean(axis=1, dtype=np.float32), rate)
+
+
+def read_table(path: Path, rate: float | None = None) -> Table:
+    """A comma-separated table with one line of column names, such as an OpenFace CSV, as float32.
+
+    Column names lose the blanks around them. Without `rate` (rows per second), the rate is measured from the column
+    `timestamp`, in seconds, if there is one and the table has two rows or more; else it stays None.
+
+    Raises DataError if the file is missing or not text, has no rows, names a column twice, has a line of another length, or
+    has a cell that is not a finite number (line and column are named).
+    """
+    _require_file(path, "a CSV file with a header")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            columns = tuple(name.strip() for name in next(csv.reader(file), []))
+            rows = [line for line in file if line.strip()]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: a CSV file in UTF-8 was expected, and it is not text") from error
+    if not columns:
+        raise DataError(f"{path}: a CSV file with a header was expected, and it is empty")
+    if len(set(columns)) < len(columns):
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise DataError(f"{path}: column '{twice}' is named twice in the header; every name must stand once")
+    if not rows:
+        raise DataError(f"{path}: has a header of {len(columns)} columns and no rows; at least one was expected")
+    try:
+        exact = np.loadtxt(rows, delimiter=",", ndmin=2, comments=None, quotechar='"')
+    except ValueError as error:
+        raise DataError(f"{path}: {_first_fault(path, columns)}") from error
+    if exact.shape[1] != len(columns) or not (np.abs(exact) <= _FLOAT32_MAX).all():
+        raise DataError(f"{path}: {_first_fault(path, columns)}")
+    if rate is None and "timestamp" in columns and len(exact) > 1:
+        times = exact[:, columns.index("timestamp")]
+        if not (np.diff(times) > 0).all():
+            row = int(np.flatnonzero(np.diff(times) <= 0)[0]) + 2
+            raise DataError(f"{path}: column 'timestamp' does not rise at row {row}; seconds in rising order were expected")
+        rate = float((len(times) - 1) / (times[-1] - times[0]))
+    return Table(exact.astype(np.float32), columns, rate)
+
+
+def read_mat(path: Path, key: str) -> NDArray[Any]:
+    """The array called `key` in a MATLAB file (version 4 to 7.2), in the file's own shape and type.
+
+    Raises DataError if the file is missing, damaged or of version 7.3, has no such array (those it has are named), or the
+    array is not of finite real numbers.
+    """
+    from scipy.io import loadmat, whosmat
+
+    _require_file(path, f"a MATLAB file with the array '{key}'")
+    try:
+        found = loadmat(path, variable_names=[key], appendmat=False)
+        there = [name for name, _, _ in whosmat(path, appendmat=False)] if key not in found else []
+    except NotImplementedError as error:  # what scipy says to files that are HDF5 inside
+        raise DataError(f"{path}: is a MATLAB 7.3 file; save it again with -v7 to have '{key}' read") from error
+    # In a damaged file scipy stumbles over whatever comes first: zlib.error, TypeError, MemoryError, its own MatReadError …
+    except Exception as error:
+        cause = type(error).__name__
+        raise DataError(
+            f"{path}: a MATLAB file with the array '{key}' was expected, and it is damaged or cut short ({cause})"
+        ) from error
+    if key not in found:
+        raise DataError(f"{path}: has no array '{key}'; it has {', '.join(there) or 'no array at all, as if cut short'}")
+    array = np.asarray(found[key])
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{path}: '{key}' is not an array of real numbers (numpy type {array.dtype})")
+    if not np.isfinite(array).all():
+        place = ", ".join(str(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise DataError(f"{path}: '{key}' is NaN or infinite at [{place}]; finite numbers were expected")
+    return array
+
+
+def require_folder(path: Path | None, expected: str, get: str, holds: Sequence[str] = ()) -> Path:
+    """The folder itself, if it is there and, with `holds`, has something that matches one of these glob patterns.
+
+    expected  what belongs in it, as it should stand in the message
+    get       how to obtain it, in a sentence or two: `DatasetInfo.get`
+
+    Raises DataError otherwise.
+    """
+    if path is None:
+        raise DataError(f"no data folder was given; expected: {expected}. {get}")
+    if not path.is_dir():
+        raise DataError(f"{path}: {'is not a folder' if path.exists() else 'is not there'}; expected: {expected}. {get}")
+    if holds and not any(next(path.glob(pattern), None) for pattern in holds):
+        raise DataError(f"{path}: has none of {', '.join(holds)}; expected: {expected}. {get}")
+    return path
+
+
+def _require_file(path: Path, expected: str) -> None:
+    """Refuse what is not a file, or an empty one."""
+    if not path.is_file():
+        raise DataError(f"{path}: {'is not a file' if path.exists() else 'is not there'}; {expected} was expected")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: is empty; {expected} was expected")
+
+
+def _wav_sizes(path: Path) -> tuple[int, int] | None:
+    """Bytes of sound that a wav file promises, and bytes that are there; None for other formats and unknown lengths."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+            return None
+        long = None  # RF64 keeps lengths above 4 GiB in a chunk of their own
+        while len(chunk := file.read(8)) == 8:
+            name, length = struct.unpack("<4sI", chunk)
+            if name == b"data":
+                promised = long if long is not None and length == _LENGTH_UNKNOWN else length
+                return None if promised == _LENGTH_UNKNOWN else (promised, path.stat().st_size - file.tell())
+            after = file.tell() + length + length % 2  # chunks begin at even places
+            if name == b"ds64" and len(sizes := file.read(16)) == 16:
+                long = struct.unpack("<QQ", sizes)[1]
+            file.seek(after)
+    return None
+
+
+def _first_fault(path: Path, columns: tuple[str, ...]) -> str:
+    """Line and column of the first cell that is no finite number: slow, and only run where there is one."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        next(reader)
+        for row in reader:
+            if not row or (len(row) == 1 and not row[0].strip()):
+                continue
+            if len(row) != len(columns):
+                return f"line {reader.line_num} has {len(row)} cells and the header {len(columns)}; as many were expected"
+            for name, cell in zip(columns, row, strict=True):
+                if not _is_number(cell):
+                    return f"line {reader.line_num}, column '{name}': a finite number was expected, not {cell.strip()!r}"
+    return "cannot be read as a table of numbers"
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell holds a number that float32 can hold."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell and math.isfinite(value) and abs(value) <= _FLOAT32_MAX

@@ -1,0 +1,54 @@
+"""The backbone `frame-cnn`: a small image network per frame, then convolutions over time."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, hookimpl
+
+
+class FrameCnnParams(Params):
+    """Options of `frame-cnn`."""
+
+    channels: tuple[int, ...] = Field(
+        (16, 32, 64), min_length=1, description="widths of the image layers, each halving height and width; multiples of 4"
+    )
+    kernel: int = Field(3, ge=1, le=31, description="frames that a temporal convolution spans; odd")
+    layers: int = Field(1, ge=0, le=8, description="temporal convolutions, each with a residual")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout after each temporal convolution")
+    pool: Literal["mean", "grid"] = Field(
+        "mean",
+        description="what is kept of the image: the mean over it, or the means of a 2 × 2 grid, so that place is not lost",
+    )
+    readout: Literal["mean", "mean+std"] = Field("mean+std", description="how frames become one vector")
+
+
+def fits(params: FrameCnnParams, layout: Layout) -> None:
+    """Refuse widths that cannot be normalised in groups, and an even kernel."""
+    if any(width % 4 or width < 4 for width in params.channels):
+        raise ValueError(f"channels {list(params.channels)} must be multiples of 4")
+    if params.kernel % 2 == 0:
+        raise ValueError(f"kernel {params.kernel} must be odd")
+
+
+def build(params: FrameCnnParams, layout: Layout) -> Backbone:
+    """The network."""
+    from .network import FrameCnn
+
+    return FrameCnn(params, layout)
+
+
+FRAME_CNN = BackboneSpec(
+    name="frame-cnn",
+    summary="a small image network per frame, then convolutions over time; light enough for two cores",
+    accepts=(("time", "channel", "height", "width"),),
+    params=FrameCnnParams,
+    build=build,
+    fits=fits,
+)
+
+
+@hookimpl
+def register_backbones(register: Register[BackboneSpec]) -> None:
+    """Offer the backbone."""
+    register(FRAME_CNN)

@@ -1,0 +1,64 @@
+"""Pair losses and rules for positives."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mmcl.api import Field, LossSpec, NoParams, PairLoss, Params, Positives, PositivesSpec, Register, hookimpl
+
+
+class InfoNceParams(Params):
+    """Options of `info-nce`."""
+
+    denominator: Literal["all", "negatives"] = Field(
+        "all",
+        description="all: positives and negatives (InfoNCE, CLIP); negatives: negatives alone (MPUC-MER, Eq. 1 as printed)",
+    )
+    reduction: Literal["mean", "sum"] = Field("mean", description="mean or sum over anchors that have something to learn from")
+    temperature: float = Field(
+        0.07, gt=0, le=10, description="τ, by which cosine similarities are divided; its start if learned"
+    )
+    learn_temperature: bool = Field(False, description="learn τ by gradient descent, never below 0.01 (CLIP)")
+
+
+def build_info_nce(params: InfoNceParams) -> PairLoss:
+    """The loss."""
+    from .info_nce import InfoNce
+
+    return InfoNce(params)
+
+
+def build_same_sample(params: NoParams) -> Positives:
+    """The rule."""
+    from .positives import same_sample
+
+    return same_sample
+
+
+INFO_NCE = LossSpec(
+    name="info-nce",
+    summary="softmax over candidates: the positive against the negatives",
+    params=InfoNceParams,
+    build=build_info_nce,
+    equation="L_i = mean over positives p of −log exp(cos(i,p)/τ) / Σ_a exp(cos(i,a)/τ); a runs over all candidates, or negatives alone",
+    paper="van den Oord et al. 2018; Radford et al. 2021 (CLIP); MPUC-MER (ICPR 2022), Eq. 1; several positives: Khosla et al. 2020, L_out",
+)
+SAME_SAMPLE = PositivesSpec(
+    name="same-sample",
+    summary="two modalities of one recording belong together; no labels",
+    params=NoParams,
+    build=build_same_sample,
+    paper="MPUC-MER (ICPR 2022), §III-B",
+)
+
+
+@hookimpl
+def register_losses(register: Register[LossSpec]) -> None:
+    """Offer the losses."""
+    register(INFO_NCE)
+
+
+@hookimpl
+def register_positives(register: Register[PositivesSpec]) -> None:
+    """Offer the rules."""
+    register(SAME_SAMPLE)

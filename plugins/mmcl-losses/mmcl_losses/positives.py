@@ -1,0 +1,14 @@
+"""Rules that say which rows belong together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmcl.api import Items
+
+
+def same_sample(left: Items, right: Items) -> tuple[Tensor, Tensor]:
+    """Rows of one recording are positives, whatever their window; nothing is ignored."""
+    positive = left.row[:, None] == right.row[None, :]
+    return positive, torch.zeros_like(positive)

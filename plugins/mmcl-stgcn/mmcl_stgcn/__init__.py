@@ -1,0 +1,88 @@
+"""The backbone `st-gcn`: spatial-temporal graph convolutions (Yan et al. 2018), on any graph."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, hookimpl
+
+from .graphs import graph_for, partition_problem
+
+
+class StgcnParams(Params):
+    """Options of `st-gcn`."""
+
+    graph: Literal["auto", "kinect-20", "face-68", "face-51", "custom"] = Field(
+        "auto", description="which joints are neighbours; auto: what the stream says of itself; custom: `edges`"
+    )
+    edges: tuple[tuple[int, int], ...] = Field(
+        (), description="pairs of neighbouring joints, counted from 0, for graph: custom"
+    )
+    centre: int | None = Field(
+        None, ge=0, description="joint from which the spatial partition measures; left out: the graph's own"
+    )
+    partition: Literal["spatial", "distance", "uniform"] = Field(
+        "spatial",
+        description="subsets of neighbours with weights of their own: root, nearer to the centre, farther (3); joint itself, neighbours (2); all (1)",
+    )
+    max_hop: int = Field(1, ge=1, le=10, description="how many edges away a neighbour may be")
+    kernel: int = Field(9, ge=1, le=99, description="steps that a temporal convolution spans; odd")
+    channels: tuple[int, ...] = Field(
+        (64, 64, 64, 64, 128, 128, 128, 256, 256, 256), min_length=1, description="width of each unit"
+    )
+    strides: tuple[int, ...] | None = Field(
+        None, description="temporal stride of each unit; left out: 2 wherever the width grows (the paper's 5th and 8th)"
+    )
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout at the end of each temporal convolution")
+    edge_importance: bool = Field(True, description="learn how much each edge counts, in each unit")
+    readout: Literal["mean", "mean+std"] = Field(
+        "mean",
+        description="mean over steps and joints, as the paper; or that and the mean over joints of the deviation over steps (twice as wide)",
+    )
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The temporal stride of each unit."""
+        if self.strides is not None:
+            return self.strides
+        return tuple(2 if i and c > self.channels[i - 1] else 1 for i, c in enumerate(self.channels))
+
+
+def fits(params: StgcnParams, layout: Layout) -> None:
+    """Refuse a graph that is not the stream's, and options that contradict each other."""
+    if len(params.steps) != len(params.channels):
+        raise ValueError(f"strides has {len(params.steps)} entries, channels has {len(params.channels)}; there must be as many")
+    if any(step < 1 for step in params.steps):
+        raise ValueError(f"strides {list(params.steps)} must be at least 1")
+    if params.kernel % 2 == 0:
+        raise ValueError(f"kernel {params.kernel} must be odd")
+    graph = graph_for(params.graph, params.edges, params.centre, layout)
+    if params.partition == "spatial" and (problem := partition_problem(graph)):
+        raise ValueError(problem)
+
+
+def build(params: StgcnParams, layout: Layout) -> Backbone:
+    """The network."""
+    from .network import Stgcn
+
+    return Stgcn(params, layout)
+
+
+STGCN = BackboneSpec(
+    name="st-gcn",
+    summary="spatial-temporal graph convolutions over joints or landmarks",
+    accepts=(("time", "joint", "channel"),),
+    params=StgcnParams,
+    build=build,
+    fits=fits,
+    paper="Yan, Xiong, Lin: Spatial Temporal Graph Convolutional Networks for Skeleton-Based Action Recognition, AAAI 2018",
+    follows="Its units (1×1 convolution to K subsets, graph product, BatchNorm, ReLU, temporal convolution, residual), partitions, widths and strides, "
+    "one person. Differs: batch statistics over real steps alone; the vector is the pooled width (256), without the class layer; the face graph "
+    "is iBUG 68 points, or 51 without the jaw, centred on the nose base.",
+)
+
+
+@hookimpl
+def register_backbones(register: Register[BackboneSpec]) -> None:
+    """Offer the backbone."""
+    register(STGCN)

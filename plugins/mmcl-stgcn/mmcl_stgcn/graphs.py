@@ -1,0 +1,151 @@
+"""Graphs of joints and landmarks, and how far apart their nodes are. Imports no torch: `mmcl check` uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mmcl.api import Layout
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes 0 to joints − 1, undirected edges, and the node from which the spatial partition measures."""
+
+    name: str
+    joints: int
+    edges: tuple[tuple[int, int], ...]
+    centre: int
+
+
+def _path(*nodes: int) -> list[tuple[int, int]]:
+    return list(zip(nodes[:-1], nodes[1:], strict=True))
+
+
+def _ring(first: int, last: int) -> list[tuple[int, int]]:
+    return [*_path(*range(first, last + 1)), (last, first)]
+
+
+def _face_51() -> tuple[tuple[int, int], ...]:
+    """The 51 points without the jaw: node i is iBUG landmark i + 17; paths, rings and the links between them."""
+    edges: list[tuple[int, int]] = [
+        *_path(*range(10)),  # brows, right to left, joined above the nose
+        *_path(10, 11, 12, 13), *_path(14, 15, 16, 17, 18),  # nose: bridge, nostrils
+        *_ring(19, 24), *_ring(25, 30), *_ring(31, 42), *_ring(43, 50),  # eyes, outer and inner lip
+        (0, 19), (9, 28), (10, 14), (10, 18), (10, 22), (10, 25), (13, 16), (16, 34), (19, 31), (28, 37),
+        (31, 43), (33, 44), (34, 45), (35, 46), (37, 47),
+    ]  # fmt: skip
+    return tuple(edges)
+
+
+def _face_68() -> tuple[tuple[int, int], ...]:
+    """The jaw line (0 to 16), the inner face shifted by 17, and the jaw tied to brows and mouth."""
+    inner = [(a + 17, b + 17) for a, b in _face_51()]
+    return (*_path(*range(17)), *inner, (0, 17), (16, 26), (3, 48), (13, 54), (8, 57))
+
+
+KINECT_20 = (
+    (0, 1), (1, 2), (2, 3),  # head, shoulder centre, spine, hip centre
+    (1, 4), (4, 5), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (10, 11),  # left arm, right arm
+    (3, 12), (12, 13), (13, 14), (14, 15), (3, 16), (16, 17), (17, 18), (18, 19),  # left leg, right leg
+)  # fmt: skip
+
+GRAPHS = {
+    "kinect-20": Graph("kinect-20", 20, KINECT_20, 2),  # the spine is nearest to the body's centre of gravity
+    "face-51": Graph("face-51", 51, _face_51(), 16),  # the nose base moves least with expression
+    "face-68": Graph("face-68", 68, _face_68(), 33),
+}
+
+
+def graph_for(name: str, edges: Sequence[Sequence[int]], centre: int | None, layout: Layout) -> Graph:
+    """The graph that options and stream ask for. Raises ValueError, with a sentence, if it does not fit the stream's joints."""
+    joints = layout.sizes["joint"]
+    if name != "custom" and edges:
+        raise ValueError("edges are for graph: custom")
+    if name == "auto":
+        said = layout.notes.get("graph")
+        if layout.notes.get("edges"):
+            name, edges = "custom", layout.notes["edges"]
+            centre = layout.notes.get("centre") if centre is None else centre
+        elif said in GRAPHS:
+            name = str(said)
+        else:
+            raise ValueError(
+                f"the stream of {joints} joints names no known graph; set graph: to one of {', '.join(GRAPHS)}, or to custom with edges:"
+            )
+    if name == "custom":
+        if not edges:
+            raise ValueError("graph: custom needs edges:, such as [[0, 1], [1, 2]]")
+        graph = Graph("custom", joints, tuple((int(a), int(b)) for a, b in edges), 0)
+        wrong = [pair for pair in graph.edges if not all(0 <= node < joints for node in pair) or pair[0] == pair[1]]
+        if wrong:
+            raise ValueError(f"edge {list(wrong[0])} is none between two of {joints} joints (0 to {joints - 1})")
+    else:
+        graph = GRAPHS[name]
+        if graph.joints != joints:
+            fitting = [g.name for g in GRAPHS.values() if g.joints == joints]
+            raise ValueError(
+                f"the stream has {joints} joints, graph '{name}' has {graph.joints}; set graph: to {' or '.join(fitting) or 'custom, with edges'}"
+            )
+    if centre is not None:
+        if centre >= joints:
+            raise ValueError(f"centre {centre} is none of {joints} joints (0 to {joints - 1})")
+        graph = Graph(graph.name, graph.joints, graph.edges, centre)
+    return graph
+
+
+def hops(joints: int, edges: Iterable[tuple[int, int]]) -> list[list[float]]:
+    """How many edges lie between every two nodes; infinity where none leads there."""
+    far = float("inf")
+    neighbours: list[set[int]] = [set() for _ in range(joints)]
+    for a, b in edges:
+        neighbours[a].add(b)
+        neighbours[b].add(a)
+    table = []
+    for start in range(joints):
+        distance = [far] * joints
+        distance[start] = 0.0
+        edge = [start]
+        while edge:
+            nearer = edge
+            edge = []
+            for node in nearer:
+                for other in neighbours[node]:
+                    if distance[other] == far:
+                        distance[other] = distance[node] + 1
+                        edge.append(other)
+        table.append(distance)
+    return table
+
+
+def partition_problem(graph: Graph) -> str | None:
+    """Why the spatial partition cannot be made, or None: every node needs a distance to the centre."""
+    alone = [node for node, distance in enumerate(hops(graph.joints, graph.edges)[graph.centre]) if distance == float("inf")]
+    if alone:
+        return f"graph '{graph.name}' is in pieces: no edges lead from joint {alone[0]} to the centre {graph.centre}; add edges, or use partition: distance"
+    return None
+
+
+def partitions(graph: Graph, strategy: str, max_hop: int) -> list[list[list[float]]]:
+    """The normalised adjacency A·D⁻¹, split into subsets [K][from][to] (Yan et al. §3.3, §3.4).
+
+    uniform: one subset. distance: the node itself, then each distance. spatial: as far from the centre as the node itself, nearer, farther.
+    """
+    table = hops(graph.joints, graph.edges)
+    near = [[table[a][b] <= max_hop for b in range(graph.joints)] for a in range(graph.joints)]
+    degree = [sum(near[a][b] for a in range(graph.joints)) for b in range(graph.joints)]
+    count = {"uniform": 1, "distance": max_hop + 1, "spatial": 3}[strategy]
+    subsets = [[[0.0] * graph.joints for _ in range(graph.joints)] for _ in range(count)]
+    for a in range(graph.joints):
+        for b in range(graph.joints):
+            if not near[a][b]:
+                continue
+            if strategy == "uniform":
+                k = 0
+            elif strategy == "distance":
+                k = int(table[a][b])
+            else:
+                inner, outer = table[graph.centre][a], table[graph.centre][b]
+                k = 0 if inner == outer else 1 if inner < outer else 2
+            subsets[k][a][b] = 1 / degree[b]
+    return subsets

@@ -1,0 +1,53 @@
+"""The backbone `tcn`: dilated temporal convolutions (Bai et al. 2018)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, hookimpl
+
+
+class TcnParams(Params):
+    """Options of `tcn`."""
+
+    channels: tuple[int, ...] = Field(
+        (64, 64, 64, 64), min_length=1, description="width of each level; level i has dilation 2^i"
+    )
+    kernel: int = Field(3, ge=1, le=63, description="steps that a convolution spans (odd, unless causal)")
+    causal: bool = Field(True, description="a step sees itself and the past alone; false: both sides")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout after each convolution (whole channels, as Bai et al.)")
+    readout: Literal["mean", "last", "mean+std"] = Field(
+        "mean", description="how steps become one vector: mean, the last real step, or mean and deviation (twice as wide)"
+    )
+
+
+def fits(params: TcnParams, layout: Layout) -> None:
+    """Refuse an even kernel that would have no centre."""
+    if not params.causal and params.kernel % 2 == 0:
+        raise ValueError(f"kernel {params.kernel} has no centre; make it odd, or set causal: true")
+
+
+def build(params: TcnParams, layout: Layout) -> Backbone:
+    """The network."""
+    from .network import Tcn
+
+    return Tcn(params, layout)
+
+
+TCN = BackboneSpec(
+    name="tcn",
+    summary="dilated temporal convolutions with residuals",
+    accepts=(("time", "channel"),),
+    params=TcnParams,
+    build=build,
+    fits=fits,
+    paper="Bai, Kolter, Koltun: An Empirical Evaluation of Generic Convolutional and Recurrent Networks for Sequence Modeling, 2018",
+    follows="Two weight-normed convolutions, ReLU and dropout a level, residuals, dilation 2^i. Differs: padded on the left in place of padding "
+    "both sides and cutting the end (the same numbers); padded steps are masked after every level; a read-out over time.",
+)
+
+
+@hookimpl
+def register_backbones(register: Register[BackboneSpec]) -> None:
+    """Offer the backbone."""
+    register(TCN)

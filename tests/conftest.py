@@ -1,0 +1,54 @@
+"""A tiny recipe that every stage can run in seconds, and its runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mmcl.recipe.plan import Plan, make_plan
+from mmcl.recipe.read import parse_recipe
+from mmcl.runs import RunFolder
+
+TINY = """\
+format: 1
+name: tiny
+seed: 3
+dataset: {use: toy, samples: 96, speakers: 12}
+modalities:
+  text: {features: {use: hashed-words, dim: 8}, backbone: {use: mlp, hidden: [8], width: 8}}
+  audio: {features: {use: log-mel, bands: 8, hop: 0.04, window: 0.05}, backbone: {use: tcn, channels: [8], dropout: 0.1}}
+  landmarks: {features: {use: face-landmarks}, backbone: {use: st-gcn, channels: [4], strides: [1]}}
+window: {seconds: 0.8}
+projection: {hidden: 8, width: 4}
+pretrain: {batch_size: 16, epochs: 3, optimizer: {use: adamw, lr: 1e-3}, checkpoint_minutes: 0}
+probe: {inputs: [audio, all], heads: {linear: {use: linear}}}
+protocol: {use: official}
+"""
+
+
+@pytest.fixture
+def tiny_plan() -> Callable[..., Plan]:
+    """The plan of the tiny recipe, with overrides."""
+
+    def make(*overrides: str, text: str = TINY, data: Path | None = None) -> Plan:
+        return make_plan(parse_recipe(text, "tiny.yaml", overrides), data, overrides=overrides)
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """An empty run folder."""
+    return RunFolder(tmp_path / "runs" / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run of the tiny recipe. Tests read it and leave it as it is."""
+    from mmcl.stages import run_all
+
+    folder = RunFolder(tmp_path_factory.mktemp("session") / "runs" / "tiny")
+    run_all(make_plan(parse_recipe(TINY, "tiny.yaml")), folder, workers=1)
+    return folder

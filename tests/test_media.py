@@ -1,0 +1,253 @@
+"""Files are read whole or refused with one sentence that names the file, the place and what was expected."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from scipy.io import savemat
+
+from mmcl.api import DataError
+from mmcl.media import read_audio, read_mat, read_table, require_folder
+
+
+def _wav(path: Path, samples: np.ndarray, rate: int = 8000, subtype: str = "PCM_16") -> Path:
+    soundfile.write(path, samples, rate, subtype=subtype)
+    return path
+
+
+def _noise(n: int, channels: int | None = None) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-0.9, 0.9, n if channels is None else (n, channels))
+
+
+def _refusal(call, *words: str) -> str:
+    with pytest.raises(DataError) as caught:
+        call()
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in words:
+        assert word in text
+    return text
+
+
+# --- audio ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_wav_keeps_its_samples_and_its_rate(tmp_path):
+    counts = np.array([0, 1, -32768, 32767, 16384], np.int16)
+    audio = read_audio(_wav(tmp_path / "a.wav", counts, 22050))
+    assert audio.rate == 22050
+    assert audio.samples.dtype == np.float32
+    assert audio.samples.tolist() == [int(c) / 32768 for c in counts]
+
+
+def test_stereo_is_mixed_to_the_mean_of_its_channels(tmp_path):
+    wave = _noise(500, 2)
+    audio = read_audio(_wav(tmp_path / "a.wav", wave, subtype="FLOAT"))
+    left, right = wave.astype(np.float32).T
+    assert audio.samples.shape == (500,)
+    np.testing.assert_allclose(audio.samples, [(a + b) / 2 for a, b in zip(left, right, strict=True)], atol=1e-7)
+
+
+def test_stereo_is_refused_where_mixing_was_not_asked_for(tmp_path):
+    path = _wav(tmp_path / "a.wav", _noise(50, 2))
+    _refusal(lambda: read_audio(path, mono=False), str(path), "2 channels")
+    assert read_audio(_wav(tmp_path / "b.wav", _noise(50)), mono=False).samples.shape == (50,)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 999, 15_999])
+def test_a_wav_cut_anywhere_in_its_sound_is_refused(tmp_path, lost):
+    path = _wav(tmp_path / "a.wav", _noise(8000))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-lost])
+    _refusal(lambda: read_audio(path), str(path), "cut short", "16,000 bytes", f"{16_000 - lost:,}")
+    path.write_bytes(whole)
+    assert len(read_audio(path).samples) == 8000
+
+
+def test_a_cut_is_seen_behind_other_chunks_of_odd_length(tmp_path):
+    whole = _wav(tmp_path / "a.wav", _noise(100)).read_bytes()
+    extra = b"LIST" + struct.pack("<I", 3) + b"abc\0"
+    path = tmp_path / "b.wav"
+    path.write_bytes(whole[:4] + struct.pack("<I", len(whole) - 8 + len(extra)) + whole[8:36] + extra + whole[36:])
+    assert len(read_audio(path).samples) == 100
+    path.write_bytes(path.read_bytes()[:-10])
+    _refusal(lambda: read_audio(path), "cut short", "200 bytes", "190")
+
+
+def test_a_long_wav_whose_length_stands_apart_is_held_to_it(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, _noise(300), 8000, format="RF64", subtype="PCM_16")
+    assert path.read_bytes()[:4] == b"RF64"
+    assert len(read_audio(path).samples) == 300
+    path.write_bytes(path.read_bytes()[:-100])
+    _refusal(lambda: read_audio(path), "cut short", "600 bytes", "500")
+
+
+def test_a_wav_written_into_a_pipe_has_no_length_to_be_held_to(tmp_path):
+    path = _wav(tmp_path / "a.wav", _noise(100))
+    data = bytearray(path.read_bytes())
+    data[4:8] = data[40:44] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+    assert len(read_audio(path).samples) == 100
+
+
+@pytest.mark.parametrize("kept", [1, 11, 12, 30, 44])
+def test_a_wav_cut_in_its_header_or_before_its_sound_is_refused(tmp_path, kept):
+    path = _wav(tmp_path / "a.wav", _noise(100))
+    path.write_bytes(path.read_bytes()[:kept])
+    _refusal(lambda: read_audio(path), str(path))
+
+
+def test_a_flac_cut_short_is_refused(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, _noise(40_000), 8000)
+    assert len(read_audio(path).samples) == 40_000
+    path.write_bytes(path.read_bytes()[:-20_000])
+    _refusal(lambda: read_audio(path), str(path))
+
+
+def test_what_is_no_sound_is_refused(tmp_path):
+    empty, text, silent = tmp_path / "empty.wav", tmp_path / "text.wav", _wav(tmp_path / "silent.wav", np.zeros(0))
+    empty.touch()
+    text.write_text("not a wav at all\n" * 20)
+    _refusal(lambda: read_audio(empty), str(empty), "is empty", "sound file was expected")
+    _refusal(lambda: read_audio(text), str(text), "sound file was expected")
+    _refusal(lambda: read_audio(silent), str(silent), "no samples")
+    _refusal(lambda: read_audio(tmp_path / "none.wav"), "is not there", "sound file was expected")
+    _refusal(lambda: read_audio(tmp_path), "is not a file")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_sample_that_is_no_number_is_refused_with_its_place(tmp_path, bad):
+    wave = _noise(100, 2)
+    wave[71, 1] = bad
+    path = _wav(tmp_path / "a.wav", wave, subtype="FLOAT")
+    _refusal(lambda: read_audio(path), str(path), "sample 71")
+
+
+# --- tables --------------------------------------------------------------------------------------------------------
+
+
+def _csv(path: Path, text: str) -> Path:
+    path.write_text(text, newline="")
+    return path
+
+
+def test_a_table_keeps_its_numbers_and_strips_its_names(tmp_path):
+    table = read_table(_csv(tmp_path / "a.csv", "frame, AU01_r ,\tAU02_r\r\n1, 0.5, -2e-1\r\n2,1,  3\r\n"))
+    assert table.columns == ("frame", "AU01_r", "AU02_r")
+    assert table.values.dtype == np.float32
+    assert table.values.tolist() == np.array([[1, 0.5, -0.2], [2, 1, 3]], np.float32).tolist()
+    assert table.rate is None
+
+
+def test_the_rate_comes_from_the_timestamps_over_the_whole_table(tmp_path):
+    times = [round(i * 1001 / 30000, 3) for i in range(90)]
+    path = _csv(tmp_path / "a.csv", "timestamp,x\n" + "".join(f"{t},{i}\n" for i, t in enumerate(times)))
+    assert read_table(path).rate == pytest.approx(30000 / 1001, rel=2e-4)
+    assert read_table(path, rate=25.0).rate == 25.0
+
+
+def test_one_row_has_no_rate_whatever_its_timestamp(tmp_path):
+    assert read_table(_csv(tmp_path / "a.csv", "timestamp,x\n0.0,1\n")).rate is None
+
+
+def test_blank_lines_and_a_byte_order_mark_are_no_data(tmp_path):
+    table = read_table(_csv(tmp_path / "a.csv", "\ufeffx,y\n1,2\n\n3,4\n   \n"))
+    assert (table.columns, table.values.tolist()) == (("x", "y"), [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", "inf", "-inf", "", " ", "x", "1e39", "1_0", "#", "0.5.1"])
+def test_a_cell_that_is_no_number_is_refused_with_its_line_and_column(tmp_path, cell):
+    path = _csv(tmp_path / "a.csv", f"x, y,z\n1,2,3\n\n4,{cell},6\n7,8,9\n")
+    _refusal(lambda: read_table(path), str(path), "line 4", "'y'", repr(cell.strip()))
+
+
+@pytest.mark.parametrize("line", ["4", "4,5,6", "4,5,"])
+def test_a_line_of_another_length_is_refused_with_its_number(tmp_path, line):
+    path = _csv(tmp_path / "a.csv", f"x,y\n1,2\n{line}\n")
+    _refusal(lambda: read_table(path), str(path), "line 3", f"{line.count(',') + 1} cells")
+
+
+def test_lines_that_agree_with_each_other_but_not_with_the_header_are_refused(tmp_path):
+    path = _csv(tmp_path / "a.csv", "x,y\n1,2,3\n4,5,6\n")
+    _refusal(lambda: read_table(path), "line 2", "3 cells", "header 2")
+
+
+def test_a_table_without_header_rows_or_text_is_refused(tmp_path):
+    empty, header = _csv(tmp_path / "empty.csv", ""), _csv(tmp_path / "header.csv", "x,y\n")
+    binary = tmp_path / "binary.csv"
+    binary.write_bytes(bytes(range(128, 256)) * 4)
+    _refusal(lambda: read_table(empty), str(empty), "is empty")
+    _refusal(lambda: read_table(header), str(header), "no rows")
+    _refusal(lambda: read_table(binary), str(binary), "not text")
+    _refusal(lambda: read_table(tmp_path / "none.csv"), "is not there")
+    _refusal(lambda: read_table(_csv(tmp_path / "twice.csv", "x, x\n1,2\n")), "'x' is named twice")
+
+
+def test_timestamps_that_do_not_rise_are_refused(tmp_path):
+    path = _csv(tmp_path / "a.csv", "timestamp,x\n0,1\n0.1,1\n0.1,1\n")
+    _refusal(lambda: read_table(path), str(path), "'timestamp'", "row 3")
+    assert read_table(path, rate=10.0).values.shape == (3, 2)
+
+
+# --- MATLAB files --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_array_comes_back_as_it_was_saved(tmp_path, compressed):
+    array = np.random.default_rng(0).integers(0, 4000, (5, 4, 3)).astype(np.uint16)
+    savemat(tmp_path / "a.mat", {"other": np.ones(3), "d": array}, do_compression=compressed)
+    back = read_mat(tmp_path / "a.mat", "d")
+    assert back.dtype == np.uint16
+    np.testing.assert_array_equal(back, array)
+
+
+def test_a_missing_array_is_refused_with_the_names_of_those_there(tmp_path):
+    savemat(tmp_path / "a.mat", {"d_skel": np.ones(3), "notes": np.ones(2)})
+    _refusal(lambda: read_mat(tmp_path / "a.mat", "d_iner"), "a.mat", "'d_iner'", "d_skel", "notes")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_mat_cut_anywhere_is_refused(tmp_path, compressed):
+    path = tmp_path / "a.mat"
+    savemat(path, {"d": np.random.default_rng(0).normal(size=(20, 3, 5))}, do_compression=compressed)
+    whole = path.read_bytes()
+    for kept in [0, 1, 100, 127, 128, 130, 136, 180, 200, *range(300, len(whole), 211), len(whole) - 1]:
+        path.write_bytes(whole[:kept])
+        _refusal(lambda: read_mat(path, "d"), str(path), "'d'")
+
+
+def test_what_is_no_array_of_finite_numbers_is_refused(tmp_path):
+    values = np.ones((4, 3))
+    values[2, 1] = np.nan
+    savemat(tmp_path / "nan.mat", {"d": values})
+    savemat(tmp_path / "words.mat", {"d": "words"})
+    _refusal(lambda: read_mat(tmp_path / "nan.mat", "d"), "nan.mat", "'d'", "[2, 1]")
+    _refusal(lambda: read_mat(tmp_path / "words.mat", "d"), "words.mat", "'d'", "real numbers")
+    _refusal(lambda: read_mat(tmp_path / "none.mat", "d"), "none.mat", "is not there")
+
+
+def test_a_mat_of_version_7_3_is_refused_with_the_way_out(tmp_path):
+    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + struct.pack("<H", 0x0200) + b"IM"
+    (tmp_path / "a.mat").write_bytes(header.ljust(512, b"\0") + b"\x89HDF\r\n\x1a\n" + bytes(500))
+    _refusal(lambda: read_mat(tmp_path / "a.mat", "d"), "a.mat", "7.3", "-v7")
+
+
+# --- folders -------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_folder_is_refused_with_what_belongs_there_and_how_to_get_it(tmp_path):
+    for path in (None, tmp_path / "none"):
+        text = _refusal(lambda path=path: require_folder(path, "Actor_01/…", "Download it."), "Actor_01/…", "Download it.")
+        assert path is None or str(path) in text
+
+
+def test_a_folder_that_holds_none_of_what_is_expected_is_refused(tmp_path):
+    (tmp_path / "Skeleton").mkdir()
+    assert require_folder(tmp_path, "…", "Get it.", holds=("Depth", "Skel*")) == tmp_path
+    _refusal(lambda: require_folder(tmp_path, "Depth/…", "Get it.", holds=("Depth",)), str(tmp_path), "Depth/…", "Get it.")

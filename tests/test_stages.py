@@ -1,0 +1,339 @@
+"""A whole run: what is written, what is not done twice, what a kill costs, and when the test set is opened."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from mmcl import load_encoders
+from mmcl.api import DataError, SampleRef, StageError
+from mmcl.runs import RunFolder, read_json, read_jsonl
+from mmcl.stages import run_all
+from mmcl.stages.embed import encode_rows
+from mmcl.stages.prepare import load_prepared, prepare
+
+
+def events(run: RunFolder) -> list[str]:
+    return [row["event"] for row in read_jsonl(run.root / "log.jsonl")]
+
+
+def unit(run: RunFolder, stage: str) -> Path:
+    return run.stage(stage, 0, 3)
+
+
+def test_a_run_writes_what_the_run_folder_page_promises(tiny_run):
+    for name in ("recipe.yaml", "plan.json", "log.jsonl", "folds.json", "prepare.json", "report.html", "report.json"):
+        assert (tiny_run.root / name).stat().st_size > 0
+    assert {p.name for p in unit(tiny_run, "pretrain").iterdir()} == {"encoders.safetensors", "encoders.json", "history.jsonl", "finished.json"}
+    assert {p.name for p in unit(tiny_run, "probe").iterdir()} == {
+        "scores.jsonl", "predictions.jsonl", "retrieval.jsonl", "chosen.jsonl", "finished.json",
+    }  # fmt: skip
+    assert not list(tiny_run.root.parent.rglob("*.tmp"))
+    assert not list(tiny_run.root.parent.rglob("*.pkl"))
+
+
+def test_every_result_has_its_random_encoder_and_the_majority_class_beside_it(tiny_run):
+    rows = read_jsonl(unit(tiny_run, "probe") / "scores.jsonl")
+    found = {(r["input"], r["head"], r["encoder"]) for r in rows if r["metric"] == "accuracy"}
+    assert found == {
+        ("audio", "linear", "pretrained"), ("audio", "linear", "random"), ("all", "linear", "pretrained"), ("all", "linear", "random"),
+        ("none", "majority", "none"),
+    }  # fmt: skip
+    assert set(rows[0]) >= {"task", "input", "head", "encoder", "protocol", "fold", "seed", "metric", "value", "n"}
+
+
+def test_scores_are_what_the_predictions_say(tiny_run):
+    predictions = read_jsonl(unit(tiny_run, "probe") / "predictions.jsonl")
+    scores = read_jsonl(unit(tiny_run, "probe") / "scores.jsonl")
+    for encoder in ("pretrained", "random"):
+        mine = [p for p in predictions if (p["input"], p["encoder"]) == ("all", encoder)]
+        (score,) = [s for s in scores if (s["input"], s["encoder"], s["metric"]) == ("all", encoder, "accuracy")]
+        assert score["value"] == pytest.approx(sum(p["target"] == p["prediction"] for p in mine) / len(mine))
+        assert score["n"] == len(mine)
+
+
+def test_the_majority_class_is_counted_on_training_rows_alone(tiny_run):
+    folds = read_json(tiny_run.root / "folds.json")
+    samples, fold = folds["samples"], folds["folds"][0]
+    train = [samples[i]["targets"]["emotion"] for i in fold["train"]]
+    top = max(sorted(set(train)), key=train.count)
+    test = [samples[i]["targets"]["emotion"] for i in fold["test"]]
+    (score,) = [s for s in read_jsonl(unit(tiny_run, "probe") / "scores.jsonl") if (s["encoder"], s["metric"]) == ("none", "accuracy")]
+    assert score["value"] == pytest.approx(test.count(top) / len(test))
+
+
+def test_the_test_set_is_opened_once_after_everything_is_chosen(tiny_plan, tiny_run, tmp_path, monkeypatch):
+    from mmcl.stages import probe as stage
+
+    copy = RunFolder(tmp_path / "runs" / "tiny")
+    shutil.copytree(tiny_run.root.parent, copy.root.parent)
+    shutil.rmtree(unit(copy, "probe"))
+    seen: list[str] = []
+    read, fit = stage.read_features, stage.fit_head
+    monkeypatch.setattr(stage, "read_features", lambda folder, kind, split: (seen.append(split), read(folder, kind, split))[1])
+    monkeypatch.setattr(stage, "fit_head", lambda *a: (seen.append("fit"), fit(*a))[1])
+    stage.probe(tiny_plan(), copy)
+    assert seen.count("test") == 2  # once for the pretrained, once for the random encoders
+    assert "test" not in seen[: len(seen) - seen[::-1].index("fit")]
+
+
+def test_running_again_does_nothing_twice_and_a_new_head_runs_the_probe_alone(tiny_plan, tiny_run, tmp_path):
+    copy = RunFolder(tmp_path / "runs" / "tiny")
+    shutil.copytree(tiny_run.root.parent, copy.root.parent)
+    before = events(copy)
+    run_all(tiny_plan(), copy, workers=1)
+    assert [e for e in events(copy)[len(before) :] if e in ("pretrain", "embed", "probe")] == []
+    weights = (unit(copy, "pretrain") / "encoders.safetensors").read_bytes()
+    run_all(tiny_plan("probe.heads.mlp={use: mlp, hidden: 4}"), copy, workers=1)
+    assert [e for e in events(copy)[len(before) :] if e in ("pretrain", "embed", "probe")] == ["probe"]
+    assert (unit(copy, "pretrain") / "encoders.safetensors").read_bytes() == weights
+    assert {r["head"] for r in read_jsonl(unit(copy, "probe") / "scores.jsonl")} == {"linear", "mlp", "majority"}
+
+
+def test_two_runs_give_the_same_bytes(tiny_plan, tiny_run, run):
+    run_all(tiny_plan(), run, workers=1, stop_after="probe")
+    for stage, name in (("pretrain", "encoders.safetensors"), ("probe", "scores.jsonl"), ("probe", "predictions.jsonl")):
+        assert (unit(run, stage) / name).read_bytes() == (unit(tiny_run, stage) / name).read_bytes()
+
+
+def test_another_seed_gives_other_weights(tiny_plan, tiny_run, run):
+    run_all(tiny_plan("seed=4"), run, workers=1, stop_after="pretrain")
+    other = load_file(str(run.stage("pretrain", 0, 4) / "encoders.safetensors"))
+    mine = load_file(str(unit(tiny_run, "pretrain") / "encoders.safetensors"))
+    assert not np.array_equal(other["audio/projection.0.weight"], mine["audio/projection.0.weight"])
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_bit_identical_weights(tiny_plan, tmp_path):
+    script = tmp_path / "go.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from mmcl.recipe.plan import make_plan\n"
+        "from mmcl.recipe.read import parse_recipe\n"
+        "from mmcl.runs import RunFolder\n"
+        "from mmcl.stages import run_all\n"
+        "plan = make_plan(parse_recipe(Path(sys.argv[1]).read_text(), 'tiny.yaml'))\n"
+        "run_all(plan, RunFolder(Path(sys.argv[2])), workers=1, stop_after='pretrain')\n",
+        encoding="utf-8",
+    )
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(tiny_plan().text.replace("epochs: 3", "epochs: 40"), encoding="utf-8")
+
+    def start(folder: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, str(script), str(recipe), str(tmp_path / folder / "tiny")], stderr=subprocess.DEVNULL)
+
+    assert start("straight").wait(300) == 0
+    broken = start("broken")
+    resume = tmp_path / "broken" / "tiny" / "fold-00" / "seed-3" / "pretrain" / "resume" / "state.json"
+    deadline = time.monotonic() + 240
+    while not (resume.exists() and _epoch(resume) >= 3) and time.monotonic() < deadline and broken.poll() is None:
+        time.sleep(0.01)
+    broken.send_signal(signal.SIGKILL)
+    broken.wait(30)
+    assert _epoch(resume) >= 3
+    finished = tmp_path / "broken" / "tiny" / "fold-00" / "seed-3" / "pretrain" / "finished.json"
+    assert not finished.exists(), "the run ended before it could be killed: the test proves nothing"
+    assert start("broken").wait(300) == 0
+    one, two = (tmp_path / f / "tiny" / "fold-00" / "seed-3" / "pretrain" for f in ("straight", "broken"))
+    assert (one / "encoders.safetensors").read_bytes() == (two / "encoders.safetensors").read_bytes()
+    losses = [[r["train_loss"] for r in read_jsonl(folder / "history.jsonl")] for folder in (one, two)]
+    assert losses[0] == losses[1]
+    assert not (two / "resume").exists()
+
+
+def _epoch(path: Path) -> int:
+    try:
+        return int(json.loads(path.read_text())["epoch"])
+    except (OSError, ValueError):  # between two renames
+        return -1
+
+
+def test_patience_stops_and_keeps_the_best_weights(tiny_plan, run):
+    plan = tiny_plan("pretrain.epochs=30", "pretrain.patience=2", "pretrain.optimizer.lr=0.05")
+    run_all(plan, run, workers=1, stop_after="pretrain")
+    rows, mark = read_jsonl(unit(run, "pretrain") / "history.jsonl"), read_json(unit(run, "pretrain") / "finished.json")
+    losses = [r["valid_loss"] for r in rows]
+    assert mark["best_epoch"] == 1 + losses.index(min(losses))
+    assert mark["stopped"] == ("patience" if len(rows) < 30 else "epochs")
+    assert len(rows) == min(30, mark["best_epoch"] + 2)
+
+
+def test_encoders_from_disk_give_the_features_that_embed_wrote(tiny_plan, tiny_run):
+    prepared = load_prepared(tiny_run)
+    encoders = load_encoders(unit(tiny_run, "pretrain"))
+    rows = prepared.folds[0].test
+    features = encode_rows(tiny_plan(), encoders, prepared.stores, rows, torch.device("cpu"))
+    written = load_file(str(unit(tiny_run, "embed") / "pretrained-test.safetensors"))
+    for name, mine in features.items():
+        np.testing.assert_allclose(written[f"{name}/vector"], mine.vector.numpy(), atol=1e-6)
+
+
+def test_features_do_not_depend_on_who_else_is_embedded(tiny_plan, tiny_run):
+    prepared = load_prepared(tiny_run)
+    encoders = load_encoders(unit(tiny_run, "pretrain"))
+    rows = prepared.folds[0].test[:6]
+    together = encode_rows(tiny_plan(), encoders, prepared.stores, rows, torch.device("cpu"))
+    alone = [encode_rows(tiny_plan(), encoders, prepared.stores, [row], torch.device("cpu")) for row in rows]
+    for name, mine in together.items():
+        torch.testing.assert_close(mine.vector, torch.cat([a[name].vector for a in alone]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_missing_modality_is_zeros_and_not_present(tiny_run):
+    prepared = load_prepared(tiny_run)
+    written = load_file(str(unit(tiny_run, "embed") / "pretrained-train.safetensors"))
+    for name, store in prepared.stores.items():
+        here = np.array([row in store for row in prepared.folds[0].train])
+        assert not here.all(), "the toy corpus lacks modalities now and then"
+        np.testing.assert_array_equal(written[f"{name}/present"], here)
+        assert np.abs(written[f"{name}/vector"][~here]).sum() == 0
+
+
+@pytest.fixture
+def ravdess(tmp_path) -> Path:
+    from mmcl.plugins import plugins
+
+    plugins().get("dataset", "ravdess").spec.sample(tmp_path / "data" / "ravdess", 48, 0)
+    return tmp_path / "data"
+
+
+VOICE = """\
+format: 1
+name: voice
+dataset: ravdess
+modalities:
+  audio: {features: {use: log-mel, bands: 8, hop: 0.04, window: 0.05}, backbone: {use: tcn, channels: [8]}}
+  units: {features: action-units, backbone: {use: mlp, hidden: [8], width: 8}}
+projection: {hidden: 8, width: 4}
+pretrain: {batch_size: 16, epochs: 1}
+probe: {inputs: [all]}
+protocol: {use: hold-out, test: 0.3, valid: 0.3}
+"""
+
+
+def test_one_broken_clip_is_listed_skipped_and_counted_and_strict_ends_there(tiny_plan, ravdess, run):
+    from mmcl.stages.report import report
+
+    victim = sorted((ravdess / "ravdess").glob("Actor_*/03-01-*.wav"))[0]
+    victim.write_bytes(victim.read_bytes()[:300])
+    plan = tiny_plan(text=VOICE, data=ravdess)
+    with pytest.raises(DataError, match=f"{victim.name}.*--strict"):
+        prepare(plan, run, workers=1, strict=True)
+    assert not list(run.prepared.rglob("*.tmp")), "something half written was left behind"
+    run_all(plan, run, workers=1)
+    skipped = read_json(run.root / "prepare.json")["modalities"]["audio"]["skipped"]
+    assert [victim.name in s["reason"] for s in skipped] == [True]
+    report(plan, run)
+    assert victim.name in (run.root / "report.html").read_text()
+    assert victim.stem not in {victim.name for r in read_jsonl(run.stage("probe", 0, 0) / "predictions.jsonl") if r["id"] == victim.stem and r["input"] == "audio"}
+
+
+def test_many_workers_write_what_one_writes(tiny_plan, tmp_path):
+    text = VOICE.replace("dataset: ravdess", "dataset: {use: toy, samples: 160, speakers: 8}").replace("  units: {features: action-units, backbone: {use: mlp, hidden: [8], width: 8}}\n", "  words: {features: {use: hashed-words, dim: 4}, backbone: {use: mlp, hidden: [8], width: 8}}\n")
+    stores = []
+    for workers in (1, 2):
+        run = RunFolder(tmp_path / str(workers) / "voice")
+        prepare(tiny_plan(text=text), run, workers=workers)
+        stores.append(load_prepared(run).stores)
+    for name in ("audio", "words"):
+        one, two = stores[0][name], stores[1][name]
+        assert one.rows == two.rows
+        for row in one.rows:
+            np.testing.assert_array_equal(one.values(row), two.values(row))
+
+
+def test_a_changed_file_is_prepared_anew(tiny_plan, ravdess, run):
+    plan = tiny_plan(text=VOICE, data=ravdess)
+    prepare(plan, run, workers=1)
+    first = read_json(run.root / "folds.json")["stores"]
+    wav = sorted((ravdess / "ravdess").glob("Actor_*/03-01-*.wav"))[1]
+    os.utime(wav, (1, 1))
+    prepare(plan, run, workers=1)
+    second = read_json(run.root / "folds.json")["stores"]
+    assert first["audio"]["key"] != second["audio"]["key"]
+    assert first["units"]["key"] == second["units"]["key"]
+
+
+def test_a_missing_folder_says_where_and_how_to_get_it(tiny_plan, tmp_path, run):
+    with pytest.raises(DataError, match="there is no such folder; dataset 'ravdess' is looked for there"):
+        prepare(tiny_plan(text=VOICE, data=tmp_path / "nowhere"), run)
+    assert not (run.root / "folds.json").exists()
+
+
+def test_a_recording_without_any_modality_is_listed_and_left_out(tiny_plan, run, monkeypatch):
+    from mmcl.stages import prepare as stage
+
+    plan = tiny_plan()
+    real = stage.open_dataset
+
+    class Robbed:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def samples(self):
+            first, *rest = self.inner.samples()
+            return [SampleRef(first.id, first.group, {}, first.targets, first.split), *rest]
+
+        def read(self, id, source):
+            return self.inner.read(id, source)
+
+    monkeypatch.setattr(stage, "open_dataset", lambda p: Robbed(real(p)))
+    prepare(plan, run, workers=1)
+    about, folds = read_json(run.root / "prepare.json"), read_json(run.root / "folds.json")
+    assert [s["reason"] for s in about["skipped"]] == ["has none of the modalities"]
+    assert all(0 not in fold[part] for fold in folds["folds"] for part in ("train", "valid", "test"))
+
+
+def test_a_loss_that_is_no_number_stops_naming_the_recordings(tiny_plan, run, monkeypatch):
+    from mmcl.stages import pretrain as stage
+
+    real = stage.score
+
+    def spoiled(*args, **kwargs):
+        objective = real(*args, **kwargs)
+        objective.loss = objective.loss * float("nan")
+        return objective
+
+    monkeypatch.setattr(stage, "score", spoiled)
+    with pytest.raises(StageError, match=r"the loss became nan in epoch 1, step 1 .*recordings toy"):
+        run_all(tiny_plan(), run, workers=1)
+
+
+def test_two_processes_cannot_write_one_run(tiny_plan, run):
+    with run.held(), pytest.raises(StageError, match="another mmcl process is writing this run"):
+        run_all(tiny_plan(), run, workers=1)
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    from mmcl import runs
+
+    runs.write_text(tmp_path / "a.json", "old")
+
+    def fail(fd):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(runs.os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        runs.write_text(tmp_path / "a.json", "new")
+    assert (tmp_path / "a.json").read_text() == "old"
+
+
+def test_tensorboard_is_written_when_asked(tiny_plan, run):
+    run_all(tiny_plan("track=[tensorboard]", "pretrain.epochs=1"), run, workers=1, stop_after="pretrain")
+    assert list((run.root / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_no_pretraining_probes_random_encoders_alone(tiny_plan, run):
+    run_all(tiny_plan("pretrain.epochs=0", "probe.inputs=[audio]"), run, workers=1)
+    assert {r["encoder"] for r in read_jsonl(unit(run, "probe") / "scores.jsonl")} == {"random", "none"}
