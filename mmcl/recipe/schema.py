@@ -204,6 +204,9 @@ class Pretrain(Section):
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a lower validation loss; the best weights are kept"
     )
+    keep: Literal["best", "last"] = Field(
+        "best", description="which weights are kept: those with the lowest validation loss, or those of the last epoch"
+    )
     clip: float | None = Field(None, gt=0, description="largest norm of the gradient; left out: not clipped")
     precision: Literal["float32", "bf16"] = Field(
         "float32", description="arithmetic of the networks (losses are float32 always)"

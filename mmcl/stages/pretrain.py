@@ -188,7 +188,8 @@ def _train(
                 saved = time.monotonic()
     if tracker is not None:
         tracker.close()
-    model.load_state_dict(best)
+    if section.keep == "best":
+        model.load_state_dict(best)
     save_encoders(folder, encoders, encoders_json(plan, fold.number, seed, counters))
     write_jsonl(folder / "history.jsonl", counters["history"])
     facts = {
@@ -205,7 +206,7 @@ def encoders_json(plan: Plan, fold: int, seed: int, counters: Mapping[str, Any])
     """What encoders.json says: all that is needed to use the encoders without the recipe."""
     said = plan.to_json()
     return {
-        "mmcl": __version__, "name": plan.name, "fold": fold, "seed": seed, "epoch": counters["best_epoch"],
+        "mmcl": __version__, "name": plan.name, "fold": fold, "seed": seed, "epoch": counters["best_epoch" if plan.recipe.pretrain.keep == "best" else "epoch"],
         "modalities": said["modalities"], "projection": said["projection"], "window": said["window"],
     }  # fmt: skip
 

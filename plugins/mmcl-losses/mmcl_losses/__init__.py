@@ -7,6 +7,10 @@ from typing import Literal
 from mmcl.api import Field, LossSpec, NoParams, PairLoss, Params, Positives, PositivesSpec, Register, hookimpl
 
 
+LARGEST_SCALE = 100.0
+"""A learned 1/τ is held below this (Radford et al. 2021): beyond it the softmax is a maximum and training diverges."""
+
+
 class InfoNceParams(Params):
     """Options of `info-nce`."""
 

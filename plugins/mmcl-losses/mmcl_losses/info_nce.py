@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from mmcl.api import Pair, Scored
 
-from . import InfoNceParams
-
-LARGEST_SCALE = 100.0
-"""1/τ is never learned beyond this (Radford et al. 2021): the softmax would turn into a maximum and overflow in half precision."""
+from . import LARGEST_SCALE, InfoNceParams
 
 
 class InfoNce(nn.Module):
-    """The loss of anchors on the left against candidates on the right."""
+    """The loss of anchors on the left against candidates on the right.
+
+    L_i = mean over positives p of −log(exp(s_ip/τ) / Σ_a exp(s_ia/τ)), s the cosine similarity. With `denominator: all`, a runs
+    over every candidate that is not ignored, the other positives included (van den Oord et al. 2018, Eq. 4; several positives:
+    Khosla et al. 2020, Eq. 2, L_out); with `negatives`, over the negatives alone (MPUC-MER, Eq. 1 as printed). A candidate
+    marked positive and ignored is ignored. Anchors that do not count (no positive; with `negatives`, no negative either) are
+    left out; if none counts the loss is 0, its gradient 0, and so is every metric.
+    """
 
     symmetric = False
 
@@ -24,47 +30,89 @@ class InfoNce(nn.Module):
         super().__init__()
         self.reduction: str = params.reduction
         self.with_positives = params.denominator == "all"
-        start = torch.tensor([-math.log(params.temperature)])  # 1-d: sharded training cannot split a scalar
+        self.scale = 1 / params.temperature
+        self.log_scale: nn.Parameter | None = None
         if params.learn_temperature:
-            self.log_scale: Tensor = nn.Parameter(start)
-        else:
-            self.register_buffer("log_scale", start, persistent=False)
+            self.log_scale = nn.Parameter(torch.tensor([math.log(self.scale)]))  # 1-d: sharded training cannot split a scalar
 
     def forward(self, pair: Pair) -> Scored:
+        """The loss; metrics: accuracy (the most similar candidate is a positive), mean cosines, and τ if it is learned."""
         cosine = pair.similarity()
-        scale = self.log_scale.to(cosine.dtype).exp()
-        if self.log_scale.requires_grad:
-            scale = scale.clamp(max=LARGEST_SCALE)
-        logits = cosine * scale
+        if cosine.dtype.itemsize < 4:  # a softmax in half precision loses the small gradients of the many easy negatives
+            cosine = cosine.float()
+        scale: Tensor | float = self.scale
+        if self.log_scale is not None:
+            with torch.no_grad():  # the parameter itself is held back: a clamp in the graph would leave it without gradient
+                self.log_scale.clamp_(max=math.log(LARGEST_SCALE))
+            scale = self.log_scale.to(cosine.dtype).exp()
         positive = pair.positive & ~pair.ignore
-        negative = ~(pair.positive | pair.ignore)
-        candidates = ~pair.ignore if self.with_positives else negative
-        count = positive.sum(1)
-        anchors = count > 0
-        if not self.with_positives:
-            anchors = anchors & negative.any(1)
-        # Rows without a candidate would give −∞; they are left out below, and a finite filler keeps their gradient finite too.
-        filler = torch.finfo(logits.dtype).min
-        denominator = logits.masked_fill(~candidates, filler).logsumexp(1)
-        pulled = (logits * positive).sum(1) / count.clamp_min(1)
-        each = (denominator - pulled)[anchors]
-        number = anchors.sum()
-        total = each.sum() + 0 * logits.sum()
-        loss = total / number.clamp_min(1) if self.reduction == "mean" else total
-        return Scored(loss, number, self._metrics(cosine.detach(), logits.detach(), positive, negative, anchors))
-
-    @torch.no_grad()
-    def _metrics(
-        self, cosine: Tensor, logits: Tensor, positive: Tensor, negative: Tensor, anchors: Tensor
-    ) -> dict[str, Tensor]:
-        """accuracy: share of anchors whose best candidate is a positive; mean cosine of positives and of negatives."""
-        best = logits.masked_fill(~(positive | negative), torch.finfo(logits.dtype).min).argmax(1, keepdim=True)
-        right = positive.gather(1, best).squeeze(1)
-        found = {
-            "accuracy": (right & anchors).sum().to(logits.dtype) / anchors.sum().clamp_min(1),
-            "positive_cosine": (cosine * positive).sum() / positive.sum().clamp_min(1),
-            "negative_cosine": (cosine * negative).sum() / negative.sum().clamp_min(1),
+        each, right, near, far, counts = _Rows.apply(cosine, scale, positive, pair.ignore, self.with_positives)
+        anchors = counts.sum()
+        loss = each.sum() / anchors.clamp_min(1) if self.reduction == "mean" else each.sum()
+        metrics = {
+            "accuracy": right.sum() / anchors.clamp_min(1).to(cosine.dtype),
+            "positive_cosine": near.sum() / anchors.clamp_min(1),
+            "negative_cosine": far.sum() / anchors.clamp_min(1),
         }
-        if isinstance(self.log_scale, nn.Parameter):
-            found["temperature"] = 1 / self.log_scale.exp().clamp(max=LARGEST_SCALE).squeeze(0)
+        if self.log_scale is not None:
+            metrics["temperature"] = 1 / self.log_scale.detach().squeeze(0).exp()
+        return Scored(loss, anchors, metrics)
+
+
+class _Rows(torch.autograd.Function):
+    """Loss, top-1 hit, mean cosine of positives and of negatives, and whether it counts: each [N], 0 where it does not.
+
+    The gradient of a softmax is the softmax, so one [N, K] buffer holds first the logits, then the softmax, then the derivative,
+    and only that is kept for the backward pass. Autograd over the same formula keeps four such matrices.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, cosine: Tensor, scale: Tensor | float, positive: Tensor, ignore: Tensor, with_positives: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        dtype, rows = cosine.dtype, cosine.shape[:1]
+        negative = ~(positive | ignore)
+        # 0/1 weights turn masked sums into products of rows; the second mask reuses the first one's memory.
+        weight = torch.empty(cosine.shape, dtype=dtype, device=cosine.device)
+        mean_cosine, count = [], []
+        for mask in (negative, positive):
+            weight.copy_(mask)
+            count.append(weight.sum(1))
+            mean_cosine.append(_dot(cosine, weight) / count[-1].clamp_min(1))
+        (far, near), (negatives, positives) = mean_cosine, count
+        counts = positives > 0 if with_positives else (positives > 0) & (negatives > 0)
+
+        # Masked entries get the smallest finite number, not −∞: a row without any candidate stays free of NaN.
+        floor = torch.finfo(dtype).min
+        logits = torch.mul(cosine, scale, out=torch.empty_like(weight)).masked_fill_(ignore, floor)
+        top, best = logits.max(1, keepdim=True)
+        right = positive.gather(1, best).squeeze(1) & counts
+        if not with_positives:
+            logits.masked_fill_(positive, floor)
+            top = logits.amax(1, keepdim=True)
+        share = logits.sub_(top).exp_()
+        total = share.sum(1, keepdim=True)
+        each = (top + total.log()).squeeze(1) - near * scale
+
+        if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
+            derivative = share.mul_(counts[:, None] / total)
+            derivative.addcmul_(weight, (counts / positives.clamp_min(1))[:, None], value=-1)
+            ctx.save_for_backward(derivative, scale if isinstance(scale, Tensor) else None, cosine if ctx.needs_input_grad[1] else None)
+            ctx.scale = None if isinstance(scale, Tensor) else scale
+        found = (each * counts).view(rows), right.to(dtype), near * counts, far * counts, counts
+        ctx.mark_non_differentiable(*found[1:])
         return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        derivative, scale, cosine = ctx.saved_tensors
+        each = grads[0][:, None]
+        for_cosine = derivative * (each * (ctx.scale if scale is None else scale)) if ctx.needs_input_grad[0] else None
+        for_scale = (grads[0] * _dot(cosine, derivative)).sum().view(1) if ctx.needs_input_grad[1] else None
+        return for_cosine, for_scale, None, None, None
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """The product of each row with its like, [N]."""
+    return torch.linalg.vecdot(left, right)

@@ -37,8 +37,8 @@ class Stgcn(nn.Module):
     def forward(self, stream: Stream) -> Encoded:
         batch, steps, joints, channels = stream.values.shape
         mask = stream.steps
-        hidden = self.enter(stream.values.reshape(batch, steps, joints * channels), mask).view(batch, steps, joints, channels)
-        hidden = hidden.permute(0, 3, 1, 2)  # [B, C, T, V]
+        joined = stream.values.permute(0, 2, 3, 1).reshape(batch, joints * channels, steps, 1)
+        hidden = self.enter(joined, mask).view(batch, joints, channels, steps).permute(0, 2, 3, 1)  # [B, C, T, V]
         for unit in self.units:
             hidden, mask = unit(hidden, mask, self.adjacency)
         real = mask[:, None].to(hidden.dtype)
@@ -74,40 +74,43 @@ class Unit(nn.Module):
         batch, _, steps, joints = values.shape
         subsets = self.spread(values).view(batch, self.subsets, -1, steps, joints)
         hidden = torch.einsum("bkctv,kvw->bctw", subsets, weighted.to(subsets.dtype))
-        hidden = functional.relu(_over_channels(self.first, hidden, mask)) * _spread(mask, hidden)
+        hidden = functional.relu(self.first(hidden, mask))
         hidden = self.time(hidden)
         left = mask[:, :: self.stride]
-        hidden = self.dropout(_over_channels(self.second, hidden, left))
+        hidden = self.dropout(self.second(hidden, left))
         if self.residual:
             hidden = hidden + (
                 values
                 if self.match is None
-                else _over_channels(cast(MaskedBatchNorm, self.match_norm), self.match(values), left)
+                else cast(MaskedBatchNorm, self.match_norm)(self.match(values), left)
             )
-        return functional.relu(hidden) * _spread(left, hidden), left
+        return functional.relu(hidden), left
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation whose statistics come from real steps alone; padded steps come out as zeros."""
+    """Batch normalisation of [B, C, T, V] whose statistics come from real steps alone; padded steps come out as zeros.
+
+    With nothing padded it is the usual one; otherwise sums over masked values, since gathering the real steps would move the
+    whole tensor in memory twice.
+    """
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """values [B, T, C] with mask [B, T], or [B, T, V, C] with every joint of a step counting."""
+        momentum = 0.1 if self.momentum is None else self.momentum
         if bool(mask.all()):
-            return super().forward(values.reshape(-1, values.shape[-1])).view(values.shape)
-        real = values[mask]
-        normal = super().forward(real.reshape(-1, values.shape[-1])).view(real.shape)
-        out = normal.new_zeros(values.shape)
-        out[mask] = normal
-        return out
-
-
-def _over_channels(norm: MaskedBatchNorm, values: Tensor, mask: Tensor) -> Tensor:
-    """A masked normalisation of [B, C, T, V]; where nothing is padded, the usual one without moving memory."""
-    if bool(mask.all()):
-        return functional.batch_norm(
-            values, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, norm.momentum or 0.0, norm.eps
-        )
-    return norm(values.permute(0, 2, 3, 1), mask).permute(0, 3, 1, 2)
+            return functional.batch_norm(values, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum, self.eps)
+        real = _spread(mask, values)
+        mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
+        if self.training:
+            count = mask.sum() * values.shape[3]
+            wide = (values * real).float()  # sums over a whole batch need more digits than bf16 has
+            mean = wide.sum((0, 2, 3)) / count
+            variance = ((wide - mean[:, None, None]) * real).square().sum((0, 2, 3)) / count
+            with torch.no_grad():
+                cast(Tensor, self.running_mean).lerp_(mean, momentum)
+                cast(Tensor, self.running_var).lerp_(variance * count / (count - 1).clamp_min(1), momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        shift = self.bias - mean * scale
+        return torch.addcmul(shift[:, None, None].to(values.dtype), values, scale[:, None, None].to(values.dtype)) * real
 
 
 def _spread(mask: Tensor, values: Tensor) -> Tensor:

@@ -1,0 +1,101 @@
+"""The command `mmcl`. Light to start: no command but `run` imports torch, and each command's file is imported when it is called."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..api.errors import MmclError
+
+COMMANDS = {
+    "run": ("run", "Run a recipe, or go on with it."),
+    "check": ("check", "Say everything that is wrong with a recipe, and what it would do."),
+    "schema": ("schema", "Print the JSON schema of recipes, for editors."),
+    "report": ("report", "Write the report of a run again."),
+    "describe": ("describe", "Show one plug-in: options, bounds, source."),
+    "plugins": ("plugins", "List plug-ins, what each offers, and why any failed."),
+    "list-backbones": ("lists", "List networks from a stream to a vector."),
+    "list-modalities": ("lists", "List ways of turning recordings into streams."),
+    "list-losses": ("lists", "List losses between two modalities."),
+    "list-positives": ("lists", "List rules for what belongs together."),
+    "list-datasets": ("lists", "List corpora."),
+    "list-heads": ("lists", "List probes."),
+    "list-recipes": ("lists", "List the recipes that come with mmcl."),
+}
+"""Command → (file, help in the overview)."""
+
+
+class Commands(click.Group):
+    """Imports a command's file when it is called, and suggests the nearest for one that does not exist."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, in the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f".{COMMANDS[cmd_name][0]}", __package__)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest name where there is none of this name."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            ctx.fail(f"No such command '{args[0]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The overview, without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.version_option(__version__, prog_name="mmcl")
+@click.option("--traceback", "show", is_flag=True, envvar="MMCL_TRACEBACK", help="Show where in the code an error arose.")
+def cli(show: bool) -> None:
+    """Learn from recordings of several time series without labels: contrast every pair of modalities, freeze, probe.
+
+    Begin with:  mmcl run quickstart
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line. Exit code 0: done; 2: something for the user to mend; 130: interrupted; 1: our bug."""
+    given = sys.argv[1:] if arguments is None else arguments
+    show = "--traceback" in given or os.environ.get("MMCL_TRACEBACK", "") not in ("", "0")
+    given = [a for a in given if a != "--traceback"]  # anywhere on the line
+    try:
+        code: Any = cli.main(given, prog_name="mmcl", standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except MmclError as error:
+        if show:
+            traceback.print_exc()
+        for line in str(error).splitlines():
+            click.echo(f"mmcl: {line}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("mmcl: interrupted; run the same command again to go on", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # `mmcl list-backbones | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception:  # noqa: BLE001 - the last line of defence: our bug, said as such
+        traceback.print_exc()
+        click.echo(f"mmcl {__version__}: this is a bug in mmcl or in a plug-in; please report it with the lines above", err=True)
+        sys.exit(1)

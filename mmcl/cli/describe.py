@@ -1,0 +1,117 @@
+"""mmcl describe"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from . import options
+
+KINDS = ("backbone", "modality", "loss", "positives", "dataset", "head", "kind", "recipe")
+
+
+@click.command()
+@click.argument("what", metavar="KIND", type=click.Choice(KINDS))
+@click.argument("name")
+@options.as_json
+def describe(what: str, name: str, as_json: bool) -> None:
+    """Show one plug-in: what it does, where it comes from, its options with bounds and defaults.
+
+    KIND is backbone, modality, loss, positives, dataset, head, kind or recipe.
+    """
+    if what == "recipe":
+        from ..recipe.shipped import find
+
+        click.echo(find(name).read_text(encoding="utf-8"), nl=False)
+        return
+    from ..plugins import plugins
+
+    offer = plugins().get(what, name)
+    spec = offer.spec
+    facts: dict[str, Any] = {"name": plugins().reach(offer), "kind": what, "summary": spec.summary, "package": f"{offer.package} {offer.version}"}
+    for label in ("equation", "follows", "paper"):
+        if getattr(spec, label, ""):
+            facts[label] = getattr(spec, label)
+    if what == "kind":
+        facts["axes"] = list(spec.axes)
+    if what == "backbone":
+        facts["takes"] = [" × ".join(axes) for axes in spec.accepts]
+    if what == "modality":
+        facts["reads"] = list(spec.accepts)
+    if what == "positives":
+        facts["labels"] = list(spec.needs) or "none"
+    if what == "head":
+        facts["tasks"] = list(spec.tasks)
+    if what == "dataset":
+        facts |= _dataset(spec)
+    facts["options"] = [] if what == "kind" else _options(spec.params)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
+        return
+    rows = facts.pop("options")
+    click.echo(f"{facts.pop('name')}: {facts.pop('summary')}")
+    for label, value in facts.items():
+        if isinstance(value, dict):
+            click.echo(f"  {label}:")
+            for inner, text in value.items():
+                click.echo(f"    {inner}: {text}")
+        else:
+            click.echo(f"  {label}: {', '.join(value) if isinstance(value, list) else value}")
+    if what != "kind":
+        click.echo("  options:" if rows else "  no options")
+    for row in rows:
+        bounds = f", {row['bounds']}" if row["bounds"] else ""
+        default = "needed" if row["required"] else f"default {row['default']}"
+        click.echo(f"    {row['name']} ({row['type']}{bounds}; {default})\n        {row['description']}")
+
+
+def _dataset(spec: Any) -> dict[str, Any]:
+    """What a dataset's info says with default options."""
+    info = spec.info(spec.params())
+    return {
+        "sources": {n: f"{s.type}{f', {s.rate:g} a second' if s.rate else ''}: {s.summary}" for n, s in info.sources.items()},
+        "predicts": {n: f"{t.type}: {', '.join(t.classes)}" for n, t in info.tasks.items()},
+        "groups": f"{info.group} (never on both sides of a split)",
+        "official splits": ", ".join(info.official) or "none",
+        "synthetic": "yes" if info.synthetic else "no",
+        "licence": info.licence or "not stated",
+        "get": info.get or "made on the spot",
+    }
+
+
+def _options(params: Any) -> list[dict[str, Any]]:
+    """Every option with its type, bounds, default and sentence."""
+    properties = params.model_json_schema().get("properties", {})
+    found = []
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    for name, field in params.model_fields.items():
+        said = properties.get(name, {})
+        variants = [said, *said.get("anyOf", [])]
+        bounds = ", ".join(f"{sign} {one[key]:g}" for one in variants for key, sign in signs.items() if key in one)
+        types = [_type(one) for one in (said.get("anyOf") or [said])]
+        found.append(
+            {
+                "name": name, "type": " or ".join(types), "bounds": bounds, "required": field.is_required(),
+                "default": None if field.is_required() else _plain(field.get_default(call_default_factory=True)), "description": field.description or "",
+            }
+        )  # fmt: skip
+    return found
+
+
+def _type(said: dict[str, Any]) -> str:
+    if "enum" in said:
+        return " | ".join(map(str, said["enum"]))
+    if "const" in said:
+        return str(said["const"])
+    if said.get("type") == "array":
+        inner = said.get("items") or (said.get("prefixItems") or [{}])[0]
+        return f"list of {_type(inner)}" if isinstance(inner, dict) else "list"
+    return {"null": "nothing"}.get(str(said.get("type")), str(said.get("type", "mapping")))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return "nothing" if value is None else {True: "true", False: "false"}[value] if isinstance(value, bool) else value

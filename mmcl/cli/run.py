@@ -1,0 +1,37 @@
+"""mmcl run"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import options
+
+
+@click.command()
+@options.recipe
+@options.overrides
+@options.data
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The run folder.  [default: runs/NAME]")
+@click.option("--workers", type=click.IntRange(1), help="Processes that prepare streams.  [default: one a core]")
+@click.option("--strict", is_flag=True, help="End at the first clip that cannot be read, rather than list and skip it.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where networks run.")
+@click.option("--stop-after", type=click.Choice(["prepare", "pretrain", "embed", "probe"]), help="Go no further than this stage.")
+def run(
+    recipe: str, overrides: tuple[str, ...], data: Path | None, out: Path | None, workers: int | None, strict: bool, device: str, stop_after: str | None
+) -> None:
+    """Run RECIPE, a file or the name of a shipped one, and print the path of its report.
+
+    Stages that are finished and unchanged are not done again; a run that was killed goes on from its last checkpoint.
+    """
+    from ..recipe.plan import load_plan
+    from ..recipe.shipped import find
+    from ..runs import RunFolder
+
+    plan = load_plan(find(recipe), overrides, data, name=recipe if recipe.endswith((".yaml", ".yml")) else None)
+    from ..stages import run_all  # after the plan: a mistake in the recipe is said before torch is imported
+
+    folder = RunFolder(out if out is not None else Path("runs") / plan.name)
+    report = run_all(plan, folder, workers, strict, device, stop_after)
+    click.echo(report if stop_after is None else folder.root)
