@@ -4,10 +4,10 @@ The unit is the outermost thing that was repeated: the fold (seeds and head seed
 weighs the same), else the seed, else the head seed. Seeds within a fold share their test recordings, so counting each of
 them as a measurement of its own would make the interval too narrow.
 
-The interval is Student's t over the units: mean ± t(97.5 %, units − 1) · sd / √units, cut where the metric ends. Over folds it says
-how far the mean may lie from that over other test people like these; the folds of a cross-validation share training
-recordings, so it is, if anything, too narrow (Bengio & Grandvalet 2004: no unbiased estimate of that variance exists). With a
-single fold it is over seeds alone: the test set is fixed, and nothing is said about other people. One measurement has none.
+The interval is Student's t over the units: mean ± t(97.5 %, units − 1) · sd / √units, cut where the metric ends. Over folds
+it says how far the mean may lie from that over other test people like these; the folds of a cross-validation share training
+recordings, so it is, if anything, too narrow (Bengio & Grandvalet 2004: no unbiased estimate of that variance exists). With
+a single fold it is over seeds alone: the test set is fixed, and nothing is said about other people. One measurement has none.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import Any
 
 CONFIDENCE = 0.95
 
@@ -71,7 +72,9 @@ def summarise(values: Mapping[Unit, float | None], bounds: tuple[float, float] =
 
 
 def difference(
-    values: Mapping[Unit, float | None], baseline: Mapping[Unit, float | None], bounds: tuple[float, float] = (-math.inf, math.inf)
+    values: Mapping[Unit, float | None],
+    baseline: Mapping[Unit, float | None],
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Summary:
     """How much higher `values` are than a baseline measured on the same folds and seeds, pair by pair.
 
@@ -100,7 +103,7 @@ def bounds_of(metric: str) -> tuple[float, float]:
 
 def _means(values: Mapping[Unit, float], depth: int) -> dict[tuple[int, ...], float]:
     """Means per fold (depth 0), per fold and seed (1) or per unit (2); every inner level weighs its members the same."""
-    inner: Mapping[tuple[int, ...], float] = {unit: value for unit, value in values.items()}
+    inner: Mapping[Any, float] = values  # keys grow shorter
     for level in range(2, depth, -1):
         grouped: dict[tuple[int, ...], list[float]] = {}
         for unit, value in inner.items():

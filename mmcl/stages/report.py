@@ -1,7 +1,8 @@
 """report: report.json and report.html, from the run folder's files alone.
 
-Reads plan.json, recipe.yaml, prepare.json and what pretrain, embed and probe left for every fold and seed of the plan. Writes
-report.json (every score, and how sure it is) and report.html (one file, offline, no script). The same files give the same bytes.
+Reads plan.json, recipe.yaml, prepare.json and what pretrain, embed and probe left for every fold and seed of the plan.
+Writes report.json (every score, and how sure it is) and report.html (one file, offline, no script). Equal files give equal
+bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from . import report_words as words
 
 SHOWN = 20
 """Skipped recordings that the page lists; report.json has them all."""
-POINTS = 1500
+POINTS = 1000
 """Points of a scatter plot above which only every k-th is drawn."""
 
 Cell = tuple[str, str, str, str, str]
@@ -77,7 +78,7 @@ class Found:
     @property
     def head(self) -> str:
         """The head that the report is about: the first of the recipe."""
-        return next(iter(self.plan["probe"]["heads"]))
+        return str(next(iter(self.plan["probe"]["heads"])))
 
 
 def report(plan: Plan, run: RunFolder) -> None:
@@ -117,22 +118,28 @@ def read_run(run: RunFolder) -> Found:
     }
     recipe = run.root / "recipe.yaml"
     return Found(
-        about=about, prepare=prepare, recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
-        units=list(probed), missing=[unit for unit in asked if unit not in probed],
-        scores=scores, predictions=predictions, retrieval=retrieval, trained=trained,
+        about=about,
+        prepare=prepare,
+        recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
+        units=list(probed),
+        missing=[unit for unit in asked if unit not in probed],
+        scores=scores,
+        predictions=predictions,
+        retrieval=retrieval,
+        trained=trained,
         seconds={
             "prepare": [prepare["seconds"]],
             "pretrain": [one.facts["seconds"] for one in trained],
             **{stage: [mark["seconds"] for mark in each] for stage, each in marks.items()},
         },
         finished=max((mark["time"] for mark in marks["probe"] if "time" in mark), default=None),
-    )  # fmt: skip
+    )
 
 
 def main_input(plan: Mapping[str, Any]) -> str:
-    """The input with most modalities, the last of several: `all`, where a recipe has it."""
+    """The input with most modalities: `all`, where a recipe has it."""
     inputs = plan["probe"]["inputs"]
-    return str(max(reversed(inputs), key=lambda name: len(inputs[name])))
+    return str(max(inputs, key=lambda name: (len(inputs[name]), name == "all")))
 
 
 def values_of(scores: Iterable[Mapping[str, Any]]) -> dict[Cell, dict[Unit, float | None]]:
@@ -154,7 +161,7 @@ def baselines_of(cell: Cell) -> dict[str, Cell]:
 def gain(table: Mapping[Cell, Mapping[Unit, float | None]], cell: Cell, baseline: str) -> Summary | None:
     """How much higher a score is than a baseline on the same folds and seeds; None where the baseline was not measured."""
     other = baselines_of(cell).get(baseline)
-    if cell not in table or other not in table:
+    if cell not in table or other is None or other not in table:
         return None
     return difference(table[cell], table[other], bounds_of(cell[-1]))
 
@@ -168,13 +175,32 @@ def report_json(found: Found, table: Mapping[Cell, Mapping[Unit, float | None]],
         for name in baselines_of(cell):
             by = gain(table, cell, name)
             if by is not None and by.mean is not None:
-                against[name] = {"mean": by.mean, "sd": by.sd, "low": by.low, "high": by.high, "units": by.units, "higher": by.above}
+                against[name] = {
+                    "mean": by.mean,
+                    "sd": by.sd,
+                    "low": by.low,
+                    "high": by.high,
+                    "units": by.units,
+                    "higher": by.above,
+                }
         rows.append(
             {
-                "task": cell[0], "input": cell[1], "head": cell[2], "encoder": cell[3], "metric": cell[4],
-                "mean": said.mean, "sd": said.sd, "low": said.low, "high": said.high, "units": said.units, "over": said.over,
-                "folds": said.folds, "seeds": said.seeds, "undefined": said.undefined, "against": against,
-            }  # fmt: skip
+                "task": cell[0],
+                "input": cell[1],
+                "head": cell[2],
+                "encoder": cell[3],
+                "metric": cell[4],
+                "mean": said.mean,
+                "sd": said.sd,
+                "low": said.low,
+                "high": said.high,
+                "units": said.units,
+                "over": said.over,
+                "folds": said.folds,
+                "seeds": said.seeds,
+                "undefined": said.undefined,
+                "against": against,
+            }
         )
     prepare = found.prepare
     return {
@@ -201,12 +227,17 @@ def skipped_of(prepare: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def report_html(found: Found, table: Mapping[Cell, Mapping[Unit, float | None]], summary: Mapping[Cell, Summary]) -> str:
     """The page."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"plain": words.plain, "signed": words.signed, "duration": words.duration, "whole": words.whole}
     plan, prepare = found.plan, found.prepare
     skipped = skipped_of(prepare)
-    undefined = sum(1 for row in found.scores if row["value"] is None)
+    # A constant guess has no correlation by its nature; that is no news.
+    undefined = sum(1 for row in found.scores if row["value"] is None and row["encoder"] != "none")
     return environment.get_template("report.html.j2").render(
         name=plan["name"],
         about=plan["about"],
@@ -237,7 +268,6 @@ def _facts(found: Found) -> list[tuple[str, str]]:
     facts = [
         ("Dataset", plan["dataset"]["use"]),
         ("Recordings", f"{words.whole(prepare['samples'])} from {words.many(prepare['groups'], prepare['group'])}"),
-        ("Modalities", words.listed(list(plan["modalities"]))),
         ("Protocol", prepare["protocol"]),
         ("Repeated", words.repeats(len({f for f, _ in found.units}), len({s for _, s in found.units}))),
     ]
@@ -260,10 +290,22 @@ def _task(
     cell: Cell = (name, found.main, found.head, found.subject, metric)
     floor = summary.get((name, "none", "majority", "none", metric))
     answer = words.answer(
-        found.about, found.prepare, name, task["type"], metric, found.main, found.subject,
-        summary.get(cell), summary.get(baselines_of(cell).get("random", cell)) if found.subject == "pretrained" else None,
-        floor, gain(table, cell, "random"), _alone(found, summary, name, metric),
-    )  # fmt: skip
+        found.about,
+        found.prepare,
+        name,
+        task["type"],
+        metric,
+        found.main,
+        found.subject,
+        summary.get(cell),
+        summary.get(baselines_of(cell).get("random", cell)) if found.subject == "pretrained" else None,
+        floor,
+        gain(table, cell, "random"),
+        _alone(found, summary, name, metric),
+    )
+    tested: dict[Cell, dict[int, int]] = {}  # recordings in each fold's test set
+    for row in found.scores:
+        tested.setdefault((row["task"], row["input"], row["head"], row["encoder"], row["metric"]), {})[row["fold"]] = row["n"]
     heads = []
     for head in plan["probe"]["heads"]:
         rows = []
@@ -273,31 +315,48 @@ def _task(
                 by = gain(table, mine, "random")
                 rows.append(
                     {
-                        "input": input, "mine": summary[mine], "random": summary.get((name, input, head, "random", metric)), "gain": by,
-                        "n": sum(row["n"] for row in found.scores if _cell_of(row) == mine and row["head_seed"] == _first_head_seed(found)
-                                 and row["seed"] == found.units[0][1]),
-                    }  # fmt: skip
+                        "input": input,
+                        "main": (input, head) == (found.main, found.head),
+                        "mine": summary[mine],
+                        "random": summary.get((name, input, head, "random", metric)),
+                        "gain": by,
+                        "n": sum(tested[mine].values()),
+                    }
                 )
         if rows:
-            heads.append({"name": head, "use": plan["probe"]["heads"][head]["use"], "rows": rows, "picture": _dots(found, table, summary, name, metric, head, floor)})
-    everything = [
-        {"input": c[1], "head": c[2], "encoder": c[3], "metric": c[4], "said": said} for c, said in summary.items() if c[0] == name
+            heads.append(
+                {
+                    "name": head,
+                    "caption": words.caption(words.metric(metric), name, head, rows[0]["mine"]),
+                    "use": plan["probe"]["heads"][head]["use"],
+                    "rows": rows,
+                    "picture": _dots(found, table, summary, name, metric, head, floor),
+                }
+            )
+    everything: list[JsonObject] = [
+        {"input": c[1], "head": c[2], "encoder": c[3], "metric": c[4], "said": said}
+        for c, said in summary.items()
+        if c[0] == name
     ]
     return {
-        "id": f"task-{number}", "name": name, "type": task["type"], "metric": metric, "metric_words": words.metric(metric), "answer": answer,
-        "floor": floor, "floor_words": words.FLOOR[task["type"]], "heads": heads, "everything": everything,
-        "glossary": [(m, words.METRICS[m][1]) for m in words.METRICS if any(row["metric"].rsplit("/", 1)[-1] == m for row in everything)],
-        "over": words.over(summary.get(cell)), "has_random": found.subject == "pretrained" and any(c[3] == "random" for c in summary),
+        "id": f"task-{number}",
+        "name": name,
+        "type": task["type"],
+        "metric": metric,
+        "metric_words": words.metric(metric),
+        "answer": answer,
+        "floor": floor,
+        "floor_words": words.FLOOR[task["type"]],
+        "heads": heads,
+        "everything": everything,
+        "glossary": [
+            (m, words.METRICS[m][1]) for m in words.METRICS if any(row["metric"].rsplit("/", 1)[-1] == m for row in everything)
+        ],
+        "over": words.over(summary.get(cell)),
+        "spread": cell in summary and summary[cell].sd is not None,
+        "has_random": found.subject == "pretrained" and any(c[3] == "random" for c in summary),
         "mistakes": _mistakes(found, table, summary, name, task),
-    }  # fmt: skip
-
-
-def _cell_of(row: Mapping[str, Any]) -> Cell:
-    return row["task"], row["input"], row["head"], row["encoder"], row["metric"]
-
-
-def _first_head_seed(found: Found) -> int:
-    return int(found.plan["probe"]["seeds"][0])
+    }
 
 
 def _alone(found: Found, summary: Mapping[Cell, Summary], task: str, metric: str) -> tuple[str, Summary] | None:
@@ -308,15 +367,23 @@ def _alone(found: Found, summary: Mapping[Cell, Summary], task: str, metric: str
     single = [
         (name, said)
         for name, modalities in inputs.items()
-        if len(modalities) == 1 and (said := summary.get((task, name, found.head, found.subject, metric))) and said.mean is not None
+        if len(modalities) == 1
+        and (said := summary.get((task, name, found.head, found.subject, metric)))
+        and said.mean is not None
     ]
     return max(single, key=lambda one: one[1].mean or 0.0) if single else None
 
 
 def _dots(
-    found: Found, table: Mapping[Cell, Mapping[Unit, float | None]], summary: Mapping[Cell, Summary], task: str, metric: str, head: str,
-    floor: Summary | None, names: Sequence[tuple[str, str, str]] | None = None,
-) -> figures.Picture:  # fmt: skip
+    found: Found,
+    table: Mapping[Cell, Mapping[Unit, float | None]],
+    summary: Mapping[Cell, Summary],
+    task: str,
+    metric: str,
+    head: str,
+    floor: Summary | None,
+    names: Sequence[tuple[str, str, str]] | None = None,
+) -> figures.Picture:
     """Dots of several inputs, or of several metrics: `names` are (label, input, metric)."""
     rows: dict[str, dict[str, figures.Measured]] = {}
     for label, input, what in names or [(input, input, metric) for input in found.plan["probe"]["inputs"]]:
@@ -327,11 +394,17 @@ def _dots(
                 rows.setdefault(label, {})[encoder] = figures.Measured(summary[cell], values)
     said = {label: {encoder: one.summary for encoder, one in row.items()} for label, row in rows.items()}
     level = None if floor is None else floor.mean
-    return figures.dots(rows, level, words.metric(metric), bounds_of(metric), words.dots_alt(task, words.metric(metric), said, level))
+    return figures.dots(
+        rows, level, words.metric(metric), bounds_of(metric), words.dots_alt(task, words.metric(metric), said, level)
+    )
 
 
 def _mistakes(
-    found: Found, table: Mapping[Cell, Mapping[Unit, float | None]], summary: Mapping[Cell, Summary], name: str, task: Mapping[str, Any]
+    found: Found,
+    table: Mapping[Cell, Mapping[Unit, float | None]],
+    summary: Mapping[Cell, Summary],
+    name: str,
+    task: Mapping[str, Any],
 ) -> JsonObject | None:
     """Where the main input with the first head is right and wrong, over all test sets together."""
     mine = [row for row in found.predictions if row["task"] == name]
@@ -340,38 +413,62 @@ def _mistakes(
         return None
     times = len({(row["seed"], row["head_seed"]) for row in mine})
     rows = [row for row in mine if row["encoder"] == found.subject]
-    common = {"kind": task["type"], "input": found.main, "head": found.head, "rows": len(rows), "ids": len({r["id"] for r in rows}), "times": times}
+    whence = words.inputs(found.plan["probe"]["inputs"][found.main], len(found.plan["modalities"]))
+    common = {
+        "kind": task["type"],
+        "input": whence,
+        "head": found.head,
+        "rows": len(rows),
+        "ids": len({r["id"] for r in rows}),
+        "times": times,
+    }
     classes = task["classes"]
     if task["type"] == "single-label":
         counts = {kind: confusion_of(len(classes), (r for r in mine if r["encoder"] == kind)) for kind in kinds}
-        recall = {kind: [row[i] / sum(row) if sum(row) else None for i, row in enumerate(matrix)] for kind, matrix in counts.items()}
+        recall = {
+            kind: [row[i] / sum(row) if sum(row) else None for i, row in enumerate(matrix)] for kind, matrix in counts.items()
+        }
         matrix = counts[found.subject]
         worst = words.worst(classes, matrix)
         return common | {
-            "classes": classes, "matrix": matrix, "recall": recall, "totals": [sum(row) for row in matrix], "worst": worst,
-            "picture": figures.confusion(classes, matrix, words.confusion_alt(name, classes, matrix, worst)),
+            "classes": classes,
+            "matrix": matrix,
+            "recall": recall,
+            "totals": [sum(row) for row in matrix],
+            "worst": worst,
+            "picture": figures.confusion(classes, matrix, found.subject, words.confusion_alt(name, classes, matrix, worst)),
             "bars": figures.recalls(classes, recall, [sum(row) for row in matrix], words.recall_alt(classes, recall)),
-        }  # fmt: skip
+        }
     metric = HEADLINE[task["type"]]
     if task["type"] == "multi-label":
         names = [(c, found.main, f"{c}/{metric}") for c in classes]
+        truth = {r["id"]: r["target"] for r in rows}.values()
+        shown = ("w_acc", "f1_binary", "f1_weighted", "auroc", "average_precision")
         per_class = [
-            {"class": c, "metrics": {m: summary.get((name, found.main, found.head, found.subject, f"{c}/{m}")) for m in ("w_acc", "f1_binary", "f1_weighted", "auroc", "average_precision")},
-             "positive": sum(1 for r in rows if r["target"][i] is not None and r["target"][i] > 0.5), "known": sum(1 for r in rows if r["target"][i] is not None)}
+            {
+                "class": c,
+                "metrics": {m: summary.get((name, found.main, found.head, found.subject, f"{c}/{m}")) for m in shown},
+                "positive": sum(t[i] is not None and t[i] > 0.5 for t in truth),
+                "known": sum(t[i] is not None for t in truth),
+            }
             for i, c in enumerate(classes)
-        ]  # fmt: skip
+        ]
         return common | {
-            "per_class": per_class, "metric_words": words.metric(metric),
+            "per_class": per_class,
+            "metric_words": words.metric(metric),
             "picture": _dots(found, table, summary, name, metric, found.head, None, names),
-        }  # fmt: skip
+        }
     outputs = classes or [name]
     step = max(1, -(-len(rows) // POINTS))
-    points = [
-        tuple(zip(*((float(r["target"][i]), float(r["prediction"][i])) for r in rows[::step] if r["target"][i] is not None), strict=True)) or ((), ())
-        for i in range(len(outputs))
-    ]
+    points = []
+    for i in range(len(outputs)):
+        known = [row for row in rows[::step] if row["target"][i] is not None]
+        points.append(([row["target"][i] for row in known], [row["prediction"][i] for row in known]))
     said = summary.get((name, found.main, found.head, found.subject, metric))
-    return common | {"step": step, "picture": figures.scatter(outputs, points, words.scatter_alt(name, outputs, len(rows), said))}  # type: ignore[arg-type]  # zip's pairs
+    return common | {
+        "step": step,
+        "picture": figures.scatter(outputs, points, words.scatter_alt(name, outputs, len(rows), said)),
+    }
 
 
 def confusion_of(classes: int, rows: Iterable[Mapping[str, Any]]) -> list[list[int]]:
@@ -389,11 +486,15 @@ def _learning(found: Found) -> JsonObject | None:
         return None
     drawn = [
         figures.Curve(
-            one.fold, one.seed, [row["epoch"] for row in one.history], [row["train_loss"] for row in one.history],
-            [row["valid_loss"] for row in one.history], one.facts["best_epoch"],
+            one.fold,
+            one.seed,
+            [row["epoch"] for row in one.history],
+            [row["train_loss"] for row in one.history],
+            [row["valid_loss"] for row in one.history],
+            one.facts["best_epoch"],
         )
         for one in trained
-    ]  # fmt: skip
+    ]
     pairs: dict[str, dict[str, list[float]]] = {}
     for one in trained:
         kept = next((row for row in one.history if row["epoch"] == one.facts["best_epoch"]), one.history[-1])
@@ -403,12 +504,23 @@ def _learning(found: Found) -> JsonObject | None:
                     pairs.setdefault(pair, {}).setdefault(key, []).append(value)
     runs = [
         {
-            "fold": one.fold, "seed": one.seed, "epochs": one.facts["epochs"], "best": one.facts["best_epoch"], "stopped": one.facts["stopped"],
+            "fold": one.fold,
+            "seed": one.seed,
+            "epochs": one.facts["epochs"],
+            "best": one.facts["best_epoch"],
+            "stopped": one.facts["stopped"],
             "seconds": one.facts["seconds"],
-            **next(({"train": r["train_loss"], "valid": r["valid_loss"]} for r in one.history if r["epoch"] == one.facts["best_epoch"]), {"train": None, "valid": None}),
+            **next(
+                (
+                    {"train": r["train_loss"], "valid": r["valid_loss"]}
+                    for r in one.history
+                    if r["epoch"] == one.facts["best_epoch"]
+                ),
+                {"train": None, "valid": None},
+            ),
         }
         for one in trained
-    ]  # fmt: skip
+    ]
     skipped: dict[str, int] = {}
     for one in trained:
         for pair, count in one.facts.get("skipped_pairs", {}).items():
@@ -441,26 +553,46 @@ def _retrieval(found: Found) -> JsonObject | None:
             chance[key[0], key[1], key[3]] = sum(r["chance"] for r in each) / len(each)
         kinds = [kind for kind in dict.fromkeys((found.subject, "random")) if any(key[2] == kind for key in table)]
         maps = {
-            kind: {(a, b): said.mean for (a, b, k, m), said in table.items() if k == kind and m == "R@1" and said.mean is not None} for kind in kinds
+            kind: {
+                (a, b): said.mean for (a, b, k, m), said in table.items() if k == kind and m == "R@1" and said.mean is not None
+            }
+            for kind in kinds
         }
         levels = sorted({round(value, 4) for (_, _, m), value in chance.items() if m == "R@1"})
         directions = [(a, b) for a in names for b in names if any((a, b, kind, "R@1") in table for kind in kinds)]
         companies.append(
             {
-                "among": among, "kinds": kinds, "levels": levels, "metrics": ("R@1", "R@5", "R@10", "median_rank"),
+                "among": among,
+                "kinds": kinds,
+                "levels": levels,
+                "metrics": ("R@1", "R@5", "R@10", "median_rank"),
                 "rows": [
                     {
-                        "from": a, "to": b, "n": max(r["n"] for r in rows if (r["from"], r["to"]) == (a, b)),
-                        "said": {kind: {m: table.get((a, b, kind, m)) for m in ("R@1", "R@5", "R@10", "median_rank")} for kind in kinds},
+                        "from": a,
+                        "to": b,
+                        "n": max(r["n"] for r in rows if (r["from"], r["to"]) == (a, b)),
+                        "said": {
+                            kind: {m: table.get((a, b, kind, m)) for m in ("R@1", "R@5", "R@10", "median_rank")}
+                            for kind in kinds
+                        },
                         "chance": {m: chance.get((a, b, m)) for m in ("R@1", "R@5", "R@10", "median_rank")},
                     }
                     for a, b in directions
                 ],
+                "guessing": _uniform(chance),
                 "picture": figures.pair_map(names, maps, words.retrieval_alt(maps, levels)),
                 "said": words.retrieval(maps, levels, among),
             }
-        )  # fmt: skip
+        )
     return {"companies": companies}
+
+
+def _uniform(chance: Mapping[tuple[str, str, str], float]) -> dict[str, float]:
+    """What guessing gives for each metric, where that is one number for all pairs."""
+    levels: dict[str, set[float]] = {}
+    for (_, _, metric), value in chance.items():
+        levels.setdefault(metric, set()).add(round(value, 9))
+    return {metric: each.pop() for metric, each in levels.items() if len(each) == 1}
 
 
 def companies_of(rows: Sequence[JsonObject]) -> list[tuple[int | None, list[JsonObject]]]:
@@ -477,8 +609,8 @@ def companies_of(rows: Sequence[JsonObject]) -> list[tuple[int | None, list[Json
     sizes = sorted({row["among"] for row in rows})
     shared = [size for size in sizes if {spot(row) for row in rows if row["among"] == size} == spots]
     found: list[tuple[int | None, list[JsonObject]]] = []
-    # A size below every test set was asked for; where all test sets are equally large, "all" is a shared size too.
-    asked = [size for size in shared if size < min(row["n"] for row in rows)]
+    # Where all test sets are equally large, their size is shared too; that search comes last, as the one among all.
+    asked = [size for size in shared if any(row["n"] > size for row in rows)]
     for size in asked:
         found.append((size, [row for row in rows if row["among"] == size]))
     found.append((None, [row for row in rows if row["among"] == row["n"]]))
@@ -505,6 +637,12 @@ def _plugins(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
     used += [("loss", "", objective["loss"]), ("positives", "", objective["positives"])]
     used += [("head", name, head) for name, head in plan["probe"]["heads"].items()]
     return [
-        (what, where, part["use"], f"{part['package']} {part['version']}", ", ".join(f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in part["params"].items()))
+        (
+            what,
+            where,
+            part["use"],
+            f"{part['package']} {part['version']}",
+            ", ".join(f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in part["params"].items()),
+        )
         for what, where, part in used
     ]

@@ -13,9 +13,10 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
-from matplotlib import rc_context
+from matplotlib import rc_context, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -23,9 +24,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..evaluate.statistics import Summary
 
-WIDE, NARROW = 700.0, 320.0
+WIDE, NARROW = 760.0, 322.0
 """Width in CSS pixels of the two drawings of a picture."""
 
+PANELS = 12
+"""Folds beyond which the curves of all share one panel."""
 COLOURS = ("ink", "muted", "line", "pretrained", "random", "card", "on-strong")
 _PLACE = {name: f"#0{i}0{i}0{i}" for i, name in enumerate(COLOURS, 1)}
 _LETTER = 6.4  # pixels, a generous mean width of a letter at the size of labels
@@ -49,19 +52,27 @@ class Measured:
     values: Sequence[float]
 
 
-def dots(rows: Mapping[str, Mapping[str, Measured]], floor: float | None, metric: str, bounds: tuple[float, float], alt: str) -> Picture:
-    """Mean and interval of every row, one dot for each encoder, the single measurements behind it, the baseline as a dashed line.
+def dots(
+    rows: Mapping[str, Mapping[str, Measured]], floor: float | None, metric: str, bounds: tuple[float, float], alt: str
+) -> Picture:
+    """Mean and interval of every row, one dot for each encoder; single measurements behind it, the baseline as a dashed line.
 
     rows   label → encoder ("pretrained", "random") → what was measured
     floor  what the majority class (or the mean) reaches
     """
     encoders = [name for name in ("pretrained", "random") if any(name in row for row in rows.values())]
-    reach = [v for row in rows.values() for m in row.values() for v in (m.summary.mean, m.summary.low, m.summary.high, *m.values) if v is not None]
+    reach = [
+        v
+        for row in rows.values()
+        for m in row.values()
+        for v in (m.summary.mean, m.summary.low, m.summary.high, *m.values)
+        if v is not None
+    ]
     reach += [] if floor is None else [floor]
 
     def draw(width: float) -> Figure:
         label = _room(rows, width)
-        value = 100.0 if width > 500 else 62.0
+        value = 126.0 if width > 500 else 62.0
         step = 24.0 + 16.0 * len(encoders)
         top, bottom = 30.0, 42.0
         figure, ax = _canvas(width, top + step * len(rows) + bottom, label, value, top, bottom)
@@ -76,7 +87,7 @@ def dots(rows: Mapping[str, Mapping[str, Measured]], floor: float | None, metric
         for y, (name, row) in enumerate(rows.items()):
             if y:
                 ax.axhline(y - 0.5, color=_PLACE["line"], linewidth=1, zorder=0)
-            _beside(ax, y, _shorten(name, label - 12), label, bold=False)
+            _beside(ax, y, _shorten(name, label - 12))
             for encoder in encoders:
                 if encoder not in row:
                     continue
@@ -86,9 +97,15 @@ def dots(rows: Mapping[str, Mapping[str, Measured]], floor: float | None, metric
             ax.axvline(floor, color=_PLACE["ink"], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
             right = (floor - low) / (high - low) > 0.6
             ax.annotate(
-                f"baseline {floor:.2f}", (floor, 1), xycoords=ax.get_xaxis_transform(), xytext=(4 if not right else -4, 7),
-                textcoords="offset pixels", ha="right" if right else "left", fontsize=11, color=_PLACE["muted"],
-            )  # fmt: skip
+                f"baseline {floor:.2f}",
+                (floor, 1),
+                xycoords=ax.get_xaxis_transform(),
+                xytext=(4 if not right else -4, 7),
+                textcoords="offset pixels",
+                ha="right" if right else "left",
+                fontsize=11,
+                color=_PLACE["muted"],
+            )
         return figure
 
     return _picture(draw, alt)
@@ -101,19 +118,44 @@ def _dot(ax: Axes, y: float, encoder: str, measured: Measured, bounds: tuple[flo
     if said.mean is not None:
         if len(measured.values) > 1:
             ax.plot(
-                measured.values, [y] * len(measured.values), linestyle="none", marker="o", markersize=4.5, color=colour, alpha=0.28,
-                markeredgewidth=0, clip_on=False,
-            )  # fmt: skip
+                measured.values,
+                [y] * len(measured.values),
+                linestyle="none",
+                marker="o",
+                markersize=4.5,
+                color=colour,
+                alpha=0.28,
+                markeredgewidth=0,
+                clip_on=False,
+            )
         if said.low is not None and said.high is not None:
             ax.plot([said.low, said.high], [y, y], color=colour, linewidth=2.5, solid_capstyle="round", clip_on=True)
-        shape = {"marker": "o", "markerfacecolor": colour} if encoder == "pretrained" else {"marker": "D", "markerfacecolor": _PLACE["card"]}
-        size = 10 if encoder == "pretrained" else 7.5
-        ax.plot([said.mean], [y], color=colour, markersize=size, markeredgewidth=2, markeredgecolor=colour, clip_on=False, zorder=4, **shape)
+        # Shape and filling tell the encoders apart where colours don't.
+        marker, size, face = ("o", 10, colour) if encoder == "pretrained" else ("D", 7.5, _PLACE["card"])
+        ax.plot(
+            [said.mean],
+            [y],
+            color=colour,
+            marker=marker,
+            markersize=size,
+            markerfacecolor=face,
+            markeredgecolor=colour,
+            markeredgewidth=2,
+            clip_on=False,
+            zorder=4,
+        )
         number = f"{said.mean:.3f}".replace("-", "−") + (f" ± {said.sd:.3f}" if wide and said.sd is not None else "")
     ax.annotate(
-        number, (1, y), xycoords=ax.get_yaxis_transform(), xytext=(14, 0), textcoords="offset pixels", va="center_baseline", fontsize=_SIZE,
-        color=_PLACE["ink"] if encoder == "pretrained" else _PLACE["muted"], weight=600 if encoder == "pretrained" else 400,
-    )  # fmt: skip
+        number,
+        (1, y),
+        xycoords=ax.get_yaxis_transform(),
+        xytext=(14, 0),
+        textcoords="offset pixels",
+        va="center_baseline",
+        fontsize=_SIZE,
+        color=_PLACE["ink"] if encoder == "pretrained" else _PLACE["muted"],
+        weight=700 if encoder == "pretrained" else 400,
+    )
 
 
 @dataclass(frozen=True)
@@ -129,16 +171,18 @@ class Curve:
 
 
 def curves(found: Sequence[Curve], alt: str) -> Picture:
-    """Training and validation loss over epochs, a panel for each fold (one for all where there are many), the kept epoch as a dot."""
+    """Training and validation loss over epochs, the kept epoch as a dot; a panel for each fold, one for all beyond PANELS."""
     folds = sorted({c.fold for c in found})
-    panels = [[c for c in found if c.fold == fold] for fold in folds] if len(folds) <= 12 else [list(found)]
+    panels = [[c for c in found if c.fold == fold] for fold in folds] if len(folds) <= PANELS else [list(found)]
     values = [v for c in found for v in (*c.train, *c.valid) if v is not None]
     last = max(c.epochs[-1] for c in found)
 
     def draw(width: float) -> Figure:
-        columns = min(len(panels), 4 if width > 500 and len(panels) > 4 else 3 if width > 500 else 2)
+        columns = min(len(panels), 2)
+        if width > 500 and len(panels) > 2:
+            columns = min((3, 4), key=lambda c: (-len(panels) % c, -c))  # few empty places, then few lines
         lines = math.ceil(len(panels) / columns)
-        left, right, top, bottom, gap = 44.0, 10.0, 26.0, 40.0, 22.0
+        left, right, top, bottom, gap = 44.0, 10.0, 34.0, 40.0, 22.0
         inside = (width - left - right - gap * (columns - 1)) / columns
         height = min(inside * 0.75, 250.0)
         whole = lines * (height + top) + bottom
@@ -167,30 +211,40 @@ def curves(found: Sequence[Curve], alt: str) -> Picture:
             alpha = max(0.25, 1 / math.sqrt(len(panel)))
             for curve in panel:
                 alone = "o" if len(curve.epochs) == 1 else ""
-                ax.plot(curve.epochs, curve.train, color=_PLACE["muted"], linewidth=1.3, alpha=alpha, marker=alone, markersize=4)
+                ax.plot(
+                    curve.epochs, curve.train, color=_PLACE["muted"], linewidth=1.3, alpha=alpha, marker=alone, markersize=4
+                )
                 known = [(e, v) for e, v in zip(curve.epochs, curve.valid, strict=True) if v is not None]
                 if known:
                     ax.plot(*zip(*known, strict=True), color=_PLACE["pretrained"], linewidth=2, alpha=max(alpha, 0.6))
                 kept = dict(known or zip(curve.epochs, curve.train, strict=True)).get(curve.best)
                 if kept is not None:
                     ax.plot(
-                        [curve.best], [kept], marker="o", markersize=7, color=_PLACE["card"], markeredgecolor=_PLACE["pretrained"],
-                        markeredgewidth=2, linestyle="none", clip_on=False, zorder=5,
-                    )  # fmt: skip
+                        [curve.best],
+                        [kept],
+                        marker="o",
+                        markersize=7,
+                        color=_PLACE["card"],
+                        markeredgecolor=_PLACE["pretrained"],
+                        markeredgewidth=2,
+                        linestyle="none",
+                        clip_on=False,
+                        zorder=5,
+                    )
         return figure
 
     return _picture(draw, alt)
 
 
-def confusion(classes: Sequence[str], counts: Sequence[Sequence[float]], alt: str) -> Picture:
-    """True classes down, predicted ones across: the share of each row as shade and number, the count below it where there is room."""
+def confusion(classes: Sequence[str], counts: Sequence[Sequence[float]], encoder: str, alt: str) -> Picture:
+    """True classes down, predicted ones across: the share of each row as shade and number, the count where it fits."""
     k = len(classes)
 
     def draw(width: float) -> Figure:
         label = _room(classes, width)
-        cell = max(17.0 if k > 12 else 34.0, min(58.0, (min(width, 620.0) - label - 8) / k))
+        cell = max(17.0 if k > 12 else 34.0, min(70.0, (width - label - 8) / k))
         tilt = max(len(c) for c in classes) * _LETTER > cell - 4
-        bottom = (min(label, _room(classes, WIDE)) * 0.72 + 34) if tilt else 46.0
+        bottom = min(label, _room(classes, WIDE)) * 0.72 + 18 if tilt else 30.0
         lean = 8.0
         figure, ax = _canvas(label + cell * k + lean, 24 + cell * k + bottom, label, lean, 24.0, bottom)
         ax.set_xlim(0, k)
@@ -199,10 +253,10 @@ def confusion(classes: Sequence[str], counts: Sequence[Sequence[float]], alt: st
         ax.set_yticks([])
         for i, row in enumerate(counts):
             whole = sum(row)
-            _beside(ax, i + 0.5, _shorten(classes[i], label - 12), label)
+            _beside(ax, i + 0.5, _shorten(classes[i], label - 12))
             for j, count in enumerate(row):
                 share = count / whole if whole else 0.0
-                _cell(ax, j, i, share, round(100 / cell) / 100)
+                _cell(ax, j, i, share, round(100 / cell) / 100, encoder)
                 if cell >= 30 and count:
                     two = cell >= 42
                     _inside(ax, j + 0.5, i + (0.4 if two else 0.5), f"{100 * share:.0f}%", share, 12.5 if two else 11, i == j)
@@ -212,12 +266,37 @@ def confusion(classes: Sequence[str], counts: Sequence[Sequence[float]], alt: st
                     _inside(ax, j + 0.5, i + 0.5, f"{100 * share:.0f}", share, 9, i == j)
         for j, name in enumerate(classes):
             ax.annotate(
-                _shorten(name, 0.86 * label + 20 if tilt else cell), (j + 0.5, 0), xycoords=ax.get_xaxis_transform(), xytext=(4 if tilt else 0, -9 if tilt else -16),
-                textcoords="offset pixels", ha="right" if tilt else "center", va="top" if tilt else "baseline", rotation=45 if tilt else 0,
-                rotation_mode="anchor", fontsize=_SIZE, color=_PLACE["ink"],
-            )  # fmt: skip
-        ax.annotate("predicted →", (1, 0), xycoords="axes fraction", xytext=(0, -bottom + 8), textcoords="offset pixels", ha="right", fontsize=11, color=_PLACE["muted"])  # fmt: skip
-        ax.annotate("true ↓", (0, 1), xycoords="axes fraction", xytext=(-10, 9), textcoords="offset pixels", ha="right", fontsize=11, color=_PLACE["muted"])  # fmt: skip
+                _shorten(name, 0.86 * label + 20 if tilt else cell),
+                (j + 0.5, 0),
+                xycoords=ax.get_xaxis_transform(),
+                xytext=(4 if tilt else 0, -9 if tilt else -16),
+                textcoords="offset pixels",
+                ha="right" if tilt else "center",
+                va="top" if tilt else "baseline",
+                rotation=45 if tilt else 0,
+                rotation_mode="anchor",
+                fontsize=_SIZE,
+                color=_PLACE["ink"],
+            )
+        ax.annotate(
+            "predicted →",
+            (0, 1),
+            xycoords="axes fraction",
+            xytext=(2, 9),
+            textcoords="offset pixels",
+            fontsize=11,
+            color=_PLACE["muted"],
+        )
+        ax.annotate(
+            "true ↓",
+            (0, 1),
+            xycoords="axes fraction",
+            xytext=(-10, 9),
+            textcoords="offset pixels",
+            ha="right",
+            fontsize=11,
+            color=_PLACE["muted"],
+        )
         return figure
 
     return _picture(draw, alt)
@@ -229,7 +308,7 @@ def recalls(classes: Sequence[str], found: Mapping[str, Sequence[float | None]],
 
     def draw(width: float) -> Figure:
         label, value, step = _room(classes, width), 96.0 if width > 500 else 52.0, 26.0 if len(classes) <= 12 else 20.0
-        figure, ax = _canvas(min(width, 620.0), 10 + step * len(classes) + 42, label, value, 10.0, 42.0)
+        figure, ax = _canvas(width, 10 + step * len(classes) + 42, label, value, 10.0, 42.0)
         ax.set_xlim(0, 1)
         ax.set_ylim(len(classes) - 0.5, -0.5)
         ax.set_yticks([])
@@ -238,21 +317,37 @@ def recalls(classes: Sequence[str], found: Mapping[str, Sequence[float | None]],
         ax.grid(axis="x", color=_PLACE["line"], linewidth=1)
         ax.set_xlabel("recall", color=_PLACE["muted"], fontsize=_SIZE, labelpad=6)
         for y, name in enumerate(classes):
-            _beside(ax, y, _shorten(name, label - 12), label)
+            _beside(ax, y, _shorten(name, label - 12))
             share = found[main][y]
             if share is not None:
-                ax.add_patch(Rectangle((0, y - 0.31), share, 0.62, facecolor=_PLACE[main], edgecolor="none", alpha=0.85, zorder=2))
+                ax.add_patch(
+                    Rectangle((0, y - 0.31), share, 0.62, facecolor=_PLACE[main], edgecolor="none", alpha=0.85, zorder=2)
+                )
             other = found["random"][y] if main == "pretrained" and "random" in found else None
             if other is not None:
                 ax.plot(
-                    [other], [y], marker="D", markersize=7, color=_PLACE["card"], markeredgecolor=_PLACE["random"], markeredgewidth=2,
-                    linestyle="none", clip_on=False, zorder=4,
-                )  # fmt: skip
+                    [other],
+                    [y],
+                    marker="D",
+                    markersize=7,
+                    color=_PLACE["card"],
+                    markeredgecolor=_PLACE["random"],
+                    markeredgewidth=2,
+                    linestyle="none",
+                    clip_on=False,
+                    zorder=4,
+                )
             text = "none" if share is None else f"{100 * share:.0f}%" + (f" of {_count(counts[y])}" if width > 500 else "")
             ax.annotate(
-                text, (1, y), xycoords=ax.get_yaxis_transform(), xytext=(12, 0), textcoords="offset pixels", va="center_baseline",
-                fontsize=_SIZE, color=_PLACE["ink"],
-            )  # fmt: skip
+                text,
+                (1, y),
+                xycoords=ax.get_yaxis_transform(),
+                xytext=(12, 0),
+                textcoords="offset pixels",
+                va="center_baseline",
+                fontsize=_SIZE,
+                color=_PLACE["ink"],
+            )
         return figure
 
     return _picture(draw, alt)
@@ -282,11 +377,37 @@ def pair_map(names: Sequence[str], found: Mapping[str, Mapping[tuple[str, str], 
             ax.set_ylim(k, 0)
             ax.set_xticks([])
             ax.set_yticks([])
-            ax.annotate(f"{encoder} encoders" if encoder == "pretrained" else "random weights", (0, 1), xycoords="axes fraction", xytext=(0, 26), textcoords="offset pixels", fontsize=_SIZE, weight=600, color=_PLACE["ink"])  # fmt: skip
-            ax.annotate("find →", (0, 1), xycoords="axes fraction", xytext=(0, 8), textcoords="offset pixels", fontsize=11, color=_PLACE["muted"])
-            ax.annotate("given ↓", (0, 1), xycoords="axes fraction", xytext=(-10, 8), textcoords="offset pixels", ha="right", fontsize=11, color=_PLACE["muted"])  # fmt: skip
+            ax.annotate(
+                f"{encoder} encoders" if encoder == "pretrained" else "random weights",
+                (0, 1),
+                xycoords="axes fraction",
+                xytext=(0, 26),
+                textcoords="offset pixels",
+                fontsize=_SIZE,
+                weight=700,
+                color=_PLACE["ink"],
+            )
+            ax.annotate(
+                "find →",
+                (0, 1),
+                xycoords="axes fraction",
+                xytext=(0, 8),
+                textcoords="offset pixels",
+                fontsize=11,
+                color=_PLACE["muted"],
+            )
+            ax.annotate(
+                "given ↓",
+                (0, 1),
+                xycoords="axes fraction",
+                xytext=(-10, 8),
+                textcoords="offset pixels",
+                ha="right",
+                fontsize=11,
+                color=_PLACE["muted"],
+            )
             for i, a in enumerate(names):
-                _beside(ax, i + 0.5, _shorten(a, label - 12), label)
+                _beside(ax, i + 0.5, _shorten(a, label - 12))
                 for j, b in enumerate(names):
                     if (a, b) in values:
                         _cell(ax, j, i, values[a, b], 0.03, encoder)
@@ -295,10 +416,18 @@ def pair_map(names: Sequence[str], found: Mapping[str, Mapping[tuple[str, str], 
                         ax.plot([j + 0.5], [i + 0.5], marker="o", markersize=3, color=_PLACE["line"])
             for j, b in enumerate(names):
                 ax.annotate(
-                    _shorten(b, label), (j + 0.5, 0), xycoords=ax.get_xaxis_transform(), xytext=(4 if tilt else 0, -9 if tilt else -16),
-                    textcoords="offset pixels", ha="right" if tilt else "center", va="top" if tilt else "baseline", rotation=45 if tilt else 0,
-                    rotation_mode="anchor", fontsize=_SIZE, color=_PLACE["ink"],
-                )  # fmt: skip
+                    _shorten(b, label),
+                    (j + 0.5, 0),
+                    xycoords=ax.get_xaxis_transform(),
+                    xytext=(4 if tilt else 0, -9 if tilt else -16),
+                    textcoords="offset pixels",
+                    ha="right" if tilt else "center",
+                    va="top" if tilt else "baseline",
+                    rotation=45 if tilt else 0,
+                    rotation_mode="anchor",
+                    fontsize=_SIZE,
+                    color=_PLACE["ink"],
+                )
         return figure
 
     return _picture(draw, alt)
@@ -327,7 +456,16 @@ def scatter(names: Sequence[str], points: Sequence[tuple[Sequence[float], Sequen
             ax.yaxis.set_major_locator(MaxNLocator(4))
             ax.grid(color=_PLACE["line"], linewidth=1)
             ax.plot([low, high], [low, high], color=_PLACE["muted"], linewidth=1.2, linestyle=(0, (4, 3)))
-            ax.plot(truth, guess, linestyle="none", marker="o", markersize=4.5, markeredgewidth=0, color=_PLACE["pretrained"], alpha=0.45)
+            ax.plot(
+                truth,
+                guess,
+                linestyle="none",
+                marker="o",
+                markersize=4.5,
+                markeredgewidth=0,
+                color=_PLACE["pretrained"],
+                alpha=0.45,
+            )
             ax.set_title(name, loc="left", fontsize=_SIZE, color=_PLACE["ink"], pad=6)
             ax.set_xlabel("true", color=_PLACE["muted"], fontsize=_SIZE, labelpad=4)
             if column == 0:
@@ -337,26 +475,42 @@ def scatter(names: Sequence[str], points: Sequence[tuple[Sequence[float], Sequen
     return _picture(draw, alt)
 
 
-def _cell(ax: Axes, x: float, y: float, share: float, gap: float, colour: str = "pretrained") -> None:
+def _cell(ax: Axes, x: float, y: float, share: float, gap: float, colour: str) -> None:
     """One cell of a map; empty ones keep a faint ground so that the grid shows."""
     size = 1 - 2 * gap
     ax.add_patch(Rectangle((x + gap, y + gap), size, size, facecolor=_PLACE["line"], edgecolor="none", alpha=0.5))
     if share > 0:
-        ax.add_patch(Rectangle((x + gap, y + gap), size, size, facecolor=_PLACE[colour], edgecolor="none", alpha=round(0.06 + 0.94 * min(share, 1), 3)))
+        ax.add_patch(
+            Rectangle(
+                (x + gap, y + gap),
+                size,
+                size,
+                facecolor=_PLACE[colour],
+                edgecolor="none",
+                alpha=round(0.06 + 0.94 * min(share, 1), 3),
+            )
+        )
 
 
 def _inside(ax: Axes, x: float, y: float, text: str, share: float, size: float, bold: bool) -> None:
     """A number in a cell, light on a strong shade and dark on a weak one."""
     colour = _PLACE["on-strong"] if share > 0.55 else _PLACE["ink"]
-    ax.text(x, y, text, ha="center", va="center_baseline", fontsize=size, color=colour, weight=600 if bold else 400)
+    ax.text(x, y, text, ha="center", va="center_baseline", fontsize=size, color=colour, weight=700 if bold else 400)
 
 
-def _beside(ax: Axes, y: float, text: str, room: float, bold: bool = False) -> None:
+def _beside(ax: Axes, y: float, text: str) -> None:
     """A row's label, left of the axes."""
     ax.annotate(
-        text, (0, y), xycoords=ax.get_yaxis_transform(), xytext=(-12, 0), textcoords="offset pixels", ha="right", va="center_baseline",
-        fontsize=_SIZE, color=_PLACE["ink"], weight=600 if bold else 400,
-    )  # fmt: skip
+        text,
+        (0, y),
+        xycoords=ax.get_yaxis_transform(),
+        xytext=(-12, 0),
+        textcoords="offset pixels",
+        ha="right",
+        va="center_baseline",
+        fontsize=_SIZE,
+        color=_PLACE["ink"],
+    )
 
 
 def _canvas(width: float, height: float, left: float, right: float, top: float, bottom: float) -> tuple[Figure, Axes]:
@@ -404,8 +558,8 @@ def _count(value: float) -> str:
 
 def _picture(draw: Callable[[float], Figure], alt: str) -> Picture:
     # Names of classes are words, never formulas, whatever dollar signs they hold; texts read this setting when they are made.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "mmcl", "text.parse_math": False, "font.family": "sans-serif"}
-    with rc_context(settings):
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "mmcl", "text.parse_math": False}
+    with style.context("default", after_reset=True), rc_context(settings):  # whatever the user's matplotlibrc says
         return Picture(_svg(draw(WIDE), "wide"), _svg(draw(NARROW), "narrow"), alt)
 
 
@@ -415,12 +569,14 @@ _colour = re.compile(r"(?<=: )#(0\d)\1\1\b")
 
 
 def _svg(figure: Figure, size: str) -> Markup:
-    """A figure as an element of the page: no ids but those it refers to, no fonts, no namespaces, colours by the page's names."""
+    """A figure as an element of the page: only the ids it refers to, no fonts, no namespaces, the page's names for colours."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # The reader's browser writes the text, so glyphs that matplotlib's own font lacks are no loss.
         warnings.filterwarnings("ignore", message=r".*[Gg]lyph")
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
     text = _drop.sub("", _drop.sub("", buffer.getvalue()))  # twice: the first pass empties some <defs>
     used = set(re.findall(r"(?:href=\"|url\()#([\w.]+)", text))
     text = re.sub(r" id=\"([\w.]+)\"", lambda m: m[0] if m[1] in used else "", text)

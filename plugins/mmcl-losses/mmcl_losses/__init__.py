@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from mmcl.api import Field, LossSpec, NoParams, PairLoss, Params, Positives, PositivesSpec, Register, hookimpl
-
 
 LARGEST_SCALE = 100.0
 """A learned 1/τ is held below this (Radford et al. 2021): beyond it the softmax is a maximum and training diverges."""
@@ -19,10 +20,17 @@ class InfoNceParams(Params):
         description="all: positives and negatives (InfoNCE, CLIP); negatives: negatives alone (MPUC-MER, Eq. 1 as printed)",
     )
     reduction: Literal["mean", "sum"] = Field("mean", description="mean or sum over anchors that have something to learn from")
-    temperature: float = Field(
-        0.07, gt=0, le=10, description="τ, by which cosine similarities are divided; its start if learned"
-    )
+    temperature: float = Field(0.07, gt=0, description="τ, by which cosine similarities are divided; its start if learned")
     learn_temperature: bool = Field(False, description="learn τ by gradient descent, never below 0.01 (CLIP)")
+
+    @model_validator(mode="after")
+    def _start_within_bounds(self) -> Self:
+        if self.learn_temperature and self.temperature < 1 / LARGEST_SCALE:
+            raise ValueError(
+                f"a learned temperature is held at {1 / LARGEST_SCALE:g} or more, so it cannot start at {self.temperature:g}; "
+                f"start at {1 / LARGEST_SCALE:g} or more, or set learn_temperature: false"
+            )
+        return self
 
 
 def build_info_nce(params: InfoNceParams) -> PairLoss:
@@ -44,8 +52,10 @@ INFO_NCE = LossSpec(
     summary="softmax over candidates: the positive against the negatives",
     params=InfoNceParams,
     build=build_info_nce,
-    equation="L_i = mean over positives p of −log exp(cos(i,p)/τ) / Σ_a exp(cos(i,a)/τ); a runs over all candidates, or negatives alone",
-    paper="van den Oord et al. 2018; Radford et al. 2021 (CLIP); MPUC-MER (ICPR 2022), Eq. 1; several positives: Khosla et al. 2020, L_out",
+    equation="L_i = mean over positives p of −log exp(cos(i,p)/τ) / Σ_a exp(cos(i,a)/τ); "
+    "a runs over all candidates that are not ignored, or over the negatives alone",
+    paper="van den Oord et al. 2018; Radford et al. 2021 (CLIP); several positives: Khosla et al. 2020, L_out; "
+    "denominator: negatives: MPUC-MER (ICPR 2022), Eq. 1",
 )
 SAME_SAMPLE = PositivesSpec(
     name="same-sample",

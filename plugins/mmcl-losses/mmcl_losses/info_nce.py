@@ -46,13 +46,13 @@ class InfoNce(nn.Module):
                 self.log_scale.clamp_(max=math.log(LARGEST_SCALE))
             scale = self.log_scale.to(cosine.dtype).exp()
         positive = pair.positive & ~pair.ignore
-        each, right, near, far, counts = _Rows.apply(cosine, scale, positive, pair.ignore, self.with_positives)
+        each, right, near, far, counts, opposed = _Rows.apply(cosine, scale, positive, pair.ignore, self.with_positives)
         anchors = counts.sum()
         loss = each.sum() / anchors.clamp_min(1) if self.reduction == "mean" else each.sum()
         metrics = {
             "accuracy": right.sum() / anchors.clamp_min(1).to(cosine.dtype),
             "positive_cosine": near.sum() / anchors.clamp_min(1),
-            "negative_cosine": far.sum() / anchors.clamp_min(1),
+            "negative_cosine": far.sum() / opposed.sum().clamp_min(1),
         }
         if self.log_scale is not None:
             metrics["temperature"] = 1 / self.log_scale.detach().squeeze(0).exp()
@@ -60,46 +60,47 @@ class InfoNce(nn.Module):
 
 
 class _Rows(torch.autograd.Function):
-    """Loss, top-1 hit, mean cosine of positives and of negatives, and whether it counts: each [N], 0 where it does not.
+    """Of each anchor [N]: loss, top-1 hit, mean cosine of positives and of negatives, whether it counts, and has negatives too.
 
-    The gradient of a softmax is the softmax, so one [N, K] buffer holds first the logits, then the softmax, then the derivative,
-    and only that is kept for the backward pass. Autograd over the same formula keeps four such matrices.
+    The gradient of a softmax is the softmax, so one buffer holds first the logits, then the softmax, then the derivative, and
+    the derivative is all that is kept for the backward pass: one [N, K] matrix, where autograd over the formula keeps several.
+    Every step goes along whatever layout the cosines have: half of all calls read a matrix across its rows.
     """
 
     @staticmethod
     def forward(
         ctx: Any, cosine: Tensor, scale: Tensor | float, positive: Tensor, ignore: Tensor, with_positives: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        dtype, rows = cosine.dtype, cosine.shape[:1]
-        negative = ~(positive | ignore)
-        # 0/1 weights turn masked sums into products of rows; the second mask reuses the first one's memory.
-        weight = torch.empty(cosine.shape, dtype=dtype, device=cosine.device)
-        mean_cosine, count = [], []
-        for mask in (negative, positive):
-            weight.copy_(mask)
-            count.append(weight.sum(1))
-            mean_cosine.append(_dot(cosine, weight) / count[-1].clamp_min(1))
-        (far, near), (negatives, positives) = mean_cosine, count
+    ) -> tuple[Tensor, ...]:
+        """`positive` and `ignore` have nothing in common."""
+        # 0/1 weights of the negatives, then their cosines, then weights of the positives: one buffer.
+        weight = torch.empty_like(cosine).copy_(~(positive | ignore))
+        negatives = weight.sum(1)
+        far = weight.mul_(cosine).sum(1) / negatives.clamp_min(1)
+        positives = weight.copy_(positive).sum(1)
+        near = (weight * cosine).sum(1) / positives.clamp_min(1)
         counts = positives > 0 if with_positives else (positives > 0) & (negatives > 0)
+        opposed = counts & (negatives > 0)
 
         # Masked entries get the smallest finite number, not −∞: a row without any candidate stays free of NaN.
-        floor = torch.finfo(dtype).min
-        logits = torch.mul(cosine, scale, out=torch.empty_like(weight)).masked_fill_(ignore, floor)
-        top, best = logits.max(1, keepdim=True)
-        right = positive.gather(1, best).squeeze(1) & counts
+        floor = torch.finfo(cosine.dtype).min
+        logits = (cosine * scale).masked_fill_(ignore, floor)
+        apart = logits.masked_fill(positive, floor)
+        top, best_negative = logits.amax(1, keepdim=True), apart.amax(1, keepdim=True)
+        right = (top > best_negative).squeeze(1) & counts
         if not with_positives:
-            logits.masked_fill_(positive, floor)
-            top = logits.amax(1, keepdim=True)
+            logits, top = apart, best_negative
         share = logits.sub_(top).exp_()
         total = share.sum(1, keepdim=True)
-        each = (top + total.log()).squeeze(1) - near * scale
+        # The two great numbers first: where the positive is the most similar candidate, their difference is exactly 0.
+        each = (top.squeeze(1) - near * scale) + total.log().squeeze(1)
 
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
             derivative = share.mul_(counts[:, None] / total)
             derivative.addcmul_(weight, (counts / positives.clamp_min(1))[:, None], value=-1)
-            ctx.save_for_backward(derivative, scale if isinstance(scale, Tensor) else None, cosine if ctx.needs_input_grad[1] else None)
-            ctx.scale = None if isinstance(scale, Tensor) else scale
-        found = (each * counts).view(rows), right.to(dtype), near * counts, far * counts, counts
+            ctx.fixed_scale = None if isinstance(scale, Tensor) else scale
+            learned = (scale, cosine) if ctx.needs_input_grad[1] else (None, None)
+            ctx.save_for_backward(derivative, *learned)
+        found = each * counts, right.to(cosine.dtype), near * counts, far * opposed, counts, opposed
         ctx.mark_non_differentiable(*found[1:])
         return found
 
@@ -107,12 +108,9 @@ class _Rows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         derivative, scale, cosine = ctx.saved_tensors
-        each = grads[0][:, None]
-        for_cosine = derivative * (each * (ctx.scale if scale is None else scale)) if ctx.needs_input_grad[0] else None
-        for_scale = (grads[0] * _dot(cosine, derivative)).sum().view(1) if ctx.needs_input_grad[1] else None
+        each, for_cosine, for_scale = grads[0], None, None
+        if ctx.needs_input_grad[0]:
+            for_cosine = derivative * (each * (ctx.fixed_scale if scale is None else scale))[:, None]
+        if ctx.needs_input_grad[1]:
+            for_scale = ((cosine * derivative).sum(1) @ each).view(1)
         return for_cosine, for_scale, None, None, None
-
-
-def _dot(left: Tensor, right: Tensor) -> Tensor:
-    """The product of each row with its like, [N]."""
-    return torch.linalg.vecdot(left, right)

@@ -42,7 +42,8 @@ class LogMelParams(Params):
     top_db: float = Field(80.0, gt=0, description="values lie at most so many dB under the recording's loudest")
     mean: Literal["keep", "subtract"] = Field(
         "keep",
-        description="subtract: each band's mean over the recording is taken away, and with it the microphone and much of the speaker's timbre",
+        description="subtract: each band's mean over the recording is taken away, and with it the microphone and much of the "
+        "speaker's timbre",
     )
 
 
@@ -52,12 +53,16 @@ def log_mel_layout(params: LogMelParams, source: Source) -> Layout:
         raise ValueError(f"fmax {params.fmax:g} Hz is above half the sample rate ({params.sample_rate / 2:g} Hz)")
     if params.fmin >= (params.fmax or params.sample_rate / 2):
         raise ValueError(f"fmin {params.fmin:g} Hz is not below fmax")
+    if round(params.window * params.sample_rate) < 2:
+        raise ValueError(f"window {params.window:g} s holds fewer than two samples at {params.sample_rate} Hz")
+    if round(params.hop * params.sample_rate) < 1:
+        raise ValueError(f"hop {params.hop:g} s is shorter than a sample at {params.sample_rate} Hz")
     return Layout("spectrogram", ("time", "channel"), {"channel": params.bands}, params.sample_rate / hop_samples(params))
 
 
 def hop_samples(params: LogMelParams) -> int:
     """Samples between steps."""
-    return max(1, round(params.hop * params.sample_rate))
+    return round(params.hop * params.sample_rate)
 
 
 def build_log_mel(params: LogMelParams, source: Source) -> Modality:
@@ -102,7 +107,7 @@ def build_action_units(params: ActionUnitsParams, source: Source) -> Modality:
     """The modality."""
     from .face import ActionUnits
 
-    return ActionUnits(unit_columns(params, source), source.rate is None)
+    return ActionUnits(unit_columns(params, source), source)
 
 
 class FaceLandmarksParams(Params):
@@ -113,17 +118,15 @@ class FaceLandmarksParams(Params):
     )
     normalise: Literal["face", "clip-minmax"] = Field(
         "face",
-        description="face: each frame centred on the mean of its points and divided by the recording's median distance between the eyes (proportions stay); "
-        "clip-minmax: x and y apart, to [0, 1] over all frames and 68 points (MPUC-MER)",
+        description="face: each frame centred on the mean of its points and divided by the recording's median distance between "
+        "the eyes (proportions stay); clip-minmax: x and y apart, to [0, 1] over all frames and 68 points (MPUC-MER)",
     )
 
 
 def face_landmarks_layout(params: FaceLandmarksParams, source: Source) -> Layout:
     """68 or 51 points."""
-    if source.type == "sequence" and sizes(source, "face-landmarks") != (68, 2):
-        raise ValueError(
-            f"'face-landmarks' reads 68 points of x and y; the source has steps of shape {list(sizes(source, 'face-landmarks'))}"
-        )
+    if source.type == "sequence" and (shape := sizes(source, "face-landmarks")) != (68, 2):
+        raise ValueError(f"'face-landmarks' reads 68 points of x and y; the source has steps of shape {list(shape)}")
     if source.type == "table":
         columns = {str(c).strip() for c in source.notes.get("columns", ())}
         missing = [c for axis in "xy" for i in range(68) if (c := f"{axis}_{i}") not in columns]
@@ -131,6 +134,8 @@ def face_landmarks_layout(params: FaceLandmarksParams, source: Source) -> Layout
             raise ValueError(f"the table lacks the landmark columns x_0 … y_67 of OpenFace (first one missing: {missing[0]})")
         if source.rate is None:
             raise ValueError("the table has one row a recording; landmarks need one a frame")
+    if source.rate is None:
+        raise ValueError("'face-landmarks' needs the source's rate")
     joints = 68 if params.jaw == "keep" else 51
     return Layout(
         "skeleton",
@@ -145,7 +150,7 @@ def build_face_landmarks(params: FaceLandmarksParams, source: Source) -> Modalit
     """The modality."""
     from .face import FaceLandmarks
 
-    return FaceLandmarks(params)
+    return FaceLandmarks(params, source)
 
 
 # ----------------------------------------------------------------------------------------------------------------- body
@@ -159,7 +164,8 @@ class SkeletonParams(Params):
     )
     turn: bool = Field(
         True,
-        description="turn about the vertical axis so that the shoulders of the first frame lie along x: which way a person faces is no cue",
+        description="turn about the vertical axis (y) so that the shoulders of the first frame lie along x: which way a person "
+        "faces is no cue",
     )
     scale: Literal["none", "torso"] = Field("torso", description="torso: divide by the recording's median torso length")
     velocity: bool = Field(True, description="add each joint's speed, in units per second, as further channels")
@@ -171,14 +177,19 @@ def skeleton_layout(params: SkeletonParams, source: Source) -> Layout:
     if len(shape) != 2 or list(source.notes.get("axes", ["joint", "channel"])) != ["joint", "channel"]:
         raise ValueError(f"'skeleton' reads joints × channels; the source has steps of shape {list(shape)}")
     for option, note in ((params.centre != "none", "root"), (params.turn, "shoulders"), (params.scale == "torso", "torso")):
-        if option and note not in source.notes:
+        if not option:
+            continue
+        if note not in source.notes:
             names = {"root": "centre: none", "shoulders": "turn: false", "torso": "scale: none"}
             raise ValueError(f"the source does not say which joints are its {note} (notes: {note}); set {names[note]}")
+        joints = [source.notes[note]] if note == "root" else list(source.notes[note])
+        if not all(0 <= joint < shape[0] for joint in joints):
+            raise ValueError(f"the source's notes name {joints} as {note}, and it has {shape[0]} joints, counted from 0")
     if params.turn and shape[1] != 3:
         raise ValueError(f"turning needs three coordinates, the source has {shape[1]}; set turn: false")
     if source.rate is None:
         raise ValueError("'skeleton' needs the source's rate")
-    kept: dict[str, Any] = {name: source.notes[name] for name in ("graph", "edges") if name in source.notes}
+    kept: dict[str, Any] = {name: source.notes[name] for name in ("graph", "edges", "centre") if name in source.notes}
     channels = shape[1] * (2 if params.velocity else 1)
     return Layout("skeleton", ("time", "joint", "channel"), {"joint": shape[0], "channel": channels}, source.rate, notes=kept)
 
@@ -193,18 +204,22 @@ def build_skeleton(params: SkeletonParams, source: Source) -> Modality:
 class SignalsParams(Params):
     """Options of `signals`."""
 
-    columns: tuple[str, ...] | None = Field(None, description="columns to take from a table, by name; left out: all")
+    columns: tuple[str, ...] | None = Field(
+        None, min_length=1, description="columns to take from a table, by name, in this order; left out: all"
+    )
     rate: float | None = Field(
         None,
         gt=0,
-        description="steps per second to resample to (linear interpolation, after a mean over each new step where that is longer); left out: as it is",
+        description="steps per second to resample to, with a low-pass filter below half of the lower rate; left out: as it is",
     )
 
 
 def signals_layout(params: SignalsParams, source: Source) -> Layout:
     """Channels over time."""
-    if source.rate is None:
-        raise ValueError("'signals' needs a source with a rate; for one row a recording there is 'action-units'")
+    if source.rate is None and (params.rate is None or source.type == "table"):
+        if source.type == "table":
+            raise ValueError("'signals' needs a table with one row a frame; for one row a recording there is 'action-units'")
+        raise ValueError("the source does not say how many steps a second it has; set rate: to what they shall become")
     if source.type == "table":
         columns = [str(c).strip() for c in source.notes.get("columns", ())]
         wanted = list(params.columns) if params.columns is not None else columns
@@ -238,7 +253,7 @@ class FramesParams(Params):
     """Options of `frames`."""
 
     size: tuple[int, int] | None = Field(
-        None, description="height and width in pixels to resize to (area means); left out: as they are"
+        None, description="height and width in pixels to resize to, smoothed before they shrink; left out: as they are"
     )
     grey: bool = Field(False, description="one grey channel in place of three")
     rate: float | None = Field(None, gt=0, description="frames per second to keep, the nearest ones; left out: all")
@@ -256,6 +271,8 @@ def frames_layout(params: FramesParams, source: Source) -> Layout:
     height, width = params.size or shape[1:]
     if min(height, width) < 1:
         raise ValueError(f"size {[height, width]} must be at least 1 × 1")
+    if params.grey and shape[0] not in (1, 3):
+        raise ValueError(f"grey: true takes frames of 1 or 3 channels; the source has {shape[0]}")
     channels = 1 if params.grey else shape[0]
     layout = {"channel": channels, "height": height, "width": width}
     return Layout("video", ("time", "channel", "height", "width"), layout, params.rate or source.rate, scale=1 / 255)
@@ -265,7 +282,7 @@ def build_frames(params: FramesParams, source: Source) -> Modality:
     """The modality."""
     from .video import Frames
 
-    return Frames(params)
+    return Frames(params, source)
 
 
 # ---------------------------------------------------------------------------------------------------------------- words
@@ -277,7 +294,8 @@ class HashedWordsParams(Params):
     dim: int = Field(64, ge=1, le=4096, description="size of a word's vector")
     pieces: Literal["word", "trigrams"] = Field(
         "word",
-        description="word: a vector a word; trigrams: the sum over its groups of three letters, so that forms of one word are near",
+        description="word: a vector a word; trigrams: the sum over its groups of three letters, so that forms of one word are "
+        "near",
     )
     words_per_second: float = Field(2.5, gt=0, description="speaking rate assumed where nobody measured times")
     seed: int = Field(0, ge=0, description="another seed, other vectors")
@@ -301,21 +319,27 @@ MODALITIES = (
         paper="Slaney's mel scale and area-normalised filters (librosa's defaults)",
     ),
     ModalitySpec(
-        "action-units", "facial action units from OpenFace's columns, by name", ("table",), ActionUnitsParams, action_units_layout, build_action_units,
-        paper="Baltrušaitis et al. 2018, OpenFace 2.0",
+        "action-units", "facial action units from OpenFace's columns, by name", ("table",), ActionUnitsParams,
+        action_units_layout, build_action_units, paper="Baltrušaitis et al. 2018, OpenFace 2.0",
     ),
     ModalitySpec(
         "face-landmarks", "68 face landmarks, or 51 without the jaw, normalised per recording", ("sequence", "table"),
         FaceLandmarksParams, face_landmarks_layout, build_face_landmarks, paper="MPUC-MER (ICPR 2022), §III-A",
     ),
     ModalitySpec(
-        "skeleton", "joints of a body, centred, turned to the front and scaled", ("sequence",), SkeletonParams, skeleton_layout, build_skeleton
+        "skeleton", "joints of a body, centred, turned to the front and scaled", ("sequence",), SkeletonParams,
+        skeleton_layout, build_skeleton,
     ),
-    ModalitySpec("signals", "channels over time as they are, such as inertial sensors or ready features", ("sequence", "table"), SignalsParams, signals_layout, build_signals),
-    ModalitySpec("frames", "video frames, resized and kept as bytes", ("video",), FramesParams, frames_layout, build_frames),
     ModalitySpec(
-        "hashed-words", "a fixed random vector a word; needs no vocabulary and no download", ("words",), HashedWordsParams, hashed_words_layout,
-        build_hashed_words, paper="random indexing: Kanerva, Kristoferson, Holst 2000",
+        "signals", "channels over time as they are, such as inertial sensors or ready features", ("sequence", "table"),
+        SignalsParams, signals_layout, build_signals, version=2,
+    ),
+    ModalitySpec(
+        "frames", "video frames, resized and kept as bytes", ("video",), FramesParams, frames_layout, build_frames, version=2
+    ),
+    ModalitySpec(
+        "hashed-words", "a fixed random vector a word; needs no vocabulary and no download", ("words",), HashedWordsParams,
+        hashed_words_layout, build_hashed_words, version=2, paper="random indexing: Kanerva, Kristoferson, Holst 2000",
     ),
 )  # fmt: skip
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence as SequenceOf
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcl.api import DataError, Raw, Sequence, Table
+from mmcl.api import DataError, Raw, Sequence, Source, Table
 
 from . import FaceLandmarksParams
+from .checks import pick, require_finite, require_rate, require_steps
 
 LEFT_EYE, RIGHT_EYE = slice(42, 48), slice(36, 42)
 """iBUG points of the eyes, left and right as the person has them."""
@@ -18,87 +19,81 @@ LEFT_EYE, RIGHT_EYE = slice(42, 48), slice(36, 42)
 class ActionUnits:
     """The named columns: their mean over a recording, or every frame with failed ones filled from the frame before."""
 
-    def __init__(self, columns: SequenceOf[str], one_vector: bool) -> None:
-        self.columns, self.one_vector = tuple(columns), one_vector
+    def __init__(self, columns: SequenceOf[str], source: Source) -> None:
+        self.columns, self.rate = list(columns), source.rate
 
     def extract(self, raw: Raw) -> NDArray[np.float32]:
-        """[units], or [T, units]."""
+        """One row a frame, or one vector. Raises DataError if no row has a face, or a value of one that has is NaN."""
         assert isinstance(raw, Table)
         good = succeeded(raw)
-        values = raw.values[:, indices(raw, self.columns)].astype(np.float32)
-        refuse_nan(values[good], self.columns)
-        if self.one_vector:
-            return values[good].mean(0)
-        last = np.maximum.accumulate(np.where(good, np.arange(len(good)), -1))
-        last[last < 0] = int(np.flatnonzero(good)[0])  # before the first good frame: that one
-        return values[last]
+        rows = np.flatnonzero(good)
+        values = require_finite(pick(raw, self.columns)[rows], lambda i: cell(rows[i[0]], self.columns[i[1]]))
+        if self.rate is None:
+            return np.asarray(values.mean(axis=0, dtype=np.float64), np.float32)
+        require_rate(raw.rate, self.rate)
+        last = np.cumsum(good) - 1  # which good row was the last so far
+        return np.asarray(values[np.maximum(last, 0)])  # before the first good frame: that one
 
 
 class FaceLandmarks:
-    """68 points (or 51) a frame, normalised per recording."""
+    """68 points (or 51) a frame, normalised per recording.
 
-    def __init__(self, params: FaceLandmarksParams) -> None:
-        self.params = params
+    A frame has failed if `success` is 0, or if all of its points lie at 0, as OpenFace writes where it finds no face.
+    """
+
+    def __init__(self, params: FaceLandmarksParams, source: Source) -> None:
+        self.params, self.rate = params, source.rate
 
     def extract(self, raw: Raw) -> NDArray[np.float32]:
-        """[T, points, 2]."""
+        """Failed frames are interpolated. Raises DataError if no frame has a face, a value is NaN, or both eyes coincide."""
+        assert isinstance(raw, Table | Sequence)
+        require_rate(raw.rate, self.rate)
         if isinstance(raw, Table):
             good = succeeded(raw)
-            points = np.stack(
-                [raw.values[:, indices(raw, [f"{axis}_{i}" for i in range(68)])] for axis in "xy"], axis=2
-            ).astype(np.float64)
+            columns = pick(raw, [f"{axis}_{i}" for axis in "xy" for i in range(68)])
+            points = columns.reshape(-1, 2, 68).transpose(0, 2, 1)
         else:
-            assert isinstance(raw, Sequence)
-            points = np.asarray(raw.values, np.float64)
-            good = np.ones(len(points), bool)
-        if points.ndim != 3 or points.shape[1:] != (68, 2):
-            raise DataError(f"needs 68 points of x and y a frame, has {list(points.shape[1:])}")
-        refuse_nan(points[good].reshape(int(good.sum()), -1), [f"{axis}_{i}" for i in range(68) for axis in "xy"])
-        points = interpolated(points, good)
+            require_steps(raw.values, (68, 2))
+            good, points = np.ones(len(raw.values), bool), raw.values
+        rows = np.flatnonzero(good & (points != 0).any(axis=(1, 2)))
+        if len(rows) == 0:
+            raise DataError(f"none of its {len(points)} frames has a face")
+        found = require_finite(points[rows], lambda i: cell(rows[i[0]], f"{'xy'[i[2]]}_{i[1]}"))
+        filled = interpolated(found.astype(np.float64), rows, len(points))
         if self.params.normalise == "clip-minmax":
-            low, high = points.min((0, 1)), points.max((0, 1))
-            points = (points - low) / np.where(high > low, high - low, 1.0)
+            low, high = filled.min(axis=(0, 1)), filled.max(axis=(0, 1))
+            filled = (filled - low) / np.where(high > low, high - low, 1.0)
         else:
-            eyes = np.linalg.norm(points[:, LEFT_EYE].mean(1) - points[:, RIGHT_EYE].mean(1), axis=1)
-            distance = float(np.median(eyes))
-            if distance <= 0:
+            eyes = filled[:, LEFT_EYE].mean(axis=1) - filled[:, RIGHT_EYE].mean(axis=1)
+            distance = float(np.median(np.linalg.norm(eyes, axis=1)))
+            if distance == 0:
                 raise DataError("both eyes are in one place; these are no face landmarks")
-            points = (points - points.mean(1, keepdims=True)) / distance
-        return points[:, 17 if self.params.jaw == "drop" else 0 :].astype(np.float32)
-
-
-def indices(table: Table, names: SequenceOf[str]) -> list[int]:
-    """Where the named columns stand. Raises DataError if one is missing."""
-    place = {name.strip(): i for i, name in enumerate(table.columns)}
-    missing = [name for name in names if name not in place]
-    if missing:
-        raise DataError(f"has no column '{missing[0]}'; it has {', '.join(list(place)[:6])}, …")
-    return [place[name] for name in names]
+            filled = (filled - filled.mean(axis=1, keepdims=True)) / distance
+        return np.asarray(filled[:, 17 if self.params.jaw == "drop" else 0 :], np.float32)
 
 
 def succeeded(table: Table) -> NDArray[np.bool_]:
-    """Frames in which OpenFace found a face. Raises DataError if there is none."""
-    names = [name.strip() for name in table.columns]
-    good = table.values[:, names.index("success")] > 0.5 if "success" in names else np.ones(len(table.values), bool)
+    """Rows in which OpenFace found a face; all of them where the table does not say. Raises DataError if there is none."""
+    if "success" not in {name.strip() for name in table.columns}:
+        return np.ones(len(table.values), bool)
+    success = require_finite(pick(table, ["success"])[:, 0], lambda i: cell(i[0], "success"))
+    good: NDArray[np.bool_] = success > 0.5
     if not good.any():
-        raise DataError("OpenFace found a face in none of its frames" if len(good) else "has no rows")
+        raise DataError(f"OpenFace found a face in none of its {len(good)} rows (success is 0)")
     return good
 
 
-def refuse_nan(values: NDArray[np.floating], columns: SequenceOf[str]) -> None:
-    """Raises DataError naming the first cell that is no number."""
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        row, column = (int(n) for n in bad[0])
-        raise DataError(f"column '{columns[column]}' holds {values[row, column]} in its row {row + 1}")
+def cell(row: int, column: str) -> str:
+    """A cell of a table, in words; rows are counted from 1."""
+    return f"row {row + 1}, column '{column}'"
 
 
-def interpolated(points: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Failed frames on the straight line between their good neighbours; at the ends, the nearest good frame."""
-    if good.all():
+def interpolated(points: NDArray[np.float64], rows: NDArray[np.intp], n: int) -> NDArray[np.float64]:
+    """All n frames, the given ones at their rows, the others on the line between neighbours; at the ends, the nearest one."""
+    if len(rows) == n:
         return points
-    flat = points.reshape(len(points), -1).copy()
-    time = np.arange(len(points))
-    for column in range(flat.shape[1]):
-        flat[~good, column] = np.interp(time[~good], time[good], flat[good, column])
-    return flat.reshape(points.shape)
+    at = np.interp(np.arange(n), rows, np.arange(len(rows)))  # where among the given ones each frame stands, such as 2.5
+    below = at.astype(np.intp)
+    above = np.minimum(below + 1, len(rows) - 1)
+    share = (at - below)[:, None, None]
+    return np.asarray(points[below] * (1 - share) + points[above] * share)

@@ -1,48 +1,73 @@
-"""Frames as bytes: resized by area means, thinned to a rate."""
+"""Frames as bytes: thinned to a rate, made grey, resized."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcl.api import DataError, Raw, Video
+from mmcl.api import DataError, Raw, Source, Video
 
 from . import FramesParams
+from .checks import require_rate
+
+BLOCK = 64
+"""Frames worked on at once, so that a long video needs no more memory than a short one."""
 
 
 class Frames:
-    """uint8 frames at the wanted size and rate."""
+    """uint8 frames at the wanted size and rate. Frames that go are dropped first, so that no work is spent on them."""
 
-    def __init__(self, params: FramesParams) -> None:
-        self.params = params
+    def __init__(self, params: FramesParams, source: Source) -> None:
+        self.params, self.rate = params, source.rate
+        self.channels, *size = (int(n) for n in source.notes["shape"])
+        self.source_size = tuple(size)
 
     def extract(self, raw: Raw) -> NDArray[np.uint8]:
-        """[T, channel, height, width]."""
+        """Raises DataError if there are no frames, or they have not the type, size or rate that their source promises."""
         assert isinstance(raw, Video)
+        require_rate(raw.rate, self.rate)
         frames = raw.frames
-        if len(frames) == 0:
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1] != self.channels:
+            what = f"frames of type {frames.dtype} and shape {list(frames.shape)}"
+            raise DataError(f"has {what}; uint8 [frames, {self.channels}, height, width] was expected")
+        if frames.size == 0:
             raise DataError("has no frames")
-        if self.params.rate is not None and raw.rate > self.params.rate:
-            count = max(1, round(len(frames) / raw.rate * self.params.rate))
-            frames = frames[np.minimum(np.round(np.arange(count) / self.params.rate * raw.rate).astype(int), len(frames) - 1)]
-        if self.params.grey and frames.shape[1] == 3:
-            grey = frames.astype(np.float32) * np.array([0.299, 0.587, 0.114], np.float32)[:, None, None]  # ITU-R BT.601
-            frames = np.round(grey.sum(1, keepdims=True)).astype(np.uint8)
-        if self.params.size is not None and frames.shape[2:] != self.params.size:
-            frames = resized(frames, *self.params.size)
-        return np.ascontiguousarray(frames)
+        if self.params.size is None and frames.shape[2:] != self.source_size:
+            there, promised = list(frames.shape[2:]), list(self.source_size)
+            raise DataError(f"has frames of {there} pixels and its source promises {promised}; set size: to resize them")
+        if self.params.rate is not None:
+            frames = frames[nearest(len(frames), raw.rate, self.params.rate)]
+        size = self.params.size or self.source_size
+        blocks = (frames[start : start + BLOCK] for start in range(0, len(frames), BLOCK))
+        return np.concatenate([resized(grey(block) if self.params.grey else block, *size) for block in blocks])
+
+
+def nearest(n: int, rate: float, wanted: float) -> NDArray[np.intp]:
+    """The index of the frame nearest to each time k / wanted, up to that of the last frame."""
+    steps = int((n - 1) * wanted / rate + 1e-6) + 1  # 1e-6: what rounding made 2.9999999 is 3
+    return np.minimum(np.asarray(np.arange(steps) * rate / wanted + 0.5, np.intp), n - 1)
+
+
+def grey(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Brightness after ITU-R BT.601; frames of one channel as they are."""
+    if frames.shape[1] == 1:
+        return frames
+    red, green, blue = (frames[:, i : i + 1].astype(np.float32) for i in range(3))
+    return np.asarray(np.rint(0.299 * red + 0.587 * green + 0.114 * blue), np.uint8)
 
 
 def resized(frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Frames at another size, every new pixel the mean of the area it covers."""
-    old_height, old_width = frames.shape[2:]
+    """Frames at another size: means of whole blocks of pixels where they fit, else smoothed and interpolated."""
+    n, channels, old_height, old_width = frames.shape
+    if (old_height, old_width) == (height, width):
+        return frames
     if old_height % height == 0 and old_width % width == 0:
-        blocks = frames.reshape(*frames.shape[:2], height, old_height // height, width, old_width // width)
-        return np.round(blocks.mean((3, 5), dtype=np.float32)).astype(np.uint8)
+        down, across = old_height // height, old_width // width
+        sums = frames.reshape(n, channels, height, down, width, across).sum(axis=5, dtype=np.uint32).sum(axis=3)
+        return np.asarray((sums + down * across // 2) // (down * across), np.uint8)
     import torch
     from torch.nn.functional import interpolate
 
-    scaled = interpolate(
-        torch.from_numpy(frames).float(), (height, width), mode="bilinear", antialias=True, align_corners=False
-    )
-    return scaled.round().clamp(0, 255).byte().numpy()
+    values = torch.from_numpy(frames.astype(np.float32))
+    scaled = interpolate(values, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return np.asarray(scaled.round().clamp(0, 255).byte().numpy())

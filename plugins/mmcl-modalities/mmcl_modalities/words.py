@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import string
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,34 +12,59 @@ from mmcl.api import DataError, Raw, Timed, Words
 
 from . import HashedWordsParams
 
+MARKS = string.punctuation + "“”‘’«»„…–—¿¡"
+
 
 class HashedWords:
-    """A Gaussian vector a word, of length about 1."""
+    """A Gaussian vector a word, of length about 1. Capitals and the punctuation around a word do not count."""
 
     def __init__(self, params: HashedWordsParams) -> None:
         self.params = params
-        self._vector = functools.lru_cache(maxsize=100_000)(self._make)
+        self._known: dict[str, NDArray[np.float32]] = {}
 
     def extract(self, raw: Raw) -> Timed:
-        """values [words, dim] and the time of each word."""
+        """One step a word; blank words are left out. Raises DataError if there is no word, or not a pair of times for each."""
         assert isinstance(raw, Words)
-        if not raw.words:
+        spoken = [i for i, word in enumerate(raw.words) if word.strip()]
+        if not spoken:
             raise DataError("the transcript is empty")
-        values = np.stack([self._vector(word.strip().lower().strip(".,;:!?\"'()[]…")) for word in raw.words])
-        times = raw.times
-        if times is None:
-            first = np.arange(len(raw.words)) / self.params.words_per_second
+        if raw.times is None:
+            first = np.arange(len(spoken)) / self.params.words_per_second
             times = np.stack([first, first + 1 / self.params.words_per_second], axis=1)
-        return Timed(values, times)
+        else:
+            times = np.asarray(raw.times, np.float64)
+            if times.shape != (len(raw.words), 2):
+                raise DataError(
+                    f"{len(raw.words)} words have times of shape {list(times.shape)}; a start and an end for each was expected"
+                )
+            times = times[spoken]
+            if not np.isfinite(times).all():
+                k = int(np.argwhere(~np.isfinite(times))[0, 0])
+                raise DataError(f"word {spoken[k] + 1} ('{raw.words[spoken[k]]}') has the times {times[k].tolist()}")
+        return Timed(np.stack([self._vector(plain(raw.words[i])) for i in spoken]), times)
 
-    def _make(self, word: str) -> NDArray[np.float32]:
-        if self.params.pieces == "word" or not word:
-            return self._piece(word)
-        marked = f"<{word}>"
-        pieces = [marked[i : i + 3] for i in range(max(1, len(marked) - 2))]
-        return np.asarray(sum(self._piece(p) for p in pieces) / np.sqrt(len(pieces)), np.float32)
+    def _vector(self, word: str) -> NDArray[np.float32]:
+        if word not in self._known:
+            pieces = [word] if self.params.pieces == "word" else trigrams(word)
+            total = np.sum([gaussian(f"{self.params.seed}\x1f{piece}", self.params.dim) for piece in pieces], axis=0)
+            self._known[word] = (total / np.sqrt(len(pieces) * self.params.dim)).astype(np.float32)
+        return self._known[word]
 
-    def _piece(self, text: str) -> NDArray[np.float32]:
-        digest = hashlib.sha256(f"{self.params.seed}\x1f{text}".encode()).digest()
-        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-        return (rng.standard_normal(self.params.dim) / np.sqrt(self.params.dim)).astype(np.float32)
+
+def plain(word: str) -> str:
+    """The word in small letters without the punctuation around it; punctuation alone stays, as a word of its own."""
+    word = word.strip().lower()
+    return word.strip(MARKS) or word
+
+
+def trigrams(word: str) -> list[str]:
+    """Groups of three letters, the edges of the word counting as letters."""
+    marked = f"<{word}>"
+    return [marked[i : i + 3] for i in range(len(marked) - 2)]
+
+
+def gaussian(text: str, n: int) -> NDArray[np.float64]:
+    """n independent standard normal values that depend on the text alone, not on a version of numpy (Box and Muller 1958)."""
+    bits = np.frombuffer(hashlib.shake_256(text.encode()).digest(8 * n), "<u4").reshape(2, n)
+    radius, angle = (bits.astype(np.float64) + 0.5) / 2**32
+    return np.asarray(np.sqrt(-2 * np.log(radius)) * np.cos(2 * np.pi * angle))

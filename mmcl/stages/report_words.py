@@ -1,0 +1,537 @@
+"""The report's sentences: the answer, the warnings, what was compared with what, and each picture in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ..evaluate.statistics import Summary
+
+METRICS: Mapping[str, tuple[str, str]] = {
+    "accuracy": ("accuracy", "share of recordings predicted right"),
+    "uar": (
+        "unweighted average recall",
+        "mean of the recalls of the classes that occur in the test set; every class weighs the same",
+    ),
+    "f1_macro": ("macro F1", "mean of the F1 of every class that occurs in truth or prediction"),
+    "w_acc": (
+        "weighted accuracy",
+        "mean of the true-positive and the true-negative rate; guessing gives 0.5 (Tong et al. 2017)",
+    ),
+    "f1_binary": ("F1 of the positive class", "harmonic mean of precision and recall of “present”"),
+    "f1_weighted": ("weighted F1", "mean F1 over classes (or over present and absent), weighted by how often each occurs"),
+    "auroc": ("area under the ROC curve", "chance that a positive is ranked above a negative; guessing gives 0.5"),
+    "average_precision": ("average precision", "area under the precision–recall curve"),
+    "mae": ("mean absolute error", "mean distance between prediction and truth; lower is better"),
+    "pearson": ("Pearson correlation", "linear correlation between prediction and truth"),
+    "ccc": ("concordance correlation", "agreement with the truth in trend, scale and level; 1 is perfect, 0 none (Lin 1989)"),
+}
+"""Metric → its name in words, and what it is."""
+
+FLOOR: Mapping[str, str] = {
+    "single-label": "always guessing the most frequent class",
+    "multi-label": "always guessing each label’s more frequent answer",
+    "regression": "always guessing the training mean",
+}
+"""What the majority baseline does, by type of task."""
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def plain(value: float | None, digits: int = 3) -> str:
+    """A number with a true minus; "undefined" where there is none."""
+    if value is None:
+        return "undefined"
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """A difference with its sign."""
+    text = plain(value, digits)
+    return text if value is None or text.startswith("−") or float(text) == 0 else f"+{text}"
+
+
+def whole(value: float) -> str:
+    """A count with its thousands apart."""
+    return f"{value:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time as people say it."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 600:
+        return f"{seconds / 60:.1f} min"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def plural(noun: str) -> str:
+    """More than one of them."""
+    return noun[:-1] + "ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else noun + "s"
+
+
+def many(n: int, noun: str) -> str:
+    """So many of them: "1 fold", "5 folds"."""
+    return f"{whole(n)} {noun if n == 1 else plural(noun)}"
+
+
+def number(n: int) -> str:
+    """A small number as a word."""
+    return _NUMBERS[n] if n < len(_NUMBERS) else whole(n)
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """Names in a sentence: "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}" if names else "nothing"
+
+
+def metric(name: str) -> str:
+    """A metric's name in words."""
+    known = METRICS.get(name.rsplit("/", 1)[-1])
+    return known[0] if known else name
+
+
+def repeats(folds: int, seeds: int) -> str:
+    """How often everything was repeated."""
+    return f"{many(folds, 'fold')} × {many(seeds, 'seed')}"
+
+
+def over(said: Summary | None) -> str:
+    """What a summary's spread is over, as a phrase."""
+    if said is None or said.over == "nothing":
+        return "a single measurement, which has neither deviation nor interval"
+    if said.over == "folds":
+        inside = f", {number(said.seeds)} seeds averaged in each" if said.seeds > 1 else ""
+        return f"over {number(said.units)} folds{inside}"
+    return f"over {number(said.units)} {said.over}, test set fixed"
+
+
+def caption(what: str, task: str, head: str, said: Summary | None) -> str:
+    """What stands above a table of scores."""
+    start = f"{what[:1].upper()}{what[1:]} of {task} with the head “{head}”: "
+    if said is None or said.over == "nothing":
+        return start + over(said) + "."
+    return f"{start}mean ± deviation and 95% interval, {over(said)}."
+
+
+def inputs(names: Sequence[str], of: int) -> str:
+    """The modalities that something is predicted from: "all four modalities"."""
+    if len(names) == of and of > 1:
+        return f"{'both' if of == 2 else f'all {number(of)}'} modalities"
+    return listed(list(names))
+
+
+def banners(
+    about: Mapping[str, Any],
+    prepare: Mapping[str, Any],
+    skipped: int,
+    missing: Sequence[tuple[int, int]],
+    undefined: int,
+    trained: Sequence[Mapping[str, Any]],
+) -> list[tuple[str, str, str]]:
+    """What a reader must know before believing a number: (how grave, title, sentence)."""
+    found = []
+    plan, group = about["plan"], prepare["group"]
+    if prepare["synthetic"]:
+        found.append(
+            (
+                "strong",
+                "Synthetic data",
+                f"Every recording of “{plan['dataset']['use']}” was made by a program. The scores show that the machinery "
+                "works; they say nothing about people.",
+            )
+        )
+    if about["uses_labels"]:
+        needs = sorted({name for facts in trained for name in facts.get("labels", ())})
+        read = f" ({listed(needs)})" if needs else ""
+        positives = plan["pretrain"]["objective"]["positives"]["use"]
+        found.append(
+            (
+                "strong",
+                "Pretraining saw labels",
+                f"The positives “{positives}” read the training recordings’ labels{read}: this is not learning without labels.",
+            )
+        )
+    if prepare["crosses_groups"]:
+        found.append(
+            (
+                "strong",
+                f"The same {group} is trained on and tested on",
+                f"Recordings of one {group} stand on both sides of a split, as the recipe asks: these scores say nothing about "
+                f"a new {group}.",
+            )
+        )
+    if missing:
+        spots = "; ".join(f"fold {fold}, seed {seed}" for fold, seed in missing[:6]) + (" …" if len(missing) > 6 else "")
+        found.append(
+            (
+                "strong",
+                "The run is not finished",
+                f"{many(len(missing), 'unit')} of the plan {'has' if len(missing) == 1 else 'have'} no scores yet: {spots}.",
+            )
+        )
+    if skipped:
+        found.append(
+            (
+                "mild",
+                "1 skipped stream or recording" if skipped == 1 else f"{whole(skipped)} skipped streams or recordings",
+                "They could not be used; the reasons are under Data.",
+            )
+        )
+    if undefined:
+        found.append(
+            (
+                "mild",
+                f"{many(undefined, 'score')} undefined",
+                "A metric has no value where a test set lacks what it measures. Means are over the others and say how many.",
+            )
+        )
+    absent = [name for name in ("random", "majority") if name not in plan["report"]["against"]]
+    if plan["pretrain"]["epochs"] == 0:
+        absent = [name for name in absent if name != "random"]
+        found.append(
+            (
+                "mild",
+                "Nothing was pretrained",
+                "The recipe sets pretrain.epochs to 0: the encoders have random weights, and the scores are what those give.",
+            )
+        )
+    if absent:
+        words = {"random": "random encoders", "majority": "the majority class"}
+        found.append(
+            (
+                "mild",
+                "Without its usual baseline",
+                f"The recipe leaves out {listed([words[a] for a in absent])} (report.against): read the scores with care.",
+            )
+        )
+    return found
+
+
+def answer(
+    about: Mapping[str, Any],
+    prepare: Mapping[str, Any],
+    task: str,
+    kind: str,
+    name: str,
+    main: str,
+    subject: str,
+    mine: Summary | None,
+    random: Summary | None,
+    floor: Summary | None,
+    gain: Summary | None,
+    alone: tuple[str, Summary] | None,
+) -> dict[str, Any]:
+    """The answer in plain sentences: what was predicted how well, against what, from what, how sure."""
+    plan = about["plan"]
+    modalities = plan["probe"]["inputs"][main]
+    whence = inputs(modalities, len(plan["modalities"]))
+    if mine is None or mine.mean is None:
+        return {"lead": Markup("Predicting <b>{}</b> from {}: no score yet.").format(task, whence), "bars": [], "notes": []}
+    spread = "" if mine.sd is None else f" ± {plain(mine.sd, 2)}"
+    lead = Markup("Predicting <b>{}</b> from {}: <strong>{}</strong> {}").format(
+        task, whence, plain(mine.mean, 2) + spread, metric(name)
+    )
+    count = f" ({repeats(mine.folds, mine.seeds)})"
+    others = []
+    if random is not None and random.mean is not None:
+        others.append(f"the same encoders with random weights {plain(random.mean, 2)}")
+    if floor is not None and floor.mean is not None:
+        others.append(f"{FLOOR[kind]} {plain(floor.mean, 2)}")
+    lead += count + ("; " + "; ".join(others) if others else "") + "."
+    bars = [
+        (
+            "pretrained" if subject == "pretrained" else "random",
+            "pretrained" if subject == "pretrained" else "random weights",
+            mine,
+        )
+    ]
+    if random is not None:
+        bars.append(("random", "random weights", random))
+    if floor is not None:
+        bars.append(
+            (
+                "floor",
+                {"single-label": "most frequent class", "multi-label": "more frequent answer", "regression": "training mean"}[
+                    kind
+                ],
+                floor,
+            )
+        )
+    return {
+        "lead": lead,
+        "bars": [(colour, label, said, max(0.0, min(1.0, said.mean or 0.0))) for colour, label, said in bars],
+        "notes": [
+            ("What was learned", _learned(about)),
+            ("From", _from(about, prepare)),
+            ("Against what", _against(plan, kind, subject, gain, alone, name)),
+            ("How sure", _sure(mine, gain, subject, prepare["group"])),
+        ],
+    }
+
+
+def _learned(about: Mapping[str, Any]) -> str:
+    plan = about["plan"]
+    pretrain = plan["pretrain"]
+    names = list(plan["modalities"])
+    if not pretrain["epochs"]:
+        whose = f"the encoder of {names[0]} kept its" if len(names) == 1 else f"the encoders of {listed(names)} kept their"
+        return f"Nothing: {whose} random weights. Only the heads were fitted."
+    pairs = pretrain["objective"]["pairs"]
+    labels = "with labels" if about["uses_labels"] else "without a single label"
+    encoders = "One encoder" if len(names) == 1 else f"{number(len(names)).capitalize()} encoders ({listed(names)})"
+    return (
+        f"{encoders}, {labels}, by contrasting {many(len(pairs), 'pair')} of modalities; then frozen. "
+        f"Only the head ({plan['probe']['heads'][next(iter(plan['probe']['heads']))]['use']}) was fitted to labels."
+    )
+
+
+def _from(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> str:
+    folds = prepare["folds"]
+    hours = max((m["hours"] for m in prepare["modalities"].values()), default=0.0)
+    length = f" ({duration(3600 * hours)})" if hours else ""
+
+    def between(part: str) -> str:
+        counts = sorted(fold[part] for fold in folds)
+        return whole(counts[0]) if counts[0] == counts[-1] else f"{whole(counts[0])}–{whole(counts[-1])}"
+
+    split = f" {between('train')} to learn from, {between('valid')} to choose on, {between('test')} to test on" if folds else ""
+    each = ", in each fold" if len(folds) > 1 else ""
+    made = " made-up" if prepare["synthetic"] else ""
+    return f"{whole(prepare['samples'])}{made} recordings of {many(prepare['groups'], prepare['group'])}{length}:{split}{each}."
+
+
+def _against(
+    plan: Mapping[str, Any], kind: str, subject: str, gain: Summary | None, alone: tuple[str, Summary] | None, name: str
+) -> str:
+    parts = []
+    if subject == "pretrained" and gain is not None:
+        parts.append("The same encoders with random weights, under the same heads, splits and seeds.")
+    if "majority" in plan["report"]["against"]:
+        parts.append(f"{FLOOR[kind].capitalize()}.")
+    if alone is not None:
+        parts.append(f"The best single modality is {alone[0]}, with {plain(alone[1].mean, 2)} {metric(name)}.")
+    return " ".join(parts) or "Nothing: the recipe leaves the baselines out."
+
+
+def _sure(mine: Summary, gain: Summary | None, subject: str, group: str) -> str:
+    parts = []
+    if gain is not None and gain.mean is not None and subject == "pretrained":
+        if abs(gain.mean) < 0.005:
+            parts.append(f"Pretraining makes next to no difference: {signed(gain.mean)}")
+        else:
+            parts.append(f"Pretraining {'adds' if gain.mean > 0 else 'costs'} {plain(abs(gain.mean), 2)}")
+        if gain.low is not None:
+            parts[-1] += (
+                f" (95% interval {signed(gain.low, 2)} to {signed(gain.high, 2)}); "
+                f"it was ahead in {gain.above} of {many(gain.units, gain.over[:-1])}."
+            )
+            if gain.low <= 0 <= (gain.high or 0.0):
+                parts.append("The interval holds zero: this run does not tell the two apart.")
+        else:
+            parts[-1] += ", measured once."
+    if mine.over == "folds":
+        parts.append(f"± is the deviation {over(mine)}.")
+    elif mine.over == "nothing":
+        parts.append("One fold and one seed: nothing says how far chance could have moved these numbers. Add seeds or folds.")
+    else:
+        parts.append(f"± is the deviation {over(mine)}: other {plural(group)} in the test set could move it further.")
+    return " ".join(parts)
+
+
+def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was compared with what, as terms and sentences."""
+    plan = about["plan"]
+    pretrain, probe, protocol = plan["pretrain"], plan["probe"], plan["protocol"]
+    objective = pretrain["objective"]
+    found = []
+    if pretrain["epochs"]:
+        pairs = listed([" ~ ".join(pair) for pair in objective["pairs"]])
+        patience = (
+            f", stopping after {number(pretrain['patience'])} epochs without a lower validation loss"
+            if pretrain["patience"]
+            else ""
+        )
+        found.append(
+            (
+                "Pretrained",
+                f"Encoders trained for up to {many(pretrain['epochs'], 'epoch')}{patience}, with the loss "
+                f"“{objective['loss']['use']}” and the positives “{objective['positives']['use']}” on {pairs}. The epoch with "
+                "the lowest validation loss is kept, and frozen.",
+            )
+        )
+    if "random" in plan["report"]["against"] or not pretrain["epochs"]:
+        found.append(
+            (
+                "Random",
+                "The same encoders, with the same normalisation, as they were before any training. What they score "
+                "is due to the features and the heads.",
+            )
+        )
+    if "majority" in plan["report"]["against"]:
+        found.append(
+            (
+                "Majority",
+                "No input: the most frequent class (for several labels each one’s more frequent answer, for values the mean) "
+                "of the training recordings.",
+            )
+        )
+    heads = listed([name if name == head["use"] else f"{name} ({head['use']})" for name, head in probe["heads"].items()])
+    how = {
+        "whole": "the whole recording at once",
+        "start": "the first window of each recording",
+        "sliding": "the mean over windows sliding over each recording",
+    }
+    window = plan["window"]
+    seen = how[window["embed"]] if window["seconds"] or window["embed"] == "whole" else "the whole recording"
+    found.append(
+        (
+            "Heads",
+            f"{heads}. They read the frozen {probe['features']}’s vector: {seen}. Fitted on training recordings, chosen on "
+            f"validation recordings, each with {many(len(probe['seeds']), 'seed')}.",
+        )
+    )
+    group = prepare["group"]
+    kept = f"no {group} stands on two sides" if not prepare["crosses_groups"] else f"the same {group} may stand on two sides"
+    found.append(
+        ("Splits", f"{prepare['protocol']}: {kept}. The test recordings are read once, after every choice has been made.")
+    )
+    if protocol.get("only"):
+        found.append(("Folds run", f"Only {listed([str(n) for n in protocol['only']])}."))
+    found.append(
+        (
+            "± and interval",
+            "Seeds are averaged within each fold first, and every fold weighs the same. ± is the standard deviation between "
+            "folds, the 95% interval is Student’s t over them. Folds share training recordings, so the interval is, if "
+            "anything, too narrow. With a single fold both are over seeds, with the test set fixed. Differences are taken "
+            "pair by pair, on the same fold and seed.",
+        )
+    )
+    return found
+
+
+def learning(runs: Sequence[Mapping[str, Any]], patience: int | None) -> str:
+    """How long pretraining went, in a sentence."""
+    epochs, best = sorted(run["epochs"] for run in runs), sorted(run["best"] for run in runs)
+    stopped = sum(run["stopped"] == "patience" for run in runs)
+
+    def between(values: Sequence[int]) -> str:
+        return str(values[0]) if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
+
+    def share(n: int) -> str:
+        return "every run" if n == len(runs) else "no run" if not n else f"{n} of {len(runs)} runs"
+
+    text = f"{between(epochs)} epochs were run and the weights of epoch {between(best)} kept"
+    if patience:
+        text += f"; {share(stopped)} stopped early"
+    late = sum(run["best"] == run["epochs"] for run in runs)
+    text += "."
+    if late and runs[0]["valid"] is not None:
+        text += f" In {share(late)} the last epoch was the best: more epochs might help."
+    return text
+
+
+def retrieval(maps: Mapping[str, Mapping[tuple[str, str], float]], levels: Sequence[float], among: int | None) -> str:
+    """How well one modality finds the same recording in another, in a sentence."""
+    first, values = next(iter(maps.items()))
+    where = f"among {whole(among)} test recordings" if among else "among all test recordings"
+    if not values:
+        return f"No pair has two test recordings in common ({where})."
+    best, worst = max(values, key=lambda p: values[p]), min(values, key=lambda p: values[p])
+    text = f"Given a recording in one modality, its counterpart is the nearest {where} most often from {best[0]} to {best[1]}"
+    text += f" ({plain(values[best], 2)})"
+    if best != worst:
+        text += f" and least from {worst[0]} to {worst[1]} ({plain(values[worst], 2)})"
+    text += f"; guessing gives {_levels(levels)}."
+    if first == "pretrained" and maps.get("random"):
+        mean = sum(maps["random"].values()) / len(maps["random"])
+        text += f" Random encoders reach {plain(mean, 2)} on average."
+    return text
+
+
+def worst(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> list[tuple[str, str, int, int]]:
+    """The three confusions with the largest share of their class: (true, predicted, how many, of how many)."""
+    found = [
+        (classes[i], classes[j], count, sum(row))
+        for i, row in enumerate(matrix)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    return sorted(found, key=lambda f: (-f[2] / f[3], f[0], f[1]))[:3]
+
+
+def dots_alt(task: str, what: str, rows: Mapping[str, Mapping[str, Summary]], floor: float | None) -> str:
+    """A dot plot in words."""
+    parts = []
+    for label, row in rows.items():
+        each = [
+            f"{'random weights' if encoder == 'random' else encoder} {plain(said.mean)}"
+            + (f", interval {plain(said.low)} to {plain(said.high)}" if said.low is not None else "")
+            for encoder, said in row.items()
+        ]
+        parts.append(f"{label}: {'; '.join(each)}")
+    end = "" if floor is None else f". Baseline: {plain(floor)}"
+    return f"Dot plot of {what} for {task}. {'. '.join(parts)}{end}."
+
+
+def curves_alt(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Loss curves in words."""
+    each = [
+        f"fold {r['fold']}, seed {r['seed']}: {r['epochs']} epochs, kept epoch {r['best']}, training loss {plain(r['train'])}"
+        + (f", validation loss {plain(r['valid'])}" if r["valid"] is not None else "")
+        for r in runs[:SPOKEN]
+    ]
+    more = f"; and {len(runs) - SPOKEN} more in the table below" if len(runs) > SPOKEN else ""
+    return f"Line chart of the loss over epochs. {'; '.join(each)}{more}."
+
+
+SPOKEN = 12
+"""Items that a picture's words name before they point to the table."""
+
+
+def confusion_alt(
+    task: str, classes: Sequence[str], matrix: Sequence[Sequence[int]], worst: Sequence[tuple[str, str, int, int]]
+) -> str:
+    """A confusion matrix in words."""
+    right, total = sum(row[i] for i, row in enumerate(matrix)), sum(map(sum, matrix))
+    mixed = "; ".join(f"{a} taken for {b} {n} times of {of}" for a, b, n, of in worst)
+    return (
+        f"Confusion matrix of {task}, {len(classes)} classes: {right} of {total} predictions are right. "
+        f"Most mixed up: {mixed or 'nothing'}. The table below has every count."
+    )
+
+
+def recall_alt(classes: Sequence[str], recall: Mapping[str, Sequence[float | None]]) -> str:
+    """Bars of recall in words."""
+    main = next(iter(recall))
+    each = ", ".join(
+        f"{c} {'none in the test set' if r is None else f'{100 * r:.0f}%'}" for c, r in zip(classes, recall[main], strict=True)
+    )
+    return f"Bar chart of the recall of each class: {each}."
+
+
+def retrieval_alt(maps: Mapping[str, Mapping[tuple[str, str], float]], levels: Sequence[float]) -> str:
+    """Maps of R@1 in words."""
+    parts = [
+        f"{'random weights' if kind == 'random' else kind}: "
+        + ", ".join(f"{a} to {b} {plain(v, 2)}" for (a, b), v in values.items())
+        for kind, values in maps.items()
+    ]
+    return f"Heat map of R@1 between modalities. {'. '.join(parts)}. Guessing gives {_levels(levels)}."
+
+
+def scatter_alt(task: str, outputs: Sequence[str], n: int, said: Summary | None) -> str:
+    """A scatter plot in words."""
+    agree = f" Concordance correlation {plain(said.mean)}." if said is not None else ""
+    return f"Scatter plot of predicted against true {listed(list(outputs))} for {task}, {whole(n)} predictions.{agree}"
+
+
+def _levels(levels: Sequence[float]) -> str:
+    if not levels:
+        return "nothing"
+    low, high = plain(levels[0]), plain(levels[-1])
+    return low if low == high else f"{low} to {high}"

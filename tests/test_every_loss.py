@@ -1,0 +1,30 @@
+"""Every registered loss keeps the contract, with every choice of its options."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmcl.plugins import plugins
+from mmcl.testing import check_loss, check_spec, make_variants
+
+EVERY = plugins().all("loss")
+
+
+def variants():
+    for name, offer in EVERY:
+        for n, params in enumerate(make_variants(offer.spec.params)):
+            yield pytest.param(offer.spec, params, id=f"{name}-{n}")
+
+
+def test_there_are_losses():
+    assert EVERY
+
+
+@pytest.mark.parametrize(("name", "offer"), EVERY, ids=[name for name, _ in EVERY])
+def test_every_loss_is_described_and_light(name, offer):
+    check_spec(offer.spec)
+
+
+@pytest.mark.parametrize(("spec", "params"), variants())
+def test_every_loss_keeps_the_contract(spec, params):
+    check_loss(spec, params)

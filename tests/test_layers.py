@@ -1,0 +1,285 @@
+"""Who may import whom: the layers of the house, proven by reading every import of every file."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# A part of mmcl/ → the parts it may import, wherever in a file the import stands, for type checkers alone or not. A part may
+# always import itself, and `mmcl.__version__`.
+BELOW = {
+    "api": set(),
+    "screen": set(),
+    "seeding": set(),
+    "media": {"api"},
+    "runs": {"api"},
+    "plugins": {"api"},
+    "recipe": {"api", "plugins"},
+    "data": {"api", "seeding"},
+    "objective": {"api", "seeding"},
+    "engine": {"api", "seeding"},
+    "evaluate": {"api", "seeding"},
+    "model": {"api", "plugins", "seeding"},  # plugins: encoders on disk are rebuilt by the names of their backbones
+    "stages": {
+        "api", "data", "engine", "evaluate", "media", "model", "objective", "plugins", "recipe", "runs", "screen", "seeding",
+    },
+    "cli": {"api", "plugins", "recipe", "runs", "screen", "stages", "testing"},
+    "testing": {"api", "plugins"},
+    "__main__": {"cli"},
+    "mmcl": {"api", "model", "recipe", "runs", "stages"},  # mmcl/__init__.py: the Python API
+}  # fmt: skip
+
+PLUGINS_MAY = {"api", "media"}
+THEIR_TESTS_MAY = PLUGINS_MAY | {"testing"}
+
+HEAVY = {"torch", "torchvision", "torchaudio", "librosa"}
+# Parts that every command imports, so that importing them (and all they import on the way) must not import anything heavy.
+LIGHT = {"api", "screen", "seeding", "runs", "plugins", "recipe", "cli", "testing", "__main__", "mmcl"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One module that a file imports."""
+
+    module: str
+    line: int
+    on_import: bool  # the moment the file is imported, rather than inside a function or for type checkers alone
+
+
+def imports(source: str, module: str, is_package: bool = False) -> list[Import]:
+    """Every import of a file; `from x import y` is x.y, since y may be a module. Relative ones are made absolute."""
+    found: list[Import] = []
+
+    def visit(node: ast.AST, on_import: bool) -> None:
+        if isinstance(node, ast.Import):
+            found.extend(Import(alias.name, node.lineno, on_import) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = module.split(".") if is_package else module.split(".")[:-1]
+                kept = package[: len(package) - node.level + 1]
+                base = ".".join([*kept, *([node.module] if node.module else [])])
+            found.extend(Import(f"{base}.{alias.name}", node.lineno, on_import) for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.body:
+                visit(child, False)
+            for child in node.orelse:
+                visit(child, on_import)
+        else:
+            inside = on_import and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            for child in ast.iter_child_nodes(node):
+                visit(child, inside)
+
+    visit(ast.parse(source), True)
+    return found
+
+
+def part(module: str) -> str | None:
+    """The part of mmcl/ that a module is in; None for `mmcl.__version__` and for what isn't mmcl."""
+    names = module.split(".")
+    if names[0] != "mmcl" or names[1:] == ["__version__"]:
+        return None
+    return names[1] if len(names) > 1 and names[1] in BELOW else "mmcl"
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the core by its dotted name."""
+    found = {}
+    for path in sorted((ROOT / "mmcl").rglob("*.py")):
+        names = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(names[:-1] if names[-1] == "__init__" else names)] = path
+    return found
+
+
+def core_breaches(module: str, source: str, is_package: bool = False) -> list[str]:
+    """What a file of mmcl/ imports against the table."""
+    here = part(module)
+    breaches = []
+    for one in imports(source, module, is_package):
+        there = part(one.module)
+        if there is not None and there != here and there not in BELOW[here]:
+            breaches.append(f"{module}:{one.line}: mmcl/{here} imports {one.module}; it may import {sorted(BELOW[here])}")
+        if one.module.startswith("mmcl_"):
+            breaches.append(f"{module}:{one.line}: the core names the plug-in {one.module}")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"mmcl_[a-z0-9_.]+", node.value):
+            breaches.append(f"{module}:{node.lineno}: the core names the plug-in {node.value}")
+    return breaches
+
+
+def plugin_breaches(package: str, path: str, source: str, is_package: bool, is_test: bool) -> list[str]:
+    """What a file of a plug-in imports against the rules. `package` is its own, `path` its dotted name."""
+    allowed = THEIR_TESTS_MAY if is_test else PLUGINS_MAY
+    breaches = []
+    for one in imports(source, path, is_package):
+        top = one.module.split(".")[0]
+        if top == "mmcl" and (one.module == "mmcl" or part(one.module) not in allowed):
+            breaches.append(
+                f"{path}:{one.line}: imports {one.module}; a plug-in may import mmcl.{', mmcl.'.join(sorted(allowed))}"
+            )
+        if top.startswith("mmcl_") and top != package:
+            breaches.append(f"{path}:{one.line}: imports another plug-in, {one.module}")
+        if is_package and path == package and one.on_import and top in HEAVY:
+            breaches.append(f"{path}:{one.line}: a plug-in's package imports {top}, and with it every command does")
+    return breaches
+
+
+def heavy_on_the_way(start: str, sources: dict[str, tuple[str, bool]]) -> list[str]:
+    """How importing a module leads to a heavy one, as 'a → b → torch'; `sources` holds name → (text, is a package)."""
+    found, seen, ahead = [], set(), [(start, (start,))]
+    while ahead:
+        module, way = ahead.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        parents = [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
+        ahead += [(parent, (*way, parent)) for parent in parents]
+        text, is_package = sources[module]
+        for one in imports(text, module, is_package):
+            if not one.on_import:
+                continue
+            if one.module.split(".")[0] in HEAVY:
+                found.append(" → ".join((*way, one.module)))
+            target = one.module if one.module in sources else one.module.rpartition(".")[0]
+            if target in sources:
+                ahead.append((target, (*way, target)))
+    return found
+
+
+MODULES = modules()
+SOURCES = {name: (path.read_text(encoding="utf-8"), path.name == "__init__.py") for name, path in MODULES.items()}
+PLUGIN_FILES = sorted(path for path in (ROOT / "plugins").glob("*/**/*.py"))
+
+
+def test_every_part_of_the_core_has_a_place_in_the_table():
+    parts = {path.stem if path.is_file() else path.name for path in (ROOT / "mmcl").iterdir()}
+    parts = {name for name in parts if name not in ("__init__", "__pycache__", "py", "shipped")}
+    assert parts <= set(BELOW), "a new part of mmcl/ needs a row in BELOW"
+
+
+def test_the_table_has_no_circle():
+    order: list[str] = []
+    while len(order) < len(BELOW):
+        free = [name for name, below in BELOW.items() if name not in order and below <= set(order)]
+        assert free, f"these import each other in a circle: {sorted(set(BELOW) - set(order))}"
+        order += free
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_core_imports_downwards_only_and_names_no_plugin(module):
+    text, is_package = SOURCES[module]
+    assert core_breaches(module, text, is_package) == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if part(name) in LIGHT])
+def test_light_parts_reach_nothing_heavy_when_imported(module):
+    assert heavy_on_the_way(module, SOURCES) == []
+
+
+@pytest.mark.parametrize("path", PLUGIN_FILES, ids=lambda p: str(p.relative_to(ROOT / "plugins")))
+def test_plugins_import_the_contract_and_nothing_else(path):
+    folder = path.relative_to(ROOT / "plugins").parts
+    package = folder[0].replace("-", "_")
+    names = path.relative_to(ROOT / "plugins" / folder[0]).with_suffix("").parts
+    is_package = names[-1] == "__init__"
+    dotted = ".".join(names[:-1] if is_package else names)
+    assert plugin_breaches(package, dotted, path.read_text(encoding="utf-8"), is_package, folder[1] == "tests") == []
+
+
+# The rules can fail: each of these snippets breaks one.
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("mmcl.api.loss", "from ..plugins import load"),
+        ("mmcl.data.store", "from ..runs import RunFolder"),
+        ("mmcl.data.store", "import mmcl.stages.prepare"),
+        ("mmcl.data.store", "from mmcl import stages"),
+        ("mmcl.data.store", "from .. import stages"),
+        ("mmcl.engine.optim", "def late():\n    from mmcl.stages import pretrain"),
+        (
+            "mmcl.objective.score",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..model.encoder import Encoder",
+        ),
+        ("mmcl.recipe.plan", "from ..model import encoder"),
+        ("mmcl.stages.probe", "from ..cli import main"),
+        ("mmcl.runs", "from .stages import run_all"),
+        ("mmcl.data.store", "import mmcl"),
+        ("mmcl.stages.probe", "from mmcl_heads import LINEAR"),
+        ("mmcl.stages.probe", "import importlib\nheads = importlib.import_module('mmcl_heads')"),
+    ],
+)
+def test_import_against_the_table_is_caught(module, source):
+    assert len(core_breaches(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("mmcl.data.stack", "from .store import Store\nfrom ..api import Batch\nimport torch, numpy"),
+        ("mmcl.stages.report", "from .. import __version__\nfrom ..runs import RunFolder"),
+        ("mmcl.model.keep", "from ..plugins import plugins"),
+    ],
+)
+def test_import_within_the_table_is_let_through(module, source):
+    assert core_breaches(module, source) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "is_test"),
+    [
+        ("from mmcl.plugins import plugins", False),
+        ("from mmcl import api, plugins", False),
+        ("import mmcl", False),
+        ("import mmcl.stages.pretrain", False),
+        ("def build(params):\n    from mmcl.seeding import address", False),
+        ("from mmcl.testing import make_stream", False),
+        ("from mmcl.plugins import plugins", True),
+        ("from mmcl_toy import faces", False),
+        ("def late():\n    import mmcl_toy.faces", True),
+        ("import torch", False),
+        ("from torch.nn import functional", False),
+        ("try:\n    import librosa\nexcept ImportError:\n    librosa = None", False),
+        ("class Tcn:\n    import torchaudio", False),
+    ],
+)
+def test_plugin_that_reaches_further_is_caught(source, is_test):
+    assert len(plugin_breaches("mmcl_tcn", "mmcl_tcn", source, True, is_test)) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "is_test"),
+    [
+        ("from mmcl.api import Params, hookimpl\nfrom mmcl import media\nfrom .network import Tcn\nimport mmcl_tcn", False),
+        ("from mmcl.testing import check_backbone\nfrom mmcl_tcn import TCN", True),
+        ("def build(params):\n    import torch", False),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from torch import Tensor", False),
+    ],
+)
+def test_plugin_that_keeps_to_the_contract_is_let_through(source, is_test):
+    assert plugin_breaches("mmcl_tcn", "mmcl_tcn", source, True, is_test) == []
+
+
+def test_heavy_import_is_caught_however_far_away():
+    sources = {
+        "mmcl": ("", True),
+        "mmcl.cli": ("from . import run", True),
+        "mmcl.cli.run": ("from ..stages.pretrain import pretrain", False),
+        "mmcl.stages": ("", True),
+        "mmcl.stages.pretrain": ("if True:\n    import torch", False),
+        "mmcl.cli.late": ("def run():\n    from ..stages.pretrain import pretrain", False),
+    }
+    (way,) = heavy_on_the_way("mmcl.cli", sources)
+    assert way == "mmcl.cli → mmcl.cli.run → mmcl.stages.pretrain → torch"
+    del sources["mmcl.cli.run"]
+    sources["mmcl.cli"] = ("from . import late", True)
+    assert heavy_on_the_way("mmcl.cli", sources) == []
+    sources["mmcl"] = ("import torchvision.ops", True)
+    assert heavy_on_the_way("mmcl.cli.late", sources), "importing a module imports the packages it is in"
