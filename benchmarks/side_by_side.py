@@ -19,7 +19,9 @@ class Ratio:
     theirs: float
 
     def __str__(self) -> str:
-        return f"{self.median:5.2f}x  ({self.low:.2f} to {self.high:.2f})   ours {self.ours:9.2f} ms   plain {self.theirs:9.2f} ms"
+        return (
+            f"{self.median:5.2f}x  ({self.low:.2f} to {self.high:.2f})   ours {self.ours:9.2f} ms   plain {self.theirs:9.2f} ms"
+        )
 
 
 def compare(ours: Callable[[], object], theirs: Callable[[], object], rounds: int = 15) -> Ratio:

@@ -15,4 +15,6 @@ def call(*arguments: str) -> None:
 def main() -> None:
     """Print the ratio (lower is better here: how many times the bare imports)."""
     ratio = compare(lambda: call("-c", "import click, pluggy, yaml"), lambda: call("-m", "mmcl", "list-backbones"))
-    print(f"start: `mmcl list-backbones` takes {ratio.median:.1f}x bare imports ({ratio.theirs:.0f} ms against {ratio.ours:.0f} ms)")
+    print(
+        f"start: `mmcl list-backbones` takes {ratio.median:.1f}x bare imports ({ratio.theirs:.0f} ms against {ratio.ours:.0f} ms)"
+    )

@@ -34,7 +34,13 @@ def options(model: type[BaseModel]) -> list[str]:
             default = "(needed)"
         else:
             made = field.get_default(call_default_factory=True)
-            default = "" if made is None or made is PydanticUndefined else "(its own defaults)" if isinstance(made, BaseModel | dict) else f"`{made}`"
+            default = (
+                ""
+                if made is None or made is PydanticUndefined
+                else "(its own defaults)"
+                if isinstance(made, BaseModel | dict)
+                else f"`{made}`"
+            )
         bounds = [
             f"{sign} {described.get(name, {})[key]:g}"
             for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
@@ -42,7 +48,9 @@ def options(model: type[BaseModel]) -> list[str]:
         ]
         kind = getattr(field.annotation, "__name__", None) or str(field.annotation).replace("typing.", "")
         kind = kind if len(kind) < 60 else "section"
-        rows.append(f"| `{name}` | {cell(kind)} | {cell(default)} | {cell(field.description or '')}{' (' + ', '.join(bounds) + ')' if bounds else ''} |")
+        rows.append(
+            f"| `{name}` | {cell(kind)} | {cell(default)} | {cell(field.description or '')}{' (' + ', '.join(bounds) + ')' if bounds else ''} |"
+        )
     return rows
 
 
@@ -94,7 +102,14 @@ def commands_page() -> str:
     for name in cli.list_commands(context):
         command = cli.get_command(context, name)
         if command is not None:
-            lines += [f"## mmcl {name}", "", "```text", command.get_help(click.Context(command, info_name=name, parent=context)), "```", ""]
+            lines += [
+                f"## mmcl {name}",
+                "",
+                "```text",
+                command.get_help(click.Context(command, info_name=name, parent=context)),
+                "```",
+                "",
+            ]
     return "\n".join(lines)
 
 

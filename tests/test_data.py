@@ -133,7 +133,10 @@ def test_words_fall_in_the_window_in_which_their_middle_lies(tmp_path):
     np.testing.assert_array_equal(cut(store, 0, WHOLE), np.arange(6).reshape(3, 2))
 
 
-@pytest.mark.parametrize(("seconds", "hop", "starts"), [(1.0, 0.5, [0, 0.5, 1]), (1.0, 0.4, [0, 1 / 3, 2 / 3, 1]), (3.0, None, [0]), (2.0, None, [0])])
+@pytest.mark.parametrize(
+    ("seconds", "hop", "starts"),
+    [(1.0, 0.5, [0, 0.5, 1]), (1.0, 0.4, [0, 1 / 3, 2 / 3, 1]), (3.0, None, [0]), (2.0, None, [0])],
+)
 def test_sliding_windows_cover_both_ends(tmp_path, seconds, hop, starts):
     spans = slide(two_rates(tmp_path), 0, seconds, "sliding", hop)
     assert [s.start for s in spans] == pytest.approx(starts)
@@ -149,7 +152,9 @@ def test_stack_pads_with_zeros_and_masks_and_marks_missing_rows():
 
 
 def test_frames_are_scaled_and_vectors_have_no_time():
-    frames = Layout("video", ("time", "channel", "height", "width"), {"channel": 1, "height": 2, "width": 2}, 10.0, scale=1 / 255)
+    frames = Layout(
+        "video", ("time", "channel", "height", "width"), {"channel": 1, "height": 2, "width": 2}, 10.0, scale=1 / 255
+    )
     stream = stack([np.full((3, 1, 2, 2), 255, np.uint8)], frames)
     assert stream.values.dtype == torch.float32
     torch.testing.assert_close(stream.values, torch.ones(1, 3, 1, 2, 2))

@@ -22,7 +22,9 @@ def people(groups: int = 24, each: int = 6, classes: int = 3, split=None) -> lis
 
 
 def protocol(use: str, **values):
-    return SimpleNamespace(**{"use": use, "by": "group", "only": None, "valid": 0.2, "test": 0.2, "k": 5, "file": "folds.csv", **values})
+    return SimpleNamespace(
+        **{"use": use, "by": "group", "only": None, "valid": 0.2, "test": 0.2, "k": 5, "file": "folds.csv", **values}
+    )
 
 
 def folds_of(section, samples, seed=0, **more):
@@ -116,7 +118,11 @@ def test_too_little_data_is_said():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 9), min_size=12, max_size=80), st.sampled_from(["hold-out", "k-fold", "leave-one-group-out"]), st.integers(0, 99))
+@given(
+    st.lists(st.integers(0, 9), min_size=12, max_size=80),
+    st.sampled_from(["hold-out", "k-fold", "leave-one-group-out"]),
+    st.integers(0, 99),
+)
 def test_no_assignment_of_groups_makes_one_cross(groups, use, seed):
     samples = [SampleRef(str(i), f"g{g}", {}, {"emotion": i % 2}) for i, g in enumerate(groups)]
     try:

@@ -52,7 +52,11 @@ def some_stream(layout: Layout, rows: int = 5, steps: int = 9, seed: int = 0) ->
     lengths = torch.randint(1, steps + 1, (rows,), generator=generator)
     mask = torch.arange(steps)[None] < lengths[:, None]
     if not layout.timed:
-        return Stream(torch.randn(rows, *layout.shape, generator=generator) * 3 + 2, torch.ones(rows, 1, dtype=torch.bool), torch.ones(rows, dtype=torch.bool))
+        return Stream(
+            torch.randn(rows, *layout.shape, generator=generator) * 3 + 2,
+            torch.ones(rows, 1, dtype=torch.bool),
+            torch.ones(rows, dtype=torch.bool),
+        )
     values = torch.randn(rows, steps, *layout.shape, generator=generator) * 3 + 2
     values = values * mask.view(rows, steps, *[1] * len(layout.shape))
     return Stream(values, mask, torch.ones(rows, dtype=torch.bool))
@@ -70,7 +74,7 @@ def test_statistics_come_from_real_steps_alone(layout):
     axis = layout.axes.index("channel")
     real = []
     for stream in streams:
-        for values, mask in zip(stream.values, stream.steps):
+        for values, mask in zip(stream.values, stream.steps, strict=True):
             kept = values[mask] if layout.timed else values
             real.append(kept.movedim(axis, 0).reshape(layout.sizes["channel"], -1))
     everything = torch.cat(real, 1)
@@ -109,14 +113,20 @@ def test_weights_depend_on_the_address_alone():
     one = encoder(3)
     torch.rand(100)
     two = encoder(3)
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
     assert not torch.equal(encoder(4).backbone.linear.weight, one.backbone.linear.weight)
 
 
 def about() -> dict:
     return {
         "projection": {"hidden": 8, "width": 4},
-        "modalities": {"a": {"layout": SIGNAL.to_json(), "normalise": "channel", "backbone": {"use": "pool", "params": {"width": 6}, "version": "0"}}},
+        "modalities": {
+            "a": {
+                "layout": SIGNAL.to_json(),
+                "normalise": "channel",
+                "backbone": {"use": "pool", "params": {"width": 6}, "version": "0"},
+            }
+        },
     }
 
 
@@ -161,7 +171,7 @@ def test_a_checkpoint_goes_on_to_bit_identical_weights(tmp_path, section):
     assert counters == {"key": "k", "epoch": 5, "loss": 0.1 + 0.2}
     assert torch.equal(best["w"], torch.ones(2))
     steps(fresh, again, range(5, 8))
-    assert all(torch.equal(a, b) for a, b in zip(straight.state_dict().values(), fresh.state_dict().values()))
+    assert all(torch.equal(a, b) for a, b in zip(straight.state_dict().values(), fresh.state_dict().values(), strict=True))
 
 
 def test_a_checkpoint_of_another_plan_is_not_used(tmp_path):
@@ -193,7 +203,10 @@ def test_schedules_are_the_formulas():
 
 def test_adamw_decays_matrices_only():
     groups = build_optimizer(AdamW(weight_decay=0.5), encoder()).param_groups
-    assert {(g["weight_decay"], min(p.ndim for p in g["params"]), max(p.ndim for p in g["params"])) for g in groups} == {(0.5, 2, 2), (0.0, 1, 1)}
+    assert {(g["weight_decay"], min(p.ndim for p in g["params"]), max(p.ndim for p in g["params"])) for g in groups} == {
+        (0.5, 2, 2),
+        (0.0, 1, 1),
+    }
 
 
 def test_augmentation_leaves_padding_zero_and_depends_on_its_generator_alone():

@@ -6,20 +6,25 @@ import html
 import json
 import math
 import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from scipy import stats
 
 from mmcl.api import StageError
-from mmcl.evaluate.metrics import concordance, evaluate
-from mmcl.evaluate.statistics import bounds_of, difference, summarise
+from mmcl.evaluate.metrics import evaluate
+from mmcl.evaluate.statistics import Unit, difference, summarise
 from mmcl.runs import RunFolder, read_json, read_jsonl, write_json, write_jsonl, write_text
-from mmcl.stages.report import companies_of, confusion_of, read_run, write_report
+from mmcl.stages.report import companies_of, write_report
 
 EMOTIONS = ["anger", "disgust", "fear", "happiness", "neutral", "sadness"]
 PARTS = {"package": "mmcl", "version": "0.1.0"}
@@ -28,8 +33,8 @@ PARTS = {"package": "mmcl", "version": "0.1.0"}
 def make_run(
     root: Path,
     folds: int = 3,
-    seeds: tuple[int, ...] = (0, 1, 2),
-    modalities: tuple[str, ...] = ("text", "audio", "faces", "landmarks"),
+    seeds: tuple[int, ...] = (0, 1),
+    modalities: tuple[str, ...] = ("text", "audio", "faces"),
     kind: str = "single-label",
     classes: list[str] = EMOTIONS,
     epochs: int = 12,
@@ -42,10 +47,10 @@ def make_run(
     uses_labels: bool = False,
     crosses: bool = False,
     skipped: int = 0,
-    per_fold: int = 60,
+    per_fold: int = 43,  # a prime: no mean falls on the edge between two roundings
     about: str = "Four modalities of emotional clips, contrasted in all six pairs, frozen and probed.",
 ) -> Path:
-    """A run folder as the stages write it, with made-up numbers: more modalities know more, pretrained encoders more than random ones."""
+    """A run folder as the stages write it. Made-up: more modalities know more, pretrained encoders more than random ones."""
     random = np.random.default_rng(5)
     inputs = {m: [m] for m in modalities}
     if len(modalities) > 1:
@@ -308,3 +313,531 @@ def _retrieval(
                             }
                         )
     return rows
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: its tags in balance, its ids, its links, its tables by name, its words."""
+
+    VOID = ("meta", "link", "br", "img")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.loads: list[tuple[str, str, str]] = []
+        self.pictures: list[str] = []
+        self.headings: list[str] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.words: list[str] = []
+        self.tags: set[str] = set()
+        self._region = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        values = {key: value or "" for key, value in attrs}
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if "id" in values:
+            self.ids.append(values["id"])
+        self.loads += [
+            (tag, key, values[key]) for key in ("src", "href", "xlink:href", "srcset", "data", "action") if key in values
+        ]
+        if values.get("role") == "img":
+            self.pictures.append(values["aria-label"])
+        if values.get("role") == "region":
+            self._region = values["aria-label"]
+            self.tables[self._region] = []
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(tag)
+        if tag == "tr":
+            self.tables[self._region].append([])
+        if tag in ("td", "th"):
+            self.tables[self._region][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self.open:
+            return
+        self.words.append(data)
+        if ("td" in self.open or "th" in self.open) and self.tables[self._region]:
+            row = self.tables[self._region][-1]
+            row[-1] = " ".join((row[-1] + " " + data).split())
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page_of(root: Path) -> Page:
+    write_report(root)
+    return Page((root / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def default(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three folds and two seeds with its report. Tests read it and leave it as it is."""
+    root = make_run(tmp_path_factory.mktemp("report") / "runs" / "emotions")
+    write_report(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(default: Path) -> Page:
+    return Page((default / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., Page]:
+    """The page of a small run with some things changed."""
+
+    def make(**changes: Any) -> Page:
+        small = {"folds": 2, "seeds": (0,), "modalities": ("text", "audio"), "heads": ("linear",), "per_fold": 37}
+        return page_of(make_run(tmp_path / "run", **(small | changes)))
+
+    return make
+
+
+def rows_of(root: Path, name: str = "scores.jsonl") -> list[dict[str, Any]]:
+    return [row for file in sorted(root.glob(f"fold-*/seed-*/probe/{name}")) for row in read_jsonl(file)]
+
+
+def by_fold(
+    rows: list[dict[str, Any]], input: str, encoder: str, head: str = "linear", metric: str = "accuracy"
+) -> list[float]:
+    """The mean over seeds of each fold, slowly."""
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        if (row["input"], row["encoder"], row["head"], row["metric"]) == (input, encoder, head, metric):
+            found.setdefault(row["fold"], []).append(row["value"])
+    return [mean(found[fold]) for fold in sorted(found)]
+
+
+# --- statistics -----------------------------------------------------------------------------------------------------------
+
+
+def test_seeds_are_averaged_within_each_fold_and_the_interval_is_over_folds():
+    random = np.random.default_rng(0)
+    values: dict[Unit, float | None] = {
+        (fold, seed, head): float(random.random()) for fold in range(4) for seed in range(1 + fold) for head in range(2)
+    }
+    means = []
+    for fold in range(4):
+        seeds = [mean(values[fold, seed, head] for head in range(2)) for seed in range(1 + fold)]
+        means.append(mean(seeds))
+    said = summarise(values)
+    interval = stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    assert (said.mean, said.sd) == (pytest.approx(mean(means)), pytest.approx(stdev(means)))
+    assert (said.low, said.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert (said.units, said.over, said.folds, said.seeds, said.undefined) == (4, "folds", 4, 4, 0)
+
+
+def test_a_head_seed_too_many_in_one_seed_gives_it_no_more_weight():
+    values: dict[Unit, float | None] = {(0, 0, 0): 0.0, (0, 0, 1): 0.0, (0, 0, 2): 0.0, (0, 1, 0): 1.0, (1, 0, 0): 0.5}
+    assert summarise(values).mean == pytest.approx(((0.0 + 1.0) / 2 + 0.5) / 2)
+
+
+def test_a_single_fold_is_over_its_seeds_and_says_so():
+    said = summarise({(3, 0, 0): 0.5, (3, 0, 1): 0.7, (3, 1, 0): 0.8, (3, 1, 1): 0.9})
+    interval = stats.ttest_1samp([0.6, 0.85], 0).confidence_interval(0.95)
+    assert (said.over, said.units, said.folds) == ("seeds", 2, 1)
+    assert (said.low, said.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+
+
+def test_a_single_fold_and_seed_is_over_head_seeds_and_one_measurement_over_nothing():
+    assert summarise({(0, 0, 0): 0.5, (0, 0, 1): 0.7}).over == "head seeds"
+    one = summarise({(0, 4, 2): 0.5})
+    assert (one.mean, one.sd, one.low, one.high, one.over, one.units) == (0.5, None, None, None, "nothing", 1)
+
+
+def test_undefined_values_are_counted_and_never_zero():
+    said = summarise({(0, 0, 0): 0.4, (1, 0, 0): None, (2, 0, 0): 0.6})
+    assert (said.mean, said.units, said.undefined) == (pytest.approx(0.5), 2, 1)
+    nothing = summarise({(0, 0, 0): None})
+    assert (nothing.mean, nothing.units, nothing.undefined) == (None, 0, 1)
+
+
+def test_an_interval_ends_where_the_metric_ends():
+    said = summarise({(0, 0, 0): 0.99, (1, 0, 0): 0.5}, (0.0, 1.0))
+    assert (said.low, said.high) == (0.0, 1.0)
+
+
+def test_a_difference_is_taken_fold_by_fold():
+    mine = [0.9, 0.5, 0.7]
+    theirs = [0.8, 0.45, 0.55]
+    said = difference({(f, 0, 0): v for f, v in enumerate(mine)}, {(f, 0, 0): v for f, v in enumerate(theirs)})
+    interval = stats.ttest_rel(mine, theirs).confidence_interval(0.95)
+    assert (said.low, said.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert (said.units, said.above) == (3, 3)
+
+
+def test_a_baseline_without_head_seeds_counts_for_each_of_them_and_a_missing_one_for_none():
+    mine: dict[Unit, float | None] = {(0, 0, 0): 0.5, (0, 0, 1): 0.7, (1, 0, 0): 0.9, (2, 0, 0): 0.1}
+    said = difference(mine, {(0, 0, 0): 0.2, (1, 0, 0): 0.3})
+    assert said.folds == 2
+    assert said.mean == pytest.approx(mean([mean([0.5 - 0.2, 0.7 - 0.2]), 0.9 - 0.3]))
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    random = np.random.default_rng(7)
+    truth, hit, naive = 0.6, 0, 0
+    draws = 1500
+    for _ in range(draws):
+        folds = truth + random.normal(0, 0.05, 5)
+        values: dict[Unit, float | None] = {
+            (f, s, 0): float(folds[f] + random.normal(0, 0.03)) for f in range(5) for s in range(3)
+        }
+        said = summarise(values)
+        assert said.low is not None
+        assert said.high is not None
+        hit += said.low <= truth <= said.high
+        alone = stats.ttest_1samp(list(values.values()), truth).pvalue
+        naive += alone > 0.05
+    assert 0.93 <= hit / draws <= 0.97
+    assert naive / draws < 0.9, "seeds counted as measurements of their own would claim too much"
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------------
+
+
+def test_report_json_has_every_score_as_it_was_measured(default):
+    said = read_json(default / "report.json")
+    assert list(said) == ["format", "name", "synthetic", "scores", "summary", "retrieval", "skipped"]
+    assert (said["format"], said["name"], said["synthetic"]) == (1, "emotions", False)
+    assert sorted(map(json.dumps, said["scores"])) == sorted(
+        json.dumps({k: row[k] for k in said["scores"][0]}) for row in rows_of(default)
+    )
+    assert set(said["scores"][0]) == {
+        "task", "input", "head", "encoder", "protocol", "fold", "seed", "metric", "value", "n", "head_seed",
+    }  # fmt: skip
+    assert said["retrieval"] == rows_of(default, "retrieval.jsonl")
+
+
+def test_report_json_says_what_a_slow_computation_says(default):
+    rows = rows_of(default)
+    summary = read_json(default / "report.json")["summary"]
+    assert len(summary) == len({(r["task"], r["input"], r["head"], r["encoder"], r["metric"]) for r in rows})
+    for one in summary:
+        folds = by_fold(rows, one["input"], one["encoder"], one["head"], one["metric"])
+        assert one["mean"] == pytest.approx(mean(folds))
+        assert one["sd"] == pytest.approx(stdev(folds))
+        assert (one["units"], one["over"]) == (3, "folds")
+        if one["encoder"] == "pretrained":
+            gains = [
+                a - b for a, b in zip(folds, by_fold(rows, one["input"], "random", one["head"], one["metric"]), strict=True)
+            ]
+            assert one["against"]["random"]["mean"] == pytest.approx(mean(gains))
+            assert one["against"]["random"]["higher"] == sum(g > 0 for g in gains)
+            floor = by_fold(rows, "none", "none", "majority", one["metric"])
+            assert one["against"]["majority"]["mean"] == pytest.approx(mean(a - b for a, b in zip(folds, floor, strict=True)))
+
+
+def spread(folds: list[float]) -> str:
+    interval = stats.ttest_1samp(folds, 0).confidence_interval(0.95)
+    return f"{mean(folds):.3f} ± {stdev(folds):.3f} {max(0, interval.low):.3f} to {min(1, interval.high):.3f}"
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_the_table_says_what_a_slow_computation_says(default, page, head):
+    rows = rows_of(default)
+    head_row, *table = page.tables[f"Scores of emotion, head {head}"]
+    assert head_row == ["Predicted from", "Pretrained", "Random weights", "Difference", "Folds × seeds", "Tested on"]
+    for input, line in zip(("text", "audio", "faces", "text+audio", "all"), table[:-1], strict=True):
+        mine, random = by_fold(rows, input, "pretrained", head), by_fold(rows, input, "random", head)
+        gains = [a - b for a, b in zip(mine, random, strict=True)]
+        interval = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+        change = f"{mean(gains):+.3f} {interval.low:+.3f} to {interval.high:+.3f}".replace("-", "−")
+        assert line == [input, spread(mine), spread(random), change, "3 × 2", "129"]
+    assert table[-1][:2] == [
+        "nothing (always guessing the most frequent class)",
+        spread(by_fold(rows, "none", "none", "majority")),
+    ]
+
+
+def test_the_answer_comes_first_and_in_numbers(default, page):
+    rows = rows_of(default)
+    mine, random, floor = (
+        by_fold(rows, *who) for who in (("all", "pretrained"), ("all", "random"), ("none", "none", "majority"))
+    )
+    lead = (
+        f"Predicting emotion from all three modalities: {mean(mine):.2f} ± {stdev(mine):.2f} accuracy (3 folds × 2 seeds); "
+        f"the same encoders with random weights {mean(random):.2f}; always guessing the most frequent class {mean(floor):.2f}."
+    )
+    assert page.text.index(lead) < page.text.index("Every metric of emotion")
+    gains = [a - b for a, b in zip(mine, random, strict=True)]
+    interval = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+    assert f"Pretraining adds {mean(gains):.2f} (95% interval {interval.low:+.2f} to {interval.high:+.2f})" in page.text
+    assert "129 recordings of 24 actors" in page.text
+
+
+def test_the_confusion_counts_are_those_of_the_predictions(default, page):
+    rows = [
+        r
+        for r in rows_of(default, "predictions.jsonl")
+        if (r["input"], r["head"], r["encoder"]) == ("all", "linear", "pretrained")
+    ]
+    table = page.tables["Confusion counts of emotion"]
+    assert table[0] == ["true", *EMOTIONS, "all", "recall"]
+    for i, line in enumerate(table[1:]):
+        of_class = [r for r in rows if r["target"] == i]
+        counts = [sum(r["prediction"] == j for r in of_class) for j in range(len(EMOTIONS))]
+        assert line == [EMOTIONS[i], *map(str, counts), str(len(of_class)), f"{counts[i] / len(of_class):.3f}"]
+
+
+@pytest.mark.parametrize(("among", "size"), [("32", 32), ("all", 43)])
+def test_retrieval_is_averaged_over_searches_of_one_size_only(default, page, among, size):
+    rows = [
+        r
+        for r in rows_of(default, "retrieval.jsonl")
+        if (r["from"], r["to"], r["encoder"], r["among"]) == ("audio", "text", "pretrained", size)
+    ]
+    table = page.tables[f"Retrieval among {among} recordings, both directions"]
+    line = next(line for line in table if line[0] == "audio → text")
+    for column, (metric, digits) in enumerate((("R@1", 3), ("R@5", 3), ("R@10", 3), ("median_rank", 1)), 2):
+        folds = [mean(r["value"] for r in rows if r["metric"] == metric and r["fold"] == f) for f in range(3)]
+        assert line[column] == f"{mean(folds):.{digits}f} ± {stdev(folds):.{digits}f}"
+    assert table[0][2] == f"R@1 guessing {1 / size:.3f}"
+
+
+def test_searches_of_different_sizes_are_never_mixed():
+    def row(fold: int, among: int, n: int) -> dict[str, Any]:
+        return {"from": "a", "to": "b", "encoder": "pretrained", "fold": fold, "seed": 0, "among": among, "n": n}
+
+    both = [row(0, 32, 60), row(0, 60, 60), row(1, 32, 50), row(1, 50, 50)]
+    assert companies_of(both) == [(32, [both[0], both[2]]), (None, [both[1], both[3]])]
+    small = [row(0, 32, 60), row(0, 60, 60), row(1, 20, 20)]  # one fold has too few for the search among 32
+    assert companies_of(small) == [(None, [small[1], small[2]])]
+
+
+def test_seeds_that_the_plan_no_longer_names_are_left_out(tmp_path, default):
+    root = tmp_path / "runs" / "emotions"
+    shutil.copytree(default, root)
+    shutil.copytree(root / "fold-00" / "seed-1", root / "fold-00" / "seed-9")
+    shutil.copytree(root / "fold-00", root / "fold-07")
+    write_report(root)
+    assert (root / "report.json").read_bytes() == (default / "report.json").read_bytes()
+    assert (root / "report.html").read_bytes() == (default / "report.html").read_bytes()
+
+
+# --- one safe, offline, unchanging file ---------------------------------------------------------------------------------
+
+
+def test_the_same_files_give_the_same_bytes_whatever_matplotlib_is_set_to(default, tmp_path):
+    root = tmp_path / "runs" / "emotions"
+    shutil.copytree(default, root)
+    with mpl.rc_context(
+        {"axes.grid": True, "lines.linewidth": 9, "font.size": 30, "svg.fonttype": "path", "axes.facecolor": "red"}
+    ):
+        write_report(root)
+    assert (root / "report.html").read_bytes() == (default / "report.html").read_bytes()
+    assert not list(root.rglob("*.tmp"))
+
+
+def test_nothing_is_loaded_from_anywhere_and_no_script_runs(default, page):
+    text = (default / "report.html").read_text()
+    for tag, key, value in page.loads:
+        assert value.startswith(("#", "data:,")), f"<{tag} {key}={value}>"
+    assert not page.tags & {"script", "iframe", "object", "embed", "img", "base", "form"}
+    assert all(ref.startswith("#") for ref in re.findall(r"url\(([^)]*)\)", text))
+    assert "@import" not in text
+    assert "http" not in re.sub(r"http-equiv", "", text)
+    assert "default-src 'none'" in text
+
+
+def test_the_page_is_whole_and_can_be_read_aloud(page):
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert {value[1:] for _, _, value in page.loads if value.startswith("#")} <= set(page.ids)
+    assert page.headings[0] == "h1"
+    assert page.headings.count("h1") == 1
+    for above, here in zip(page.headings, page.headings[1:], strict=False):
+        assert int(here[1]) <= int(above[1]) + 1, "a level of headings is skipped"
+    assert len(page.pictures) >= 5
+    assert all(len(alt) > 30 for alt in page.pictures)
+
+
+def test_pictures_say_their_numbers_and_take_their_colours_from_the_page(default, page):
+    mine = by_fold(rows_of(default), "all", "pretrained")
+    dots = next(alt for alt in page.pictures if alt.startswith("Dot plot"))
+    assert f"all: pretrained {mean(mine):.3f}" in dots
+    svgs = re.findall(r"<svg.*?</svg>", (default / "report.html").read_text(), re.DOTALL)
+    assert len(svgs) == 2 * len(page.pictures), "each picture is drawn for a desk and for a phone"
+    for svg in svgs:
+        assert "var(--" in svg
+        assert not re.search(r"(?:fill|stroke): #", svg), "a colour that does not follow light and dark"
+        assert "font-family" not in svg
+
+
+def test_names_and_the_recipe_are_text_and_never_markup(made, tmp_path):
+    evil = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & $x^2$"
+    recipe = f"# {evil}\nformat: 1\n"
+    page = made(
+        name=evil,
+        about=evil,
+        recipe=recipe,
+        classes=["<b>joy</b>", "$a_b$", 'an"ger', "x&y"],
+        modalities=("<i>text</i>", "audio"),
+        skipped=2,
+    )
+    assert not page.tags & {"script", "img", "b<", "i<"}
+    assert page.open == []
+    assert evil in page.text
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert html.escape(recipe, quote=False).replace("'", "&#39;") in text.replace("&#34;", '"')
+    assert ">$a_b$</text>" in text, "a dollar sign is no formula"
+    assert page.tables["Confusion counts of emotion"][0][1:5] == ["<b>joy</b>", "$a_b$", 'an"ger', "x&y"]
+
+
+def test_making_a_report_needs_no_torch(default, tmp_path):
+    shutil.copytree(default, tmp_path / "run")
+    code = (
+        "import sys; from pathlib import Path; from mmcl.stages.report import write_report; write_report(Path(sys.argv[1])); "
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- warnings, and what may be missing ------------------------------------------------------------------------------------
+
+BANNERS = {
+    "Synthetic data": {"synthetic": True},
+    "Pretraining saw labels": {"uses_labels": True},
+    "The same actor is trained on and tested on": {"crosses": True},
+    "3 skipped streams or recordings": {"skipped": 3},
+    "Without its usual baseline": {"against": ("random",)},
+    "Nothing was pretrained": {"epochs": 0},
+}
+
+
+def test_a_run_without_reproach_has_no_warning(page, default):
+    assert 'class="banner' not in (default / "report.html").read_text()
+    assert not [title for title in BANNERS if title in page.text]
+
+
+@pytest.mark.parametrize("title", list(BANNERS))
+def test_what_limits_the_result_is_said_above_the_answer(made, title):
+    page = made(**BANNERS[title])
+    assert [t for t in BANNERS if f"{t}." in page.text] == [title]
+    assert page.text.index(f"{title}.") < page.text.index("The answer")
+
+
+def test_labels_in_pretraining_are_never_called_no_labels(made):
+    assert "without a single label" not in made(uses_labels=True).text
+
+
+def test_twenty_skipped_recordings_are_listed_and_the_rest_counted(made, tmp_path):
+    page = made(skipped=23)
+    table = page.tables["What was skipped and why"]
+    assert [line[0] for line in table[1:]] == [f"clip-{i:03d}" for i in range(20)]
+    assert table[1][2] == "0.wav: ends in the middle of its header"
+    assert "and 3 more in report.json" in page.text
+    said = read_json(tmp_path / "run" / "report.json")["skipped"]
+    assert (said["count"], len(said["streams"]), said["streams"][22]["modality"]) == (23, 23, "text")
+
+
+def test_a_single_fold_says_that_its_test_set_is_fixed(made):
+    page = made(folds=1, seeds=(0, 1, 2))
+    assert "over three seeds, test set fixed" in page.text
+    assert "other actors in the test set could move it further" in page.text
+
+
+def test_a_single_measurement_has_no_interval_and_says_why(made, tmp_path):
+    page = made(folds=1, seeds=(0,))
+    (one,) = [
+        r
+        for r in read_json(tmp_path / "run" / "report.json")["summary"]
+        if (r["input"], r["encoder"], r["metric"]) == ("all", "pretrained", "accuracy")
+    ]
+    assert (one["sd"], one["low"], one["units"], one["over"]) == (None, None, 1, "nothing")
+    assert page.tables["Scores of emotion, head linear"][-2][1] == f"{one['mean']:.3f}"
+    assert "One fold and one seed: nothing says how far chance could have moved these numbers" in page.text
+
+
+def test_without_pretraining_the_report_is_about_random_encoders(made):
+    page = made(epochs=0, modalities=("audio",))
+    assert page.tables["Scores of emotion, head linear"][0][:2] == ["Predicted from", "Random weights"]
+    assert "pretrained" not in page.text.lower().replace("nothing was pretrained", "")
+    assert "Learning" not in page.text
+    assert "Finding a recording in another modality" not in page.text
+
+
+def test_several_labels_are_judged_by_weighted_accuracy_each_for_itself(made, tmp_path):
+    page = made(kind="multi-label")
+    rows = rows_of(tmp_path / "run")
+    table = page.tables["Metrics of each label of emotion"]
+    for name, line in zip(EMOTIONS, table[1:], strict=True):
+        folds = by_fold(rows, "all", "pretrained", metric=f"{name}/w_acc")
+        assert line[0] == name
+        assert line[2] == f"{mean(folds):.3f} ± {stdev(folds):.3f}"
+    assert "weighted accuracy (2 folds × 1 seed)" in page.text
+
+
+def test_values_are_judged_by_concordance(made, tmp_path):
+    page = made(kind="regression", classes=["valence", "arousal"])
+    folds = by_fold(rows_of(tmp_path / "run"), "all", "pretrained", metric="ccc")
+    assert f"{mean(folds):.2f} ± {stdev(folds):.2f} concordance correlation" in page.text
+    assert "Predicted against true" in page.text
+
+
+def test_an_undefined_metric_is_said_and_left_out_of_the_mean(tmp_path):
+    root = make_run(tmp_path / "run", folds=3, seeds=(0,), modalities=("audio",), heads=("linear",), kind="multi-label")
+    file = root / "fold-01" / "seed-0" / "probe" / "scores.jsonl"
+    rows = [r | ({"value": None} if r["metric"] == "w_acc" and r["encoder"] == "pretrained" else {}) for r in read_jsonl(file)]
+    write_jsonl(file, rows)
+    page = page_of(root)
+    kept = [
+        r["value"] for r in rows_of(root) if (r["metric"], r["encoder"]) == ("w_acc", "pretrained") and r["value"] is not None
+    ]
+    assert len(kept) == 2
+    line = page.tables["Scores of emotion, head linear"][1]
+    assert line[1].startswith(f"{mean(kept):.3f} ± {stdev(kept):.3f}")
+    assert line[4] == "2 × 1 1 undefined"
+    assert "1 score undefined." in page.text
+
+
+def test_a_metric_that_is_never_defined_is_no_number(tmp_path):
+    root = make_run(tmp_path / "run", folds=2, seeds=(0,), modalities=("audio",), heads=("linear",))
+    for file in root.glob("fold-*/seed-0/probe/scores.jsonl"):
+        write_jsonl(file, [r | {"value": None} for r in read_jsonl(file)])
+    page = page_of(root)
+    assert "no score yet" in page.text
+    assert page.tables["Scores of emotion, head linear"][1][1] == "undefined"
+
+
+def test_an_unfinished_run_is_reported_as_far_as_it_came(tmp_path):
+    root = make_run(tmp_path / "run", folds=2, seeds=(0, 1), modalities=("text", "audio"), heads=("linear",))
+    (root / "fold-01" / "seed-1" / "probe" / "finished.json").unlink()
+    page = page_of(root)
+    assert "The run is not finished. 1 unit of the plan has no scores yet: fold 1, seed 1." in page.text
+    for mark in root.glob("fold-*/seed-*/probe/finished.json"):
+        mark.unlink()
+    page = page_of(root)
+    assert "No probe has finished yet." in page.text
+    assert read_json(root / "report.json")["scores"] == []
+
+
+def test_a_run_without_retrieval_or_recipe_still_has_a_report(tmp_path):
+    root = make_run(tmp_path / "run", folds=2, seeds=(0,), modalities=("text", "audio"), heads=("linear",))
+    (root / "recipe.yaml").unlink()
+    for file in root.glob("fold-*/seed-*/probe/retrieval.jsonl"):
+        file.unlink()
+    page = page_of(root)
+    assert "Finding a recording in another modality" not in page.text
+    assert "recipe.yaml is not in this folder" in page.text
+
+
+def test_a_missing_file_is_named(tmp_path):
+    root = make_run(tmp_path / "run", folds=1, seeds=(0,), modalities=("audio",), heads=("linear",))
+    (root / "prepare.json").unlink()
+    with pytest.raises(StageError, match=r"prepare\.json: is missing"):
+        write_report(root)
+    assert not (root / "report.html").exists()

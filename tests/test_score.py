@@ -45,7 +45,7 @@ def brute(z: dict[str, dict[int, list[float]]], pairs, temperature=0.1) -> float
     """Eq. 2 of MPUC-MER over plain lists: mean over ordered pairs of the mean over shared recordings."""
 
     def cosine(u, v):
-        return sum(a * b for a, b in zip(u, v)) / math.sqrt(sum(a * a for a in u) * sum(b * b for b in v))
+        return sum(a * b for a, b in zip(u, v, strict=True)) / math.sqrt(sum(a * a for a in u) * sum(b * b for b in v))
 
     terms = []
     for first, second in pairs:
@@ -64,13 +64,15 @@ def brute(z: dict[str, dict[int, list[float]]], pairs, temperature=0.1) -> float
 def made(presence: dict[str, list[int]], seed: int = 0, width: int = 5) -> dict[str, Embedded]:
     generator = torch.Generator().manual_seed(seed)
     return {
-        name: Embedded(torch.randn(len(rows), width, generator=generator, dtype=torch.float64).requires_grad_(), torch.tensor(rows))
+        name: Embedded(
+            torch.randn(len(rows), width, generator=generator, dtype=torch.float64).requires_grad_(), torch.tensor(rows)
+        )
         for name, rows in presence.items()
     }
 
 
 def as_lists(embedded):
-    return {name: {int(r): z.tolist() for r, z in zip(e.rows, e.z.detach())} for name, e in embedded.items()}
+    return {name: {int(r): z.tolist() for r, z in zip(e.rows, e.z.detach(), strict=True)} for name, e in embedded.items()}
 
 
 ITEMS = Items(torch.arange(100, 108), torch.zeros(8, dtype=torch.int64))

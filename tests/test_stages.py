@@ -35,7 +35,12 @@ def unit(run: RunFolder, stage: str) -> Path:
 def test_a_run_writes_what_the_run_folder_page_promises(tiny_run):
     for name in ("recipe.yaml", "plan.json", "log.jsonl", "folds.json", "prepare.json", "report.html", "report.json"):
         assert (tiny_run.root / name).stat().st_size > 0
-    assert {p.name for p in unit(tiny_run, "pretrain").iterdir()} == {"encoders.safetensors", "encoders.json", "history.jsonl", "finished.json"}
+    assert {p.name for p in unit(tiny_run, "pretrain").iterdir()} == {
+        "encoders.safetensors",
+        "encoders.json",
+        "history.jsonl",
+        "finished.json",
+    }
     assert {p.name for p in unit(tiny_run, "probe").iterdir()} == {
         "scores.jsonl", "predictions.jsonl", "retrieval.jsonl", "chosen.jsonl", "finished.json",
     }  # fmt: skip
@@ -69,7 +74,9 @@ def test_the_majority_class_is_counted_on_training_rows_alone(tiny_run):
     train = [samples[i]["targets"]["emotion"] for i in fold["train"]]
     top = max(sorted(set(train)), key=train.count)
     test = [samples[i]["targets"]["emotion"] for i in fold["test"]]
-    (score,) = [s for s in read_jsonl(unit(tiny_run, "probe") / "scores.jsonl") if (s["encoder"], s["metric"]) == ("none", "accuracy")]
+    (score,) = [
+        s for s in read_jsonl(unit(tiny_run, "probe") / "scores.jsonl") if (s["encoder"], s["metric"]) == ("none", "accuracy")
+    ]
     assert score["value"] == pytest.approx(test.count(top) / len(test))
 
 
@@ -132,7 +139,9 @@ def test_a_killed_run_goes_on_to_bit_identical_weights(tiny_plan, tmp_path):
     recipe.write_text(tiny_plan().text.replace("epochs: 3", "epochs: 40"), encoding="utf-8")
 
     def start(folder: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, str(script), str(recipe), str(tmp_path / folder / "tiny")], stderr=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [sys.executable, str(script), str(recipe), str(tmp_path / folder / "tiny")], stderr=subprocess.DEVNULL
+        )
 
     assert start("straight").wait(300) == 0
     broken = start("broken")
@@ -236,11 +245,18 @@ def test_one_broken_clip_is_listed_skipped_and_counted_and_strict_ends_there(tin
     assert [victim.name in s["reason"] for s in skipped] == [True]
     report(plan, run)
     assert victim.name in (run.root / "report.html").read_text()
-    assert victim.stem not in {victim.name for r in read_jsonl(run.stage("probe", 0, 0) / "predictions.jsonl") if r["id"] == victim.stem and r["input"] == "audio"}
+    assert victim.stem not in {
+        victim.name
+        for r in read_jsonl(run.stage("probe", 0, 0) / "predictions.jsonl")
+        if r["id"] == victim.stem and r["input"] == "audio"
+    }
 
 
 def test_many_workers_write_what_one_writes(tiny_plan, tmp_path):
-    text = VOICE.replace("dataset: ravdess", "dataset: {use: toy, samples: 160, speakers: 8}").replace("  units: {features: action-units, backbone: {use: mlp, hidden: [8], width: 8}}\n", "  words: {features: {use: hashed-words, dim: 4}, backbone: {use: mlp, hidden: [8], width: 8}}\n")
+    text = VOICE.replace("dataset: ravdess", "dataset: {use: toy, samples: 160, speakers: 8}").replace(
+        "  units: {features: action-units, backbone: {use: mlp, hidden: [8], width: 8}}\n",
+        "  words: {features: {use: hashed-words, dim: 4}, backbone: {use: mlp, hidden: [8], width: 8}}\n",
+    )
     stores = []
     for workers in (1, 2):
         run = RunFolder(tmp_path / str(workers) / "voice")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -52,6 +54,7 @@ from mmcl.testing import (
     make_raw,
     make_sources,
     make_stream,
+    make_variants,
 )  # fmt: skip
 
 # -------------------------------------------------------------------------------------------------------------- backbone
@@ -105,17 +108,58 @@ class NormalisesPadding(Good):
 
 
 class LeaksOnceTrained(Good):
-    """Without a bias before it and with fresh statistics, BatchNorm keeps zeros zero: padding leaks only later."""
+    """Nothing is hidden before the second convolution; but at first, zeros stay zeros, and padding leaks only later."""
 
     def __init__(self, params, layout):
         super().__init__(params, layout)
         self.first = nn.Conv1d(layout.sizes["channel"], 8, 1, bias=False)
+        self.norm = self.make_norm()
 
     def normalised(self, hidden, steps):
         return self.norm(hidden.transpose(1, 2)).transpose(1, 2)
 
     def hide(self, hidden, steps):
         return hidden
+
+
+class LeaksThroughItsBias(LeaksOnceTrained):
+    def make_norm(self):
+        return nn.GroupNorm(8, 8)
+
+    def normalised(self, hidden, steps):
+        return functional.layer_norm(hidden, (8,), self.norm.weight, self.norm.bias)
+
+
+class LeaksThroughItsStatistics(LeaksOnceTrained):
+    def make_norm(self):
+        return nn.BatchNorm1d(8, affine=False)
+
+
+class GoodWithDropout(Good):
+    def __init__(self, params, layout):
+        super().__init__(params, layout)
+        self.dropout = nn.Dropout(0.5)
+        self.attention = nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True)
+
+    def read_out(self, hidden, steps):
+        hidden, _ = self.attention(hidden, hidden, hidden, key_padding_mask=~steps)
+        return super().read_out(self.dropout(hidden), steps)
+
+
+class GoodWithDropoutOption(Good):
+    """Not a module: only the option can switch it off."""
+
+    def __init__(self, params, layout):
+        super().__init__(params, layout)
+        self.p = params.dropout
+
+    def hide(self, hidden, steps):
+        return functional.dropout(super().hide(hidden, steps), self.p, self.training)
+
+
+class IsAlwaysRandomInTraining(Good):
+    def hide(self, hidden, steps):
+        return functional.dropout(super().hide(hidden, steps), 0.5, self.training)
 
 
 class SeesOtherRows(Good):
@@ -152,10 +196,10 @@ class HasNoWidth(Good):
         del self.width
 
 
-class GivesAWiderSequence(Good):
+class ShortensItsSequenceAlone(Good):
     def forward(self, stream):
         encoded = super().forward(stream)
-        return Encoded(encoded.vector, torch.cat([encoded.sequence] * 2, 2), encoded.steps)
+        return Encoded(encoded.vector, encoded.sequence[:, ::2], encoded.steps)
 
 
 class ForgetsTheStepsOfItsSequence(Good):
@@ -216,17 +260,18 @@ def test_good_backbone_passes():
 @pytest.mark.parametrize(
     ("network", "words"),
     [
-        (ForgetsTheMask, "more padded steps change"),
+        (ForgetsTheMask, ": 1 more padded steps change"),
         (TakesTheMaximumOverPadding, r"a recording of 1 step\(s\) alone is not encoded as within a batch"),
         (NormalisesPadding, "in train mode, more padded steps change"),
-        (LeaksOnceTrained, "more padded steps change"),
+        (LeaksThroughItsBias, ": 1 more padded steps change"),
+        (LeaksThroughItsStatistics, ": 1 more padded steps change"),
         (SeesOtherRows, "other recordings in the batch change"),
         (TakesPlacesFromTheBatch, "rows in another order"),
         (HasAnUnusedParameter, "'class_layer.weight' gets no gradient"),
         (DetachesHalfway, "'first.weight' gets no gradient"),
         (PromisesAnotherWidth, r"\[rows, width\] = \(4, 9\)"),
         (HasNoWidth, "`width`"),
-        (GivesAWiderSequence, r"sequence is \[rows, T', width\]"),
+        (ShortensItsSequenceAlone, r"sequence is \[rows, T', D\]"),
         (ForgetsTheStepsOfItsSequence, "a sequence comes together with its steps"),
         (DividesByOneStepLess, "NaN"),
         (DropsInEval, "two calls on one stream give different vectors"),
@@ -241,12 +286,23 @@ def test_backbone_that_breaks_a_rule_is_caught_for_it(network, words):
         check_backbone(backbone(network))
 
 
-def test_leak_that_shows_only_after_training_is_hidden_at_first():
-    """Why the kit moves biases and statistics before it looks: this mutant is invariant when newly built."""
+@pytest.mark.parametrize("mutant", [LeaksThroughItsBias, LeaksThroughItsStatistics])
+def test_leak_that_shows_only_after_training_is_hidden_at_first(mutant):
+    """Why the kit moves biases and statistics before it looks: newly built, these two are invariant."""
     layout = make_layouts(("time", "channel"))[0]
-    network = LeaksOnceTrained(None, layout).eval()
+    network = mutant(None, layout).eval()
     short, long = (network(make_stream(layout, (5, 3), padding)).vector for padding in (0, 4))
     torch.testing.assert_close(short, long)
+
+
+def test_dropout_is_switched_off_where_padding_is_compared_in_training():
+    class Dropping(Params):
+        dropout: float = Field(0.5, ge=0, lt=1, description="after the first convolution")
+
+    check_backbone(backbone(GoodWithDropout))
+    check_backbone(replace(backbone(GoodWithDropoutOption), params=Dropping))
+    with pytest.raises(NotTried, match="pass params that switch everything random off"):
+        check_backbone(backbone(IsAlwaysRandomInTraining))
 
 
 def test_backbone_that_raises_is_reported_with_its_error():
@@ -303,9 +359,13 @@ def test_checks_leave_the_generator_and_the_threads_as_they_were():
     torch.manual_seed(3)
     wanted, threads = torch.rand(3), torch.get_num_threads()
     torch.manual_seed(3)
-    check_backbone(backbone(Good))
+    torch.set_num_threads(2)
+    try:
+        check_backbone(backbone(Good))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
     assert torch.equal(torch.rand(3), wanted)
-    assert torch.get_num_threads() == threads
 
 
 # ------------------------------------------------------------------------------------------------------------------ loss
@@ -753,6 +813,24 @@ def test_dataset_that_breaks_a_rule_is_caught_for_it(spec, words, tmp_path):
         check_dataset(spec, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sources": {}}, "names no source"),
+        ({"sources": {"wrist": Source("accelerometer", "a sensor")}}, "is of type 'accelerometer'"),
+        ({"tasks": {"mood": Task("feeling", "single-label", ("calm", "tense"))}}, "calls itself 'feeling'"),
+        ({"tasks": {"mood": Task("mood", "ranking", ("calm", "tense"))}}, "is of type 'ranking'"),
+        ({"tasks": {"mood": Task("mood", "single-label", ("calm", "calm"))}}, "different names for its classes"),
+        ({"tasks": {"mood": Task("mood", "single-label", ("calm",))}}, "different names for its classes"),
+        ({"group": ""}, "must never stand on both sides"),
+        ({"official": ("train", "dev")}, "official splits are of train, valid and test"),
+    ],
+)
+def test_info_that_breaks_a_rule_is_caught_for_it(change, words, tmp_path):
+    with pytest.raises(AssertionError, match=words):
+        check_dataset(dataset(info=replace(INFO, **change)), tmp_path)
+
+
 def test_damaged_file_that_raises_something_else_is_caught_and_mended(tmp_path):
     def whole(self, path):
         content = path.read_bytes()
@@ -1031,6 +1109,20 @@ class Changes(Params, frozen=False):
 def test_spec_that_breaks_a_rule_is_caught_for_it(spec, words):
     with pytest.raises(AssertionError, match=words):
         check_spec(spec)
+
+
+def test_variants_are_the_defaults_and_every_other_choice_one_at_a_time():
+    class Choices(Params):
+        norm: Literal["layer", "batch", "none"] = Field("batch", description="which")
+        bias: bool = Field(True, description="whether")
+        width: int = Field(8, description="how wide")
+
+    assert [(v.norm, v.bias, v.width) for v in make_variants(Choices)] == [
+        ("batch", True, 8),
+        ("layer", True, 8),
+        ("none", True, 8),
+        ("batch", False, 8),
+    ]
 
 
 def test_importing_the_kit_imports_no_torch():

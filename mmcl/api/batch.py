@@ -29,7 +29,7 @@ class Encoded:
     """What a backbone makes of a stream, and what a head is given."""
 
     vector: Tensor  # [B, width]
-    sequence: Tensor | None = None  # [B, T', width], for backbones that keep time
+    sequence: Tensor | None = None  # [B, T', D], for backbones that keep time; D may differ from width
     steps: Tensor | None = None  # bool [B, T'], together with `sequence`
     present: Tensor | None = None  # bool [B]; set by the toolkit, not by the backbone
 

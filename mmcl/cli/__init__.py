@@ -97,5 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(0)
     except Exception:  # noqa: BLE001 - the last line of defence: our bug, said as such
         traceback.print_exc()
-        click.echo(f"mmcl {__version__}: this is a bug in mmcl or in a plug-in; please report it with the lines above", err=True)
+        click.echo(
+            f"mmcl {__version__}: this is a bug in mmcl or in a plug-in; please report it with the lines above", err=True
+        )
         sys.exit(1)

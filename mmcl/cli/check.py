@@ -29,14 +29,20 @@ def check(recipe: str, overrides: tuple[str, ...], data: Path | None, as_json: b
         return
     section, protocol = plan.recipe.pretrain, plan.recipe.protocol
     click.echo(f"{plan.name}: no problem found")
-    click.echo(f"  dataset     {plan.dataset.use}{' (synthetic)' if plan.info.synthetic else ''}{f' in {plan.root}' if plan.root else ''}")
+    click.echo(
+        f"  dataset     {plan.dataset.use}{' (synthetic)' if plan.info.synthetic else ''}{f' in {plan.root}' if plan.root else ''}"
+    )
     for m in plan.modalities:
         click.echo(f"  {m.name:<11} {m.source} → {m.features.use} → {m.layout} → {m.backbone.use}")
     pairs = ", ".join(f"{a}~{b}" for a, b in plan.pairs)
-    click.echo(f"  pretrain    {len(plan.pairs)} pairs ({pairs}); {plan.loss.use}; {plan.positives.use}; {section.epochs} epochs of batches of {section.batch_size}")
+    click.echo(
+        f"  pretrain    {len(plan.pairs)} pairs ({pairs}); {plan.loss.use}; {plan.positives.use}; {section.epochs} epochs of batches of {section.batch_size}"
+    )
     if plan.uses_labels():
         click.echo(f"  labels      pretraining uses {', '.join(plan.positives.spec.needs)}")
-    click.echo(f"  probe       {', '.join(t.name for t in plan.tasks)} from {', '.join(plan.inputs)} by {', '.join(plan.heads)}")
+    click.echo(
+        f"  probe       {', '.join(t.name for t in plan.tasks)} from {', '.join(plan.inputs)} by {', '.join(plan.heads)}"
+    )
     click.echo(f"  protocol    {protocol.use}, by {protocol.by}; seeds {', '.join(map(str, plan.seeds))}")
     if plan.root is not None and not plan.root.is_dir():
         click.echo(f"mmcl: the data are not there yet: {plan.root}. {plan.info.get}".rstrip(), err=True)

@@ -30,7 +30,12 @@ def describe(what: str, name: str, as_json: bool) -> None:
 
     offer = plugins().get(what, name)
     spec = offer.spec
-    facts: dict[str, Any] = {"name": plugins().reach(offer), "kind": what, "summary": spec.summary, "package": f"{offer.package} {offer.version}"}
+    facts: dict[str, Any] = {
+        "name": plugins().reach(offer),
+        "kind": what,
+        "summary": spec.summary,
+        "package": f"{offer.package} {offer.version}",
+    }
     for label in ("equation", "follows", "paper"):
         if getattr(spec, label, ""):
             facts[label] = getattr(spec, label)

@@ -19,12 +19,18 @@ def _command(name: str, what: str, text: str) -> click.Command:
         from ..plugins import OURS, plugins
 
         rows: list[dict[str, Any]] = [
-            {"name": reach, "summary": offer.spec.summary, "package": offer.package, "version": offer.version} for reach, offer in plugins().all(what)
+            {"name": reach, "summary": offer.spec.summary, "package": offer.package, "version": offer.version}
+            for reach, offer in plugins().all(what)
         ]
         if as_json:
             click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
             return
-        table([(row["name"], row["summary"] + ("" if row["package"] == OURS else f" [{row['package']} {row['version']}]")) for row in rows])
+        table(
+            [
+                (row["name"], row["summary"] + ("" if row["package"] == OURS else f" [{row['package']} {row['version']}]"))
+                for row in rows
+            ]
+        )
         for one in plugins().failed:
             click.echo(f"mmcl: plug-in '{one.plugin}' of {one.package} failed to load: {one.failure}", err=True)
 
@@ -56,7 +62,10 @@ def list_recipes(as_json: bool) -> None:
     """List the recipes that come with mmcl: `mmcl run NAME`."""
     from ..recipe.shipped import folder, heading, names
 
-    rows = [{"name": name, "summary": heading(folder() / f"{name}.yaml"), "file": str(folder() / f"{name}.yaml")} for name in names()]
+    rows = [
+        {"name": name, "summary": heading(folder() / f"{name}.yaml"), "file": str(folder() / f"{name}.yaml")}
+        for name in names()
+    ]
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:

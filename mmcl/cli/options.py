@@ -7,8 +7,14 @@ from pathlib import Path
 import click
 
 recipe = click.argument("recipe")
-overrides = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Lay a value over the recipe, such as pretrain.epochs=5.")
+overrides = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Lay a value over the recipe, such as pretrain.epochs=5."
+)
 data = click.option(
-    "--data", type=click.Path(path_type=Path, file_okay=False), envvar="MMCL_DATA", show_envvar=True, help="Folder under which datasets lie."
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="MMCL_DATA",
+    show_envvar=True,
+    help="Folder under which datasets lie.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

@@ -23,7 +23,14 @@ def plugins(as_json: bool) -> None:
     for one in installed().loaded:
         offers = [{"what": o.what, "name": installed().reach(o)} for o in one.offers]
         rows.append(
-            {"plugin": one.plugin, "package": one.package, "version": one.version, "module": one.module, "offers": offers, "failure": one.failure}
+            {
+                "plugin": one.plugin,
+                "package": one.package,
+                "version": one.version,
+                "module": one.module,
+                "offers": offers,
+                "failure": one.failure,
+            }
         )
     if as_json:
         click.echo(json.dumps(rows, indent=1))

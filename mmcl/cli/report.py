@@ -13,4 +13,5 @@ def report(run: Path) -> None:
     """Write the report of the run folder RUN again, from its files alone, and print its path."""
     from ..stages.report import write_report
 
-    click.echo(write_report(run))
+    write_report(run)
+    click.echo(run / "report.html")

@@ -16,10 +16,21 @@ from . import options
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The run folder.  [default: runs/NAME]")
 @click.option("--workers", type=click.IntRange(1), help="Processes that prepare streams.  [default: one a core]")
 @click.option("--strict", is_flag=True, help="End at the first clip that cannot be read, rather than list and skip it.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where networks run.")
-@click.option("--stop-after", type=click.Choice(["prepare", "pretrain", "embed", "probe"]), help="Go no further than this stage.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where networks run."
+)
+@click.option(
+    "--stop-after", type=click.Choice(["prepare", "pretrain", "embed", "probe"]), help="Go no further than this stage."
+)
 def run(
-    recipe: str, overrides: tuple[str, ...], data: Path | None, out: Path | None, workers: int | None, strict: bool, device: str, stop_after: str | None
+    recipe: str,
+    overrides: tuple[str, ...],
+    data: Path | None,
+    out: Path | None,
+    workers: int | None,
+    strict: bool,
+    device: str,
+    stop_after: str | None,
 ) -> None:
     """Run RECIPE, a file or the name of a shipped one, and print the path of its report.
 

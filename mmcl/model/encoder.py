@@ -46,6 +46,7 @@ class Normalise(nn.Module):
         self.register_buffer("deviation", torch.ones(channels))
 
     def forward(self, stream: Stream) -> Stream:
+        """The stream in deviations from the training mean."""
         shape = [1] * stream.values.ndim
         shape[self.axis] = -1
         values = (stream.values - self.mean.view(shape)) / self.deviation.view(shape)

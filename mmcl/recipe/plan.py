@@ -213,7 +213,10 @@ class _Planner:
             self.say(("track",), "tensorboard is not installed: pip install 'mmcl[track]'")
         if self.problems:
             raise RecipeError(self.problems)
-        assert dataset and info and loss and positives
+        assert dataset is not None
+        assert info is not None
+        assert loss is not None
+        assert positives is not None
         return Plan(
             recipe, self.document.text, self.overrides, dataset, info, root, tuple(modalities), pairs, loss, positives,
             heads, inputs, tasks, fold_of, fold_key,

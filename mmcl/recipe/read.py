@@ -145,7 +145,8 @@ def _values(text: str, file: str, places: dict[Key, tuple[str, int | None]], at:
             return tuple(build(item, (*key, i)) for i, item in enumerate(node.value))
         if text[node.start_mark.index : node.start_mark.index + 1] == "!":
             problems.append(Problem(dotted(key), "has a tag (!…); recipes have no tags", line, file))
-        return scalar(node.value) if node.style is None else node.value
+        plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        return scalar(node.value) if plain else node.value
 
     return None if node is None else build(node, at)
 

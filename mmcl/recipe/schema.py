@@ -164,17 +164,12 @@ def _kind_of(value: Any) -> Any:
     return value.get("use") if isinstance(value, dict) else getattr(value, "use", None)
 
 
-def _one_of(*sections: type[Section]) -> Any:
-    """A union told apart by `use:`."""
-    union: Any = None
-    for section in sections:
-        tagged = Annotated[section, Tag(str(section.model_fields["use"].annotation.__args__[0]))]  # type: ignore[union-attr]  # a Literal
-        union = tagged if union is None else union | tagged
-    return Annotated[union, Discriminator(_kind_of), _SHORT]
+_TOLD_APART = Discriminator(_kind_of)
 
-
-Optimizer = Sgd | AdamW
-Schedule = Constant | Step | Cosine
+Optimizer = Annotated[Annotated[Sgd, Tag("sgd")] | Annotated[AdamW, Tag("adamw")], _TOLD_APART, _SHORT]
+Schedule = Annotated[
+    Annotated[Constant, Tag("constant")] | Annotated[Step, Tag("step")] | Annotated[Cosine, Tag("cosine")], _TOLD_APART, _SHORT
+]
 
 
 class Objective(Section):
@@ -197,8 +192,8 @@ class Pretrain(Section):
     """Contrastive pretraining, without labels."""
 
     objective: Objective = Field(default_factory=lambda: Objective(), description="what is pulled together and pushed apart")
-    optimizer: _one_of(Sgd, AdamW) = Field(default_factory=lambda: Sgd(), description="how weights are updated")  # type: ignore[valid-type]  # built above
-    schedule: _one_of(Constant, Step, Cosine) = Field(default_factory=lambda: Constant(), description="learning rate over time")  # type: ignore[valid-type]  # built above
+    optimizer: Optimizer = Field(default_factory=lambda: Sgd(), description="how weights are updated")
+    schedule: Schedule = Field(default_factory=lambda: Constant(), description="learning rate over time")
     batch_size: int = Field(32, ge=2, description="recordings in a batch; each anchor sees batch_size − 1 negatives")
     epochs: int = Field(100, ge=0, description="times that every training recording is seen")
     patience: int | None = Field(
@@ -217,7 +212,7 @@ class Pretrain(Section):
 class HeadTraining(Section):
     """The loop for heads without a solver of their own: cross-entropy, BCE or MSE; early stop on the validation loss."""
 
-    optimizer: _one_of(Sgd, AdamW) = Field(default_factory=lambda: AdamW(), description="how weights are updated")  # type: ignore[valid-type]  # built above
+    optimizer: Optimizer = Field(default_factory=lambda: AdamW(), description="how weights are updated")
     batch_size: int = Field(64, ge=1, description="recordings in a batch")
     epochs: int = Field(100, ge=1, description="times that every training recording is seen")
     patience: int = Field(
@@ -303,7 +298,15 @@ class LeaveOneGroupOut(Section):
     only: tuple[int, ...] | None = Field(None, description="run these folds only")
 
 
-Protocol = Official | HoldOut | KFold | Folds | LeaveOneGroupOut
+Protocol = Annotated[
+    Annotated[Official, Tag("official")]
+    | Annotated[HoldOut, Tag("hold-out")]
+    | Annotated[KFold, Tag("k-fold")]
+    | Annotated[Folds, Tag("folds")]
+    | Annotated[LeaveOneGroupOut, Tag("leave-one-group-out")],
+    _TOLD_APART,
+    _SHORT,
+]
 
 
 class Report(Section):
@@ -338,8 +341,6 @@ class Recipe(Section):
     projection: Projection = Field(default_factory=lambda: Projection(), description="between backbone and loss")
     pretrain: Pretrain = Field(default_factory=lambda: Pretrain(), description="contrastive pretraining")
     probe: Probe = Field(default_factory=lambda: Probe(), description="what the frozen features are worth")
-    protocol: _one_of(Official, HoldOut, KFold, Folds, LeaveOneGroupOut) = Field(  # type: ignore[valid-type]  # built above
-        default_factory=lambda: Official(), description="who is trained on and who is tested"
-    )
+    protocol: Protocol = Field(default_factory=lambda: Official(), description="who is trained on and who is tested")
     report: Report = Field(default_factory=lambda: Report(), description="what the result is compared with")
     track: tuple[Literal["tensorboard"], ...] = Field((), description="trackers to write beside log.jsonl")

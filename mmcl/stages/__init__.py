@@ -31,15 +31,17 @@ def run_all(
     device      "auto", "cpu" or "cuda"
     stop_after  name of the last stage to run
     """
+    from ..engine.devices import pick_device
     from .embed import embed
     from .prepare import prepare
     from .pretrain import pretrain
     from .probe import probe
     from .report import report
 
+    where = device if stop_after == "prepare" else str(pick_device(device))
     with run.held():
         write_text(run.root / "recipe.yaml", plan.text)
-        write_json(run.root / "plan.json", about(plan, device))
+        write_json(run.root / "plan.json", about(plan, where))
         run.log("run", command=sys.argv[1:], mmcl=__version__)
         for name in ORDER:
             if name == "prepare":

@@ -74,7 +74,7 @@ def build_encoders(plan: Plan, *where: str | int) -> dict[str, Encoder]:
             plan.recipe.projection.width,
             m.normalise == "channel",
             *where,
-        )  # fmt: skip
+        )
         for m in plan.modalities
     }
 

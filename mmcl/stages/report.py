@@ -238,7 +238,7 @@ def report_html(found: Found, table: Mapping[Cell, Mapping[Unit, float | None]],
     skipped = skipped_of(prepare)
     # A constant guess has no correlation by its nature; that is no news.
     undefined = sum(1 for row in found.scores if row["value"] is None and row["encoder"] != "none")
-    return environment.get_template("report.html.j2").render(
+    page = environment.get_template("report.html.j2").render(
         name=plan["name"],
         about=plan["about"],
         facts=_facts(found),
@@ -260,6 +260,7 @@ def report_html(found: Found, table: Mapping[Cell, Mapping[Unit, float | None]],
         device=found.about.get("device", ""),
         plugins=_plugins(plan),
     )
+    return figures.distinct_ids(page)
 
 
 def _facts(found: Found) -> list[tuple[str, str]]:

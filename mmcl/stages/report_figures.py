@@ -8,6 +8,7 @@ that they fade into whatever is behind them.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 import warnings
@@ -31,7 +32,7 @@ PANELS = 12
 """Folds beyond which the curves of all share one panel."""
 COLOURS = ("ink", "muted", "line", "pretrained", "random", "card", "on-strong")
 _PLACE = {name: f"#0{i}0{i}0{i}" for i, name in enumerate(COLOURS, 1)}
-_LETTER = 6.4  # pixels, a generous mean width of a letter at the size of labels
+_LETTER = 7.0  # pixels, a generous mean width of a letter at the size of labels
 _SIZE = 12.0
 
 
@@ -262,7 +263,7 @@ def confusion(classes: Sequence[str], counts: Sequence[Sequence[float]], encoder
                     _inside(ax, j + 0.5, i + (0.4 if two else 0.5), f"{100 * share:.0f}%", share, 12.5 if two else 11, i == j)
                     if two:
                         _inside(ax, j + 0.5, i + 0.72, _count(count), share, 9.5, False)
-                elif 17 <= cell < 30 and share >= 0.1:
+                elif 20 <= cell < 30 and share >= 0.1:
                     _inside(ax, j + 0.5, i + 0.5, f"{100 * share:.0f}", share, 9, i == j)
         for j, name in enumerate(classes):
             ax.annotate(
@@ -563,6 +564,18 @@ def _picture(draw: Callable[[float], Figure], alt: str) -> Picture:
         return Picture(_svg(draw(WIDE), "wide"), _svg(draw(NARROW), "narrow"), alt)
 
 
+def distinct_ids(page: str) -> str:
+    """The page with ids that no two pictures share."""
+    count = itertools.count(1)
+
+    def rename(svg: re.Match[str]) -> str:
+        mine = next(count)
+        names = {id: f"p{mine}-{k}" for k, id in enumerate(dict.fromkeys(re.findall(r" id=\"([^\"]+)\"", svg[0])), 1)}
+        return re.sub(r"(?<= id=\")[^\"]+(?=\")|(?<=href=\"#)[^\"]+|(?<=url\(#)[^)]+", lambda m: names[m[0]], svg[0])
+
+    return re.sub(r"<svg .*?</svg>", rename, page, flags=re.DOTALL)
+
+
 _drop = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>", re.DOTALL)
 _family = re.compile(r"font-family: [^;\"]*;? ?")
 _colour = re.compile(r"(?<=: )#(0\d)\1\1\b")
@@ -580,8 +593,6 @@ def _svg(figure: Figure, size: str) -> Markup:
     text = _drop.sub("", _drop.sub("", buffer.getvalue()))  # twice: the first pass empties some <defs>
     used = set(re.findall(r"(?:href=\"|url\()#([\w.]+)", text))
     text = re.sub(r" id=\"([\w.]+)\"", lambda m: m[0] if m[1] in used else "", text)
-    for id in sorted(used):
-        text = re.sub(rf"(id=\"|#){re.escape(id)}\b", rf"\g<1>{size[0]}-{id}", text)
     text = _family.sub("", text).replace("xlink:href", "href")
     text = _colour.sub(lambda m: f"var(--{COLOURS[int(m[1]) - 1]})", text)
     text = re.sub(r"\s*\n\s*", " ", text).replace('transform="rotate(-0 ', 'transform="rotate(0 ')

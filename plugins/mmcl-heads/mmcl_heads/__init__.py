@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmcl.api import Field, Head, HeadSpec, Params, Register, Task, hookimpl
 
@@ -13,16 +13,17 @@ EVERY = ("single-label", "multi-label", "regression")
 class LinearParams(Params):
     """Options of `linear`."""
 
-    l2: tuple[float, ...] = Field(
+    l2: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
         min_length=1,
-        description="penalties tried, λ in: mean loss + λ/2·‖W‖² (scikit-learn's C is 1/(n·λ)); the bias is not penalised",
+        description="penalties tried, of mean loss + l2/2·‖W‖² (scikit-learn's C is 1/(n·l2)); the bias is not penalised",
     )
-    choose: Literal["score", "loss"] = Field(
-        "score",
-        description="what the penalty is chosen by on validation rows: accuracy (mean balanced accuracy, −MSE), or the loss; ties take the larger",
+    choose: Literal["accuracy", "loss"] = Field(
+        "accuracy",
+        description="what l2 is chosen by on validation rows: accuracy (multi-label: mean balanced accuracy; regression: "
+        "always the loss), or the mean loss; of equal ones the larger l2",
     )
-    refit: Literal["train", "train+valid"] = Field("train", description="rows of the final fit, once the penalty is chosen")
+    refit: Literal["train", "train+valid"] = Field("train", description="rows that the head is fitted on once l2 is chosen")
 
 
 class MlpParams(Params):
@@ -41,26 +42,26 @@ def build_linear(params: LinearParams, task: Task, widths: Mapping[str, int]) ->
     """The linear probe."""
     from .linear import Linear
 
-    return Linear(params, task, sum(widths.values()), outputs(task))
+    return Linear(params, task, widths)
 
 
 def build_mlp(params: MlpParams, task: Task, widths: Mapping[str, int]) -> Head:
     """The two-layer head."""
     from .mlp import Mlp
 
-    return Mlp(params, sum(widths.values()), outputs(task))
+    return Mlp(params, task, widths)
 
 
 LINEAR = HeadSpec(
     name="linear",
-    summary="logistic regression on concatenated features (ridge for regression), L-BFGS, penalty chosen on validation rows",
+    summary="logistic regression on concatenated vectors (ridge for regression), l2 chosen on validation rows",
     tasks=EVERY,
     params=LinearParams,
     build=build_linear,
 )
 MLP = HeadSpec(
     name="mlp",
-    summary="fc → ReLU → fc on concatenated features",
+    summary="fc → ReLU → fc on concatenated vectors, trained by gradient descent",
     tasks=EVERY,
     params=MlpParams,
     build=build_mlp,

@@ -1,124 +1,137 @@
-"""Linear probe with its own solver: full-batch L-BFGS in float64, along a path of penalties from strong to weak."""
+"""The linear probe: logistic or ridge regression on concatenated vectors, with a solver of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmcl.api import Encoded, Labelled, Task
+from mmcl.api import DataError, Encoded, Labelled, StageError, Task
 
-from . import LinearParams
+from . import LinearParams, outputs
+from .solver import LOGISTIC, SOFTMAX, SQUARED, Solution, minimise
 
 
 class Linear(nn.Module):
-    """W·x + b. Multinomial for one class out of several, one-vs-rest for several, least squares for values."""
+    """W·x + b, fitted to the minimum of mean loss + l2/2·‖W‖²; l2 is chosen on validation rows.
+
+    single-label  softmax cross-entropy, mean over rows
+    multi-label   logistic loss, for each class the mean over the rows whose label is known; classes add up, one l2 for all
+    regression    half the squared error, for each value the mean over the rows where it is known (ridge)
+
+    What training rows don't show is not extrapolated without end: a class of which they hold no example, or nothing else, gets
+    no weights and the bias log((examples + 1)/(others + 1)).
+    """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, params: LinearParams, task: Task, width: int, outputs: int) -> None:
+    def __init__(self, params: LinearParams, task: Task, widths: Mapping[str, int]) -> None:
         super().__init__()
-        self.params, self.task = params, task
-        self.register_buffer("weight", torch.zeros(outputs, width))
-        self.register_buffer("bias", torch.zeros(outputs))
+        self.params, self.task, self.names = params, task, tuple(widths)
+        self.register_buffer("weight", torch.zeros(outputs(task), sum(widths.values())))
+        self.register_buffer("bias", torch.zeros(outputs(task)))
 
     def forward(self, encoded: Mapping[str, Encoded]) -> Tensor:
-        return _features(encoded).to(self.weight) @ self.weight.T + self.bias
+        """Logits or values."""
+        return functional.linear(self._features(encoded).to(self.weight.dtype), self.weight, self.bias)
 
+    @torch.no_grad()
     def fit(self, train: Labelled, valid: Labelled, generator: torch.Generator) -> Mapping[str, float]:
-        """Try every penalty on `train`, keep the one that is best on `valid`."""
-        x, target = _features(train.encoded).double(), _target(train.target)
-        x_valid, target_valid = _features(valid.encoded).double(), _target(valid.target)
-        best: tuple[float, float, Tensor, Tensor] | None = None
-        start: Tensor | None = None
-        rotated, basis = _rotated(x)
-        for l2 in sorted(self.params.l2, reverse=True):  # strong to weak: each solution is a good start for the next
-            solution = self._solve(rotated, target, l2, start)
-            start = solution
-            weight = solution[:, :-1] if basis is None else solution[:, :-1] @ basis.T
-            bias = solution[:, -1]
-            quality = self._quality(x_valid @ weight.T + bias, target_valid)
-            if best is None or quality > best[0] + 1e-12:
-                best = (quality, l2, weight, bias)
-        assert best is not None
-        quality, l2, weight, bias = best
+        """Fit every l2 on `train`, keep the best on `valid`. Draws nothing: there is one minimum.
+
+        Returns l2; what it was chosen by (valid_accuracy or valid_loss); steps; and gradient, the share of its first norm that
+        the gradient still has (for the l2 that is furthest behind). Raises StageError if there is nothing to fit on or to
+        choose by, DataError if a vector is not finite.
+        """
+        penalties = sorted(set(self.params.l2), reverse=True)  # of equal l2, the largest is met first and kept
+        x, target = self._rows(train)
+        if not len(x):
+            raise StageError(f"head 'linear': no training row has a label for '{self.task.name}'; nothing can be fitted")
+        x_valid, target_valid = self._rows(valid)
+        if len(penalties) > 1 and not len(x_valid):
+            raise StageError(
+                f"head 'linear': no validation row has a label for '{self.task.name}' to choose l2 by; give l2 one value"
+            )
+        weight, bias, solution = self._solve(x, target, penalties)
+        facts: dict[str, float] = {}
+        chosen = 0
+        if len(x_valid):
+            measure, values = self._quality(torch.einsum("nd,lcd->lnc", x_valid, weight) + bias[:, None], target_valid)
+            chosen = values.index(max(values) if measure == "accuracy" else min(values))
+            facts[f"valid_{measure}"] = values[chosen]
         if self.params.refit == "train+valid":
-            both = torch.cat([x, x_valid])
-            rotated, basis = _rotated(both)
-            solution = self._solve(rotated, torch.cat([target, target_valid]), l2, None)
-            weight = solution[:, :-1] if basis is None else solution[:, :-1] @ basis.T
-            bias = solution[:, -1]
-        self.weight, self.bias = weight.float(), bias.float()
-        return {"l2": l2, "valid_quality": quality}
-
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean loss without the penalty; targets that are NaN count nothing."""
-        if self.task.type == "single-label":
-            return functional.cross_entropy(output, target)
-        known = ~target.isnan()
-        if self.task.type == "multi-label":
-            each = functional.binary_cross_entropy_with_logits(output, target.nan_to_num(), reduction="none")
+            both = torch.cat([x, x_valid]), torch.cat([target, target_valid])
+            weight, bias, solution = self._solve(*both, [penalties[chosen]])
+            self.weight.copy_(weight[0])
+            self.bias.copy_(bias[0])
         else:
-            each = (output - target.nan_to_num()).square() / 2
-        return (each * known).sum() / known.sum().clamp_min(1)
+            self.weight.copy_(weight[chosen])
+            self.bias.copy_(bias[chosen])
+        return {"l2": penalties[chosen], **facts, "steps": solution.steps, "gradient": float(solution.gradient.max())}
 
-    def _solve(self, x: Tensor, target: Tensor, l2: float, start: Tensor | None) -> Tensor:
-        """The minimum of mean loss + l2/2·‖W‖², as [outputs, width + 1] with the bias last."""
-        solution = torch.zeros(len(self.bias), x.shape[1] + 1, dtype=torch.float64) if start is None else start.clone()
-        solution.requires_grad_()
-        solver = torch.optim.LBFGS(
-            [solution],
-            max_iter=1000,
-            history_size=20,
-            line_search_fn="strong_wolfe",
-            tolerance_grad=1e-7,
-            tolerance_change=1e-12,
-        )
+    def _features(self, encoded: Mapping[str, Encoded]) -> Tensor:
+        return torch.cat([encoded[name].vector for name in self.names], 1)
 
-        def value() -> Tensor:
-            solver.zero_grad()
-            found = self.loss(x @ solution[:, :-1].T + solution[:, -1], target) + l2 / 2 * solution[:, :-1].square().sum()
-            torch.autograd.backward(found)
-            return found
+    def _rows(self, labelled: Labelled) -> tuple[Tensor, Tensor]:
+        """Features float64 [n, D], and targets int64 [n] or float64 [n, outputs]."""
+        for name in self.names:
+            if not bool(labelled.encoded[name].vector.isfinite().all()):
+                raise DataError(
+                    f"head 'linear': vectors of '{name}' hold values that are not finite; look for the cause in pretraining"
+                )
+        x, target = self._features(labelled.encoded).double(), labelled.target
+        return x, target if self.task.type == "single-label" else target.double().view(len(x), len(self.bias))
 
-        with torch.enable_grad():
-            solver.step(value)
-        return solution.detach()
-
-    def _quality(self, output: Tensor, target: Tensor) -> float:
-        """What the penalty is chosen by; higher is better."""
-        if len(output) == 0:
-            return 0.0
-        if self.params.choose == "loss" or self.task.type == "regression":
-            return -float(self.loss(output, target))
+    def _solve(self, x: Tensor, target: Tensor, penalties: Sequence[float]) -> tuple[Tensor, Tensor, Solution]:
+        """W [L, outputs, D] and bias [L, outputs] at the minimum of each penalty."""
+        count = len(self.bias)
         if self.task.type == "single-label":
-            return float((output.argmax(1) == target).double().mean())
-        rates = []
-        for k in range(output.shape[1]):
-            known = ~target[:, k].isnan()
-            truth, guess = target[known, k] > 0.5, output[known, k] > 0
-            if truth.any() and not truth.all():
-                rates.append((guess[truth].double().mean() + (~guess[~truth]).double().mean()) / 2)
-        return float(torch.stack(rates).mean()) if rates else -float(self.loss(output, target))
+            family = SOFTMAX
+            target = functional.one_hot(target, count).to(x.dtype)
+            known = torch.ones_like(target)
+        else:
+            family = LOGISTIC if self.task.type == "multi-label" else SQUARED
+            known = (~target.isnan()).to(x.dtype)
+            target = target.nan_to_num()
+        rows, total = known.sum(0), (known * target).sum(0)
+        if family is SQUARED:
+            learnable, start = rows > 0, total / rows.clamp_min(1)
+            bias = torch.zeros_like(start)
+        else:
+            learnable = (total > 0) if family is SOFTMAX else (total > 0) & (total < rows)
+            bias = ((total + 1) / (rows - total + 1)).log()
+            prior = total[learnable].log()
+            start = torch.zeros_like(bias)
+            start[learnable] = prior - prior.mean() if family is SOFTMAX else prior - (rows - total)[learnable].log()
+        share = (known / rows.clamp_min(1))[:, learnable]
+        found = minimise(family, x, target[:, learnable], share, start[learnable], penalties)
+        weight = x.new_zeros(len(penalties), count, x.shape[1])
+        weight[:, learnable] = found.weight.mT
+        bias = bias.repeat(len(penalties), 1)
+        # A softmax leaves one number free. With logits of 0 on average, a class that never occurs is always below the best one.
+        bias[:, learnable] = found.bias - found.bias.mean(1, keepdim=True) if family is SOFTMAX else found.bias
+        return weight, bias, found
 
-
-def _features(encoded: Mapping[str, Encoded]) -> Tensor:
-    return torch.cat([e.vector for e in encoded.values()], 1)
-
-
-def _target(target: Tensor) -> Tensor:
-    return target if target.dtype == torch.int64 else target.double()
-
-
-def _rotated(x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Fewer columns that give the same solutions, where there are more features than rows.
-
-    W stays in the span of the rows, and a rotation leaves ‖W‖ as it is: solve in the row space, of dimension n, and rotate back.
-    """
-    if x.shape[1] <= len(x):
-        return x, None
-    basis, triangle = torch.linalg.qr(x.T)  # x = triangle.T @ basis.T
-    return triangle.T, basis
+    def _quality(self, output: Tensor, target: Tensor) -> tuple[str, list[float]]:
+        """What l2 is chosen by, and its value for each: output [L, n, outputs]."""
+        if self.params.choose == "accuracy" and self.task.type == "single-label":
+            return "accuracy", (output.argmax(2) == target).double().mean(1).tolist()
+        if self.task.type == "single-label":
+            return "loss", [functional.cross_entropy(one, target).item() for one in output]
+        known = ~target.isnan()
+        if self.params.choose == "accuracy" and self.task.type == "multi-label":
+            yes, no = known & (target > 0.5), known & (target <= 0.5)
+            right, wrong = output > 0, output <= 0
+            rates = ((right & yes).sum(1) / yes.sum(0) + (wrong & no).sum(1) / no.sum(0)) / 2
+            both = (yes.any(0) & no.any(0)).nonzero().squeeze(1)
+            if len(both):
+                return "accuracy", rates[:, both].double().mean(1).tolist()
+        truth = target.nan_to_num()
+        if self.task.type == "multi-label":
+            each = functional.binary_cross_entropy_with_logits(output, truth.expand_as(output), reduction="none")
+        else:
+            each = (output - truth).square() / 2
+        return "loss", ((each * known).sum(1) / known.sum(0).clamp_min(1)).sum(1).tolist()

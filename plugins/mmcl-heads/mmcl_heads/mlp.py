@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from mmcl.api import Encoded
+from mmcl.api import Encoded, Task
 
-from . import MlpParams
+from . import MlpParams, outputs
 
 
 class Mlp(nn.Module):
-    """fc → ReLU → fc; trained by the toolkit's loop."""
+    """fc → ReLU → fc on the modalities' vectors, one after the other (MPUC-MER, §III-C); trained by the toolkit's loop."""
 
-    def __init__(self, params: MlpParams, width: int, outputs: int) -> None:
+    def __init__(self, params: MlpParams, task: Task, widths: Mapping[str, int]) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(width, params.hidden), nn.ReLU(), nn.Dropout(params.dropout), nn.Linear(params.hidden, outputs)
-        )
+        self.names = tuple(widths)
+        self.hidden = nn.Linear(sum(widths.values()), params.hidden)
+        self.dropout = nn.Dropout(params.dropout)
+        self.output = nn.Linear(params.hidden, outputs(task))
 
     def forward(self, encoded: Mapping[str, Encoded]) -> Tensor:
-        return cast(Tensor, self.layers(torch.cat([e.vector for e in encoded.values()], 1)))
+        """Logits or values."""
+        vectors = torch.cat([encoded[name].vector for name in self.names], 1)
+        output: Tensor = self.output(self.dropout(self.hidden(vectors).relu()))
+        return output

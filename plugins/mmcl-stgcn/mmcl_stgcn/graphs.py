@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ class Graph:
 
 
 def _path(*nodes: int) -> list[tuple[int, int]]:
-    return list(zip(nodes[:-1], nodes[1:], strict=True))
+    return list(itertools.pairwise(nodes))
 
 
 def _ring(first: int, last: int) -> list[tuple[int, int]]:

@@ -80,9 +80,7 @@ class Unit(nn.Module):
         hidden = self.dropout(self.second(hidden, left))
         if self.residual:
             hidden = hidden + (
-                values
-                if self.match is None
-                else cast(MaskedBatchNorm, self.match_norm)(self.match(values), left)
+                values if self.match is None else cast(MaskedBatchNorm, self.match_norm)(self.match(values), left)
             )
         return functional.relu(hidden), left
 
@@ -97,7 +95,9 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         momentum = 0.1 if self.momentum is None else self.momentum
         if bool(mask.all()):
-            return functional.batch_norm(values, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum, self.eps)
+            return functional.batch_norm(
+                values, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum, self.eps
+            )
         real = _spread(mask, values)
         mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
         if self.training:

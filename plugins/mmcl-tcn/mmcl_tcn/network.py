@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,9 +20,7 @@ class Tcn(nn.Module):
     def __init__(self, params: TcnParams, layout: Layout) -> None:
         super().__init__()
         widths = (layout.sizes["channel"], *params.channels)
-        self.levels = nn.ModuleList(
-            Level(a, b, 2**i, params) for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
-        )
+        self.levels = nn.ModuleList(Level(a, b, 2**i, params) for i, (a, b) in enumerate(pairwise(widths)))
         self.readout = params.readout
         self.width = widths[-1] * (2 if params.readout == "mean+std" else 1)
 

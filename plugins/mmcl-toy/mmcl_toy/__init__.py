@@ -14,10 +14,22 @@ class ToyParams(Params):
     """Options of `toy`."""
 
     samples: int = Field(960, ge=12, le=1_000_000, description="clips")
-    speakers: int = Field(36, ge=6, le=10_000, description="people; official splits give 60 % to train, 15 % to valid, 25 % to test")
-    spread: float = Field(0.5, ge=0, le=5, description="how much one clip's expression differs from its emotion's usual one, in units of that expression")
+    speakers: int = Field(
+        36, ge=6, le=10_000, description="people; official splits give 60 % to train, 15 % to valid, 25 % to test"
+    )
+    spread: float = Field(
+        0.5,
+        ge=0,
+        le=5,
+        description="how much one clip's expression differs from its emotion's usual one, in units of that expression",
+    )
     label_noise: float = Field(0.05, ge=0, le=1, description="share of the labels drawn anew at random")
-    missing: float = Field(0.08, ge=0, lt=1, description="share of the clips that lack a modality, drawn for each modality by itself; never all of them")
+    missing: float = Field(
+        0.08,
+        ge=0,
+        lt=1,
+        description="share of the clips that lack a modality, drawn for each modality by itself; never all of them",
+    )
     seed: int = Field(0, ge=0, description="another seed, another corpus")
 
 
@@ -29,7 +41,10 @@ def _info(params: ToyParams) -> DatasetInfo:
             "audio": Source("audio", "a voice with background noise, 16 kHz", SAMPLE_RATE),
             "faces": Source("video", "a drawn face under changing light", FACE_RATE, {"shape": size}),
             "landmarks": Source(
-                "sequence", "68 face landmarks under changing head pose", LANDMARK_RATE, {"shape": [68, 2], "axes": ["joint", "channel"], "graph": "face-68"}
+                "sequence",
+                "68 face landmarks under changing head pose",
+                LANDMARK_RATE,
+                {"shape": [68, 2], "axes": ["joint", "channel"], "graph": "face-68"},
             ),
         },
         tasks={"emotion": Task("emotion", "single-label", EMOTIONS, "the emotion that the clip was drawn for")},

@@ -85,7 +85,16 @@ class Toy:
         if len(absent) == 4:
             absent.pop(int(rng.integers(4)))
         seconds = float(np.clip(2.1 - 0.25 * cues[1] + 0.15 * rng.standard_normal(), 1.5, 2.8))
-        return Clip(number, number % self.params.speakers, int(rng.integers(len(SENTENCES))), emotion, label, cues, seconds, tuple(absent))
+        return Clip(
+            number,
+            number % self.params.speakers,
+            int(rng.integers(len(SENTENCES))),
+            emotion,
+            label,
+            cues,
+            seconds,
+            tuple(absent),
+        )
 
     def samples(self) -> SequenceOf[SampleRef]:
         """Every clip, speakers taking turns."""
@@ -99,7 +108,11 @@ class Toy:
                 SampleRef(
                     id=f"toy-{number:05d}",
                     group=f"speaker-{clip.speaker:03d}",
-                    sources={s: f"toy:{self.params.seed}:{number}:{s}" for s in ("words", "audio", "faces", "landmarks") if s not in clip.missing},
+                    sources={
+                        s: f"toy:{self.params.seed}:{number}:{s}"
+                        for s in ("words", "audio", "faces", "landmarks")
+                        if s not in clip.missing
+                    },
                     targets={"emotion": clip.label},
                     split=split[clip.speaker],
                     facts={"sentence": SENTENCES[clip.sentence]},

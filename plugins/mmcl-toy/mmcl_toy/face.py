@@ -26,14 +26,24 @@ def _template() -> Points:
     inner = np.linspace(np.pi, 3 * np.pi, 8, endpoint=False)
     mouth = np.stack([0.36 * np.cos(outer), 0.55 + 0.13 * np.sin(outer)], axis=1)
     lips = np.stack([0.26 * np.cos(inner), 0.55 + 0.04 * np.sin(inner)], axis=1)
-    return np.concatenate([jaw, left[::-1], brow, bridge, nostrils, eye + [-0.45, -0.28], eye + [0.45, -0.28], mouth, lips])
+    return np.concatenate(
+        [jaw, left[::-1], brow, bridge, nostrils, eye + np.array([-0.45, -0.28]), eye + np.array([0.45, -0.28]), mouth, lips]
+    )
 
 
 TEMPLATE = _template()
 BROWS, EYES, MOUTH = slice(17, 27), slice(36, 48), slice(48, 68)
 
 
-def moved(clip: Clip, person: NDArray[np.float64], speech: NDArray[np.float64], grown: NDArray[np.float64], mouth: float, brow: float, eyes: float) -> Points:
+def moved(
+    clip: Clip,
+    person: NDArray[np.float64],
+    speech: NDArray[np.float64],
+    grown: NDArray[np.float64],
+    mouth: float,
+    brow: float,
+    eyes: float,
+) -> Points:
     """The face [T, 68, 2] of a speaker, moved by an expression that has come as far as `grown`, while speaking."""
     face = TEMPLATE * [1 + 0.08 * person[4], 1 + 0.08 * person[5]]
     face[BROWS, 1] += 0.05 * person[6]
@@ -51,7 +61,9 @@ def moved(clip: Clip, person: NDArray[np.float64], speech: NDArray[np.float64], 
     return points
 
 
-def landmarks(clip: Clip, person: NDArray[np.float64], times: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float32]:
+def landmarks(
+    clip: Clip, person: NDArray[np.float64], times: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float32]:
     """[T, 68, 2] in pixels of a camera: mouth and brow show the expression; the head moves, and tracking is not exact."""
     at = np.arange(max(2, round(clip.seconds * LANDMARK_RATE))) / LANDMARK_RATE
     speech = syllables(clip, times, at) * rng.uniform(0.7, 1.3)

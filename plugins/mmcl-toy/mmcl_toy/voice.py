@@ -17,7 +17,12 @@ def sing(clip: Clip, person: NDArray[np.float64], times: NDArray[np.float64], rn
     coarse = np.arange(0, clip.seconds + 0.01, 0.01)  # what moves slowly is worked out a hundred times a second
     pitch, rate = clip.cues[0], clip.cues[1]
     grown = course(clip, coarse, rng)
-    semitones = 1.8 * person[0] + 3.5 * pitch * grown + 2.0 * pitch * np.sin(2 * np.pi * (1.5 + 0.4 * rate) * coarse) + 0.4 * rng.standard_normal()
+    semitones = (
+        1.8 * person[0]
+        + 3.5 * pitch * grown
+        + 2.0 * pitch * np.sin(2 * np.pi * (1.5 + 0.4 * rate) * coarse)
+        + 0.4 * rng.standard_normal()
+    )
     frequency = 150.0 * 2 ** (semitones / 12)
     phase = 2 * np.pi * np.cumsum(np.interp(at, coarse, frequency)) / SAMPLE_RATE
     loud = np.interp(at, coarse, (0.15 + syllables(clip, times, coarse)) * (1 + 0.4 * rate * grown))

@@ -1,0 +1,295 @@
+"""The loader: finds what is installed, survives what is broken, and knows whose a name is."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mmcl.api import PluginError, UnknownNameError
+from mmcl.plugins import OURS, REGISTRIES, Plugins, load, plugins
+
+ROOT = Path(__file__).resolve().parents[1]
+
+GOOD = """
+from mmcl.api import LossSpec, NoParams, hookimpl
+
+@hookimpl
+def register_losses(register):
+    for name in {names!r}:
+        register(LossSpec(name, "from {package}", NoParams, lambda params: None))
+"""
+
+_count = itertools.count()
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """An empty folder on sys.path in which packages can be installed, and the loader can look."""
+    made = []
+
+    class World:
+        def install(self, package, body=None, names=("first",), version="1.0", plugin=None, folder="site"):
+            site = tmp_path / folder
+            site.mkdir(exist_ok=True)
+            module = f"stranger_{next(_count)}"
+            made.append(module)
+            (site / f"{module}.py").write_text(body if body is not None else GOOD.format(names=names, package=package))
+            info = site / f"{re.sub('[-.]', '_', package)}-{version}.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+            (info / "entry_points.txt").write_text(f"[mmcl]\n{plugin or package.removeprefix('mmcl-')} = {module}\n")
+            monkeypatch.syspath_prepend(str(site))
+
+        def look(self, limit=None, folders=("site",)) -> Plugins:
+            found = importlib.metadata.distributions(path=[str(tmp_path / folder) for folder in folders])
+            return load([point for one in found for point in one.entry_points if point.group == "mmcl"], limit)
+
+    yield World()
+    for module in made:
+        sys.modules.pop(module, None)
+
+
+def names(found: Plugins, what: str = "loss") -> list[str]:
+    return [name for name, _ in found.all(what)]
+
+
+# ---------------------------------------------------------------------------------------------------- broken packages
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("import a_library_that_nobody_has", "ModuleNotFoundError: No module named 'a_library_that_nobody_has'"),
+        ("from mmcl.api import Gone", "ImportError: cannot import name 'Gone'"),
+        ("def half(:", "SyntaxError: "),
+        ("raise SystemExit('needs a licence')", "SystemExit: needs a licence"),
+        ("import sys; sys.exit()", "SystemExit"),
+        ("raise RuntimeError('first line\\nsecond line')", "RuntimeError: first line"),
+        ("class Odd(Exception): pass\nraise Odd", "Odd"),
+        ("x = 1", "implements none of the hooks (register_kinds, register_modalities"),
+    ],
+)
+def test_broken_package_is_listed_with_its_reason_and_stops_nothing(world, body, reason):
+    world.install("mmcl-broken", body, version="0.3")
+    world.install("mmcl-good")
+    found = world.look()
+    assert names(found) == ["first"]
+    (failed,) = found.failed
+    assert (failed.plugin, failed.package, failed.version, failed.offers) == ("broken", "mmcl-broken", "0.3", ())
+    assert failed.failure.startswith(reason) or reason in failed.failure
+    assert "\n" not in failed.failure
+
+
+def test_hook_that_raises_half_way_leaves_none_of_its_offers(world):
+    world.install("mmcl-half", GOOD.format(names=("first", "second"), package="half") + "    raise OSError('disk')\n")
+    found = world.look()
+    assert names(found) == []
+    assert found.failed[0].failure == "OSError: disk"
+
+
+def test_later_hook_that_raises_takes_the_earlier_ones_back(world):
+    """Losses are asked for before heads: what was offered by then goes too, or half a plug-in would be there."""
+    body = (
+        GOOD.format(names=("first",), package="half")
+        + "\n@hookimpl\ndef register_heads(register):\n    raise OSError('disk')\n"
+    )
+    world.install("mmcl-half", body)
+    assert names(world.look()) == []
+
+
+def test_function_that_is_no_hook_is_reported(world):
+    """A misspelt hook would otherwise simply never be called."""
+    body = GOOD.format(names=("first",), package="x").replace("register_losses", "register_loss")
+    world.install("mmcl-typo", body)
+    (failed,) = world.look().failed
+    assert "register_loss" in failed.failure
+    assert "unknown hook" in failed.failure
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("'info-nce'", "registered a str as loss; it must be a LossSpec"),
+        ("LossSpec('Info_NCE', 'x', NoParams, print)", "'Info_NCE' must be lower-case letters, digits and hyphens"),
+        ("LossSpec('a:b', 'x', NoParams, print)", "'a:b' must be lower-case letters, digits and hyphens"),
+        ("LossSpec('x', '', NoParams, print)", "needs a one-line summary"),
+        ("LossSpec('x', 'a\\nb', NoParams, print)", "needs a one-line summary"),
+        ("LossSpec('x', 'x', dict, print)", "params must be a subclass of mmcl.api.Params"),
+    ],
+)
+def test_spec_that_is_none_is_refused_when_it_is_registered(world, given, reason):
+    top = "from mmcl.api import LossSpec, NoParams, hookimpl\n\n"
+    world.install("mmcl-odd", f"{top}@hookimpl\ndef register_losses(register):\n    register({given})\n")
+    (failed,) = world.look().failed
+    assert failed.failure.startswith("PluginError: ")
+    assert reason in failed.failure
+
+
+def test_name_registered_twice_by_one_plugin_is_refused(world):
+    world.install("mmcl-twice", names=("same", "same"))
+    assert "registers loss 'same' twice" in world.look().failed[0].failure
+
+
+def test_one_name_may_stand_for_things_of_two_sorts(world):
+    body = GOOD.format(names=("vicreg",), package="x") + (
+        "\nfrom mmcl.api import PositivesSpec\n\n@hookimpl\ndef register_positives(register):\n"
+        "    register(PositivesSpec('vicreg', 'x', NoParams, print))\n"
+    )
+    world.install("mmcl-two", body)
+    found = world.look()
+    assert found.failed == ()
+    assert names(found) == names(found, "positives") == ["vicreg"]
+
+
+# ------------------------------------------------------------------------------------------------------ whose name it is
+
+
+def test_bare_name_means_ours_and_the_package_reaches_the_strangers(world):
+    world.install("mmcl", names=("info-nce",), plugin="losses")
+    world.install("mmcl-rival", names=("info-nce", "other"))
+    found = world.look()
+    assert found.get("loss", "info-nce").package == OURS
+    assert found.get("loss", "mmcl:info-nce").package == OURS
+    assert found.get("loss", "mmcl-rival:info-nce").package == "mmcl-rival"
+    assert found.get("loss", "other").package == "mmcl-rival"
+    assert names(found) == ["info-nce", "mmcl-rival:info-nce", "other"]
+
+
+def test_listed_names_reach_what_they_list(world):
+    world.install("mmcl", names=("a", "b"), plugin="losses")
+    world.install("mmcl-one", names=("b", "c", "d"))
+    world.install("mmcl-two", names=("c", "b"))
+    found = world.look()
+    assert len(found.all("loss")) == 7
+    for name, offer in found.all("loss"):
+        assert found.get("loss", name) is offer
+
+
+def test_two_strangers_with_one_name_must_be_told_apart(world):
+    world.install("mmcl-one", names=("same",))
+    world.install("mmcl-two", names=("same",))
+    found = world.look()
+    with pytest.raises(PluginError, match="'same' is offered by 2 packages: write 'mmcl-one:same' or 'mmcl-two:same'"):
+        found.get("loss", "same")
+    assert found.get("loss", "mmcl-two:same").package == "mmcl-two"
+
+
+@pytest.mark.parametrize("written", ["mmcl-rival", "mmcl_rival", "MMCL.Rival"])
+def test_package_may_be_written_as_packaging_lets_it(world, written):
+    world.install("mmcl_rival", names=("x",))
+    assert world.look().get("loss", f"{written}:x").package == "mmcl_rival"
+
+
+def test_unknown_name_suggests_the_nearest_and_lists_what_failed(world):
+    world.install("mmcl-good", names=("info-nce", "siglip"))
+    world.install("mmcl-broken", "import a_library_that_nobody_has")
+    with pytest.raises(UnknownNameError) as caught:
+        world.look().get("loss", "info-nse")
+    text = str(caught.value)
+    assert "unknown loss 'info-nse'; did you mean 'info-nce'?" in text
+    assert "siglip" in text
+    assert "Plug-ins that failed to load: broken" in text
+
+
+def test_name_of_another_sort_is_unknown(world):
+    world.install("mmcl-good", names=("info-nce",))
+    with pytest.raises(UnknownNameError, match="unknown head 'info-nce'; known: none"):
+        world.look().get("head", "info-nce")
+    with pytest.raises(UnknownNameError, match="unknown loss 'mmcl-other:info-nce'"):
+        world.look().get("loss", "mmcl-other:info-nce")
+
+
+def test_order_of_installation_changes_nothing(world):
+    for package in ("mmcl-b", "mmcl-a", "mmcl-c"):
+        world.install(package, names=(package[-1],))
+    world.install("mmcl", names=("z",), plugin="losses")
+    found = world.look()
+    assert [one.package for one in found.loaded] == ["mmcl", "mmcl-a", "mmcl-b", "mmcl-c"]
+
+
+# ------------------------------------------------------------------------------------------------------- which are loaded
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted"),
+    [
+        (None, ["mmcl", "mmcl-one", "mmcl-two"]),
+        ("none", ["mmcl"]),
+        ("", ["mmcl"]),
+        ("one", ["mmcl", "mmcl-one"]),
+        ("two, one", ["mmcl", "mmcl-one", "mmcl-two"]),
+        ("mmcl-two", ["mmcl", "mmcl-two"]),
+        ("nobody", ["mmcl"]),
+    ],
+)
+def test_strangers_can_be_limited_but_ours_are_always_there(world, limit, wanted):
+    world.install("mmcl", names=("z",), plugin="losses")
+    world.install("mmcl-one", names=("a",))
+    world.install("mmcl-two", names=("b",))
+    assert [one.package for one in world.look(limit).loaded] == wanted
+
+
+def test_plugin_that_is_left_out_is_not_even_imported(world):
+    world.install("mmcl-loud", "raise SystemExit")
+    assert world.look("none").loaded == ()
+
+
+def test_package_found_twice_on_the_path_is_loaded_once(world):
+    world.install("mmcl-good", names=("a",), version="2.0", folder="first")
+    world.install("mmcl-good", names=("a",), version="1.0", folder="second")
+    found = world.look(folders=("first", "second"))
+    assert [(one.package, one.version) for one in found.loaded] == [("mmcl-good", "2.0")]
+    assert names(found) == ["a"]
+    assert found.get("loss", "a").version == "2.0"
+
+
+# ------------------------------------------------------------------------------------------------------------- our own
+
+
+def test_every_built_in_plugin_loads_and_offers_something():
+    ours = [one for one in plugins().loaded if one.package == OURS]
+    assert {one.plugin: one.failure for one in ours if one.failure} == {}
+    assert [one.plugin for one in ours if not one.offers] == []
+    assert {offer.what for one in ours for offer in one.offers} == set(REGISTRIES)
+
+
+def test_built_in_offers_name_the_installed_version():
+    assert {offer.version for one in plugins().loaded if one.package == OURS for offer in one.offers} == {
+        importlib.metadata.version("mmcl")
+    }
+
+
+def test_folders_entry_points_and_wheel_name_the_same_plugins():
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folders = sorted(path.name for path in (ROOT / "plugins").iterdir() if path.is_dir())
+    assert folders
+    wanted = sorted(f"plugins/{name}/{name.replace('-', '_')}" for name in folders)
+    wheel = about["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert sorted(set(wheel["packages"]) - {"mmcl"}) == wanted
+    assert sorted(set(wheel["dev-mode-dirs"]) - {"."}) == sorted(f"plugins/{name}" for name in folders)
+    points = about["project"]["entry-points"]["mmcl"]
+    assert sorted(points.items()) == sorted((name.removeprefix("mmcl-"), name.replace("-", "_")) for name in folders)
+    for path in wanted:
+        assert (ROOT / path / "__init__.py").is_file()
+    for name in folders:
+        assert (ROOT / "plugins" / name / "README.md").is_file(), f"plugins/{name} has no README.md"
+        assert list((ROOT / "plugins" / name / "tests").glob("test_*.py")), f"plugins/{name} has no tests"
+
+
+def test_loading_every_plugin_imports_nothing_heavy():
+    code = (
+        "import sys, json; from mmcl.plugins import plugins; from mmcl.testing import HEAVY; found = plugins();"
+        "print(json.dumps([len(found.loaded), [m for m in HEAVY if m in sys.modules]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, heavy = json.loads(done.stdout)
+    assert count >= len(list((ROOT / "plugins").iterdir()))
+    assert heavy == []
