@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, hookimpl
+
+GROUPS = 4
+"""Groups of channels that are normalised together."""
 
 
 class FrameCnnParams(Params):
     """Options of `frame-cnn`."""
 
-    channels: tuple[int, ...] = Field(
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (16, 32, 64), min_length=1, description="widths of the image layers, each halving height and width; multiples of 4"
     )
     kernel: int = Field(3, ge=1, le=31, description="frames that a temporal convolution spans; odd")
@@ -20,15 +23,20 @@ class FrameCnnParams(Params):
         "mean",
         description="what is kept of the image: the mean over it, or the means of a 2 × 2 grid, so that place is not lost",
     )
-    readout: Literal["mean", "mean+std"] = Field("mean+std", description="how frames become one vector")
+    readout: Literal["mean", "mean+std"] = Field(
+        "mean+std", description="how frames become one vector: mean, or mean and deviation (twice as wide)"
+    )
+    width: int | None = Field(
+        None, ge=1, description="size of the vector, by a linear layer after the read-out; left out: as read out, no such layer"
+    )
 
 
 def fits(params: FrameCnnParams, layout: Layout) -> None:
     """Refuse widths that cannot be normalised in groups, and an even kernel."""
-    if any(width % 4 or width < 4 for width in params.channels):
-        raise ValueError(f"channels {list(params.channels)} must be multiples of 4")
+    if any(width % GROUPS for width in params.channels):
+        raise ValueError(f"channels {list(params.channels)} must be multiples of {GROUPS}")
     if params.kernel % 2 == 0:
-        raise ValueError(f"kernel {params.kernel} must be odd")
+        raise ValueError(f"kernel {params.kernel} has no centre; make it odd")
 
 
 def build(params: FrameCnnParams, layout: Layout) -> Backbone:
@@ -45,6 +53,12 @@ FRAME_CNN = BackboneSpec(
     params=FrameCnnParams,
     build=build,
     fits=fits,
+    paper="GroupNorm: Wu, He: Group Normalization, ECCV 2018",
+    follows=(
+        "No paper's network: stride-2 convolutions with GroupNorm on each real frame, then residual convolutions "
+        "over time and statistics of the frames. GroupNorm keeps frames apart, so neither padding nor other "
+        "recordings reach a frame."
+    ),
 )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mmcl.api import Encoded, Layout, Stream
 
-from . import FrameCnnParams
+from . import GROUPS, FrameCnnParams
 
 
 class FrameCnn(nn.Module):
@@ -20,7 +20,7 @@ class FrameCnn(nn.Module):
         layers: list[nn.Module] = []
         for i, width in enumerate(params.channels):
             size = 5 if i == 0 else 3
-            layers += [nn.Conv2d(inner, width, size, 2, size // 2, bias=False), nn.GroupNorm(4, width), nn.ReLU()]
+            layers += [nn.Conv2d(inner, width, size, 2, size // 2, bias=False), nn.GroupNorm(GROUPS, width), nn.ReLU()]
             inner = width
         grid = 2 if params.pool == "grid" else 1
         self.image = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(grid), nn.Flatten())
@@ -30,21 +30,38 @@ class FrameCnn(nn.Module):
         )
         self.dropout = nn.Dropout(params.dropout)
         self.spread = params.readout == "mean+std"
-        self.width = inner * (2 if self.spread else 1)
+        read = inner * (2 if self.spread else 1)
+        self.width = params.width or read
+        self.project = nn.Linear(read, params.width) if params.width else None
 
     def forward(self, stream: Stream) -> Encoded:
-        batch, steps = stream.steps.shape
+        """The vector read out of the real frames, and every frame."""
         frames = self.image(stream.values[stream.steps])  # real frames alone: padding costs nothing
-        hidden = frames.new_zeros(batch, steps, frames.shape[1])
+        hidden = frames.new_zeros(*stream.steps.shape, frames.shape[1])
         hidden[stream.steps] = frames
-        mask = stream.steps[:, None].to(hidden.dtype)
         hidden = hidden.transpose(1, 2)
         for layer in self.time:
-            hidden = (hidden + self.dropout(functional.relu(layer(hidden)))) * mask
-        count = mask.sum(2).clamp_min(1)
-        mean = hidden.sum(2) / count
-        vector = mean
-        if self.spread:
-            variance = ((hidden - mean[..., None]) * mask).square().sum(2) / count
-            vector = torch.cat([mean, (variance + 1e-6).sqrt()], 1)
-        return Encoded(vector=vector, sequence=hidden.transpose(1, 2), steps=stream.steps)
+            hidden = (hidden + self.dropout(functional.relu(layer(hidden)))) * stream.steps[:, None]
+        hidden = hidden.transpose(1, 2)
+        vector = self._read(hidden, stream.steps)
+        if self.project is not None:
+            vector = self.project(vector)
+        return Encoded(vector=vector, sequence=self._each(hidden, stream.steps), steps=stream.steps)
+
+    def _read(self, hidden: Tensor, steps: Tensor) -> Tensor:
+        """What is read out of all real frames of a row."""
+        if hidden.dtype.itemsize < 4:
+            hidden = hidden.float()  # sums over time need more digits than bf16 has
+        count = steps.sum(1, keepdim=True).clamp_min(1)
+        mean = hidden.sum(1) / count
+        if not self.spread:
+            return mean
+        variance = ((hidden - mean[:, None]) * steps[..., None]).square().sum(1) / count
+        return torch.cat([mean, (variance + 1e-6).sqrt()], 1)
+
+    def _each(self, hidden: Tensor, steps: Tensor) -> Tensor:
+        """Every frame, read out as if it stood alone: its deviation is zero."""
+        channels = hidden.shape[2]
+        if self.project is None:
+            return functional.pad(hidden, (0, self.width - channels))
+        return functional.linear(hidden, self.project.weight[:, :channels], self.project.bias) * steps[..., None]

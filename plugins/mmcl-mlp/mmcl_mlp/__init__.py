@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, hookimpl
 
@@ -10,9 +10,13 @@ from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, ho
 class MlpParams(Params):
     """Options of `mlp`."""
 
-    hidden: tuple[int, ...] = Field((128,), description="widths of the hidden layers, each followed by norm, ReLU and dropout")
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (128,), description="widths of the hidden layers, each followed by norm, ReLU and dropout; empty: one linear layer"
+    )
     width: int = Field(128, ge=1, description="size of the vector")
-    norm: Literal["layer", "none"] = Field("layer", description="normalisation of each hidden layer")
+    norm: Literal["layer", "batch", "none"] = Field(
+        "layer", description="normalisation of each hidden layer: within a row, over the rows of the batch, or none"
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout after each hidden layer")
 
 
@@ -29,6 +33,10 @@ MLP = BackboneSpec(
     accepts=(("channel",), ("time", "channel")),
     params=MlpParams,
     build=build,
+    follows=(
+        "A plain multilayer perceptron. A stream over time enters as the mean and the standard deviation of its "
+        "real steps, so the order of its steps is lost and no sequence is kept."
+    ),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, hookimpl
 
@@ -19,25 +19,37 @@ class StgcnParams(Params):
         (), description="pairs of neighbouring joints, counted from 0, for graph: custom"
     )
     centre: int | None = Field(
-        None, ge=0, description="joint from which the spatial partition measures; left out: the graph's own"
+        None,
+        ge=0,
+        description="joint from which partition: spatial measures; left out: the graph's own, or the nearest to all others",
     )
     partition: Literal["spatial", "distance", "uniform"] = Field(
         "spatial",
-        description="subsets of neighbours with weights of their own: root, nearer to the centre, farther (3); joint itself, neighbours (2); all (1)",
+        description=(
+            "subsets of neighbours with weights of their own: as far from the centre as the joint itself, nearer, farther (3); "
+            "by how many edges away (max_hop + 1); all (1)"
+        ),
     )
     max_hop: int = Field(1, ge=1, le=10, description="how many edges away a neighbour may be")
     kernel: int = Field(9, ge=1, le=99, description="steps that a temporal convolution spans; odd")
-    channels: tuple[int, ...] = Field(
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (64, 64, 64, 64, 128, 128, 128, 256, 256, 256), min_length=1, description="width of each unit"
     )
-    strides: tuple[int, ...] | None = Field(
-        None, description="temporal stride of each unit; left out: 2 wherever the width grows (the paper's 5th and 8th)"
+    strides: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None,
+        description="temporal stride of each unit; left out: 2 wherever the width grows (by default the 5th and 8th)",
     )
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout at the end of each temporal convolution")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout at the end of each temporal convolution (the paper: 0.5)")
     edge_importance: bool = Field(True, description="learn how much each edge counts, in each unit")
     readout: Literal["mean", "mean+std"] = Field(
         "mean",
-        description="mean over steps and joints, as the paper; or that and the mean over joints of the deviation over steps (twice as wide)",
+        description=(
+            "how steps and joints become one vector: their mean, as the paper; or that and the mean of each joint's deviation "
+            "over steps (twice as wide)"
+        ),
+    )
+    width: int | None = Field(
+        None, ge=1, description="size of the vector, by a linear layer after the read-out; left out: as read out, no such layer"
     )
 
     @property
@@ -52,10 +64,8 @@ def fits(params: StgcnParams, layout: Layout) -> None:
     """Refuse a graph that is not the stream's, and options that contradict each other."""
     if len(params.steps) != len(params.channels):
         raise ValueError(f"strides has {len(params.steps)} entries, channels has {len(params.channels)}; there must be as many")
-    if any(step < 1 for step in params.steps):
-        raise ValueError(f"strides {list(params.steps)} must be at least 1")
     if params.kernel % 2 == 0:
-        raise ValueError(f"kernel {params.kernel} must be odd")
+        raise ValueError(f"kernel {params.kernel} has no centre; make it odd")
     graph = graph_for(params.graph, params.edges, params.centre, layout)
     if params.partition == "spatial" and (problem := partition_problem(graph)):
         raise ValueError(problem)
@@ -76,9 +86,15 @@ STGCN = BackboneSpec(
     build=build,
     fits=fits,
     paper="Yan, Xiong, Lin: Spatial Temporal Graph Convolutional Networks for Skeleton-Based Action Recognition, AAAI 2018",
-    follows="Its units (1×1 convolution to K subsets, graph product, BatchNorm, ReLU, temporal convolution, residual), partitions, widths and strides, "
-    "one person. Differs: batch statistics over real steps alone; the vector is the pooled width (256), without the class layer; the face graph "
-    "is iBUG 68 points, or 51 without the jaw, centred on the nose base.",
+    follows=(
+        "BatchNorm of the input, units (graph convolution over K subsets of neighbours, BatchNorm, ReLU, temporal"
+        " convolution, BatchNorm, dropout, residual, ReLU), partitions (Eq. 8 with hops to a fixed centre in "
+        "place of mean distances), widths, learnt edge importance; one person. Adjacency A·D⁻¹ and strides at the"
+        " 5th and 8th unit, as the authors' code. Differs: batch statistics over real steps alone; no biases "
+        "before a BatchNorm; dropout 0.1; the vector is the pooled width, without the class layer. The faces' "
+        "graphs are ours: iBUG's 68 points, or 51 without the jaw, centred on the nose base. MPUC-MER's code runs"
+        " another network (Yu et al. 2018) under this name."
+    ),
 )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 
 from mmcl.api import Layout
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Graph:
     """Nodes 0 to joints − 1, undirected edges, and the node from which the spatial partition measures."""
 
@@ -20,7 +20,7 @@ class Graph:
 
 
 def _path(*nodes: int) -> list[tuple[int, int]]:
-    return list(itertools.pairwise(nodes))
+    return list(pairwise(nodes))
 
 
 def _ring(first: int, last: int) -> list[tuple[int, int]]:
@@ -62,36 +62,40 @@ def graph_for(name: str, edges: Sequence[Sequence[int]], centre: int | None, lay
     """The graph that options and stream ask for. Raises ValueError, with a sentence, if it does not fit the stream's joints."""
     joints = layout.sizes["joint"]
     if name != "custom" and edges:
-        raise ValueError("edges are for graph: custom")
+        raise ValueError(f"edges are for graph: custom, and graph is '{name}'")
     if name == "auto":
         said = layout.notes.get("graph")
         if layout.notes.get("edges"):
             name, edges = "custom", layout.notes["edges"]
-            centre = layout.notes.get("centre") if centre is None else centre
         elif said in GRAPHS:
             name = str(said)
         else:
+            whose = f"calls its graph '{said}', which is none of ours" if said else "does not name its graph"
             raise ValueError(
-                f"the stream of {joints} joints names no known graph; set graph: to one of {', '.join(GRAPHS)}, or to custom with edges:"
+                f"the stream of {joints} joints {whose}; set graph: to one of {', '.join(GRAPHS)}, or to custom with edges:"
             )
+        centre = layout.notes.get("centre") if centre is None else centre
     if name == "custom":
         if not edges:
             raise ValueError("graph: custom needs edges:, such as [[0, 1], [1, 2]]")
-        graph = Graph("custom", joints, tuple((int(a), int(b)) for a, b in edges), 0)
-        wrong = [pair for pair in graph.edges if not all(0 <= node < joints for node in pair) or pair[0] == pair[1]]
+        pairs = tuple((int(a), int(b)) for a, b in edges)
+        wrong = [pair for pair in pairs if not all(0 <= node < joints for node in pair) or pair[0] == pair[1]]
         if wrong:
-            raise ValueError(f"edge {list(wrong[0])} is none between two of {joints} joints (0 to {joints - 1})")
+            raise ValueError(f"edge {list(wrong[0])} must join two different joints of {joints} (0 to {joints - 1})")
+        reach = [sum(distances) for distances in hops(joints, pairs)]
+        graph = Graph("custom", joints, pairs, reach.index(min(reach)))
     else:
         graph = GRAPHS[name]
         if graph.joints != joints:
             fitting = [g.name for g in GRAPHS.values() if g.joints == joints]
             raise ValueError(
-                f"the stream has {joints} joints, graph '{name}' has {graph.joints}; set graph: to {' or '.join(fitting) or 'custom, with edges'}"
+                f"the stream has {joints} joints, graph '{name}' has {graph.joints}; "
+                f"set graph: to {' or '.join(fitting) or 'custom, with edges'}"
             )
     if centre is not None:
-        if centre >= joints:
+        if not 0 <= centre < joints:
             raise ValueError(f"centre {centre} is none of {joints} joints (0 to {joints - 1})")
-        graph = Graph(graph.name, graph.joints, graph.edges, centre)
+        graph = dataclasses.replace(graph, centre=centre)
     return graph
 
 
@@ -106,15 +110,12 @@ def hops(joints: int, edges: Iterable[tuple[int, int]]) -> list[list[float]]:
     for start in range(joints):
         distance = [far] * joints
         distance[start] = 0.0
-        edge = [start]
-        while edge:
-            nearer = edge
-            edge = []
-            for node in nearer:
-                for other in neighbours[node]:
-                    if distance[other] == far:
-                        distance[other] = distance[node] + 1
-                        edge.append(other)
+        reached = [start]
+        for node in reached:  # grows as it goes: nearer nodes come before farther ones
+            for other in neighbours[node]:
+                if distance[other] == far:
+                    distance[other] = distance[node] + 1
+                    reached.append(other)
         table.append(distance)
     return table
 
@@ -123,14 +124,18 @@ def partition_problem(graph: Graph) -> str | None:
     """Why the spatial partition cannot be made, or None: every node needs a distance to the centre."""
     alone = [node for node, distance in enumerate(hops(graph.joints, graph.edges)[graph.centre]) if distance == float("inf")]
     if alone:
-        return f"graph '{graph.name}' is in pieces: no edges lead from joint {alone[0]} to the centre {graph.centre}; add edges, or use partition: distance"
+        return (
+            f"graph '{graph.name}' is in pieces: no edges lead from joint {alone[0]} to the centre {graph.centre}; "
+            "add edges, or set partition: distance"
+        )
     return None
 
 
 def partitions(graph: Graph, strategy: str, max_hop: int) -> list[list[list[float]]]:
-    """The normalised adjacency A·D⁻¹, split into subsets [K][from][to] (Yan et al. §3.3, §3.4).
+    """The column-normalised adjacency A·D⁻¹, split into subsets [K][from][to] (Yan et al. 2018, Eq. 8 and before it).
 
-    uniform: one subset. distance: the node itself, then each distance. spatial: as far from the centre as the node itself, nearer, farther.
+    uniform: one subset. distance: the node itself, then each distance. spatial: as far from the centre as the node itself
+    (root), nearer (centripetal), farther (centrifugal). Every column, summed over subsets, is 1.
     """
     table = hops(graph.joints, graph.edges)
     near = [[table[a][b] <= max_hop for b in range(graph.joints)] for a in range(graph.joints)]
@@ -146,7 +151,7 @@ def partitions(graph: Graph, strategy: str, max_hop: int) -> list[list[list[floa
             elif strategy == "distance":
                 k = int(table[a][b])
             else:
-                inner, outer = table[graph.centre][a], table[graph.centre][b]
-                k = 0 if inner == outer else 1 if inner < outer else 2
+                sender, receiver = table[graph.centre][a], table[graph.centre][b]
+                k = 0 if sender == receiver else 1 if sender < receiver else 2
             subsets[k][a][b] = 1 / degree[b]
     return subsets

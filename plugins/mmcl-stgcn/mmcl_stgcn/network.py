@@ -1,8 +1,13 @@
-"""Spatial-temporal graph convolutional network of Yan et al. 2018, with batch statistics over real steps alone."""
+"""Spatial-temporal graph convolutional network of Yan et al. 2018, with batch statistics over real steps alone.
+
+Between temporal convolutions only the real steps exist, one after another: [steps of all rows, joint, channel]. So BatchNorm
+is PyTorch's own on what is truly there, padding costs nothing in a graph convolution, and both are matrix products over the
+last axis. Only a temporal convolution needs rows of equal length, [B, T, joint, channel] with zeros where nothing is real.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,101 +22,141 @@ from .graphs import graph_for, partitions
 class Stgcn(nn.Module):
     """BatchNorm over joints and channels → units → mean over real steps and joints."""
 
-    adjacency: Tensor
+    adjacency: Tensor  # [K, from, to]
 
     def __init__(self, params: StgcnParams, layout: Layout) -> None:
         super().__init__()
         joints, channels = layout.sizes["joint"], layout.sizes["channel"]
         graph = graph_for(params.graph, params.edges, params.centre, layout)
-        self.register_buffer("adjacency", torch.tensor(partitions(graph, params.partition, params.max_hop)), persistent=False)
-        subsets = len(self.adjacency)
-        self.enter = MaskedBatchNorm(joints * channels)
+        subsets = partitions(graph, params.partition, params.max_hop)
+        self.register_buffer("adjacency", torch.tensor(subsets, dtype=torch.get_default_dtype()), persistent=False)
+        self.enter = PackedNorm(joints * channels)
         widths = (channels, *params.channels)
         self.units = nn.ModuleList(
-            Unit(a, b, subsets, joints, stride, residual=i > 0, params=params)
-            for i, (a, b, stride) in enumerate(zip(widths[:-1], widths[1:], params.steps, strict=True))
+            Unit(a, b, stride, len(subsets), joints, params, residual=i > 0)
+            for i, ((a, b), stride) in enumerate(zip(pairwise(widths), params.steps, strict=True))
         )
         self.spread = params.readout == "mean+std"
-        self.width = widths[-1] * (2 if self.spread else 1)
+        read = widths[-1] * (2 if self.spread else 1)
+        self.width = params.width or read
+        self.project = nn.Linear(read, params.width) if params.width else None
 
     def forward(self, stream: Stream) -> Encoded:
-        batch, steps, joints, channels = stream.values.shape
-        mask = stream.steps
-        joined = stream.values.permute(0, 2, 3, 1).reshape(batch, joints * channels, steps, 1)
-        hidden = self.enter(joined, mask).view(batch, joints, channels, steps).permute(0, 2, 3, 1)  # [B, C, T, V]
+        """The vector read out of the real steps, and the mean over joints of every step left by the strides."""
+        packing = Packing(stream.steps)
+        values = packing.pack(stream.values)
+        hidden = self.enter(values.flatten(1)).view_as(values)
         for unit in self.units:
-            hidden, mask = unit(hidden, mask, self.adjacency)
-        real = mask[:, None].to(hidden.dtype)
-        count = real.sum(2).clamp_min(1)
-        vector = hidden.mean(3).sum(2) / count
+            hidden, packing = unit(hidden, packing, self.adjacency)
+        if hidden.dtype.itemsize < 4:
+            hidden = hidden.float()  # sums over time need more digits than bf16 has
+        joined = packing.unpack(hidden.mean(1))  # [B, T', C]
+        count = packing.steps.sum(1, keepdim=True).clamp_min(1)
+        vector = joined.sum(1) / count
         if self.spread:
-            mean = hidden.sum(2, keepdim=True) / count[..., None, None]
-            variance = ((hidden - mean) * real[..., None]).square().sum(2) / count[..., None]
-            vector = torch.cat([vector, (variance + 1e-6).sqrt().mean(2)], 1)
-        return Encoded(vector=vector, sequence=hidden.mean(3).transpose(1, 2), steps=mask)
+            vector = torch.cat([vector, _deviation(packing.unpack(hidden), packing.steps).mean(1)], 1)
+        if self.project is not None:
+            vector = self.project(vector)
+        return Encoded(vector=vector, sequence=self._each(joined, packing.steps), steps=packing.steps)
+
+    def _each(self, joined: Tensor, steps: Tensor) -> Tensor:
+        """Every step, read out as if it stood alone: its deviation is zero."""
+        channels = joined.shape[2]
+        if self.project is None:
+            return functional.pad(joined, (0, self.width - channels))
+        return functional.linear(joined, self.project.weight[:, :channels], self.project.bias) * steps[..., None]
 
 
 class Unit(nn.Module):
-    """Graph convolution, then temporal convolution, plus the input. Padded steps are zeros between any two layers."""
+    """Graph convolution, then temporal convolution, plus the input. No biases: the BatchNorm after each would cancel them."""
 
     def __init__(
-        self, inner: int, outer: int, subsets: int, joints: int, stride: int, residual: bool, params: StgcnParams
+        self, inner: int, outer: int, stride: int, subsets: int, joints: int, params: StgcnParams, residual: bool
     ) -> None:
         super().__init__()
-        self.stride, self.subsets = stride, subsets
-        self.spread = nn.Conv2d(inner, outer * subsets, 1)
+        self.stride = stride
         self.importance = nn.Parameter(torch.ones(subsets, joints, joints)) if params.edge_importance else None
-        self.first = MaskedBatchNorm(outer)
-        self.time = nn.Conv2d(outer, outer, (params.kernel, 1), (stride, 1), (params.kernel // 2, 0))
-        self.second = MaskedBatchNorm(outer)
+        self.mix = nn.Linear(subsets * inner, outer, bias=False)
+        self.first = PackedNorm(outer)
+        self.time = nn.Conv2d(outer, outer, (params.kernel, 1), (stride, 1), (params.kernel // 2, 0), bias=False)
+        self.second = PackedNorm(outer)
         self.dropout = nn.Dropout(params.dropout)
         self.residual = residual
-        self.match = nn.Conv2d(inner, outer, 1, (stride, 1)) if residual and (inner != outer or stride > 1) else None
-        self.match_norm = MaskedBatchNorm(outer) if self.match is not None else None
+        self.match = (
+            nn.Sequential(nn.Linear(inner, outer, bias=False), PackedNorm(outer))
+            if residual and (inner != outer or stride > 1)
+            else None
+        )
 
-    def forward(self, values: Tensor, mask: Tensor, adjacency: Tensor) -> tuple[Tensor, Tensor]:
-        weighted = adjacency if self.importance is None else adjacency * self.importance
-        batch, _, steps, joints = values.shape
-        subsets = self.spread(values).view(batch, self.subsets, -1, steps, joints)
-        hidden = torch.einsum("bkctv,kvw->bctw", subsets, weighted.to(subsets.dtype))
-        hidden = functional.relu(self.first(hidden, mask))
-        hidden = self.time(hidden)
-        left = mask[:, :: self.stride]
-        hidden = self.dropout(self.second(hidden, left))
+    def forward(self, values: Tensor, packing: Packing, adjacency: Tensor) -> tuple[Tensor, Packing]:
+        """The next unit's input, packed, and its packing after the stride."""
+        if self.importance is not None:
+            adjacency = adjacency * self.importance
+        hidden = torch.relu_(self.first(self.mix(gather_neighbours(values, adjacency))))
+        hidden = packing.unpack(hidden).permute(0, 3, 1, 2)  # [B, C, T, V] with channels last in memory
+        hidden = self.time(hidden).permute(0, 2, 3, 1)
+        packing, kept = packing.every(self.stride)
+        hidden = self.dropout(self.second(packing.pack(hidden)))
         if self.residual:
-            hidden = hidden + (
-                values if self.match is None else cast(MaskedBatchNorm, self.match_norm)(self.match(values), left)
-            )
-        return functional.relu(hidden), left
+            source = values if kept is None else values.index_select(0, kept)
+            hidden = hidden + (source if self.match is None else self.match(source))
+        return torch.relu_(hidden), packing
 
 
-class MaskedBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of [B, C, T, V] whose statistics come from real steps alone; padded steps come out as zeros.
+def gather_neighbours(values: Tensor, adjacency: Tensor) -> Tensor:
+    """What reaches every joint from each subset of its neighbours, side by side: [steps, joint, K · channel].
 
-    With nothing padded it is the usual one; otherwise sums over masked values, since gathering the real steps would move the
-    whole tensor in memory twice.
+    Mixing channels after this is the paper's 1×1 convolution followed by the product with the graph, in the order that
+    multiplies least where the width grows.
     """
-
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        momentum = 0.1 if self.momentum is None else self.momentum
-        if bool(mask.all()):
-            return functional.batch_norm(
-                values, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum, self.eps
-            )
-        real = _spread(mask, values)
-        mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
-        if self.training:
-            count = mask.sum() * values.shape[3]
-            wide = (values * real).float()  # sums over a whole batch need more digits than bf16 has
-            mean = wide.sum((0, 2, 3)) / count
-            variance = ((wide - mean[:, None, None]) * real).square().sum((0, 2, 3)) / count
-            with torch.no_grad():
-                cast(Tensor, self.running_mean).lerp_(mean, momentum)
-                cast(Tensor, self.running_var).lerp_(variance * count / (count - 1).clamp_min(1), momentum)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        shift = self.bias - mean * scale
-        return torch.addcmul(shift[:, None, None].to(values.dtype), values, scale[:, None, None].to(values.dtype)) * real
+    steps, joints, channels = values.shape
+    rows = adjacency.permute(2, 0, 1).reshape(1, -1, joints).expand(steps, -1, -1)  # [steps, to · K, from]
+    return torch.bmm(rows.to(values.dtype), values).view(steps, joints, len(adjacency) * channels)
 
 
-def _spread(mask: Tensor, values: Tensor) -> Tensor:
-    return mask[:, None, :, None].to(values.dtype)
+class Packing:
+    """Where the real steps [B, T] of a batch stand among all its steps, to take them out and to put them back."""
+
+    def __init__(self, steps: Tensor) -> None:
+        self.steps = steps
+        self.places = steps.flatten().nonzero().squeeze(1)
+
+    def pack(self, values: Tensor) -> Tensor:
+        """The real steps of [B, T, ...], one after another: [steps, ...]."""
+        flat = values.reshape(self.steps.numel(), *values.shape[2:])
+        return flat if len(self.places) == len(flat) else flat.index_select(0, self.places)
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """Rows of equal length again, [B, T, ...], with zeros where nothing is real."""
+        if len(packed) < self.steps.numel():
+            packed = packed.new_zeros(self.steps.numel(), *packed.shape[1:]).index_copy(0, self.places, packed)
+        return packed.view(*self.steps.shape, *packed.shape[1:])
+
+    def every(self, stride: int) -> tuple[Packing, Tensor | None]:
+        """The packing of every `stride`-th step of a row, and which of this packing's steps those are (None: all)."""
+        if stride == 1:
+            return self, None
+        later = Packing(self.steps[:, ::stride])
+        order = self.steps.flatten().cumsum(0).view_as(self.steps) - 1
+        return later, later.pack(order[:, ::stride])
+
+
+class PackedNorm(nn.BatchNorm1d):
+    """Batch normalisation of packed steps [..., channel]; by its running statistics if there is but one value."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The steps, normalised, in the shape they had."""
+        flat = input.reshape(-1, self.num_features)
+        if self.training and len(flat) < 2:  # a single value has no deviation
+            flat = functional.batch_norm(flat, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        else:
+            flat = super().forward(flat)
+        return flat.view_as(input)
+
+
+def _deviation(values: Tensor, steps: Tensor) -> Tensor:
+    """Standard deviation over the real steps of [B, T, ...]."""
+    real = steps.view(*steps.shape, *(1 for _ in values.shape[2:]))
+    count = real.sum(1).clamp_min(1)
+    mean = values.sum(1) / count
+    return (((values - mean[:, None]) * real).square().sum(1) / count + 1e-6).sqrt()

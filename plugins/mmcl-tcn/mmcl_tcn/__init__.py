@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, hookimpl
 
@@ -10,14 +10,17 @@ from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, ho
 class TcnParams(Params):
     """Options of `tcn`."""
 
-    channels: tuple[int, ...] = Field(
-        (64, 64, 64, 64), min_length=1, description="width of each level; level i has dilation 2^i"
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (64, 64, 64, 64), min_length=1, description="width of each level; level i has dilation 2^i steps"
     )
     kernel: int = Field(3, ge=1, le=63, description="steps that a convolution spans (odd, unless causal)")
     causal: bool = Field(True, description="a step sees itself and the past alone; false: both sides")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout after each convolution (whole channels, as Bai et al.)")
     readout: Literal["mean", "last", "mean+std"] = Field(
         "mean", description="how steps become one vector: mean, the last real step, or mean and deviation (twice as wide)"
+    )
+    width: int | None = Field(
+        None, ge=1, description="size of the vector, by a linear layer after the read-out; left out: as read out, no such layer"
     )
 
 
@@ -41,9 +44,17 @@ TCN = BackboneSpec(
     params=TcnParams,
     build=build,
     fits=fits,
-    paper="Bai, Kolter, Koltun: An Empirical Evaluation of Generic Convolutional and Recurrent Networks for Sequence Modeling, 2018",
-    follows="Two weight-normed convolutions, ReLU and dropout a level, residuals, dilation 2^i. Differs: padded on the left in place of padding "
-    "both sides and cutting the end (the same numbers); padded steps are masked after every level; a read-out over time.",
+    paper=(
+        "Bai, Kolter, Koltun: An Empirical Evaluation of Generic Convolutional and Recurrent Networks for "
+        "Sequence Modeling, 2018"
+    ),
+    follows=(
+        "Two weight-normed convolutions a level, each with ReLU and dropout of whole channels; residuals, through"
+        " a 1×1 convolution where the width changes; dilation 2^i. Differs: padded on the left in place of "
+        "padding both sides and cutting the end (the same numbers); padded steps are masked between layers; a "
+        "read-out over time; causal: false looks both ways; PyTorch's initial weights. MPUC-MER's audio network "
+        "is another one (Conv-TasNet's blocks)."
+    ),
 )
 
 

@@ -22,40 +22,61 @@ class Tcn(nn.Module):
         widths = (layout.sizes["channel"], *params.channels)
         self.levels = nn.ModuleList(Level(a, b, 2**i, params) for i, (a, b) in enumerate(pairwise(widths)))
         self.readout = params.readout
-        self.width = widths[-1] * (2 if params.readout == "mean+std" else 1)
+        read = widths[-1] * (2 if params.readout == "mean+std" else 1)
+        self.width = params.width or read
+        self.project = nn.Linear(read, params.width) if params.width else None
 
     def forward(self, stream: Stream) -> Encoded:
+        """The vector read out of the real steps, and every step."""
         mask = stream.steps[:, None].to(stream.values.dtype)  # [B, 1, T]
         hidden = stream.values.transpose(1, 2)
         for level in self.levels:
             hidden = level(hidden, mask)
-        return Encoded(vector=self._read(hidden, mask), sequence=hidden.transpose(1, 2), steps=stream.steps)
+        hidden = hidden.transpose(1, 2)
+        vector = self._read(hidden, stream.steps)
+        if self.project is not None:
+            vector = self.project(vector)
+        return Encoded(vector=vector, sequence=self._each(hidden, stream.steps), steps=stream.steps)
 
-    def _read(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        count = mask.sum(2).clamp_min(1)
+    def _read(self, hidden: Tensor, steps: Tensor) -> Tensor:
+        """What is read out of all real steps of a row."""
         if self.readout == "last":
-            last = count.long()[..., None].expand(-1, hidden.shape[1], 1) - 1
-            return hidden.gather(2, last).squeeze(2)
-        mean = hidden.sum(2) / count
+            last = (steps * torch.arange(steps.shape[1], device=steps.device)).argmax(1)
+            return hidden[torch.arange(len(hidden), device=steps.device), last]
+        if hidden.dtype.itemsize < 4:
+            hidden = hidden.float()  # sums over time need more digits than bf16 has
+        count = steps.sum(1, keepdim=True).clamp_min(1)
+        mean = hidden.sum(1) / count
         if self.readout == "mean":
             return mean
-        variance = ((hidden - mean[..., None]) * mask).square().sum(2) / count
+        variance = ((hidden - mean[:, None]) * steps[..., None]).square().sum(1) / count
         return torch.cat([mean, (variance + 1e-6).sqrt()], 1)
+
+    def _each(self, hidden: Tensor, steps: Tensor) -> Tensor:
+        """Every step, read out as if it stood alone: its deviation is zero."""
+        channels = hidden.shape[2]
+        if self.project is None:
+            return functional.pad(hidden, (0, self.width - channels))
+        return functional.linear(hidden, self.project.weight[:, :channels], self.project.bias) * steps[..., None]
 
 
 class Level(nn.Module):
-    """conv → ReLU → dropout, twice, plus the input. Padded steps stay zero, so that a convolution never reads what a bias left there."""
+    """conv → ReLU → dropout, twice, plus the input; [B, channel, T].
+
+    Padded steps stay zero, so that a convolution never reads what a bias left there.
+    """
 
     def __init__(self, inner: int, outer: int, dilation: int, params: TcnParams) -> None:
         super().__init__()
         reach = (params.kernel - 1) * dilation
-        self.pad = (reach, 0) if params.causal else (reach // 2, reach - reach // 2)
+        self.pad = (reach, 0) if params.causal else (reach // 2, reach // 2)
         self.first = weight_norm(nn.Conv1d(inner, outer, params.kernel, dilation=dilation))
         self.second = weight_norm(nn.Conv1d(outer, outer, params.kernel, dilation=dilation))
         self.match = nn.Conv1d(inner, outer, 1) if inner != outer else nn.Identity()
         self.dropout = nn.Dropout1d(params.dropout)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """The next level's input, zero wherever `mask` [B, 1, T] is."""
         hidden = self.dropout(functional.relu(self.first(functional.pad(values, self.pad)))) * mask
         hidden = self.dropout(functional.relu(self.second(functional.pad(hidden, self.pad))))
         return functional.relu(hidden + self.match(values)) * mask

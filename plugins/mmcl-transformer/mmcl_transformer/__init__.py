@@ -11,7 +11,9 @@ class TransformerParams(Params):
     """Options of `transformer`."""
 
     width: int | None = Field(
-        None, ge=1, description="size of the hidden steps and of the vector; left out: as many as the stream has channels"
+        None,
+        ge=1,
+        description="size of steps and vector, by a linear layer in front; left out: the number of channels, no such layer",
     )
     layers: int = Field(6, ge=1, le=64, description="encoder layers")
     heads: int = Field(5, ge=1, description="attention heads; the width must be a multiple")
@@ -47,8 +49,14 @@ TRANSFORMER = BackboneSpec(
     build=build,
     fits=fits,
     paper="Vaswani et al.: Attention Is All You Need, 2017; sizes of MPUC-MER (ICPR 2022)",
-    follows="The encoder of Vaswani et al. with positions along time and a padding mask (MPUC-MER's code adds positions along the batch and masks "
-    "nothing). A linear layer stands before it where the width is not the number of channels.",
+    follows=(
+        "The encoder of Vaswani et al., sinusoidal positions along time, layer normalisation after each sublayer;"
+        " dropout as in PyTorch's layer (attention weights and inside the feed-forward layers too), default sizes"
+        " as MPUC-MER's text network. Differs: a linear layer stands before it only where the width is not the "
+        "number of channels, and inputs are not multiplied by √width; padded steps are masked; the vector is the "
+        "mean over real steps (MPUC-MER's code adds positions along the batch and averages padding too); norm: "
+        "pre ends in one more normalisation."
+    ),
 )
 
 

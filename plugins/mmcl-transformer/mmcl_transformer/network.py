@@ -1,4 +1,8 @@
-"""Transformer encoder with positions along time, a padding mask and a masked mean."""
+"""Transformer encoder with positions along time, a padding mask and a masked mean.
+
+Only the real steps go through the linear layers, one after another [steps of all rows, width]; attention alone needs rows of
+equal length. So padding costs little.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mmcl.api import Encoded, Layout, Stream
 
@@ -21,42 +26,82 @@ class Transformer(nn.Module):
         self.width = params.width or channels
         self.enter = nn.Linear(channels, self.width) if self.width != channels else nn.Identity()
         self.dropout = nn.Dropout(params.dropout)
-        layer = nn.TransformerEncoderLayer(
-            self.width,
-            params.heads,
-            params.feedforward,
-            params.dropout,
-            params.activation,
-            batch_first=True,
-            norm_first=params.norm == "pre",
-        )
-        last = nn.LayerNorm(self.width) if params.norm == "pre" else None
-        self.encoder = nn.TransformerEncoder(layer, params.layers, last, enable_nested_tensor=False)
-        for (
-            copy
-        ) in self.encoder.layers:  # TransformerEncoder copies one layer: without this all would start with the same weights
-            for module in copy.modules():
-                if isinstance(module, nn.Linear):
-                    module.reset_parameters()
-                elif isinstance(module, nn.MultiheadAttention):
-                    module._reset_parameters()
+        self.layers = nn.ModuleList(Layer(self.width, params) for _ in range(params.layers))
+        self.leave = nn.LayerNorm(self.width) if params.norm == "pre" else nn.Identity()
 
     def forward(self, stream: Stream) -> Encoded:
-        hidden = self.enter(stream.values)
-        hidden = self.dropout(hidden + positions(hidden.shape[1], self.width, hidden.device).to(hidden.dtype))
-        hidden = self.encoder(hidden, src_key_padding_mask=~stream.steps)
-        mask = stream.steps[..., None].to(hidden.dtype)
-        hidden = hidden.masked_fill(~stream.steps[..., None], 0.0)
-        vector = hidden.sum(1) / mask.sum(1).clamp_min(1)
-        return Encoded(vector=vector, sequence=hidden, steps=stream.steps)
+        """The mean of the real steps, and every step."""
+        steps = stream.steps
+        row, time = steps.nonzero(as_tuple=True)
+        hidden = self.enter(stream.values[row, time])
+        hidden = self.dropout(hidden + positions(steps.shape[1], self.width, hidden)[time])
+        for layer in self.layers:
+            hidden = layer(hidden, row, time, steps)
+        hidden = self.leave(hidden)
+        if hidden.dtype.itemsize < 4:
+            hidden = hidden.float()  # sums over time need more digits than bf16 has
+        sequence = _unpack(hidden, row, time, steps)
+        vector = sequence.sum(1) / steps.sum(1, keepdim=True).clamp_min(1)
+        return Encoded(vector=vector, sequence=sequence, steps=steps)
 
 
-def positions(steps: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Sinusoidal positions [steps, width] (Vaswani et al. 2017, §3.5): sine in even places, cosine in odd ones."""
-    time = torch.arange(steps, dtype=torch.float32, device=device)[:, None]
-    even = torch.arange(0, width, 2, dtype=torch.float32, device=device)
+class Layer(nn.Module):
+    """Self-attention, then a feed-forward network, each added to its input and normalised after (post) or before (pre)."""
+
+    def __init__(self, width: int, params: TransformerParams) -> None:
+        super().__init__()
+        self.heads, self.pre = params.heads, params.norm == "pre"
+        self.attend = nn.Linear(width, 3 * width)  # queries, keys, values
+        self.join = nn.Linear(width, width)
+        self.widen = nn.Linear(width, params.feedforward)
+        self.narrow = nn.Linear(params.feedforward, width)
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.activation = nn.GELU() if params.activation == "gelu" else nn.ReLU()
+        self.dropout = nn.Dropout(params.dropout)
+        nn.init.xavier_uniform_(self.attend.weight)  # as PyTorch's attention begins
+        nn.init.zeros_(self.attend.bias)
+        nn.init.zeros_(self.join.bias)
+
+    def forward(self, hidden: Tensor, row: Tensor, time: Tensor, steps: Tensor) -> Tensor:
+        """The next layer's input, for the real steps that `steps` [B, T] has at (row, time)."""
+        if self.pre:
+            hidden = hidden + self._attention(self.first(hidden), row, time, steps)
+            hidden = hidden + self._feedforward(self.second(hidden))
+        else:
+            hidden = self.first(hidden + self._attention(hidden, row, time, steps))
+            hidden = self.second(hidden + self._feedforward(hidden))
+        return hidden
+
+    def _attention(self, hidden: Tensor, row: Tensor, time: Tensor, steps: Tensor) -> Tensor:
+        batch, length = steps.shape
+        joined = _unpack(self.attend(hidden), row, time, steps)
+        queries, keys, values = joined.view(batch, length, 3, self.heads, hidden.shape[1] // self.heads).permute(2, 0, 3, 1, 4)
+        mask = None if len(row) == steps.numel() else steps[:, None, None, :]
+        rate = self.dropout.p if self.training else 0.0
+        mixed = functional.scaled_dot_product_attention(queries, keys, values, mask, rate)  # [B, heads, T, width / heads]
+        mixed = self.join(mixed.transpose(1, 2)[row, time].flatten(1))
+        return functional.dropout(mixed, rate)
+
+    def _feedforward(self, hidden: Tensor) -> Tensor:
+        hidden = self.dropout(self.activation(self.widen(hidden)))
+        return functional.dropout(self.narrow(hidden), self.dropout.p, self.training)
+
+
+def _unpack(hidden: Tensor, row: Tensor, time: Tensor, steps: Tensor) -> Tensor:
+    """Rows of equal length, [B, T, ...], with zeros where nothing is real."""
+    if len(row) == steps.numel():
+        return hidden.view(*steps.shape, hidden.shape[1])
+    return hidden.new_zeros(*steps.shape, hidden.shape[1]).index_put((row, time), hidden)
+
+
+def positions(steps: int, width: int, like: Tensor) -> Tensor:
+    """Sinusoidal positions [steps, width], on the device and in the type of `like` (Vaswani et al. 2017, §3.5).
+
+    Sine in even places, cosine in odd ones, wavelengths from 2π to 10,000 · 2π.
+    """
+    exact = torch.float64 if like.dtype == torch.float64 else torch.float32
+    time = torch.arange(steps, dtype=exact, device=like.device)[:, None]
+    even = torch.arange(0, width, 2, dtype=exact, device=like.device)
     angle = time * torch.exp(-math.log(10_000.0) * even / width)
-    table = torch.zeros(steps, width, device=device)
-    table[:, 0::2] = angle.sin()
-    table[:, 1::2] = angle[:, : width // 2].cos()
-    return table
+    table = torch.stack([angle.sin(), angle.cos()], 2).flatten(1)  # sine, cosine, sine, …
+    return table[:, :width].to(like.dtype)

@@ -1,0 +1,116 @@
+"""What the fully connected backbone must be: its formula, on a vector or on the statistics of the real steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mmcl_mlp import MLP, MlpParams
+from mmcl_mlp.network import Mlp
+
+from mmcl.api import Layout, Stream
+
+CHANNELS = 3
+
+
+def make(timed: bool = True, **options: object) -> Mlp:
+    """A small network without dropout, in float64."""
+    torch.manual_seed(1)
+    axes = ("time", "channel") if timed else ("channel",)
+    layout = Layout("any", axes, {"channel": CHANNELS}, 10.0 if timed else None)
+    params = MlpParams.model_validate({"hidden": (6, 4), "width": 5, "dropout": 0.0, **options})
+    return MLP.build(params, layout).double()
+
+
+def rows(*lengths: int, pad: int = 0) -> Stream:
+    """Random rows of these lengths, the same ones whatever the padding."""
+    longest = max(lengths) + pad
+    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    values = torch.zeros(len(lengths), longest, CHANNELS, dtype=torch.float64)
+    for i, length in enumerate(lengths):
+        values[i, :length] = torch.randn(length, CHANNELS, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
+    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
+
+
+def vectors(count: int) -> Stream:
+    """Rows of a kind without time."""
+    values = torch.randn(count, CHANNELS, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    return Stream(values, torch.ones(count, 1, dtype=torch.bool), torch.ones(count, dtype=torch.bool))
+
+
+def test_a_vector_goes_through_the_layers_of_the_formula() -> None:
+    network, stream = make(timed=False), vectors(4)
+    linears = [m for m in network.layers if isinstance(m, torch.nn.Linear)]
+    x = stream.values.numpy()
+    for layer in linears[:-1]:
+        x = x @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+        x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)  # the gain is 1 and the shift 0 at first
+        x = np.maximum(x, 0)
+    x = x @ linears[-1].weight.detach().numpy().T + linears[-1].bias.detach().numpy()
+    np.testing.assert_allclose(network.forward(stream).vector.detach().numpy(), x, rtol=0, atol=1e-12)
+
+
+def test_a_stream_over_time_enters_as_mean_and_deviation_of_its_real_steps() -> None:
+    network, stream = make(hidden=()), rows(8, 1, 3, pad=4)
+    layer = network.layers[0]
+    got = network.forward(stream).vector
+    for row, length in enumerate((8, 1, 3)):
+        real = stream.values[row, :length].numpy()
+        pooled = torch.tensor(np.concatenate([real.mean(0), np.sqrt(real.var(0) + 1e-6)]))
+        torch.testing.assert_close(got[row], layer(pooled), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch", "none"])
+def test_padding_never_changes_the_vector(norm: str) -> None:
+    for training in (True, False):
+        network = make(norm=norm).train(training)
+        few, many = network.forward(rows(8, 1, 3)).vector, network.forward(rows(8, 1, 3, pad=9)).vector
+        torch.testing.assert_close(few, many, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch", "none"])
+def test_rows_do_not_see_each_other_once_trained(norm: str) -> None:
+    network, stream = make(norm=norm, timed=False), vectors(6)
+    network.forward(stream)  # moves the running statistics
+    network.eval()
+    alone = torch.cat(
+        [network.forward(Stream(stream.values[i : i + 1], stream.steps[:1], stream.present[:1])).vector for i in range(6)]
+    )
+    torch.testing.assert_close(network.forward(stream).vector, alone, rtol=0, atol=1e-12)
+
+
+def test_batch_norm_in_training_uses_the_rows_of_the_batch() -> None:
+    network, stream = make(norm="batch", hidden=(6,), timed=False), vectors(6)
+    first, norm, last = network.layers[0], network.layers[1], network.layers[-1]
+    inner = first(stream.values)
+    normal = (inner - inner.mean(0)) / (inner.var(0, unbiased=False) + norm.eps).sqrt()
+    torch.testing.assert_close(network.forward(stream).vector, last(normal.relu()), rtol=0, atol=1e-12)
+    torch.testing.assert_close(norm.running_mean, 0.1 * inner.mean(0))
+
+
+def test_a_batch_of_one_row_is_normalised_as_in_evaluation() -> None:
+    network = make(norm="batch", timed=False)
+    for _ in range(5):
+        network.forward(vectors(6))
+    kept = {name: value.clone() for name, value in network.state_dict().items()}
+    one = network.train().forward(vectors(1)).vector
+    assert all(torch.equal(value, kept[name]) for name, value in network.state_dict().items())
+    torch.testing.assert_close(one, network.eval().forward(vectors(1)).vector, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch", "none"])
+@pytest.mark.parametrize("timed", [True, False])
+def test_every_parameter_gets_a_gradient(norm: str, timed: bool) -> None:
+    network = make(norm=norm, timed=timed)
+    vector = network.forward(rows(8, 1, 3, 5) if timed else vectors(4)).vector
+    (vector * torch.linspace(0.5, 1.5, vector.numel(), dtype=torch.float64).view_as(vector)).sum().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-9] == []
+
+
+def test_bfloat16_is_near_float32() -> None:
+    network, stream = make().float(), rows(30, 12)
+    stream.values = stream.values.float()
+    exact = network.forward(stream).vector
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = network.forward(stream).vector
+    torch.testing.assert_close(rough.float(), exact, rtol=0.05, atol=0.05)
