@@ -98,6 +98,10 @@ def scalar(text: str) -> str | int | float | bool | None:
 
 def _values(text: str, file: str, places: dict[Key, tuple[str, int | None]], at: Key, problems: list[Problem]) -> Any:
     """YAML text as values; problems are added, and so is the place of every key below `at`."""
+
+    def line_of(mark: yaml.Mark) -> int | None:
+        return None if file == "--set" else int(mark.line) + 1
+
     try:
         loader = yaml.SafeLoader(text)
         try:
@@ -107,44 +111,54 @@ def _values(text: str, file: str, places: dict[Key, tuple[str, int | None]], at:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         words = " ".join(str(w) for w in (error.context, error.problem) if w)
-        problems.append(Problem(dotted(at), f"is not valid YAML: {words}", mark.line + 1 if mark else None, file))
+        if "'\\t'" in words:
+            words += "; indent with spaces"
+        problems.append(Problem(dotted(at), f"is not valid YAML: {words}", line_of(mark) if mark else None, file))
         return None
-    except yaml.YAMLError as error:  # such as a control character
-        problems.append(Problem(dotted(at), f"is not valid YAML: {str(error).splitlines()[0]}", None, file))
+    except yaml.reader.ReaderError as error:  # a control character; only its place in the text is known
+        line = None if file == "--set" else text.count("\n", 0, error.position) + 1
+        problems.append(Problem(dotted(at), f"is not valid YAML: {str(error).splitlines()[0]}", line, file))
         return None
     seen: set[int] = set()
 
+    def refuse_signs(node: yaml.Node, key: Key) -> None:
+        """Say that a value or key has a tag or an anchor: an anchor that nobody uses shows in the text alone."""
+        sign = text[node.start_mark.index : node.start_mark.index + 1]
+        if sign == "!":
+            problems.append(Problem(dotted(key), "has a tag (!…); recipes have no tags", line_of(node.start_mark), file))
+        elif sign == "&":
+            words = "uses an anchor (&name, *name); write the value out"
+            problems.append(Problem(dotted(key), words, line_of(node.start_mark), file))
+
     def build(node: yaml.Node, key: Key) -> Any:
-        line = None if file == "--set" else node.start_mark.line + 1
-        places.setdefault(key, (file, line))
-        if id(node) in seen:
-            problems.append(Problem(dotted(key), "uses an anchor (&name, *name); write the value out", line, file))
+        places.setdefault(key, (file, line_of(node.start_mark)))
+        if id(node) in seen:  # an alias; its anchor has been said
             return None
         seen.add(id(node))
+        if not (
+            isinstance(node, yaml.MappingNode) and node.value and node.value[0][0].start_mark.index == node.start_mark.index
+        ):
+            refuse_signs(node, key)  # a mapping that begins with its first key has none of its own
         if isinstance(node, yaml.MappingNode):
-            if node.tag != "tag:yaml.org,2002:map":
-                problems.append(Problem(dotted(key), f"has the tag {node.tag}; recipes have no tags", line, file))
             mapping: dict[str, Any] = {}
-            first: dict[str, int] = {}
+            first: dict[str, int | None] = {}
             for name_node, value_node in node.value:
-                here = name_node.start_mark.line + 1
+                here = line_of(name_node.start_mark)
                 if not isinstance(name_node, yaml.ScalarNode):
                     problems.append(Problem(dotted(key), "has a key that is not a word", here, file))
                     continue
                 name = str(name_node.value)
+                refuse_signs(name_node, (*key, name))
                 if name in mapping:
-                    problems.append(Problem(dotted((*key, name)), f"is given twice (first on line {first[name]})", here, file))
+                    where = f" (first on line {first[name]})" if first[name] else ""
+                    problems.append(Problem(dotted((*key, name)), f"is given twice{where}", here, file))
                     continue
                 first[name] = here
-                places[(*key, name)] = (file, None if file == "--set" else here)
+                places[(*key, name)] = (file, here)
                 mapping[name] = build(value_node, (*key, name))
             return mapping
         if isinstance(node, yaml.SequenceNode):
-            if node.tag != "tag:yaml.org,2002:seq":
-                problems.append(Problem(dotted(key), f"has the tag {node.tag}; recipes have no tags", line, file))
             return tuple(build(item, (*key, i)) for i, item in enumerate(node.value))
-        if text[node.start_mark.index : node.start_mark.index + 1] == "!":
-            problems.append(Problem(dotted(key), "has a tag (!…); recipes have no tags", line, file))
         plain = isinstance(node, yaml.ScalarNode) and node.style is None
         return scalar(node.value) if plain else node.value
 

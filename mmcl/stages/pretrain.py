@@ -224,7 +224,9 @@ def _objective(
     """Encode every modality once, then score every pair."""
     embedded = {}
     with arithmetic(plan.recipe.pretrain.precision, device):
-        for name in {name for pair in plan.pairs for name in pair}:
+        for name in dict.fromkeys(
+            name for pair in plan.pairs for name in pair
+        ):  # no set: its order changes from process to process
             stream: Stream = made.streams[name].to(device)
             if int(stream.present.sum()) == 0:
                 embedded[name] = Embedded(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -153,7 +154,7 @@ def _solve(
             l2, point, slope, outputs, prediction = (a[:, going] for a in (l2, point, slope, outputs, prediction))
             past = [(a[:, going], b[:, going]) for a, b in past]
 
-        direction = -_two_loops(slope, past, lambda value, p=prediction: invert(value, p))
+        direction = -_two_loops(slope, past, partial(invert, prediction=prediction))
         along = (x @ direction[:d].flatten(1)).view(outputs.shape) + direction[d]
         l2_terms = _inner(l2 * point, direction), _inner(l2 * direction, direction)
         t = _line_search(family, outputs, prediction, along, target, share, *l2_terms)

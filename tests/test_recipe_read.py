@@ -1,0 +1,186 @@
+"""Reading recipes: what a word means, where a key stands, what is refused."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmcl.api import RecipeError
+from mmcl.recipe.read import parse_recipe, read_recipe, scalar
+
+
+def values(text: str, *overrides: str):
+    return parse_recipe(text, "r.yaml", overrides).values
+
+
+def problems(text: str, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as error:
+        parse_recipe(text, "r.yaml", overrides)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3e-4", 3e-4), ("1e3", 1000.0), (".5", 0.5), ("-2", -2), ("+7", 7), ("1.", 1.0), ("no", "no"), ("on", "on"), ("yes", "yes"), ("12:30", "12:30"),
+        ("2024-01-02", "2024-01-02"), ("1_000", "1_000"), ("0x10", "0x10"), ("true", True), ("false", False), ("null", None), ("~", None), ("", None),
+        ("True", "True"), (".inf", ".inf"), ("nan", "nan"), ("'3'", "3"), ('"true"', "true"),
+    ],
+)  # fmt: skip
+def test_a_word_means_what_it_looks_like(text, value):
+    found = values(f"a: {text}\n")["a"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_integers_come_back(number):
+    assert scalar(str(number)) == number
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_come_back(number):
+    assert scalar(repr(number)) == number
+
+
+def test_lists_are_tuples_and_mappings_nest():
+    assert values("a: [1, [2, x]]\nb:\n  - {c: 1}\n") == {"a": (1, (2, "x")), "b": ({"c": 1},)}
+
+
+def test_a_key_given_twice_names_both_lines():
+    assert problems("a: 1\nb: 2\na: 3\n") == "r.yaml:3: a: is given twice (first on line 1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: !!python/object:os.system x\n", "r.yaml:1: a: has a tag (!…); recipes have no tags"),
+        ("a: !x {b: 1}\n", "recipes have no tags"),
+        ("a:\n  b: &k [1]\n  c: *k\n", "r.yaml:2: a.b: uses an anchor (&name, *name); write the value out"),
+        ("a: 1\nb: &nobody 2\n", "r.yaml:2: b: uses an anchor"),
+        ("a: 1\n&k b: 2\n", "r.yaml:2: b: uses an anchor"),
+        ("a: 1\n!x b: 2\n", "r.yaml:2: b: has a tag (!…); recipes have no tags"),
+        ("a:\n  &k\n  b: 2\n", "r.yaml:2: a: uses an anchor"),
+        ("a: !!map {b: 1}\n", "r.yaml:1: a: has a tag"),
+        ("a: &k [*k]\n", "r.yaml:1: a: uses an anchor"),
+        ("a: *k\n", "r.yaml:1: is not valid YAML: found undefined alias 'k'"),
+        ("", "is empty; a recipe starts with 'format: 1'"),
+        ("- a\n- b\n", "must be a mapping of keys"),
+        ("a: [1,\n", "is not valid YAML"),
+        ("a:\n\tb: 1\n", "r.yaml:2: is not valid YAML: while scanning for the next token found character '\\t' that cannot start any token; "
+         "indent with spaces"),
+        ("a: 1\n---\nb: 2\n", "is not valid YAML"),
+        ("? [a, b]\n: 1\n", "has a key that is not a word"),
+        ("a: 1\nb: \x07\n", "r.yaml:2: is not valid YAML: unacceptable character #x0007"),
+        ("# nothing but a comment\n", "r.yaml:1: is empty"),
+        ("just words\n", "r.yaml:1: must be a mapping of keys"),
+    ],
+)  # fmt: skip
+def test_what_is_no_recipe_is_refused_in_words(text, words):
+    assert words in problems(text)
+
+
+def test_what_is_refused_is_said_once():
+    """A block mapping begins where its first key does; the sign is the key's alone."""
+    assert problems("!x a: 1\n") == "r.yaml:1: a: has a tag (!…); recipes have no tags"
+    assert problems("a: &k 1\nb: *k\nc: *k\n").count("anchor") == 1
+
+
+def test_signs_inside_words_are_no_tags_and_no_anchors():
+    assert values("a: x & y!\nb: '&z'\nc: \"!z\"\n") == {"a": "x & y!", "b": "&z", "c": "!z"}
+
+
+def test_byte_order_mark_is_passed_over_and_lines_still_count():
+    assert values("\ufeffa: 1\n") == {"a": 1}
+    assert problems("\ufeffa: 1\nb: &k 2\n").startswith("r.yaml:2: b: uses an anchor")
+
+
+PLAIN = st.one_of(
+    st.booleans(),
+    st.none(),
+    st.integers(-(10**18), 10**18),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.from_regex(r"[A-Za-z_][A-Za-z0-9_.+-]{0,20}", fullmatch=True).filter(lambda word: word not in ("true", "false", "null")),
+)
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.one_of(PLAIN, st.lists(PLAIN, max_size=3).map(tuple)), min_size=1
+    )
+)
+def test_plain_values_come_back_with_their_type_from_both_styles(mapping):
+    def write(value) -> str:
+        if isinstance(value, tuple):
+            return "[" + ", ".join(write(item) for item in value) + "]"
+        return {True: "true", False: "false"}[value] if isinstance(value, bool) else "null" if value is None else str(value)
+
+    def typed(value):
+        return [typed(v) for v in value] if isinstance(value, tuple) else (type(value), value)
+
+    flow = "{" + ", ".join(f"{key}: {write(value)}" for key, value in mapping.items()) + "}"
+    block = "".join(f"{key}: {write(value)}\n" for key, value in mapping.items())
+    for found in (values(block), values(flow), values("a: 1\n", f"a={flow}")["a"]):
+        assert {key: typed(value) for key, value in found.items()} == {key: typed(value) for key, value in mapping.items()}
+
+
+@given(st.text(alphabet="ab01.e-+:?,[]{}&*!|>'\"%@#~\\ \n\t\x07\ufeffé", max_size=30))
+def test_any_text_is_read_or_refused_and_nothing_else(text):
+    with suppress(RecipeError):
+        values(text)
+    with suppress(RecipeError):
+        values("a: 1\n", f"a={text}")
+
+
+def test_all_problems_of_form_are_said_at_once():
+    assert len(problems("a: !x 1\nb: 1\nb: 2\n").splitlines()) == 2
+
+
+def test_a_file_that_is_missing_or_not_text_is_said(tmp_path):
+    with pytest.raises(RecipeError, match="cannot be read"):
+        read_recipe(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xe9\n")
+    with pytest.raises(RecipeError, match="is not UTF-8 text"):
+        read_recipe(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("a.b=2", {"a": {"b": 2, "c": "x"}}), ("a.new.deep=3e-4", {"a": {"b": 1, "c": "x", "new": {"deep": 3e-4}}}), ("a=", {"a": None}),
+        ("a=[1, 2]", {"a": (1, 2)}), ("a={use: y, k: 1}", {"a": {"use": "y", "k": 1}}), ("a.c=p=q", {"a": {"b": 1, "c": "p=q"}}),
+        ("a.c.kernel=5", {"a": {"b": 1, "c": {"use": "x", "kernel": 5}}}), ("z=no", {"a": {"b": 1, "c": "x"}, "z": "no"}),
+    ],
+)  # fmt: skip
+def test_set_lays_a_value_over_the_recipe(override, expected):
+    assert values("a: {b: 1, c: x}\n", override) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("a", "must look like key.inner=value"),
+        ("a..b=1", "must look like"),
+        ("a.b.d=1", "is not a mapping"),
+        ("a=[1", "--set: a: is not valid YAML"),
+        ("a={c: 1, c: 2}", "--set: a.c: is given twice"),
+        ("a=!x 1", "--set: a: has a tag"),
+        ("a=&k 1", "--set: a: uses an anchor"),
+        ("a.b.d.e=1", "--set: a.b.d.e: cannot be set: 'a.b.d' is not a mapping"),
+        ("=1", "--set =1: must look like key.inner=value"),
+    ],
+)
+def test_set_that_cannot_be_laid_is_refused(override, words):
+    assert words in problems("a: {b: 1}\n", override)
+
+
+def test_lines_are_those_of_the_keys():
+    document = parse_recipe("# first\na:\n  b: 1\n\n  c:\n    - x\n    - y\n", "r.yaml")
+    assert document.places[("a",)] == ("r.yaml", 2)
+    assert document.places[("a", "c")] == ("r.yaml", 5)
+    assert document.places[("a", "c", 1)] == ("r.yaml", 7)
+    assert str(document.problem(("a", "c", "nothing"), "x")) == "r.yaml:5: a.c.nothing: x"
+    assert parse_recipe("a: {b: 1}\n", "r.yaml", ["a.b=2"]).problem(("a", "b"), "x").file == "--set"
