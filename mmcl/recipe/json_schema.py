@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from ..plugins import Plugins
@@ -9,26 +10,68 @@ from .schema import Recipe, Use, UseBackbone, UseDataset, UseHead, UseLoss, UseM
 
 SLOTS: tuple[type[Use], ...] = (UseDataset, UseModality, UseBackbone, UseLoss, UsePositives, UseHead)
 
+_REF = "#/$defs/"
+
 
 def json_schema(plugins: Plugins) -> dict[str, Any]:
-    """A JSON schema (2020-12) in which every `use:` knows the options of what it names."""
+    """A JSON schema (2020-12) in which every `use:` knows the options of what it names.
+
+    It refuses what a plan refuses by form alone: names, types, bounds and unknown keys, but not what two parts say of each other.
+    """
     schema = Recipe.model_json_schema()
     definitions: dict[str, Any] = schema.setdefault("$defs", {})
+    for section in (schema, *list(definitions.values())):
+        for inner in _nested(section):
+            if "oneOf" in inner:
+                _kinds(inner, definitions)
     for slot in SLOTS:
+        root = definitions.get(slot.__name__, {}).get("properties", {}).get("root")
         choices: list[dict[str, Any]] = []
+        short: list[str] = []
         for name, offer in plugins.all(slot.what):
-            own = offer.spec.params.model_json_schema()
-            for inner, definition in own.get("$defs", {}).items():
-                definitions.setdefault(inner, definition)
+            own = _apart(offer.spec.params.model_json_schema(), f"{slot.what}.{name}.")
+            definitions |= own.pop("$defs", {})
             properties = {"use": {"const": name, "description": offer.spec.summary}, **own.get("properties", {})}
             if slot is UseDataset and offer.spec.needs_root:
-                properties["root"] = {"type": "string", "description": slot.model_fields["root"].description}
+                properties["root"] = root
+            needed = own.get("required", [])
+            if not needed:
+                short.append(name)
             choices.append(
                 {
                     "title": f"{slot.what} {name}", "type": "object", "properties": properties,
-                    "required": ["use", *own.get("required", [])], "additionalProperties": False,
+                    "required": ["use", *needed], "additionalProperties": False,
                 }
             )  # fmt: skip
-        short = {"enum": [name for name, _ in plugins.all(slot.what)], "description": "the plug-in with its default options"}
-        definitions[slot.__name__] = {"description": slot.__doc__, "anyOf": [short, *choices]}
+        named = {"enum": short, "description": "the plug-in with its default options"}
+        definitions[slot.__name__] = {"description": slot.__doc__, "anyOf": [named, *choices]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "mmcl recipe"}
+
+
+def _kinds(choice: dict[str, Any], definitions: dict[str, Any]) -> None:
+    """Let a choice told apart by `use` (an optimizer, a protocol) be written short, and need `use` where it is a mapping."""
+    short: list[str] = []
+    for branch in choice["oneOf"]:
+        section = definitions[branch["$ref"].removeprefix(_REF)]
+        needed = [key for key in section.get("required", []) if key != "use"]
+        section["required"] = ["use", *needed]
+        if not needed:
+            short.append(section["properties"]["use"]["const"])
+    choice["oneOf"].insert(0, {"enum": short, "description": "the one of this name with its default options"})
+
+
+def _nested(value: Any) -> Iterator[dict[str, Any]]:
+    """A schema and every schema inside it, definitions left out."""
+    if isinstance(value, dict):
+        yield value
+    for inner in [v for k, v in value.items() if k != "$defs"] if isinstance(value, dict) else value:
+        if isinstance(inner, dict | list):
+            yield from _nested(inner)
+
+
+def _apart(own: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """A plug-in's schema whose definitions are named after the plug-in: two may call different things by one name."""
+    for inner in _nested({"itself": own, "definitions": own.get("$defs", {})}):
+        if isinstance(inner.get("$ref"), str):
+            inner["$ref"] = _REF + prefix + inner["$ref"].removeprefix(_REF)
+    return {**own, "$defs": {prefix + name: definition for name, definition in own.get("$defs", {}).items()}}

@@ -23,7 +23,7 @@ from ..api.params import Params
 from ..plugins import Plugins
 from ..plugins import plugins as installed
 from .read import Document, Key, read_recipe
-from .schema import Augment, Folds, Recipe, Use
+from .schema import NAME, PAIRS, Augment, Folds, Recipe, Use
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -251,48 +251,76 @@ class _Planner:
                 self.look_up(key, what, use, options)
 
     def validation(self, error: ValidationError, at: Key, model: type[BaseModel]) -> None:
-        """One problem for each of pydantic's, in words, at the line of its key."""
-        for one in error.errors():
-            key = self.real_key(at, one["loc"])
-            text = one["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            text = text[:1].lower() + text[1:]
-            value = one["input"]
-            if one["type"] == "missing":
-                text = "is missing"
-            elif one["type"] == "extra_forbidden":
-                known = _keys_of(model, key[len(at) : -1], self.document.values if at == () else None)
-                near = difflib.get_close_matches(str(key[-1]), known, n=1)
-                text = "is not a key here" + (
-                    f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}" if known else ""
-                )
-            elif one["type"] in ("union_tag_invalid", "union_tag_not_found"):
-                expected = str(one.get("ctx", {}).get("expected_tags", "")).replace("'", "")
-                text = f"must name one of {expected}" if one["type"] == "union_tag_invalid" else "needs 'use:'"
-                if one["type"] == "union_tag_invalid":
-                    text += f", got {_show(_kind(value))}"
-            elif one["type"] == "tuple_type":
-                text = f"must be a list, such as [{_show(value)}], got {_show(value)}"
-            elif isinstance(value, str | int | float | bool | None):
-                text = f"{text.replace('should be', 'must be')}, got {_show(value)}"
-            else:
-                text = text.replace("should be", "must be")
-            self.say(key, text)
+        """Every one of pydantic's errors in words, at the line of its key.
 
-    def real_key(self, at: Key, loc: tuple[str | int, ...]) -> Key:
-        """A pydantic location without the parts that are no keys of the recipe (names of union members)."""
+        Where a value may be one thing or another (`float | Literal["next"]`), pydantic says why it is neither: one problem
+        of ours, or, if the value has the form of one of them, what is wrong inside.
+        """
+        either: dict[Key, list[tuple[str, Any]]] = {}
+        inside: set[Key] = set()
+        found: list[tuple[Key, Key | None, str, Any]] = []
+        for one in error.errors():
+            key, choice = self.real_key(at, one["loc"], one["type"] == "missing")
+            text, got = self.words(dict(one), at, key, model)
+            found.append((key, choice, text, got))
+            if choice == key:
+                either.setdefault(key, []).append((text, got))
+            elif choice is not None:
+                inside.add(choice)
+        for key, choice, text, got in found:
+            if choice != key:
+                self.say(key, text + _got(got))
+            elif key not in inside and key in either:
+                branches = either.pop(key)
+                first, *others = dict.fromkeys(text for text, _ in branches)
+                self.say(key, " or ".join([first, *(text.removeprefix("must be ") for text in others)]) + _got(got))
+
+    def words(self, one: Mapping[str, Any], at: Key, key: Key, model: type[BaseModel]) -> tuple[str, Any]:
+        """One of pydantic's errors in words, and the value to show after them (or _ABSENT for none)."""
+        kind, value, about = one["type"], one["input"], one.get("ctx", {})
+        if kind == "missing":
+            return "is missing", _ABSENT
+        if kind == "extra_forbidden":
+            known = _keys_of(model, key[len(at) : -1], self.document.values if at == () else None)
+            near = difflib.get_close_matches(str(key[-1]), known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}" if known else ""
+            return f"is not a key here{hint}", _ABSENT
+        if kind == "union_tag_invalid":
+            kinds = str(about["expected_tags"]).replace("'", "")
+            if isinstance(value, Mapping) and "use" not in value:
+                return f"needs 'use:', one of {kinds}", _ABSENT
+            return f"must name one of {kinds}", _kind(value)
+        if kind == "tuple_type":
+            return f"must be a list, such as [{_show(value)}]", value
+        if kind in ("model_type", "dict_type"):
+            slot = next((one for one in Use.__subclasses__() if one.__name__ == about.get("class_name")), None)
+            return f"must name a {slot.what}, as NAME or {{use: NAME, …}}" if slot else "must be a mapping of keys", value
+        if kind == "too_short":
+            return f"needs at least {about['min_length']}, has {about['actual_length']}", _ABSENT
+        if kind == "string_pattern_mismatch" and about["pattern"] == NAME:
+            return "must begin with a letter or digit and hold only letters, digits, '.', '_' and '-'", value
+        text = str(one["msg"]).removeprefix("Value error, ").removeprefix("Input ").replace("should be", "must be")
+        of_itself = kind == "value_error" and isinstance(value, tuple | Mapping)  # the sentence says what it found
+        return text[:1].lower() + text[1:], _ABSENT if of_itself else value
+
+    def real_key(self, at: Key, loc: tuple[str | int, ...], missing: bool) -> tuple[Key, Key | None]:
+        """A pydantic location as a key of the recipe, and the innermost key on the way whose value may be one of several.
+
+        For such a value the location also names which of them was tried; that is no key, and neither is a validator.
+        """
         key: list[str | int] = list(at)
         value: Any = self.document.values
+        choice: Key | None = None
         for part in at:
             value = _item(value, part)
         for i, part in enumerate(loc):
             inside = _item(value, part)
-            if inside is _ABSENT and i < len(loc) - 1:
-                continue
-            if inside is _ABSENT and isinstance(part, str) and part.startswith("function-"):
+            if inside is _ABSENT and not (missing and i == len(loc) - 1):
+                choice = tuple(key)
                 continue
             key.append(part)
             value = inside
-        return tuple(key)
+        return tuple(key), choice
 
     def look_up(self, key: Key, what: str, use: str, options: Mapping[str, Any]) -> Part | None:
         """A plug-in with its options, or None and the problems said."""
@@ -402,10 +430,10 @@ class _Planner:
                 self.say(key, f"no modality is named '{centre}'; there are {', '.join(names)}")
             found = tuple((centre, n) for n in names if n != centre)
         else:
-            self.say(key, f"must be all, same, all+same, star:NAME or a list of pairs, got '{given}'")
+            self.say(key, f"must be {PAIRS}, got '{given}'")
             return ()
         if not found and recipe.pretrain.epochs > 0:
-            self.say(key, f"gives no pair to contrast: {len(names)} modality only")
+            self.say(key, f"gives no pair to contrast among {', '.join(names)}")
         if any(a == b for a, b in found) and recipe.pretrain.epochs > 0:
             needs = (
                 self.plugins.get("positives", recipe.pretrain.objective.positives.use).spec.needs
@@ -525,8 +553,15 @@ def _kind(value: Any) -> Any:
     return value.get("use") if isinstance(value, Mapping) else value
 
 
+def _got(value: Any) -> str:
+    """The end of a sentence that says what stands there."""
+    return "" if value is _ABSENT else f", got {_show(value)}"
+
+
 def _show(value: Any) -> str:
     """A value as the recipe writes it."""
+    if isinstance(value, Mapping | tuple):
+        return "a mapping" if isinstance(value, Mapping) else "a list"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "nothing"}[value]
     return f"'{value}'" if isinstance(value, str) else str(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
@@ -33,6 +33,17 @@ def _spelled_out(value: Any) -> Any:
 
 
 _SHORT = BeforeValidator(_spelled_out)
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = [value for i, value in enumerate(values) if value in values[:i]]
+    if twice:
+        raise ValueError(f"names {twice[0]} twice; its scores would count twice")
+    return values
+
+
+_DISTINCT = AfterValidator(_distinct)
+_Only = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), _DISTINCT]
 
 
 class UseDataset(Use):
@@ -132,7 +143,9 @@ class AdamW(Section):
 
     use: Literal["adamw"] = "adamw"
     lr: float = Field(1e-3, gt=0, description="learning rate")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the gradient's mean and square")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999), description="decay of the gradient's mean and square"
+    )
     weight_decay: float = Field(0.01, ge=0, description="decoupled decay of matrices (biases, gains and norms have none)")
 
 
@@ -160,8 +173,9 @@ class Cosine(Section):
     warmup: float = Field(0.0, ge=0, description="epochs over which the rate rises from 0")
 
 
-def _kind_of(value: Any) -> Any:
-    return value.get("use") if isinstance(value, dict) else getattr(value, "use", None)
+def _kind_of(value: Any) -> str:
+    use = value.get("use", "") if isinstance(value, dict) else getattr(value, "use", "")
+    return str(use)  # "" is no kind either, but pydantic then says which there are
 
 
 _TOLD_APART = Discriminator(_kind_of)
@@ -172,10 +186,20 @@ Schedule = Annotated[
 ]
 
 
+def _pairs(value: Any) -> Any:
+    if isinstance(value, str) or (isinstance(value, tuple) and all(isinstance(p, tuple) and len(p) == 2 for p in value)):
+        return value
+    raise ValueError(f"must be {PAIRS} such as [[text, audio], [text, faces]]")
+
+
+PAIRS = "all, same, all+same, star:NAME or a list of pairs"
+"""What `pairs` may be, for messages."""
+
+
 class Objective(Section):
     """pairs × positives × loss."""
 
-    pairs: str | tuple[tuple[str, str], ...] = Field(
+    pairs: Annotated[str | tuple[tuple[str, str], ...], BeforeValidator(_pairs)] = Field(
         "all",
         description="all (every two different modalities), same (each with itself), all+same, star:NAME (one with every "
         "other), or a list such as [[text, audio], [text, faces]]; every pair counts in both directions",
@@ -223,15 +247,20 @@ class HeadTraining(Section):
 class Probe(Section):
     """Heads fitted on frozen features."""
 
-    tasks: tuple[str, ...] | None = Field(None, description="tasks of the dataset to predict; left out: all")
-    inputs: tuple[str, ...] | None = Field(
+    tasks: Annotated[tuple[str, ...], _DISTINCT] | None = Field(
+        None, description="tasks of the dataset to predict; left out: all"
+    )
+    inputs: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         None, description="modalities to predict from: names, names joined by +, or all; left out: each one, and all"
     )
     heads: dict[str, Annotated[UseHead, _SHORT]] = Field(
         default_factory=lambda: {"linear": UseHead(use="linear")},
+        min_length=1,
         description="heads to fit, by the name they have in the report",
     )
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="seeds of the heads; each is fitted once per seed")
+    seeds: Annotated[tuple[int, ...], _DISTINCT] = Field(
+        (0,), min_length=1, description="seeds of the heads; each is fitted once per seed"
+    )
     features: Literal["backbone", "projection"] = Field("backbone", description="which vector is probed")
     training: HeadTraining = Field(
         default_factory=lambda: HeadTraining(), description="how heads without a solver of their own are trained"
@@ -248,7 +277,7 @@ class Official(Section):
     by: Literal["group", "sample"] = Field(
         "group", description="group: a group never stands in two splits; sample: it may, and the report says so"
     )
-    only: tuple[int, ...] | None = Field(None, description="run these folds only")
+    only: _Only | None = Field(None, description="run these folds only")
 
 
 class HoldOut(Section):
@@ -260,7 +289,7 @@ class HoldOut(Section):
     by: Literal["group", "sample"] = Field(
         "group", description="what is split: groups, or single recordings (the report says so)"
     )
-    only: tuple[int, ...] | None = Field(None, description="run these folds only")
+    only: _Only | None = Field(None, description="run these folds only")
 
 
 class KFold(Section):
@@ -272,7 +301,7 @@ class KFold(Section):
     by: Literal["group", "sample"] = Field(
         "group", description="what is split: groups, or single recordings (the report says so)"
     )
-    only: tuple[int, ...] | None = Field(None, description="run these folds only")
+    only: _Only | None = Field(None, description="run these folds only")
 
 
 class Folds(Section):
@@ -286,7 +315,7 @@ class Folds(Section):
     by: Literal["group", "sample"] = Field(
         "group", description="group: a group never stands in two splits; sample: it may, and the report says so"
     )
-    only: tuple[int, ...] | None = Field(None, description="run these folds only")
+    only: _Only | None = Field(None, description="run these folds only")
 
 
 class LeaveOneGroupOut(Section):
@@ -295,7 +324,7 @@ class LeaveOneGroupOut(Section):
     use: Literal["leave-one-group-out"]
     valid: float = Field(0.2, gt=0, lt=1, description="share of the remaining groups for validation")
     by: Literal["group"] = Field("group", description="groups")
-    only: tuple[int, ...] | None = Field(None, description="run these folds only")
+    only: _Only | None = Field(None, description="run these folds only")
 
 
 Protocol = Annotated[
@@ -320,7 +349,11 @@ class Report(Section):
 
 
 def _seeds(value: Any) -> Any:
-    return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value,)
+    if not isinstance(value, tuple):
+        raise ValueError("must be a whole number, or a list of them")
+    return value
 
 
 class Recipe(Section):
@@ -333,6 +366,7 @@ class Recipe(Section):
         tuple[int, ...],
         BeforeValidator(_seeds),
         Field(min_length=1),
+        _DISTINCT,
         WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}),
     ] = Field((0,), description="one seed, or several: pretraining and probing are repeated for each")
     dataset: Annotated[UseDataset, _SHORT] = Field(description="the recordings")
