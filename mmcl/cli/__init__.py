@@ -7,12 +7,13 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from .. import __version__
-from ..api.errors import MmclError
 
 COMMANDS = {
     "run": ("run", "Run a recipe, or go on with it."),
@@ -30,6 +31,12 @@ COMMANDS = {
     "list-recipes": ("lists", "List the recipes that come with mmcl."),
 }
 """Command → (file, help in the overview)."""
+
+SECTIONS = {
+    "Recipes": ("run", "check", "report", "schema", "list-recipes"),
+    "Plug-ins": ("describe", "plugins", *(name for name in COMMANDS if name.startswith("list-") and name != "list-recipes")),
+}
+"""How the overview is divided."""
 
 
 class Commands(click.Group):
@@ -57,18 +64,51 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The overview, without importing any command."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:<{width}}", COMMANDS[name][1]) for name in names])
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """As click does; `--help` prints in here."""
+        with _reader_may_leave():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does."""
+        with _reader_may_leave():
+            return super().invoke(ctx)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """End quietly, with 0, when whoever reads stdout has closed it (`mmcl schema | head -1`): click would exit with 1."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        try:
+            os.write(sys.stdout.fileno(), b"\n")  # does nobody read stdout any more, or was it a worker's pipe?
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(0) from error
+        raise RuntimeError(f"a pipe other than stdout broke: {error}") from error  # or click would exit without a word
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="mmcl")
-@click.option("--traceback", "show", is_flag=True, envvar="MMCL_TRACEBACK", help="Show where in the code an error arose.")
-def cli(show: bool) -> None:
+@click.option(
+    "--traceback", is_flag=True, expose_value=False, help="Show where in the code an error arose (or MMCL_TRACEBACK=1)."
+)
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Learn from recordings of several time series without labels: contrast every pair of modalities, freeze, probe.
 
     Begin with:  mmcl run quickstart
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -80,22 +120,21 @@ def main(arguments: list[str] | None = None) -> None:
         code: Any = cli.main(given, prog_name="mmcl", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
-    except MmclError as error:
-        if show:
-            traceback.print_exc()
-        for line in str(error).splitlines():
-            click.echo(f"mmcl: {line}", err=True)
-        sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("mmcl: interrupted; run the same command again to go on", err=True)
         sys.exit(130)
-    except BrokenPipeError:  # `mmcl list-backbones | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except Exception:  # noqa: BLE001 - the last line of defence: our bug, said as such
+    except Exception as error:  # noqa: BLE001 - the last line of defence: the user's to mend, or else our bug, said as such
+        from ..api.errors import MmclError  # late: it brings numpy and pydantic, which `mmcl --help` can do without
+
+        if isinstance(error, MmclError):
+            if show:
+                traceback.print_exc()
+            for line in str(error).splitlines():
+                click.echo(f"mmcl: {line}", err=True)
+            sys.exit(2)
         traceback.print_exc()
         click.echo(
             f"mmcl {__version__}: this is a bug in mmcl or in a plug-in; please report it with the lines above", err=True

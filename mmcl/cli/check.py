@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from . import options
+
+if TYPE_CHECKING:
+    from ..recipe.plan import Plan
 
 
 @click.command()
@@ -26,7 +30,14 @@ def check(recipe: str, overrides: tuple[str, ...], data: Path | None, as_json: b
     plan = load_plan(find(recipe), overrides, data, name=recipe if recipe.endswith((".yaml", ".yml")) else None)
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=1))
-        return
+    else:
+        summarise(plan)
+    if plan.root is not None and not plan.root.is_dir():
+        click.echo(f"mmcl: the data are not there yet: {plan.root}. {plan.info.get}".rstrip(), err=True)
+
+
+def summarise(plan: Plan) -> None:
+    """What a run of the plan would do, in a few lines."""
     section, protocol = plan.recipe.pretrain, plan.recipe.protocol
     click.echo(f"{plan.name}: no problem found")
     click.echo(
@@ -35,14 +46,36 @@ def check(recipe: str, overrides: tuple[str, ...], data: Path | None, as_json: b
     for m in plan.modalities:
         click.echo(f"  {m.name:<11} {m.source} → {m.features.use} → {m.layout} → {m.backbone.use}")
     pairs = ", ".join(f"{a}~{b}" for a, b in plan.pairs)
-    click.echo(
-        f"  pretrain    {len(plan.pairs)} pairs ({pairs}); {plan.loss.use}; {plan.positives.use}; {section.epochs} epochs of batches of {section.batch_size}"
-    )
+    if section.epochs:
+        click.echo(
+            f"  pretrain    {_count(len(plan.pairs), 'pair')} ({pairs}); {plan.loss.use}; {plan.positives.use}; "
+            f"{_count(section.epochs, 'epoch')} of batches of {section.batch_size}"
+        )
+    else:
+        click.echo("  pretrain    not at all (0 epochs): random encoders are probed")
     if plan.uses_labels():
         click.echo(f"  labels      pretraining uses {', '.join(plan.positives.spec.needs)}")
     click.echo(
         f"  probe       {', '.join(t.name for t in plan.tasks)} from {', '.join(plan.inputs)} by {', '.join(plan.heads)}"
     )
-    click.echo(f"  protocol    {protocol.use}, by {protocol.by}; seeds {', '.join(map(str, plan.seeds))}")
-    if plan.root is not None and not plan.root.is_dir():
-        click.echo(f"mmcl: the data are not there yet: {plan.root}. {plan.info.get}".rstrip(), err=True)
+    folds = fold_count(plan)
+    times = _count(folds, "fold") if folds else "as many folds as groups"
+    click.echo(f"  protocol    {protocol.use}, by {protocol.by}; {times}; seeds {', '.join(map(str, plan.seeds))}")
+
+
+def fold_count(plan: Plan) -> int | None:
+    """How many folds a run goes through; None where only the data can say."""
+    from ..recipe.schema import KFold, LeaveOneGroupOut
+
+    protocol = plan.recipe.protocol
+    if protocol.only is not None:
+        return len(protocol.only)
+    if isinstance(protocol, KFold):
+        return protocol.k
+    if isinstance(protocol, LeaveOneGroupOut):
+        return None
+    return len(set(plan.fold_of.values())) if plan.fold_of is not None else 1
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import click
@@ -10,6 +11,15 @@ import click
 from . import options
 
 KINDS = ("backbone", "modality", "loss", "positives", "dataset", "head", "kind", "recipe")
+PLACES = {
+    "backbone": ("modalities", "NAME", "backbone"),
+    "modality": ("modalities", "NAME", "features"),
+    "loss": ("pretrain", "objective", "loss"),
+    "positives": ("pretrain", "objective", "positives"),
+    "dataset": ("dataset",),
+    "head": ("probe", "heads", "NAME"),
+}
+"""Where a recipe names a plug-in of each kind."""
 
 
 @click.command()
@@ -17,14 +27,20 @@ KINDS = ("backbone", "modality", "loss", "positives", "dataset", "head", "kind",
 @click.argument("name")
 @options.as_json
 def describe(what: str, name: str, as_json: bool) -> None:
-    """Show one plug-in: what it does, where it comes from, its options with bounds and defaults.
+    """Show one plug-in: what it does, where it comes from, its options with bounds and defaults, and how a recipe names it.
 
     KIND is backbone, modality, loss, positives, dataset, head, kind or recipe.
     """
     if what == "recipe":
-        from ..recipe.shipped import find
+        from ..recipe.shipped import find, heading
 
-        click.echo(find(name).read_text(encoding="utf-8"), nl=False)
+        path = find(name)
+        text = path.read_text(encoding="utf-8")
+        if as_json:
+            recipe = {"name": path.stem, "kind": what, "summary": heading(path), "file": str(path), "recipe": text}
+            click.echo(json.dumps(recipe, indent=1, ensure_ascii=False))
+        else:
+            click.echo(text, nl=False)
         return
     from ..plugins import plugins
 
@@ -52,10 +68,12 @@ def describe(what: str, name: str, as_json: bool) -> None:
     if what == "dataset":
         facts |= _dataset(spec)
     facts["options"] = [] if what == "kind" else _options(spec.params)
+    if what in PLACES:
+        facts["example"] = _example(what, facts["name"], facts["options"])
     if as_json:
         click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
         return
-    rows = facts.pop("options")
+    rows, example = facts.pop("options"), facts.pop("example", None)
     click.echo(f"{facts.pop('name')}: {facts.pop('summary')}")
     for label, value in facts.items():
         if isinstance(value, dict):
@@ -68,12 +86,45 @@ def describe(what: str, name: str, as_json: bool) -> None:
         click.echo("  options:" if rows else "  no options")
     for row in rows:
         bounds = f", {row['bounds']}" if row["bounds"] else ""
-        default = "needed" if row["required"] else f"default {row['default']}"
+        default = "needed" if row["required"] else "default " + ("nothing" if row["default"] is None else _yaml(row["default"]))
         click.echo(f"    {row['name']} ({row['type']}{bounds}; {default})\n        {row['description']}")
+    if example:
+        click.echo("  in a recipe:")
+        for line in example.splitlines():
+            click.echo(f"    {line}")
+
+
+def _example(what: str, name: str, rows: list[dict[str, Any]]) -> str:
+    """YAML that names the plug-in with its needed options and the first two others, as a recipe has it."""
+    shown = [row for row in rows if row["required"]]
+    shown += [row for row in rows if not row["required"] and row["default"] not in (None, "")][:2]
+    options = "".join(f", {row['name']}: {_yaml('…' if row['required'] else row['default'])}" for row in shown)
+    *sections, slot = PLACES[what]
+    lines = [f"{'  ' * depth}{section}:" for depth, section in enumerate(sections)]
+    lines.append(f"{'  ' * len(sections)}{slot}: {{use: {_yaml(name)}{options}}}")
+    return "\n".join(lines)
+
+
+def _yaml(value: Any) -> str:
+    """A value as a recipe writes it between braces."""
+    from ..recipe.read import scalar
+
+    if isinstance(value, list):
+        return f"[{', '.join(_yaml(v) for v in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_yaml(v)}' for key, v in value.items())}}}"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[\w…][\w…+:./-]*", value) and not value.endswith(":") and isinstance(scalar(value), str)
+        return value if plain else json.dumps(value, ensure_ascii=False)
+    return str(value)
 
 
 def _dataset(spec: Any) -> dict[str, Any]:
     """What a dataset's info says with default options."""
+    if needed := [name for name, field in spec.params.model_fields.items() if field.is_required()]:
+        return {"sources and tasks": f"depend on {', '.join(needed)}; 'mmcl check' of a recipe that sets them says which"}
     info = spec.info(spec.params())
     return {
         "sources": {n: f"{s.type}{f', {s.rate:g} a second' if s.rate else ''}: {s.summary}" for n, s in info.sources.items()},
@@ -88,6 +139,8 @@ def _dataset(spec: Any) -> dict[str, Any]:
 
 def _options(params: Any) -> list[dict[str, Any]]:
     """Every option with its type, bounds, default and sentence."""
+    from pydantic_core import to_jsonable_python
+
     properties = params.model_json_schema().get("properties", {})
     found = []
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
@@ -99,7 +152,8 @@ def _options(params: Any) -> list[dict[str, Any]]:
         found.append(
             {
                 "name": name, "type": " or ".join(types), "bounds": bounds, "required": field.is_required(),
-                "default": None if field.is_required() else _plain(field.get_default(call_default_factory=True)), "description": field.description or "",
+                "default": None if field.is_required() else to_jsonable_python(field.get_default(call_default_factory=True)),
+                "description": field.description or "",
             }
         )  # fmt: skip
     return found
@@ -114,9 +168,3 @@ def _type(said: dict[str, Any]) -> str:
         inner = said.get("items") or (said.get("prefixItems") or [{}])[0]
         return f"list of {_type(inner)}" if isinstance(inner, dict) else "list"
     return {"null": "nothing"}.get(str(said.get("type")), str(said.get("type", "mapping")))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return "nothing" if value is None else {True: "true", False: "false"}[value] if isinstance(value, bool) else value

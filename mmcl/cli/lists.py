@@ -24,13 +24,13 @@ def _command(name: str, what: str, text: str) -> click.Command:
         ]
         if as_json:
             click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
-            return
-        table(
-            [
-                (row["name"], row["summary"] + ("" if row["package"] == OURS else f" [{row['package']} {row['version']}]"))
-                for row in rows
-            ]
-        )
+        else:
+            table(
+                [
+                    (row["name"], row["summary"] + ("" if row["package"] == OURS else f" [{row['package']} {row['version']}]"))
+                    for row in rows
+                ]
+            )
         for one in plugins().failed:
             click.echo(f"mmcl: plug-in '{one.plugin}' of {one.package} failed to load: {one.failure}", err=True)
 

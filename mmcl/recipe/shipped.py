@@ -11,7 +11,7 @@ def folder() -> Path:
     """Where they lie: inside an installed wheel, or beside the package in a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "shipped"
-    return inside if inside.is_dir() else package.parent / "recipes"
+    return inside if any(inside.glob("*.yaml")) else package.parent / "recipes"
 
 
 def names() -> list[str]:
@@ -39,5 +39,5 @@ def heading(path: Path) -> str:
     """The first comment line of a recipe: what it is."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
-            return line.lstrip("# ").strip()
+            return line.lstrip("# ").rstrip().removesuffix(":")
     return ""

@@ -114,7 +114,9 @@ def test_emotion_is_visible_in_landmarks_but_not_all_of_it():
         if "landmarks" in sample.sources:
             points = toy.read(sample.id, "landmarks").values.mean(0)
             scale = np.linalg.norm(points[36:42].mean(0) - points[42:48].mean(0))
-            rows.append([(points[[48, 54], 1].mean() - points[57, 1]) / scale, (points[17:27, 1].mean() - points[27, 1]) / scale])
+            rows.append(
+                [(points[[48, 54], 1].mean() - points[57, 1]) / scale, (points[17:27, 1].mean() - points[27, 1]) / scale]
+            )
             labels.append(sample.targets["emotion"])
             test.append(sample.split == "test")
     x, y, held = np.array(rows), np.array(labels), np.array(test)
