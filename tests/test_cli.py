@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from mmcl.cli import COMMANDS, main
-from mmcl.plugins import plugins
+from mmcl import __version__
+from mmcl.api import DatasetSpec, Field, LossSpec, MmclError, Params, RecipeError
+from mmcl.cli import COMMANDS, SECTIONS, main
+from mmcl.cli.describe import PLACES
+from mmcl.plugins import Loaded, Offer, Plugins, plugins
 from mmcl.recipe.json_schema import json_schema
+from mmcl.recipe.plan import load_plan
+from mmcl.recipe.read import parse_recipe, read_recipe
+from mmcl.recipe.shipped import find, folder, heading, names
+
+ROOT = Path(__file__).resolve().parents[1]
 
 HEAVY = ("torch", "torchvision", "torchaudio", "librosa", "matplotlib", "sklearn", "scipy", "rich")
 LISTS = [name for name in COMMANDS if name.startswith("list-")]
@@ -169,3 +178,422 @@ def test_report_is_written_again_from_files_alone(tiny_run, tmp_path, capsys):
     (copy / "report.html").unlink()
     assert call("report", str(copy)) == 0
     assert Path(capsys.readouterr().out.strip()).stat().st_size > 10_000
+
+
+# ------------------------------------------------------------------------------------------------------ the command `mmcl`
+
+
+def test_mmcl_alone_prints_its_help_to_stdout(capsys):
+    assert call() == 0
+    alone = capsys.readouterr()
+    assert call("--help") == 0
+    assert alone.out == capsys.readouterr().out
+    assert alone.err == ""
+
+
+def test_overview_names_every_command_once():
+    assert sorted(name for names in SECTIONS.values() for name in names) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_of_its_own(name, capsys):
+    assert call(name, "--help") == 0
+    assert capsys.readouterr().out.startswith(f"Usage: mmcl {name} ")
+
+
+def test_help_does_without_the_contract_and_its_imports():
+    """numpy and pydantic are three quarters of the time that a list takes."""
+    code = "import sys\nfrom mmcl.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+    code += "found = [m for m in ('numpy', 'pydantic', 'yaml') if m in sys.modules]\nassert not found, found\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_version_is_the_package_s(capsys):
+    assert call("--version") == 0
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["run"], ["check", "quickstart", "--nonsense"], ["describe", "backbones", "tcn"], ["run", "quickstart", "--workers", "0"], ["--nonsense"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_mistyped_command_line_exits_with_2_and_no_traceback(arguments, capsys):
+    assert call(*arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list-backbones"], ["list-recipes", "--json"], ["schema"], ["--help"], []], ids=" ".join
+)
+def test_a_closed_stdout_ends_a_command_quietly_with_0(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "mmcl", *arguments], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_broken_pipe_that_is_not_stdout_is_said(monkeypatch, capfd):
+    """Such as a worker's: click by itself would exit with 1 and not a word."""
+
+    def broken(rows):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("mmcl.cli.lists.table", broken)
+    assert call("list-backbones") == 1
+    assert "this is a bug" in capfd.readouterr().err
+
+
+def test_an_interrupted_command_says_how_to_go_on_and_exits_with_130(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmcl.cli.lists.table", interrupted)
+    assert call("list-backbones") == 130
+    said = capsys.readouterr().err
+    assert "mmcl: interrupted; run the same command again to go on" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("arguments", [["--traceback", "check", "nowhere"], ["check", "nowhere", "--traceback"]], ids=" ".join)
+def test_traceback_may_stand_anywhere_on_the_line(arguments, capsys):
+    assert call(*arguments) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("value", "shown"), [("1", True), ("0", False), ("", False), ("2", True)])
+def test_environment_asks_for_tracebacks_too(value, shown, monkeypatch, capsys):
+    monkeypatch.setenv("MMCL_TRACEBACK", value)
+    assert call("check", "nowhere") == 2
+    assert ("Traceback" in capsys.readouterr().err) == shown
+
+
+# ---------------------------------------------------------------------------------------------------------- run and check
+
+
+def test_run_hands_everything_over_and_ends_stdout_with_the_report(monkeypatch, tmp_path, capsys):
+    given = {}
+
+    def run_all(plan, run, workers, strict, device, stop_after):
+        given.update(plan=plan, root=run.root, workers=workers, strict=strict, device=device, stop_after=stop_after)
+        return run.root / "report.html"
+
+    monkeypatch.setattr("mmcl.stages.run_all", run_all)
+    out = tmp_path / "here"
+    line = [
+        "run",
+        "quickstart",
+        "--out",
+        str(out),
+        "--workers",
+        "3",
+        "--strict",
+        "--device",
+        "cpu",
+        "--set",
+        "pretrain.epochs=2",
+    ]
+    assert call(*line, "--set", "name=mine") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
+    plan = given.pop("plan")
+    assert (plan.recipe.pretrain.epochs, plan.name) == (2, "mine")
+    assert given == {"root": out, "workers": 3, "strict": True, "device": "cpu", "stop_after": None}
+
+    assert call("run", "quickstart", "--stop-after", "prepare") == 0
+    assert given["root"] == Path("runs/quickstart"), "the folder is named after the recipe"
+    assert given["stop_after"] == "prepare"
+    assert capsys.readouterr().out.strip() == str(Path("runs/quickstart")), "there is no report yet"
+
+
+def test_a_mistake_in_a_recipe_is_said_before_torch_is_imported(tmp_path):
+    code = "import sys\nfrom mmcl.cli import main\ntry:\n    main(['run', 'quickstart', '--set', 'pretrain.epochs=x'])\n"
+    code += "except SystemExit as e:\n    assert e.code == 2\nassert 'torch' not in sys.modules\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == [], "nothing half written"
+
+
+def test_check_works_without_the_data_and_says_that_they_are_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MMCL_DATA", str(tmp_path))
+    for more in ([], ["--json"]):
+        assert call("check", "ravdess_audio_au", *more) == 0
+        assert f"mmcl: the data are not there yet: {tmp_path / 'ravdess'}" in capsys.readouterr().err
+    (tmp_path / "elsewhere" / "ravdess").mkdir(parents=True)
+    assert call("check", "ravdess_audio_au", "--data", str(tmp_path / "elsewhere")) == 0
+    assert capsys.readouterr().err == "", "--data outdoes MMCL_DATA"
+
+
+def test_check_says_what_a_run_would_do(capsys, monkeypatch, tmp_path):
+    assert call("check", "ravdess_audio_au", "--data", str(tmp_path)) == 0
+    text = capsys.readouterr().out
+    assert "1 pair (audio~units)" in text
+    assert "5 folds; seeds 0, 1, 2" in text
+    assert "log-mel → spectrogram (time × channel 64, 50 steps/s) → tcn" in text
+    for protocol, folds in (("{use: k-fold, k: 7}", "7 folds"), ("leave-one-group-out", "as many folds as groups"), ("hold-out", "1 fold"),
+                            ("{use: k-fold, k: 7, only: [1, 4]}", "2 folds")):  # fmt: skip
+        assert call("check", "quickstart", "--set", f"protocol={protocol}", "--set", "pretrain.epochs=0") == 0
+        text = capsys.readouterr().out
+        assert f"{folds}; seeds 17" in text
+        assert "not at all (0 epochs)" in text
+
+
+# --------------------------------------------------------------------------------------------------- describe and the lists
+
+
+@pytest.mark.parametrize(("what", "name"), [(w, n) for w in PLACES for n, _ in plugins().all(w)])
+def test_example_of_a_plug_in_is_yaml_that_a_recipe_takes(what, name, capsys):
+    assert call("describe", what, name, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    found = parse_recipe(facts["example"], "example").values
+    for key in PLACES[what]:
+        found = found[key]
+    assert found.pop("use") == name
+    spec = plugins().get(what, name).spec
+    options = spec.params.model_validate(found)
+    assert options == spec.params(), "the example shows defaults"
+    assert call("describe", what, name) == 0
+    assert "\n".join(f"    {line}" for line in facts["example"].splitlines()) in capsys.readouterr().out
+
+
+def test_defaults_are_json_for_programs_and_words_for_people(capsys):
+    assert call("describe", "backbone", "tcn", "--json") == 0
+    options = {row["name"]: row["default"] for row in json.loads(capsys.readouterr().out)["options"]}
+    assert (options["causal"], options["channels"], options["width"]) == (True, [64, 64, 64, 64], None)
+    assert call("describe", "backbone", "tcn") == 0
+    text = capsys.readouterr().out
+    assert "causal (boolean; default true)" in text
+    assert "default nothing)" in text
+
+
+def test_a_recipe_is_described_by_its_text_and_as_json(capsys):
+    text = (ROOT / "recipes" / "quickstart.yaml").read_text(encoding="utf-8")
+    assert call("describe", "recipe", "quickstart") == 0
+    assert capsys.readouterr().out == text
+    assert call("describe", "recipe", "quickstart", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["name"], facts["kind"], facts["recipe"]) == ("quickstart", "recipe", text)
+
+
+class Needed(Params):
+    year: int = Field(description="which year's recordings")
+    words: tuple[str, ...] = Field(
+        ("a b", "no", "3", "true", "x: y"), description="words that need quotes, and one that needs none"
+    )
+
+
+def _stranger() -> Plugins:
+    def info(params):
+        raise AssertionError("needs the year first")
+
+    spec = DatasetSpec("yearly", "recordings by year", Needed, info, lambda params, root: None)
+    offer = Offer("dataset", spec, "mmcl-yearly", "2.1", "yearly")
+    return Plugins(
+        [
+            Loaded("yearly", "mmcl-yearly", "2.1", "mmcl_yearly", (offer,)),
+            Loaded("bust", "mmcl-bust", "0.1", "bust", failure="ImportError: no libbust"),
+        ]
+    )
+
+
+def test_a_dataset_with_a_needed_option_can_be_described(monkeypatch, capsys):
+    monkeypatch.setattr("mmcl.plugins.plugins", _stranger)
+    assert call("describe", "dataset", "yearly") == 0
+    text = capsys.readouterr().out
+    assert "depend on year" in text
+    assert "year (integer; needed)" in text
+    assert "package: mmcl-yearly 2.1" in text
+    example = text.split("in a recipe:\n")[1]
+    found = parse_recipe(example.replace("    dataset", "dataset"), "example").values["dataset"]
+    assert found == {"use": "yearly", "year": "…", "words": ("a b", "no", "3", "true", "x: y")}
+
+
+def test_a_plug_in_that_failed_is_listed_with_its_reason_and_stops_nothing(monkeypatch, capsys):
+    monkeypatch.setattr("mmcl.plugins.plugins", _stranger)
+    for more in ([], ["--json"]):
+        assert call("list-datasets", *more) == 0
+        said = capsys.readouterr()
+        assert "yearly" in said.out
+        assert "mmcl: plug-in 'bust' of mmcl-bust failed to load: ImportError: no libbust" in said.err
+    assert call("list-datasets") == 0
+    assert "[mmcl-yearly 2.1]" in capsys.readouterr().out, "whose it is, where it is not ours"
+    assert call("plugins") == 0
+    assert "failed: ImportError: no libbust" in capsys.readouterr().out
+    assert call("plugins", "--json") == 0
+    good, bad = json.loads(capsys.readouterr().out)
+    assert (good["offers"], good["failure"]) == ([{"what": "dataset", "name": "yearly"}], None)
+    assert (bad["plugin"], bad["failure"]) == ("bust", "ImportError: no libbust")
+
+
+def test_an_unknown_name_is_described_by_the_nearest(capsys):
+    assert call("describe", "backbone", "tnc") == 2
+    assert "mmcl: unknown backbone 'tnc'; did you mean 'tcn'?" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------------------- schema
+
+
+def fits(schema: dict, value, whole: dict) -> bool:
+    """Whether a value fits a JSON schema, by the letter of the standard; only what our schema uses, and anything else is refused."""
+    known = {"$ref", "$defs", "$schema", "title", "description", "default", "type", "enum", "const", "anyOf", "oneOf", "properties", "required",
+             "additionalProperties", "items", "prefixItems", "minItems", "maxItems", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+             "minProperties", "minLength", "maxLength", "pattern"}  # fmt: skip
+    assert set(schema) <= known, f"the test does not know {set(schema) - known}"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    types = {
+        "object": isinstance(value, dict), "array": isinstance(value, list), "string": isinstance(value, str), "boolean": isinstance(value, bool),
+        "null": value is None, "number": number, "integer": number and value == int(value),
+    }  # fmt: skip
+    checks = [
+        "$ref" not in schema or fits(whole["$defs"][schema["$ref"].removeprefix("#/$defs/")], value, whole),
+        "type" not in schema or types[schema["type"]],
+        "enum" not in schema or value in schema["enum"],
+        "const" not in schema or (value == schema["const"] and isinstance(value, bool) == isinstance(schema["const"], bool)),
+        "anyOf" not in schema or any(fits(one, value, whole) for one in schema["anyOf"]),
+        "oneOf" not in schema or sum(fits(one, value, whole) for one in schema["oneOf"]) == 1,
+    ]
+    if number:
+        checks += [
+            value >= schema.get("minimum", value), value <= schema.get("maximum", value),
+            "exclusiveMinimum" not in schema or value > schema["exclusiveMinimum"],
+            "exclusiveMaximum" not in schema or value < schema["exclusiveMaximum"],
+        ]  # fmt: skip
+    if isinstance(value, str):
+        checks += [re.search(schema.get("pattern", ""), value) is not None]
+        checks += [schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))]
+    if isinstance(value, list):
+        first = schema.get("prefixItems", [])
+        checks += [schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))]
+        checks += [fits(one, item, whole) for one, item in zip(first, value, strict=False)]
+        checks += [fits(schema["items"], item, whole) for item in value[len(first) :] if "items" in schema]
+    if isinstance(value, dict):
+        properties, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+        checks += [len(value) >= schema.get("minProperties", 0), set(schema.get("required", [])) <= set(value)]
+        checks += [fits(properties[k], v, whole) for k, v in value.items() if k in properties]
+        checks += [
+            others if isinstance(others, bool) else fits(others, v, whole) for k, v in value.items() if k not in properties
+        ]
+    return all(checks)
+
+
+@pytest.fixture(scope="module")
+def recipe_schema() -> dict:
+    return json_schema(plugins())
+
+
+def as_json(*overrides: str, recipe: str = "quickstart") -> dict:
+    return json.loads(json.dumps(read_recipe(find(recipe), overrides).values))
+
+
+@pytest.mark.parametrize("recipe", names())
+def test_every_shipped_recipe_fits_the_schema(recipe, recipe_schema):
+    assert fits(recipe_schema, as_json(recipe=recipe), recipe_schema)
+
+
+@pytest.mark.parametrize(
+    ("override", "sound"),
+    [
+        ("pretrain.optimizer=adamw", True), ("pretrain.optimizer={use: sgd}", True), ("pretrain.optimizer={lr: 1e-3}", False), ("pretrain.optimizer={momentum: 0.8}", False),
+        ("pretrain.optimizer=adam", False), ("pretrain.optimizer={use: sgd, betas: [0.9, 0.99]}", False),
+        ("pretrain.optimizer={use: adamw, betas: [0.9, 1.5]}", False), ("pretrain.optimizer={use: adamw, betas: [0.9, 0.95]}", True),
+        ("pretrain.schedule=cosine", True), ("pretrain.schedule=step", False), ("pretrain.schedule={use: step, every: 2}", True),
+        ("protocol=leave-one-group-out", True), ("protocol=folds", False), ("protocol={use: k-fold, k: 1}", False), ("protocol={use: k-fold}", True),
+        ("protocol={use: k-fold, valid: next}", False), ("protocol={use: k-fold, only: []}", False), ("protocol={use: k-fold, only: [0, 2]}", True),
+        ("modalities.audio.backbone=tcn", True), ("modalities.audio.backbone=tnc", False), ("modalities.audio.backbone={use: tcn, kernel: 0}", False),
+        ("modalities.audio.backbone={use: tcn, heads: 2}", False), ("modalities.audio.backbone={kernel: 3}", False), ("modalities.audio.backbone=5", False),
+        ("modalities.audio.normalise=no", False), ("modalities.audio=log-mel", False), ("modalities={}", False),
+        ("dataset={use: toy, root: x}", False), ("dataset=toy", True), ("dataset={use: toy, samples: 100}", True), ("dataset={use: toy, samples: many}", False),
+        ("pretrain.objective.pairs=star:audio", True), ("pretrain.objective.pairs=[[text, audio]]", True), ("pretrain.objective.pairs=[[text]]", False),
+        ("pretrain.objective.pairs=[text, audio]", False), ("pretrain.objective.pairs=5", False),
+        ("probe.heads={}", False), ("probe.inputs=[]", False), ("probe.inputs=", True), ("probe.seeds=3", False), ("probe.seeds=[3]", True),
+        ("seed=3", True), ("seed=[1, 2]", True), ("seed=[]", False), ("seed=x", False), ("seed=true", False),
+        ("name=a/b", False), ("format=2", False), ("format=", False), ("pretrain.epochs=1.5", False), ("pretrain.epochs=-1", False),
+        ("pretrain.patience=", True), ("pretrain.epochs=", False), ("nonsense=1", False), ("track=[tensorboard]", True), ("track=[wandb]", False),
+    ],
+)  # fmt: skip
+def test_schema_and_plan_agree_on_what_is_a_recipe(override, sound, recipe_schema, monkeypatch):
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: object()
+    )  # whether TensorBoard is installed is not the question
+    assert fits(recipe_schema, as_json(override), recipe_schema) == sound
+    if sound:
+        load_plan(find("quickstart"), [override])
+    else:
+        with pytest.raises(RecipeError):
+            load_plan(find("quickstart"), [override])
+
+
+def test_two_plug_ins_may_call_different_things_by_one_name():
+    def offer(package: str, kind: type) -> Offer:
+        class Inner(Params):
+            size: kind
+
+        class Options(Params):
+            inner: Inner
+
+        spec = LossSpec(f"loss-{package}", "a loss", Options, lambda params: None)
+        return Offer("loss", spec, package, "1", package)
+
+    both = [Loaded(o.package, o.package, "1", o.package, (o,)) for o in (offer("a", int), offer("b", str))]
+    made = json_schema(Plugins(both))
+    slot = made["$defs"]["UseLoss"]
+    for name, right, wrong in (("loss-a", 3, "x"), ("loss-b", "x", 3)):
+        assert fits(slot, {"use": name, "inner": {"size": right}}, made)
+        assert not fits(slot, {"use": name, "inner": {"size": wrong}}, made)
+        assert not fits(slot, name, made), "an option is needed, so the name alone will not do"
+
+
+def test_every_key_of_a_recipe_says_in_the_schema_what_it_is(recipe_schema):
+    for name, definition in [("the recipe", recipe_schema), *recipe_schema["$defs"].items()]:
+        for key, said in definition.get("properties", {}).items():
+            assert key == "use" or said.get("description"), f"{name}: {key}"
+    assert recipe_schema["$defs"]["Pretrain"]["properties"]["epochs"]["default"] == 100
+
+
+# -------------------------------------------------------------------------------------------------------- shipped recipes
+
+
+def test_a_recipe_is_found_by_its_name_or_as_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find("quickstart") == folder() / "quickstart.yaml"
+    (tmp_path / "mine.yaml").write_text("format: 1\n")
+    assert find("mine.yaml") == Path("mine.yaml")
+    (tmp_path / "quickstart").mkdir()
+    assert find("quickstart") == folder() / "quickstart.yaml", "a folder of that name is no recipe"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("quickstrat", "unknown recipe 'quickstrat'; did you mean 'quickstart'?"),
+        ("mine.yaml", "mine.yaml: there is no such file"),
+        ("quickstart.yaml", "there is no such file here; the shipped recipe is called 'quickstart'"),
+        (".", "is a folder; name a recipe's file"),
+    ],
+)
+def test_a_recipe_that_is_not_there_is_said(given, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MmclError) as error:
+        find(given)
+    assert message in str(error.value)
+
+
+def test_recipes_inside_an_installed_package_come_before_a_checkout(tmp_path, monkeypatch):
+    package = tmp_path / "mmcl"
+    (package / "recipe").mkdir(parents=True)
+    (tmp_path / "recipes").mkdir()
+    monkeypatch.setattr("mmcl.recipe.shipped.__file__", str(package / "recipe" / "shipped.py"))
+    assert folder() == tmp_path / "recipes"
+    (package / "shipped").mkdir()
+    assert folder() == tmp_path / "recipes", "an empty folder holds no recipes"
+    (package / "shipped" / "a.yaml").write_text("# What it is:\nformat: 1\n")
+    assert folder() == package / "shipped"
+    assert names() == ["a"]
+    assert heading(folder() / "a.yaml") == "What it is"

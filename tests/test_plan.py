@@ -4,10 +4,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import BaseModel
 
-from mmcl.api import RecipeError
+from mmcl.api import (
+    BackboneSpec,
+    DatasetInfo,
+    DatasetSpec,
+    Field,
+    HeadSpec,
+    Kind,
+    Layout,
+    LossSpec,
+    ModalitySpec,
+    NoParams,
+    Params,
+    PositivesSpec,
+    RecipeError,
+    Source,
+    Task,
+)  # fmt: skip
+from mmcl.plugins import Loaded, Offer, Plugins
+from mmcl.recipe import schema
 from mmcl.recipe.plan import make_plan
 from mmcl.recipe.read import parse_recipe
 
@@ -154,3 +174,273 @@ def test_a_dataset_without_official_splits_needs_another_protocol():
     assert "'ravdess' has no official test split; use hold-out, k-fold, folds or leave-one-group-out" in said(
         text=text, data=Path("d")
     )
+
+
+# ------------------------------------------------------------------------- every sentence, word for word, with plug-ins of our own
+
+
+class CorpusParams(Params):
+    part: Literal["speech", "song"] = Field("speech", description="which recordings")
+
+
+class BeatsParams(Params):
+    channels: int = Field(4, ge=1, le=64, description="channels")
+
+
+class CellParams(Params):
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field((8,), min_length=1, description="widths")
+    share: float = Field(0.5, gt=0, lt=1, description="a share")
+    both: bool = Field(False, description="both ways")
+    readout: Literal["mean", "last"] = Field("mean", description="how steps become a vector")
+    rate: Annotated[float, Field(gt=0)] | Literal["learned"] = Field(1.0, description="a rate, or learned")
+    label: str = Field("x", description="a word")
+    sizes: tuple[Annotated[int, Field(ge=1)], ...] | int = Field(3, description="one size, or several")
+
+
+class NeededParams(Params):
+    size: int = Field(description="no default")
+
+
+def odd_hidden(params, layout) -> None:
+    if layout.sizes["channel"] > 16:
+        raise ValueError(f"{layout.sizes['channel']} channels are more than cell takes; 16 at most")
+
+
+def corpus_info(params) -> DatasetInfo:
+    sources = {
+        "voice": Source("audio", "a voice"),
+        "camera": Source("video", "a face"),
+        "wrist": Source("audio", "a second one"),
+    }
+    tasks = {"mood": Task("mood", "single-label", ("calm", "tense")), "valence": Task("valence", "regression", ("valence",))}
+    return DatasetInfo(sources, tasks, "person", official=() if params.part == "song" else ("train", "test"))
+
+
+def made_info(params) -> DatasetInfo:
+    return DatasetInfo({"voice": Source("audio", "made")}, {}, "person", official=("train", "test"), synthetic=True)
+
+
+def never(*_) -> None:
+    raise AssertionError("a plan builds nothing")
+
+
+SIGNAL, PICTURES = ("time", "channel"), ("time", "channel", "height", "width")
+OURS_ALONE = Plugins(
+    [
+        Loaded(
+            "fakes", "mmcl", "1.0", "fakes",
+            tuple(
+                Offer(what, spec, "mmcl", "1.0", "fakes")
+                for what, spec in [
+                    ("kind", Kind("signal", SIGNAL, "a signal")),
+                    ("kind", Kind("pictures", PICTURES, "pictures")),
+                    ("dataset", DatasetSpec("corpus", "a corpus", CorpusParams, corpus_info, never)),
+                    ("dataset", DatasetSpec("made", "made up", NoParams, made_info, never, needs_root=False)),
+                    ("modality", ModalitySpec("beats", "beats", ("audio",), BeatsParams,
+                                              lambda p, s: Layout("signal", SIGNAL, {"channel": p.channels}, 50.0), never)),
+                    ("modality", ModalitySpec("stills", "stills", ("video",), NoParams,
+                                              lambda p, s: Layout("pictures", PICTURES, {"channel": 3, "height": 8, "width": 8}), never)),
+                    ("backbone", BackboneSpec("cell", "a cell", (SIGNAL,), CellParams, never, odd_hidden)),
+                    ("backbone", BackboneSpec("eye", "an eye", (PICTURES,), NoParams, never)),
+                    ("backbone", BackboneSpec("needy", "needs a size", (SIGNAL,), NeededParams, never)),
+                    ("loss", LossSpec("info-nce", "a loss", NoParams, never)),
+                    ("positives", PositivesSpec("same-sample", "a rule", NoParams, never)),
+                    ("positives", PositivesSpec("same-age", "another rule", NoParams, never, needs=("age",))),
+                    ("head", HeadSpec("linear", "a head", ("single-label", "regression"), NoParams, never)),
+                    ("head", HeadSpec("classes-only", "another head", ("single-label",), NoParams, never)),
+                ]
+            ),
+        ),
+        Loaded("broken", "mmcl-broken", "0.1", "broken", failure="ImportError: no"),
+    ]
+)  # fmt: skip
+
+SMALL = """\
+format: 1
+name: small
+dataset: {use: corpus, root: /data}
+modalities:
+  voice:
+    features: beats
+    backbone: {use: cell}
+  camera:
+    features: stills
+    backbone: eye
+pretrain:
+  epochs: 2
+probe:
+  heads: {linear: linear}
+protocol: official
+"""
+
+
+def small(text: str = SMALL, *overrides: str, data: Path | None = None, folder: Path = Path()):
+    return make_plan(parse_recipe(text, "s.yaml", overrides, folder), data, OURS_ALONE, overrides)
+
+
+def sentences(text: str, *overrides: str, **more) -> list[str]:
+    with pytest.raises(RecipeError) as error:
+        small(text, *overrides, **more)
+    return str(error.value).splitlines()
+
+
+def test_the_recipe_that_the_sentences_are_tried_on_is_sound():
+    assert [m.name for m in small().modalities] == ["voice", "camera"]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "sentence"),
+    [
+        # keys
+        ("name: small", "nmae: small\nname: x", "s.yaml:2: nmae: is not a key here; did you mean 'name'?"),
+        ("  epochs: 2", "  epohcs: 2", "s.yaml:12: pretrain.epohcs: is not a key here; did you mean 'epochs'?"),
+        ("{use: cell}", "{use: cell, hiden: [4]}", "s.yaml:7: modalities.voice.backbone.hiden: is not a key here; did you mean 'hidden'?"),
+        ("eye", "{use: eye, zoom: 2}", "s.yaml:10: modalities.camera.backbone.zoom: is not a key here"),
+        ("format: 1\n", "", "s.yaml:1: format: is missing"),
+        ("    backbone: eye\n", "", "s.yaml:8: modalities.camera.backbone: is missing"),
+        ("{use: cell}", "{use: needy}", "s.yaml:7: modalities.voice.backbone.size: is missing"),
+        ("{use: cell}", "{hidden: [4]}", "s.yaml:7: modalities.voice.backbone.use: is missing"),
+        # types
+        ("epochs: 2", "epochs: no", "s.yaml:12: pretrain.epochs: must be a valid integer, got 'no'"),
+        ("epochs: 2", "epochs: '2'", "s.yaml:12: pretrain.epochs: must be a valid integer, got '2'"),
+        ("epochs: 2", "epochs:", "s.yaml:12: pretrain.epochs: must be a valid integer, got nothing"),
+        ("name: small", "name: {a: b}", "s.yaml:2: name: must be a valid string, got a mapping"),
+        ("{use: cell}", "{use: cell, hidden: 4}", "s.yaml:7: modalities.voice.backbone.hidden: must be a list, such as [4], got 4"),
+        ("{use: cell}", "{use: cell, both: yes}", "s.yaml:7: modalities.voice.backbone.both: must be a valid boolean, got 'yes'"),
+        ("{use: cell}", "{use: cell, label: 3}", "s.yaml:7: modalities.voice.backbone.label: must be a valid string, got 3"),
+        ("{use: cell}", "[cell]", "s.yaml:7: modalities.voice.backbone: must name a backbone, as NAME or {use: NAME, …}, got a list"),
+        ("pretrain:\n  epochs: 2", "pretrain: 2", "s.yaml:11: pretrain: must be a mapping of keys, got 2"),
+        ("{linear: linear}", "linear", "s.yaml:14: probe.heads: must be a mapping of keys, got 'linear'"),
+        ("name: small", "name: small\nseed: soon", "s.yaml:3: seed: must be a whole number, or a list of them, got 'soon'"),
+        ("epochs: 2", "objective: {pairs: [voice, camera]}", "s.yaml:12: pretrain.objective.pairs: must be all, same, all+same, star:NAME "
+         "or a list of pairs such as [[text, audio], [text, faces]]"),
+        # bounds and choices
+        ("epochs: 2", "epochs: -1", "s.yaml:12: pretrain.epochs: must be greater than or equal to 0, got -1"),
+        ("{use: cell}", "{use: cell, share: 1}", "s.yaml:7: modalities.voice.backbone.share: must be less than 1, got 1"),
+        ("{use: cell}", "{use: cell, hidden: [4, 0]}", "s.yaml:7: modalities.voice.backbone.hidden[1]: must be greater than or equal to 1, got 0"),
+        ("{use: cell}", "{use: cell, hidden: []}", "s.yaml:7: modalities.voice.backbone.hidden: needs at least 1, has 0"),
+        ("{use: cell}", "{use: cell, readout: men}", "s.yaml:7: modalities.voice.backbone.readout: must be 'mean' or 'last', got 'men'"),
+        ("{use: cell}", "{use: cell, rate: fast}", "s.yaml:7: modalities.voice.backbone.rate: must be a valid number or 'learned', got 'fast'"),
+        ("{use: cell}", "{use: cell, rate: -1}", "s.yaml:7: modalities.voice.backbone.rate: must be greater than 0 or 'learned', got -1"),
+        ("{use: cell}", "{use: cell, sizes: big}", "s.yaml:7: modalities.voice.backbone.sizes: must be a list, such as ['big'] or a valid integer, got 'big'"),
+        ("{use: cell}", "{use: cell, sizes: [2, 0]}", "s.yaml:7: modalities.voice.backbone.sizes[1]: must be greater than or equal to 1, got 0"),
+        ("epochs: 2", "optimizer: {use: sdg}", "s.yaml:12: pretrain.optimizer: must name one of sgd, adamw, got 'sdg'"),
+        ("epochs: 2", "optimizer: {lr: 1}", "s.yaml:12: pretrain.optimizer: needs 'use:', one of sgd, adamw"),
+        ("epochs: 2", "optimizer: {use: sgd, lr: 1e999}", "s.yaml:12: pretrain.optimizer.lr: must be a finite number, got inf"),
+        ("epochs: 2", "optimizer: {use: adamw, betas: [0.9, 2]}", "s.yaml:12: pretrain.optimizer.betas[1]: must be less than 1, got 2"),
+        ("epochs: 2", "schedule: step", "s.yaml:12: pretrain.schedule.every: is missing"),
+        ("name: small", "name: a/b", "s.yaml:2: name: must begin with a letter or digit and hold only letters, digits, '.', '_' and '-', got 'a/b'"),
+        ("name: small", "name: small\nseed: [3, 4, 3]", "s.yaml:3: seed: names 3 twice; its scores would count twice"),
+        ("{linear: linear}", "{linear: linear}\n  seeds: [0, 0]", "s.yaml:15: probe.seeds: names 0 twice; its scores would count twice"),
+        ("{linear: linear}", "{}", "s.yaml:14: probe.heads: needs at least 1, has 0"),
+        ("{linear: linear}", "{linear: linear}\n  inputs: []", "s.yaml:15: probe.inputs: needs at least 1, has 0"),
+        ("protocol: official", "protocol: {use: folds, file: f.csv, valid: last}", "s.yaml:15: protocol.valid: must be a valid number or 'next', got 'last'"),
+        ("protocol: official", "protocol: {use: official, only: [0, 0]}", "s.yaml:15: protocol.only: names 0 twice; its scores would count twice"),
+        # names
+        ("{use: cell}", "{use: cel}", "s.yaml:7: modalities.voice.backbone: unknown backbone 'cel'; did you mean 'cell'? Known: cell, eye, needy. "
+         "Plug-ins that failed to load: broken (see 'mmcl plugins')."),
+        ("use: corpus", "use: corups", "s.yaml:3: dataset: unknown dataset 'corups'; did you mean 'corpus'? Known: corpus, made. "
+         "Plug-ins that failed to load: broken (see 'mmcl plugins')."),
+        ("{linear: linear}", "{linear: xyz}", "s.yaml:14: probe.heads.linear: unknown head 'xyz'; known: classes-only, linear. "
+         "Plug-ins that failed to load: broken (see 'mmcl plugins')."),
+        ("epochs: 2", "objective: {loss: {use: info-nec, temperature: 2}}", "s.yaml:12: pretrain.objective.loss: unknown loss 'info-nec'; "
+         "did you mean 'info-nce'? Known: info-nce. Plug-ins that failed to load: broken (see 'mmcl plugins')."),
+        # what does not fit together
+        ("    backbone: eye", "    backbone: cell", "s.yaml:10: modalities.camera.backbone: 'cell' takes time × channel; 'stills' gives "
+         "pictures (time × channel 3 × height 8 × width 8). Backbones that take it: eye"),
+        ("features: beats", "features: {use: beats, channels: 32}", "s.yaml:7: modalities.voice.backbone: 32 channels are more than cell takes; 16 at most"),
+        ("    features: stills", "    features: beats", "s.yaml:8: modalities.camera: several sources fit 'beats': set source: to one of voice, wrist"),
+        ("  camera:\n", "  camera:\n    source: voice\n", "s.yaml:9: modalities.camera.source: 'stills' reads video; the dataset has voice (audio), "
+         "camera (video), wrist (audio)"),
+        ("  camera:\n", "  camera:\n    source: webcam\n", "s.yaml:9: modalities.camera.source: the dataset has no source 'webcam'; it has voice (audio), "
+         "camera (video), wrist (audio)"),
+        ("epochs: 2", "objective: {pairs: [[voice, cam]]}", "s.yaml:12: pretrain.objective.pairs: no modality is named cam; there are voice, camera"),
+        ("epochs: 2", "objective: {pairs: star:cam}", "s.yaml:12: pretrain.objective.pairs: no modality is named 'cam'; there are voice, camera"),
+        ("epochs: 2", "objective: {pairs: []}", "s.yaml:12: pretrain.objective.pairs: gives no pair to contrast among voice, camera"),
+        ("{linear: linear}", "{linear: linear}\n  inputs: [voice+cam]", "s.yaml:15: probe.inputs[0]: no modality is named 'cam'; there are voice, camera and all"),
+        ("{linear: linear}", "{linear: linear}\n  inputs: [voice+voice]", "s.yaml:15: probe.inputs[0]: 'voice+voice' names something twice"),
+        ("epochs: 2", "objective: {positives: same-age}", "s.yaml:12: pretrain.objective.positives: 'same-age' needs the target 'age'; "
+         "'corpus' has the tasks mood, valence"),
+        ("{linear: linear}", "{x: classes-only}", "s.yaml:14: probe.heads.x: 'classes-only' does single-label; task 'valence' is regression"),
+        ("{use: corpus, root: /data}", "{use: corpus, root: /data, part: song}", "s.yaml:15: protocol: 'corpus' has no official test split; "
+         "use hold-out, k-fold, folds or leave-one-group-out"),
+        ("{use: corpus, root: /data}", "corpus", "s.yaml:3: dataset: where is the data? Set dataset.root, or give --data DIR (or MMCL_DATA) "
+         "with a folder 'corpus' in it"),
+    ],
+)  # fmt: skip
+def test_each_mistake_has_this_one_sentence_at_its_line(right, wrong, sentence):
+    assert SMALL.count(right) == 1, "the mistake is made in one place"
+    assert sentences(SMALL.replace(right, wrong)) == [sentence]
+
+
+def test_a_dataset_that_makes_its_own_data_takes_no_root():
+    text = SMALL.replace("use: corpus", "use: made").replace("  camera:\n    features: stills\n    backbone: eye\n", "")
+    assert sentences(text, "pretrain.epochs=0") == ["s.yaml:3: dataset.root: 'made' makes its own data; leave root out"]
+
+
+def test_one_modality_gives_no_pair():
+    text = SMALL.replace("  camera:\n    features: stills\n    backbone: eye\n", "")
+    assert sentences(text) == ["s.yaml:8: pretrain.objective.pairs: gives no pair to contrast among voice"]
+    assert small(text, "pretrain.epochs=0").pairs == ()
+
+
+def test_mistakes_of_every_sort_are_said_together_in_the_order_of_their_lines_and_overrides_last():
+    text = (
+        SMALL.replace("use: corpus", "use: corups")
+        .replace("{use: cell}", "{use: cell, share: 2, redout: mean}")
+        .replace("epochs: 2", "epochs: two")
+        .replace("official", "ofical")
+    )
+    said = sentences(text, "probe.heads.linear=liner")
+    assert [line.split(": ")[:2] for line in said] == [
+        ["s.yaml:3", "dataset"],
+        ["s.yaml:7", "modalities.voice.backbone.share"],
+        ["s.yaml:7", "modalities.voice.backbone.redout"],
+        ["s.yaml:12", "pretrain.epochs"],
+        ["s.yaml:15", "protocol"],
+        ["--set", "probe.heads.linear"],
+    ]
+
+
+def test_problems_can_be_read_by_programs_too():
+    with pytest.raises(RecipeError) as error:
+        small(SMALL.replace("epochs: 2", "epochs: two"))
+    (problem,) = error.value.problems
+    assert (problem.file, problem.line, problem.key) == ("s.yaml", 12, "pretrain.epochs")
+
+
+def keys_of(model: type[BaseModel]) -> set[str]:
+    return set(model.model_fields)
+
+
+def test_plan_json_holds_every_key_of_a_recipe_with_its_default():
+    """What is compared are the models of the recipe, so a key that is added to one has to come out here too."""
+    found = json.loads(json.dumps(small().to_json(), allow_nan=False))
+    assert keys_of(schema.Recipe) <= set(found)
+    for section, model in (("window", schema.Window), ("projection", schema.Projection), ("pretrain", schema.Pretrain),
+                           ("probe", schema.Probe), ("protocol", schema.Official), ("report", schema.Report)):  # fmt: skip
+        assert keys_of(model) == set(found[section]), section
+    assert set(found["pretrain"]["objective"]) == keys_of(schema.Objective)
+    assert found["pretrain"]["optimizer"] == schema.Sgd().model_dump(mode="json")
+    assert found["pretrain"]["schedule"] == schema.Constant().model_dump(mode="json")
+    assert set(found["probe"]["training"]) == keys_of(schema.HeadTraining)
+    voice = found["modalities"]["voice"]
+    assert set(voice) >= keys_of(schema.ModalitySection)
+    assert voice["augment"] == schema.Augment().model_dump(mode="json")
+    assert voice["backbone"] == {
+        "use": "cell",
+        "params": CellParams().model_dump(mode="json"),
+        "package": "mmcl",
+        "version": "1.0",
+    }
+    assert voice["source"] == "voice"
+    assert found["probe"]["inputs"] == {"voice": ["voice"], "camera": ["camera"], "all": ["voice", "camera"]}
+    assert found["probe"]["tasks"] == ["mood", "valence"]
+    assert found["dataset"]["root"] == "/data"
+
+
+def test_an_option_that_is_given_is_the_one_in_the_plan():
+    found = small(SMALL, "modalities.voice.backbone.share=0.25", "pretrain.optimizer={use: adamw, lr: 3e-4}").to_json()
+    assert found["modalities"]["voice"]["backbone"]["params"]["share"] == 0.25
+    assert found["pretrain"]["optimizer"]["lr"] == 3e-4
+    assert found["overrides"] == ["modalities.voice.backbone.share=0.25", "pretrain.optimizer={use: adamw, lr: 3e-4}"]

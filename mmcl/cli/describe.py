@@ -113,8 +113,8 @@ def _yaml(value: Any) -> str:
         return f"[{', '.join(_yaml(v) for v in value)}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {_yaml(v)}' for key, v in value.items())}}}"
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, str):
         plain = re.fullmatch(r"[\w…][\w…+:./-]*", value) and not value.endswith(":") and isinstance(scalar(value), str)
         return value if plain else json.dumps(value, ensure_ascii=False)
@@ -147,7 +147,7 @@ def _options(params: Any) -> list[dict[str, Any]]:
     for name, field in params.model_fields.items():
         said = properties.get(name, {})
         variants = [said, *said.get("anyOf", [])]
-        bounds = ", ".join(f"{sign} {one[key]:g}" for one in variants for key, sign in signs.items() if key in one)
+        bounds = ", ".join(f"{sign} {_yaml(one[key])}" for one in variants for key, sign in signs.items() if key in one)
         types = [_type(one) for one in (said.get("anyOf") or [said])]
         found.append(
             {

@@ -7,7 +7,7 @@ A recipe is a small part of YAML 1.2: mappings, lists, text, numbers, true/false
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,8 +191,3 @@ def _lay_over(document: Document, override: str, problems: list[Problem]) -> Non
         problems.append(Problem(dotted(key), f"cannot be set: '{dotted(key[:-1])}' is not a mapping", None, "--set"))
         return
     inner[names[-1]] = value
-
-
-def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping without keys that are null: a null key is as good as a key left out."""
-    return {name: without_none(v) if isinstance(v, Mapping) else v for name, v in values.items() if v is not None}

@@ -367,7 +367,7 @@ class Recipe(Section):
         BeforeValidator(_seeds),
         Field(min_length=1),
         _DISTINCT,
-        WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}),
+        WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "minItems": 1}]}),
     ] = Field((0,), description="one seed, or several: pretraining and probing are repeated for each")
     dataset: Annotated[UseDataset, _SHORT] = Field(description="the recordings")
     modalities: dict[str, ModalitySection] = Field(min_length=1, description="the modalities, by names of your choice")
