@@ -1,8 +1,7 @@
 """Scores a batch: the loss of every pair of modalities, in both directions, averaged (MPUC-MER, Eq. 2).
 
 One cosine matrix is computed per unordered pair and read in both directions. Above BLOCK entries, losses that are a mean or a
-sum over anchors are scored in blocks of rows whose similarities are computed again in the backward pass, so that memory
-grows with the batch and not with its square.
+sum over anchors are scored in blocks of rows whose similarities are computed again in the backward pass.
 """
 
 from __future__ import annotations
