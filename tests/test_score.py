@@ -117,18 +117,71 @@ def test_absent_rows_get_no_gradient():
     assert embedded["c"].z.grad is None
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
+class Learned(torch.nn.Module):
+    """Reads cosines and lengths, has a parameter, and passes over anchors whose row number is odd."""
+
+    symmetric = False
+
+    def __init__(self, reduction: str) -> None:
+        super().__init__()
+        self.reduction = reduction
+        self.scale = torch.nn.Parameter(torch.tensor([3.0], dtype=torch.float64))
+
+    def forward(self, pair: Pair) -> Scored:
+        lengths = pair.left.norm(dim=1) + pair.right.norm(dim=1).mean()
+        each = (-(pair.similarity() * self.scale).log_softmax(1) * pair.positive).sum(1) + 0.1 * lengths
+        counts = pair.positive.any(1)
+        total = (each * counts).sum()
+        anchors = counts.sum()
+        return Scored(total / anchors.clamp_min(1) if self.reduction == "mean" else total, anchors, {"top": each.detach().mean()})
+
+
+def even_only(left: Items, right: Items):
+    positive = (left.row[:, None] == right.row[None, :]) & (left.row[:, None] % 2 == 0)
+    return positive, torch.zeros_like(positive)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "whole"])
+@pytest.mark.parametrize("positives", [same_sample, even_only], ids=["all anchors", "half the anchors"])
 @pytest.mark.parametrize("presence", [FULL, GAPS], ids=["complete", "with missing rows"])
-def test_scoring_in_blocks_of_rows_gives_the_same_value_gradient_and_metrics(reduction, presence):
+@pytest.mark.parametrize("held", [1 << 20, 1], ids=["one matrix a pair", "no whole matrix"])
+@pytest.mark.parametrize("kind", [Nce, Learned])
+def test_scoring_in_blocks_of_rows_gives_the_same_value_gradient_and_metrics(kind, held, presence, positives, reduction):
     pairs = list(itertools.combinations(presence, 2))
     whole, parts = made(presence, 3), made(presence, 3)
-    a = score(whole, ITEMS, pairs, same_sample, Nce(reduction))
-    b = score(parts, ITEMS, pairs, same_sample, Nce(reduction), block=12)
+    one, other = kind(reduction), kind(reduction)
+    a = score(whole, ITEMS, pairs, positives, one)
+    b = score(parts, ITEMS, pairs, positives, other, small=1, block=12, held=held)
     torch.testing.assert_close(a.loss, b.loss, rtol=0, atol=1e-12)
-    a.loss.backward()
-    b.loss.backward()
+    assert a.skipped == b.skipped
+    assert a.pairs.keys() == b.pairs.keys()
+    for name in a.pairs:
+        torch.testing.assert_close(a.pairs[name]["loss"], b.pairs[name]["loss"], rtol=0, atol=1e-12)
+    (2 * a.loss).backward()
+    (2 * b.loss).backward()
     for name in presence:
         torch.testing.assert_close(whole[name].z.grad, parts[name].z.grad, rtol=0, atol=1e-12)
+    if kind is Learned:
+        torch.testing.assert_close(one.scale.grad, other.scale.grad, rtol=0, atol=1e-12)
+
+
+def test_blocks_hold_no_matrix_for_the_backward_pass():
+    embedded = made({"a": list(range(64)), "b": list(range(64))}, width=4)
+    items = Items(torch.arange(64), torch.zeros(64, dtype=torch.int64))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        found = score(embedded, items, [("a", "b")], same_sample, Nce(), small=1, block=512)
+    assert max(kept) < 64 * 64
+    found.loss.backward()
+    assert embedded["a"].z.grad is not None
+
+
+def test_blocks_without_gradient_give_the_same_value():
+    embedded = made(FULL)
+    with torch.no_grad():
+        value = score(embedded, ITEMS, [("a", "b")], same_sample, Nce(), small=1, block=12).loss
+    assert not value.requires_grad
+    torch.testing.assert_close(value, score(embedded, ITEMS, [("a", "b")], same_sample, Nce()).loss.detach(), rtol=0, atol=1e-12)
 
 
 def test_an_item_is_never_its_own_positive_within_one_modality():

@@ -1,25 +1,31 @@
 """Scores a batch: the loss of every pair of modalities, in both directions, averaged (MPUC-MER, Eq. 2).
 
-One cosine matrix is computed per unordered pair and read in both directions. Above BLOCK entries, losses that are a mean or a
-sum over anchors are scored in blocks of rows whose similarities are computed again in the backward pass.
+One cosine matrix is computed per unordered pair and read in both directions. Above SMALL entries it is read in blocks that fit a
+processor's cache, whose gradients are taken at once: what stays for the backward pass is one gradient per embedding, never a
+matrix. Above HELD entries no whole matrix is made at all. Losses that need all rows at once (`reduction: whole`) get them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import normalize
-from torch.utils.checkpoint import checkpoint
 
 from ..api.batch import Items
 from ..api.loss import Pair, PairLoss, Positives, Scored
 
-BLOCK = 4_194_304
-"""Entries of a similarity matrix above which it is scored in blocks of rows (2,048 × 2,048)."""
+SMALL = 65_536
+"""Entries of a similarity matrix up to which a pair is scored whole, by plain automatic differentiation (256 × 256)."""
+BLOCK = 131_072
+"""Entries of one block (0.5 MB in float32: the handful of passes over it stay in a second-level cache)."""
+HELD = 33_554_432
+"""Entries above which the similarities of a pair are never held as one matrix (128 MB in float32); each direction then multiplies
+its own blocks."""
 
 
 @dataclass
@@ -47,11 +53,14 @@ def score(
     pairs: Sequence[tuple[str, str]],
     positives: Positives,
     loss: PairLoss,
+    small: int = SMALL,
     block: int = BLOCK,
+    held: int = HELD,
 ) -> Objective:
-    """The mean over all ordered pairs of modalities."""
+    """The mean over all ordered pairs of modalities. Its gradient can be taken once, not differentiated again."""
     unit = {name: normalize(e.z.float() if e.z.dtype.itemsize < 4 else e.z, dim=-1) for name, e in embedded.items()}
-    terms: list[Tensor] = []
+    total: list[Tensor] = []
+    count = 0
     report: dict[str, dict[str, Tensor]] = {}
     skipped: list[str] = []
     for first, second in pairs:
@@ -61,58 +70,190 @@ def score(
             skipped.append(name)
             continue
         who = _pick(items, embedded[first].rows[left])
-        positive, ignore = positives(who, who)
-        if first == second:
-            itself = torch.eye(len(left), dtype=torch.bool, device=positive.device)
-            positive, ignore = positive & ~itself, ignore | itself
-        ends = [(first, left, second, right)]
-        if not (loss.symmetric or first == second):
-            ends.append((second, right, first, left))
-        in_blocks = len(left) * len(right) > block and loss.reduction in ("mean", "sum")
-        cosine = None if in_blocks else unit[first][left] @ unit[second][right].T
-        scored = []
-        for i, (a, rows_a, b, rows_b) in enumerate(ends):
-            pair = Pair(
-                embedded[a].z[rows_a], embedded[b].z[rows_b], positive if i == 0 else positive.T, ignore if i == 0 else ignore.T,
-                None if cosine is None else cosine if i == 0 else cosine.T,
-            )  # fmt: skip
-            scored.append(_in_blocks(pair, loss, block) if in_blocks else loss(pair))
+        both = _Both(
+            _at(embedded[first].z, left), _at(embedded[second].z, right), _at(unit[first], left), _at(unit[second], right),
+            who, positives, loss, first == second, 1 if loss.symmetric or first == second else 2,
+        )  # fmt: skip
+        scored, value = _whole(both) if len(left) * len(right) <= small else _in_blocks(both, block, held)
         heard = [s for s in scored if int(s.anchors) > 0]
         if not heard:
             skipped.append(name)
             continue
-        terms += [s.loss for s in heard] * (2 // len(ends))  # a symmetric loss stands for both directions
+        total.append(value * (2 // both.directions))  # a symmetric loss stands for both directions
+        count += len(heard) * (2 // both.directions)
         report[name] = {"loss": _mean([s.loss.detach() for s in heard])}
         for metric in heard[0].metrics:
             report[name][metric] = _mean([s.metrics[metric] for s in heard])
-    return Objective(_mean(terms) if terms else None, report, tuple(skipped))
+    return Objective(torch.stack(total).sum() / count if total else None, report, tuple(skipped))
 
 
-def _in_blocks(pair: Pair, loss: PairLoss, block: int) -> Scored:
-    """The loss of a big pair, some rows at a time."""
-    rows = max(1, block // len(pair.right))
-    parts: list[Scored] = []
+@dataclass
+class _Both:
+    """A pair of modalities, on the recordings that have both."""
 
-    def part(left: Tensor, right: Tensor, positive: Tensor, ignore: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        scored = loss(Pair(left, right, positive, ignore))
-        return scored.loss, scored.anchors, dict(scored.metrics)
+    left: Tensor  # [N, D], as the projection made them
+    right: Tensor  # [N, D]
+    unit_left: Tensor  # [N, D], of length 1
+    unit_right: Tensor
+    who: Items
+    positives: Positives
+    loss: PairLoss
+    same: bool  # one modality against itself: a row is neither its own positive nor its own negative
+    directions: int
 
-    for k in range(0, len(pair.left), rows):
-        cut = slice(k, k + rows)
-        value, anchors, metrics = cast(
-            tuple[Tensor, Tensor, dict[str, Tensor]],
-            checkpoint(part, pair.left[cut], pair.right, pair.positive[cut], pair.ignore[cut], use_reentrant=False),
-        )
-        parts.append(Scored(value, anchors, metrics))
-    counts = torch.stack([p.anchors.to(p.loss.dtype) for p in parts])
-    whole = counts.sum().clamp_min(1)
-    weights = counts / whole if loss.reduction == "mean" else torch.ones_like(counts)
-    shares = counts / whole
-    total = torch.stack([p.loss * w for p, w in zip(parts, weights, strict=True)]).sum()
-    metrics = {
-        name: torch.stack([p.metrics[name] * s for p, s in zip(parts, shares, strict=True)]).sum() for name in parts[0].metrics
-    }
-    return Scored(total, counts.sum(), metrics)
+    def masks(self, rows: slice, backwards: bool) -> tuple[Tensor, Tensor]:
+        """Positive and ignore of some anchors, left ones or right ones, against all candidates."""
+        some = Items(self.who.row[rows], self.who.view[rows], {k: v[rows] for k, v in self.who.targets.items()})
+        if backwards:
+            positive, ignore = (mask.T for mask in self.positives(self.who, some))
+        else:
+            positive, ignore = self.positives(some, self.who)
+        if self.same:
+            every = torch.arange(len(self.left), device=positive.device)
+            itself = every[rows, None] == every[None, :]
+            positive, ignore = positive & ~itself, ignore | itself
+        return positive, ignore
+
+
+def _whole(both: _Both) -> tuple[list[Scored], Tensor]:
+    """Each direction's score, and their sum, differentiated as any other formula."""
+    cosine = both.unit_left @ both.unit_right.T
+    every = slice(None)
+    scored = [both.loss(Pair(both.left, both.right, *both.masks(every, False), cosine))]
+    if both.directions == 2:
+        scored.append(both.loss(Pair(both.right, both.left, *both.masks(every, True), cosine.T)))
+    return scored, torch.stack([s.loss for s in scored if int(s.anchors) > 0] or [cosine.sum() * 0]).sum()
+
+
+def _in_blocks(both: _Both, block: int, held: int) -> tuple[list[Scored], Tensor]:
+    """Each direction's score, and their sum, whose gradient is taken block by block while the blocks are at hand."""
+    learned = [p for p in both.loss.parameters() if p.requires_grad] if isinstance(both.loss, nn.Module) else []
+    inputs = [both.left, both.right, both.unit_left, both.unit_right, *learned]
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    with torch.no_grad():
+        sweeps = _Sweeps(both, learned, wanted, block, held)
+        scored = [sweeps.direction(i) for i in range(both.directions)]
+        value = torch.stack([s.loss for s in scored if int(s.anchors) > 0] or [scored[0].loss * 0]).sum()
+        grads = sweeps.gradients() if wanted else []
+    if wanted:
+        value = cast(Tensor, _Taken.apply(value, grads, *inputs))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return scored, value
+
+
+class _Taken(torch.autograd.Function):
+    """A value whose gradients are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, grads: list[Tensor | None], *inputs: Tensor) -> Tensor:
+        ctx.grads = grads
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(None if grad is None else grad * above[0] for grad in ctx.grads)
+
+
+class _Sweeps:
+    """Goes over a pair's anchors in blocks, adding up values, metrics and gradients.
+
+    Both directions write into one gradient of the shared similarities, which is multiplied out once, at the end.
+    """
+
+    def __init__(self, both: _Both, learned: list[nn.Parameter], wanted: bool, block: int, held: int) -> None:
+        self.both, self.learned, self.wanted = both, learned, wanted
+        n = len(both.left)
+        apart = both.loss.reduction in ("mean", "sum")
+        self.rows = max(1, block // n) if apart else n
+        z, unit = [both.left.detach(), both.right.detach()], [both.unit_left.detach(), both.unit_right.detach()]
+        self.z, self.unit = z, unit
+        self.cosine = unit[0] @ unit[1].T if n * n <= held else None
+        if self.cosine is None and apart:
+            self.rows = max(self.rows, min(n, 8 * block // n))  # thin blocks multiply slowly
+        self.slope: Tensor | None = None  # of both directions, [left, right]
+        self.to_unit: list[Tensor | None] = [None, None]
+        self.to_z: list[Tensor | None] = [None, None]  # most losses read the cosines alone
+        self.to_learned: list[Tensor | None] = [None] * len(learned)
+
+    def direction(self, i: int) -> Scored:
+        """The loss of left against right (0) or right against left (1)."""
+        n, mean = len(self.both.left), self.both.loss.reduction == "mean"
+        guess = 1 / n if mean else 1.0  # the weight of a block whose anchors all count
+        parts = self._sweep(i, guess)
+        counts = torch.stack([p.anchors.to(p.loss.dtype) for p in parts])
+        total = counts.sum().clamp_min(1)
+        if mean and self.wanted and int(total) != n:
+            self._sweep(i, 1 / float(total) - guess)  # some anchors stood out: add what the first sweep gave too little
+        shares = counts / total
+        weights = shares if mean else torch.ones_like(counts)
+        value = torch.stack([p.loss for p in parts]) @ weights
+        metrics: dict[str, Tensor] = {}
+        for part, share in zip(parts, shares, strict=True):  # a block without an anchor may leave its metrics out
+            for name, figure in part.metrics.items():
+                metrics[name] = metrics.get(name, 0) + figure.to(share.dtype) * share
+        return Scored(value, counts.sum(), metrics)
+
+    def _sweep(self, i: int, weight: float) -> list[Scored]:
+        """Scores every block of one direction; adds `weight` times its gradients."""
+        both, parts = self.both, []
+        mean = both.loss.reduction == "mean"
+        for k in range(0, len(both.left), self.rows):
+            cut = slice(k, k + self.rows)
+            positive, ignore = both.masks(cut, i == 1)
+            if self.cosine is None:
+                cosine = self.unit[i][cut] @ self.unit[1 - i].T
+            elif i == 0:
+                cosine = self.cosine[cut].clone()
+            else:  # columns laid out as rows; copied, then turned, which is 7 times faster than at once
+                cosine = self.cosine[:, cut].contiguous().T.contiguous()
+            left, right = self.z[i][cut].detach(), self.z[1 - i].detach()
+            if not self.wanted:
+                parts.append(both.loss(Pair(left, right, positive, ignore, cosine)))
+                continue
+            leaves = [x.requires_grad_() for x in (cosine, left, right)]
+            with torch.enable_grad():
+                scored = both.loss(Pair(left, right, positive, ignore, cosine))
+                share = weight * scored.anchors.to(scored.loss.dtype) if mean else torch.full_like(scored.loss, weight)
+                grads = (
+                    torch.autograd.grad(scored.loss, [*leaves, *self.learned], share, allow_unused=True)
+                    if scored.loss.requires_grad
+                    else [None] * (3 + len(self.learned))
+                )
+            self._add(i, cut, list(grads))
+            parts.append(Scored(scored.loss.detach(), scored.anchors, scored.metrics))
+        return parts
+
+    def _add(self, i: int, cut: slice, grads: list[Tensor | None]) -> None:
+        slope, to_left, to_right, *to_learned = grads
+        if slope is not None and self.cosine is None:
+            self._raise(self.to_unit, i, cut, slope @ self.unit[1 - i])
+            self._raise(self.to_unit, 1 - i, slice(None), slope.T @ self.unit[i][cut])
+        elif slope is not None and self.cosine is not None:
+            if self.slope is None:
+                self.slope = torch.zeros_like(self.cosine)
+            place = self.slope[cut] if i == 0 else self.slope[:, cut]
+            place += slope if i == 0 else slope.T.contiguous()
+        self._raise(self.to_z, i, cut, to_left)
+        self._raise(self.to_z, 1 - i, slice(None), to_right)
+        for k, grad in enumerate(to_learned):
+            if grad is not None:
+                known = self.to_learned[k]
+                self.to_learned[k] = grad if known is None else known + grad
+
+    def _raise(self, sums: list[Tensor | None], side: int, where: slice, grad: Tensor | None) -> None:
+        """Adds a gradient of some rows to the sum of a side."""
+        if grad is None:
+            return
+        held = sums[side]
+        if held is None:
+            held = sums[side] = torch.zeros_like(self.z[side] if sums is self.to_z else self.unit[side])
+        held[where] += grad
+
+    def gradients(self) -> list[Tensor | None]:
+        """Of left, right, unit left, unit right and the loss's own parameters."""
+        if self.slope is not None:
+            self.to_unit = [self.slope @ self.unit[1], self.slope.T @ self.unit[0]]
+        return [*self.to_z, *self.to_unit, *self.to_learned]
 
 
 def _shared(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,6 +262,11 @@ def _shared(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         every = torch.arange(len(left), device=left.device)
         return every, every
     return torch.isin(left, right).nonzero().squeeze(1), torch.isin(right, left).nonzero().squeeze(1)
+
+
+def _at(z: Tensor, rows: Tensor) -> Tensor:
+    """Some rows, ascending; no copy if they are all."""
+    return z if len(rows) == len(z) else z[rows]
 
 
 def _pick(items: Items, rows: Tensor) -> Items:

@@ -72,6 +72,9 @@ class _Rows(torch.autograd.Function):
         ctx: Any, cosine: Tensor, scale: Tensor | float, positive: Tensor, ignore: Tensor, with_positives: bool
     ) -> tuple[Tensor, ...]:
         """`positive` and `ignore` have nothing in common."""
+        partner = _only_positive(positive, ignore) if with_positives else None
+        if partner is not None:
+            return _Rows._one_positive(ctx, cosine, scale, partner)
         # 0/1 weights of the negatives, then their cosines, then weights of the positives: one buffer.
         weight = torch.empty_like(cosine).copy_(~(positive | ignore))
         negatives = weight.sum(1)
@@ -105,6 +108,31 @@ class _Rows(torch.autograd.Function):
         return found
 
     @staticmethod
+    def _one_positive(ctx: Any, cosine: Tensor, scale: Tensor | float, partner: Tensor) -> tuple[Tensor, ...]:
+        """The same where every anchor has one positive and nothing is ignored, as in most batches: half the passes."""
+        at = partner[:, None]
+        near = cosine.gather(1, at)
+        candidates = cosine.shape[1]
+        far = (cosine.sum(1) - near.squeeze(1)) / max(1, candidates - 1)
+        logits = cosine * scale
+        own = logits.gather(1, at)
+        best_negative = logits.scatter_(1, at, torch.finfo(logits.dtype).min).amax(1)
+        right = own.squeeze(1) > best_negative
+        chances = logits.scatter_(1, at, own).log_softmax(1)
+        each = -chances.gather(1, at).squeeze(1)
+        if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
+            derivative = chances.exp_()
+            derivative.scatter_add_(1, at, torch.full_like(near, -1))
+            ctx.fixed_scale = None if isinstance(scale, Tensor) else scale
+            learned = (scale, cosine) if ctx.needs_input_grad[1] else (None, None)
+            ctx.save_for_backward(derivative, *learned)
+        counts = torch.ones_like(right)
+        opposed = counts if candidates > 1 else ~counts
+        found = each, right.to(cosine.dtype), near.squeeze(1), far * opposed, counts, opposed.clone()
+        ctx.mark_non_differentiable(*found[1:])
+        return found
+
+    @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         derivative, scale, cosine = ctx.saved_tensors
@@ -114,3 +142,17 @@ class _Rows(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             for_scale = ((cosine * derivative).sum(1) @ each).view(1)
         return for_cosine, for_scale, None, None, None
+
+
+def _only_positive(positive: Tensor, ignore: Tensor) -> Tensor | None:
+    """The column of each row's positive [N], if every row has exactly one and nothing is ignored.
+
+    Masks are read as bytes and as words of eight: on a processor that is 3 to 20 times faster than asking the booleans.
+    """
+    as_bytes = positive.view(torch.uint8)
+    if bool(ignore.view(torch.uint8).amax()) or not bool((as_bytes.sum(1, dtype=torch.int32) == 1).all()):
+        return None
+    if positive.shape[1] % 8 or not positive.is_contiguous():
+        return as_bytes.argmax(1)
+    rows, words = positive.view(torch.int64).nonzero(as_tuple=True)  # one word of each row holds its positive
+    return 8 * words + as_bytes.view(len(positive), -1, 8)[rows, words].argmax(1)
