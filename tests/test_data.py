@@ -110,6 +110,17 @@ def test_random_starts_cover_the_whole_recording_evenly(tmp_path):
     assert counts.min() > 2000 / 8 * 0.75
 
 
+def test_a_share_draws_length_and_place_of_each_window_within_the_recording(tmp_path):
+    stores = two_rates(tmp_path)
+    spans = [draw(stores, 2, None, "random", np.random.default_rng(seed), share=0.5) for seed in range(500)]
+    lengths = np.array([span.seconds for span in spans]) / 4.0
+    assert 0.5 <= lengths.min() < 0.55
+    assert 0.95 < lengths.max() <= 1.0
+    assert all(span.start + span.seconds <= 4.0 + 1e-9 for span in spans)
+    slow, fast = cut(stores["slow"], 2, spans[0]), cut(stores["fast"], 2, spans[0])
+    assert abs(len(slow) / 30 - len(fast) / 50) < 0.04
+
+
 def test_common_length_is_the_shortest_modality_with_a_rate(tmp_path):
     stores = two_rates(tmp_path)
     assert common_seconds(stores, 0) == pytest.approx(2.0)

@@ -221,6 +221,19 @@ def test_augmentation_leaves_padding_zero_and_depends_on_its_generator_alone():
     assert not Augmentation()
 
 
+def test_rotation_turns_every_triple_of_a_row_alike_and_keeps_lengths_and_angles():
+    layout = Layout("skeleton", ("time", "joint", "channel"), {"joint": 4, "channel": 6}, 30.0)
+    values = torch.randn(3, 5, 4, 6, generator=torch.Generator().manual_seed(0))
+    stream = Stream(values, torch.ones(3, 5, dtype=torch.bool), torch.ones(3, dtype=torch.bool))
+    turned = augment(stream, layout, Augmentation(rotate=1.0), torch.Generator().manual_seed(1)).values
+    assert not torch.allclose(turned, values, atol=0.1)
+    before, after = values.reshape(3, -1, 3).double(), turned.reshape(3, -1, 3).double()
+    torch.testing.assert_close(before @ before.mT, after @ after.mT, rtol=0, atol=1e-5)  # all lengths and angles within a row
+    for i in range(3):
+        matrix = torch.linalg.lstsq(before[i], after[i]).solution
+        assert float(torch.linalg.det(matrix)) == pytest.approx(1.0, abs=1e-4)  # no mirror
+
+
 def test_plan_of_encoders_is_plain_json(tmp_path):
     save_encoders(tmp_path, {"a": encoder()}, about())
     assert json.loads((tmp_path / "encoders.json").read_text())["format"] == 1

@@ -112,6 +112,9 @@ def test_pairs_are_what_they_say(pairs, expected):
         ("dataset={use: toy, root: here}", "'toy' makes its own data; leave root out"),
         ("dataset=ravdess", "where is the data? Set dataset.root, or give --data DIR"),
         ("window.hop=1", "needs window.seconds"),
+        ("window={seconds: 1, share: 0.5}", "window.share: stands in place of window.seconds"),
+        ("pretrain.objective.pairs=same", "has no positives but the anchor itself; set pretrain.views: 2"),
+        ("modalities.audio.augment.rotate=0.3", "turns channels that come in threes (x y z); this stream has"),
         ("probe.heads.linear={use: linear, l2: []}", "probe.heads.linear.l2"),
     ],
 )

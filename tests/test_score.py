@@ -133,7 +133,9 @@ class Learned(torch.nn.Module):
         counts = pair.positive.any(1)
         total = (each * counts).sum()
         anchors = counts.sum()
-        return Scored(total / anchors.clamp_min(1) if self.reduction == "mean" else total, anchors, {"top": each.detach().mean()})
+        return Scored(
+            total / anchors.clamp_min(1) if self.reduction == "mean" else total, anchors, {"top": each.detach().mean()}
+        )
 
 
 def even_only(left: Items, right: Items):
@@ -181,7 +183,9 @@ def test_blocks_without_gradient_give_the_same_value():
     with torch.no_grad():
         value = score(embedded, ITEMS, [("a", "b")], same_sample, Nce(), small=1, block=12).loss
     assert not value.requires_grad
-    torch.testing.assert_close(value, score(embedded, ITEMS, [("a", "b")], same_sample, Nce()).loss.detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        value, score(embedded, ITEMS, [("a", "b")], same_sample, Nce()).loss.detach(), rtol=0, atol=1e-12
+    )
 
 
 def test_an_item_is_never_its_own_positive_within_one_modality():

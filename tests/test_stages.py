@@ -68,6 +68,18 @@ def test_scores_are_what_the_predictions_say(tiny_run):
         assert score["n"] == len(mine)
 
 
+def test_two_views_of_a_recording_are_two_windows_of_one_row(tiny_plan, tiny_run):
+    from mmcl.stages.pretrain import _cut
+
+    plan = tiny_plan("pretrain.views=2", "window.seconds=0.3", "pretrain.objective.pairs=all+same")
+    stores = load_prepared(tiny_run).stores
+    made = _cut(stores, [3, 1, 2], plan, np.random.default_rng(0))
+    assert made.items.row.tolist() == [3, 1, 2, 3, 1, 2]
+    assert made.items.view.tolist() == [0, 0, 0, 1, 1, 1]
+    values = made.streams["audio"].values
+    assert not torch.equal(values[:3], values[3:])
+
+
 def test_the_majority_class_is_counted_on_training_rows_alone(tiny_run):
     folds = read_json(tiny_run.root / "folds.json")
     samples, fold = folds["samples"], folds["folds"][0]

@@ -33,8 +33,20 @@ def common_seconds(stores: Mapping[str, Store], row: int) -> float:
     return min(fixed) if fixed else max((store.seconds(row) for store in present), default=0.0)
 
 
-def draw(stores: Mapping[str, Store], row: int, seconds: float | None, place: str, generator: np.random.Generator) -> Span:
-    """Where a training window is cut. Every start from the first to the last that fits is equally likely."""
+def draw(
+    stores: Mapping[str, Store],
+    row: int,
+    seconds: float | None,
+    place: str,
+    generator: np.random.Generator,
+    share: float | None = None,
+) -> Span:
+    """Where a training window is cut. Every start from the first to the last that fits is equally likely.
+
+    With `share` instead of `seconds`, its length is drawn too: evenly between that share and all of the recording.
+    """
+    if share is not None:
+        seconds = common_seconds(stores, row) * generator.uniform(share, 1.0) or None
     if seconds is None:
         return WHOLE
     room = max(0.0, common_seconds(stores, row) - seconds)

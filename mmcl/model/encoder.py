@@ -24,9 +24,10 @@ class Augmentation:
     gain: float = 0.0
     mask_time: float = 0.0
     mask_channels: float = 0.0
+    rotate: float = 0.0
 
     def __bool__(self) -> bool:
-        return any((self.noise, self.gain, self.mask_time, self.mask_channels))
+        return any((self.noise, self.gain, self.mask_time, self.mask_channels, self.rotate))
 
 
 class Normalise(nn.Module):
@@ -108,6 +109,12 @@ def augment(stream: Stream, layout: Layout, how: Augmentation, generator: torch.
     """A stream with random changes; zero is the channel's mean here, so masking sets values to the mean."""
     values, rows = stream.values, len(stream.values)
     ones = [1] * (values.ndim - 1)
+    if how.rotate:
+        turns = rotations(how.rotate * (2 * torch.rand(rows, 3, generator=generator) - 1)).to(values)
+        axis = layout.axes.index("channel") + 1
+        threes = values.movedim(axis, -1)
+        turned = torch.einsum("b...gx,bxy->b...gy", threes.reshape(*threes.shape[:-1], -1, 3), turns)
+        values = turned.flatten(-2).movedim(-1, axis)
     if how.gain:
         factor = 1 + how.gain * (2 * torch.rand(rows, generator=generator) - 1)
         values = values * factor.to(values).view(rows, *ones)
@@ -127,6 +134,21 @@ def augment(stream: Stream, layout: Layout, how: Augmentation, generator: torch.
         hidden = (step >= start[:, None]) & (step < (start + span)[:, None])
         values = values * _spread(~hidden, values)
     return Stream(values * _spread(stream.steps, values), stream.steps, stream.present)
+
+
+def rotations(angles: Tensor) -> Tensor:
+    """Rotation matrices [n, 3, 3] about x, then y, then z, by angles [n, 3] in radians."""
+    sine, cosine, one, zero = angles.sin(), angles.cos(), torch.ones(len(angles)), torch.zeros(len(angles))
+    turned = []
+    for axis in range(3):
+        s, c = sine[:, axis], cosine[:, axis]
+        rows = (
+            ((one, zero, zero), (zero, c, -s), (zero, s, c)),
+            ((c, zero, s), (zero, one, zero), (-s, zero, c)),
+            ((c, -s, zero), (s, c, zero), (zero, zero, one)),
+        )[axis]
+        turned.append(torch.stack([torch.stack(row, -1) for row in rows], -2))
+    return turned[2] @ turned[1] @ turned[0]
 
 
 def build_encoder(

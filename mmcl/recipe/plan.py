@@ -207,6 +207,8 @@ class _Planner:
                 f"'{recipe.dataset.use}' has no official test split; use hold-out, k-fold, folds or leave-one-group-out",
             )
         root = self.root(recipe, dataset)
+        if recipe.window.share is not None and recipe.window.seconds is not None:
+            self.say(("window", "share"), "stands in place of window.seconds; keep one of the two")
         if recipe.window.embed != "whole" and recipe.window.hop and not recipe.window.seconds:
             self.say(("window", "hop"), "needs window.seconds")
         if "tensorboard" in recipe.track and importlib.util.find_spec("tensorboard") is None:
@@ -377,6 +379,11 @@ class _Planner:
         except (ValueError, MmclError) as error:
             self.say((*key, "backbone"), str(error))
             return None
+        if section.augment.rotate and layout is not None and layout.sizes.get("channel", 0) % 3:
+            self.say(
+                ("modalities", name, "augment", "rotate"),
+                f"turns channels that come in threes (x y z); this stream has {layout.sizes.get('channel', 'no channels')}",
+            )
         return ModalityPlan(name, source, features, layout, backbone, section.normalise, section.augment)
 
     def source(self, key: Key, name: str, given: str | None, features: Part, info: DatasetInfo) -> str | None:
@@ -440,10 +447,11 @@ class _Planner:
                 if self.known_positives(recipe)
                 else ("?",)
             )
-            if not needs:
+            if not needs and recipe.pretrain.views < 2:
                 self.say(
                     key,
-                    f"pairs a modality with itself, where '{recipe.pretrain.objective.positives.use}' has no positives but the anchor itself",
+                    f"pairs a modality with itself, where '{recipe.pretrain.objective.positives.use}' has no positives but the "
+                    "anchor itself; set pretrain.views: 2",
                 )
         return found
 

@@ -96,6 +96,10 @@ class Augment(Section):
     gain: float = Field(0.0, ge=0, lt=1, description="every recording is multiplied by one factor from 1 ± gain")
     mask_time: float = Field(0.0, ge=0, lt=1, description="share of the steps set to the mean, in one random span")
     mask_channels: float = Field(0.0, ge=0, lt=1, description="share of the channels set to the mean, drawn per recording")
+    rotate: float = Field(
+        0.0, ge=0, le=3.1416, description="radians, up to which each recording is turned about each of three axes; for streams "
+        "whose channels come in threes, x y z (joints, acceleration, angular velocity)"
+    )  # fmt: skip
 
 
 class ModalitySection(Section):
@@ -114,6 +118,10 @@ class Window(Section):
     """The span of time that is cut, at the same seconds, from every modality of a recording."""
 
     seconds: float | None = Field(None, gt=0, description="length in seconds; left out: whole recordings")
+    share: float | None = Field(
+        None, gt=0, le=1, description="in place of seconds: while pretraining, a stretch of each recording that lasts between "
+        "this share and all of it; frozen features are then those of whole recordings"
+    )  # fmt: skip
     place: Literal["random", "start", "centre"] = Field("random", description="where it is cut while pretraining")
     embed: Literal["sliding", "whole", "start"] = Field(
         "sliding", description="how frozen features are taken: mean over windows sliding over the recording, the whole "
@@ -219,6 +227,12 @@ class Pretrain(Section):
     optimizer: Optimizer = Field(default_factory=lambda: Sgd(), description="how weights are updated")
     schedule: Schedule = Field(default_factory=lambda: Constant(), description="learning rate over time")
     batch_size: int = Field(32, ge=2, description="recordings in a batch; each anchor sees batch_size − 1 negatives")
+    views: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="windows cut from every recording of a batch, each drawn and augmented apart (MPUC-MER's code: 2)",
+    )
     epochs: int = Field(100, ge=0, description="times that every training recording is seen")
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a lower validation loss; the best weights are kept"

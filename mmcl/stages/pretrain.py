@@ -212,9 +212,11 @@ def encoders_json(plan: Plan, fold: int, seed: int, counters: Mapping[str, Any])
 
 
 def _cut(stores: Mapping[str, Store], rows: Sequence[int], plan: Plan, generator: np.random.Generator) -> Batch:
-    """A training batch: one window of every recording, the same seconds in every modality."""
-    window = plan.recipe.window
-    return batch(stores, rows, [draw(stores, row, window.seconds, window.place, generator) for row in rows])
+    """A training batch: windows of every recording, each the same seconds in every modality; first all first views."""
+    window, views = plan.recipe.window, plan.recipe.pretrain.views
+    rows = [row for _ in range(views) for row in rows]
+    spans = [draw(stores, row, window.seconds, window.place, generator, window.share) for row in rows]
+    return batch(stores, rows, spans, [k * views // len(rows) for k in range(len(rows))])
 
 
 def _objective(

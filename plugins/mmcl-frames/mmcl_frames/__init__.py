@@ -26,6 +26,12 @@ class FrameCnnParams(Params):
     readout: Literal["mean", "mean+std"] = Field(
         "mean+std", description="how frames become one vector: mean, or mean and deviation (twice as wide)"
     )
+    parts: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="read out of this many equal parts of the real frames, one after another, so that order is not lost",
+    )
     width: int | None = Field(
         None, ge=1, description="size of the vector, by a linear layer after the read-out; left out: as read out, no such layer"
     )

@@ -30,7 +30,8 @@ class FrameCnn(nn.Module):
         )
         self.dropout = nn.Dropout(params.dropout)
         self.spread = params.readout == "mean+std"
-        read = inner * (2 if self.spread else 1)
+        self.parts = params.parts
+        read = inner * params.parts * (2 if self.spread else 1)
         self.width = params.width or read
         self.project = nn.Linear(read, params.width) if params.width else None
 
@@ -52,12 +53,14 @@ class FrameCnn(nn.Module):
         """What is read out of all real frames of a row."""
         if hidden.dtype.itemsize < 4:
             hidden = hidden.float()  # sums over time need more digits than bf16 has
-        count = steps.sum(1, keepdim=True).clamp_min(1)
-        mean = hidden.sum(1) / count
+        part = _parts(steps, self.parts).to(hidden.dtype)  # [B, P, T]
+        count = part.sum(2, keepdim=True).clamp_min(1)
+        mean = part @ hidden / count  # [B, P, C]
         if not self.spread:
-            return mean
-        variance = ((hidden - mean[:, None]) * steps[..., None]).square().sum(1) / count
-        return torch.cat([mean, (variance + 1e-6).sqrt()], 1)
+            return mean.flatten(1)
+        apart = (hidden - part.transpose(1, 2) @ mean) * steps[..., None]
+        variance = part @ apart.square() / count
+        return torch.cat([mean.flatten(1), (variance + 1e-6).sqrt().flatten(1)], 1)
 
     def _each(self, hidden: Tensor, steps: Tensor) -> Tensor:
         """Every frame, read out as if it stood alone: its deviation is zero."""
@@ -65,3 +68,9 @@ class FrameCnn(nn.Module):
         if self.project is None:
             return functional.pad(hidden, (0, self.width - channels))
         return functional.linear(hidden, self.project.weight[:, :channels], self.project.bias) * steps[..., None]
+
+
+def _parts(steps: Tensor, parts: int) -> Tensor:
+    """Which real frames [B, T] each of equally long parts of a row holds: 0/1 [B, part, T]."""
+    place = (steps.cumsum(1) - 1) * parts // steps.sum(1, keepdim=True).clamp_min(1)
+    return (place[:, None] == torch.arange(parts, device=steps.device)[:, None]) & steps[:, None]

@@ -48,6 +48,12 @@ class StgcnParams(Params):
             "over steps (twice as wide)"
         ),
     )
+    parts: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="read out of this many equal parts of the real steps, one after another, so that order is not lost",
+    )
     width: int | None = Field(
         None, ge=1, description="size of the vector, by a linear layer after the read-out; left out: as read out, no such layer"
     )

@@ -37,7 +37,8 @@ class Stgcn(nn.Module):
             for i, ((a, b), stride) in enumerate(zip(pairwise(widths), params.steps, strict=True))
         )
         self.spread = params.readout == "mean+std"
-        read = widths[-1] * (2 if self.spread else 1)
+        self.parts = params.parts
+        read = widths[-1] * params.parts * (2 if self.spread else 1)
         self.width = params.width or read
         self.project = nn.Linear(read, params.width) if params.width else None
 
@@ -51,10 +52,10 @@ class Stgcn(nn.Module):
         if hidden.dtype.itemsize < 4:
             hidden = hidden.float()  # sums over time need more digits than bf16 has
         joined = packing.unpack(hidden.mean(1))  # [B, T', C]
-        count = packing.steps.sum(1, keepdim=True).clamp_min(1)
-        vector = joined.sum(1) / count
+        part = _parts(packing.steps, self.parts).to(joined.dtype)  # [B, P, T']
+        vector = (part @ joined / part.sum(2, keepdim=True).clamp_min(1)).flatten(1)
         if self.spread:
-            vector = torch.cat([vector, _deviation(packing.unpack(hidden), packing.steps).mean(1)], 1)
+            vector = torch.cat([vector, _deviation(packing.unpack(hidden), part).mean(2).flatten(1)], 1)
         if self.project is not None:
             vector = self.project(vector)
         return Encoded(vector=vector, sequence=self._each(joined, packing.steps), steps=packing.steps)
@@ -154,9 +155,16 @@ class PackedNorm(nn.BatchNorm1d):
         return flat.view_as(input)
 
 
-def _deviation(values: Tensor, steps: Tensor) -> Tensor:
-    """Standard deviation over the real steps of [B, T, ...]."""
-    real = steps.view(*steps.shape, *(1 for _ in values.shape[2:]))
-    count = real.sum(1).clamp_min(1)
-    mean = values.sum(1) / count
-    return (((values - mean[:, None]) * real).square().sum(1) / count + 1e-6).sqrt()
+def _deviation(values: Tensor, part: Tensor) -> Tensor:
+    """Standard deviation of [B, T, V, C] over the steps of each part [B, P, T]: [B, P, V, C]."""
+    flat = values.flatten(2)
+    count = part.sum(2, keepdim=True).clamp_min(1)
+    mean = part @ flat / count
+    apart = (flat - part.transpose(1, 2) @ mean) * part.sum(1)[..., None]
+    return (part @ apart.square() / count + 1e-6).sqrt().view(len(values), -1, *values.shape[2:])
+
+
+def _parts(steps: Tensor, parts: int) -> Tensor:
+    """Which real steps [B, T] each of equally long parts of a row holds: 0/1 [B, part, T]."""
+    place = (steps.cumsum(1) - 1) * parts // steps.sum(1, keepdim=True).clamp_min(1)
+    return (place[:, None] == torch.arange(parts, device=steps.device)[:, None]) & steps[:, None]

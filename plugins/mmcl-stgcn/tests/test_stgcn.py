@@ -214,3 +214,15 @@ def test_joints_that_are_not_neighbours_do_not_meet_in_one_unit() -> None:
     assert not seen[:, :3].any()
     assert not seen[[0, 4]].any()
     assert seen[1:4, 3:].any()
+
+
+def test_parts_are_read_out_one_after_another_from_real_steps_alone() -> None:
+    parts, lengths = 3, (11, 4, 2)
+    network = make(parts=parts, readout="mean+std").eval()
+    found = network(rows(*lengths, pad=3))
+    channels = network.width // (2 * parts)
+    for i, real in enumerate(found.steps):
+        steps = found.sequence[i, real, :channels]
+        groups = [[k for k in range(len(steps)) if k * parts // len(steps) == part] for part in range(parts)]
+        mean = [steps[group].mean(0) if group else steps.new_zeros(channels) for group in groups]
+        torch.testing.assert_close(found.vector[i, : channels * parts], torch.cat(mean), rtol=0, atol=1e-12)

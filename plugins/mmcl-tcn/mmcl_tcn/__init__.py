@@ -19,13 +19,21 @@ class TcnParams(Params):
     readout: Literal["mean", "last", "mean+std"] = Field(
         "mean", description="how steps become one vector: mean, the last real step, or mean and deviation (twice as wide)"
     )
+    parts: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="read out of this many equal parts of the real steps, one after another, so that order is not lost",
+    )
     width: int | None = Field(
         None, ge=1, description="size of the vector, by a linear layer after the read-out; left out: as read out, no such layer"
     )
 
 
 def fits(params: TcnParams, layout: Layout) -> None:
-    """Refuse an even kernel that would have no centre."""
+    """Refuse parts of a single step, and an even kernel that would have no centre."""
+    if params.parts > 1 and params.readout == "last":
+        raise ValueError(f"parts is {params.parts}, but readout: last reads one step; use mean or mean+std")
     if not params.causal and params.kernel % 2 == 0:
         raise ValueError(f"kernel {params.kernel} has no centre; make it odd, or set causal: true")
 

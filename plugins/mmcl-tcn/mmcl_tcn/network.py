@@ -22,7 +22,8 @@ class Tcn(nn.Module):
         widths = (layout.sizes["channel"], *params.channels)
         self.levels = nn.ModuleList(Level(a, b, 2**i, params) for i, (a, b) in enumerate(pairwise(widths)))
         self.readout = params.readout
-        read = widths[-1] * (2 if params.readout == "mean+std" else 1)
+        self.parts = params.parts
+        read = widths[-1] * params.parts * (2 if params.readout == "mean+std" else 1)
         self.width = params.width or read
         self.project = nn.Linear(read, params.width) if params.width else None
 
@@ -45,12 +46,14 @@ class Tcn(nn.Module):
             return hidden[torch.arange(len(hidden), device=steps.device), last]
         if hidden.dtype.itemsize < 4:
             hidden = hidden.float()  # sums over time need more digits than bf16 has
-        count = steps.sum(1, keepdim=True).clamp_min(1)
-        mean = hidden.sum(1) / count
+        part = _parts(steps, self.parts).to(hidden.dtype)  # [B, P, T]
+        count = part.sum(2, keepdim=True).clamp_min(1)
+        mean = part @ hidden / count  # [B, P, C]
         if self.readout == "mean":
-            return mean
-        variance = ((hidden - mean[:, None]) * steps[..., None]).square().sum(1) / count
-        return torch.cat([mean, (variance + 1e-6).sqrt()], 1)
+            return mean.flatten(1)
+        apart = (hidden - part.transpose(1, 2) @ mean) * steps[..., None]
+        variance = part @ apart.square() / count
+        return torch.cat([mean.flatten(1), (variance + 1e-6).sqrt().flatten(1)], 1)
 
     def _each(self, hidden: Tensor, steps: Tensor) -> Tensor:
         """Every step, read out as if it stood alone: its deviation is zero."""
@@ -80,3 +83,9 @@ class Level(nn.Module):
         hidden = self.dropout(functional.relu(self.first(functional.pad(values, self.pad)))) * mask
         hidden = self.dropout(functional.relu(self.second(functional.pad(hidden, self.pad))))
         return functional.relu(hidden + self.match(values)) * mask
+
+
+def _parts(steps: Tensor, parts: int) -> Tensor:
+    """Which real steps [B, T] each of equally long parts of a row holds: 0/1 [B, part, T]."""
+    place = (steps.cumsum(1) - 1) * parts // steps.sum(1, keepdim=True).clamp_min(1)
+    return (place[:, None] == torch.arange(parts, device=steps.device)[:, None]) & steps[:, None]

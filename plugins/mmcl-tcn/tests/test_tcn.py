@@ -181,3 +181,17 @@ def test_an_even_kernel_is_refused_where_it_would_have_no_centre() -> None:
     make(kernel=4)
     with pytest.raises(ValueError, match="kernel 4 has no centre"):
         make(kernel=4, causal=False)
+
+
+def test_parts_are_read_out_one_after_another_from_real_steps_alone() -> None:
+    parts, lengths = 3, (11, 4, 2)
+    network = make(parts=parts, readout="mean+std").eval()
+    found = network(rows(*lengths, pad=3))
+    channels = network.width // (2 * parts)
+    for i, real in enumerate(found.steps):
+        steps = found.sequence[i, real, :channels]
+        groups = [[k for k in range(len(steps)) if k * parts // len(steps) == part] for part in range(parts)]
+        mean = [steps[group].mean(0) if group else steps.new_zeros(channels) for group in groups]
+        torch.testing.assert_close(found.vector[i, : channels * parts], torch.cat(mean), rtol=0, atol=1e-12)
+        spread = [(steps[group].var(0, correction=0) if group else steps.new_zeros(channels)) for group in groups]
+        torch.testing.assert_close(found.vector[i, channels * parts :], (torch.cat(spread) + 1e-6).sqrt(), rtol=0, atol=1e-9)

@@ -44,6 +44,11 @@ class UtdMhadParams(Params):
         description="Size of the depth frames: reduced (48 × 64 at 15 Hz: every second frame, 5 × 5 means; made while reading, "
         "where the files are as published) or original (240 × 320 at 30 Hz). Either way 16 depth units a level.",
     )
+    clock: Literal["common", "nominal"] = Field(
+        "common",
+        description="common: all three last as long as the skeleton does at 30 Hz, the sensor's samples spread evenly over that "
+        "time and read at 50 Hz; nominal: the sensor's samples as recorded, by whose rate it lasts about 1.6 times as long",
+    )
 
 
 def _info(params: UtdMhadParams) -> DatasetInfo:

@@ -59,7 +59,11 @@ class UtdMhad:
             joints = _array(path, "d_skel", (20, 3, None))
             return Steps(np.ascontiguousarray(joints.transpose(2, 0, 1), dtype=np.float32), 30.0)
         if source == "inertial":
-            return Steps(np.ascontiguousarray(_array(path, "d_iner", (None, 6)), dtype=np.float32), 50.0)
+            samples = np.ascontiguousarray(_array(path, "d_iner", (None, 6)), dtype=np.float32)
+            if self.params.clock == "common" and "skeleton" in sample.sources:
+                frames = _array(root / sample.sources["skeleton"], "d_skel", (20, 3, None)).shape[2]
+                samples = spread(samples, round(frames * 50 / 30))
+            return Steps(samples, 50.0)
         return self._depth(path)
 
     def _depth(self, path: Path) -> Video:
@@ -81,6 +85,13 @@ class UtdMhad:
             )
         frames = np.ascontiguousarray(levels.transpose(2, 0, 1)).reshape(-1, 1, height, width)
         return Video(frames, rate)
+
+
+def spread(samples: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
+    """The same movement [T, channel] in another number of evenly spaced steps, interpolated linearly; both ends stay."""
+    places = np.linspace(0, len(samples) - 1, max(1, steps))
+    known = np.arange(len(samples))
+    return np.stack([np.interp(places, known, channel) for channel in samples.T], axis=1).astype(np.float32)
 
 
 def _array(path: Path, key: str, shape: tuple[int | None, ...]) -> NDArray[Any]:

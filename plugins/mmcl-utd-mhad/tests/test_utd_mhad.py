@@ -121,13 +121,26 @@ def test_joints_come_with_time_first_and_nothing_else_moved(tiny):
     assert read.rate == _spec().info(UtdMhadParams()).sources["skeleton"].rate == 30
 
 
-def test_the_sensor_comes_as_it_is(tiny):
-    data = _open(tiny)
+def test_the_sensor_comes_as_it_is_by_its_nominal_clock(tiny):
+    data = _open(tiny, clock="nominal")
     s = next(s for s in data.samples() if "inertial" in s.sources)
     read = data.read(s.id, "inertial")
     np.testing.assert_array_equal(read.values, loadmat(tiny / s.sources["inertial"])["d_iner"].astype(np.float32))
     assert read.values.shape[1] == 6
     assert read.rate == _spec().info(UtdMhadParams()).sources["inertial"].rate == 50
+
+
+def test_on_the_common_clock_the_sensor_lasts_as_long_as_the_skeleton_and_keeps_its_course(tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "stretched")
+    s = next(s for s in _open(tiny).samples() if {"inertial", "skeleton"} <= set(s.sources))
+    straight = np.linspace([0, 1, 2, 3, 4, 5], [10, 21, 32, 43, 54, 65], 137)  # a line stays the same line, however often read
+    savemat(tmp_path / "stretched" / s.sources["inertial"], {"d_iner": straight})
+    data = _open(tmp_path / "stretched")
+    skeleton, inertial = data.read(s.id, "skeleton"), data.read(s.id, "inertial")
+    steps = len(inertial.values)
+    assert steps / inertial.rate == pytest.approx(len(skeleton.values) / skeleton.rate, abs=0.5 / inertial.rate)
+    assert steps != 137
+    np.testing.assert_allclose(inertial.values, np.linspace(straight[0], straight[-1], steps), rtol=1e-5)
 
 
 def _published(path: Path, steps: int) -> np.ndarray:
@@ -261,7 +274,7 @@ def test_the_real_samples_are_861_in_431_and_430(real):
 
 @pytest.mark.real
 def test_the_real_lengths_are_those_known_and_depth_has_every_second_frame(real):
-    data = _open(real)
+    data = _open(real, clock="nominal")
     frames, steps, ratios = [], [], []
     for s in data.samples():
         skeleton, inertial = data.read(s.id, "skeleton"), data.read(s.id, "inertial")
