@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from .api.backbone import BackboneSpec
 from .api.batch import Encoded, Items, Stream
 from .api.dataset import Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
 from .api.errors import DataError
-from .api.head import HeadSpec, Labelled, SelfFitting
+from .api.head import HeadSpec, Labelled, OwnLoss, SelfFitting
 from .api.hooks import PROJECT
 from .api.kinds import Kind, Layout
 from .api.loss import LossSpec, Pair, PairLoss, PositivesSpec, Scored
@@ -1662,6 +1662,11 @@ def _fitted(case: _HeadCase, train: Labelled, valid: Labelled) -> nn.Module:
     from torch.nn import functional
 
     head = case.build()
+    _expect(
+        isinstance(head, SelfFitting) == case.spec.solver,
+        f"{case.subject}: HeadSpec.solver is {case.spec.solver}, but what it builds {'has' if isinstance(head, SelfFitting) else 'has no'} "
+        "`fit`; solver: True tells recipes that encoders cannot be trained through this head",
+    )
     if isinstance(head, SelfFitting):
         chosen = head.fit(train, valid, torch.Generator().manual_seed(0))
         _expect(
@@ -1677,8 +1682,9 @@ def _fitted(case: _HeadCase, train: Labelled, valid: Labelled) -> nn.Module:
     optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
     for _ in range(150):
         optimizer.zero_grad()
-        loss = losses[case.task.type](head(train.encoded), train.target)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation there
+        output = head(train.encoded)
+        make = cast(OwnLoss, head).loss if isinstance(head, OwnLoss) else losses[case.task.type]
+        torch.autograd.backward(make(output, train.target))
         optimizer.step()
     return head.eval()
 

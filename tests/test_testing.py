@@ -925,7 +925,14 @@ class HasAnIdleLayer(Layer):
 
 
 def head(build, tasks=("single-label", "multi-label", "regression")):
-    return HeadSpec("tiny", "a tiny head", tasks, NoParams, build)
+    return HeadSpec("tiny", "a tiny head", tasks, NoParams, build, solver=hasattr(build, "fit"))
+
+
+@pytest.mark.parametrize("build", [Layer, LeastSquares])
+def test_head_whose_spec_is_wrong_about_its_solver_is_caught(build):
+    spec = HeadSpec("tiny", "a tiny head", ("single-label",), NoParams, build, solver=not hasattr(build, "fit"))
+    with pytest.raises(AssertionError, match="HeadSpec.solver is"):
+        check_head(spec)
 
 
 @pytest.mark.parametrize("build", [Layer, LeastSquares])

@@ -4,7 +4,7 @@ from .backbone import Backbone, BackboneSpec
 from .batch import Batch, Encoded, Items, Stream
 from .dataset import Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
 from .errors import DataError, MmclError, PluginError, Problem, RecipeError, StageError, UnknownNameError
-from .head import Head, HeadSpec, Labelled, SelfFitting
+from .head import Head, HeadSpec, Labelled, OwnLoss, SelfFitting
 from .hooks import PROJECT, Register, hookimpl, hookspec
 from .kinds import Kind, Layout
 from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored
@@ -16,6 +16,6 @@ __all__ = [
     "PROJECT", "Audio", "Backbone", "BackboneSpec", "Batch", "DataError", "Dataset", "DatasetInfo", "DatasetSpec",
     "Encoded", "Field", "Head", "HeadSpec", "Items", "Kind", "Labelled", "Layout", "LossSpec", "MmclError", "Modality",
     "ModalitySpec", "NoParams", "Pair", "PairLoss", "Params", "PluginError", "Positives", "PositivesSpec", "Problem",
-    "Raw", "RecipeError", "Register", "SampleRef", "Scored", "SelfFitting", "Sequence", "Source", "StageError", "Stream",
+    "OwnLoss", "Raw", "RecipeError", "Register", "SampleRef", "Scored", "SelfFitting", "Sequence", "Source", "StageError", "Stream",
     "Table", "Task", "Timed", "UnknownNameError", "Video", "Words", "hookimpl", "hookspec",
 ]  # fmt: skip

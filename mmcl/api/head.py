@@ -45,12 +45,22 @@ class SelfFitting(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnLoss(Protocol):
+    """A head that brings its own loss. The others get cross-entropy, BCE with weighted positives, or mean squared error."""
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """A scalar with gradient, from what the head gave and the targets of one batch (NaN: unknown)."""
+        ...
+
+
 @dataclass(frozen=True)
 class HeadSpec:
     """What a head plug-in registers.
 
     tasks  types of task it can do
     build  (params, task, widths) → Head, widths being the size of each modality's vector; heavy imports happen here
+    solver  True if what `build` makes is SelfFitting: it fits frozen features, and encoders cannot be trained through it
     """
 
     name: str
@@ -59,3 +69,4 @@ class HeadSpec:
     params: type[Params]
     build: Callable[[Any, Task, Mapping[str, int]], Head]
     paper: str = ""
+    solver: bool = False

@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 HEADLINE = {"single-label": "accuracy", "multi-label": "w_acc", "regression": "ccc"}
 """The metric that a report puts first, by type of task."""
 
+LESS_IS_BETTER = frozenset({"mae"})
+
 
 def evaluate(kind: str, classes: Sequence[str], target: Floats, output: Floats) -> dict[str, tuple[float, int]]:
     """Every metric of a task: name → (value, number of recordings). Outputs are logits [n, classes] or values [n, outputs]."""

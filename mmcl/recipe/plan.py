@@ -70,6 +70,15 @@ class ModalityPlan:
 
 
 @dataclass(frozen=True)
+class SupervisePlan:
+    """What is trained with labels: every head on every input, for every task."""
+
+    heads: Mapping[str, Part]
+    inputs: Mapping[str, tuple[str, ...]]
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that a run will do. Stages read it; networks never see it."""
 
@@ -88,6 +97,7 @@ class Plan:
     tasks: tuple[Task, ...]
     fold_of: Mapping[str, str] | None  # group or id → fold, where the protocol reads a file
     fold_key: str  # "group" or "id": what `fold_of` is keyed by
+    supervised: SupervisePlan | None = None
 
     @property
     def name(self) -> str:
@@ -133,6 +143,14 @@ class Plan:
                 "inputs": {name: list(modalities) for name, modalities in self.inputs.items()},
                 "heads": {name: head.to_json() for name, head in self.heads.items()},
                 "tasks": [task.name for task in self.tasks],
+            },
+            "supervise": None
+            if self.supervised is None
+            else {
+                **recipe["supervise"],
+                "inputs": {name: list(modalities) for name, modalities in self.supervised.inputs.items()},
+                "heads": {name: head.to_json() for name, head in self.supervised.heads.items()},
+                "tasks": [task.name for task in self.supervised.tasks],
             },
             "protocol": recipe["protocol"],
             "report": recipe["report"],
@@ -190,16 +208,11 @@ class _Planner:
                         (*objective, "positives"),
                         f"'{positives.use}' needs the target '{need}'; {_has(recipe.dataset.use, 'tasks', info.tasks)}",
                     )
-        tasks = self.tasks(recipe, info)
+        tasks = self.tasks(recipe, info, "probe", recipe.probe.tasks)
         heads = {name: head for name, use in recipe.probe.heads.items() if (head := self.part(("probe", "heads", name), use))}
-        for name, head in heads.items():
-            for task in tasks:
-                if task.type not in head.spec.tasks:
-                    self.say(
-                        ("probe", "heads", name),
-                        f"'{head.use}' does {', '.join(head.spec.tasks)}; task '{task.name}' is {task.type}",
-                    )
-        inputs = self.inputs(recipe)
+        self.able("probe", heads, tasks)
+        inputs = self.inputs(recipe, "probe", recipe.probe.inputs)
+        supervised = self.supervised(recipe, info)
         fold_key, fold_of = self.folds(recipe)
         if recipe.protocol.use == "official" and info and "test" not in info.official:
             self.say(
@@ -221,7 +234,7 @@ class _Planner:
         assert positives is not None
         return Plan(
             recipe, self.document.text, self.overrides, dataset, info, root, tuple(modalities), pairs, loss, positives,
-            heads, inputs, tasks, fold_of, fold_key,
+            heads, inputs, tasks, fold_of, fold_key, supervised,
         )  # fmt: skip
 
     def recipe(self) -> Recipe:
@@ -245,7 +258,9 @@ class _Planner:
                     ("backbone", ("modalities", name, "backbone"), section.get("backbone")),
                 ]
         found += [(what, ("pretrain", "objective", what), objective.get(what)) for what in ("loss", "positives")]
-        found += [("head", ("probe", "heads", name), head) for name, head in _inner(_inner(values, "probe"), "heads").items()]
+        for section in ("probe", "supervise"):
+            heads = _inner(_inner(values, section), "heads")
+            found += [("head", (section, "heads", name), head) for name, head in heads.items()]
         for what, key, value in found:
             use = value.get("use") if isinstance(value, Mapping) else value
             if isinstance(use, str):
@@ -462,18 +477,44 @@ class _Planner:
             return False  # said where the part itself is looked up
         return True
 
-    def tasks(self, recipe: Recipe, info: DatasetInfo | None) -> tuple[Task, ...]:
+    def supervised(self, recipe: Recipe, info: DatasetInfo | None) -> SupervisePlan | None:
+        section = recipe.supervise
+        if section is None:
+            return None
+        tasks = self.tasks(recipe, info, "supervise", section.tasks)
+        heads = {name: head for name, use in section.heads.items() if (head := self.part(("supervise", "heads", name), use))}
+        self.able("supervise", heads, tasks)
+        for name, head in heads.items():
+            if head.spec.solver:
+                self.say(
+                    ("supervise", "heads", name),
+                    f"'{head.use}' brings its own solver for frozen features, so encoders cannot be trained through it; use mlp or another",
+                )
+        if section.start == "pretrained" and recipe.pretrain.epochs == 0:
+            self.say(("supervise", "start"), "is pretrained, but pretrain.epochs is 0")
+        return SupervisePlan(heads, self.inputs(recipe, "supervise", section.inputs), tasks)
+
+    def able(self, section: str, heads: Mapping[str, Part], tasks: Sequence[Task]) -> None:
+        """Say which heads cannot do which tasks."""
+        for name, head in heads.items():
+            for task in tasks:
+                if task.type not in head.spec.tasks:
+                    self.say(
+                        (section, "heads", name),
+                        f"'{head.use}' does {', '.join(head.spec.tasks)}; task '{task.name}' is {task.type}",
+                    )
+
+    def tasks(self, recipe: Recipe, info: DatasetInfo | None, section: str, given: tuple[str, ...] | None) -> tuple[Task, ...]:
         if info is None:
             return ()
-        wanted = recipe.probe.tasks if recipe.probe.tasks is not None else tuple(info.tasks)
+        wanted = given if given is not None else tuple(info.tasks)
         for i, name in enumerate(wanted):
             if name not in info.tasks:
-                self.say(("probe", "tasks", i), f"no task is named '{name}'; {_has(recipe.dataset.use, 'tasks', info.tasks)}")
+                self.say((section, "tasks", i), f"no task is named '{name}'; {_has(recipe.dataset.use, 'tasks', info.tasks)}")
         return tuple(info.tasks[name] for name in wanted if name in info.tasks)
 
-    def inputs(self, recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    def inputs(self, recipe: Recipe, section: str, given: tuple[str, ...] | None) -> dict[str, tuple[str, ...]]:
         names = list(recipe.modalities)
-        given = recipe.probe.inputs
         if given is None:
             given = (*names, "all") if len(names) > 1 else tuple(names)
         found: dict[str, tuple[str, ...]] = {}
@@ -481,9 +522,9 @@ class _Planner:
             parts = tuple(names) if text == "all" else tuple(part.strip() for part in text.split("+"))
             unknown = [part for part in parts if part not in names]
             if unknown:
-                self.say(("probe", "inputs", i), f"no modality is named '{unknown[0]}'; there are {', '.join(names)} and all")
+                self.say((section, "inputs", i), f"no modality is named '{unknown[0]}'; there are {', '.join(names)} and all")
             elif len(set(parts)) < len(parts) or text in found:
-                self.say(("probe", "inputs", i), f"'{text}' names something twice")
+                self.say((section, "inputs", i), f"'{text}' names something twice")
             found[text] = parts
         return found
 

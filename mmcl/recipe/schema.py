@@ -281,6 +281,42 @@ class Probe(Section):
     )
 
 
+class Supervise(Section):
+    """Encoders and heads trained together with labels: baselines from scratch, or fine-tuning of the pretrained encoders."""
+
+    start: Literal["scratch", "pretrained"] = Field(
+        "scratch", description="the encoders' first weights: random, or those that `pretrain` left (fine-tuning)"
+    )
+    tasks: Annotated[tuple[str, ...], _DISTINCT] | None = Field(
+        None, description="tasks of the dataset to learn, each with encoders of its own; left out: all"
+    )
+    inputs: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        None, description="modalities to predict from: names, names joined by +, or all; left out: each one, and all"
+    )
+    heads: dict[str, Annotated[UseHead, _SHORT]] = Field(
+        min_length=1, description="heads, each with encoders of its own, by the name they have in the report"
+    )
+    optimizer: Optimizer = Field(default_factory=lambda: Sgd(), description="how weights are updated")
+    schedule: Schedule = Field(default_factory=lambda: Constant(), description="learning rate over time")
+    batch_size: int = Field(32, ge=2, description="recordings in a batch")
+    epochs: int = Field(100, ge=1, description="times that every training recording is seen")
+    patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation result")
+    choose: Literal["loss", "score"] = Field(
+        "loss", description="what the best epoch is chosen by on validation rows: the loss, or the task's first metric"
+    )
+    keep: Literal["best", "last"] = Field(
+        "best", description="which weights are tested: those of the best epoch, or of the last"
+    )
+    contrast: float = Field(
+        0.0, ge=0, description="weight of pretrain.objective, added to the loss of the labels on the same batches"
+    )
+    clip: float | None = Field(None, gt=0, description="largest norm of the gradient; left out: not clipped")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="arithmetic of the networks (losses are float32 always)"
+    )
+    checkpoint_minutes: float = Field(2.0, ge=0, description="minutes between checkpoints from which a killed run goes on")
+
+
 class Official(Section):
     """The splits that the dataset carries."""
 
@@ -389,6 +425,7 @@ class Recipe(Section):
     projection: Projection = Field(default_factory=lambda: Projection(), description="between backbone and loss")
     pretrain: Pretrain = Field(default_factory=lambda: Pretrain(), description="contrastive pretraining")
     probe: Probe = Field(default_factory=lambda: Probe(), description="what the frozen features are worth")
+    supervise: Supervise | None = Field(None, description="encoders trained with labels, end to end; left out: none")
     protocol: Protocol = Field(default_factory=lambda: Official(), description="who is trained on and who is tested")
     report: Report = Field(default_factory=lambda: Report(), description="what the result is compared with")
     track: tuple[Literal["tensorboard"], ...] = Field((), description="trackers to write beside log.jsonl")

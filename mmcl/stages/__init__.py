@@ -13,7 +13,7 @@ from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
 from ..screen import say
 
-ORDER = ("prepare", "pretrain", "embed", "probe", "report")
+ORDER = ("prepare", "pretrain", "embed", "probe", "supervise", "report")
 
 
 def run_all(
@@ -37,6 +37,7 @@ def run_all(
     from .pretrain import pretrain
     from .probe import probe
     from .report import report
+    from .supervise import supervise
 
     where = device if stop_after == "prepare" else str(pick_device(device))
     with run.held():
@@ -53,6 +54,8 @@ def run_all(
                 embed(plan, run, device)
             elif name == "probe":
                 probe(plan, run)
+            elif name == "supervise":
+                supervise(plan, run, device)
             else:
                 report(plan, run)
             if name == stop_after:

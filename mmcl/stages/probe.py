@@ -23,7 +23,7 @@ from torch.nn import functional
 from .. import __version__
 from ..api.batch import Encoded
 from ..api.dataset import Task
-from ..api.head import Head, Labelled, SelfFitting
+from ..api.head import Head, Labelled, OwnLoss, SelfFitting
 from ..data.batches import epoch_batches
 from ..engine.optim import build_optimizer
 from ..evaluate.metrics import evaluate
@@ -107,8 +107,8 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
         valid, who_valid = read_features(features, kind, "valid")
         scale = _scale(plan, train)
         for task in plan.tasks:
-            target, known = _target(task, who_train["targets"])
-            target_valid, known_valid = _target(task, who_valid["targets"])
+            target, known = target_of(task, who_train["targets"])
+            target_valid, known_valid = target_of(task, who_valid["targets"])
             majority[task.name] = _constant(task, target[known])
             for name, modalities in plan.inputs.items():
                 rows, rows_valid = known & _any_present(train, modalities), known_valid & _any_present(valid, modalities)
@@ -141,7 +141,7 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
     for kind in encoder_kinds(plan):
         test, who = read_features(features, kind, "test")
         for one in (f for f in fitted if f.encoder == kind):
-            target, known = _target(one.task, who["targets"])
+            target, known = target_of(one.task, who["targets"])
             rows = known & _any_present(test, one.modalities)
             output = _output(one.head, _encoded(plan, one.scale, test, one.modalities, rows))
             about = {
@@ -152,15 +152,15 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
                 **base,
                 "head_seed": one.head_seed,
             }
-            scores += _scores(about, one.task, target[rows], output)
+            scores += scores_of(about, one.task, target[rows], output)
             ids = [id for id, here in zip(who["ids"], rows.tolist(), strict=True) if here]
-            predictions += _predictions(about, one.task, ids, target[rows], output)
+            predictions += predictions_of(about, one.task, ids, target[rows], output)
         found += _retrieval(plan, test, {"encoder": kind, "fold": fold, "seed": seed}, (seed, "fold", fold, "retrieval"))
         if kind == encoder_kinds(plan)[0] and "majority" in plan.recipe.report.against:
             for task in plan.tasks:
-                target, known = _target(task, who["targets"])
+                target, known = target_of(task, who["targets"])
                 about = {"task": task.name, "input": "none", "head": "majority", "encoder": "none", **base, "head_seed": 0}
-                scores += _scores(about, task, target[known], np.repeat(majority[task.name][None], int(known.sum()), 0))
+                scores += scores_of(about, task, target[known], np.repeat(majority[task.name][None], int(known.sum()), 0))
     write_jsonl(folder / "scores.jsonl", scores)
     write_jsonl(folder / "predictions.jsonl", predictions)
     write_jsonl(folder / "retrieval.jsonl", found)
@@ -193,20 +193,20 @@ def _train_head(
 ) -> dict[str, Any]:
     """Minibatch training with early stopping on the validation loss; the best weights are kept."""
     optimizer = build_optimizer(training.optimizer, head)
-    weight = _positive_weight(task, train.target)
+    weight = positive_weight(task, train.target)
     best, best_loss, best_epoch, epoch = copy.deepcopy(head.state_dict()), math.inf, 0, 0
     for epoch in range(1, training.epochs + 1):
         head.train()
         for k, rows in enumerate(epoch_batches(range(len(train.target)), training.batch_size, *where, epoch)):
             torch.manual_seed(address(*where, "step", epoch, k))
             index = torch.tensor(rows)
-            loss = task_loss(task, head(_rows(train.encoded, index)), train.target[index], weight)
+            loss = loss_of(head, task, head(_rows(train.encoded, index)), train.target[index], weight)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()
         head.eval()
         with torch.no_grad():
-            now = float(task_loss(task, head(valid.encoded), valid.target, weight))
+            now = float(loss_of(head, task, head(valid.encoded), valid.target, weight))
         if now < best_loss:
             best, best_loss, best_epoch = copy.deepcopy(head.state_dict()), now, epoch
         if epoch - best_epoch >= training.patience:
@@ -214,6 +214,11 @@ def _train_head(
     head.load_state_dict(best)
     head.eval()
     return {"epochs": epoch, "best_epoch": best_epoch, "valid_loss": _plain(best_loss)}
+
+
+def loss_of(head: Head | nn.Module, task: Task, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    """The head's own loss if it has one, else the one of the task's type."""
+    return head.loss(output, target) if isinstance(head, OwnLoss) else task_loss(task, output, target, weight)
 
 
 def task_loss(task: Task, output: Tensor, target: Tensor, positive_weight: Tensor | None = None) -> Tensor:
@@ -230,7 +235,7 @@ def task_loss(task: Task, output: Tensor, target: Tensor, positive_weight: Tenso
     return (each * known).sum() / known.sum().clamp_min(1)
 
 
-def _positive_weight(task: Task, target: Tensor) -> Tensor | None:
+def positive_weight(task: Task, target: Tensor) -> Tensor | None:
     """Negatives per positive of each class, from training rows (MPUC-MER's code gives such weights)."""
     if task.type != "multi-label":
         return None
@@ -274,7 +279,7 @@ def _any_present(features: Mapping[str, Features], modalities: Sequence[str]) ->
     return torch.stack([features[name].present for name in modalities]).any(0)
 
 
-def _target(task: Task, targets: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
+def target_of(task: Task, targets: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
     """A task's targets of all rows, and which rows have one."""
     values = [t.get(task.name) for t in targets]
     known = torch.tensor([v is not None for v in values])
@@ -300,12 +305,16 @@ def _output(head: Head, encoded: Mapping[str, Encoded]) -> np.ndarray[Any, np.dt
     return cast("np.ndarray[Any, np.dtype[np.float64]]", head(encoded).double().numpy())
 
 
-def _scores(about: Mapping[str, Any], task: Task, target: Tensor, output: Any) -> list[dict[str, Any]]:
+def scores_of(about: Mapping[str, Any], task: Task, target: Tensor, output: Any) -> list[dict[str, Any]]:
+    """Every metric of one output [n, outputs], as rows of scores.jsonl."""
     measured = evaluate(task.type, task.classes, target.double().numpy(), output)
     return [{**about, "metric": metric, "value": _plain(value), "n": n} for metric, (value, n) in measured.items()]
 
 
-def _predictions(about: Mapping[str, Any], task: Task, ids: Sequence[str], target: Tensor, output: Any) -> list[dict[str, Any]]:
+def predictions_of(
+    about: Mapping[str, Any], task: Task, ids: Sequence[str], target: Tensor, output: Any
+) -> list[dict[str, Any]]:
+    """What was said of each recording, as rows of predictions.jsonl."""
     rows = []
     for id, truth, values in zip(ids, target.tolist(), output.tolist(), strict=True):
         if task.type == "single-label":

@@ -107,6 +107,9 @@ def read_run(run: RunFolder) -> Found:
         scores += read_jsonl(folder / "scores.jsonl")
         predictions += [r for r in read_jsonl(folder / "predictions.jsonl") if (r["input"], r["head"]) == (main, head)]
         retrieval += read_jsonl(folder / "retrieval.jsonl") if (folder / "retrieval.jsonl").exists() else []
+    with_labels = [folder for fold, seed, folder in run.units("supervise") if plan.get("supervise") and (fold, seed) in asked]
+    for folder in with_labels:
+        scores += read_jsonl(folder / "scores.jsonl")
     trained = [
         Trained(fold, seed, read_jsonl(folder / "history.jsonl"), read_json(folder / "finished.json"))
         for fold, seed, folder in run.units("pretrain")
@@ -131,6 +134,7 @@ def read_run(run: RunFolder) -> Found:
             "prepare": [prepare["seconds"]],
             "pretrain": [one.facts["seconds"] for one in trained],
             **{stage: [mark["seconds"] for mark in each] for stage, each in marks.items()},
+            **({"supervise": [read_json(f / "finished.json")["seconds"] for f in with_labels]} if with_labels else {}),
         },
         finished=max((mark["time"] for mark in marks["probe"] if "time" in mark), default=None),
     )
@@ -349,6 +353,7 @@ def _task(
         "floor": floor,
         "floor_words": words.FLOOR[task["type"]],
         "heads": heads,
+        "supervised": _supervised(found, table, summary, name, metric, tested),
         "everything": everything,
         "glossary": [
             (m, words.METRICS[m][1]) for m in words.METRICS if any(row["metric"].rsplit("/", 1)[-1] == m for row in everything)
@@ -358,6 +363,30 @@ def _task(
         "has_random": found.subject == "pretrained" and any(c[3] == "random" for c in summary),
         "mistakes": _mistakes(found, table, summary, name, task),
     }
+
+
+def _supervised(
+    found: Found,
+    table: Mapping[Cell, Mapping[Unit, float | None]],
+    summary: Mapping[Cell, Summary],
+    task: str,
+    metric: str,
+    tested: Mapping[Cell, Mapping[int, int]],
+) -> list[JsonObject]:
+    """Models trained with labels, beside the first head on frozen features of the same input."""
+    rows = []
+    for cell, said in summary.items():
+        if cell[0] != task or cell[4] != metric or cell[3] not in ("supervised", "fine-tuned"):
+            continue
+        frozen: Cell = (task, cell[1], found.head, found.subject, metric)
+        by = difference(table[frozen], table[cell], bounds_of(metric)) if frozen in table else None
+        rows.append(
+            {
+                "input": cell[1], "head": cell[2], "encoder": cell[3], "mine": said, "frozen": summary.get(frozen), "gain": by,
+                "n": sum(tested[cell].values()),
+            }
+        )  # fmt: skip
+    return rows
 
 
 def _alone(found: Found, summary: Mapping[Cell, Summary], task: str, metric: str) -> tuple[str, Summary] | None:

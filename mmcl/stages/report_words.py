@@ -197,7 +197,8 @@ def banners(
             (
                 "mild",
                 "Nothing was pretrained",
-                "The recipe sets pretrain.epochs to 0: the encoders have random weights, and the scores are what those give.",
+                "The recipe sets pretrain.epochs to 0: the encoders have random weights, and the scores are what those give."
+                + (" What was learned with labels stands under “Trained with labels”." if plan.get("supervise") else ""),
             )
         )
     if absent:

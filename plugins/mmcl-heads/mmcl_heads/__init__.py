@@ -33,6 +33,21 @@ class MlpParams(Params):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout after the hidden layer")
 
 
+class AttentionParams(Params):
+    """Options of `attention`."""
+
+    width: int = Field(512, ge=4, description="size to which every modality's vector is brought, by a linear layer of its own")
+    heads: int = Field(4, ge=1, description="attention heads; they divide the width of a token")
+    hidden: int = Field(512, ge=1, description="width of the hidden layer")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of attention weights and after the hidden layer")
+    tokens: Literal["modalities", "single"] = Field(
+        "modalities",
+        description="modalities: each is a token, and every one looks at those present; single: all modalities, one after the "
+        "other, are one token, as in MPUC-MER's code, where looking at itself alone makes attention a linear map",
+    )
+    join: Literal["mean", "concat"] = Field("mean", description="how tokens become one vector")
+
+
 def outputs(task: Task) -> int:
     """How many numbers a head gives for a task."""
     return max(1, len(task.classes))
@@ -52,12 +67,20 @@ def build_mlp(params: MlpParams, task: Task, widths: Mapping[str, int]) -> Head:
     return Mlp(params, task, widths)
 
 
+def build_attention(params: AttentionParams, task: Task, widths: Mapping[str, int]) -> Head:
+    """The attention baseline."""
+    from .attention import Attention
+
+    return Attention(params, task, widths)
+
+
 LINEAR = HeadSpec(
     name="linear",
     summary="logistic regression on concatenated vectors (ridge for regression), l2 chosen on validation rows",
     tasks=EVERY,
     params=LinearParams,
     build=build_linear,
+    solver=True,
 )
 MLP = HeadSpec(
     name="mlp",
@@ -69,8 +92,19 @@ MLP = HeadSpec(
 )
 
 
+ATTENTION = HeadSpec(
+    name="attention",
+    summary="multi-head self-attention among the modalities, then fc → ReLU → fc",
+    tasks=EVERY,
+    params=AttentionParams,
+    build=build_attention,
+    paper="MPUC-MER (ICPR 2022), Tables I and II: attention; Vaswani et al. 2017",
+)
+
+
 @hookimpl
 def register_heads(register: Register[HeadSpec]) -> None:
     """Offer the heads."""
     register(LINEAR)
     register(MLP)
+    register(ATTENTION)

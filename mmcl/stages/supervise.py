@@ -1,0 +1,395 @@
+"""supervise: encoders and heads trained together with labels, end to end: baselines from scratch, or fine-tuning.
+
+For each fold and seed, every task, input and head has a model of its own. The epoch is chosen on validation recordings; test is
+opened once, when all models of the fold and seed are chosen. Writes models/TASK~INPUT~HEAD.{safetensors,json}, scores.jsonl,
+predictions.jsonl and chosen.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .. import __version__
+from ..api.batch import Batch, Encoded, Items
+from ..api.dataset import Task
+from ..api.errors import StageError
+from ..data.batches import ahead, epoch_batches
+from ..data.folds import Fold
+from ..data.stack import batch
+from ..data.store import Store
+from ..data.windows import Span, draw, slide
+from ..engine.devices import arithmetic, pick_device
+from ..engine.optim import build_optimizer, rate, set_rate
+from ..engine.resume import load_checkpoint, save_checkpoint
+from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate
+from ..model.encoder import Augmentation, Encoder
+from ..model.keep import best_state, load_encoders
+from ..objective.score import Embedded, score
+from ..recipe.plan import Part, Plan, SupervisePlan
+from ..runs import RunFolder, fingerprint, finish, finished, restart, write_json, write_jsonl
+from ..screen import progress
+from ..seeding import address
+from .prepare import Prepared, load_prepared
+from .pretrain import build_encoders, fit_normalise, pretrain_key
+from .probe import loss_of, positive_weight, predictions_of, scores_of, target_of
+
+WINDOWS = 64
+"""Windows predicted at a time."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What one model predicts, from what, through which head."""
+
+    task: Task
+    input: str
+    modalities: tuple[str, ...]
+    head: str
+    part: Part
+
+    @property
+    def stem(self) -> str:
+        """The name of its files."""
+        return f"{self.task.name}~{self.input}~{self.head}"
+
+
+def supervise(plan: Plan, run: RunFolder, device: str = "auto") -> None:
+    """Train and test the models of every fold and seed that are not done yet."""
+    if plan.supervised is None:
+        return
+    prepared = load_prepared(run)
+    where = pick_device(device)
+    models = _models(plan.supervised)
+    for fold in prepared.folds:
+        for seed in plan.seeds:
+            folder, key = run.stage("supervise", fold.number, seed), supervise_key(plan, prepared, fold, seed)
+            if finished(folder, key):
+                continue
+            if not _same_work(folder, key):
+                restart(folder)
+                write_json(folder / "work.json", {"key": key})
+            began = time.monotonic()
+            for model in models:
+                if not (folder / "models" / f"{model.stem}.json").exists():
+                    _train(plan, run, prepared, fold, seed, model, folder, key, where)
+            _test(plan, run, prepared, fold, seed, models, folder, where)
+            facts = {"models": len(models), "labels": [task.name for task in plan.supervised.tasks]}
+            finish(folder, key, seconds=round(time.monotonic() - began, 3), **facts)
+            run.log("supervise", fold=fold.number, seed=seed, seconds=round(time.monotonic() - began, 3), **facts)
+
+
+def supervise_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
+    """Fingerprint of everything that the models and their scores depend on."""
+    said = plan.to_json()
+    said["supervise"].pop("checkpoint_minutes")
+    parts = {name: said[name] for name in ("modalities", "window", "projection", "supervise")}
+    if plan.recipe.supervise and plan.recipe.supervise.start == "pretrained":
+        parts["pretrained"] = pretrain_key(plan, prepared, fold, seed)
+    elif plan.recipe.supervise and plan.recipe.supervise.contrast:
+        parts["objective"] = said["pretrain"]["objective"]
+    stores = {name: store.key for name, store in prepared.stores.items()}
+    return fingerprint([parts, stores, prepared.key, fold.train, fold.valid, fold.test, seed, __version__])
+
+
+def _same_work(folder: Path, key: str) -> bool:
+    """Whether what lies in a folder was begun with this key."""
+    try:
+        return bool(json.loads((folder / "work.json").read_text(encoding="utf-8"))["key"] == key)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _models(plan: SupervisePlan) -> list[Model]:
+    return [
+        Model(task, name, modalities, head, part)
+        for task in plan.tasks
+        for name, modalities in plan.inputs.items()
+        for head, part in plan.heads.items()
+    ]
+
+
+def _train(
+    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, model: Model, folder: Path, key: str, device: torch.device
+) -> None:  # fmt: skip
+    """One model, from its first weights to its best ones on disk."""
+    section = plan.recipe.supervise
+    assert section is not None
+    stores = {name: prepared.stores[name] for name in model.modalities}
+    spot = (seed, "fold", fold.number, "supervise", model.stem)
+    network = _build(plan, run, prepared, fold, seed, model, spot)
+    network.to(device)
+    optimizer = build_optimizer(section.optimizer, network)
+    targets, known = target_of(model.task, [dict(s.targets) for s in prepared.samples])
+    train = _usable(stores, fold.train, known)
+    valid = _usable(stores, fold.valid, known)
+    if not train or not valid:
+        raise StageError(
+            f"supervise fold {fold.number}: no {'training' if not train else 'validation'} recording has both a label of task "
+            f"'{model.task.name}' and one of {', '.join(model.modalities)}"
+        )
+    weight = positive_weight(model.task, targets[torch.tensor(train)])
+    weight = None if weight is None else weight.to(device)
+    contrast = _Contrast(plan, model, device) if section.contrast else None
+    augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
+    metric = HEADLINE[model.task.type]
+
+    resume = folder / "resume"
+    best = best_state(network)
+    counters: dict[str, Any] = {
+        "key": f"{key} {model.stem}", "epoch": 0, "step": 0, "best_epoch": 0, "best": None, "history": [], "seconds": 0.0,
+    }  # fmt: skip
+    restored = load_checkpoint(resume, counters["key"], network, optimizer)
+    if restored is not None:
+        counters, best = restored
+    began = saved = time.monotonic()
+    spent, stopped = counters["seconds"], "epochs"
+    with progress(
+        f"supervise fold {fold.number}, seed {seed}, {model.input} {model.head}", section.epochs, counters["epoch"]
+    ) as tick:
+        for epoch in range(counters["epoch"], section.epochs):
+            network.train()
+            batches = epoch_batches(train, section.batch_size, *spot, "epoch", epoch)
+            jobs = [
+                partial(_cut, stores, rows, plan, np.random.default_rng(address(*spot, "window", epoch, k)))
+                for k, rows in enumerate(batches)
+            ]
+            losses: list[tuple[Tensor, int]] = []
+            for k, made in enumerate(ahead(jobs)):
+                torch.manual_seed(address(*spot, "step", counters["step"]))  # dropout, and whatever else draws while stepping
+                generator = torch.Generator().manual_seed(address(*spot, "augment", counters["step"]))
+                set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(batches)))
+                with arithmetic(section.precision, device):
+                    encoded = network.encode(made, device, augmentations, generator)
+                    output = network.head(encoded)
+                loss = loss_of(network.head, model.task, output, targets[made.items.row].to(device), weight)
+                if contrast is not None:
+                    loss = loss + section.contrast * contrast(network, encoded, made.items)
+                if not bool(torch.isfinite(loss)):
+                    raise StageError(
+                        f"supervise fold {fold.number}: the loss of {model.stem} became {float(loss.detach())} in epoch {epoch + 1}; "
+                        "lower the learning rate, or set supervise.clip"
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                torch.autograd.backward(loss)
+                if section.clip is not None:
+                    torch.nn.utils.clip_grad_norm_(network.parameters(), section.clip)
+                optimizer.step()
+                counters["step"] += 1
+                losses.append((loss.detach(), len(made.items.row)))
+            output_valid = _predict(plan, network, stores, valid, device)
+            truth = targets[torch.tensor(valid)]
+            valid_loss = float(loss_of(network.head, model.task, output_valid.to(device), truth.to(device), weight))
+            value = evaluate(model.task.type, model.task.classes, truth.double().numpy(), output_valid.double().numpy())[
+                metric
+            ][0]
+            worse = value if metric in LESS_IS_BETTER else -value
+            monitored = worse if section.choose == "score" and math.isfinite(worse) else valid_loss
+            train_loss = math.fsum(float(v) * n for v, n in losses) / sum(n for _, n in losses)
+            counters["history"].append(
+                {"epoch": epoch + 1, "train_loss": train_loss, "valid_loss": valid_loss, f"valid_{metric}": _plain(value),
+                 "lr": optimizer.param_groups[0]["lr"]}
+            )  # fmt: skip
+            counters["epoch"] = epoch + 1
+            if counters["best"] is None or monitored < counters["best"]:
+                counters["best"], counters["best_epoch"] = monitored, epoch + 1
+                best = best_state(network)
+            counters["seconds"] = spent + time.monotonic() - began
+            tick(epoch + 1, f"train {train_loss:.3f}, valid {valid_loss:.3f}, {metric} {value:.3f}")
+            if section.patience is not None and epoch + 1 - counters["best_epoch"] >= section.patience:
+                stopped = "patience"
+                break
+            if time.monotonic() - saved >= 60 * section.checkpoint_minutes and epoch + 1 < section.epochs:
+                save_checkpoint(resume, network, optimizer, best, counters)
+                saved = time.monotonic()
+    if section.keep == "best":
+        network.load_state_dict(best)
+    _keep(folder / "models", model, network, {**counters, "stopped": stopped, "metric": metric})
+
+
+class Network(nn.Module):
+    """Encoders of some modalities, and a head."""
+
+    def __init__(self, encoders: Mapping[str, Encoder], head: nn.Module) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(dict(encoders))
+        self.head = head
+
+    def encode(
+        self,
+        made: Batch,
+        device: torch.device,
+        augmentations: Mapping[str, Augmentation] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Encoded]:
+        """Every modality of a batch; rows that lack one have zeros and `present` False."""
+        found = {}
+        for name, encoder in self.encoders.items():
+            encoder = cast(Encoder, encoder)
+            stream = made.streams[name].to(device)
+            rows, size = stream.present.nonzero().squeeze(1), len(stream.present)
+            if len(rows) == 0:
+                found[name] = Encoded(torch.zeros(size, encoder.width, device=device), present=stream.present)
+                continue
+            encoded, rows = encoder.encode(stream, (augmentations or {}).get(name), generator)
+            found[name] = Encoded(
+                _put(encoded.vector, rows, size),
+                None if encoded.sequence is None else _put(encoded.sequence, rows, size),
+                None if encoded.steps is None else _put(encoded.steps, rows, size),
+                stream.present,
+            )
+        return found
+
+
+def _put(values: Tensor, rows: Tensor, size: int) -> Tensor:
+    """Rows back at their places among `size`, zeros elsewhere."""
+    if len(rows) == size:
+        return values
+    return values.new_zeros(size, *values.shape[1:]).index_copy(0, rows, values)
+
+
+class _Contrast:
+    """The contrastive objective on the batches that labels are learned from."""
+
+    def __init__(self, plan: Plan, model: Model, device: torch.device) -> None:
+        self.positives = plan.positives.spec.build(plan.positives.params)
+        self.loss = plan.loss.spec.build(plan.loss.params)
+        if isinstance(self.loss, nn.Module):
+            self.loss.to(device)
+        self.pairs = [pair for pair in plan.pairs if set(pair) <= set(model.modalities)]
+        self.device = device
+
+    def __call__(self, network: Network, encoded: Mapping[str, Encoded], items: Items) -> Tensor:
+        embedded = {}
+        for name, one in encoded.items():
+            assert one.present is not None
+            rows = one.present.nonzero().squeeze(1)
+            here = Encoded(one.vector[rows])
+            embedded[name] = Embedded(cast(Encoder, network.encoders[name]).project(here), rows)
+        who = Items(items.row.to(self.device), items.view.to(self.device))
+        value = score(embedded, who, self.pairs, self.positives, self.loss).loss
+        return torch.zeros((), device=self.device) if value is None else value
+
+
+def _build(
+    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, model: Model, spot: tuple[str | int, ...]
+) -> Network:
+    """A model with its first weights."""
+    assert plan.recipe.supervise is not None
+    if plan.recipe.supervise.start == "pretrained":
+        encoders = load_encoders(run.stage("pretrain", fold.number, seed))
+    else:
+        encoders = build_encoders(plan, seed, "fold", fold.number)
+        fit_normalise(encoders, prepared.stores, fold.train)
+    chosen = {name: encoders[name] for name in model.modalities}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(address(*spot, "init"))
+        head = model.part.spec.build(model.part.params, model.task, {name: e.width for name, e in chosen.items()})
+    return Network(chosen, cast(nn.Module, head))
+
+
+def _usable(stores: Mapping[str, Store], rows: Sequence[int], known: Tensor) -> list[int]:
+    """Rows that have a label and at least one of the modalities."""
+    return [row for row in rows if bool(known[row]) and any(row in store for store in stores.values())]
+
+
+def _cut(stores: Mapping[str, Store], rows: Sequence[int], plan: Plan, generator: np.random.Generator) -> Batch:
+    """A training batch: one window of every recording."""
+    window = plan.recipe.window
+    return batch(stores, rows, [draw(stores, row, window.seconds, window.place, generator, window.share) for row in rows])
+
+
+@torch.inference_mode()
+def _predict(plan: Plan, network: Network, stores: Mapping[str, Store], rows: Sequence[int], device: torch.device) -> Tensor:
+    """What the model says of some recordings [n, outputs]: the mean over the windows that the recipe's `window.embed` asks for."""
+    assert plan.recipe.supervise is not None
+    network.eval()
+    window = plan.recipe.window
+    cuts: list[tuple[int, int, Span]] = []
+    for i, row in enumerate(rows):
+        cuts += [(i, row, span) for span in slide(stores, row, window.seconds, window.embed, window.hop)]
+    parts = [cuts[k : k + WINDOWS] for k in range(0, len(cuts), WINDOWS)]
+    jobs = [partial(batch, stores, [row for _, row, _ in part], [span for _, _, span in part]) for part in parts]
+    total: Tensor | None = None
+    count = torch.zeros(len(rows))
+    for part, made in zip(parts, ahead(jobs), strict=True):
+        with arithmetic(plan.recipe.supervise.precision, device):
+            output = network.head(network.encode(made, device))
+        anything = torch.stack([stream.present for stream in made.streams.values()]).any(0)
+        index = torch.tensor([i for i, _, _ in part])[anything]
+        if total is None:
+            total = torch.zeros(len(rows), output.shape[1])
+        total.index_add_(0, index, output.float().cpu()[anything])
+        count.index_add_(0, index, torch.ones(len(index)))
+    assert total is not None
+    return total / count.clamp_min(1)[:, None]
+
+
+def _keep(folder: Path, model: Model, network: Network, facts: Mapping[str, Any]) -> None:
+    """Write a model's weights, then what is known of it: the second file says that it is done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{model.stem}.safetensors.tmp"
+    save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, str(part))
+    part.replace(folder / f"{model.stem}.safetensors")
+    about = {"task": model.task.name, "input": model.input, "head": model.head, "use": model.part.use}
+    write_json(
+        folder / f"{model.stem}.json", {"format": 1, **about, **{k: v for k, v in facts.items() if k not in ("key", "step")}}
+    )
+
+
+def _test(
+    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, models: Sequence[Model], folder: Path, device: torch.device
+) -> None:  # fmt: skip
+    """Open the test set, once, for models that are all chosen."""
+    run.log("test opened", stage="supervise", fold=fold.number, seed=seed, heads=len(models))
+    protocol = f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}"
+    scores: list[dict[str, Any]] = []
+    predictions: list[dict[str, Any]] = []
+    chosen: list[dict[str, Any]] = []
+    for model in models:
+        spot = (seed, "fold", fold.number, "supervise", model.stem)
+        network = _build(plan, run, prepared, fold, seed, model, spot)
+        network.load_state_dict(load_file(str(folder / "models" / f"{model.stem}.safetensors")))
+        network.to(device)
+        stores = {name: prepared.stores[name] for name in model.modalities}
+        targets, known = target_of(model.task, [dict(s.targets) for s in prepared.samples])
+        rows = _usable(stores, fold.test, known)
+        about = {
+            "task": model.task.name, "input": model.input, "head": model.head, "encoder": _kind(plan), "protocol": protocol,
+            "fold": fold.number, "seed": seed, "head_seed": 0,
+        }  # fmt: skip
+        output: NDArray[np.float64] = (
+            _predict(plan, network, stores, rows, device).double().numpy()
+            if rows
+            else np.zeros((0, max(1, len(model.task.classes))))
+        )
+        target = targets[torch.tensor(rows, dtype=torch.int64)]
+        scores += scores_of(about, model.task, target, output)
+        predictions += predictions_of(about, model.task, [prepared.samples[row].id for row in rows], target, output)
+        facts = json.loads((folder / "models" / f"{model.stem}.json").read_text(encoding="utf-8"))
+        chosen.append({**about, **{k: facts[k] for k in ("epoch", "best_epoch", "best", "stopped", "seconds")}})
+    write_jsonl(folder / "scores.jsonl", scores)
+    write_jsonl(folder / "predictions.jsonl", predictions)
+    write_jsonl(folder / "chosen.jsonl", chosen)
+
+
+def _kind(plan: Plan) -> str:
+    """What scores call these encoders."""
+    assert plan.recipe.supervise is not None
+    return "fine-tuned" if plan.recipe.supervise.start == "pretrained" else "supervised"
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,161 @@
+"""Training with labels: what is written, chosen on validation alone, resumed to the bit, and able to learn."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmcl.api import RecipeError
+from mmcl.runs import RunFolder, read_json, read_jsonl
+from mmcl.stages import run_all
+from mmcl.stages.supervise import supervise
+
+ON = (
+    "supervise={heads: {late-fusion: {use: mlp, hidden: 8}, attention: {use: attention, width: 8, hidden: 8}}, "
+    "inputs: [audio, all], optimizer: {use: adamw, lr: 1e-2}, batch_size: 16, epochs: 3, checkpoint_minutes: 0}"
+)
+
+
+@pytest.fixture
+def begun(tiny_run, tmp_path) -> RunFolder:
+    """A finished run without labels, to go on from."""
+    shutil.copytree(tiny_run.root.parent, tmp_path / "runs")
+    return RunFolder(tmp_path / "runs" / "tiny")
+
+
+def folder(run: RunFolder):
+    return run.stage("supervise", 0, 3)
+
+
+def weights(run: RunFolder, stem: str):
+    return load_file(str(folder(run) / "models" / f"{stem}.safetensors"))
+
+
+def test_every_head_and_input_is_trained_tested_and_reported(tiny_plan, begun):
+    run_all(tiny_plan(ON), begun, workers=1)
+    rows = read_jsonl(folder(begun) / "scores.jsonl")
+    found = {(r["input"], r["head"], r["encoder"]) for r in rows if r["metric"] == "accuracy"}
+    assert found == {(i, h, "supervised") for i in ("audio", "all") for h in ("late-fusion", "attention")}
+    predictions = [
+        p for p in read_jsonl(folder(begun) / "predictions.jsonl") if (p["input"], p["head"]) == ("all", "attention")
+    ]
+    (score,) = [r for r in rows if (r["input"], r["head"], r["metric"]) == ("all", "attention", "accuracy")]
+    assert score["value"] == pytest.approx(sum(p["target"] == p["prediction"] for p in predictions) / len(predictions))
+    said = read_json(begun.root / "report.json")
+    assert {"supervised", "pretrained", "random", "none"} == {row["encoder"] for row in said["scores"]}
+    page = (begun.root / "report.html").read_text()
+    assert "late-fusion" in page
+    assert "Trained with labels" in page
+    events = [row for row in read_jsonl(begun.root / "log.jsonl") if row["event"] in ("test opened", "supervise")]
+    assert [e["event"] for e in events if e.get("stage") == "supervise" or e["event"] == "supervise"] == [
+        "test opened",
+        "supervise",
+    ]
+
+
+def test_running_again_trains_nothing_and_two_runs_give_the_same_weights(tiny_plan, begun, tmp_path):
+    supervise(tiny_plan(ON), begun)
+    shutil.copytree(begun.root.parent, tmp_path / "again")
+    again = RunFolder(tmp_path / "again" / "tiny")
+    before = len(read_jsonl(again.root / "log.jsonl"))
+    supervise(tiny_plan(ON), again)
+    assert len(read_jsonl(again.root / "log.jsonl")) == before
+    shutil.rmtree(folder(again))
+    supervise(tiny_plan(ON), again)
+    one, two = weights(begun, "emotion~all~attention"), weights(again, "emotion~all~attention")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_stop_between_epochs_goes_on_to_the_same_weights(tiny_plan, begun, tmp_path, monkeypatch):
+    import mmcl.stages.supervise as stage
+
+    shutil.copytree(begun.root.parent, tmp_path / "again")
+    again = RunFolder(tmp_path / "again" / "tiny")
+    supervise(tiny_plan(ON), begun)
+    real, calls = stage.save_checkpoint, []
+
+    def stop(*args):
+        real(*args)
+        calls.append(1)
+        if len(calls) == 4:  # in the middle of the second model
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "save_checkpoint", stop)
+    with pytest.raises(KeyboardInterrupt):
+        supervise(tiny_plan(ON), again)
+    first = folder(again) / "models" / "emotion~audio~late-fusion.safetensors"
+    written = first.stat().st_mtime_ns
+    monkeypatch.setattr(stage, "save_checkpoint", real)
+    supervise(tiny_plan(ON), again)
+    assert first.stat().st_mtime_ns == written  # what was done stays
+    for stem in ("emotion~audio~attention", "emotion~all~attention"):
+        one, two = weights(begun, stem), weights(again, stem)
+        assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_the_test_set_is_not_read_before_every_model_is_chosen(tiny_plan, begun, monkeypatch):
+    import mmcl.stages.supervise as stage
+
+    fold = read_json(begun.root / "folds.json")["folds"][0]
+    real, seen = stage._predict, []
+    monkeypatch.setattr(
+        stage,
+        "_predict",
+        lambda plan, net, stores, rows, device: (seen.append(set(rows)), real(plan, net, stores, rows, device))[1],
+    )
+    supervise(tiny_plan(ON), begun)
+    test = set(fold["test"])
+    touched = [bool(rows & test) for rows in seen]
+    assert not any(touched[:-4])
+    assert all(touched[-4:])
+
+
+def test_labels_are_learned_better_than_chance_on_what_was_seen(tiny_plan, begun):
+    plan = tiny_plan(
+        "supervise={heads: {late-fusion: {use: mlp, hidden: 32}}, inputs: [all], optimizer: {use: adamw, lr: 1e-2}, "
+        "batch_size: 16, epochs: 60, keep: last}"
+    )
+    supervise(plan, begun)
+    about = read_json(folder(begun) / "models" / "emotion~all~late-fusion.json")
+    assert about["history"][-1]["train_loss"] < 0.7 * about["history"][0]["train_loss"]
+
+
+def test_fine_tuning_starts_from_the_pretrained_weights(tiny_plan, begun):
+    slow = "supervise={start: pretrained, heads: {mlp: {use: mlp, hidden: 4}}, inputs: [audio], optimizer: {use: sgd, lr: 1e-12}, epochs: 1}"
+    supervise(tiny_plan(slow), begun)
+    mine = weights(begun, "emotion~audio~mlp")
+    theirs = load_file(str(begun.stage("pretrain", 0, 3) / "encoders.safetensors"))
+    shared = [name for name in theirs if name.startswith("audio/backbone")]
+    assert shared
+    for name in shared:
+        torch.testing.assert_close(mine[f"encoders.{name.replace('/', '.', 1)}"], theirs[name], rtol=0, atol=1e-6)
+    assert {r["encoder"] for r in read_jsonl(folder(begun) / "scores.jsonl")} == {"fine-tuned"}
+
+
+def test_the_contrastive_objective_can_be_added_and_reaches_the_projections(tiny_plan, begun):
+    supervise(tiny_plan(ON, "supervise.contrast=1.0", "supervise.inputs=[all]"), begun)
+    with_it = weights(begun, "emotion~all~late-fusion")
+    shutil.rmtree(folder(begun))
+    supervise(tiny_plan(ON, "supervise.inputs=[all]", "supervise.contrast=0"), begun)
+    without = weights(begun, "emotion~all~late-fusion")
+    moved = [name for name in with_it if "projection" in name and not torch.equal(with_it[name], without[name])]
+    assert moved
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("supervise={heads: {linear: {use: linear}}}", "brings its own solver"),
+        ("supervise={heads: {a: {use: mpl}}}", "unknown head 'mpl'"),
+        ("supervise={heads: {a: {use: mlp}}, inputs: [voice]}", "supervise.inputs[0]: no modality is named 'voice'"),
+        ("supervise={heads: {a: {use: mlp}}, tasks: [mood]}", "supervise.tasks[0]: no task is named 'mood'"),
+        ("supervise={}", "supervise.heads: is missing"),
+    ],
+)
+def test_each_mistake_has_its_sentence(tiny_plan, override, message):
+    with pytest.raises(RecipeError, match="supervise") as raised:
+        tiny_plan(override)
+    assert message in str(raised.value)
