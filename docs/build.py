@@ -62,7 +62,8 @@ def recipe_page() -> str:
         ("pretrain", schema.Pretrain), ("pretrain.objective", schema.Objective),
         ("pretrain.optimizer, use: sgd", schema.Sgd), ("pretrain.optimizer, use: adamw", schema.AdamW),
         ("pretrain.schedule, use: constant", schema.Constant), ("pretrain.schedule, use: step", schema.Step),
-        ("pretrain.schedule, use: cosine", schema.Cosine), ("probe", schema.Probe), ("probe.training", schema.HeadTraining),
+        ("pretrain.schedule, use: cosine", schema.Cosine), ("scores.NAME", schema.UseScorer), ("probe", schema.Probe), ("probe.training", schema.HeadTraining),
+        ("supervise", schema.Supervise),
         ("protocol, use: official", schema.Official), ("protocol, use: hold-out", schema.HoldOut),
         ("protocol, use: k-fold", schema.KFold), ("protocol, use: folds", schema.Folds),
         ("protocol, use: leave-one-group-out", schema.LeaveOneGroupOut), ("report", schema.Report),
@@ -88,6 +89,8 @@ def plugins_page() -> str:
                     lines += [f"*{label}*: {getattr(spec, label)}", ""]
             if what == "kind":
                 lines += [f"axes: {' × '.join(spec.axes)}", ""]
+            elif what == "published":
+                lines += [f"{table.name}: {table.caption}; {len(table.cells)} cells\n" for table in spec.tables]
             else:
                 lines += [*options(spec.params), ""]
     return "\n".join(lines)

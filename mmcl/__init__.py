@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .model.encoder import Encoder
+    from .model.joint import Joint
     from .recipe.plan import Plan
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "check", "load_encoders", "run"]
+__all__ = ["__version__", "check", "load_encoders", "load_joint", "run"]
 
 
 def check(recipe: str | Path, set: Sequence[str] = (), data: str | Path | None = None) -> Plan:
@@ -67,5 +68,16 @@ def load_encoders(folder: str | Path) -> dict[str, Encoder]:
     Raises DataError if the folder holds none, PluginError if a backbone's plug-in is no longer installed.
     """
     from .model.keep import load_encoders as load
+
+    return load(folder)
+
+
+def load_joint(folder: str | Path) -> Joint:
+    """What a run with `pretrain.pretext` learned, in its `pretrain` folder, in eval mode, rebuilt without the recipe.
+
+    Raises DataError if the folder holds nothing trained, PluginError if it holds an encoder for each modality instead, or if
+    the pretext's plug-in is no longer installed.
+    """
+    from .model.joint import load_joint as load
 
     return load(folder)

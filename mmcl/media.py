@@ -3,6 +3,9 @@
 read_audio(path)       a sound file → Audio
 read_table(path)       a CSV with a header → Table
 read_mat(path, key)    one array of a MATLAB file
+read_film(path, …)     a video file (PyAV), or a folder of numbered pictures → Video
+read_sound(path)       the sound of a video file → Audio
+has_pictures(folder)   whether a folder holds numbered pictures
 require_folder(…)      the folder of a dataset, or a DataError that says what belongs there and how to get it
 """
 
@@ -10,8 +13,10 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .api.errors import DataError
-from .api.raw import Audio, Table
+from .api.raw import Audio, Table, Video
 
-__all__ = ["read_audio", "read_mat", "read_table", "require_folder"]
+__all__ = ["has_pictures", "read_audio", "read_film", "read_mat", "read_sound", "read_table", "require_folder"]
+
+PICTURES = (".jpg", ".jpeg", ".png")
+"""Endings of the pictures that a folder may hold in place of a video file."""
 
 _LENGTH_UNKNOWN = 0xFFFFFFFF  # what a program that writes a wav into a pipe puts where the length belongs
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -203,3 +211,155 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return "_" not in cell and math.isfinite(value) and abs(value) <= _FLOAT32_MAX
+
+
+def read_film(path: Path, size: tuple[int, int], rate: float) -> Video:
+    """Every frame of a film in colour, uint8 [T, 3, height, width], resized to `size` (height, width) while it is decoded.
+
+    rate  frames per second of a folder of pictures, which cannot say it; a video file tells its own
+
+    Raises DataError if the film is missing, damaged, cut short or without pictures, or if a video file is to be read and PyAV
+    is not installed.
+    """
+    if path.is_dir():
+        return Video(_pictures(path, size), rate)
+    from_file = rate
+    frames: list[NDArray[np.uint8]] = []
+    with _opened(path) as film:
+        if not film.streams.video:
+            raise DataError(f"{path}: a video was expected, and it has no pictures")
+        stream = film.streams.video[0]
+        stream.thread_type = "AUTO"
+        from_file = float(stream.average_rate or 0)
+        promised = stream.frames
+        for frame in _decoded(path, film, stream):
+            small = frame.reformat(width=size[1], height=size[0], format="rgb24", interpolation="AREA")
+            frames.append(small.to_ndarray().transpose(2, 0, 1))
+    if not frames:
+        raise DataError(f"{path}: a video was expected, and not one of its frames can be decoded")
+    # Films cut without a new encoding may hide a few frames before their beginning; more than a tenth is damage.
+    if len(frames) < 0.9 * promised:
+        raise DataError(f"{path}: cut short: {promised} frames were expected and {len(frames)} could be decoded; copy it again")
+    if from_file <= 0:
+        raise DataError(f"{path}: does not say how many frames a second it has")
+    return Video(np.ascontiguousarray(np.stack(frames)), from_file)
+
+
+def read_sound(path: Path) -> Audio:
+    """The sound of a video file at its own rate, float32 in [-1, 1], its channels mixed to their mean.
+
+    Raises DataError if the file is missing, damaged, cut short or without sound, or if PyAV is not installed.
+    """
+    pieces: list[NDArray[np.float32]] = []
+    with _opened(path) as film:
+        if not film.streams.audio:
+            raise DataError(f"{path}: has no sound")
+        import av
+
+        stream = film.streams.audio[0]
+        to_float = av.AudioResampler(format="fltp")
+        for frame in _decoded(path, film, stream):
+            pieces += [piece.to_ndarray().mean(axis=0, dtype=np.float32) for piece in to_float.resample(frame)]
+        pieces += [piece.to_ndarray().mean(axis=0, dtype=np.float32) for piece in to_float.resample(None)] if pieces else []
+        rate = int(stream.rate or 0)
+        promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    if not pieces:
+        raise DataError(f"{path}: sound was expected, and none of it can be decoded")
+    samples = np.concatenate(pieces)
+    if len(samples) / rate < 0.9 * promised:
+        raise DataError(
+            f"{path}: cut short: {promised:.2f} s of sound were expected and {len(samples) / rate:.2f} s could be decoded; copy it again"
+        )
+    if not np.isfinite(samples).all():
+        raise DataError(f"{path}: its sound is NaN or infinite in places; finite samples were expected")
+    return Audio(np.clip(samples, -1, 1), rate)  # what AAC decodes to may overshoot a little
+
+
+def _decoded(path: Path, film: Any, stream: Any) -> Iterator[Any]:
+    """The frames of one stream. Raises DataError at a packet of which only a part is there."""
+    for packet in film.demux(stream):
+        if packet.is_corrupt:
+            raise DataError(f"{path}: cut short: a part of its stream is missing; copy it again")
+        yield from packet.decode()
+
+
+def has_pictures(folder: Path) -> bool:
+    """Whether a folder holds numbered pictures."""
+    return any(_is_picture(path) for path in folder.iterdir())
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES and not path.name.startswith(".")
+
+
+def _pictures(folder: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The pictures of a folder in the order of the last number in their names, [T, 3, height, width]."""
+    from PIL import Image
+
+    found: dict[int, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if _is_picture(path)):
+        numbers = re.findall(r"\d+", path.stem)
+        if not numbers:
+            raise DataError(f"{path}: has no number in its name; pictures of a film are numbered in their order")
+        if (number := int(numbers[-1])) in found:
+            raise DataError(
+                f"{path}: has the number {number}, and so has {found[number].name}; a film's pictures stand in one row"
+            )
+        found[number] = path
+    if not found:
+        raise DataError(f"{folder}: holds no pictures ({', '.join(PICTURES)} were expected)")
+    gaps = sorted(set(range(min(found), max(found) + 1)) - set(found))
+    if gaps:
+        raise DataError(f"{folder}: picture {gaps[0]} is missing between {min(found)} and {max(found)}; copy the folder again")
+    frames = []
+    for _, path in sorted(found.items()):
+        try:
+            with Image.open(path) as picture:
+                small = picture.convert("RGB").resize((size[1], size[0]), Image.Resampling.BOX)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"{path}: a picture was expected, and it cannot be decoded; copy it again") from error
+        frames.append(np.asarray(small, np.uint8).transpose(2, 0, 1))
+    return np.ascontiguousarray(np.stack(frames))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A video file, open. Whatever stops the decoding inside is a DataError of one sentence."""
+    if not path.is_file():
+        raise DataError(f"{path}: is not there; a video file was expected")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: is empty; a video file was expected")
+    if (missing := _missing_bytes(path)) > 0:
+        raise DataError(f"{path}: cut short: {missing:,} bytes of the video file are missing; copy it again")
+    try:
+        import av
+    except ImportError as error:
+        raise DataError(
+            f"{path}: reading video files needs PyAV, which is not installed: pip install 'mmcl[video]' (or unpack it to a folder of pictures)"
+        ) from error
+    try:
+        with av.open(str(path)) as film:
+            yield film
+    except av.FFmpegError as error:
+        reason = str(error.strerror or type(error).__name__).strip().rstrip(".")
+        raise DataError(f"{path}: a video file was expected, and it is damaged or cut short ({reason})") from error
+
+
+def _missing_bytes(path: Path) -> int:
+    """How many bytes an mp4 file lacks at its end by the lengths of its boxes; 0 for whole files and other formats."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        while len(head := file.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            if not name.isalnum() or (length == 1 and len(long := file.read(8)) < 8):
+                return 0
+            if length == 0:  # reaches to the end of the file, wherever that is
+                return 0
+            begin = file.tell() - (16 if length == 1 else 8)
+            end = begin + (struct.unpack(">Q", long)[0] if length == 1 else length)
+            if end > size:
+                return int(end - size)
+            if end < file.tell():
+                return 0
+            file.seek(end)
+    return 0

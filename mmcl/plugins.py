@@ -26,6 +26,9 @@ from .api.kinds import Kind
 from .api.loss import LossSpec, PositivesSpec
 from .api.modality import ModalitySpec
 from .api.params import Params
+from .api.pretext import PretextSpec
+from .api.published import PublishedSpec
+from .api.scorer import ScorerSpec
 
 OURS = "mmcl"
 """The distribution whose offers are the built-in ones."""
@@ -38,6 +41,9 @@ REGISTRIES: Mapping[str, tuple[str, type[Any]]] = {
     "positives": ("register_positives", PositivesSpec),
     "dataset": ("register_datasets", DatasetSpec),
     "head": ("register_heads", HeadSpec),
+    "pretext": ("register_pretexts", PretextSpec),
+    "scorer": ("register_scorers", ScorerSpec),
+    "published": ("register_published", PublishedSpec),
 }
 """What can be registered: word used in messages and commands → (hook, class of its spec)."""
 

@@ -42,8 +42,11 @@ from .api.kinds import Kind, Layout
 from .api.loss import LossSpec, Pair, PairLoss, PositivesSpec, Scored
 from .api.modality import ModalitySpec
 from .api.params import Params
+from .api.pretext import PretextSpec
+from .api.published import PublishedSpec
 from .api.raw import Audio, Raw, Source, Table, Timed, Video, Words
 from .api.raw import Sequence as RawSequence
+from .api.scorer import ScorerSpec
 from .plugins import REGISTRIES, load
 
 if TYPE_CHECKING:
@@ -132,6 +135,22 @@ def check_head(spec: HeadSpec, params: Any = None) -> None:
     _run(_head_checks(spec, params))
 
 
+def check_pretext(spec: PretextSpec, params: Any = None, layouts: Mapping[str, Layout] | None = None) -> None:
+    """A pretext gives one vector a recording, learns from every weight, and keeps rows apart and padding out.
+
+    layouts  the modalities to join, where the made-up ones do not fit
+    """
+    _run(_pretext_checks(spec, params, layouts))
+
+
+def check_scorer(spec: ScorerSpec, params: Any = None, tasks: Mapping[str, Task] | None = None) -> None:
+    """A scorer adds a task of several values, and gives as many numbers, or None, the same every time.
+
+    tasks  what the corpus has, for a scorer of labels; made up if left out
+    """
+    _run(_scorer_checks(spec, params, tasks))
+
+
 def check_plugin(module: ModuleType | str, tmp_path: Path | None = None) -> list[Result]:
     """Every check over everything that a plug-in package offers; raises nothing.
 
@@ -175,6 +194,10 @@ def _all_checks(spec: Any, place: Path) -> Iterator[Check]:
         yield from _dataset_checks(spec, place, None)
     elif isinstance(spec, HeadSpec):
         yield from _head_checks(spec, None)
+    elif isinstance(spec, PretextSpec):
+        yield from _pretext_checks(spec, None, None)
+    elif isinstance(spec, ScorerSpec):
+        yield from _scorer_checks(spec, None, None)
 
 
 def _run(checks: Iterable[Check]) -> None:
@@ -209,7 +232,9 @@ def _expect(right: bool, sentence: str) -> None:
 
 def _spec_checks(spec: Any) -> Iterator[Check]:
     yield "name and summary read well", lambda: _spec_name(spec)
-    if isinstance(spec, Kind):
+    if isinstance(spec, PublishedSpec):
+        yield "every cell stands in one place", lambda: _published_cells(spec)
+    if isinstance(spec, Kind | PublishedSpec):
         return
     yield "every option has a default and a sentence", lambda: _spec_params(spec)
     yield "the package imports nothing heavy", lambda: _spec_light(spec)
@@ -1268,7 +1293,8 @@ _LOSS: Mapping[str, Callable[[_LossCase], None]] = {
 
 
 def _some_items(items: Items, rows: Tensor) -> Items:
-    return Items(items.row[rows], items.view[rows], {name: target[rows] for name, target in items.targets.items()})
+    targets = {name: target[rows] for name, target in items.targets.items()}
+    return Items(items.row[rows], items.view[rows], targets, items.modality)
 
 
 def _positives_checks(spec: PositivesSpec, params: Any, items: Items | None) -> Iterator[Check]:
@@ -1277,7 +1303,7 @@ def _positives_checks(spec: PositivesSpec, params: Any, items: Items | None) -> 
     yield "it looks at each couple of rows alone", lambda: _positives_couples(spec, params, items)
 
 
-def _made_items(spec: PositivesSpec, items: Items | None) -> Items:
+def _made_items(spec: PositivesSpec, params: Any, items: Items | None) -> Items:
     """Rows of seven recordings, three of them in two windows."""
     import torch
 
@@ -1285,16 +1311,17 @@ def _made_items(spec: PositivesSpec, items: Items | None) -> Items:
         return items
     row = torch.tensor([0, 1, 2, 3, 4, 5, 6, 1, 3, 5])
     view = torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1, 1])
-    return Items(row, view, dict.fromkeys(spec.needs, row % 4))
+    return Items(row, view, dict.fromkeys(spec.needs(params, ("one",)), row % 4), "one")
 
 
 def _positives_of(spec: PositivesSpec, params: Any, given: Items | None, left: Items, right: Items) -> tuple[Tensor, Tensor]:
     try:
         return spec.build(params)(left, right)
     except Exception as error:
-        if given is None and spec.needs:
+        needs = spec.needs(params, ("one",))
+        if given is None and needs:
             raise NotTried(
-                f"positives '{spec.name}' cannot use made-up classes for {', '.join(spec.needs)} ({type(error).__name__}: "
+                f"positives '{spec.name}' cannot use made-up classes for {', '.join(needs)} ({type(error).__name__}: "
                 f"{error}); give rows with targets of its sort: check_positives(spec, items=…)"
             ) from error
         raise
@@ -1303,7 +1330,7 @@ def _positives_of(spec: PositivesSpec, params: Any, given: Items | None, left: I
 def _positives_masks(spec: PositivesSpec, params: Any, given: Items | None) -> None:
     import torch
 
-    items = _made_items(spec, given)
+    items = _made_items(spec, params, given)
     subject = f"positives '{spec.name}'"
     for left, right in ((items, items), (_some_items(items, torch.arange(3)), items)):
         wanted = (len(left.row), len(right.row))
@@ -1325,7 +1352,7 @@ def _positives_masks(spec: PositivesSpec, params: Any, given: Items | None) -> N
 def _positives_couples(spec: PositivesSpec, params: Any, given: Items | None) -> None:
     import torch
 
-    items = _made_items(spec, given)
+    items = _made_items(spec, params, given)
     whole = _positives_of(spec, params, given, items, items)
     rows, columns = (torch.randperm(len(items.row), generator=torch.Generator().manual_seed(seed))[:5] for seed in (0, 1))
     some = _positives_of(spec, params, given, _some_items(items, rows), _some_items(items, columns))
@@ -1797,3 +1824,168 @@ _HEAD: Mapping[str, Callable[[_HeadCase], None]] = {
     "what fitting found is saved": _head_saving,
     "fitting twice gives the same": _head_repeats,
 }
+
+
+# --------------------------------------------------------------------------------------------------------------- pretext
+
+
+def _pretext_checks(spec: PretextSpec, params: Any, layouts: Mapping[str, Layout] | None) -> Iterator[Check]:
+    params = spec.params() if params is None else params
+    if layouts is None:
+        made = make_layouts(("time", "channel"))
+        layouts = {"one": made[1], "other": made[2]}
+    refusal = _refusal(functools.partial(spec.fits, params, layouts))
+    if refusal is not None:
+
+        def nothing_fits() -> None:
+            raise NotTried(f"pretext '{spec.name}': the made-up layouts do not fit ({refusal}); give layouts=")
+
+        yield "made-up modalities fit", nothing_fits
+        return
+    case = _PretextCase(spec, params, layouts)
+    yield "it gives one vector a recording", lambda: _pretext_shapes(case)
+    yield "more padding changes nothing", lambda: _pretext_padding(case)
+    yield "rows do not see each other", lambda: _pretext_rows(case)
+    yield "every weight learns", lambda: _pretext_gradient(case)
+    yield "a missing modality changes nothing but itself", lambda: _pretext_missing(case)
+
+
+@dataclass(frozen=True)
+class _PretextCase:
+    spec: PretextSpec
+    params: Any
+    layouts: Mapping[str, Layout]
+
+    @property
+    def subject(self) -> str:
+        return f"pretext '{self.spec.name}'"
+
+    def streams(self, padding: int = 0, rows: int = 4) -> dict[str, Stream]:
+        lengths = (24, 7, 12, 15)[:rows]
+        return {name: make_stream(layout, lengths, padding, seed=i) for i, (name, layout) in enumerate(self.layouts.items())}
+
+    def build(self) -> Any:
+        import torch
+
+        torch.manual_seed(0)
+        return self.spec.build(self.params, self.layouts)
+
+
+def _pretext_shapes(case: _PretextCase) -> None:
+    import torch
+
+    one, other = case.build(), case.build()
+    _expect(
+        isinstance(one, torch.nn.Module), f"{case.subject}: build gives a torch.nn.Module, so that it can be trained and saved"
+    )
+    weights = other.state_dict()
+    _expect(
+        all(torch.equal(value, weights[name]) for name, value in one.state_dict().items()),
+        f"{case.subject}: two built under one torch seed differ; draw first weights from torch's generator alone",
+    )
+    one.eval()
+    encoded = one(case.streams())
+    _expect(
+        isinstance(encoded, Encoded) and encoded.vector.shape == (4, one.width) and bool(encoded.vector.isfinite().all()),
+        f"{case.subject}: gives an Encoded with a finite vector [rows, width]",
+    )
+    _expect(
+        torch.equal(one(case.streams()).vector, encoded.vector),
+        f"{case.subject}: in eval mode two calls give different vectors",
+    )
+
+
+def _pretext_padding(case: _PretextCase) -> None:
+    import torch
+
+    network = case.build().eval()
+    with torch.no_grad():
+        _close(
+            network(case.streams(7)).vector, network(case.streams()).vector, 1e-5,
+            f"{case.subject}: 7 more padded steps change the vectors. {PADDING}",
+        )  # fmt: skip
+
+
+def _pretext_rows(case: _PretextCase) -> None:
+    import torch
+
+    network = case.build().eval()
+    with torch.no_grad():
+        _close(
+            network(case.streams(rows=2)).vector, network(case.streams()).vector[:2], 1e-5,
+            f"{case.subject}: what it makes of a recording depends on which others stand in the batch",
+        )  # fmt: skip
+
+
+def _pretext_gradient(case: _PretextCase) -> None:
+    network = case.build()
+    scored = network.learn(case.streams())
+    _expect(
+        isinstance(scored, Scored) and scored.loss.dim() == 0 and bool(scored.loss.isfinite()),
+        f"{case.subject}: learn gives a Scored with a finite scalar loss",
+    )
+    scored.loss.backward()
+    still = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    _expect(not still, f"{case.subject}: no gradient reaches {', '.join(still)}")
+
+
+def _pretext_missing(case: _PretextCase) -> None:
+    import torch
+
+    network, streams = case.build().eval(), case.streams()
+    first = next(iter(streams.values()))
+    first.present[1] = False
+    first.values[1] = 0
+    with torch.no_grad():
+        whole, without = network(case.streams()).vector, network(streams).vector
+    _expect(bool(without.isfinite().all()), f"{case.subject}: a recording without one of its modalities gives NaN")
+    keep = [0, 2, 3]
+    _close(without[keep], whole[keep], 1e-5, f"{case.subject}: a modality missing in one recording changes the others")
+
+
+# ------------------------------------------------------------------------------------------------------ published, scorer
+
+
+def _published_cells(spec: PublishedSpec) -> None:
+    _expect(bool(spec.tables), f"published '{spec.name}': has no table")
+    for table in spec.tables:
+        places = [(cell.row, cell.column) for cell in table.cells]
+        twice = sorted({place for place in places if places.count(place) > 1})
+        _expect(not twice, f"published '{spec.name}', {table.name}: two cells stand at {twice[:1]}")
+        _expect(bool(places), f"published '{spec.name}', {table.name}: has no cell")
+
+
+def _scorer_checks(spec: ScorerSpec, params: Any, tasks: Mapping[str, Task] | None) -> Iterator[Check]:
+    params = spec.params() if params is None else params
+    known = {"emotion": Task("emotion", "single-label", ("happy", "sad", "angry", "neutral"))} if tasks is None else tasks
+    yield "it scores what it says", lambda: _scorer_scores(spec, params, known)
+
+
+def _scorer_scores(spec: ScorerSpec, params: Any, tasks: Mapping[str, Task]) -> None:
+    subject = f"scorer '{spec.name}'"
+    wrong = [t for t in spec.takes if t not in RAW]
+    _expect(not wrong, f"{subject}: takes names types of source ({', '.join(RAW)}); found {list(spec.takes)}")
+    try:
+        task, scorer = spec.task(params, tasks), spec.build(params, tasks)
+    except (ValueError, DataError) as error:
+        raise NotTried(
+            f"{subject} needs options or tasks that nothing made up here gives ({error}); give params= and tasks="
+        ) from error
+    _expect(
+        isinstance(task, Task) and task.type == "regression" and bool(task.classes),
+        f"{subject}: task gives a regression Task with a name for each value; found {task}",
+    )
+    targets: dict[str, Any] = {
+        t.name: 0 if t.type == "single-label" else [1, *[0] * (len(t.classes) - 1)] for t in tasks.values()
+    }
+    ref = SampleRef("a", "g", {}, targets)
+    raws: list[Raw | None] = [None]
+    if spec.takes:
+        raws = [make_raw(source) for kind in spec.takes for source in make_sources(kind)[:1]]
+    for raw in raws:
+        one, other = scorer(ref, raw), scorer(ref, raw)
+        _expect(one == other, f"{subject}: scores one recording differently when asked twice")
+        _expect(
+            one is None or (isinstance(one, list) and len(one) == len(task.classes) and all(math.isfinite(v) for v in one)),
+            f"{subject}: gives one finite number for each of {', '.join(task.classes)}, or None; found {one!r}",
+        )

@@ -20,6 +20,7 @@ BELOW = {
     "media": {"api"},
     "runs": {"api"},
     "plugins": {"api"},
+    "published": {"api"},
     "recipe": {"api", "plugins"},
     "data": {"api", "seeding"},
     "objective": {"api", "seeding"},
@@ -29,7 +30,7 @@ BELOW = {
     "stages": {
         "api", "data", "engine", "evaluate", "media", "model", "objective", "plugins", "recipe", "runs", "screen", "seeding",
     },
-    "cli": {"api", "plugins", "recipe", "runs", "screen", "stages", "testing"},
+    "cli": {"api", "plugins", "published", "recipe", "runs", "screen", "stages", "testing"},
     "testing": {"api", "plugins"},
     "__main__": {"cli"},
     "mmcl": {"api", "model", "recipe", "runs", "stages"},  # mmcl/__init__.py: the Python API

@@ -112,6 +112,9 @@ def test_pairs_are_what_they_say(pairs, expected):
         ("dataset={use: toy, root: here}", "'toy' makes its own data; leave root out"),
         ("dataset=ravdess", "where is the data? Set dataset.root, or give --data DIR"),
         ("window.hop=1", "needs window.seconds"),
+        ("pretrain.pretext=cae", "modalities.audio.backbone: is not used with pretrain.pretext"),
+        ("pretrain.pretext=cea", "unknown pretext 'cea'"),
+        ("modalities.audio.backbone=", "modalities.audio.backbone: is missing"),
         ("window={seconds: 1, share: 0.5}", "window.share: stands in place of window.seconds"),
         ("pretrain.objective.pairs=same", "has no positives but the anchor itself; set pretrain.views: 2"),
         ("modalities.audio.augment.rotate=0.3", "turns channels that come in threes (x y z); this stream has"),
@@ -248,7 +251,7 @@ OURS_ALONE = Plugins(
                     ("backbone", BackboneSpec("needy", "needs a size", (SIGNAL,), NeededParams, never)),
                     ("loss", LossSpec("info-nce", "a loss", NoParams, never)),
                     ("positives", PositivesSpec("same-sample", "a rule", NoParams, never)),
-                    ("positives", PositivesSpec("same-age", "another rule", NoParams, never, needs=("age",))),
+                    ("positives", PositivesSpec("same-age", "another rule", NoParams, never, needs=lambda params, names: ("age",))),
                     ("head", HeadSpec("linear", "a head", ("single-label", "regression"), NoParams, never)),
                     ("head", HeadSpec("classes-only", "another head", ("single-label",), NoParams, never)),
                 ]

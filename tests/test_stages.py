@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from mmcl import load_encoders
+from mmcl import load_encoders, load_joint
 from mmcl.api import DataError, SampleRef, StageError
 from mmcl.runs import RunFolder, read_json, read_jsonl
 from mmcl.stages import run_all
@@ -365,3 +365,44 @@ def test_tensorboard_is_written_when_asked(tiny_plan, run):
 def test_no_pretraining_probes_random_encoders_alone(tiny_plan, run):
     run_all(tiny_plan("pretrain.epochs=0", "probe.inputs=[audio]"), run, workers=1)
     assert {r["encoder"] for r in read_jsonl(unit(run, "probe") / "scores.jsonl")} == {"random", "none"}
+
+
+CAE = (
+    "pretrain={pretext: {use: cae, steps: 10, channels: [2, 2, 2, 2]}, batch_size: 16, epochs: 2, optimizer: {use: adamw, lr: 1e-3}}",
+    "modalities.text.backbone=", "modalities.audio.backbone=", "modalities.landmarks.backbone=", "probe.inputs=[all]",
+)  # fmt: skip
+
+
+def test_a_pretext_learns_one_vector_of_all_modalities_and_is_probed_and_reported(tiny_plan, run):
+    plan = tiny_plan(*CAE)
+    run_all(plan, run, workers=1)
+    rows = read_jsonl(unit(run, "probe") / "scores.jsonl")
+    assert {(r["input"], r["encoder"]) for r in rows} == {("all", "pretrained"), ("all", "random"), ("none", "none")}
+    joint = load_joint(unit(run, "pretrain"))
+    features = load_file(str(unit(run, "embed") / "pretrained-test.safetensors"))
+    assert features["joint/vector"].shape[1] == joint.width
+    history = read_jsonl(unit(run, "pretrain") / "history.jsonl")
+    assert history[-1]["pairs"]["cae"]["loss"] < history[0]["pairs"]["cae"]["loss"]
+    assert "all three modalities" in (run.root / "report.html").read_text()
+    with pytest.raises(DataError, match="read it with mmcl.load_joint"):
+        load_encoders(unit(run, "pretrain"))
+    first = (unit(run, "pretrain") / "encoders.safetensors").read_bytes()
+    shutil.rmtree(unit(run, "pretrain"))
+    run_all(plan, run, workers=1)
+    assert (unit(run, "pretrain") / "encoders.safetensors").read_bytes() == first
+
+
+def test_the_vector_of_all_is_that_of_the_kept_weights(tiny_plan, run):
+    from mmcl.data.stack import batch
+    from mmcl.data.windows import slide
+
+    plan = tiny_plan(*CAE)
+    run_all(plan, run, workers=1)
+    joint = load_joint(unit(run, "pretrain"))
+    prepared, fold = load_prepared(run), read_json(run.root / "folds.json")["folds"][0]
+    row = fold["test"][0]
+    spans = slide(prepared.stores, row, 0.8, "sliding", None)
+    with torch.no_grad():
+        vector, present = joint(batch(prepared.stores, [row] * len(spans), spans), torch.device("cpu"))
+    features = load_file(str(unit(run, "embed") / "pretrained-test.safetensors"))
+    np.testing.assert_allclose(vector[present].mean(0).numpy(), features["joint/vector"][0], rtol=1e-4, atol=1e-5)

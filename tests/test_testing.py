@@ -558,7 +558,7 @@ def same_row(left, right):
 
 
 def positives(rule, needs=()):
-    return PositivesSpec("tiny", "a tiny rule", NoParams, lambda params: rule, needs)
+    return PositivesSpec("tiny", "a tiny rule", NoParams, lambda params: rule, lambda params, names: needs)
 
 
 def test_good_rules_pass():

@@ -2,7 +2,7 @@
 
 from .backbone import Backbone, BackboneSpec
 from .batch import Batch, Encoded, Items, Stream
-from .dataset import Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
+from .dataset import Counting, Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
 from .errors import DataError, MmclError, PluginError, Problem, RecipeError, StageError, UnknownNameError
 from .head import Head, HeadSpec, Labelled, OwnLoss, SelfFitting
 from .hooks import PROJECT, Register, hookimpl, hookspec
@@ -10,12 +10,16 @@ from .kinds import Kind, Layout
 from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored
 from .modality import Modality, ModalitySpec
 from .params import Field, NoParams, Params
+from .pretext import Pretext, PretextSpec
+from .published import Cell, PublishedSpec, PublishedTable
 from .raw import Audio, Raw, Sequence, Source, Table, Timed, Video, Words
+from .scorer import Scorer, ScorerSpec
 
 __all__ = [
-    "PROJECT", "Audio", "Backbone", "BackboneSpec", "Batch", "DataError", "Dataset", "DatasetInfo", "DatasetSpec",
+    "PROJECT", "Audio", "Backbone", "BackboneSpec", "Batch", "Cell", "Counting", "DataError", "Dataset", "DatasetInfo", "DatasetSpec",
     "Encoded", "Field", "Head", "HeadSpec", "Items", "Kind", "Labelled", "Layout", "LossSpec", "MmclError", "Modality",
-    "ModalitySpec", "NoParams", "Pair", "PairLoss", "Params", "PluginError", "Positives", "PositivesSpec", "Problem",
-    "OwnLoss", "Raw", "RecipeError", "Register", "SampleRef", "Scored", "SelfFitting", "Sequence", "Source", "StageError", "Stream",
-    "Table", "Task", "Timed", "UnknownNameError", "Video", "Words", "hookimpl", "hookspec",
+    "ModalitySpec", "NoParams", "OwnLoss", "Pair", "PairLoss", "Params", "PluginError", "Positives", "PositivesSpec",
+    "Pretext", "PretextSpec", "Problem", "PublishedSpec", "PublishedTable", "Raw", "RecipeError", "Register", "SampleRef",
+    "Scored", "Scorer", "ScorerSpec", "SelfFitting", "Sequence", "Source", "StageError", "Stream", "Table", "Task", "Timed",
+    "UnknownNameError", "Video", "Words", "hookimpl", "hookspec",
 ]  # fmt: skip

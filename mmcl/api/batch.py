@@ -41,6 +41,7 @@ class Items:
     row: Tensor  # int64 [N]: index of the recording in the dataset
     view: Tensor  # int64 [N]: which window of that recording (0, 1, …)
     targets: Mapping[str, Tensor] = field(default_factory=dict)  # [N] or [N, classes], only those that positives ask for
+    modality: str = ""  # whose embeddings stand in these rows, by its name in the recipe
 
 
 @dataclass

@@ -83,6 +83,15 @@ class Dataset(Protocol):
         ...
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """What a dataset or a modality may do besides: count what is odd in what it has read so far."""
+
+    def counts(self) -> Mapping[str, int]:
+        """What was found and how often, for the data card: {"words not in the vocabulary": 31}. Zeros may stand there too."""
+        ...
+
+
 @dataclass(frozen=True)
 class DatasetSpec:
     """What a dataset plug-in registers.

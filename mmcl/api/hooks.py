@@ -12,6 +12,9 @@ from .head import HeadSpec
 from .kinds import Kind
 from .loss import LossSpec, PositivesSpec
 from .modality import ModalitySpec
+from .pretext import PretextSpec
+from .published import PublishedSpec
+from .scorer import ScorerSpec
 
 PROJECT = "mmcl"
 """pluggy project name and entry-point group."""
@@ -64,3 +67,18 @@ def register_datasets(register: Register[DatasetSpec]) -> None:
 @hookspec
 def register_heads(register: Register[HeadSpec]) -> None:
     """Offer probes and fusions."""
+
+
+@hookspec
+def register_pretexts(register: Register[PretextSpec]) -> None:
+    """Offer ways of learning one vector of all modalities without labels and without pairs."""
+
+
+@hookspec
+def register_published(register: Register[PublishedSpec]) -> None:
+    """Offer a paper's tables, to be laid beside one's own runs."""
+
+
+@hookspec
+def register_scorers(register: Register[ScorerSpec]) -> None:
+    """Offer ways of giving recordings numbers that their corpus lacks, such as valence and arousal."""

@@ -93,12 +93,13 @@ class Positives(Protocol):
 class PositivesSpec:
     """What a positives plug-in registers. `build`: params → Positives.
 
-    needs  names of targets read from `Items.targets`. Anything but () uses labels while pretraining: every report says so
+    needs  (params, names of the modalities) → names of the targets read from `Items.targets`. Anything but () looks at labels
+           or scores while pretraining: every report says so
     """
 
     name: str
     summary: str
     params: type[Params]
     build: Callable[[Any], Positives]
-    needs: tuple[str, ...] = ()
+    needs: Callable[[Any, tuple[str, ...]], tuple[str, ...]] = lambda params, modalities: ()
     paper: str = ""

@@ -20,6 +20,7 @@ COMMANDS = {
     "check": ("check", "Say everything that is wrong with a recipe, and what it would do."),
     "schema": ("schema", "Print the JSON schema of recipes, for editors."),
     "report": ("report", "Write the report of a run again."),
+    "tables": ("tables", "Lay your runs' figures beside a paper's tables."),
     "describe": ("describe", "Show one plug-in: options, bounds, source."),
     "plugins": ("plugins", "List plug-ins, what each offers, and why any failed."),
     "list-backbones": ("lists", "List networks from a stream to a vector."),
@@ -28,12 +29,15 @@ COMMANDS = {
     "list-positives": ("lists", "List rules for what belongs together."),
     "list-datasets": ("lists", "List corpora."),
     "list-heads": ("lists", "List probes."),
+    "list-pretexts": ("lists", "List ways of learning one vector of all modalities."),
+    "list-scorers": ("lists", "List ways of scoring recordings, such as valence and arousal."),
+    "list-published": ("lists", "List papers whose tables your runs can be laid beside."),
     "list-recipes": ("lists", "List the recipes that come with mmcl."),
 }
 """Command → (file, help in the overview)."""
 
 SECTIONS = {
-    "Recipes": ("run", "check", "report", "schema", "list-recipes"),
+    "Recipes": ("run", "check", "report", "tables", "schema", "list-recipes"),
     "Plug-ins": ("describe", "plugins", *(name for name in COMMANDS if name.startswith("list-") and name != "list-recipes")),
 }
 """How the overview is divided."""

@@ -44,9 +44,14 @@ def summarise(plan: Plan) -> None:
         f"  dataset     {plan.dataset.use}{' (synthetic)' if plan.info.synthetic else ''}{f' in {plan.root}' if plan.root else ''}"
     )
     for m in plan.modalities:
-        click.echo(f"  {m.name:<11} {m.source} → {m.features.use} → {m.layout} → {m.backbone.use}")
+        click.echo(f"  {m.name:<11} {m.source} → {m.features.use} → {m.layout}{f' → {m.backbone.use}' if m.backbone else ''}")
     pairs = ", ".join(f"{a}~{b}" for a, b in plan.pairs)
-    if section.epochs:
+    if section.epochs and plan.pretext:
+        click.echo(
+            f"  pretrain    {plan.pretext.use} on all modalities together; "
+            f"{_count(section.epochs, 'epoch')} of batches of {section.batch_size}"
+        )
+    elif section.epochs:
         click.echo(
             f"  pretrain    {_count(len(plan.pairs), 'pair')} ({pairs}); {plan.loss.use}; {plan.positives.use}; "
             f"{_count(section.epochs, 'epoch')} of batches of {section.batch_size}"
@@ -54,10 +59,15 @@ def summarise(plan: Plan) -> None:
     else:
         click.echo("  pretrain    not at all (0 epochs): random encoders are probed")
     if plan.uses_labels():
-        click.echo(f"  labels      pretraining uses {', '.join(plan.positives.spec.needs)}")
+        click.echo(f"  labels      pretraining uses {', '.join(plan.needs)}")
     click.echo(
         f"  probe       {', '.join(t.name for t in plan.tasks)} from {', '.join(plan.inputs)} by {', '.join(plan.heads)}"
     )
+    if plan.supervised:
+        sup = plan.supervised
+        click.echo(
+            f"  supervise   {', '.join(t.name for t in sup.tasks)} from {', '.join(sup.inputs)} by {', '.join(sup.heads)}, end to end"
+        )
     folds = fold_count(plan)
     times = _count(folds, "fold") if folds else "as many folds as groups"
     click.echo(f"  protocol    {protocol.use}, by {protocol.by}; {times}; seeds {', '.join(map(str, plan.seeds))}")

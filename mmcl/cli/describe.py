@@ -10,7 +10,7 @@ import click
 
 from . import options
 
-KINDS = ("backbone", "modality", "loss", "positives", "dataset", "head", "kind", "recipe")
+KINDS = ("backbone", "modality", "loss", "positives", "dataset", "head", "pretext", "scorer", "kind", "recipe")
 PLACES = {
     "backbone": ("modalities", "NAME", "backbone"),
     "modality": ("modalities", "NAME", "features"),
@@ -18,6 +18,8 @@ PLACES = {
     "positives": ("pretrain", "objective", "positives"),
     "dataset": ("dataset",),
     "head": ("probe", "heads", "NAME"),
+    "pretext": ("pretrain", "pretext"),
+    "scorer": ("scores", "NAME"),
 }
 """Where a recipe names a plug-in of each kind."""
 
@@ -29,7 +31,7 @@ PLACES = {
 def describe(what: str, name: str, as_json: bool) -> None:
     """Show one plug-in: what it does, where it comes from, its options with bounds and defaults, and how a recipe names it.
 
-    KIND is backbone, modality, loss, positives, dataset, head, kind or recipe.
+    KIND is backbone, modality, loss, positives, dataset, head, pretext, scorer, kind or recipe.
     """
     if what == "recipe":
         from ..recipe.shipped import find, heading
@@ -62,7 +64,9 @@ def describe(what: str, name: str, as_json: bool) -> None:
     if what == "modality":
         facts["reads"] = list(spec.accepts)
     if what == "positives":
-        facts["labels"] = list(spec.needs) or "none"
+        facts["labels"] = _needs(spec)
+    if what == "scorer":
+        facts["reads"] = list(spec.takes) or "labels"
     if what == "head":
         facts["tasks"] = list(spec.tasks)
     if what == "dataset":
@@ -92,6 +96,11 @@ def describe(what: str, name: str, as_json: bool) -> None:
         click.echo("  in a recipe:")
         for line in example.splitlines():
             click.echo(f"    {line}")
+
+
+def _needs(spec: Any) -> list[str] | str:
+    """The targets that a rule for positives reads with default options."""
+    return list(spec.needs(spec.params(), ("NAME",))) or "none"
 
 
 def _example(what: str, name: str, rows: list[dict[str, Any]]) -> str:

@@ -108,6 +108,7 @@ class Store:
         self.folder = folder
         self.layout = Layout.from_json(about["layout"])
         self.skipped = tuple(Skipped(**one) for one in about.get("skipped", ()))
+        self.counts: dict[str, int] = about.get("counts", {})
         self.key: str = about.get("key", "")
         self._where = {int(row): (int(shard), int(offset), int(length)) for row, shard, offset, length in index}
         shards = sorted({shard for shard, _, _ in self._where.values()})

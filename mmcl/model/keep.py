@@ -42,6 +42,10 @@ def load_encoders(folder: Path | str, offers: Plugins | None = None) -> dict[str
     """
     folder = Path(folder)
     about = describe_encoders(folder)
+    if about.get("pretext"):
+        raise DataError(
+            f"{folder}: holds one encoder of all modalities ('{about['pretext']['use']}'); read it with mmcl.load_joint"
+        )
     tensors = load_file(str(folder / "encoders.safetensors"))
     projection = about["projection"]
     found = {}

@@ -69,10 +69,10 @@ def score(
         if len(left) < 2:
             skipped.append(name)
             continue
-        who = _pick(items, embedded[first].rows[left])
+        who, other = (_pick(items, embedded[first].rows[left], name) for name in (first, second))
         both = _Both(
             _at(embedded[first].z, left), _at(embedded[second].z, right), _at(unit[first], left), _at(unit[second], right),
-            who, positives, loss, first == second, 1 if loss.symmetric or first == second else 2,
+            who, other, positives, loss, first == second, 1 if loss.symmetric or first == second else 2,
         )  # fmt: skip
         scored, value = _whole(both) if len(left) * len(right) <= small else _in_blocks(both, block, held)
         heard = [s for s in scored if int(s.anchors) > 0]
@@ -95,7 +95,8 @@ class _Both:
     right: Tensor  # [N, D]
     unit_left: Tensor  # [N, D], of length 1
     unit_right: Tensor
-    who: Items
+    who: Items  # of the left rows
+    other: Items  # the same recordings, as the right modality has them
     positives: Positives
     loss: PairLoss
     same: bool  # one modality against itself: a row is neither its own positive nor its own negative
@@ -103,11 +104,10 @@ class _Both:
 
     def masks(self, rows: slice, backwards: bool) -> tuple[Tensor, Tensor]:
         """Positive and ignore of some anchors, left ones or right ones, against all candidates."""
-        some = Items(self.who.row[rows], self.who.view[rows], {k: v[rows] for k, v in self.who.targets.items()})
         if backwards:
-            positive, ignore = (mask.T for mask in self.positives(self.who, some))
+            positive, ignore = (mask.T for mask in self.positives(self.who, _cut(self.other, rows)))
         else:
-            positive, ignore = self.positives(some, self.who)
+            positive, ignore = self.positives(_cut(self.who, rows), self.other)
         if self.same:
             every = torch.arange(len(self.left), device=positive.device)
             itself = every[rows, None] == every[None, :]
@@ -269,8 +269,13 @@ def _at(z: Tensor, rows: Tensor) -> Tensor:
     return z if len(rows) == len(z) else z[rows]
 
 
-def _pick(items: Items, rows: Tensor) -> Items:
-    return Items(items.row[rows], items.view[rows], {name: target[rows] for name, target in items.targets.items()})
+def _pick(items: Items, rows: Tensor, modality: str) -> Items:
+    return Items(items.row[rows], items.view[rows], {name: target[rows] for name, target in items.targets.items()}, modality)
+
+
+def _cut(items: Items, rows: slice) -> Items:
+    targets = {name: target[rows] for name, target in items.targets.items()}
+    return Items(items.row[rows], items.view[rows], targets, items.modality)
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ import difflib
 import importlib.util
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from .read import Document, Key, read_recipe
 from .schema import NAME, PAIRS, Augment, Folds, Recipe, Use
 
 Pairs = tuple[tuple[str, str], ...]
+
+JOINT = "joint"
+"""Name of the one vector that a pretext makes of all modalities."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class ModalityPlan:
     source: str
     features: Part
     layout: Layout
-    backbone: Part
+    backbone: Part | None  # None where a pretext takes all streams together
     normalise: str
     augment: Augment
 
@@ -65,8 +68,22 @@ class ModalityPlan:
         """Plain values, for plan.json."""
         return {
             "source": self.source, "features": self.features.to_json(), "layout": self.layout.to_json(),
-            "backbone": self.backbone.to_json(), "normalise": self.normalise, "augment": self.augment.model_dump(mode="json"),
+            "backbone": self.backbone and self.backbone.to_json(), "normalise": self.normalise, "augment": self.augment.model_dump(mode="json"),
         }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ScorePlan:
+    """Numbers that are computed for every recording: by what, from which source, and the task that they make."""
+
+    scorer: Part
+    source: str | None  # None: from labels
+    task: Task
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for plan.json and for fingerprints."""
+        task = {"name": self.task.name, "type": self.task.type, "classes": list(self.task.classes)}
+        return {**self.scorer.to_json(), "source": self.source, "task": task}
 
 
 @dataclass(frozen=True)
@@ -98,6 +115,8 @@ class Plan:
     fold_of: Mapping[str, str] | None  # group or id → fold, where the protocol reads a file
     fold_key: str  # "group" or "id": what `fold_of` is keyed by
     supervised: SupervisePlan | None = None
+    pretext: Part | None = None  # takes all streams together, in place of backbones and pairs
+    scores: Mapping[str, ScorePlan] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -109,9 +128,14 @@ class Plan:
         """Seeds for which everything is repeated."""
         return self.recipe.seed
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the targets that the positives read."""
+        return tuple(self.positives.spec.needs(self.positives.params, tuple(m.name for m in self.modalities)))
+
     def uses_labels(self) -> bool:
-        """Whether pretraining sees labels."""
-        return bool(self.positives.spec.needs) and self.recipe.pretrain.epochs > 0
+        """Whether pretraining sees labels, or scores."""
+        return bool(self.needs) and self.recipe.pretrain.epochs > 0 and self.pretext is None
 
     def to_json(self) -> dict[str, Any]:
         """The resolved plan with every default."""
@@ -128,6 +152,7 @@ class Plan:
                 "synthetic": self.info.synthetic,
             },
             "modalities": {m.name: m.to_json() for m in self.modalities},
+            "scores": {name: score.to_json() for name, score in self.scores.items()},
             "window": recipe["window"],
             "projection": recipe["projection"],
             "pretrain": {
@@ -137,6 +162,7 @@ class Plan:
                     "positives": self.positives.to_json(),
                     "loss": self.loss.to_json(),
                 },
+                "pretext": self.pretext and self.pretext.to_json(),
             },
             "probe": {
                 **recipe["probe"],
@@ -196,23 +222,29 @@ class _Planner:
                 info = dataset.spec.info(dataset.params)
             except (ValueError, MmclError) as error:
                 self.say(("dataset",), str(error))
+        scores = self.scores(recipe, info)
+        labels = info  # tasks left out are those of the corpus
+        if info and scores:
+            info = replace(info, tasks={**info.tasks, **{name: score.task for name, score in scores.items()}})
         modalities = [m for name in recipe.modalities if (m := self.modality(name, recipe, info))]
-        pairs = self.pairs(recipe)
+        pretext = self.pretext(recipe, modalities)
+        pairs = self.pairs(recipe) if recipe.pretrain.pretext is None else ()
         objective = ("pretrain", "objective")
         loss = self.part((*objective, "loss"), recipe.pretrain.objective.loss)
         positives = self.part((*objective, "positives"), recipe.pretrain.objective.positives)
         if positives and info:
-            for need in positives.spec.needs:
+            for need in positives.spec.needs(positives.params, tuple(recipe.modalities)):
                 if need not in info.tasks:
                     self.say(
                         (*objective, "positives"),
                         f"'{positives.use}' needs the target '{need}'; {_has(recipe.dataset.use, 'tasks', info.tasks)}",
                     )
-        tasks = self.tasks(recipe, info, "probe", recipe.probe.tasks)
+        tasks = self.tasks(recipe, labels if recipe.probe.tasks is None else info, "probe", recipe.probe.tasks)
         heads = {name: head for name, use in recipe.probe.heads.items() if (head := self.part(("probe", "heads", name), use))}
         self.able("probe", heads, tasks)
-        inputs = self.inputs(recipe, "probe", recipe.probe.inputs)
-        supervised = self.supervised(recipe, info)
+        together = recipe.pretrain.pretext is not None
+        inputs = {"all": (JOINT,)} if together else self.inputs(recipe, "probe", recipe.probe.inputs)
+        supervised = self.supervised(recipe, labels if recipe.supervise and recipe.supervise.tasks is None else info)
         fold_key, fold_of = self.folds(recipe)
         if recipe.protocol.use == "official" and info and "test" not in info.official:
             self.say(
@@ -234,7 +266,7 @@ class _Planner:
         assert positives is not None
         return Plan(
             recipe, self.document.text, self.overrides, dataset, info, root, tuple(modalities), pairs, loss, positives,
-            heads, inputs, tasks, fold_of, fold_key, supervised,
+            heads, inputs, tasks, fold_of, fold_key, supervised, pretext, scores,
         )  # fmt: skip
 
     def recipe(self) -> Recipe:
@@ -258,13 +290,18 @@ class _Planner:
                     ("backbone", ("modalities", name, "backbone"), section.get("backbone")),
                 ]
         found += [(what, ("pretrain", "objective", what), objective.get(what)) for what in ("loss", "positives")]
+        found.append(("pretext", ("pretrain", "pretext"), _inner(values, "pretrain").get("pretext")))
+        for name, scorer in _inner(values, "scores").items():
+            found.append(("scorer", ("scores", name), scorer))
         for section in ("probe", "supervise"):
             heads = _inner(_inner(values, section), "heads")
             found += [("head", (section, "heads", name), head) for name, head in heads.items()]
         for what, key, value in found:
             use = value.get("use") if isinstance(value, Mapping) else value
             if isinstance(use, str):
-                options = {k: v for k, v in value.items() if k not in ("use", "root")} if isinstance(value, Mapping) else {}
+                options = (
+                    {k: v for k, v in value.items() if k not in ("use", "root", "source")} if isinstance(value, Mapping) else {}
+                )
                 self.look_up(key, what, use, options)
 
     def validation(self, error: ValidationError, at: Key, model: type[BaseModel]) -> None:
@@ -362,7 +399,11 @@ class _Planner:
         if name in ("all", "none") or "+" in name or not name.replace("-", "").replace("_", "").isalnum():
             self.say(key, "must be a name of letters, digits, - and _, other than 'all' and 'none'")
         features = self.part((*key, "features"), section.features)
-        backbone = self.part((*key, "backbone"), section.backbone)
+        backbone = self.part((*key, "backbone"), section.backbone) if section.backbone else None
+        if section.backbone is None and recipe.pretrain.pretext is None:
+            self.say((*key, "backbone"), "is missing")
+        if section.backbone is not None and recipe.pretrain.pretext is not None:
+            self.say((*key, "backbone"), "is not used with pretrain.pretext, which takes all streams together; leave it out")
         if not (features and info):
             return None
         source = self.source(key, name, section.source, features, info)
@@ -379,20 +420,9 @@ class _Planner:
                 (*key, "features"),
                 f"'{features.use}' breaks the contract: axes {layout.axes}, kind '{kind.name}' has {kind.axes}",
             )
-        if not backbone:
+        if backbone is None and recipe.pretrain.pretext is None:
             return None
-        if tuple(layout.axes) not in backbone.spec.accepts:
-            takes = " or ".join(" × ".join(axes) for axes in backbone.spec.accepts)
-            fitting = [n for n, o in self.plugins.all("backbone") if tuple(layout.axes) in o.spec.accepts]
-            self.say(
-                (*key, "backbone"),
-                f"'{backbone.use}' takes {takes}; '{features.use}' gives {layout}. Backbones that take it: {', '.join(fitting) or 'none'}",
-            )
-            return None
-        try:
-            backbone.spec.fits(backbone.params, layout)
-        except (ValueError, MmclError) as error:
-            self.say((*key, "backbone"), str(error))
+        if backbone is not None and not self.takes(key, features, layout, backbone):
             return None
         if section.augment.rotate and layout is not None and layout.sizes.get("channel", 0) % 3:
             self.say(
@@ -400,6 +430,43 @@ class _Planner:
                 f"turns channels that come in threes (x y z); this stream has {layout.sizes.get('channel', 'no channels')}",
             )
         return ModalityPlan(name, source, features, layout, backbone, section.normalise, section.augment)
+
+    def takes(self, key: Key, features: Part, layout: Layout, backbone: Part) -> bool:
+        """Whether a backbone takes a stream; if not, it is said why."""
+        if tuple(layout.axes) not in backbone.spec.accepts:
+            takes = " or ".join(" × ".join(axes) for axes in backbone.spec.accepts)
+            fitting = [n for n, o in self.plugins.all("backbone") if tuple(layout.axes) in o.spec.accepts]
+            self.say(
+                (*key, "backbone"),
+                f"'{backbone.use}' takes {takes}; '{features.use}' gives {layout}. Backbones that take it: {', '.join(fitting) or 'none'}",
+            )
+            return False
+        try:
+            backbone.spec.fits(backbone.params, layout)
+        except (ValueError, MmclError) as error:
+            self.say((*key, "backbone"), str(error))
+            return False
+        return True
+
+    def pretext(self, recipe: Recipe, modalities: Sequence[ModalityPlan]) -> Part | None:
+        """What takes all streams together in place of backbones and pairs, where a recipe has that."""
+        given = recipe.pretrain.pretext
+        if given is None:
+            return None
+        key: Key = ("pretrain", "pretext")
+        found = self.part(key, given)
+        if found and len(modalities) == len(recipe.modalities):
+            try:
+                found.spec.fits(found.params, {m.name: m.layout for m in modalities})
+            except (ValueError, MmclError) as error:
+                self.say(key, str(error))
+        if recipe.probe.inputs not in (None, ("all",)):
+            self.say(
+                ("probe", "inputs"), "with pretrain.pretext there is one vector of all modalities: all, or leave inputs out"
+            )
+        if recipe.supervise is not None:
+            self.say(("supervise",), "trains the modalities' own backbones, which a recipe with pretrain.pretext has not")
+        return found
 
     def source(self, key: Key, name: str, given: str | None, features: Part, info: DatasetInfo) -> str | None:
         """Which source a modality reads: the one given, one of its own name, or the only one that fits."""
@@ -458,8 +525,8 @@ class _Planner:
             self.say(key, f"gives no pair to contrast among {', '.join(names)}")
         if any(a == b for a, b in found) and recipe.pretrain.epochs > 0:
             needs = (
-                self.plugins.get("positives", recipe.pretrain.objective.positives.use).spec.needs
-                if self.known_positives(recipe)
+                positives.spec.needs(positives.params, tuple(names))
+                if (positives := self.known_positives(recipe)) is not None
                 else ("?",)
             )
             if not needs and recipe.pretrain.views < 2:
@@ -470,12 +537,41 @@ class _Planner:
                 )
         return found
 
-    def known_positives(self, recipe: Recipe) -> bool:
-        try:
-            self.plugins.get("positives", recipe.pretrain.objective.positives.use)
-        except MmclError:
-            return False  # said where the part itself is looked up
-        return True
+    def known_positives(self, recipe: Recipe) -> Part | None:
+        said = list(self.problems)
+        found = self.part(("pretrain", "objective", "positives"), recipe.pretrain.objective.positives)
+        self.problems = said  # said where the part itself is looked up
+        return found
+
+    def scores(self, recipe: Recipe, info: DatasetInfo | None) -> dict[str, ScorePlan]:
+        """What is computed for every recording."""
+        found = {}
+        for name, use in recipe.scores.items():
+            key: Key = ("scores", name)
+            part = self.part(key, use)
+            if part is None or info is None:
+                continue
+            if name in info.tasks:
+                self.say(key, f"'{recipe.dataset.use}' has a task of that name; take another")
+                continue
+            source = use.source
+            fitting = [s for s, one in info.sources.items() if one.type in part.spec.takes]
+            listed = ", ".join(f"{s} ({one.type})" for s, one in info.sources.items())
+            if part.spec.takes and source is None and len(fitting) == 1:
+                source = fitting[0]
+            if part.spec.takes and source not in fitting:
+                self.say(key, f"'{part.use}' reads {' or '.join(part.spec.takes)}: set source; the dataset has {listed}")
+                continue
+            if not part.spec.takes and source is not None:
+                self.say((*key, "source"), f"'{part.use}' reads labels; leave source out")
+                continue
+            try:
+                task = part.spec.task(part.params, info.tasks)
+            except (ValueError, MmclError) as error:
+                self.say(key, str(error))
+                continue
+            found[name] = ScorePlan(part, source, replace(task, name=name))
+        return found
 
     def supervised(self, recipe: Recipe, info: DatasetInfo | None) -> SupervisePlan | None:
         section = recipe.supervise

@@ -87,6 +87,19 @@ class UseHead(Use):
     what: ClassVar[str] = "head"
 
 
+class UseScorer(Use):
+    """A scorer."""
+
+    what: ClassVar[str] = "scorer"
+    source: str | None = Field(None, description="which source of the dataset to score; left out: the only one that fits")
+
+
+class UsePretext(Use):
+    """A pretext task."""
+
+    what: ClassVar[str] = "pretext"
+
+
 class Augment(Section):
     """Random changes to a training stream after normalisation; all off unless asked for (MPUC-MER uses none)."""
 
@@ -107,7 +120,9 @@ class ModalitySection(Section):
 
     features: Annotated[UseModality, _SHORT] = Field(description="how the raw recording becomes a stream")
     source: str | None = Field(None, description="which source of the dataset to read; left out: the one that fits")
-    backbone: Annotated[UseBackbone, _SHORT] = Field(description="network from the stream to a vector")
+    backbone: Annotated[UseBackbone, _SHORT] | None = Field(
+        None, description="network from the stream to a vector; left out only where pretrain.pretext takes all streams together"
+    )
     normalise: Literal["channel", "none"] = Field(
         "channel", description="channel: subtract each channel's mean and divide by its deviation, both from training rows only"
     )
@@ -224,6 +239,10 @@ class Pretrain(Section):
     """Contrastive pretraining, without labels."""
 
     objective: Objective = Field(default_factory=lambda: Objective(), description="what is pulled together and pushed apart")
+    pretext: Annotated[UsePretext, _SHORT] | None = Field(
+        None, description="in place of the objective and of the modalities' backbones: one vector of all modalities, learned by "
+        "a task of its own"
+    )  # fmt: skip
     optimizer: Optimizer = Field(default_factory=lambda: Sgd(), description="how weights are updated")
     schedule: Schedule = Field(default_factory=lambda: Constant(), description="learning rate over time")
     batch_size: int = Field(32, ge=2, description="recordings in a batch; each anchor sees batch_size − 1 negatives")
@@ -421,6 +440,11 @@ class Recipe(Section):
     ] = Field((0,), description="one seed, or several: pretraining and probing are repeated for each")
     dataset: Annotated[UseDataset, _SHORT] = Field(description="the recordings")
     modalities: dict[str, ModalitySection] = Field(min_length=1, description="the modalities, by names of your choice")
+    scores: dict[str, Annotated[UseScorer, _SHORT]] = Field(
+        default_factory=dict,
+        description="numbers that the corpus lacks, such as valence and arousal, computed once for every recording, by the name "
+        "under which positives and tasks find them",
+    )
     window: Window = Field(default_factory=lambda: Window(), description="the span of time that is cut from every modality")
     projection: Projection = Field(default_factory=lambda: Projection(), description="between backbone and loss")
     pretrain: Pretrain = Field(default_factory=lambda: Pretrain(), description="contrastive pretraining")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..api.batch import Batch
 from ..data.batches import ahead
 from ..data.folds import Fold
 from ..data.stack import batch
@@ -25,12 +26,13 @@ from ..data.store import Store
 from ..data.windows import Span, slide
 from ..engine.devices import arithmetic, pick_device
 from ..model.encoder import Encoder
+from ..model.joint import Joint, load_joint
 from ..model.keep import load_encoders
-from ..recipe.plan import Plan
+from ..recipe.plan import JOINT, Plan
 from ..runs import RunFolder, fingerprint, finish, finished, read_json, restart, write_json
 from ..screen import progress
 from .prepare import Prepared, load_prepared
-from .pretrain import build_encoders, fit_normalise, pretrain_key
+from .pretrain import build_encoders, build_joint_of, fit_joint, fit_normalise, pretrain_key
 
 SPLITS = ("train", "valid", "test")
 WINDOWS = 64
@@ -64,13 +66,9 @@ def embed(plan: Plan, run: RunFolder, device: str = "auto") -> None:
             folder = run.stage("embed", fold.number, seed)
             restart(folder)
             for kind in encoder_kinds(plan):
-                if kind == "pretrained":
-                    encoders = load_encoders(run.stage("pretrain", fold.number, seed))
-                else:
-                    encoders = build_encoders(plan, seed, "fold", fold.number)
-                    fit_normalise(encoders, prepared.stores, fold.train)
+                encode = _encoder_of(plan, run, prepared, fold, seed, kind, where)
                 for split in SPLITS:
-                    features = encode_rows(plan, encoders, prepared.stores, getattr(fold, split), where)
+                    features = encode(getattr(fold, split))
                     _write(folder / f"{kind}-{split}.safetensors", features)
             for split in SPLITS:
                 write_json(folder / f"{split}.json", _who(prepared, getattr(fold, split)))
@@ -84,6 +82,24 @@ def embed(plan: Plan, run: RunFolder, device: str = "auto") -> None:
             tick(done, f"fold {fold.number}, seed {seed}")
 
 
+def _encoder_of(
+    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, kind: str, device: torch.device
+) -> Callable[[Sequence[int]], dict[str, Features]]:
+    """What turns recordings into frozen features: the plan's pretrained or random encoders."""
+    spot = (seed, "fold", fold.number)
+    if plan.pretext is not None:
+        joint = load_joint(run.stage("pretrain", fold.number, seed)) if kind == "pretrained" else build_joint_of(plan, *spot)
+        if kind != "pretrained":
+            fit_joint(joint, prepared.stores, fold.train)
+        return partial(encode_joint, plan, joint, prepared.stores, device=device)
+    if kind == "pretrained":
+        encoders = load_encoders(run.stage("pretrain", fold.number, seed))
+    else:
+        encoders = build_encoders(plan, *spot)
+        fit_normalise(encoders, prepared.stores, fold.train)
+    return partial(encode_rows, plan, encoders, prepared.stores, device=device)
+
+
 def embed_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
     """Fingerprint of everything that the features depend on."""
     return fingerprint([pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, encoder_kinds(plan)])
@@ -95,11 +111,8 @@ def encoder_kinds(plan: Plan) -> list[str]:
     return kinds + (["random"] if "random" in plan.recipe.report.against or not kinds else [])
 
 
-@torch.inference_mode()
-def encode_rows(
-    plan: Plan, encoders: Mapping[str, Encoder], stores: Mapping[str, Store], rows: Sequence[int], device: torch.device
-) -> dict[str, Features]:
-    """Frozen features of some recordings: eval mode, mean over the windows in which a modality is present."""
+def windows_of(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int]) -> Iterator[tuple[Tensor, Batch]]:
+    """The windows from which features are taken, in batches: which of `rows` each is of (int64 [n]), and its streams."""
     window = plan.recipe.window
     cuts: list[tuple[int, int, Span]] = []
     for i, row in enumerate(rows):
@@ -107,16 +120,41 @@ def encode_rows(
     cuts.sort(
         key=lambda c: sum(stores[name].length(c[1]) for name in stores if c[1] in stores[name]) if c[2].seconds is None else 0
     )
+    parts = [cuts[k : k + WINDOWS] for k in range(0, len(cuts), WINDOWS)]
+    jobs = [partial(batch, stores, [row for _, row, _ in part], [span for _, _, span in part]) for part in parts]
+    for part, made in zip(parts, ahead(jobs), strict=True):
+        yield torch.tensor([i for i, _, _ in part]), made
+
+
+@torch.inference_mode()
+def encode_joint(
+    plan: Plan, joint: Joint, stores: Mapping[str, Store], rows: Sequence[int], device: torch.device
+) -> dict[str, Features]:
+    """The frozen vector of all modalities together: eval mode, mean over windows."""
+    joint.eval().to(device)
+    total, count = torch.zeros(len(rows), joint.width), torch.zeros(len(rows))
+    for index, made in windows_of(plan, stores, rows):
+        with arithmetic(plan.recipe.pretrain.precision, device):
+            vector, present = joint(made, device)
+        mine = index[present.cpu()]
+        total.index_add_(0, mine, vector[present].float().cpu())
+        count.index_add_(0, mine, torch.ones(len(mine)))
+    vector = total / count.clamp_min(1)[:, None]
+    return {JOINT: Features(vector, torch.nn.functional.normalize(vector, dim=-1), count > 0)}
+
+
+@torch.inference_mode()
+def encode_rows(
+    plan: Plan, encoders: Mapping[str, Encoder], stores: Mapping[str, Store], rows: Sequence[int], device: torch.device
+) -> dict[str, Features]:
+    """Frozen features of some recordings: eval mode, mean over the windows in which a modality is present."""
     features: dict[str, Features] = {}
     sums: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
     for name, encoder in encoders.items():
         encoder.eval().to(device)
         vector = torch.zeros(len(rows), encoder.width)
         sums[name] = (vector, torch.zeros(len(rows), plan.recipe.projection.width), torch.zeros(len(rows)))
-    parts = [cuts[k : k + WINDOWS] for k in range(0, len(cuts), WINDOWS)]
-    jobs = [partial(batch, stores, [row for _, row, _ in part], [span for _, _, span in part]) for part in parts]
-    for part, made in zip(parts, ahead(jobs), strict=True):
-        index = torch.tensor([i for i, _, _ in part])
+    for index, made in windows_of(plan, stores, rows):
         for name, encoder in encoders.items():
             stream = made.streams[name].to(device)
             if not bool(stream.present.any()):

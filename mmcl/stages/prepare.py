@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..api.dataset import Dataset, SampleRef
+from ..api.dataset import Counting, Dataset, SampleRef
 from ..api.errors import DataError, PluginError, StageError
 from ..api.kinds import Layout
 from ..api.modality import Modality
@@ -30,7 +30,7 @@ from ..api.raw import Timed
 from ..data.folds import Fold, crosses_groups, make_folds
 from ..data.store import Skipped, Store, StoreWriter
 from ..plugins import plugins
-from ..recipe.plan import ModalityPlan, Part, Plan
+from ..recipe.plan import ModalityPlan, Part, Plan, ScorePlan
 from ..runs import RunFolder, fingerprint, read_json, write_json
 from ..screen import progress, say
 
@@ -55,6 +55,7 @@ def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool
     samples = list(dataset.samples())
     _check_samples(plan, samples)
     stamps = [_stamp(sample, plan.root) for sample in samples]
+    samples, scored = add_scores(plan, run, dataset, samples, stamps, strict)
     made: list[str] = []
     for modality in plan.modalities:
         folder, key = store_of(plan, run, modality, stamps)
@@ -87,7 +88,7 @@ def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool
         "folds": [{"fold": n, "train": fold.train, "valid": fold.valid, "test": fold.test} for n, fold in number.items()],
     }
     write_json(run.root / "folds.json", {**kept, "key": fingerprint(kept)})
-    write_json(run.root / "prepare.json", _about(plan, samples, stores, folds, lost, time.monotonic() - began))
+    write_json(run.root / "prepare.json", _about(plan, dataset, samples, stores, scored, folds, lost, time.monotonic() - began))
     skipped = sum(len(store.skipped) for store in stores.values()) + len(lost)
     run.log("prepare", made=made, samples=len(samples), skipped=skipped, seconds=round(time.monotonic() - began, 3))
     if skipped:
@@ -115,6 +116,60 @@ def open_dataset(plan: Plan) -> Dataset:
         )
     dataset: Dataset = plan.dataset.spec.build(plan.dataset.params, plan.root)
     return dataset
+
+
+def add_scores(
+    plan: Plan, run: RunFolder, dataset: Dataset, samples: list[SampleRef], stamps: Sequence[Any], strict: bool
+) -> tuple[list[SampleRef], dict[str, Any]]:
+    """The samples with the recipe's scores among their targets, and what prepare.json says of each; computed once and kept."""
+    said: dict[str, Any] = {}
+    for name, score in plan.scores.items():
+        known = [sample.targets for sample in samples] if score.source is None else [one.get(score.source) for one in stamps]
+        labels = [[t.name, t.type, list(t.classes)] for t in plan.info.tasks.values()]
+        key = fingerprint([plan.dataset.to_json(), score.to_json(), known, labels, [sample.id for sample in samples], 1])
+        path = run.prepared / plan.dataset.spec.name / f"scores-{score.scorer.spec.name}-{key}.json"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, _scored(name, score, plan, dataset, samples, strict))
+        kept = read_json(path)
+        samples = [
+            sample if values is None else replace(sample, targets={**sample.targets, name: values})
+            for sample, values in zip(samples, kept["values"], strict=True)
+        ]
+        said[name] = {
+            "use": score.scorer.use, "source": score.source, "values": list(score.task.classes), "facts": kept["facts"],
+            "known": sum(values is not None for values in kept["values"]), "skipped": kept["skipped"],
+        }  # fmt: skip
+    return samples, said
+
+
+def _scored(
+    name: str, score: ScorePlan, plan: Plan, dataset: Dataset, samples: Sequence[SampleRef], strict: bool
+) -> dict[str, Any]:
+    """One score of every recording; None where it has not the source, or cannot be read."""
+    tasks = {task: one for task, one in plan.info.tasks.items() if task not in plan.scores}
+    scorer = score.scorer.spec.build(score.scorer.params, tasks)
+    values: list[list[float] | None] = []
+    skipped: list[dict[str, str]] = []
+    with progress(f"prepare {name}", len(samples)) as tick:
+        for done, sample in enumerate(samples, 1):
+            try:
+                raw = dataset.read(sample.id, score.source) if score.source and score.source in sample.sources else None
+                found = None if score.source and raw is None else scorer(sample, raw)
+            except DataError as error:
+                if strict:
+                    raise DataError(f"{error} (--strict)") from error
+                skipped.append({"id": sample.id, "reason": str(error)})
+                found = None
+            if found is not None and (len(found) != len(score.task.classes) or not np.isfinite(found).all()):
+                raise PluginError(
+                    f"scorer '{score.scorer.use}' gave {found} for recording '{sample.id}'; its task has {', '.join(score.task.classes)}"
+                )
+            values.append(found)
+            tick(done, f"{len(skipped)} skipped" if skipped else "")
+    if not any(value is not None for value in values):
+        raise DataError(f"scores.{name}: '{score.scorer.use}' could score no recording of '{plan.dataset.use}'")
+    return {"format": 1, "facts": dict(scorer.facts), "values": values, "skipped": skipped}
 
 
 def store_of(plan: Plan, run: RunFolder, modality: ModalityPlan, stamps: Sequence[Any]) -> tuple[Path, str]:
@@ -179,9 +234,10 @@ def _make_store(
     folder.parent.mkdir(parents=True, exist_ok=True)
     writer = StoreWriter(folder, modality.layout)
     skipped: list[Skipped] = []
+    tally = _Tally(dataset)
     try:
         with (
-            _extracting(plan, modality, dataset, len(jobs), workers) as extract,
+            _extracting(plan, modality, dataset, len(jobs), workers, tally) as extract,
             progress(f"prepare {modality.name}", len(jobs)) as tick,
         ):
             for done, (job, made) in enumerate(zip(jobs, extract(jobs), strict=True), 1):
@@ -192,10 +248,39 @@ def _make_store(
                 else:
                     writer.add(job[0], made)
                 tick(done, f"{len(skipped)} skipped" if skipped else "")
-        writer.close({"key": key, "mmcl": __version__, "skipped": [asdict(one) for one in skipped]})
+        writer.close({"key": key, "mmcl": __version__, "skipped": [asdict(one) for one in skipped], "counts": tally.counts()})
     except BaseException:
         writer.abandon()
         raise
+
+
+class _Tally:
+    """What was odd in the recordings while they were read, over all processes."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._before = dict(dataset.counts()) if isinstance(dataset, Counting) else {}
+        self._by_process: dict[int, dict[str, int]] = {}
+
+    def heard(self, process: int, counts: dict[str, int]) -> None:
+        """The latest counts of one process, which only ever grow."""
+        self._by_process[process] = counts
+
+    def counts(self) -> dict[str, int]:
+        """All processes together, without what was known before anything was read."""
+        found: dict[str, int] = {}
+        for counts in self._by_process.values():
+            for name, count in counts.items():
+                found[name] = found.get(name, 0) + max(0, count - self._before.get(name, 0))
+        return {name: count for name, count in found.items() if count}
+
+
+def _counts_of(*things: Any) -> dict[str, int]:
+    """What a dataset and a modality have counted."""
+    found: dict[str, int] = {}
+    for thing in things:
+        for name, count in thing.counts().items() if isinstance(thing, Counting) else ():
+            found[name] = found.get(name, 0) + int(count)
+    return found
 
 
 Job = tuple[int, str, str]
@@ -203,12 +288,15 @@ Made = Any  # ndarray, Timed, or the sentence that says why there is none
 
 
 @contextmanager
-def _extracting(plan: Plan, modality: ModalityPlan, dataset: Dataset, jobs: int, workers: int | None) -> Iterator[Any]:
+def _extracting(
+    plan: Plan, modality: ModalityPlan, dataset: Dataset, jobs: int, workers: int | None, tally: _Tally
+) -> Iterator[Any]:
     """A function from jobs to what each gives, in order: in this process for a few, in a pool for many."""
     count = min(workers or os.cpu_count() or 1, jobs // (4 * CHUNK))
     if count <= 1:
         made: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
         yield lambda todo: (_extract(dataset, made, modality.layout, modality.source, job) for job in todo)
+        tally.heard(0, _counts_of(dataset, made))
         return
     begin = (
         plan.dataset.use, plan.dataset.params.model_dump_json(), plan.root, modality.source,
@@ -223,7 +311,9 @@ def _extracting(plan: Plan, modality: ModalityPlan, dataset: Dataset, jobs: int,
             for chunk in itertools.islice(chunks, 4 * count):  # a few ahead, so that results never pile up in memory
                 ready.append(pool.submit(_work, chunk))
             for i in range(len(chunks)):
-                yield from ready[i].result()
+                done, process, counts = ready[i].result()
+                tally.heard(process, counts)
+                yield from done
                 ready[i] = None
                 if i + 4 * count < len(chunks):
                     ready.append(pool.submit(_work, chunks[i + 4 * count]))
@@ -250,11 +340,14 @@ def _begin(dataset: str, dataset_params: str, root: Path | None, source: str, fe
     data, feature = offers.get("dataset", dataset).spec, offers.get("modality", features).spec
     chosen = data.params.model_validate_json(dataset_params)
     made = feature.build(feature.params.model_validate_json(params), data.info(chosen).sources[source])
-    _worker = partial(_extract, data.build(chosen, root), made, Layout.from_json(layout), source)
+    reader = data.build(chosen, root)
+    _worker = partial(_extract, reader, made, Layout.from_json(layout), source), partial(_counts_of, reader, made)
 
 
-def _work(chunk: Sequence[Job]) -> list[Made]:
-    return [_worker(job) for job in chunk]
+def _work(chunk: Sequence[Job]) -> tuple[list[Made], int, dict[str, int]]:
+    """What each job gives, and all that this process has counted so far."""
+    extract, counts = _worker
+    return [extract(job) for job in chunk], os.getpid(), counts()
 
 
 def _extract(dataset: Dataset, modality: Modality, layout: Layout, source: str, job: Job) -> Made:
@@ -283,8 +376,9 @@ def _check_stream(stream: Any, layout: Layout, id: str, where: str) -> None:
 
 
 def _about(
-    plan: Plan, samples: Sequence[SampleRef], stores: dict[str, Store], folds: list[Fold], lost: Sequence[int], seconds: float
-) -> dict[str, Any]:
+    plan: Plan, dataset: Dataset, samples: Sequence[SampleRef], stores: dict[str, Store], scored: dict[str, Any],
+    folds: list[Fold], lost: Sequence[int], seconds: float,
+) -> dict[str, Any]:  # fmt: skip
     """What prepare.json says, for the report and for people."""
     usable = len(samples) - len(lost)
 
@@ -313,9 +407,12 @@ def _about(
                 "missing": len(samples) - len(store),
                 "hours": round(sum(store.seconds(row) for row in store.rows) / 3600, 4),
                 "skipped": [asdict(one) for one in store.skipped],
+                "counts": store.counts,
             }
             for name, store in stores.items()
         },
+        "counts": dict(dataset.counts()) if isinstance(dataset, Counting) else {},
+        "scores": scored,
         "skipped": [{"id": samples[row].id, "reason": "has none of the modalities"} for row in lost],
         "folds": [
             {

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -23,16 +23,17 @@ from ..api.batch import Batch, Items, Stream
 from ..api.errors import StageError
 from ..data.batches import ahead, epoch_batches
 from ..data.folds import Fold
-from ..data.stack import batch
+from ..data.stack import batch, stack
 from ..data.store import Store
 from ..data.windows import draw
 from ..engine.devices import arithmetic, pick_device
 from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.resume import load_checkpoint, save_checkpoint
-from ..model.encoder import Augmentation, Encoder, build_encoder, parameters_of
+from ..model.encoder import Augmentation, Encoder, Normalise, build_encoder, parameters_of
+from ..model.joint import Joint, build_joint
 from ..model.keep import best_state, save_encoders
 from ..objective.score import Embedded, Objective, score
-from ..recipe.plan import Plan
+from ..recipe.plan import JOINT, Part, Plan
 from ..runs import RunFolder, fingerprint, finish, finished, restart, write_jsonl
 from ..screen import progress, say
 from ..seeding import address
@@ -68,8 +69,8 @@ def build_encoders(plan: Plan, *where: str | int) -> dict[str, Encoder]:
         m.name: build_encoder(
             m.name,
             m.layout,
-            m.backbone.spec,
-            m.backbone.params,
+            _has(m.backbone).spec,
+            _has(m.backbone).params,
             plan.recipe.projection.hidden,
             plan.recipe.projection.width,
             m.normalise == "channel",
@@ -79,14 +80,34 @@ def build_encoders(plan: Plan, *where: str | int) -> dict[str, Encoder]:
     }
 
 
+def _has(part: Part | None) -> Part:
+    assert part is not None, "the plan gives every modality a backbone unless a pretext takes all streams together"
+    return part
+
+
+def build_joint_of(plan: Plan, *where: str | int) -> Joint:
+    """Fresh weights of the plan's pretext; they depend on the address alone."""
+    pretext = _has(plan.pretext)
+    layouts = {m.name: m.layout for m in plan.modalities}
+    normalised = [m.name for m in plan.modalities if m.normalise == "channel"]
+    return build_joint(layouts, normalised, pretext.spec, pretext.params, *where)
+
+
+def fit_joint(joint: Joint, stores: Mapping[str, Store], rows: Sequence[int]) -> None:
+    """Set the normalisations from the training rows, whole recordings, each step counting once."""
+    for name, normalise in joint.normalise.items():
+        _fit(cast(Normalise, normalise), stores[name], rows)
+
+
 def fit_normalise(encoders: Mapping[str, Encoder], stores: Mapping[str, Store], rows: Sequence[int]) -> None:
     """Set every encoder's normalisation from the training rows, whole recordings, each step counting once."""
-    from ..data.stack import stack
-
     for name, encoder in encoders.items():
         if encoder.normalise is not None:
-            store = stores[name]
-            encoder.normalise.fit(stack([store.values(row)], store.layout) for row in rows if row in store)
+            _fit(encoder.normalise, stores[name], rows)
+
+
+def _fit(normalise: Normalise, store: Store, rows: Sequence[int]) -> None:
+    normalise.fit(stack([store.values(row)], store.layout) for row in rows if row in store)
 
 
 def _train(
@@ -94,17 +115,23 @@ def _train(
 ) -> None:
     section, stores = plan.recipe.pretrain, prepared.stores
     spot = (seed, "fold", fold.number)
-    encoders = build_encoders(plan, *spot)
-    fit_normalise(encoders, stores, fold.train)
-    loss = plan.loss.spec.build(plan.loss.params)
-    positives = plan.positives.spec.build(plan.positives.params)
-    model = nn.ModuleDict(encoders)
-    if isinstance(loss, nn.Module):
-        model["loss"] = loss  # a modality cannot be named so: the plan's check of names keeps it free
+    if plan.pretext is not None:
+        joint = build_joint_of(plan, *spot)
+        fit_joint(joint, stores, fold.train)
+        model = nn.ModuleDict({JOINT: joint})
+        objective_of: _Objective = partial(_pretext_objective, joint, plan, device)
+    else:
+        encoders = build_encoders(plan, *spot)
+        fit_normalise(encoders, stores, fold.train)
+        loss = plan.loss.spec.build(plan.loss.params)
+        model = nn.ModuleDict(encoders)
+        if isinstance(loss, nn.Module):
+            model["loss"] = loss  # a modality cannot be named so: the plan's check of names keeps it free
+        positives, targets = plan.positives.spec.build(plan.positives.params), contrast_targets(plan, prepared)
+        objective_of = partial(_pair_objective, plan, encoders, positives, loss, device, targets)
     model.to(device)
     optimizer = build_optimizer(section.optimizer, model)
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
-    targets = _targets(plan, prepared)
 
     best: dict[str, Tensor] = best_state(model)
     counters: dict[str, Any] = {
@@ -142,7 +169,7 @@ def _train(
                 torch.manual_seed(address(*spot, "step", counters["step"]))  # dropout, and whatever else draws while stepping
                 generator = torch.Generator().manual_seed(address(*spot, "augment", counters["step"]))
                 set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(batches)))
-                objective = _objective(plan, encoders, made, positives, loss, device, targets, augmentations, generator)
+                objective = objective_of(made, augmentations, generator)
                 counters["step"] += 1
                 if objective.loss is not None:
                     _stop_if_lost(objective, made, prepared, epoch, k)
@@ -160,7 +187,7 @@ def _train(
                     f"pretrain fold {fold.number}: no batch of epoch {epoch + 1} had two recordings with two modalities in common, so there "
                     "is nothing to contrast; check the counts of missing modalities in prepare.json"
                 )
-            valid = _validate(plan, encoders, model, stores, fold, positives, loss, device, targets, section.batch_size, spot)
+            valid = _validate(plan, objective_of, model, stores, fold, section.batch_size, spot)
             row = {
                 "epoch": epoch + 1, "train_loss": heard.loss, "valid_loss": valid.loss,
                 "lr": optimizer.param_groups[0]["lr"], "seconds": round(time.monotonic() - started, 3), "waited": round(waited, 3),
@@ -190,12 +217,13 @@ def _train(
         tracker.close()
     if section.keep == "best":
         model.load_state_dict(best)
-    save_encoders(folder, encoders, encoders_json(plan, fold.number, seed, counters))
+    kept = {name: module for name, module in model.items() if name != "loss"}
+    save_encoders(folder, kept, encoders_json(plan, fold.number, seed, counters))
     write_jsonl(folder / "history.jsonl", counters["history"])
     facts = {
         "epochs": counters["epoch"], "best_epoch": counters["best_epoch"], "best_loss": counters["best_loss"], "stopped": stopped,
-        "seconds": round(counters["seconds"], 3), "parameters": parameters_of(encoders), "skipped_pairs": counters["skipped"],
-        "labels": list(plan.positives.spec.needs),
+        "seconds": round(counters["seconds"], 3), "parameters": parameters_of(kept), "skipped_pairs": counters["skipped"],
+        "labels": list(plan.needs) if plan.pretext is None else [],
     }  # fmt: skip
     finish(folder, key, **facts)
     shutil.rmtree(folder / "resume", ignore_errors=True)
@@ -208,6 +236,7 @@ def encoders_json(plan: Plan, fold: int, seed: int, counters: Mapping[str, Any])
     return {
         "mmcl": __version__, "name": plan.name, "fold": fold, "seed": seed, "epoch": counters["best_epoch" if plan.recipe.pretrain.keep == "best" else "epoch"],
         "modalities": said["modalities"], "projection": said["projection"], "window": said["window"],
+        "pretext": said["pretrain"]["pretext"],
     }  # fmt: skip
 
 
@@ -219,9 +248,27 @@ def _cut(stores: Mapping[str, Store], rows: Sequence[int], plan: Plan, generator
     return batch(stores, rows, spans, [k * views // len(rows) for k in range(len(rows))])
 
 
-def _objective(
-    plan: Plan, encoders: Mapping[str, Encoder], made: Batch, positives: Any, loss: Any, device: torch.device, targets: Mapping[str, Tensor],
-    augmentations: Mapping[str, Augmentation], generator: torch.Generator | None,
+class _Objective(Protocol):
+    """What is minimised on a batch."""
+
+    def __call__(
+        self, made: Batch, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None
+    ) -> Objective: ...
+
+
+def _pretext_objective(
+    joint: Joint, plan: Plan, device: torch.device, made: Batch, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None
+) -> Objective:  # fmt: skip
+    """The pretext's loss, under its name where pairs would stand."""
+    with arithmetic(plan.recipe.pretrain.precision, device):
+        scored = joint.learn(made, device, augmentations, generator)
+    name = _has(plan.pretext).use
+    return Objective(scored.loss, {name: {"loss": scored.loss.detach(), **scored.metrics}})
+
+
+def _pair_objective(
+    plan: Plan, encoders: Mapping[str, Encoder], positives: Any, loss: Any, device: torch.device, targets: Mapping[str, Tensor],
+    made: Batch, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None,
 ) -> Objective:  # fmt: skip
     """Encode every modality once, then score every pair."""
     embedded = {}
@@ -245,8 +292,7 @@ def _objective(
 
 @torch.no_grad()
 def _validate(
-    plan: Plan, encoders: Mapping[str, Encoder], model: nn.Module, stores: Mapping[str, Store], fold: Fold, positives: Any, loss: Any,
-    device: torch.device, targets: Mapping[str, Tensor], size: int, spot: tuple[str | int, ...],
+    plan: Plan, objective_of: _Objective, model: nn.Module, stores: Mapping[str, Store], fold: Fold, size: int, spot: tuple[str | int, ...]
 ) -> _Means:  # fmt: skip
     """The objective on validation rows, in eval mode, on the same batches and windows after every epoch."""
     model.eval()
@@ -257,7 +303,7 @@ def _validate(
         for k, rows in enumerate(batches)
     ]
     for made in ahead(jobs):
-        heard.add(_objective(plan, encoders, made, positives, loss, device, targets, {}, None), len(made.items.row))
+        heard.add(objective_of(made, {}, None), len(made.items.row))
     return heard
 
 
@@ -304,10 +350,10 @@ def _stop_if_lost(objective: Objective, made: Batch, prepared: Prepared, epoch: 
         )
 
 
-def _targets(plan: Plan, prepared: Prepared) -> dict[str, Tensor]:
+def contrast_targets(plan: Plan, prepared: Prepared) -> dict[str, Tensor]:
     """Targets by row, only those that the positives ask for; a missing one is −1 (classes) or NaN (values)."""
     found = {}
-    for name in plan.positives.spec.needs:
+    for name in plan.needs:
         values = [sample.targets.get(name) for sample in prepared.samples]
         if plan.info.tasks[name].type == "single-label":
             found[name] = torch.tensor([-1 if v is None else int(v) for v in values])  # type: ignore[arg-type]  # a single label is a number

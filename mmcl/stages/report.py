@@ -222,6 +222,14 @@ def report_json(found: Found, table: Mapping[Cell, Mapping[Unit, float | None]],
     }
 
 
+def counted_of(prepare: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """What the dataset and the modalities counted while they read: (what, how often)."""
+    found = [(what, count) for what, count in prepare.get("counts", {}).items() if count]
+    return found + [
+        (f"{name}: {what}", count) for name, m in prepare["modalities"].items() for what, count in m.get("counts", {}).items()
+    ]
+
+
 def skipped_of(prepare: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Every skipped stream and recording: (recording, modality or "", reason)."""
     streams = [(one["id"], name, one["reason"]) for name, m in prepare["modalities"].items() for one in m["skipped"]]
@@ -255,6 +263,7 @@ def report_html(found: Found, table: Mapping[Cell, Mapping[Unit, float | None]],
         prepare=prepare,
         group=words.plural(prepare["group"]),
         skipped=skipped[:SHOWN],
+        counted=counted_of(prepare),
         skipped_count=len(skipped),
         effort=_effort(found),
         recipe=found.recipe,
@@ -662,7 +671,8 @@ def _plugins(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
     """Every plug-in that was used: (what, for what, name, package and version, options)."""
     used = [("dataset", "", plan["dataset"])]
     for name, modality in plan["modalities"].items():
-        used += [("features", name, modality["features"]), ("backbone", name, modality["backbone"])]
+        used += [("features", name, modality["features"])]
+        used += [("backbone", name, modality["backbone"])] if modality["backbone"] else []
     objective = plan["pretrain"]["objective"]
     used += [("loss", "", objective["loss"]), ("positives", "", objective["positives"])]
     used += [("head", name, head) for name, head in plan["probe"]["heads"].items()]

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ..evaluate.statistics import Summary
+from ..recipe.plan import JOINT
 
 METRICS: Mapping[str, tuple[str, str]] = {
     "accuracy": ("accuracy", "share of recordings predicted right"),
@@ -120,7 +121,7 @@ def caption(what: str, task: str, head: str, said: Summary | None) -> str:
 
 def inputs(names: Sequence[str], of: int) -> str:
     """The modalities that something is predicted from: "all four modalities"."""
-    if len(names) == of and of > 1:
+    if (len(names) == of or list(names) == [JOINT]) and of > 1:
         return f"{'both' if of == 2 else f'all {number(of)}'} modalities"
     return listed(list(names))
 

@@ -43,7 +43,7 @@ from ..runs import RunFolder, fingerprint, finish, finished, restart, write_json
 from ..screen import progress
 from ..seeding import address
 from .prepare import Prepared, load_prepared
-from .pretrain import build_encoders, fit_normalise, pretrain_key
+from .pretrain import build_encoders, contrast_targets, fit_normalise, pretrain_key
 from .probe import loss_of, positive_weight, predictions_of, scores_of, target_of
 
 WINDOWS = 64
@@ -142,7 +142,7 @@ def _train(
         )
     weight = positive_weight(model.task, targets[torch.tensor(train)])
     weight = None if weight is None else weight.to(device)
-    contrast = _Contrast(plan, model, device) if section.contrast else None
+    contrast = _Contrast(plan, prepared, model, device) if section.contrast else None
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
     metric = HEADLINE[model.task.type]
 
@@ -263,7 +263,8 @@ def _put(values: Tensor, rows: Tensor, size: int) -> Tensor:
 class _Contrast:
     """The contrastive objective on the batches that labels are learned from."""
 
-    def __init__(self, plan: Plan, model: Model, device: torch.device) -> None:
+    def __init__(self, plan: Plan, prepared: Prepared, model: Model, device: torch.device) -> None:
+        self.targets = contrast_targets(plan, prepared)
         self.positives = plan.positives.spec.build(plan.positives.params)
         self.loss = plan.loss.spec.build(plan.loss.params)
         if isinstance(self.loss, nn.Module):
@@ -278,7 +279,8 @@ class _Contrast:
             rows = one.present.nonzero().squeeze(1)
             here = Encoded(one.vector[rows])
             embedded[name] = Embedded(cast(Encoder, network.encoders[name]).project(here), rows)
-        who = Items(items.row.to(self.device), items.view.to(self.device))
+        targets = {name: target[items.row].to(self.device) for name, target in self.targets.items()}
+        who = Items(items.row.to(self.device), items.view.to(self.device), targets)
         value = score(embedded, who, self.pairs, self.positives, self.loss).loss
         return torch.zeros((), device=self.device) if value is None else value
 

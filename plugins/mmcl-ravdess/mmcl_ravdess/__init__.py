@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, Register, Source, Task, hookimpl
 
@@ -46,6 +46,8 @@ GET = (
     "the face, FacialTracking_Actors_01-24.zip from https://zenodo.org/records/3255102, and unpack them into one folder."
 )
 
+Pixels = Annotated[int, Field(ge=8, le=1280)]
+
 
 class RavdessParams(Params):
     """Options of `ravdess`."""
@@ -53,7 +55,11 @@ class RavdessParams(Params):
     channel: Literal["speech", "song", "both"] = Field(
         "speech", description="Which recordings: speech (1,440), song (1,012; six emotions, none by actor 18) or both."
     )
-    merge_calm: bool = Field(False, description="Count calm as neutral, which leaves seven emotions (five in song).")
+    classes: Literal["all", "calm-is-neutral"] = Field(
+        "all",
+        description="Emotions to tell apart: all (eight; song has six) or calm-is-neutral (calm counts as neutral: seven; song five).",
+    )
+    merge_calm: bool = Field(False, description="The older way of writing `classes: calm-is-neutral`.")
     visual: Literal["auto", "none"] = Field(
         "auto", description="auto offers the source `openface` to recordings that have a CSV; none leaves it out."
     )
@@ -62,12 +68,31 @@ class RavdessParams(Params):
         description="What the CSVs hold: averaged (one row per recording: 35 action units averaged over time) or frames (a row "
         "per video frame, 29.97 a second: gaze, eyes, pose, 68 landmarks, shape, action units). The other sort is refused.",
     )
+    video: Literal["none", "auto"] = Field(
+        "none",
+        description="auto offers the source `video` to recordings that have an mp4 (modality 01 or 02) or a folder of pictures "
+        "named like one, and takes the voice from the mp4 of 01 where the wav is missing; none looks for neither.",
+    )
+    video_size: tuple[Pixels, Pixels] = Field(
+        (180, 320),
+        description="Height and width in pixels to which frames are resized while reading (720 × 1280 as published).",
+    )
+    copies: Literal["merge"] = Field(
+        "merge",
+        description="Files 01, 02 and 03 of a take are one recording. There is no other choice: counted apart, as in 2,880 for "
+        "1,440 takes, copies of one take stand on both sides of a split.",
+    )
+
+    @property
+    def calm_is_neutral(self) -> bool:
+        """Whether calm counts as neutral, in either way of writing it."""
+        return self.merge_calm or self.classes == "calm-is-neutral"
 
 
 def classes_of(params: RavdessParams) -> tuple[str, ...]:
     """Names of the emotions to tell apart, in the order of their codes."""
     emotions = SUNG if params.channel == "song" else EMOTIONS
-    return tuple(e for e in emotions if not (params.merge_calm and e == "calm"))
+    return tuple(e for e in emotions if not (params.calm_is_neutral and e == "calm"))
 
 
 def _info(params: RavdessParams) -> DatasetInfo:
@@ -78,6 +103,9 @@ def _info(params: RavdessParams) -> DatasetInfo:
     elif params.visual == "auto":
         summary = "OpenFace's columns per video frame; rows with success 0 are frames where no face was found"
         sources["openface"] = Source("table", summary, FRAME_RATE, {"columns": list(FRAME_COLUMNS)})
+    if params.video == "auto":
+        summary = "the actor's head and shoulders, resized while reading"
+        sources["video"] = Source("video", summary, FRAME_RATE, {"shape": [3, *params.video_size]})
     return DatasetInfo(
         sources=sources,
         tasks={"emotion": Task("emotion", "single-label", classes_of(params), "the emotion that the actor was asked for")},

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mmcl.api import DataError, Raw, SampleRef, Table
-from mmcl.media import read_audio, read_table, require_folder
+from mmcl.api import DataError, Raw, SampleRef, Table, Video
+from mmcl.media import has_pictures, read_audio, read_film, read_sound, read_table, require_folder
 
 from . import AVERAGED_COLUMNS, EMOTIONS, FRAME_COLUMNS, FRAME_RATE, GET, RavdessParams, classes_of
 
@@ -22,6 +24,9 @@ NAMING = (
 _NAME = re.compile(r"(0[123])-((0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4]))")
 _NAME_LIKE = re.compile(r"\d\d(-\d\d){6}")
 _FOLDER = re.compile(r"Actor_(\d\d)")
+_RATE_TOLERANCE = 0.02
+PUBLISHED_RATE = 48000
+"""Hz of the wavs on Zenodo."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,24 @@ class Take:
         return cls(id, modality, *fields)
 
 
+@dataclass(frozen=True)
+class Defects:
+    """What is wrong with a copy of RAVDESS, by the ids of takes; nothing of it keeps a take from being read.
+
+    stereo         wavs of two channels, which are mixed to one
+    other_rate     id → Hz, where it is not the 48 kHz of the published files: a resampled mirror
+    failed_rows    id → rows of the CSV without a face (success 0)
+    without        source → takes that lack it
+    absent_actors  actors, of 01 to 24, without any recording; nobody misses actor 18 in song
+    """
+
+    stereo: tuple[str, ...]
+    other_rate: Mapping[str, int]
+    failed_rows: Mapping[str, int]
+    without: Mapping[str, tuple[str, ...]]
+    absent_actors: tuple[str, ...]
+
+
 class Ravdess:
     """The recordings below one folder. Only wav files of modality 03 count as audio: 01 and 02 are the same takes again."""
 
@@ -54,26 +77,19 @@ class Ravdess:
         self.params, self._root = params, root
         self._samples: tuple[SampleRef, ...] | None = None
         self._by_id: dict[str, SampleRef] = {}
+        self._seen: Counter[str] = Counter()
 
     def samples(self) -> Sequence[SampleRef]:
-        """Every take that has a wav or a CSV, ordered by actor and name."""
+        """Every take that has a file of one of the sources, ordered by actor and name. All files of a take are one sample."""
         if self._samples is None:
             root = require_folder(self._root, EXPECTED, GET)
             wanted = {"speech": ("01",), "song": ("02",), "both": ("01", "02")}[self.params.channel]
             takes: dict[str, Take] = {}
             sources: dict[str, dict[str, str]] = {}
-            searched = {"audio": _wavs(root)}
-            if self.params.visual == "auto":
-                searched["openface"] = _csvs(root)
-            for source, found in searched.items():
-                for path, take in found:
-                    if take.channel not in wanted:
-                        continue
+            for source, files in self._find(root, wanted).items():
+                for path, take in files:
                     takes[take.id] = take
-                    files = sources.setdefault(take.id, {})
-                    if source in files:
-                        raise DataError(f"{path}: {root / files[source]} is the same take; leave one of the two")
-                    files[source] = path.relative_to(root).as_posix()
+                    sources.setdefault(take.id, {})[source] = path.relative_to(root).as_posix()
             if not takes:
                 what = "speech or song" if self.params.channel == "both" else self.params.channel
                 raise DataError(f"{root}: has no recording of {what}; expected: {EXPECTED}. {GET}")
@@ -91,12 +107,78 @@ class Ravdess:
             raise DataError(f"{root}: recording '{id}' {'is not there' if sample is None else f'has no {source}'}")
         path = root / sample.sources[source]
         if source == "audio":
+            if path.suffix.lower() == ".mp4":
+                return read_sound(path)
+            channels, rate = _wav_head(path)
+            self._seen["wavs of two channels, mixed to one"] += channels > 1
+            self._seen["wavs resampled by whoever copied them"] += rate != PUBLISHED_RATE
             return read_audio(path)
+        if source == "video":
+            video = read_film(path, self.params.video_size, FRAME_RATE)
+            if abs(video.rate / FRAME_RATE - 1) > _RATE_TOLERANCE:
+                raise DataError(f"{path}: has {video.rate:.2f} frames per second; {FRAME_RATE:.2f} were expected")
+            return Video(video.frames, FRAME_RATE)
         return self._table(path)
+
+    def counts(self) -> dict[str, int]:
+        """What was odd in the files read so far, and how many of the 24 actors are not there at all."""
+        absent = 24 - len({sample.group for sample in self.samples()})
+        expected = 1 if self.params.channel == "song" else 0  # actor 18 sings nothing, in the published files too
+        return {**self._seen, "actors absent": max(0, absent - expected)}
+
+    def defects(self) -> Defects:
+        """What is known to be wrong with copies of RAVDESS, found in the files of every recording listed.
+
+        Reads the head of each wav and the column `success` of each CSV: seconds for audio, minutes for frames of all actors.
+        """
+        samples = self.samples()
+        root = require_folder(self._root, EXPECTED, GET)
+        stereo, rates, failed = [], {}, {}
+        for sample in samples:
+            voice, face = sample.sources.get("audio", ""), sample.sources.get("openface")
+            if voice.lower().endswith(".wav"):
+                channels, rate = _wav_head(root / voice)
+                if channels > 1:
+                    stereo.append(sample.id)
+                if rate != PUBLISHED_RATE:
+                    rates[sample.id] = rate
+            if face is not None and (rows := _failed_rows(root / face)):
+                failed[sample.id] = rows
+        singers = {f"{i:02d}" for i in range(1, 25)}
+        if self.params.channel == "song":
+            singers.remove("18")  # who sings nothing, in the published files too
+        return Defects(
+            stereo=tuple(stereo),
+            other_rate=rates,
+            failed_rows=failed,
+            without={
+                source: tuple(sample.id for sample in samples if source not in sample.sources)
+                for source in sorted({name for sample in samples for name in sample.sources})
+            },
+            absent_actors=tuple(sorted(singers - {sample.id[-2:] for sample in samples})),
+        )
+
+    def _find(self, root: Path, channels: tuple[str, ...]) -> dict[str, list[tuple[Path, Take]]]:
+        """The file of each source for each take of these channels, searched by name in every folder below the root."""
+        paths = list(_paths(root))
+        found = {"audio": _nearest(root, _named(paths, ".wav", channels), "03")}
+        if self.params.visual == "auto":
+            found["openface"] = _csvs(paths, channels)
+        if self.params.video == "auto":
+            films, folders = list(_named(paths, ".mp4", channels)), list(_named(paths, "", channels))
+            seen, unseen = _nearest(root, films, "01"), _nearest(root, films, "02")
+            # Pictures first: whoever unpacked a film wants them read. Then 01 before 02, which has the same pictures and no sound.
+            best: dict[str, tuple[Path, Take]] = {}
+            for files in (unseen, seen, _nearest(root, folders, "02"), _nearest(root, folders, "01")):
+                best.update({take.id: (path, take) for path, take in files})
+            found["video"] = list(best.values())
+            heard = {take.id for _, take in found["audio"]}
+            found["audio"] += [(path, take) for path, take in seen if take.id not in heard]
+        return found
 
     def _sample(self, take: Take, sources: dict[str, str]) -> SampleRef:
         emotion = EMOTIONS[int(take.emotion) - 1]
-        if self.params.merge_calm and emotion == "calm":
+        if self.params.calm_is_neutral and emotion == "calm":
             emotion = "neutral"
         return SampleRef(
             id=take.id,
@@ -130,45 +212,100 @@ class Ravdess:
                 f"{path}: lacks {len(missing)} of the {len(wanted)} columns that `openface: {self.params.openface}` means, "
                 f"the first being '{missing[0]}'"
             )
-        if not averaged and table.rate is not None and abs(table.rate / FRAME_RATE - 1) > 0.02:
+        if not averaged and table.rate is not None and abs(table.rate / FRAME_RATE - 1) > _RATE_TOLERANCE:
             raise DataError(f"{path}: has {table.rate:.2f} frames per second by its timestamps; {FRAME_RATE:.2f} were expected")
         values = np.ascontiguousarray(table.values[:, [place[name] for name in wanted]])
+        if "success" in place:
+            self._seen["frames in which OpenFace found no face"] += int((table.values[:, place["success"]] == 0).sum())
         return Table(values, wanted, None if averaged else FRAME_RATE)
 
 
-def _wavs(root: Path) -> Iterator[tuple[Path, Take]]:
-    """The wav files of modality 03 in the actors' folders. Raises DataError if any wav there is misnamed or misplaced."""
-    # The folders may stand in the folder of their zip. Some mirrors hold every file twice, here and one level down: here wins.
-    folders = _actor_folders(root.glob("Actor_*")) or _actor_folders(root.glob("*/Actor_*"))
+def _paths(root: Path) -> Iterator[Path]:
+    """Every file, and every folder named like a recording, in a stable order; what begins with a dot is passed over."""
+    walked = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if (real := os.path.realpath(folder)) in walked:  # a link that leads back up
+            folders.clear()
+            continue
+        walked.add(real)
+        here = Path(folder)
+        yield from (here / name for name in sorted(files) if not name.startswith("."))  # ._03-… is what macOS leaves behind
+        yield from (here / name for name in folders if _NAME_LIKE.fullmatch(name))
+
+
+def _named(paths: Sequence[Path], suffix: str, channels: tuple[str, ...]) -> Iterator[tuple[Path, Take]]:
+    """The files with this suffix that are named like a recording of these channels; with no suffix, the folders of pictures.
+
+    Raises DataError if one has a field out of range, is misnamed in an actor's folder, or stands in another actor's.
+    """
     misnamed: list[Path] = []
-    for folder in folders:
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() != ".wav" or path.name.startswith("."):  # ._03-… is what macOS leaves behind
-                continue
-            take = Take.from_name(path.stem)
-            if take is None:
+    for path in paths:
+        if path.suffix.lower() != suffix or (not suffix and not (path.is_dir() and has_pictures(path))):
+            continue
+        take, folder = Take.from_name(path.stem), _FOLDER.fullmatch(path.parent.name)
+        if take is None:
+            if folder or _NAME_LIKE.fullmatch(path.stem):
                 misnamed.append(path)
-            elif take.actor != folder.name.removeprefix("Actor_"):
-                raise DataError(f"{path}: its name says actor {take.actor}, its folder {folder.name}; move or rename it")
-            elif take.modality == "03":
-                yield path, take
-    _refuse(misnamed)
-
-
-def _csvs(root: Path) -> Iterator[tuple[Path, Take]]:
-    """The CSV files of OpenFace, in whatever folder. Raises DataError if one has a field out of range."""
-    misnamed: list[Path] = []
-    for path in sorted(root.rglob("01-*.csv")):
-        take = Take.from_name(path.stem)
-        if take is not None:
+        elif folder and take.actor != folder[1]:
+            raise DataError(f"{path}: its name says actor {take.actor}, its folder {path.parent.name}; move or rename it")
+        elif take.channel in channels:
             yield path, take
-        elif _NAME_LIKE.fullmatch(path.stem):
-            misnamed.append(path)
     _refuse(misnamed)
 
 
-def _actor_folders(paths: Iterator[Path]) -> list[Path]:
-    return sorted(path for path in paths if _FOLDER.fullmatch(path.name) and path.is_dir())
+def _nearest(root: Path, files: Iterable[tuple[Path, Take]], modality: str) -> list[tuple[Path, Take]]:
+    """For each take, its file of one modality. Some mirrors hold every file twice, here and further down: the nearest counts.
+
+    Raises DataError if two files of a take are equally near, for then nobody can say which is meant.
+    """
+    best: dict[str, tuple[Path, Take]] = {}
+    for path, take in sorted(files, key=lambda file: (len(file[0].relative_to(root).parts), file[0])):
+        if take.modality != modality:
+            continue
+        if take.id not in best:
+            best[take.id] = (path, take)
+        elif len((other := best[take.id][0]).parts) == len(path.parts):
+            raise DataError(f"{path}: {other} is the same take; leave one of the two")
+    return list(best.values())
+
+
+def _csvs(paths: Sequence[Path], channels: tuple[str, ...]) -> list[tuple[Path, Take]]:
+    """The CSV files of OpenFace, in whatever folder. Raises DataError if one has a field out of range, or two are of one take."""
+    misnamed: list[Path] = []
+    found: dict[str, tuple[Path, Take]] = {}
+    for path in sorted(paths):
+        if path.suffix != ".csv" or not path.name.startswith("01-"):
+            continue
+        take = Take.from_name(path.stem)
+        if take is None:
+            if _NAME_LIKE.fullmatch(path.stem):
+                misnamed.append(path)
+        elif take.id in found:
+            raise DataError(f"{path}: {found[take.id][0]} is the same take; leave one of the two")
+        elif take.channel in channels:
+            found[take.id] = (path, take)
+    _refuse(misnamed)
+    return list(found.values())
+
+
+def _wav_head(path: Path) -> tuple[int, int]:
+    """Channels and rate in Hz, from the head of a wav alone."""
+    import soundfile
+
+    try:
+        head = soundfile.info(path)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise DataError(f"{path}: a sound file was expected, and its head cannot be read; copy it again") from error
+    return int(head.channels), int(head.samplerate)
+
+
+def _failed_rows(path: Path) -> int:
+    """Rows of a CSV in which OpenFace found no face; 0 where it does not say."""
+    table = read_table(path)
+    if "success" not in table.columns:
+        return 0
+    return int((table.values[:, table.columns.index("success")] < 0.5).sum())
 
 
 def _refuse(misnamed: list[Path]) -> None:

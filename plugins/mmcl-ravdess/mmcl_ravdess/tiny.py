@@ -1,15 +1,19 @@
-"""Writes a tiny made-up RAVDESS in the true format: voices are buzzing tones, faces are numbers that lean with the emotion."""
+"""Writes a tiny made-up RAVDESS in the true format: voices are buzzing tones, faces are numbers that lean with the emotion.
+
+Films are mp4 files where PyAV is installed, folders of pictures elsewhere.
+"""
 
 from __future__ import annotations
 
 import csv
 import itertools
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import AVERAGED_COLUMNS, EMOTIONS
+from . import AVERAGED_COLUMNS, EMOTIONS, FRAME_COLUMNS, FRAME_RATE
 
 RATE = 48000
 # How each emotion sounds, in the order of EMOTIONS: (pitch in semitones above the actor's own, loudness in [0, 1]).
@@ -20,7 +24,8 @@ def write(root: Path, n: int, seed: int) -> None:
     """About n takes of at least six actors (as far as n goes), with what a reader must cope with.
 
     One stereo wav, one of 22.05 kHz, one of 0.4 s, one song, one file of modality 02, every eighth take without a CSV, blanks
-    in the CSVs' headers, and files that are no recordings.
+    in the CSVs' headers, and files that are no recordings. The song's CSV has a row per frame, three of them failed. Films of
+    2 s: the first take has one of 01, the second one of 02, the third both, and one more take has nothing else.
     """
     n = max(1, min(n, 24 * 60))
     actors = min(n, 24, max(6, n // 16))
@@ -39,8 +44,15 @@ def write(root: Path, n: int, seed: int) -> None:
             _write_wav(folder / f"03-{name}.wav", wave, RATE)
         if i % 8 != 5:
             _write_csv(root / "OpenFace" / f"01-{name}.csv", _face(emotion, rng))
+        for modality in ("01", "02")[i == 1 : 1 + (i > 0)] if i < 3 else ():
+            _write_film(folder / f"{modality}-{name}", emotion, actor, wave if modality == "01" else None)
+    if (k := -(-n // actors)) < len(_takes(1)):  # the first actor's next take
+        name = f"01-{_takes(1)[k]}-01"
+        emotion, rng = int(name[3:5]) - 1, np.random.default_rng((seed, n, 1))
+        _write_film(root / "Actor_01" / f"01-{name}", emotion, 1, _voice(emotion, 1, 1.0, rng))
     rng = np.random.default_rng((seed, n))
     _write_wav(root / "Actor_01" / "03-02-03-01-01-01-01.wav", _voice(2, 1, 1.0, rng), RATE)
+    _write_frames(root / "OpenFace" / "01-02-03-01-01-01-01.csv", np.random.default_rng((seed, n, 2)))
     _write_wav(root / "Actor_01" / "02-01-03-01-01-01-01.wav", np.zeros(RATE // 10), RATE)
     (root / "Actor_01" / "._03-01-01-01-01-01-01.wav").write_bytes(b"\x00\x05\x16\x07")
     (root / "README.txt").write_text("Made-up data in the format of RAVDESS, written by mmcl. Nobody was recorded.\n")
@@ -91,3 +103,59 @@ def _write_csv(path: Path, values: NDArray[np.float64]) -> None:
         out = csv.writer(file)
         out.writerow(["frame", *(f" {name}" for name in ("timestamp", "confidence", "success", *AVERAGED_COLUMNS))])
         out.writerow([1, "0.000", "0.98", 1, *(f"{v:.4f}" for v in values)])
+
+
+def _write_frames(path: Path, rng: np.random.Generator) -> None:
+    """A CSV as OpenFace 2.1 writes it of 90 frames: numbers in the ranges of its columns, zeros where the face was lost."""
+    n, lost = 90, range(40, 43)
+    column = {name: rng.normal(0, 0.2, n) for name in FRAME_COLUMNS}
+    x, y = 300 * rng.random(68), 300 * rng.random(68)
+    column |= {f"x_{i}": 490 + x[i] + rng.normal(0, 1, n) for i in range(68)}
+    column |= {f"y_{i}": 210 + y[i] + rng.normal(0, 1, n) for i in range(68)}
+    column |= {name: np.clip(rng.normal(0.8, 0.6, n), 0, 5) for name in AVERAGED_COLUMNS if name.endswith("_r")}
+    column |= {name: (rng.random(n) < 0.3).astype(float) for name in AVERAGED_COLUMNS if name.endswith("_c")}
+    column |= {"confidence": np.full(n, 0.98), "success": np.ones(n)}
+    values = np.stack([column[name] for name in FRAME_COLUMNS], axis=1)
+    values[lost] = 0
+    with path.open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["frame", *(f" {name}" for name in ("face_id", "timestamp", *FRAME_COLUMNS))])
+        for i, row in enumerate(values):
+            out.writerow([i + 1, 0, f"{i / FRAME_RATE:.3f}", *(f"{v:.3f}" for v in row)])
+
+
+def _film(emotion: int, actor: int) -> NDArray[np.uint8]:
+    """2 s of a bright oval that nods before a grey wall, uint8 [T, height, width, 3]; how high it stands leans with the emotion."""
+    t = np.arange(round(2 * FRAME_RATE))[:, None, None] / FRAME_RATE
+    y, x = np.mgrid[0:36, 0:64]
+    high = 12 + 1.5 * emotion + 2 * np.sin(2 * np.pi * (0.5 + 0.2 * emotion) * t)
+    face = ((y - high) / 8) ** 2 + ((x - 32) / 6) ** 2 < 1
+    wall, skin = np.array([90, 90, 95]), np.array([200, 150 + 2 * actor, 130])
+    return np.where(face[..., None], skin, wall).astype(np.uint8)
+
+
+def _write_film(path: Path, emotion: int, actor: int, wave: NDArray[np.float64] | None) -> None:
+    """An mp4, with sound if there is a wave; without PyAV a folder of pictures, which has none."""
+    frames = _film(emotion, actor)
+    try:
+        import av
+    except ImportError:
+        from PIL import Image
+
+        path.mkdir(parents=True)
+        for i, frame in enumerate(frames):
+            Image.fromarray(frame).save(path / f"{i + 1:06d}.png")
+        return
+    with av.open(str(path.with_suffix(".mp4")), "w") as film:
+        video = film.add_stream("mpeg4", rate=Fraction(30000, 1001))
+        video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        video.options = {"qscale": "2", "flags": "+bitexact"}
+        voice = film.add_stream("aac", rate=RATE, layout="mono") if wave is not None else None
+        for frame in frames:
+            film.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        film.mux(video.encode(None))
+        if voice is not None and wave is not None:
+            sound = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
+            sound.rate = RATE
+            film.mux(voice.encode(sound))
+            film.mux(voice.encode(None))

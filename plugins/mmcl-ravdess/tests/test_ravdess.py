@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
+import sys
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 import mmcl_ravdess
@@ -12,8 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 from mmcl_ravdess import AVERAGED_COLUMNS, EMOTIONS, FRAME_COLUMNS, RavdessParams, classes_of
+from pydantic import ValidationError
 
 from mmcl.api import DataError, DatasetSpec
+from mmcl.testing import check_dataset
 
 
 def _spec() -> DatasetSpec:
@@ -302,6 +307,216 @@ def test_a_missing_or_empty_folder_is_refused_with_the_tree_and_the_address(tmp_
         _refusal(
             lambda root=root: _open(root).samples(), "Actor_01/03-01-01-01-01-01-01.wav", "https://zenodo.org/records/1188976"
         )
+
+
+# --- films, copies and folders -------------------------------------------------------------------------------------------
+
+
+def _pictures(folder: Path, levels: list[int]) -> None:
+    """A film as a folder of pictures, each of one grey level."""
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    for i, level in enumerate(levels):
+        Image.new("RGB", (64, 36), (level, level, level)).save(folder / f"frame_{i + 1}.png")
+
+
+def _mp4(path: Path, levels: list[int], rate: float = 30000 / 1001, wave: np.ndarray | None = None) -> None:
+    """An mp4 of grey frames and, with a wave [channels, n] at 48 kHz, sound."""
+    av = pytest.importorskip("av", reason="PyAV is not installed, so no mp4 can be written here")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as film:
+        video = film.add_stream("mpeg4", rate=Fraction(rate).limit_denominator(1001))
+        video.width, video.height, video.pix_fmt = 64, 36, "yuv420p"
+        layout = "stereo" if wave is not None and len(wave) == 2 else "mono"
+        voice = film.add_stream("aac", rate=48000, layout=layout) if wave is not None else None
+        for level in levels:
+            film.mux(video.encode(av.VideoFrame.from_ndarray(np.full((36, 64, 3), level, np.uint8), format="rgb24")))
+        film.mux(video.encode(None))
+        if voice is not None:
+            sound = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave, np.float32), format="fltp", layout=layout)
+            sound.rate = 48000
+            film.mux(voice.encode(sound))
+            film.mux(voice.encode(None))
+
+
+def test_films_are_left_alone_unless_asked_for(tiny):
+    assert set(_spec().info(RavdessParams()).sources) == {"audio", "openface"}
+    assert not [s for s in _open(tiny).samples() if "video" in s.sources]
+    assert len(_open(tiny, video="auto").samples()) == 49  # one take has a film and nothing else
+
+
+def test_the_dataset_keeps_the_contract_with_films_too(tmp_path):
+    check_dataset(_spec(), tmp_path / "speech", RavdessParams(video="auto", video_size=(18, 32)))
+    check_dataset(_spec(), tmp_path / "song", RavdessParams(channel="song", openface="frames"))
+
+
+def test_files_01_02_and_03_of_a_take_are_one_recording(tiny):
+    plain, filmed = _open(tiny).samples(), _open(tiny, video="auto").samples()
+    id = next(s.id for s in plain)
+    both = next(s for s in filmed if s.id.endswith("-03") and "video" in s.sources)
+    copies = sorted(p.name[:2] for p in tiny.rglob(f"0[123]-{both.id}*") if p.suffix in (".wav", ".mp4", ""))
+    assert copies == ["01", "02", "03"]
+    assert [s.id for s in filmed].count(both.id) == 1
+    assert Path(both.sources["video"]).name.startswith("01-")
+    assert {s.id for s in plain} < {s.id for s in filmed}
+    assert id in {s.id for s in filmed}
+    with pytest.raises(ValidationError, match="merge"):
+        RavdessParams(copies="separate")
+
+
+def test_a_folder_of_pictures_is_read_in_the_order_of_its_numbers(tiny):
+    id, levels = "01-05-02-02-02-24", [10 * k for k in range(1, 13)]  # frame_10 comes after frame_9, not after frame_1
+    _pictures(tiny / "faces" / f"02-{id}", levels)
+    video = _open(tiny, video="auto", video_size=(18, 32)).read(id, "video")
+    assert video.rate == 30000 / 1001
+    assert video.frames.dtype == np.uint8
+    np.testing.assert_array_equal(video.frames, np.broadcast_to(np.array(levels)[:, None, None, None], (12, 3, 18, 32)))
+
+
+def test_a_picture_shrinks_to_the_means_of_its_blocks(tiny):
+    from PIL import Image
+
+    id = "01-05-02-02-02-24"
+    (tiny / f"01-{id}").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (36, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(tiny / f"01-{id}" / "1.png")
+    frames = _open(tiny, video="auto", video_size=(9, 16)).read(id, "video").frames
+    slow = np.array([[pixels[4 * y : 4 * y + 4, 4 * x : 4 * x + 4].mean((0, 1)) for x in range(16)] for y in range(9)])
+    assert np.abs(frames[0].transpose(1, 2, 0) - slow).max() <= 1
+
+
+def test_a_picture_that_is_missing_or_broken_is_refused(tiny):
+    id = "01-05-02-02-02-24"
+    folder, data = tiny / f"01-{id}", _open(tiny, video="auto")
+    _pictures(folder, [10, 20, 30])
+    data.samples()
+    (folder / "frame_2.png").write_bytes((folder / "frame_2.png").read_bytes()[:40])
+    _refusal(lambda: data.read(id, "video"), "frame_2.png", "cannot be decoded")
+    (folder / "frame_2.png").unlink()
+    _refusal(lambda: data.read(id, "video"), str(folder), "picture 2 is missing")
+
+
+def test_an_mp4_without_pyav_is_refused_with_what_to_install(tiny, monkeypatch):
+    id = "01-05-02-02-02-24"
+    (tiny / f"02-{id}.mp4").write_bytes(b"film")
+    monkeypatch.setitem(sys.modules, "av", None)
+    _refusal(lambda: _open(tiny, video="auto").read(id, "video"), f"02-{id}.mp4", "pip install 'mmcl[video]'")
+
+
+def test_an_mp4_is_read_at_its_rate_frame_by_frame(tiny):
+    id, levels = "01-05-02-02-02-24", [40, 80, 120, 160, 200] * 6
+    _mp4(tiny / "Video_Speech_Actor_24" / "Actor_24" / f"01-{id}.mp4", levels)
+    video = _open(tiny, video="auto", video_size=(18, 32)).read(id, "video")
+    assert (video.frames.shape, video.rate) == ((30, 3, 18, 32), 30000 / 1001)
+    assert np.abs(video.frames.mean((1, 2, 3)) - levels).max() < 8  # lossy
+    _mp4(tiny / "Video_Speech_Actor_24" / "Actor_24" / f"01-{id}.mp4", levels, rate=25)
+    _refusal(lambda: _open(tiny, video="auto").read(id, "video"), "25.00 frames per second", "29.97")
+
+
+def test_the_sound_of_an_mp4_stands_in_for_a_missing_wav(tiny):
+    id = "01-05-02-02-02-24"
+    t = np.arange(48000) / 48000
+    left, right = 0.5 * np.sin(2 * np.pi * 440 * t), 0.1 * np.sin(2 * np.pi * 440 * t)
+    _mp4(tiny / "Actor_24" / f"01-{id}.mp4", [100] * 30, wave=np.stack([left, right]))
+    data = _open(tiny, video="auto")
+    audio = data.read(id, "audio")
+    assert (audio.rate, audio.samples.dtype) == (48000, np.float32)
+    assert abs(len(audio.samples) - 48000) < 2048  # AAC works in blocks of 1,024
+    spectrum = np.abs(np.fft.rfft(audio.samples[8000:40000]))
+    assert abs(spectrum.argmax() * 48000 / 32000 - 440) < 2
+    assert audio.samples[8000:40000].std() == pytest.approx(0.3 / np.sqrt(2), rel=0.05)  # the mean of the two channels
+    assert not [s for s in _open(tiny).samples() if s.id == id], "only with `video: auto`"
+    heard = next(s for s in data.samples() if s.id == "01-04-01-01-01-01")
+    assert heard.sources["audio"].endswith(".wav"), "a wav goes before the film's sound"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.4, 0.7, 0.95, 0.999])
+def test_an_mp4_cut_short_is_refused(tiny, share):
+    id = "01-05-02-02-02-24"
+    path = tiny / "Actor_24" / f"01-{id}.mp4"
+    _mp4(path, list(range(20, 200, 4)), wave=np.random.default_rng(0).normal(0, 0.1, (1, 72000)))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    data = _open(tiny, video="auto")
+    _refusal(lambda: data.read(id, "video"), path.name)
+    _refusal(lambda: data.read(id, "audio"), path.name)
+
+
+def test_an_mp4_that_is_shorter_than_its_boxes_is_refused_without_pyav_too(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    path = tiny / "01-01-05-02-02-02-24.mp4"
+    path.write_bytes(struct.pack(">I4s8x", 16, b"ftyp") + struct.pack(">I4sQ", 1, b"mdat", 516) + bytes(400))
+    _refusal(lambda: _open(tiny, video="auto").read("01-05-02-02-02-24", "video"), path.name, "cut short: 100 bytes")
+    path.write_bytes(path.read_bytes() + bytes(100))
+    _refusal(lambda: _open(tiny, video="auto").read("01-05-02-02-02-24", "video"), path.name, "pip install 'mmcl[video]'")
+
+
+def test_a_film_without_sound_gives_no_voice(tiny):
+    id = "01-05-02-02-02-24"
+    _mp4(tiny / "Actor_24" / f"02-{id}.mp4", [100] * 30)
+    sample = next(s for s in _open(tiny, video="auto").samples() if s.id == id)
+    assert set(sample.sources) == {"video"}
+
+
+def test_files_are_found_by_name_in_whatever_folder(tiny):
+    ids = [s.id for s in _open(tiny).samples()]
+    for path in sorted(tiny.glob("Actor_*/03-01-*.wav")):  # one folder per class, as MPUC-MER's code has it
+        folder = tiny / "by_class" / path.name[6:8]
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / path.name)
+    assert [s.id for s in _open(tiny).samples()] == ids
+
+
+def test_of_two_wavs_of_a_take_the_nearest_counts_and_equally_near_ones_are_refused(tiny):
+    first = _open(tiny).samples()[0]
+    here = tiny / first.sources["audio"]
+    (tiny / "copy" / "Actor_01").mkdir(parents=True)
+    shutil.copy(here, tiny / "copy" / "Actor_01" / here.name)
+    assert _open(tiny).samples()[0].sources["audio"] == first.sources["audio"]
+    (tiny / "twin").mkdir()
+    shutil.copy(here, tiny / "twin" / here.name)
+    _refusal(lambda: _open(tiny).samples(), str(here), f"twin/{here.name}", "leave one")
+
+
+def test_a_link_that_leads_back_up_does_no_harm(tiny):
+    (tiny / "again").symlink_to(tiny, target_is_directory=True)
+    assert len(_open(tiny).samples()) == 48
+
+
+def test_both_ways_of_counting_calm_as_neutral_are_one(tiny):
+    old, new = _open(tiny, merge_calm=True), _open(tiny, classes="calm-is-neutral")
+    assert [s.targets for s in old.samples()] == [s.targets for s in new.samples()]
+    assert classes_of(new.params) == ("neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+
+
+def test_defects_are_counted_by_take(tiny):
+    found = _open(tiny, channel="both").defects()
+    heads = {p.stem[3:]: soundfile.info(p) for p in tiny.rglob("03-*.wav")}
+    assert found.stereo == tuple(id for id, head in heads.items() if head.channels == 2)
+    assert found.other_rate == {id: h.samplerate for id, h in heads.items() if h.samplerate != 48000} != {}
+    assert found.without["audio"] == ()
+    assert len(found.without["openface"]) == 6
+    assert found.absent_actors == tuple(f"{i:02d}" for i in range(7, 25))
+    lines = (tiny / "OpenFace" / "01-02-03-01-01-01-01.csv").read_text().splitlines()
+    success = lines[0].split(",").index(" success")
+    failed = sum(float(line.split(",")[success]) == 0 for line in lines[1:])
+    assert found.failed_rows == {"02-03-01-01-01-01": failed}
+    assert failed > 0
+
+
+def test_actor_18_is_not_missed_in_song(tiny):
+    absent = _open(tiny, channel="song", openface="frames").defects().absent_actors
+    assert "17" in absent
+    assert "18" not in absent
+
+
+def test_the_song_of_the_tiny_copy_has_90_frames_and_some_without_a_face(tiny):
+    table = _open(tiny, channel="song", openface="frames").read("02-03-01-01-01-01", "openface")
+    assert table.values.shape == (90, 711)
+    lost = table.values[:, table.columns.index("success")] == 0
+    assert 0 < lost.sum() < 90
+    assert not table.values[lost].any()
 
 
 # --- the recordings themselves -----------------------------------------------------------------------------------------

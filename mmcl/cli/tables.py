@@ -1,0 +1,64 @@
+"""mmcl tables"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options
+
+
+@click.command()
+@click.argument("name")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path, file_okay=False))
+@options.as_json
+def tables(name: str, runs: tuple[Path, ...], as_json: bool) -> None:
+    """Lay the figures of your RUNS beside the tables of a paper, cell by cell.
+
+    NAME is a paper that `mmcl list-published` names. A cell is filled from the run of the recipe that it belongs to, and from the
+    newest of them where several are given; n/a where none was run.
+    """
+    from ..plugins import plugins
+    from ..published import fill, found_runs
+
+    spec = plugins().get("published", name).spec
+    filled = fill(spec, found_runs(runs))
+    if as_json:
+        click.echo(json.dumps({"name": spec.name, "paper": spec.paper, "tables": filled}, indent=1, ensure_ascii=False))
+        return
+    click.echo(f"{spec.summary}\n{spec.paper}")
+    for table in filled:
+        click.echo(f"\n{table['name']}: {table['caption']}\n(published | ours ± deviation over folds and seeds)\n")
+        _print(table["cells"])
+
+
+def _print(cells: list[dict[str, Any]]) -> None:
+    """Rows by columns, and the notes under them."""
+    rows, columns = (list(dict.fromkeys(cell[what] for cell in cells)) for what in ("row", "column"))
+    notes = list(dict.fromkeys(cell["note"] for cell in cells if cell["note"]))
+    by_place = {(cell["row"], cell["column"]): cell for cell in cells}
+    text = [["", *columns]]
+    for row in rows:
+        text.append([row, *(_cell(by_place.get((row, column)), notes) for column in columns)])
+    widths = [max(len(line[i]) for line in text) for i in range(len(text[0]))]
+    for line in text:
+        click.echo(
+            "  ".join(
+                part.ljust(width) if i == 0 else part.rjust(width)
+                for i, (part, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+        )
+    for n, note in enumerate(notes, 1):
+        click.echo(f"[{n}] {note}")
+
+
+def _cell(cell: dict[str, Any] | None, notes: list[str]) -> str:
+    if cell is None:
+        return ""
+    published = "–" if cell["published"] is None else f"{cell['published']:.2f}"
+    ours = "n/a" if cell["ours"] is None else f"{cell['ours']:.2f}" + ("" if cell["sd"] is None else f" ± {cell['sd']:.2f}")
+    mark = f" [{notes.index(cell['note']) + 1}]" if cell["note"] else ""
+    return f"{published} | {ours}{mark}"

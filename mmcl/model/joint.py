@@ -1,0 +1,96 @@
+"""One vector of all modalities: their normalisations, and a pretext that takes the streams together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..api.batch import Batch, Stream
+from ..api.errors import PluginError
+from ..api.kinds import Layout
+from ..api.loss import Scored
+from ..api.params import Params
+from ..api.pretext import PretextSpec
+from ..plugins import Plugins, plugins
+from ..seeding import address
+from .encoder import Augmentation, Normalise, augment
+from .keep import describe_encoders
+
+
+class Joint(nn.Module):
+    """What is trained where a recipe has `pretrain.pretext`."""
+
+    def __init__(self, layouts: Mapping[str, Layout], normalised: Sequence[str], pretext: nn.Module) -> None:
+        super().__init__()
+        self.layouts = dict(layouts)
+        self.normalise = nn.ModuleDict({name: Normalise(layouts[name]) for name in normalised})
+        self.pretext = pretext
+        self.width = int(cast(Any, pretext).width)
+
+    def forward(self, made: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The joint vectors [B, width], and which recordings have any modality at all."""
+        streams = self._streams(made, device, {}, None)
+        present = torch.stack([stream.present for stream in streams.values()]).any(0)
+        vector: Tensor = self.pretext(streams).vector
+        return vector * present[:, None].to(vector.dtype), present
+
+    def learn(
+        self, made: Batch, device: torch.device, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None
+    ) -> Scored:
+        """The pretext's loss of one batch."""
+        scored: Scored = cast(Any, self.pretext).learn(self._streams(made, device, augmentations, generator))
+        return scored
+
+    def _streams(
+        self, made: Batch, device: torch.device, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None
+    ) -> dict[str, Stream]:
+        found = {}
+        for name, layout in self.layouts.items():
+            stream = made.streams[name].to(device)
+            if name in self.normalise:
+                stream = self.normalise[name](stream)
+            if how := augmentations.get(name):
+                stream = augment(stream, layout, how, generator)
+            here = stream.present.view(-1, *[1] * (stream.values.ndim - 1)).to(stream.values.dtype)
+            found[name] = Stream(stream.values * here, stream.steps, stream.present)
+        return found
+
+
+def build_joint(
+    layouts: Mapping[str, Layout], normalised: Sequence[str], spec: PretextSpec, params: Params, *where: str | int
+) -> Joint:
+    """A fresh one. Its weights depend on the address alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(address(*where, "init", "joint"))
+        return Joint(layouts, normalised, cast(nn.Module, spec.build(params, layouts)))
+
+
+def load_joint(folder: Path | str, offers: Plugins | None = None) -> Joint:
+    """What `pretrain` left in a folder, in eval mode, rebuilt without the recipe.
+
+    Raises DataError if the folder holds none, PluginError if the pretext's plug-in is gone or builds other weights than it did.
+    """
+    folder = Path(folder)
+    about = describe_encoders(folder)
+    said = about.get("pretext")
+    if not said:
+        raise PluginError(f"{folder}: holds an encoder for each modality, not one of all; read it with mmcl.load_encoders")
+    offer = (offers or plugins()).get("pretext", said["use"])
+    params = offer.spec.params.model_validate_json(json.dumps(said["params"]))
+    layouts = {name: Layout.from_json(one["layout"]) for name, one in about["modalities"].items()}
+    normalised = [name for name, one in about["modalities"].items() if one["normalise"] == "channel"]
+    joint = build_joint(layouts, normalised, offer.spec, params)
+    tensors = load_file(str(folder / "encoders.safetensors"))
+    try:
+        joint.load_state_dict({key.removeprefix("joint/"): value for key, value in tensors.items()})
+    except RuntimeError as error:
+        raise PluginError(
+            f"{folder}: the weights do not fit the pretext '{offer.name}' of {offer.package} {offer.version}: {error}"
+        ) from error
+    return joint.eval()
