@@ -22,18 +22,19 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "check", "load_encoders", "load_joint", "run"]
 
 
-def check(recipe: str | Path, set: Sequence[str] = (), data: str | Path | None = None) -> Plan:
+def check(recipe: str | Path, set: Sequence[str] = (), data: str | Path | None = None, presets: Sequence[str] = ()) -> Plan:
     """The plan of a recipe (a file, or the name of a shipped one), made without reading any data and without torch.
 
     set   overrides such as "pretrain.epochs=10"
     data  folder under which datasets lie
+    presets  papers' settings laid over the recipe before `set` (`mmcl list-presets`)
 
     Raises RecipeError with every problem, each with its line.
     """
-    from .recipe.plan import load_plan
+    from .recipe.plan import laid_over, load_plan
     from .recipe.shipped import find
 
-    return load_plan(find(str(recipe)), tuple(set), Path(data) if data is not None else None)
+    return load_plan(find(str(recipe)), laid_over(presets, set), Path(data) if data is not None else None)
 
 
 def run(
@@ -46,6 +47,7 @@ def run(
     strict: bool = False,
     device: str = "auto",
     stop_after: str | None = None,
+    presets: Sequence[str] = (),
 ) -> Path:
     """Run a recipe, or go on with it, and return the path of its report; the same as `mmcl run`.
 
@@ -56,7 +58,7 @@ def run(
     from .runs import RunFolder
     from .stages import run_all
 
-    plan = check(recipe, set, data)
+    plan = check(recipe, set, data, presets)
     return run_all(
         plan, RunFolder(Path(out) if out is not None else Path("runs") / plan.name), workers, strict, device, stop_after
     )

@@ -26,6 +26,7 @@ from .api.kinds import Kind
 from .api.loss import LossSpec, PositivesSpec
 from .api.modality import ModalitySpec
 from .api.params import Params
+from .api.preset import PresetSpec
 from .api.pretext import PretextSpec
 from .api.published import PublishedSpec
 from .api.scorer import ScorerSpec
@@ -43,6 +44,7 @@ REGISTRIES: Mapping[str, tuple[str, type[Any]]] = {
     "head": ("register_heads", HeadSpec),
     "pretext": ("register_pretexts", PretextSpec),
     "scorer": ("register_scorers", ScorerSpec),
+    "preset": ("register_presets", PresetSpec),
     "published": ("register_published", PublishedSpec),
 }
 """What can be registered: word used in messages and commands → (hook, class of its spec)."""

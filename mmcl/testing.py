@@ -42,6 +42,7 @@ from .api.kinds import Kind, Layout
 from .api.loss import LossSpec, Pair, PairLoss, PositivesSpec, Scored
 from .api.modality import ModalitySpec
 from .api.params import Params
+from .api.preset import PresetSpec
 from .api.pretext import PretextSpec
 from .api.published import PublishedSpec
 from .api.raw import Audio, Raw, Source, Table, Timed, Video, Words
@@ -234,7 +235,9 @@ def _spec_checks(spec: Any) -> Iterator[Check]:
     yield "name and summary read well", lambda: _spec_name(spec)
     if isinstance(spec, PublishedSpec):
         yield "every cell stands in one place", lambda: _published_cells(spec)
-    if isinstance(spec, Kind | PublishedSpec):
+    if isinstance(spec, PresetSpec):
+        yield "every value is KEY=VALUE", lambda: _preset_sets(spec)
+    if isinstance(spec, Kind | PublishedSpec | PresetSpec):
         return
     yield "every option has a default and a sentence", lambda: _spec_params(spec)
     yield "the package imports nothing heavy", lambda: _spec_light(spec)
@@ -1953,6 +1956,12 @@ def _published_cells(spec: PublishedSpec) -> None:
         twice = sorted({place for place in places if places.count(place) > 1})
         _expect(not twice, f"published '{spec.name}', {table.name}: two cells stand at {twice[:1]}")
         _expect(bool(places), f"published '{spec.name}', {table.name}: has no cell")
+
+
+def _preset_sets(spec: PresetSpec) -> None:
+    _expect(bool(spec.sets), f"preset '{spec.name}': sets nothing")
+    wrong = [one for one in spec.sets if "=" not in one or not one.split("=")[0].replace(".", "").replace("_", "").isalnum()]
+    _expect(not wrong, f"preset '{spec.name}': {wrong[:1]} is not KEY=VALUE, such as pretrain.epochs=5")
 
 
 def _scorer_checks(spec: ScorerSpec, params: Any, tasks: Mapping[str, Task] | None) -> Iterator[Check]:

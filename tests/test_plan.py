@@ -113,6 +113,8 @@ def test_pairs_are_what_they_say(pairs, expected):
         ("dataset=ravdess", "where is the data? Set dataset.root, or give --data DIR"),
         ("window.hop=1", "needs window.seconds"),
         ("pretrain.pretext=cae", "modalities.audio.backbone: is not used with pretrain.pretext"),
+        ("pretrain.balance=mood", "pretrain.balance: no task is named 'mood'"),
+        ("pretrain={balance: emotion, transductive: [valid]}", "would read the labels of the splits in pretrain.transductive"),
         ("pretrain.pretext=cea", "unknown pretext 'cea'"),
         ("modalities.audio.backbone=", "modalities.audio.backbone: is missing"),
         ("window={seconds: 1, share: 0.5}", "window.share: stands in place of window.seconds"),

@@ -10,6 +10,7 @@ import torch
 
 from mmcl.api import Items, Pair, Scored
 from mmcl.objective.score import Embedded, score
+from mmcl.plugins import plugins
 
 
 class Nce:
@@ -206,3 +207,69 @@ def test_an_item_is_never_its_own_positive_within_one_modality():
 def test_bf16_embeddings_are_scored_in_float32():
     embedded = {k: Embedded(e.z.detach().bfloat16(), e.rows) for k, e in made(FULL).items()}
     assert score(embedded, ITEMS, [("a", "b")], same_sample, Nce()).loss.dtype == torch.float32
+
+
+def authors(z, tau):
+    """MPUC-MER's code read from scratch (two windows v of N items; z[modality][v][i] of length 1), mean over ordered pairs.
+
+    l(i, v) = -1/2 log( exp(s(i_v, i_other)/tau) / sum over (j, w) other than (i, v) of exp(s(i_v, j_w)/tau) )
+    """
+    names, n = list(z), len(next(iter(z.values()))[0])
+    pairs = []
+    for m, o in itertools.permutations(names, 2):
+        terms = []
+        for i in range(n):
+            for v in (0, 1):
+                sims = {
+                    (j, w): math.fsum(a * b for a, b in zip(z[m][v][i], z[o][w][j], strict=True))
+                    for j in range(n)
+                    for w in (0, 1)
+                }
+                total = math.fsum(math.exp(s / tau) for key, s in sims.items() if key != (i, v))
+                terms.append(-0.5 * math.log(math.exp(sims[i, 1 - v] / tau) / total))
+        pairs.append(sum(terms) / len(terms))
+    return sum(pairs) / len(pairs)
+
+
+def test_the_preset_of_the_authors_code_is_their_formula():
+    """preset mpuc-reference: cross-window positives, half the loss, two views."""
+    offers = plugins()
+    preset = {s.split("=", 1)[0]: s.split("=", 1)[1] for s in offers.get("preset", "mpuc-reference").spec.sets}
+    assert preset["pretrain.views"] == "2"
+    assert preset["pretrain.objective.positives"] == "cross-window"
+    assert preset["pretrain.objective.loss"] == "{use: info-nce, temperature: 0.07, factor: 0.5}"
+    spec = offers.get("loss", "info-nce").spec
+    loss = spec.build(spec.params(temperature=0.07, factor=0.5))
+    positives = offers.get("positives", "cross-window").spec
+    embedded = made({name: list(range(10)) for name in "abc"}, seed=3)
+    items = Items(torch.arange(5).repeat(2), torch.tensor([0] * 5 + [1] * 5))  # first all first windows, as training has them
+    ours = score(embedded, items, list(itertools.combinations("abc", 2)), positives.build(positives.params()), loss).loss
+    unit = {name: torch.nn.functional.normalize(e.z.detach(), dim=-1) for name, e in embedded.items()}
+    theirs = authors({name: [z[:5].tolist(), z[5:].tolist()] for name, z in unit.items()}, 0.07)
+    assert ours.item() == pytest.approx(theirs, abs=1e-10)
+
+
+def test_equation_1_as_printed_is_preset_mpuc_eq1():
+    """L_i = -log( exp(s_ii/tau) / sum over j other than i of exp(s_ij/tau) ), summed over i, mean over ordered pairs."""
+    spec = plugins().get("loss", "info-nce").spec
+    loss = spec.build(spec.params(temperature=0.07, denominator="negatives", reduction="sum"))
+    embedded = made({name: list(range(6)) for name in "abc"}, seed=4)
+    items = Items(torch.arange(6), torch.zeros(6, dtype=torch.int64))
+    ours = score(embedded, items, list(itertools.combinations("abc", 2)), same_sample, loss).loss
+    unit = {name: torch.nn.functional.normalize(e.z.detach(), dim=-1).tolist() for name, e in embedded.items()}
+    found = []
+    for m, n in itertools.permutations("abc", 2):
+        s = [[math.fsum(a * b for a, b in zip(x, y, strict=True)) / 0.07 for y in unit[n]] for x in unit[m]]
+        found.append(sum(-(s[i][i] - math.log(math.fsum(math.exp(s[i][j]) for j in range(6) if j != i))) for i in range(6)))
+    assert ours.item() == pytest.approx(sum(found) / len(found), abs=1e-10)
+
+
+def test_positives_hear_whose_rows_they_are_given():
+    heard = []
+
+    def listen(left, right):
+        heard.append((left.modality, right.modality))
+        return same_sample(left, right)
+
+    score(made(FULL), ITEMS, [("a", "b")], listen, Nce())
+    assert set(heard) == {("a", "b")}

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from mmcl.runs import RunFolder, read_json, read_jsonl
 from mmcl.stages import run_all
 from mmcl.stages.embed import encode_rows
 from mmcl.stages.prepare import load_prepared, prepare
+from mmcl.stages.pretrain import _rows_of
 
 
 def events(run: RunFolder) -> list[str]:
@@ -406,3 +408,26 @@ def test_the_vector_of_all_is_that_of_the_kept_weights(tiny_plan, run):
         vector, present = joint(batch(prepared.stores, [row] * len(spans), spans), torch.device("cpu"))
     features = load_file(str(unit(run, "embed") / "pretrained-test.safetensors"))
     np.testing.assert_allclose(vector[present].mean(0).numpy(), features["joint/vector"][0], rtol=1e-4, atol=1e-5)
+
+
+def test_contrasting_other_splits_inputs_is_asked_for_and_said(tiny_plan, run):
+    run_all(tiny_plan("pretrain.transductive=[valid, test]", "probe.inputs=[audio]"), run, workers=1)
+    assert "Pretraining saw inputs of other splits" in (run.root / "report.html").read_text()
+    folds = read_json(run.root / "folds.json")["folds"][0]
+    assert _rows_of(tiny_plan(), load_prepared(run), load_prepared(run).folds[0], 0) == list(folds["train"])
+    wide = _rows_of(tiny_plan("pretrain.transductive=[test]"), load_prepared(run), load_prepared(run).folds[0], 0)
+    assert sorted(wide) == sorted([*folds["train"], *folds["test"]])
+
+
+def test_drawing_by_class_is_balanced_and_said_to_use_labels(tiny_plan, run):
+    plan = tiny_plan("pretrain.balance=emotion", "probe.inputs=[audio]")
+    assert plan.uses_labels()
+    run_all(plan, run, workers=1)
+    assert "Pretraining saw labels" in (run.root / "report.html").read_text()
+    prepared = load_prepared(run)
+    rows = [row for epoch in range(200) for row in _rows_of(plan, prepared, prepared.folds[0], "x", epoch)]
+    assert set(rows) <= set(prepared.folds[0].train)
+    counts = Counter(prepared.samples[row].targets["emotion"] for row in rows)
+    assert max(counts.values()) / min(counts.values()) < 1.2
+    plain = Counter(prepared.samples[row].targets["emotion"] for row in prepared.folds[0].train)
+    assert max(plain.values()) / min(plain.values()) > 1.4  # so that the test above could fail

@@ -10,6 +10,7 @@ from .kinds import Kind, Layout
 from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored
 from .modality import Modality, ModalitySpec
 from .params import Field, NoParams, Params
+from .preset import PresetSpec
 from .pretext import Pretext, PretextSpec
 from .published import Cell, PublishedSpec, PublishedTable
 from .raw import Audio, Raw, Sequence, Source, Table, Timed, Video, Words
@@ -19,7 +20,7 @@ __all__ = [
     "PROJECT", "Audio", "Backbone", "BackboneSpec", "Batch", "Cell", "Counting", "DataError", "Dataset", "DatasetInfo", "DatasetSpec",
     "Encoded", "Field", "Head", "HeadSpec", "Items", "Kind", "Labelled", "Layout", "LossSpec", "MmclError", "Modality",
     "ModalitySpec", "NoParams", "OwnLoss", "Pair", "PairLoss", "Params", "PluginError", "Positives", "PositivesSpec",
-    "Pretext", "PretextSpec", "Problem", "PublishedSpec", "PublishedTable", "Raw", "RecipeError", "Register", "SampleRef",
+    "PresetSpec", "Pretext", "PretextSpec", "Problem", "PublishedSpec", "PublishedTable", "Raw", "RecipeError", "Register", "SampleRef",
     "Scored", "Scorer", "ScorerSpec", "SelfFitting", "Sequence", "Source", "StageError", "Stream", "Table", "Task", "Timed",
     "UnknownNameError", "Video", "Words", "hookimpl", "hookspec",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from .head import HeadSpec
 from .kinds import Kind
 from .loss import LossSpec, PositivesSpec
 from .modality import ModalitySpec
+from .preset import PresetSpec
 from .pretext import PretextSpec
 from .published import PublishedSpec
 from .scorer import ScorerSpec
@@ -82,3 +83,8 @@ def register_published(register: Register[PublishedSpec]) -> None:
 @hookspec
 def register_scorers(register: Register[ScorerSpec]) -> None:
     """Offer ways of giving recordings numbers that their corpus lacks, such as valence and arousal."""
+
+
+@hookspec
+def register_presets(register: Register[PresetSpec]) -> None:
+    """Offer a paper's settings under one name."""

@@ -30,6 +30,7 @@ COMMANDS = {
     "list-datasets": ("lists", "List corpora."),
     "list-heads": ("lists", "List probes."),
     "list-pretexts": ("lists", "List ways of learning one vector of all modalities."),
+    "list-presets": ("lists", "List papers' settings to lay over a recipe."),
     "list-scorers": ("lists", "List ways of scoring recordings, such as valence and arousal."),
     "list-published": ("lists", "List papers whose tables your runs can be laid beside."),
     "list-recipes": ("lists", "List the recipes that come with mmcl."),

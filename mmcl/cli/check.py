@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.recipe
+@options.presets
 @options.overrides
 @options.data
 @options.as_json
-def check(recipe: str, overrides: tuple[str, ...], data: Path | None, as_json: bool) -> None:
+def check(recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], data: Path | None, as_json: bool) -> None:
     """Look every name of RECIPE up, check every option, say all problems at once, and show what it would do.
 
     Reads no data and imports no torch.
     """
-    from ..recipe.plan import load_plan
+    from ..recipe.plan import laid_over, load_plan
     from ..recipe.shipped import find
 
-    plan = load_plan(find(recipe), overrides, data, name=recipe if recipe.endswith((".yaml", ".yml")) else None)
+    sets = laid_over(presets, overrides)
+    plan = load_plan(find(recipe), sets, data, name=recipe if recipe.endswith((".yaml", ".yml")) else None)
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=1))
     else:
@@ -59,7 +61,7 @@ def summarise(plan: Plan) -> None:
     else:
         click.echo("  pretrain    not at all (0 epochs): random encoders are probed")
     if plan.uses_labels():
-        click.echo(f"  labels      pretraining uses {', '.join(plan.needs)}")
+        click.echo(f"  labels      pretraining uses {', '.join(plan.labels)}")
     click.echo(
         f"  probe       {', '.join(t.name for t in plan.tasks)} from {', '.join(plan.inputs)} by {', '.join(plan.heads)}"
     )

@@ -10,7 +10,7 @@ import click
 
 from . import options
 
-KINDS = ("backbone", "modality", "loss", "positives", "dataset", "head", "pretext", "scorer", "kind", "recipe")
+KINDS = ("backbone", "modality", "loss", "positives", "dataset", "head", "pretext", "scorer", "preset", "kind", "recipe")
 PLACES = {
     "backbone": ("modalities", "NAME", "backbone"),
     "modality": ("modalities", "NAME", "features"),
@@ -31,7 +31,7 @@ PLACES = {
 def describe(what: str, name: str, as_json: bool) -> None:
     """Show one plug-in: what it does, where it comes from, its options with bounds and defaults, and how a recipe names it.
 
-    KIND is backbone, modality, loss, positives, dataset, head, pretext, scorer, kind or recipe.
+    KIND is backbone, modality, loss, positives, dataset, head, pretext, scorer, preset, kind or recipe.
     """
     if what == "recipe":
         from ..recipe.shipped import find, heading
@@ -71,7 +71,10 @@ def describe(what: str, name: str, as_json: bool) -> None:
         facts["tasks"] = list(spec.tasks)
     if what == "dataset":
         facts |= _dataset(spec)
-    facts["options"] = [] if what == "kind" else _options(spec.params)
+    if what == "preset":
+        facts["sets"] = list(spec.sets)
+    plain = what in ("kind", "preset")
+    facts["options"] = [] if plain else _options(spec.params)
     if what in PLACES:
         facts["example"] = _example(what, facts["name"], facts["options"])
     if as_json:
@@ -86,7 +89,7 @@ def describe(what: str, name: str, as_json: bool) -> None:
                 click.echo(f"    {inner}: {text}")
         else:
             click.echo(f"  {label}: {', '.join(value) if isinstance(value, list) else value}")
-    if what != "kind":
+    if not plain:
         click.echo("  options:" if rows else "  no options")
     for row in rows:
         bounds = f", {row['bounds']}" if row["bounds"] else ""

@@ -55,6 +55,9 @@ list_positives = _command("list-positives", "positives", "List rules for which r
 list_datasets = _command("list-datasets", "dataset", "List corpora.")
 list_heads = _command("list-heads", "head", "List probes.")
 list_pretexts = _command("list-pretexts", "pretext", "List ways of learning one vector of all modalities.")
+list_presets = _command(
+    "list-presets", "preset", "List papers' settings to lay over a recipe: `mmcl run RECIPE --preset NAME`."
+)
 list_scorers = _command("list-scorers", "scorer", "List ways of scoring recordings, such as valence and arousal.")
 list_published = _command("list-published", "published", "List papers whose tables your runs can be laid beside.")
 

@@ -10,6 +10,9 @@ recipe = click.argument("recipe")
 overrides = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Lay a value over the recipe, such as pretrain.epochs=5."
 )
+presets = click.option(
+    "--preset", "presets", multiple=True, metavar="NAME", help="Lay a paper's settings over the recipe (`mmcl list-presets`)."
+)
 data = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),

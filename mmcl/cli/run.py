@@ -11,6 +11,7 @@ from . import options
 
 @click.command()
 @options.recipe
+@options.presets
 @options.overrides
 @options.data
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The run folder.  [default: runs/NAME]")
@@ -24,6 +25,7 @@ from . import options
 )
 def run(
     recipe: str,
+    presets: tuple[str, ...],
     overrides: tuple[str, ...],
     data: Path | None,
     out: Path | None,
@@ -36,11 +38,12 @@ def run(
 
     Stages that are finished and unchanged are not done again; a run that was killed goes on from its last checkpoint.
     """
-    from ..recipe.plan import load_plan
+    from ..recipe.plan import laid_over, load_plan
     from ..recipe.shipped import find
     from ..runs import RunFolder
 
-    plan = load_plan(find(recipe), overrides, data, name=recipe if recipe.endswith((".yaml", ".yml")) else None)
+    sets = laid_over(presets, overrides)
+    plan = load_plan(find(recipe), sets, data, name=recipe if recipe.endswith((".yaml", ".yml")) else None)
     from ..stages import run_all  # after the plan: a mistake in the recipe is said before torch is imported
 
     folder = RunFolder(out if out is not None else Path("runs") / plan.name)

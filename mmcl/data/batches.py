@@ -24,6 +24,17 @@ def epoch_batches(rows: Sequence[int], size: int, *where: str | int) -> list[lis
     return batches
 
 
+def balanced(rows: Sequence[int], labels: Sequence[int | None], *where: str | int) -> list[int]:
+    """As many rows as given, drawn with replacement so that every label comes equally often; rows without one never come."""
+    known = [(row, label) for row, label in zip(rows, labels, strict=True) if label is not None]
+    counts: dict[int, int] = {}
+    for _, label in known:
+        counts[label] = counts.get(label, 0) + 1
+    chances = np.array([1 / (len(counts) * counts[label]) for _, label in known])
+    drawn = np.random.default_rng(address(*where, "balance")).choice(len(known), len(rows), p=chances / chances.sum())
+    return [known[i][0] for i in drawn]
+
+
 def ahead(jobs: Sequence[Callable[[], Made]], depth: int = 2) -> Iterator[Made]:
     """What the jobs return, in order, each worked on by one thread while the one before it is used."""
     ready: queue.Queue[tuple[Made | None, BaseException | None]] = queue.Queue(depth)

@@ -135,7 +135,14 @@ class Plan:
 
     def uses_labels(self) -> bool:
         """Whether pretraining sees labels, or scores."""
-        return bool(self.needs) and self.recipe.pretrain.epochs > 0 and self.pretext is None
+        return bool(self.labels) and self.recipe.pretrain.epochs > 0
+
+    @property
+    def labels(self) -> list[str]:
+        """The targets that pretraining looks at."""
+        found = [] if self.pretext else list(self.needs)
+        balance = self.recipe.pretrain.balance
+        return found if balance is None or balance in found else [*found, balance]
 
     def to_json(self) -> dict[str, Any]:
         """The resolved plan with every default."""
@@ -182,6 +189,12 @@ class Plan:
             "report": recipe["report"],
             "track": recipe["track"],
         }
+
+
+def laid_over(presets: Sequence[str], overrides: Sequence[str]) -> tuple[str, ...]:
+    """The values of presets, in order, and of overrides after them. Raises UnknownNameError for a preset that nobody offers."""
+    known = installed()
+    return (*(one for name in presets for one in known.get("preset", name).spec.sets), *overrides)
 
 
 def load_plan(
@@ -239,6 +252,7 @@ class _Planner:
                         (*objective, "positives"),
                         f"'{positives.use}' needs the target '{need}'; {_has(recipe.dataset.use, 'tasks', info.tasks)}",
                     )
+        self.sampling(recipe, info)
         tasks = self.tasks(recipe, labels if recipe.probe.tasks is None else info, "probe", recipe.probe.tasks)
         heads = {name: head for name, use in recipe.probe.heads.items() if (head := self.part(("probe", "heads", name), use))}
         self.able("probe", heads, tasks)
@@ -536,6 +550,19 @@ class _Planner:
                     "anchor itself; set pretrain.views: 2",
                 )
         return found
+
+    def sampling(self, recipe: Recipe, info: DatasetInfo | None) -> None:
+        section = recipe.pretrain
+        if section.balance is None or info is None:
+            return
+        key: Key = ("pretrain", "balance")
+        task = info.tasks.get(section.balance)
+        if task is None:
+            self.say(key, f"no task is named '{section.balance}'; {_has(recipe.dataset.use, 'tasks', info.tasks)}")
+        elif task.type != "single-label":
+            self.say(key, f"task '{task.name}' is {task.type}; only the classes of a single-label task can be balanced")
+        if section.transductive:
+            self.say(key, "would read the labels of the splits in pretrain.transductive; keep one of the two")
 
     def known_positives(self, recipe: Recipe) -> Part | None:
         said = list(self.problems)

@@ -246,6 +246,14 @@ class Pretrain(Section):
     optimizer: Optimizer = Field(default_factory=lambda: Sgd(), description="how weights are updated")
     schedule: Schedule = Field(default_factory=lambda: Constant(), description="learning rate over time")
     batch_size: int = Field(32, ge=2, description="recordings in a batch; each anchor sees batch_size − 1 negatives")
+    transductive: Annotated[tuple[Literal["valid", "test"], ...], _DISTINCT] = Field(
+        (), description="splits whose inputs, without labels, are contrasted beside the training rows; the report then says so "
+        "(MPUC-MER's code: both)"
+    )  # fmt: skip
+    balance: str | None = Field(
+        None, description="a single-label task: recordings are drawn, with replacement, so that its classes come equally often, "
+        "which uses labels (MPUC-MER's code)"
+    )  # fmt: skip
     views: int = Field(
         1,
         ge=1,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..api.batch import Batch, Items, Stream
 from ..api.errors import StageError
-from ..data.batches import ahead, epoch_batches
+from ..data.batches import ahead, balanced, epoch_batches
 from ..data.folds import Fold
 from ..data.stack import batch, stack
 from ..data.store import Store
@@ -156,7 +156,7 @@ def _train(
         for epoch in range(counters["epoch"], section.epochs):
             started = time.monotonic()
             model.train()
-            batches = epoch_batches(fold.train, section.batch_size, *spot, "epoch", epoch)
+            batches = epoch_batches(_rows_of(plan, prepared, fold, *spot, epoch), section.batch_size, *spot, "epoch", epoch)
             jobs = [
                 partial(_cut, stores, rows, plan, np.random.default_rng(address(*spot, "window", epoch, k)))
                 for k, rows in enumerate(batches)
@@ -223,11 +223,21 @@ def _train(
     facts = {
         "epochs": counters["epoch"], "best_epoch": counters["best_epoch"], "best_loss": counters["best_loss"], "stopped": stopped,
         "seconds": round(counters["seconds"], 3), "parameters": parameters_of(kept), "skipped_pairs": counters["skipped"],
-        "labels": list(plan.needs) if plan.pretext is None else [],
+        "labels": plan.labels,
     }  # fmt: skip
     finish(folder, key, **facts)
     shutil.rmtree(folder / "resume", ignore_errors=True)
     run.log("pretrain", fold=fold.number, seed=seed, device=str(device), **facts)
+
+
+def _rows_of(plan: Plan, prepared: Prepared, fold: Fold, *where: str | int) -> Sequence[int]:
+    """The recordings of one epoch: those of training, unless the recipe asks for more or for equal classes."""
+    section = plan.recipe.pretrain
+    rows = [*fold.train, *(row for split in section.transductive for row in getattr(fold, split))]
+    if section.balance is None:
+        return rows
+    labels = [cast("int | None", prepared.samples[row].targets.get(section.balance)) for row in rows]
+    return balanced(rows, labels, *where)
 
 
 def encoders_json(plan: Plan, fold: int, seed: int, counters: Mapping[str, Any]) -> dict[str, Any]:

@@ -154,7 +154,18 @@ def banners(
             (
                 "strong",
                 "Pretraining saw labels",
-                f"The positives “{positives}” read the training recordings’ labels{read}: this is not learning without labels.",
+                f"The positives “{positives}” or the drawing of recordings read the training recordings’ labels{read}: this is not "
+                "learning without labels.",
+            )
+        )
+    if plan["pretrain"]["transductive"] and plan["pretrain"]["epochs"]:
+        splits = {"valid": "validation", "test": "test"}
+        found.append(
+            (
+                "strong",
+                "Pretraining saw inputs of other splits",
+                f"The encoders were trained on the {listed([splits[s] for s in plan['pretrain']['transductive']])} recordings too, "
+                "without their labels: these scores say nothing about recordings that come later.",
             )
         )
     if prepare["crosses_groups"]:

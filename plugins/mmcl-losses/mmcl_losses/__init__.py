@@ -21,6 +21,7 @@ class InfoNceParams(Params):
     )
     reduction: Literal["mean", "sum"] = Field("mean", description="mean or sum over anchors that have something to learn from")
     temperature: float = Field(0.07, gt=0, description="τ, by which cosine similarities are divided; its start if learned")
+    factor: float = Field(1.0, gt=0, description="the loss is multiplied by this; MPUC-MER's code has 0.5")
     learn_temperature: bool = Field(False, description="learn τ by gradient descent, never below 0.01 (CLIP)")
 
     @model_validator(mode="after")
@@ -47,6 +48,13 @@ def build_same_sample(params: NoParams) -> Positives:
     return same_sample
 
 
+def build_cross_window(params: NoParams) -> Positives:
+    """The rule."""
+    from .positives import cross_window
+
+    return cross_window
+
+
 INFO_NCE = LossSpec(
     name="info-nce",
     summary="softmax over candidates: the positive against the negatives",
@@ -64,6 +72,13 @@ SAME_SAMPLE = PositivesSpec(
     build=build_same_sample,
     paper="MPUC-MER (ICPR 2022), §III-B",
 )
+CROSS_WINDOW = PositivesSpec(
+    name="cross-window",
+    summary="two modalities of one recording in different windows belong together; the same window counts neither way",
+    params=NoParams,
+    build=build_cross_window,
+    paper="the code of MPUC-MER (ICPR 2022), where the paper's text has same-sample; needs pretrain.views: 2",
+)
 
 
 @hookimpl
@@ -76,3 +91,4 @@ def register_losses(register: Register[LossSpec]) -> None:
 def register_positives(register: Register[PositivesSpec]) -> None:
     """Offer the rules."""
     register(SAME_SAMPLE)
+    register(CROSS_WINDOW)

@@ -29,6 +29,7 @@ class InfoNce(nn.Module):
     def __init__(self, params: InfoNceParams) -> None:
         super().__init__()
         self.reduction: str = params.reduction
+        self.factor = params.factor
         self.with_positives = params.denominator == "all"
         self.scale = 1 / params.temperature
         self.log_scale: nn.Parameter | None = None
@@ -49,6 +50,7 @@ class InfoNce(nn.Module):
         each, right, near, far, counts, opposed = _Rows.apply(cosine, scale, positive, pair.ignore, self.with_positives)
         anchors = counts.sum()
         loss = each.sum() / anchors.clamp_min(1) if self.reduction == "mean" else each.sum()
+        loss = loss * self.factor if self.factor != 1 else loss
         metrics = {
             "accuracy": right.sum() / anchors.clamp_min(1).to(cosine.dtype),
             "positive_cosine": near.sum() / anchors.clamp_min(1),

@@ -8,7 +8,7 @@ import math
 import mmcl_losses
 import pytest
 import torch
-from mmcl_losses import INFO_NCE, LARGEST_SCALE, SAME_SAMPLE, InfoNceParams
+from mmcl_losses import CROSS_WINDOW, INFO_NCE, LARGEST_SCALE, SAME_SAMPLE, InfoNceParams
 from pydantic import ValidationError
 from torch.nn import functional
 
@@ -345,10 +345,18 @@ def test_same_sample_pairs_rows_of_one_recording_whatever_their_window():
     assert positive.tolist() == [[a == b for b in (8, 3, 5, 3)] for a in (3, 3, 8)]
     assert ignore.dtype == torch.bool
     assert not ignore.any()
-    assert SAME_SAMPLE.needs == ()
+    assert SAME_SAMPLE.needs(NoParams(), ("audio", "text")) == ()
+
+
+def test_cross_window_leaves_the_same_window_out_both_ways():
+    left = Items(torch.tensor([3, 3, 8]), torch.tensor([0, 1, 0]))
+    right = Items(torch.tensor([8, 3, 5, 3]), torch.tensor([0, 1, 0, 0]))
+    positive, ignore = CROSS_WINDOW.build(NoParams())(left, right)
+    assert positive.int().tolist() == [[0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+    assert ignore.int().tolist() == [[0, 0, 0, 1], [0, 1, 0, 0], [1, 0, 0, 0]]
 
 
 def test_the_toolkits_own_checks_pass():
     results = check_plugin(mmcl_losses)
-    assert {r.name for r in results} == {"loss info-nce", "positives same-sample"}
+    assert {r.name for r in results} == {"loss info-nce", "positives cross-window", "positives same-sample"}
     assert [r for r in results if r.passed is not True] == []

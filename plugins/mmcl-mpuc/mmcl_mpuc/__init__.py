@@ -1,10 +1,18 @@
-"""What MPUC-MER's authors' code really is, under names of its own, and the paper's tables."""
+"""What MPUC-MER's authors' code really is, under names of its own, the paper's settings, and its tables."""
 
 from __future__ import annotations
 
-from mmcl.api import PublishedSpec, Register, hookimpl
+from mmcl.api import PresetSpec, PublishedSpec, Register, hookimpl
 
+from .presets import PRESETS
 from .published import MPUC_MER
+
+
+@hookimpl
+def register_presets(register: Register[PresetSpec]) -> None:
+    """Offer the settings."""
+    for preset in PRESETS:
+        register(preset)
 
 
 @hookimpl
