@@ -39,6 +39,8 @@ class BackboneSpec:
              a graph of 20, say). Light: `mmcl check` calls it without torch
     build    (params, layout) → Backbone; heavy imports happen here
     follows  what it follows and where it differs from it, for `mmcl describe`
+    departs  which rule of the contract it breaks on purpose, in a sentence (an authors' slip, kept to be measured); every
+             report that uses it says so. "" for all that are to be trusted
     """
 
     name: str
@@ -49,3 +51,4 @@ class BackboneSpec:
     fits: Callable[[Any, Layout], None] = _always_fits
     paper: str = ""
     follows: str = ""
+    departs: str = ""

@@ -62,6 +62,8 @@ def summarise(plan: Plan) -> None:
         click.echo("  pretrain    not at all (0 epochs): random encoders are probed")
     if plan.uses_labels():
         click.echo(f"  labels      pretraining uses {', '.join(plan.labels)}")
+    for name, why in plan.departs.items():
+        click.echo(f"  careful     backbone of {name}: {why}")
     click.echo(
         f"  probe       {', '.join(t.name for t in plan.tasks)} from {', '.join(plan.inputs)} by {', '.join(plan.heads)}"
     )

@@ -54,7 +54,7 @@ def describe(what: str, name: str, as_json: bool) -> None:
         "summary": spec.summary,
         "package": f"{offer.package} {offer.version}",
     }
-    for label in ("equation", "follows", "paper"):
+    for label in ("equation", "follows", "departs", "paper"):
         if getattr(spec, label, ""):
             facts[label] = getattr(spec, label)
     if what == "kind":

@@ -133,6 +133,11 @@ class Plan:
         """Names of the targets that the positives read."""
         return tuple(self.positives.spec.needs(self.positives.params, tuple(m.name for m in self.modalities)))
 
+    @property
+    def departs(self) -> dict[str, str]:
+        """Modality → which rule of the contract its backbone breaks on purpose."""
+        return {m.name: m.backbone.spec.departs for m in self.modalities if m.backbone and m.backbone.spec.departs}
+
     def uses_labels(self) -> bool:
         """Whether pretraining sees labels, or scores."""
         return bool(self.labels) and self.recipe.pretrain.epochs > 0
@@ -188,6 +193,7 @@ class Plan:
             "protocol": recipe["protocol"],
             "report": recipe["report"],
             "track": recipe["track"],
+            "departs": self.departs,
         }
 
 

@@ -158,6 +158,9 @@ def banners(
                 "learning without labels.",
             )
         )
+    for name, why in plan.get("departs", {}).items():
+        backbone = plan["modalities"][name]["backbone"]["use"]
+        found.append(("strong", f"Backbone of {name}: not to be trusted", f"“{backbone}” keeps a slip of its authors: {why}."))
     if plan["pretrain"]["transductive"] and plan["pretrain"]["epochs"]:
         splits = {"valid": "validation", "test": "test"}
         found.append(

@@ -26,6 +26,16 @@ class LinearParams(Params):
     refit: Literal["train", "train+valid"] = Field("train", description="rows that the head is fitted on once l2 is chosen")
 
 
+class LateParams(LinearParams):
+    """Options of `late`: those of each modality's linear probe, which here has to say how sure it is."""
+
+    choose: Literal["accuracy", "loss"] = Field(
+        "loss",
+        description="what each l2 is chosen by on validation rows: the mean loss, or accuracy, which says nothing of how sure a "
+        "probe is",
+    )
+
+
 class MlpParams(Params):
     """Options of `mlp`."""
 
@@ -51,6 +61,13 @@ class AttentionParams(Params):
 def outputs(task: Task) -> int:
     """How many numbers a head gives for a task."""
     return max(1, len(task.classes))
+
+
+def build_late(params: LateParams, task: Task, widths: Mapping[str, int]) -> Head:
+    """One linear probe a modality."""
+    from .late import Late
+
+    return Late(params, task, widths)
 
 
 def build_linear(params: LinearParams, task: Task, widths: Mapping[str, int]) -> Head:
@@ -82,6 +99,14 @@ LINEAR = HeadSpec(
     build=build_linear,
     solver=True,
 )
+LATE = HeadSpec(
+    name="late",
+    summary="late fusion: a linear probe for each modality, their log-probabilities averaged over those present",
+    tasks=EVERY,
+    params=LateParams,
+    build=build_late,
+    solver=True,
+)
 MLP = HeadSpec(
     name="mlp",
     summary="fc → ReLU → fc on concatenated vectors, trained by gradient descent",
@@ -106,5 +131,6 @@ ATTENTION = HeadSpec(
 def register_heads(register: Register[HeadSpec]) -> None:
     """Offer the heads."""
     register(LINEAR)
+    register(LATE)
     register(MLP)
     register(ATTENTION)

@@ -9,7 +9,7 @@ import mmcl_heads
 import numpy as np
 import pytest
 import torch
-from mmcl_heads import LINEAR, MLP, LinearParams, MlpParams
+from mmcl_heads import LATE, LINEAR, MLP, LateParams, LinearParams, MlpParams
 from mmcl_heads.solver import SOFTMAX, STEPS, TOLERANCE, minimise
 from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -352,5 +352,34 @@ def test_the_toolkits_own_checks_pass():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         results = check_plugin(mmcl_heads)
-    assert {r.name for r in results} == {"head attention", "head linear", "head mlp"}
+    assert {r.name for r in results} == {"head attention", "head late", "head linear", "head mlp"}
     assert [r for r in results if r.passed is not True] == []
+
+
+@pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])
+def test_late_fusion_is_the_mean_of_probes_fitted_apart_over_those_present(kind):
+    train, valid = labelled(kind, 120, WIDTHS, 1), labelled(kind, 60, WIDTHS, 2)
+    for one in (train, valid):
+        one.encoded["voice"].present = torch.arange(len(one.target)) % 3 != 0
+        one.encoded["voice"].vector[~one.encoded["voice"].present] = 0
+        one.encoded["face"].present = torch.arange(len(one.target)) % 5 != 1
+        one.encoded["face"].vector[~one.encoded["face"].present] = 0
+    task = task_of(kind, 3)
+    late = LATE.build(LateParams(), task, WIDTHS)
+    facts = late.fit(train, valid, torch.Generator())
+    apart = {}
+    for name, width in WIDTHS.items():
+        probe = LINEAR.build(LinearParams(choose="loss"), task, {name: width})
+        rows = {id(one): one.encoded[name].present for one in (train, valid)}
+        mine = [
+            Labelled({name: Encoded(one.encoded[name].vector[rows[id(one)]])}, one.target[rows[id(one)]])
+            for one in (train, valid)
+        ]
+        assert facts[f"{name} l2"] == probe.fit(*mine, torch.Generator())["l2"]
+        output = probe({name: valid.encoded[name]})
+        apart[name] = output.log_softmax(1) if kind == "single-label" else output
+    got = late(valid.encoded)
+    for i in range(len(got)):
+        here = [name for name in WIDTHS if valid.encoded[name].present[i]] or list(WIDTHS)
+        wanted = sum(apart[name][i] for name in here) / len(here)
+        torch.testing.assert_close(got[i], wanted, rtol=1e-5, atol=1e-6)

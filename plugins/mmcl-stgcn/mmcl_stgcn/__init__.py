@@ -1,4 +1,4 @@
-"""The backbone `st-gcn`: spatial-temporal graph convolutions (Yan et al. 2018), on any graph."""
+"""The backbones `st-gcn` (Yan et al. 2018) and `stgcn-yu` (Yu et al. 2018): graph convolutions on any graph."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, hookimpl
 
-from .graphs import graph_for, partition_problem
+from .graphs import graph_for, graph_of, partition_problem
 
 
 class StgcnParams(Params):
     """Options of `st-gcn`."""
 
-    graph: Literal["auto", "kinect-20", "face-68", "face-51", "custom"] = Field(
+    graph: Literal["auto", "kinect-20", "face-68", "face-51", "face-51-mpuc", "custom"] = Field(
         "auto", description="which joints are neighbours; auto: what the stream says of itself; custom: `edges`"
     )
     edges: tuple[tuple[int, int], ...] = Field(
@@ -104,7 +104,57 @@ STGCN = BackboneSpec(
 )
 
 
+class StgcnYuParams(Params):
+    """Options of `stgcn-yu`."""
+
+    graph: Literal["auto", "kinect-20", "face-68", "face-51", "face-51-mpuc", "custom"] = Field(
+        "auto",
+        description="which joints are neighbours; auto: what the stream says of itself; face-51-mpuc: as the authors' file has it, "
+        "with four edges that look like slips; custom: `edges`",
+    )
+    edges: tuple[tuple[int, int], ...] = Field(
+        (), description="pairs of neighbouring joints, counted from 0, for graph: custom"
+    )
+    readout: Literal["mean", "flatten"] = Field(
+        "mean",
+        description="mean over nodes and real steps, then a linear layer; or, as the authors, all steps of a node through one "
+        "linear layer and all nodes through another, which fixes the number of steps",
+    )
+    steps: int = Field(90, ge=11, le=2000, description="steps of readout: flatten (MPUC-MER: 90 on RAVDESS, 30 on MOSEI)")
+    width: int = Field(512, ge=1, description="size of the vector")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout before the read-out")
+
+
+def fits_yu(params: StgcnYuParams, layout: Layout) -> None:
+    """Refuse a graph that is not the stream's."""
+    graph_of(params.graph, params.edges, layout)
+
+
+def build_yu(params: StgcnYuParams, layout: Layout) -> Backbone:
+    """The network."""
+    from .yu import StgcnYu
+
+    return StgcnYu(params, layout)
+
+
+STGCN_YU = BackboneSpec(
+    name="stgcn-yu",
+    summary="the traffic STGCN of Yu et al., which MPUC-MER's code runs on landmarks",
+    accepts=(("time", "joint", "channel"),),
+    params=StgcnYuParams,
+    build=build_yu,
+    fits=fits_yu,
+    paper="Yu, Yin, Zhu: Spatio-Temporal Graph Convolutional Networks, IJCAI 2018; the code of MPUC-MER (ICPR 2022), A.3.1",
+    follows=(
+        "The authors' port: time blocks that add a sigmoid where Yu et al. multiply by it, one normalised adjacency, BatchNorm "
+        "over nodes, no residuals, T − 10 steps left. Differs: the mean over real steps and nodes by default, 0.1 million weights "
+        "in place of 16 (readout: flatten is theirs); statistics of real steps alone; rows that are too short are repeated."
+    ),
+)
+
+
 @hookimpl
 def register_backbones(register: Register[BackboneSpec]) -> None:
     """Offer the backbone."""
     register(STGCN)
+    register(STGCN_YU)

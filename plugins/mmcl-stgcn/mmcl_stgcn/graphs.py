@@ -51,7 +51,14 @@ KINECT_20 = (
     (3, 12), (12, 13), (13, 14), (14, 15), (3, 16), (16, 17), (17, 18), (18, 19),  # left leg, right leg
 )  # fmt: skip
 
+
+def _face_51_printed() -> tuple[tuple[int, int], ...]:
+    """The same as it stands in MPUC-MER's code, with what look like slips: a brow in the order 5 7 6 8, two chords of the lip."""
+    return (*(edge for edge in _face_51() if edge not in ((5, 6), (7, 8))), (5, 7), (6, 8), (44, 50), (46, 48))
+
+
 GRAPHS = {
+    "face-51-mpuc": Graph("face-51-mpuc", 51, _face_51_printed(), 16),
     "kinect-20": Graph("kinect-20", 20, KINECT_20, 2),  # the spine is nearest to the body's centre of gravity
     "face-51": Graph("face-51", 51, _face_51(), 16),  # the nose base moves least with expression
     "face-68": Graph("face-68", 68, _face_68(), 33),
@@ -97,6 +104,11 @@ def graph_for(name: str, edges: Sequence[Sequence[int]], centre: int | None, lay
             raise ValueError(f"centre {centre} is none of {joints} joints (0 to {joints - 1})")
         graph = dataclasses.replace(graph, centre=centre)
     return graph
+
+
+def graph_of(name: str, edges: Sequence[Sequence[int]], layout: Layout) -> Graph:
+    """The graph without a centre of its own: for networks that ask for neighbours alone."""
+    return graph_for(name, edges, None, layout)
 
 
 def hops(joints: int, edges: Iterable[tuple[int, int]]) -> list[list[float]]:

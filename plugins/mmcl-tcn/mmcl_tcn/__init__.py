@@ -1,4 +1,4 @@
-"""The backbone `tcn`: dilated temporal convolutions (Bai et al. 2018)."""
+"""The backbones `tcn` (Bai et al. 2018) and `conv-tasnet` (Luo, Mesgarani 2019): dilated temporal convolutions."""
 
 from __future__ import annotations
 
@@ -66,7 +66,49 @@ TCN = BackboneSpec(
 )
 
 
+class ConvTasnetParams(Params):
+    """Options of `conv-tasnet`."""
+
+    bottleneck: int = Field(64, ge=1, description="width between blocks")
+    hidden: int = Field(128, ge=1, description="width inside a block")
+    kernel: int = Field(3, ge=1, le=63, description="steps that a depthwise convolution spans; odd")
+    blocks: int = Field(5, ge=1, le=12, description="blocks of a repeat, with dilations 1, 2, 4, …")
+    repeats: int = Field(2, ge=1, le=16, description="how often the dilations begin anew")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout after the first layer and after each block")
+    width: int = Field(512, ge=1, description="size of the vector")
+
+
+def fits_conv_tasnet(params: ConvTasnetParams, layout: Layout) -> None:
+    """Refuse an even kernel, which would have no centre."""
+    if params.kernel % 2 == 0:
+        raise ValueError(f"kernel {params.kernel} has no centre; make it odd")
+
+
+def build_conv_tasnet(params: ConvTasnetParams, layout: Layout) -> Backbone:
+    """The network."""
+    from .conv_tasnet import ConvTasnet
+
+    return ConvTasnet(params, layout)
+
+
+CONV_TASNET = BackboneSpec(
+    name="conv-tasnet",
+    summary="Conv-TasNet's separation blocks, which MPUC-MER's code runs on spectrograms",
+    accepts=(("time", "channel"),),
+    params=ConvTasnetParams,
+    build=build_conv_tasnet,
+    fits=fits_conv_tasnet,
+    paper="Luo, Mesgarani: Conv-TasNet, TASLP 2019; the code of MPUC-MER (ICPR 2022), A.3.3",
+    follows=(
+        "The authors' network, layer by layer (217,813 weights on 128 bands): global layer norm, 2 × 5 blocks, no skip sum, "
+        "mean over time, PReLU, linear. Differs: norm and mean see real steps alone. The paper calls it TCN (Bai et al.), which "
+        "is the backbone tcn."
+    ),
+)
+
+
 @hookimpl
 def register_backbones(register: Register[BackboneSpec]) -> None:
     """Offer the backbone."""
     register(TCN)
+    register(CONV_TASNET)

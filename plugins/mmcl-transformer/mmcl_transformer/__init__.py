@@ -23,6 +23,18 @@ class TransformerParams(Params):
         "post", description="layer normalisation after each sublayer (Vaswani et al.) or before it"
     )
     activation: Literal["relu", "gelu"] = Field("relu", description="of the feed-forward layers")
+    positions: Literal["steps", "none"] = Field("steps", description="sinusoidal positions of the steps, or none")
+    output: int | None = Field(
+        None,
+        ge=1,
+        description="size of the vector, by dropout and a linear layer after the mean (MPUC-MER: 512); left out: none",
+    )
+
+
+class BatchPositionsParams(TransformerParams):
+    """Options of `transformer-batch-positions`: those of `transformer`, with MPUC-MER's 512 at the end."""
+
+    output: int | None = Field(512, ge=1, description="size of the vector, by dropout and a linear layer; null: none")
 
 
 def fits(params: TransformerParams, layout: Layout) -> None:
@@ -39,6 +51,13 @@ def build(params: TransformerParams, layout: Layout) -> Backbone:
     from .network import Transformer
 
     return Transformer(params, layout)
+
+
+def build_batch_positions(params: BatchPositionsParams, layout: Layout) -> Backbone:
+    """The network."""
+    from .network import Transformer
+
+    return Transformer(params, layout, by_row=True)
 
 
 TRANSFORMER = BackboneSpec(
@@ -60,7 +79,21 @@ TRANSFORMER = BackboneSpec(
 )
 
 
+BATCH_POSITIONS = BackboneSpec(
+    name="transformer-batch-positions",
+    summary="the transformer of MPUC-MER's code, whose positions count the rows of a batch",
+    accepts=(("time", "channel"),),
+    params=BatchPositionsParams,
+    build=build_batch_positions,
+    fits=fits,
+    paper="the code of MPUC-MER (ICPR 2022), A.3.4",
+    follows="transformer, but every step of a row gets the position of that row in its batch, so order over time is not known.",
+    departs="positions count rows of the batch: what it makes of a recording depends on where in a batch it stands",
+)
+
+
 @hookimpl
 def register_backbones(register: Register[BackboneSpec]) -> None:
     """Offer the backbone."""
     register(TRANSFORMER)
+    register(BATCH_POSITIONS)

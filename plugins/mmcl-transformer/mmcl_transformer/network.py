@@ -20,21 +20,27 @@ from . import TransformerParams
 class Transformer(nn.Module):
     """(linear →) + positions → encoder layers → mean over real steps."""
 
-    def __init__(self, params: TransformerParams, layout: Layout) -> None:
+    def __init__(self, params: TransformerParams, layout: Layout, by_row: bool = False) -> None:
         super().__init__()
         channels = layout.sizes["channel"]
-        self.width = params.width or channels
-        self.enter = nn.Linear(channels, self.width) if self.width != channels else nn.Identity()
+        inner = params.width or channels
+        self.enter = nn.Linear(channels, inner) if inner != channels else nn.Identity()
         self.dropout = nn.Dropout(params.dropout)
-        self.layers = nn.ModuleList(Layer(self.width, params) for _ in range(params.layers))
-        self.leave = nn.LayerNorm(self.width) if params.norm == "pre" else nn.Identity()
+        self.layers = nn.ModuleList(Layer(inner, params) for _ in range(params.layers))
+        self.leave = nn.LayerNorm(inner) if params.norm == "pre" else nn.Identity()
+        self.positions = "rows" if by_row else params.positions
+        self.project = nn.Linear(inner, params.output) if params.output else None
+        self.width = params.output or inner
 
     def forward(self, stream: Stream) -> Encoded:
         """The mean of the real steps, and every step."""
         steps = stream.steps
         row, time = steps.nonzero(as_tuple=True)
         hidden = self.enter(stream.values[row, time])
-        hidden = self.dropout(hidden + positions(steps.shape[1], self.width, hidden)[time])
+        if self.positions != "none":
+            count, place = (len(steps), row) if self.positions == "rows" else (steps.shape[1], time)
+            hidden = hidden + positions(count, hidden.shape[1], hidden)[place]
+        hidden = self.dropout(hidden)
         for layer in self.layers:
             hidden = layer(hidden, row, time, steps)
         hidden = self.leave(hidden)
@@ -42,6 +48,8 @@ class Transformer(nn.Module):
             hidden = hidden.float()  # sums over time need more digits than bf16 has
         sequence = _unpack(hidden, row, time, steps)
         vector = sequence.sum(1) / steps.sum(1, keepdim=True).clamp_min(1)
+        if self.project is not None:
+            vector = self.project(self.dropout(vector))
         return Encoded(vector=vector, sequence=sequence, steps=steps)
 
 

@@ -167,3 +167,41 @@ def test_defaults_are_the_text_network_of_mpuc_mer() -> None:
         network = TRANSFORMER.build(TransformerParams(), layout)
         layer = nn.TransformerEncoderLayer(300, 5, batch_first=True)  # PyTorch's default feed-forward width, as their code
     assert sum(p.numel() for p in network.parameters()) == 6 * sum(p.numel() for p in layer.parameters())
+
+
+def test_the_authors_transformer_gives_every_step_the_position_of_its_row():
+    from mmcl_transformer import BATCH_POSITIONS, BatchPositionsParams
+    from mmcl_transformer.network import positions
+
+    layout = Layout("word-vectors", ("time", "channel"), {"channel": 10})
+    options = {"layers": 1, "heads": 2, "feedforward": 8, "dropout": 0.0}
+    torch.manual_seed(0)
+    theirs = BATCH_POSITIONS.build(BatchPositionsParams(**options, output=6), layout).double().eval()
+    values = torch.randn(1, 5, 10, dtype=torch.float64).repeat(3, 1, 1)
+    stream = Stream(values, torch.ones(3, 5, dtype=torch.bool), torch.ones(3, dtype=torch.bool))
+    vectors = theirs(stream).vector
+    assert vectors.shape == (3, 6)
+    assert (vectors[0] - vectors[1]).abs().max() > 1e-4  # one recording, two places in the batch
+    turned = Stream(values.flip(1), stream.steps, stream.present)
+    torch.testing.assert_close(theirs(turned).vector, vectors)  # the order of steps is lost
+    torch.manual_seed(0)
+    plain = TRANSFORMER.build(TransformerParams(**options, output=6, positions="none"), layout).double().eval()
+    shifted = values + positions(3, 10, values)[:, None]
+    torch.testing.assert_close(plain(Stream(shifted, stream.steps, stream.present)).vector, vectors)
+    assert "batch" in BATCH_POSITIONS.departs
+
+
+def test_without_positions_order_is_lost_and_with_them_it_is_not():
+    layout = Layout("word-vectors", ("time", "channel"), {"channel": 10})
+    values = torch.randn(2, 5, 10, dtype=torch.float64)
+    steps, present = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
+    for which, same in (("none", True), ("steps", False)):
+        torch.manual_seed(0)
+        params = TransformerParams(layers=1, heads=2, feedforward=8, dropout=0.0, positions=which)
+        network = TRANSFORMER.build(params, layout).double().eval()
+        apart = (
+            (network(Stream(values, steps, present)).vector - network(Stream(values.flip(1), steps, present)).vector)
+            .abs()
+            .max()
+        )
+        assert (apart < 1e-10) == same

@@ -1,0 +1,113 @@
+"""R(2+1)D-18 of torchvision with a linear layer in place of its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmcl.api import DataError, Encoded, Layout, Stream
+
+from . import URL, R2plus1dParams
+
+
+class R2plus1d(nn.Module):
+    """Frames evenly taken → R(2+1)D-18 → mean → dropout → linear."""
+
+    def __init__(self, params: R2plus1dParams, layout: Layout) -> None:
+        super().__init__()
+        from torchvision.models.video import r2plus1d_18
+
+        self.frames, self.width, self.learns = params.frames, params.width, params.batch_statistics
+        network: Any = r2plus1d_18(weights=None)
+        weights = read_weights(params.weights)
+        network.fc = nn.Identity()
+        if weights is not None:
+            fill(network, weights, params.weights)
+        if layout.sizes["channel"] == 1:
+            stem: nn.Conv3d = network.stem[0]
+            grey = nn.Conv3d(1, stem.out_channels, stem.kernel_size, stem.stride, stem.padding, bias=False)  # type: ignore[arg-type]  # torchvision's own sizes
+            with torch.no_grad():
+                grey.weight.copy_(stem.weight.sum(1, keepdim=True))
+            network.stem[0] = grey
+        self.network = network
+        self.dropout = nn.Dropout(params.dropout)
+        self.project = nn.Linear(512, params.width)
+
+    def forward(self, stream: Stream) -> Encoded:
+        """The vector [B, width]."""
+        return Encoded(vector=self.project(self.dropout(self.network(self.taken(stream)))))
+
+    def train(self, mode: bool = True) -> R2plus1d:
+        """As any module's, but BatchNorm stays still where it is to stay as the weights have it."""
+        super().train(mode)
+        if mode and not self.learns:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm3d):
+                    module.eval()
+        return self
+
+    def taken(self, stream: Stream) -> Tensor:
+        """The frames that are looked at, [B, channel, frames, height, width]: even places from the first to the last real one."""
+        length = stream.steps.sum(1, keepdim=True)
+        nth = torch.arange(self.frames, device=length.device)
+        place = (
+            nth[None, :] * (length - 1).clamp_min(0) // max(1, self.frames - 1)
+        )  # int(linspace(first, last)), as the authors
+        rows = torch.arange(len(place), device=place.device)[:, None]
+        return stream.values[rows, place].transpose(1, 2)
+
+
+def read_weights(said: str) -> Mapping[str, Tensor] | None:
+    """The state of a network trained on Kinetics-400, or None.
+
+    Raises DataError if the file is missing, cannot be had or is not such a state.
+    """
+    if said == "none":
+        return None
+    if said == "kinetics400":
+        name = URL.rsplit("/", 1)[-1]
+        cache = Path(torch.hub.get_dir()) / "checkpoints" / name
+        if not cache.is_file():
+            try:
+                torch.hub.download_url_to_file(URL, str(_made(cache)), progress=False)
+            except (OSError, RuntimeError) as error:
+                raise DataError(
+                    f"backbone r2plus1d: the weights kinetics400 cannot be downloaded ({error}); fetch {URL} on another machine and "
+                    f"put it at {cache}, or set weights: to its path"
+                ) from error
+        path = cache
+    else:
+        path = Path(said).expanduser()
+        if not path.is_file():
+            raise DataError(f"backbone r2plus1d: {path}: there is no such file; weights is none, kinetics400 or a file's path")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(str(path))
+        found: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return found
+    except Exception as error:
+        raise DataError(
+            f"backbone r2plus1d: {path}: is not a file of weights ({type(error).__name__}); fetch {URL} again"
+        ) from error
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def fill(network: nn.Module, weights: Mapping[str, Tensor], whence: str) -> None:
+    """Copy weights into the network; those of its class layer are left out. Raises DataError if any is missing or of another shape."""
+    state = {name: value for name, value in weights.items() if not name.startswith("fc.")}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise DataError(
+            f"backbone r2plus1d: the weights {whence} are not those of R(2+1)D-18: {str(error).splitlines()[-1].strip()}"
+        ) from error

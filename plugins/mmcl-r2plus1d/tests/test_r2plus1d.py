@@ -1,0 +1,110 @@
+"""R(2+1)D-18: which frames it looks at, whose weights it takes, and that it is torchvision's network."""
+
+from __future__ import annotations
+
+import mmcl_r2plus1d
+import pytest
+import torch
+from mmcl_r2plus1d import R2PLUS1D, R2plus1dParams
+from safetensors.torch import save_file
+from torchvision.models.video import r2plus1d_18
+
+from mmcl.api import DataError, Layout, Stream
+from mmcl.testing import check_backbone
+
+SIDE = 16
+
+
+def layout(channels=3):
+    return Layout("video", ("time", "channel", "height", "width"), {"channel": channels, "height": SIDE, "width": SIDE}, 10.0)
+
+
+def stream(*lengths, pad=0, channels=3):
+    longest = max(lengths) + pad
+    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    values = torch.zeros(len(lengths), longest, channels, SIDE, SIDE)
+    for i, length in enumerate(lengths):
+        values[i, :length] = torch.randn(length, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(i))
+    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
+
+
+def make(channels=3, **options):
+    torch.manual_seed(0)
+    return R2PLUS1D.build(R2plus1dParams(**options), layout(channels))
+
+
+def test_frames_are_taken_evenly_from_the_real_ones_alone():
+    network, given = make(frames=4), stream(10, 4, 2, 1, pad=5)
+    taken = network.taken(given)
+    assert taken.shape == (4, 3, 4, SIDE, SIDE)
+    for row, places in enumerate([[0, 3, 6, 9], [0, 1, 2, 3], [0, 0, 0, 1], [0, 0, 0, 0]]):
+        for k, place in enumerate(places):
+            assert torch.equal(taken[row, :, k], given.values[row, place]), (row, k)
+
+
+def test_it_is_torchvisions_network_with_another_last_layer(tmp_path):
+    torch.manual_seed(5)
+    theirs = r2plus1d_18(weights=None)
+    save_file(theirs.state_dict(), str(tmp_path / "w.safetensors"))
+    torch.save(theirs.state_dict(), tmp_path / "w.pth")
+    given = stream(8, 8)
+    theirs.fc = torch.nn.Identity()
+    theirs.eval()
+    for name in ("w.safetensors", "w.pth"):
+        ours = make(weights=str(tmp_path / name)).eval()
+        with torch.no_grad():
+            wanted = ours.project(theirs(given.values.transpose(1, 2)))
+            torch.testing.assert_close(ours(given).vector, wanted)
+    assert sum(p.numel() for p in theirs.parameters()) == 31_300_125  # 31.5 million with the class layer
+
+
+def test_grey_frames_give_what_three_equal_channels_give(tmp_path):
+    torch.manual_seed(5)
+    save_file(r2plus1d_18(weights=None).state_dict(), str(tmp_path / "w.safetensors"))
+    colour, grey = (make(n, weights=str(tmp_path / "w.safetensors")).eval() for n in (3, 1))
+    given = stream(8, channels=1)
+    thrice = Stream(given.values.expand(-1, -1, 3, -1, -1).contiguous(), given.steps, given.present)
+    with torch.no_grad():
+        torch.testing.assert_close(grey(given).vector, colour(thrice).vector, rtol=1e-4, atol=1e-4)
+
+
+def test_still_statistics_stay_still_while_training():
+    network = make(batch_statistics=False).train()
+    before = network.network.stem[1].running_mean.clone()
+    network(stream(8, 8))
+    assert torch.equal(network.network.stem[1].running_mean, before)
+    moving = make().train()
+    moving(stream(8, 8))
+    assert not torch.equal(moving.network.stem[1].running_mean, before)
+
+
+def test_what_is_no_file_of_weights_is_said(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="there is no such file; weights is none, kinetics400 or a file's path"):
+        make(weights=str(tmp_path / "nowhere.pth"))
+    (tmp_path / "bad.pth").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="is not a file of weights"):
+        make(weights=str(tmp_path / "bad.pth"))
+    save_file({"a": torch.zeros(1)}, str(tmp_path / "other.safetensors"))
+    with pytest.raises(DataError, match="are not those of"):
+        make(weights=str(tmp_path / "other.safetensors"))
+
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(DataError, match="put it at .*r2plus1d_18-91a641e6.pth, or set weights: to its path"):
+        make(weights="kinetics400")
+
+
+def test_streams_it_cannot_take_are_refused():
+    for sizes, words in (
+        ({"channel": 2, "height": 32, "width": 32}, "takes 1 or 3"),
+        ({"channel": 3, "height": 8, "width": 8}, "too small"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            mmcl_r2plus1d.fits(R2plus1dParams(), Layout("video", ("time", "channel", "height", "width"), sizes, 10.0))
+
+
+def test_the_toolkits_own_checks_pass():
+    check_backbone(R2PLUS1D, R2plus1dParams(frames=4), layout())

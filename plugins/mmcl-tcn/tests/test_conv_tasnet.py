@@ -1,0 +1,84 @@
+"""Conv-TasNet's blocks: the authors' size, the formula of one block, how far a step sees, and padding."""
+
+from __future__ import annotations
+
+import torch
+from mmcl_tcn import CONV_TASNET, ConvTasnetParams
+from mmcl_tcn.conv_tasnet import Block, GlobalNorm
+
+from mmcl.api import Layout, Stream
+
+
+def make(channels=5, **options):
+    torch.manual_seed(1)
+    layout = Layout("spectrogram", ("time", "channel"), {"channel": channels}, 50.0)
+    return CONV_TASNET.build(ConvTasnetParams(**{"dropout": 0.0, **options}), layout)
+
+
+def rows(*lengths, pad=0, channels=5):
+    longest = max(lengths) + pad
+    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    values = torch.zeros(len(lengths), longest, channels, dtype=torch.float64)
+    for i, length in enumerate(lengths):
+        values[i, :length] = torch.randn(length, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
+    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
+
+
+def test_it_has_exactly_the_authors_number_of_weights():
+    assert sum(p.numel() for p in make(128).parameters()) == 217_813
+
+
+def slow_norm(norm: GlobalNorm, values):
+    """values: a list of steps, each [C]."""
+    joined = torch.cat(list(values))
+    mean = joined.mean()
+    variance = ((joined - mean) ** 2).mean()
+    return [(step - mean) / (variance + 1e-8).sqrt() * norm.gain + norm.bias for step in values]
+
+
+def test_a_block_is_its_formula():
+    torch.manual_seed(0)
+    block = Block(4, 6, 3, 2).double()
+    with torch.no_grad():
+        for p in block.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    x = torch.randn(1, 4, 7, dtype=torch.float64)
+    got = block(x, torch.ones(1, 1, 7, dtype=torch.float64))
+
+    def prelu(layer, step):
+        return torch.where(step > 0, step, layer.weight * step)
+
+    wide = [prelu(block.first, block.widen.weight[:, :, 0] @ x[0, :, t] + block.widen.bias) for t in range(7)]
+    wide = slow_norm(block.norm, wide)
+    along = []
+    for t in range(7):
+        total = block.along.bias.clone()
+        for k in range(3):
+            at = t + (k - 1) * 2
+            if 0 <= at < 7:
+                total = total + block.along.weight[:, 0, k] * wide[at]
+        along.append(prelu(block.second, total))
+    for t, step in enumerate(slow_norm(block.last_norm, along)):
+        torch.testing.assert_close(got[0, :, t], block.narrow.weight[:, :, 0] @ step + block.narrow.bias)
+
+
+def test_padding_and_other_rows_change_nothing():
+    network = make().double()
+    together = network(rows(9, 4, 1, pad=6)).vector
+    for i, length in enumerate((9, 4, 1)):
+        one = rows(9, 4, 1)
+        alone = Stream(one.values[i : i + 1, :length], one.steps[i : i + 1, :length], one.present[:1])
+        torch.testing.assert_close(together[i], network(alone).vector[0])
+
+
+def test_the_convolutions_reach_125_steps():
+    """1 + 2·2·(1 + 2 + 4 + 8 + 16) steps, as the reference network; the norms see all, so they are taken out here."""
+    network = make().double()
+    for module in network.modules():
+        if isinstance(module, GlobalNorm):
+            module.forward = lambda values, real: values
+    stream = rows(201)
+    stream.values.requires_grad_()
+    network(stream).sequence[0, 100].sum().backward()
+    seen = (stream.values.grad.abs().sum(2)[0] > 0).nonzero().squeeze(1)
+    assert (int(seen.min()), int(seen.max())) == (100 - 62, 100 + 62)
