@@ -62,6 +62,7 @@ def test_grey_frames_give_what_three_equal_channels_give(tmp_path):
     torch.manual_seed(5)
     save_file(r2plus1d_18(weights=None).state_dict(), str(tmp_path / "w.safetensors"))
     colour, grey = (make(n, weights=str(tmp_path / "w.safetensors")).eval() for n in (3, 1))
+    grey.project.load_state_dict(colour.project.state_dict())
     given = stream(8, channels=1)
     thrice = Stream(given.values.expand(-1, -1, 3, -1, -1).contiguous(), given.steps, given.present)
     with torch.no_grad():

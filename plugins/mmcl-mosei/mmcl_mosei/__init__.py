@@ -1,0 +1,160 @@
+"""The datasets `cmu-mosei` and `cmu-mosi`: opinions in monologues, from the SDK's .csd files, raw files or converted pickles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, Register, Source, Task, hookimpl
+
+EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
+"""In the order of the SDK's label file; other files of the field have other orders, so names are always carried along."""
+
+FRAME_RATE = 30.0
+WIDTHS = {"glove": 300, "covarep": 74, "facet": 35}
+RATES = {"glove": 1.0, "covarep": 100.0, "facet": FRAME_RATE}
+POINTS = tuple(f"{axis}_{i}" for axis in "xy" for i in range(68))
+WORD_RATE = 1.0
+"""Steps a second of streams with one step a word: a window of 30 seconds is then one of 30 words."""
+
+GET = (
+    "The .csd files, the standard folds and the raw archive are linked from the CMU Multimodal SDK, "
+    "https://github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK; write the folds (its lists of video ids) to folds.json as "
+    '{"train": [...], "valid": [...], "test": [...]}'
+)
+
+
+class MoseiParams(Params):
+    """Options of `cmu-mosei` and `cmu-mosi`."""
+
+    layout: Literal["sdk", "converted"] = Field(
+        "sdk",
+        description="sdk: .csd files, and the folders of the raw archive beside them; converted: what `python -m mmcl_mosei.convert` "
+        "makes of a pickled dictionary",
+    )
+    folds: str = Field(
+        "folds.json", description="file with the video ids of the standard folds, in the root; none: no official split"
+    )
+    align: Literal["none", "words"] = Field(
+        "none",
+        description="none: every stream at its own rate; words: one step a word, the mean over the word (the SDK's example scripts give "
+        "no such function, and then streams are not aligned)",
+    )
+    min_intensity: float = Field(
+        0.0, ge=0, le=3,
+        description="an emotion is present above 0, as the SDK says, or from this intensity on (1: what MPUC-MER's code keeps when it cuts "
+        "labels to whole numbers before it asks)",
+    )  # fmt: skip
+    video: Literal["none", "frames"] = Field(
+        "none", description="frames: the speaker's face from Frames/<segment>/ (pictures) or from the films, cut to the segment"
+    )
+    video_size: tuple[int, int] = Field(
+        (112, 112), description="height and width to which pictures are brought while they are read"
+    )
+    widths: tuple[int, int, int] = Field((300, 74, 35), description="features of text, audio and vision in converted files")
+
+
+def sources(params: MoseiParams) -> dict[str, Source]:
+    """What there may be, with these options."""
+    if params.layout == "converted":
+        return {
+            name: Source(
+                "sequence", f"{name} features, one step a row of the file", WORD_RATE, {"shape": [width], "axes": ["channel"]}
+            )
+            for name, width in zip(("text", "audio", "vision"), params.widths, strict=True)
+        }
+    by_word = params.align == "words"
+    found = {"words": Source("words", "what is said, with the times of each word")}
+    if by_word:
+        found["glove"] = Source("sequence", "GloVe vectors of the words", WORD_RATE, {"shape": [300], "axes": ["channel"]})
+    for name, text in (("covarep", "COVAREP's 74 features of the voice"), ("facet", "FACET's 35 features of the face")):
+        rate = WORD_RATE if by_word else RATES[name]
+        found[name] = Source("sequence", text, rate, {"shape": [WIDTHS[name]], "axes": ["channel"]})
+    found["openface"] = Source(
+        "table", "68 landmarks of the face, from OpenFace 2", WORD_RATE if by_word else FRAME_RATE, {"columns": list(POINTS)}
+    )
+    if not by_word:
+        found["audio"] = Source("audio", "the voice, from the raw archive")
+        if params.video == "frames":
+            height, width = params.video_size
+            found["video"] = Source("video", "the speaker's face", FRAME_RATE, {"shape": [3, height, width]})
+    return found
+
+
+def tasks(emotions: bool) -> Mapping[str, Task]:
+    """What there is to predict."""
+    found = {
+        "sentiment": Task("sentiment", "regression", (), "from −3 to 3"),
+        "sentiment-2": Task("sentiment-2", "single-label", ("negative", "not negative"), "below zero, or zero and above"),
+        "sentiment-2-nonzero": Task(
+            "sentiment-2-nonzero", "single-label", ("negative", "positive"), "segments of sentiment 0 left out"
+        ),
+        "sentiment-7": Task(
+            "sentiment-7", "single-label", tuple(f"{i:+d}" if i else "0" for i in range(-3, 4)), "rounded, half to even"
+        ),
+    }
+    if not emotions:
+        return found
+    return {"emotions": Task("emotions", "multi-label", EMOTIONS, "present or not; several at once"), **found}
+
+
+def _info(params: MoseiParams, emotions: bool) -> DatasetInfo:
+    return DatasetInfo(
+        sources=sources(params),
+        tasks=tasks(emotions),
+        group="video",
+        official=() if params.folds == "none" and params.layout == "sdk" else ("train", "valid", "test"),
+        licence="research; the videos are their makers'",
+        paper="Zadeh et al., ACL 2018 (CMU-MOSEI); Zadeh et al., IEEE Intelligent Systems 2016 (CMU-MOSI)",
+        get=GET,
+    )
+
+
+def _build(params: MoseiParams, root: Path | None, emotions: bool) -> Dataset:
+    if params.layout == "converted":
+        from .converted import Converted
+
+        return Converted(params, root, emotions)
+    from .segments import Segments
+
+    return Segments(params, root, emotions)
+
+
+def _sample_mosei(root: Path, n: int, seed: int) -> None:
+    from .tiny import write
+
+    write(root, n, seed, emotions=True)
+
+
+def _sample_mosi(root: Path, n: int, seed: int) -> None:
+    from .tiny import write
+
+    write(root, n, seed, emotions=False)
+
+
+MOSEI = DatasetSpec(
+    name="cmu-mosei",
+    summary="CMU-MOSEI: 22,860 segments of monologues, six emotions and sentiment; words, voice, face",
+    params=MoseiParams,
+    info=lambda params: _info(params, True),
+    build=lambda params, root: _build(params, root, True),
+    sample=_sample_mosei,
+    paper="Zadeh et al., ACL 2018",
+)
+MOSI = DatasetSpec(
+    name="cmu-mosi",
+    summary="CMU-MOSI: 2,199 segments of film reviews with sentiment; words, voice, face",
+    params=MoseiParams,
+    info=lambda params: _info(params, False),
+    build=lambda params, root: _build(params, root, False),
+    sample=_sample_mosi,
+    paper="Zadeh et al., IEEE Intelligent Systems 2016",
+)
+
+
+@hookimpl
+def register_datasets(register: Register[DatasetSpec]) -> None:
+    """Offer the datasets."""
+    register(MOSEI)
+    register(MOSI)

@@ -1,0 +1,108 @@
+"""Segments out of a converted pickle: index.json and arrays.safetensors, as `python -m mmcl_mosei.convert` writes them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmcl.api import DataError, Raw, SampleRef
+from mmcl.api import Sequence as RawSequence
+from mmcl.media import require_folder
+
+from . import EMOTIONS, WORD_RATE, MoseiParams
+from .labels import targets
+
+EXPECTED = "index.json and arrays.safetensors, as `python -m mmcl_mosei.convert FILE.pkl FOLDER` writes them"
+GET = "Convert one of the widely used pickled dictionaries with that command."
+
+
+class Converted:
+    """Rows of a converted file, in its order."""
+
+    def __init__(self, params: MoseiParams, root: Path | None, emotions: bool) -> None:
+        self.params, self._root, self._emotions = params, root, emotions
+        self._index: dict[str, Any] | None = None
+        self._where: dict[str, tuple[str, int]] = {}
+        self._arrays: Any = None
+        self._seen: Counter[str] = Counter()
+
+    def samples(self) -> Sequence[SampleRef]:
+        """Every row."""
+        root = require_folder(self._root, EXPECTED, GET, ("index.json",))
+        index = self._read_index(root)
+        found = []
+        for split in ("train", "valid", "test"):
+            said = index["splits"].get(split)
+            if said is None:
+                continue
+            order = said.get("emotions")
+            for i, id in enumerate(said["ids"]):
+                values = None
+                if order and self._emotions:
+                    row = dict(zip(order, said["labels"][i], strict=True))
+                    values = [float(row[name]) for name in EMOTIONS] if set(EMOTIONS) <= set(row) else None
+                sentiment = None if said.get("sentiment") is None else said["sentiment"][i]
+                self._where[id] = (split, i)
+                sources = {name: "arrays.safetensors" for name in said["arrays"] if self._length(said, name, i)}
+                found.append(
+                    SampleRef(
+                        id=id, group=said["groups"][i], sources=sources, split=split,
+                        targets=targets(sentiment, values, self.params.min_intensity),
+                    )
+                )  # fmt: skip
+        return found
+
+    def read(self, id: str, source: str) -> Raw:
+        """One array of one row, without its padding."""
+        if not self._where:
+            self.samples()
+        root = require_folder(self._root, EXPECTED, GET, ("index.json",))
+        if id not in self._where:
+            raise DataError(f"{root / 'index.json'}: there is no row '{id}'")
+        split, i = self._where[id]
+        said = self._read_index(root)["splits"][split]
+        if self._arrays is None:
+            from safetensors import safe_open
+
+            try:
+                self._arrays = safe_open(str(root / "arrays.safetensors"), "np")
+            except Exception as error:
+                raise DataError(f"{root / 'arrays.safetensors'}: cannot be read; convert the pickle again") from error
+        first = said["arrays"][source]["offsets"][i]
+        values = self._arrays.get_slice(f"{split}/{source}")[first : first + self._length(said, source, i)]
+        bad = ~np.isfinite(values)
+        if bad.any():
+            self._seen[f"values of {source} that were no numbers, taken as 0"] += int(bad.sum())
+            values = np.where(bad, 0, values)
+        width = dict(zip(("text", "audio", "vision"), self.params.widths, strict=True))[source]
+        if values.shape[1] != width:
+            raise DataError(
+                f"{root / 'index.json'}: {source} has {values.shape[1]} features, the recipe says {width}; set dataset.widths"
+            )
+        return RawSequence(values.astype(np.float32), WORD_RATE)
+
+    def counts(self) -> dict[str, int]:
+        """What was odd in what has been read so far."""
+        return dict(self._seen)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrays": None}
+
+    def _length(self, said: dict[str, Any], name: str, i: int) -> int:
+        return int(said["arrays"][name]["lengths"][i])
+
+    def _read_index(self, root: Path) -> dict[str, Any]:
+        if self._index is None:
+            try:
+                self._index = json.loads((root / "index.json").read_text(encoding="utf-8"))
+                if self._index.get("format") != 1:
+                    raise ValueError("format is not 1")
+            except (OSError, ValueError, AttributeError) as error:
+                raise DataError(f"{root / 'index.json'}: cannot be read ({error}); expected: {EXPECTED}") from error
+        assert self._index is not None
+        return self._index

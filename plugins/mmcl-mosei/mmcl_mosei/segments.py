@@ -1,0 +1,390 @@
+"""CMU-MOSEI and CMU-MOSI from the SDK's computational sequences (.csd, HDF5) and the folders of the raw archive."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcl.api import Audio, DataError, Raw, SampleRef, Table, Video, Words
+from mmcl.api import Sequence as RawSequence
+from mmcl.media import has_pictures, read_audio, read_film, require_folder
+
+from . import EMOTIONS, FRAME_RATE, GET, POINTS, RATES, WIDTHS, WORD_RATE, MoseiParams
+from .labels import LARGEST, targets
+
+EXPECTED = "computational sequences (*.csd): labels, words and at least one of GloVe, COVAREP, FACET, OpenFace 2"
+_KINDS = {
+    "labels": re.compile(r"label", re.I),
+    "glove": re.compile(r"glove|word ?vectors", re.I),
+    "words": re.compile(r"^words$|timestampedwords$", re.I),
+    "covarep": re.compile(r"covarep", re.I),
+    "facet": re.compile(r"facet", re.I),
+    "openface": re.compile(r"openface[_ ]?2", re.I),
+}
+"""Sequence → the name of its root group, in any of its spellings."""
+_PAUSE = {"sp", ""}
+_FILMS = (".mp4", ".avi", ".mkv")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One labelled stretch of a video."""
+
+    video: str
+    number: int
+    start: float
+    end: float
+
+
+class Segments:
+    """The labelled segments below one folder, by video and by row of the label file."""
+
+    def __init__(self, params: MoseiParams, root: Path | None, emotions: bool) -> None:
+        self.params, self._root, self._emotions = params, root, emotions
+        self._samples: tuple[SampleRef, ...] | None = None
+        self._segments: dict[str, Segment] = {}
+        self._files: dict[str, Path] = {}
+        self._open: tuple[int, dict[str, Any]] = (0, {})
+        self._seen: Counter[str] = Counter()
+
+    def samples(self) -> Sequence[SampleRef]:
+        """Every labelled segment of the standard folds (all segments with `folds: none`), ordered by video and row."""
+        if self._samples is None:
+            root = require_folder(self._root, EXPECTED, GET)
+            self._files = self._find(root)
+            if "labels" not in self._files:
+                raise DataError(f"{root}: has no .csd file of labels; expected: {EXPECTED}. {GET}")
+            folds = self._folds(root)
+            there = {name: set(self._group(name)) for name in self._files if name != "labels"}
+            found = []
+            for video in sorted(self._group("labels")):
+                if folds is not None and video not in folds:
+                    self._seen["segments outside the standard folds"] += len(self._group("labels")[video]["features"])
+                    continue
+                found += self._of_video(root, video, None if folds is None else folds[video], there)
+            if not found:
+                raise DataError(
+                    f"{self._files['labels']}: no labelled video stands in {self.params.folds}; are they of one dataset?"
+                )
+            self._samples = tuple(found)
+        return self._samples
+
+    def read(self, id: str, source: str) -> Raw:
+        """One stream of one segment, cut to its span."""
+        sample = next((s for s in self.samples() if s.id == id), None) if id not in self._segments else True
+        if not sample:
+            raise DataError(f"{self._root}: there is no segment '{id}'")
+        segment = self._segments[id]
+        root = require_folder(self._root, EXPECTED, GET)
+        if source == "audio":
+            return self._audio(self._voice(root, segment.video), segment)
+        if source == "video":
+            return self._video(root, segment)
+        if source == "words":
+            return self._words(segment)
+        path = self._files[source]
+        values, intervals = self._rows(source, segment)
+        if source == "openface":
+            values = self._landmarks(values, path)
+        values = self._finite(values, source)
+        if source == "covarep" and not values.any():
+            self._seen["segments whose COVAREP is all zeros"] += 1
+        if self.params.align == "words":
+            values = self._by_word(values, intervals, segment, source)
+            rate = WORD_RATE
+        else:
+            if not len(values):
+                raise DataError(f"{path}: has no row of segment '{id}', {segment.start:.2f} to {segment.end:.2f} seconds")
+            rate = RATES.get(source, FRAME_RATE)
+            self._same_rate(intervals, rate, path)
+        if source == "openface":
+            return Table(values, POINTS, rate)
+        if values.shape[1] != WIDTHS[source]:
+            raise DataError(
+                f"{path}: has {values.shape[1]} features in video '{segment.video}'; {WIDTHS[source]} were expected"
+            )
+        return RawSequence(values, rate)
+
+    def counts(self) -> dict[str, int]:
+        """What was odd in what has been read so far."""
+        return dict(self._seen)
+
+    # ------------------------------------------------------------------------------------------------------- what is there
+
+    def _find(self, root: Path) -> dict[str, Path]:
+        """The .csd file of each sequence, by the name of its one root group, not by its file name."""
+        found: dict[str, Path] = {}
+        for path in sorted(root.rglob("*.csd")):
+            name = self._root_name(path)
+            kind = next((kind for kind, pattern in _KINDS.items() if pattern.search(name)), None)
+            if kind is None:
+                continue
+            if kind in found:
+                raise DataError(f"{path}: holds '{name}', as {found[kind]} does; keep one of them below {root}")
+            found[kind] = path
+        return found
+
+    def _root_name(self, path: Path) -> str:
+        import h5py
+
+        try:
+            with h5py.File(path, "r") as file:
+                names = list(file)
+                if len(names) != 1 or "data" not in file[names[0]]:
+                    raise DataError(f"{path}: is no computational sequence: one group with 'data' in it was expected")
+                return str(names[0])
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read as HDF5, so it is damaged or cut short; copy it again") from error
+
+    def _group(self, kind: str) -> Any:
+        """The group `data` of a sequence: video → features, intervals. Opened once in each process."""
+        import h5py
+
+        if self._open[0] != os.getpid():
+            self._open = (os.getpid(), {})
+        files = self._open[1]
+        if kind not in files:
+            try:
+                file = h5py.File(self._files[kind], "r")
+                files[kind] = file[next(iter(file))]["data"]
+            except OSError as error:
+                raise DataError(
+                    f"{self._files[kind]}: cannot be read as HDF5, so it is damaged or cut short; copy it again"
+                ) from error
+        return files[kind]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": (0, {})}
+
+    def _folds(self, root: Path) -> dict[str, str] | None:
+        if self.params.folds == "none":
+            return None
+        path = root / self.params.folds
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            found: dict[str, str] = {}
+            for split in ("train", "valid", "test"):
+                for video in said[split]:
+                    if found.setdefault(str(video), split) != split:
+                        raise DataError(f"{path}: video '{video}' stands in {found[str(video)]} and in {split}")
+        except FileNotFoundError:
+            raise DataError(
+                f"{path}: is not there; it names the videos of the standard folds (folds: none does without). {GET}"
+            ) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f'{path}: must be {{"train": [...], "valid": [...], "test": [...]}} of video ids ({error!r})'
+            ) from error
+        return found
+
+    def _of_video(self, root: Path, video: str, split: str | None, there: dict[str, set[str]]) -> list[SampleRef]:
+        group = self._group("labels")[video]
+        features, intervals = np.asarray(group["features"], np.float64), np.asarray(group["intervals"], np.float64)
+        names = self._label_names(features.shape[1] if features.ndim == 2 else 0)
+        present = {name: str(self._files[name].relative_to(root)) for name, videos in there.items() if video in videos}
+        if self.params.align == "words" and not {"words", "glove"} & set(present):
+            self._seen["videos without the times of words"] += 1
+            present = {}
+        elif self.params.align == "none":
+            present.pop("glove", None)
+            if (voice := self._voice(root, video)) is not None:
+                present["audio"] = str(voice.relative_to(root))
+        found = []
+        for number in range(len(features)):
+            start, end = intervals[number]
+            if not end > start:
+                self._seen["segments that end before they begin"] += 1
+                continue
+            segment = Segment(video, number, float(start), float(end))
+            id = f"{video}[{number}]"
+            self._segments[id] = segment
+            row = dict(zip(names, features[number], strict=True))
+            strong = [row[name] for name in EMOTIONS if name in row]
+            if any(value > LARGEST for value in strong):
+                self._seen["emotions beyond the scale, taken as 3"] += 1
+                strong = [min(LARGEST, value) for value in strong]
+            own = dict(present)
+            if (
+                self.params.video == "frames"
+                and self.params.align == "none"
+                and (film := self._film(root, segment)) is not None
+            ):
+                own["video"] = str(film.relative_to(root))
+            found.append(
+                SampleRef(
+                    id=id, group=video, sources=own, split=split,
+                    targets=targets(row.get("sentiment"), strong if self._emotions and len(strong) == len(EMOTIONS) else None, self.params.min_intensity),
+                    facts={"seconds": round(end - start, 3)},
+                )
+            )  # fmt: skip
+        return found
+
+    def _label_names(self, width: int) -> list[str]:
+        """Names of the label columns: from the file where it says them, else the SDK's order."""
+        import h5py
+
+        usual = ["sentiment", *EMOTIONS][:width]
+        with h5py.File(self._files["labels"], "r") as file:
+            said = file[next(iter(file))].get("metadata", {}).get("dimension names")
+            if said is not None:
+                try:
+                    text = np.asarray(said).ravel()[0]
+                    names = [str(name).strip().lower() for name in json.loads(text)]
+                    if len(names) == width and "sentiment" in names:
+                        return [{"happiness": "happy", "sadness": "sad", "angry": "anger"}.get(name, name) for name in names]
+                except (ValueError, TypeError, IndexError):
+                    pass
+        if width not in (1, 7):
+            raise DataError(
+                f"{self._files['labels']}: has {width} labels a segment; 7 (sentiment, six emotions) or 1 (sentiment) were expected"
+            )
+        return usual
+
+    # ---------------------------------------------------------------------------------------------------------- reading it
+
+    def _rows(self, kind: str, segment: Segment) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """The rows of a sequence whose middle lies in the segment, in order of time."""
+        group = self._group(kind)
+        if segment.video not in group:
+            raise DataError(f"{self._files[kind]}: has no video '{segment.video}'")
+        features, intervals = (
+            np.asarray(group[segment.video]["features"]),
+            np.asarray(group[segment.video]["intervals"], np.float64),
+        )
+        if len(features) != len(intervals):
+            raise DataError(
+                f"{self._files[kind]}: video '{segment.video}' has {len(features)} rows and {len(intervals)} intervals"
+            )
+        middle = intervals.mean(1)
+        here = np.flatnonzero((middle >= segment.start) & (middle < segment.end))
+        here = here[np.argsort(intervals[here, 0], kind="stable")]
+        return features[here], intervals[here]
+
+    def _landmarks(self, values: NDArray[Any], path: Path) -> NDArray[Any]:
+        """x_0 … x_67, y_0 … y_67 out of OpenFace 2's columns: by name where the file says them, else by its known widths."""
+        import h5py
+
+        width = values.shape[1] if values.ndim == 2 else 0
+        with h5py.File(path, "r") as file:
+            said = file[next(iter(file))].get("metadata", {}).get("dimension names")
+            names: list[str] = []
+            if said is not None:
+                try:
+                    names = [str(name).strip() for name in json.loads(np.asarray(said).ravel()[0])]
+                except (ValueError, TypeError, IndexError):
+                    names = []
+        if len(names) == width and set(POINTS) <= set(names):
+            place = {name: i for i, name in enumerate(names)}
+            return values[:, [place[name] for name in POINTS]]
+        # Without names: 713 columns are a full table without its first one, so x_0 stands at 298 (714: at 299; 712: at 297).
+        first = {712: 297, 713: 298, 714: 299, 136: 0}.get(width)
+        if first is None:
+            raise DataError(
+                f"{path}: has {width} columns and no names of them; 712, 713 or 714 of OpenFace 2, or 136 points, were expected"
+            )
+        return values[:, first : first + 136]
+
+    def _finite(self, values: NDArray[Any], kind: str) -> NDArray[np.float32]:
+        """What is no number takes the column's least finite value in this segment (0 where there is none), and is counted."""
+        found = np.asarray(values, np.float32)
+        bad = ~np.isfinite(found)
+        if bad.any():
+            self._seen[f"values of {kind} that were no numbers"] += int(bad.sum())
+            least = np.where(bad, np.inf, found).min(0)
+            found = np.where(bad, np.where(np.isfinite(least), least, 0.0), found).astype(np.float32)
+        return found
+
+    def _by_word(
+        self, values: NDArray[np.float32], intervals: NDArray[np.float64], segment: Segment, kind: str
+    ) -> NDArray[np.float32]:
+        """The mean of each word's rows [words, D]; zeros for a word without any."""
+        if kind == "glove":
+            return values
+        _, words = self._rows("words" if "words" in self._files else "glove", segment)
+        if not len(words):
+            raise DataError(f"{self._files[kind]}: no word of segment '{segment.video}[{segment.number}]' has a time")
+        middle = intervals.mean(1)
+        found = np.zeros((len(words), values.shape[1]), np.float32)
+        for i, (start, end) in enumerate(words):
+            here = (middle >= start) & (middle < end)
+            if here.any():
+                found[i] = values[here].mean(0)
+            else:
+                self._seen[f"words without {kind}"] += 1
+        return found
+
+    def _same_rate(self, intervals: NDArray[np.float64], rate: float, path: Path) -> None:
+        """Refuse a stream that is clearly not of the rate that `info` promises."""
+        if len(intervals) > 4:
+            step = float(np.median(np.diff(intervals[:, 0])))
+            if step > 0 and not 0.8 < step * rate < 1.25:
+                raise DataError(f"{path}: has {1 / step:.1f} rows a second; {rate:g} were expected")
+
+    def _words(self, segment: Segment) -> Words:
+        values, intervals = self._rows("words", segment)
+        said = [value[0].decode("utf-8", "replace") if isinstance(value[0], bytes) else str(value[0]) for value in values]
+        kept = [(word, span) for word, span in zip(said, intervals, strict=True) if word.strip().lower() not in _PAUSE]
+        if not kept:
+            raise DataError(f"{self._files['words']}: segment '{segment.video}[{segment.number}]' has no word but pauses")
+        times = np.array([span for _, span in kept], np.float64) - segment.start
+        return Words(tuple(word for word, _ in kept), np.maximum(times, 0.0))
+
+    def _voice(self, root: Path, video: str) -> Path | None:
+        for folder in ("Raw/Audio/Full/WAV_16000", "Audio/Full/WAV_16000", "Raw/Audio/WAV_16000/Full", "wav"):
+            path = root / folder / f"{video}.wav"
+            if path.is_file():
+                return path
+        return None
+
+    def _audio(self, path: Path | None, segment: Segment) -> Audio:
+        if path is None:
+            raise DataError(f"{self._root}: has no wav of video '{segment.video}'")
+        whole = read_audio(path)
+        first, last = round(segment.start * whole.rate), round(segment.end * whole.rate)
+        if len(whole.samples) < last - whole.rate // 2:
+            raise DataError(
+                f"{path}: lasts {len(whole.samples) / whole.rate:.1f} s; segment {segment.number} ends at {segment.end:.1f} s"
+            )
+        return Audio(np.ascontiguousarray(whole.samples[first:last]), whole.rate)
+
+    def _film(self, root: Path, segment: Segment) -> Path | None:
+        """Pictures of the segment, else its own film, else the film of the whole video."""
+        name = f"{segment.video}_{segment.number}"
+        for place in (root / "Frames" / name, root / "Frames_resize" / name):
+            if place.is_dir() and has_pictures(place):
+                return place
+        for folder, stem in (("Raw/Videos/Segmented/Combined", name), ("Raw/Videos/Full/Combined", segment.video)):
+            for end in _FILMS:
+                if (path := root / folder / f"{stem}{end}").is_file():
+                    return path
+        return None
+
+    def _video(self, root: Path, segment: Segment) -> Video:
+        path = self._film(root, segment)
+        if path is None:
+            raise DataError(f"{root}: has no pictures and no film of segment '{segment.video}[{segment.number}]'")
+        video = read_film(path, self.params.video_size, FRAME_RATE)
+        frames = video.frames
+        if path.stem == segment.video:
+            frames = frames[round(segment.start * video.rate) : round(segment.end * video.rate)]
+        if not len(frames):
+            raise DataError(f"{path}: ends before segment {segment.number} begins, at {segment.start:.1f} s")
+        return Video(self._at_rate(frames, video.rate), FRAME_RATE)
+
+    def _at_rate(self, frames: NDArray[np.uint8], rate: float) -> NDArray[np.uint8]:
+        """The frames at 30 a second: the nearest of those that are there."""
+        if abs(rate / FRAME_RATE - 1) < 0.01:
+            return frames
+        self._seen["films of another rate than 30 frames a second"] += 1
+        count = max(1, round(len(frames) / rate * FRAME_RATE))
+        place = np.minimum((np.arange(count) * rate / FRAME_RATE).round().astype(int), len(frames) - 1)
+        return np.ascontiguousarray(frames[place])

@@ -1,0 +1,280 @@
+"""CMU-MOSEI as the SDK and as the field's pickles hold it: spans, words, gaps, labels by name, and no pickle that runs anything."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+
+import numpy as np
+import pytest
+from mmcl_mosei import EMOTIONS, MOSEI, MOSI, POINTS, MoseiParams
+from mmcl_mosei.convert import convert, main, read_pickle
+from mmcl_mosei.labels import targets
+from safetensors import safe_open
+
+from mmcl.api import DataError
+from mmcl.testing import check_dataset
+
+h5py = pytest.importorskip("h5py")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mosei")
+    MOSEI.sample(folder, 36, 0)
+    return folder
+
+
+def dataset(root, spec=MOSEI, **options):
+    return spec.build(MoseiParams(**options), root)
+
+
+def read_first(made, source):
+    return made.read(made.samples()[0].id, source)
+
+
+def data_of(root, file):
+    handle = h5py.File(root / file, "r")
+    return handle[next(iter(handle))]["data"]
+
+
+@pytest.mark.parametrize("spec", [MOSEI, MOSI], ids=["mosei", "mosi"])
+@pytest.mark.parametrize("options", [{}, {"align": "words"}, {"video": "frames", "video_size": (16, 16)}], ids=str)
+def test_the_toolkits_own_checks_pass(spec, options, tmp_path):
+    check_dataset(spec, tmp_path, MoseiParams(**options))
+
+
+def test_a_segment_is_cut_to_its_span(root):
+    made = dataset(root)
+    sample = next(s for s in made.samples() if s.id.startswith("vid002"))
+    row = int(sample.id.split("[")[1][:-1])
+    start, end = data_of(root, "CMU_MOSEI_Labels.csd")["vid002"]["intervals"][row]
+    facet = data_of(root, "CMU_MOSEI_VisualFacet42.csd")["vid002"]
+    wanted = [f for f, (a, b) in zip(facet["features"][:], facet["intervals"][:], strict=True) if start <= (a + b) / 2 < end]
+    np.testing.assert_array_equal(made.read(sample.id, "facet").values, np.array(wanted))
+    audio = made.read(sample.id, "audio")
+    assert len(audio.samples) == round(end * audio.rate) - round(start * audio.rate)
+    words = made.read(sample.id, "words")
+    assert "sp" not in words.words
+    assert len(words.words) == 4
+    assert words.times.min() >= 0
+    assert words.times.max() <= end - start + 1e-6
+
+
+def test_word_by_word_is_the_mean_over_each_word(root):
+    made = dataset(root, align="words")
+    sample = next(s for s in made.samples() if s.id.startswith("vid004"))
+    row = int(sample.id.split("[")[1][:-1])
+    start, end = data_of(root, "CMU_MOSEI_Labels.csd")["vid004"]["intervals"][row]
+    words, facet = (
+        data_of(root, "CMU_MOSEI_TimestampedWords.csd")["vid004"],
+        data_of(root, "CMU_MOSEI_VisualFacet42.csd")["vid004"],
+    )
+    wanted = []
+    for a, b in words["intervals"][:]:
+        if not start <= (a + b) / 2 < end:
+            continue
+        inside = [f for f, (x, y) in zip(facet["features"][:], facet["intervals"][:], strict=True) if a <= (x + y) / 2 < b]
+        wanted.append(np.mean(inside, axis=0) if inside else np.zeros(35))
+    got = made.read(sample.id, "facet").values
+    np.testing.assert_allclose(got, np.array(wanted), rtol=1e-5, atol=1e-6)
+    assert len(made.read(sample.id, "glove").values) == len(got)  # glove and facet have a step for each word
+
+
+def test_landmarks_are_found_by_name_and_without_names_by_width(root, tmp_path):
+    made = dataset(root)
+    sample = next(s for s in made.samples() if "openface" in s.sources)
+    named = made.read(sample.id, "openface")
+    assert named.columns == POINTS
+    assert 150 < named.values[:, :68].mean() < 250
+    import shutil
+
+    bare = tmp_path / "bare"
+    shutil.copytree(root, bare)
+    with h5py.File(bare / "CMU_MOSEI_VisualOpenFace2.csd", "a") as file:
+        del file["OpenFace_2"]["metadata"]["dimension names"]
+    np.testing.assert_array_equal(dataset(bare).read(sample.id, "openface").values, named.values)
+
+
+def test_what_is_no_number_is_replaced_and_counted(root):
+    made = dataset(root)
+    sample = made.samples()[0]
+    row = int(sample.id.split("[")[1][:-1])
+    video = sample.group
+    start, end = data_of(root, "CMU_MOSEI_Labels.csd")[video]["intervals"][row]
+    covarep = data_of(root, "CMU_MOSEI_COVAREP.csd")[video]
+    mine = np.array(
+        [f for f, (a, b) in zip(covarep["features"][:], covarep["intervals"][:], strict=True) if start <= (a + b) / 2 < end]
+    )
+    bad = ~np.isfinite(mine)
+    assert bad.any()
+    got = made.read(sample.id, "covarep").values
+    assert np.isfinite(got).all()
+    assert made.counts()["values of covarep that were no numbers"] == bad.sum()
+    column = int(np.flatnonzero(bad.any(0))[0])
+    assert (got[bad[:, column], column] == mine[~bad[:, column], column].min()).all()
+    np.testing.assert_array_equal(got[~bad], mine[~bad])
+
+
+def test_labels_carry_their_names_whatever_their_order(root, tmp_path):
+    import shutil
+
+    turned = tmp_path / "turned"
+    shutil.copytree(root, turned)
+    order = ["fear", "sentiment", "happy", "disgust", "sad", "surprise", "anger"]
+    usual = ["sentiment", *EMOTIONS]
+    with h5py.File(turned / "CMU_MOSEI_Labels.csd", "a") as file:
+        group = file["All Labels"]
+        for video in group["data"]:
+            values = group["data"][video]["features"][:]
+            del group["data"][video]["features"]
+            group["data"][video]["features"] = values[:, [usual.index(name) for name in order]]
+        del group["metadata"]["dimension names"]
+        group["metadata"].create_dataset(
+            "dimension names", data=np.array([json.dumps(order)], dtype=object), dtype=h5py.string_dtype()
+        )
+    assert [s.targets for s in dataset(turned).samples()] == [s.targets for s in dataset(root).samples()]
+
+
+@pytest.mark.parametrize(
+    ("sentiment", "values", "least", "wanted"),
+    [
+        (0.0, [1 / 3, 0, 1, 0, 0, 2], 0.0, {"emotions": [1, 0, 1, 0, 0, 1], "sentiment-2": 1, "sentiment-7": 3}),
+        (
+            -0.4,
+            [1 / 3, 0, 1, 0, 0, 2],
+            1.0,
+            {"emotions": [0, 0, 1, 0, 0, 1], "sentiment-2": 0, "sentiment-2-nonzero": 0, "sentiment-7": 3},
+        ),
+        (2.5, None, 0.0, {"sentiment-2": 1, "sentiment-2-nonzero": 1, "sentiment-7": 5}),  # half to even
+        (9.0, None, 0.0, {"sentiment-2": 1, "sentiment-2-nonzero": 1, "sentiment-7": 6}),
+    ],
+)
+def test_labels_as_the_field_makes_them(sentiment, values, least, wanted):
+    assert targets(sentiment, values, least) == wanted | {"sentiment": sentiment}
+
+
+def test_both_classes_of_every_emotion_stand_in_every_split(root):
+    for split in ("train", "valid", "test"):
+        rows = np.array([s.targets["emotions"] for s in dataset(root).samples() if s.split == split])
+        assert rows.min(0).max() == 0, split
+        assert rows.max(0).min() == 1, split
+
+
+def test_no_video_stands_in_two_splits_and_strays_are_counted(root, tmp_path):
+    made = dataset(root)
+    splits = {}
+    for sample in made.samples():
+        assert splits.setdefault(sample.group, sample.split) == sample.split
+    assert "outside" not in splits
+    assert made.counts()["segments outside the standard folds"] == 2
+    import shutil
+
+    bad = tmp_path / "bad"
+    shutil.copytree(root, bad)
+    said = json.loads((bad / "folds.json").read_text())
+    said["test"].append(said["train"][0])
+    (bad / "folds.json").write_text(json.dumps(said))
+    with pytest.raises(DataError, match="stands in train and in test"):
+        dataset(bad).samples()
+    (bad / "folds.json").unlink()
+    with pytest.raises(DataError, match="names the videos of the standard folds"):
+        dataset(bad).samples()
+    assert len(dataset(bad, folds="none").samples()) == len(made.samples()) + 2
+
+
+def test_a_file_that_was_cut_short_is_named(root, tmp_path):
+    import shutil
+
+    bad = tmp_path / "bad"
+    shutil.copytree(root, bad)
+    path = bad / "CMU_MOSEI_COVAREP.csd"
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(DataError, match=r"CMU_MOSEI_COVAREP.csd: (cannot be read as HDF5|is no computational)"):
+        read_first(dataset(bad), "covarep")
+
+
+# ------------------------------------------------------------------------------------------------------------- converting
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("echo owned > owned.txt",)
+
+
+def test_a_pickle_that_would_run_something_is_refused_by_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"train": Evil()}))
+    with pytest.raises(DataError, match=r"is refused, since it asks for (posix|nt|os)\.system"):
+        read_pickle(tmp_path / "evil.pkl")
+    assert main([str(tmp_path / "evil.pkl"), str(tmp_path / "out")]) == 2
+    assert "is refused" in capsys.readouterr().err
+    assert not (tmp_path / "owned.txt").exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_mults_dictionary_becomes_rows_without_padding(tmp_path, protocol):
+    rng = np.random.default_rng(0)
+    said, real = {}, {}
+    for split, count in (("train", 4), ("valid", 2), ("test", 3)):
+        text, audio = np.zeros((count, 6, 5)), np.zeros((count, 8, 3))
+        for i in range(count):
+            length = 2 + i
+            text[i, :length] = rng.normal(size=(length, 5))
+            audio[i, 8 - length :] = rng.normal(size=(length, 3))
+            real[split, i] = (text[i, :length], audio[i, 8 - length :])
+        audio[0, -1, 1] = -np.inf
+        labels = rng.normal(size=(count, 1, 1)) * 2
+        ids = np.array([[f"{split}v{i}".encode(), b"0.0", b"1.0"] for i in range(count)])
+        said[split] = {"text": text, "audio": audio, "vision": np.ones((count, 2, 4)), "labels": labels, "id": ids}
+        real[split] = labels
+    (tmp_path / "mosi_data.pkl").write_bytes(pickle.dumps(said, protocol=protocol))
+    assert convert(tmp_path / "mosi_data.pkl", tmp_path / "out") == {"train": 4, "valid": 2, "test": 3}
+    made = MOSI.build(MoseiParams(layout="converted", widths=(5, 3, 4)), tmp_path / "out")
+    samples = made.samples()
+    assert [s.split for s in samples] == ["train"] * 4 + ["valid"] * 2 + ["test"] * 3
+    for sample in samples:
+        i = int(sample.id.split("v")[-1])
+        split = sample.split
+        text, audio = real[split, i]
+        np.testing.assert_allclose(made.read(sample.id, "text").values, text, rtol=1e-6)
+        got = made.read(sample.id, "audio").values
+        np.testing.assert_allclose(got, np.where(np.isfinite(audio), audio, 0), rtol=1e-6)
+        assert math.isclose(sample.targets["sentiment"], float(real[split][i].item()))
+    assert made.counts()["values of audio that were no numbers, taken as 0"] == 3
+
+
+def test_mpucs_list_and_label_orders(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "uttr_id": f"v{i}_0",
+            "text_feat": rng.normal(size=(3 + i, 5)),
+            "OpenFace": rng.normal(size=(4, 7)),
+            "label": [i % 2, 0, 1, 0, 0, 0],
+        }
+        for i in range(3)
+    ]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"train": rows, "dev": rows[:0] or [{**rows[0], "uttr_id": "w_1"}]}))
+    order = "anger,disgust,fear,happy,sad,surprise"
+    assert main([str(tmp_path / "a.pkl"), str(tmp_path / "out"), order]) == 0
+    made = MOSEI.build(MoseiParams(layout="converted", widths=(5, 1, 7)), tmp_path / "out")
+    by_id = {s.id: s for s in made.samples()}
+    assert by_id["v1_0"].targets["emotions"] == [0, 0, 1, 0, 0, 1]  # anger and fear, in our order
+    assert by_id["v1_0"].group == "v1"
+    with safe_open(str(tmp_path / "out/arrays.safetensors"), "np") as file:
+        assert file.get_slice("train/text").get_shape() == [3 + 4 + 5, 5]
+
+
+def test_what_is_no_dictionary_of_splits_is_said(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"colour": 1}))
+    with pytest.raises(DataError, match="has none of the splits"):
+        convert(tmp_path / "a.pkl", tmp_path / "out")
+    (tmp_path / "b.pkl").write_bytes(b"\x80\x04cut")
+    with pytest.raises(DataError, match="cannot be read as a pickle|is refused"):
+        convert(tmp_path / "b.pkl", tmp_path / "out")
+    with pytest.raises(DataError, match="is not there"):
+        convert(tmp_path / "c.pkl", tmp_path / "out")
