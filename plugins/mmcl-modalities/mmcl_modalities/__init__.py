@@ -45,6 +45,10 @@ class LogMelParams(Params):
         description="subtract: each band's mean over the recording is taken away, and with it the microphone and much of the "
         "speaker's timbre",
     )
+    engine: Literal["numpy", "torch"] = Field(
+        "numpy",
+        description="what computes it; the values agree to a thousandth of a dB, and torch's twin takes many recordings at once",
+    )
 
 
 def log_mel_layout(params: LogMelParams, source: Source) -> Layout:
@@ -67,6 +71,10 @@ def hop_samples(params: LogMelParams) -> int:
 
 def build_log_mel(params: LogMelParams, source: Source) -> Modality:
     """The modality."""
+    if params.engine == "torch":
+        from .audio_torch import TorchLogMel
+
+        return TorchLogMel(params)
     from .audio import LogMel
 
     return LogMel(params)
@@ -285,7 +293,60 @@ def build_frames(params: FramesParams, source: Source) -> Modality:
     return Frames(params, source)
 
 
+class FaceClipParams(Params):
+    """Options of `face-clip`."""
+
+    size: tuple[int, int] = Field((112, 112), description="height and width in pixels to resize to (MPUC-MER: 112 × 112)")
+    grey: bool = Field(False, description="one grey channel in place of three")
+    rate: float = Field(
+        8.0, gt=0, description="frames per second to keep, the nearest ones (MPUC-MER: 8 of a window of a second)"
+    )
+    keep_proportions: bool = Field(
+        False,
+        description="cut the middle of each frame to the wanted proportions before resizing; false: squeeze it (MPUC-MER)",
+    )
+
+
+def face_clip_layout(params: FaceClipParams, source: Source) -> Layout:
+    """Frames as uint8, read as [0, 1]."""
+    return frames_layout(FramesParams(size=params.size, grey=params.grey, rate=params.rate), source)
+
+
+def build_face_clip(params: FaceClipParams, source: Source) -> Modality:
+    """The modality."""
+    from .video import FaceClip
+
+    return FaceClip(params, source)
+
+
 # ---------------------------------------------------------------------------------------------------------------- words
+
+
+class GloveParams(Params):
+    """Options of `glove`."""
+
+    file: str = Field(
+        "", description="path of the text file of vectors, a word and its numbers a line (glove.840B.300d.txt); needed"
+    )
+    dim: int = Field(300, ge=1, le=4096, description="numbers a word; another number in the file is refused")
+    unknown: Literal["zero", "mean", "skip"] = Field(
+        "zero", description="a word that the file does not know: zeros, the mean of all vectors, or no step; each is counted"
+    )
+    words_per_second: float = Field(2.5, gt=0, description="speaking rate assumed where nobody measured times")
+
+
+def glove_layout(params: GloveParams, source: Source) -> Layout:
+    """A vector a word, at the word's own times."""
+    if not params.file:
+        raise ValueError("'glove' needs the file of vectors: set file: to the path of glove.840B.300d.txt or another one")
+    return Layout("word-vectors", ("time", "channel"), {"channel": params.dim})
+
+
+def build_glove(params: GloveParams, source: Source) -> Modality:
+    """The modality."""
+    from .glove import Glove
+
+    return Glove(params)
 
 
 class HashedWordsParams(Params):
@@ -314,6 +375,14 @@ def build_hashed_words(params: HashedWordsParams, source: Source) -> Modality:
 
 
 MODALITIES = (
+    ModalitySpec(
+        "glove", "GloVe vectors out of the published text files, words counted that they lack", ("words",), GloveParams, glove_layout,
+        build_glove, paper="Pennington, Socher, Manning: GloVe, EMNLP 2014",
+    ),
+    ModalitySpec(
+        "face-clip", "face frames at one size and a low rate, for video networks", ("video",), FaceClipParams, face_clip_layout,
+        build_face_clip, paper="MPUC-MER (ICPR 2022), §III-A",
+    ),
     ModalitySpec(
         "log-mel", "log-mel spectrogram in dB, as librosa computes it", ("audio",), LogMelParams, log_mel_layout, build_log_mel,
         paper="Slaney's mel scale and area-normalised filters (librosa's defaults)",

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mmcl.api import DataError, Raw, Source, Video
 
-from . import FramesParams
+from . import FaceClipParams, FramesParams
 from .checks import require_rate
 
 BLOCK = 64
@@ -40,6 +40,31 @@ class Frames:
         size = self.params.size or self.source_size
         blocks = (frames[start : start + BLOCK] for start in range(0, len(frames), BLOCK))
         return np.concatenate([resized(grey(block) if self.params.grey else block, *size) for block in blocks])
+
+
+class FaceClip:
+    """Frames of a face: cut to the wanted proportions, or squeezed, then as `frames`."""
+
+    def __init__(self, params: FaceClipParams, source: Source) -> None:
+        self.cut = params.keep_proportions
+        self.size = params.size
+        self.frames = Frames(FramesParams(size=params.size, grey=params.grey, rate=params.rate), source)
+
+    def extract(self, raw: Raw) -> NDArray[np.uint8]:
+        """uint8 [T, channel, height, width]. Raises DataError as `frames` does."""
+        assert isinstance(raw, Video)
+        if self.cut and raw.frames.ndim == 4:
+            raw = Video(middle(raw.frames, *self.size), raw.rate)
+        return self.frames.extract(raw)
+
+
+def middle(frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The largest part of these proportions in the middle of every frame."""
+    there_height, there_width = frames.shape[2:]
+    kept_height = min(there_height, max(1, round(there_width * height / width)))
+    kept_width = min(there_width, max(1, round(there_height * width / height)))
+    top, left = (there_height - kept_height) // 2, (there_width - kept_width) // 2
+    return frames[:, :, top : top + kept_height, left : left + kept_width]
 
 
 def nearest(n: int, rate: float, wanted: float) -> NDArray[np.intp]:

@@ -25,23 +25,8 @@ class HashedWords:
     def extract(self, raw: Raw) -> Timed:
         """One step a word; blank words are left out. Raises DataError if there is no word, or not a pair of times for each."""
         assert isinstance(raw, Words)
-        spoken = [i for i, word in enumerate(raw.words) if word.strip()]
-        if not spoken:
-            raise DataError("the transcript is empty")
-        if raw.times is None:
-            first = np.arange(len(spoken)) / self.params.words_per_second
-            times = np.stack([first, first + 1 / self.params.words_per_second], axis=1)
-        else:
-            times = np.asarray(raw.times, np.float64)
-            if times.shape != (len(raw.words), 2):
-                raise DataError(
-                    f"{len(raw.words)} words have times of shape {list(times.shape)}; a start and an end for each was expected"
-                )
-            times = times[spoken]
-            if not np.isfinite(times).all():
-                k = int(np.argwhere(~np.isfinite(times))[0, 0])
-                raise DataError(f"word {spoken[k] + 1} ('{raw.words[spoken[k]]}') has the times {times[k].tolist()}")
-        return Timed(np.stack([self._vector(plain(raw.words[i])) for i in spoken]), times)
+        words, times = spoken_words(raw, self.params.words_per_second)
+        return Timed(np.stack([self._vector(plain(word)) for word in words]), times)
 
     def _vector(self, word: str) -> NDArray[np.float32]:
         if word not in self._known:
@@ -49,6 +34,29 @@ class HashedWords:
             total = np.sum([gaussian(f"{self.params.seed}\x1f{piece}", self.params.dim) for piece in pieces], axis=0)
             self._known[word] = (total / np.sqrt(len(pieces) * self.params.dim)).astype(np.float32)
         return self._known[word]
+
+
+def spoken_words(raw: Words, rate: float) -> tuple[list[str], NDArray[np.float64]]:
+    """The words that are not blank and their times [n, 2] in seconds; `rate` words a second where nobody measured them.
+
+    Raises DataError if there is no word, or not a pair of times for each.
+    """
+    spoken = [i for i, word in enumerate(raw.words) if word.strip()]
+    if not spoken:
+        raise DataError("the transcript is empty")
+    if raw.times is None:
+        first = np.arange(len(spoken)) / rate
+        return [raw.words[i] for i in spoken], np.stack([first, first + 1 / rate], axis=1)
+    times = np.asarray(raw.times, np.float64)
+    if times.shape != (len(raw.words), 2):
+        raise DataError(
+            f"{len(raw.words)} words have times of shape {list(times.shape)}; a start and an end for each was expected"
+        )
+    times = times[spoken]
+    if not np.isfinite(times).all():
+        k = int(np.argwhere(~np.isfinite(times))[0, 0])
+        raise DataError(f"word {spoken[k] + 1} ('{raw.words[spoken[k]]}') has the times {times[k].tolist()}")
+    return [raw.words[i] for i in spoken], times
 
 
 def plain(word: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, hookimpl
 
 URL = "https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth"
@@ -21,6 +23,11 @@ class R2plus1dParams(Params):
     )
     width: int = Field(512, ge=1, description="size of the vector")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout before the last linear layer")
+    normalise: Literal["none", "kinetics"] = Field(
+        "none",
+        description="kinetics: frames in [0, 1] less Kinetics' mean, by its deviation, as its weights expect (set the modality's own "
+        "normalise: none beside it)",
+    )
     batch_statistics: bool = Field(
         True, description="BatchNorm learns from the batch, as the authors; false: it stays as the weights have it"
     )
@@ -53,7 +60,7 @@ R2PLUS1D = BackboneSpec(
         "torchvision's network with its class layer replaced by dropout and a linear layer, all layers trained, on 8 frames of "
         "112 × 112, as MPUC-MER's code. Differs: weights: none by default, since a run must not begin with a download; frames are "
         "taken from the real steps of each recording; frames of one channel go through the sum of the first layer's three. "
-        "Kinetics weights expect frames normalised with Kinetics' mean and deviation (`face-clip` does it with normalise: none)."
+        "Kinetics weights expect normalise: kinetics."
     ),
 )
 

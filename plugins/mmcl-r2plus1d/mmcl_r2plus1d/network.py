@@ -13,14 +13,25 @@ from mmcl.api import DataError, Encoded, Layout, Stream
 
 from . import URL, R2plus1dParams
 
+MEAN, DEVIATION = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+"""Of Kinetics-400, red, green and blue, as torchvision's weights were trained with."""
+
 
 class R2plus1d(nn.Module):
     """Frames evenly taken → R(2+1)D-18 → mean → dropout → linear."""
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, params: R2plus1dParams, layout: Layout) -> None:
         super().__init__()
         from torchvision.models.video import r2plus1d_18
 
+        kinetics = params.normalise == "kinetics"
+        self.register_buffer("mean", torch.tensor(MEAN if kinetics else (0.0, 0.0, 0.0))[:, None, None, None], persistent=False)
+        self.register_buffer(
+            "deviation", torch.tensor(DEVIATION if kinetics else (1.0, 1.0, 1.0))[:, None, None, None], persistent=False
+        )
         self.frames, self.width, self.learns = params.frames, params.width, params.batch_statistics
         network: Any = r2plus1d_18(weights=None)
         weights = read_weights(params.weights)
@@ -33,6 +44,9 @@ class R2plus1d(nn.Module):
             with torch.no_grad():
                 grey.weight.copy_(stem.weight.sum(1, keepdim=True))
             network.stem[0] = grey
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.__class__ = Norm  # the same weights under the same names
         self.network = network
         self.dropout = nn.Dropout(params.dropout)
         self.project = nn.Linear(512, params.width)
@@ -58,7 +72,19 @@ class R2plus1d(nn.Module):
             nth[None, :] * (length - 1).clamp_min(0) // max(1, self.frames - 1)
         )  # int(linspace(first, last)), as the authors
         rows = torch.arange(len(place), device=place.device)[:, None]
-        return stream.values[rows, place].transpose(1, 2)
+        taken = stream.values[rows, place].transpose(1, 2)
+        channels = taken.shape[1]
+        return (taken - self.mean[:channels].to(taken)) / self.deviation[:channels].to(taken)
+
+
+class Norm(nn.BatchNorm3d):
+    """Batch normalisation that uses its running statistics where a channel has but one value: one small clip in a batch."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The values, normalised."""
+        if self.training and input.numel() == input.shape[1]:
+            return nn.functional.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
 
 
 def read_weights(said: str) -> Mapping[str, Tensor] | None:

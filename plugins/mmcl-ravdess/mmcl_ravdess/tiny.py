@@ -20,12 +20,14 @@ RATE = 48000
 _VOICES = ((0, 0.15), (-1, 0.12), (5, 0.35), (-3, 0.10), (7, 0.55), (8, 0.30), (1, 0.22), (10, 0.40))
 
 
-def write(root: Path, n: int, seed: int) -> None:
+def write(root: Path, n: int, seed: int, whole: bool = False) -> None:
     """About n takes of at least six actors (as far as n goes), with what a reader must cope with.
 
     One stereo wav, one of 22.05 kHz, one of 0.4 s, one song, one file of modality 02, every eighth take without a CSV, blanks
     in the CSVs' headers, and files that are no recordings. The song's CSV has a row per frame, three of them failed. Films of
     2 s: the first take has one of 01, the second one of 02, the third both, and one more take has nothing else.
+
+    whole  every take has a film of 01, and its CSV has a row per frame, for recipes that read both
     """
     n = max(1, min(n, 24 * 60))
     actors = min(n, 24, max(6, n // 16))
@@ -42,9 +44,12 @@ def write(root: Path, n: int, seed: int) -> None:
             _write_wav(folder / f"03-{name}.wav", _voice(emotion, actor, 1.0, rng, 22050), 22050)
         else:
             _write_wav(folder / f"03-{name}.wav", wave, RATE)
-        if i % 8 != 5:
+        if whole:
+            _write_frames(root / "OpenFace" / f"01-{name}.csv", rng)
+            _write_film(folder / f"01-{name}", emotion, actor, wave)
+        elif i % 8 != 5:
             _write_csv(root / "OpenFace" / f"01-{name}.csv", _face(emotion, rng))
-        for modality in ("01", "02")[i == 1 : 1 + (i > 0)] if i < 3 else ():
+        for modality in ("01", "02")[i == 1 : 1 + (i > 0)] if i < 3 and not whole else ():
             _write_film(folder / f"{modality}-{name}", emotion, actor, wave if modality == "01" else None)
     if (k := -(-n // actors)) < len(_takes(1)):  # the first actor's next take
         name = f"01-{_takes(1)[k]}-01"
@@ -117,6 +122,7 @@ def _write_frames(path: Path, rng: np.random.Generator) -> None:
     column |= {"confidence": np.full(n, 0.98), "success": np.ones(n)}
     values = np.stack([column[name] for name in FRAME_COLUMNS], axis=1)
     values[lost] = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         out = csv.writer(file)
         out.writerow(["frame", *(f" {name}" for name in ("face_id", "timestamp", *FRAME_COLUMNS))])

@@ -1,0 +1,107 @@
+"""A paper's tables beside runs: every cell from the score it names, n/a where nothing was run."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from mmcl.api import Cell, DataError, PublishedSpec, PublishedTable
+from mmcl.cli import main
+from mmcl.plugins import plugins
+from mmcl.published import fill, found_runs
+from mmcl.recipe.shipped import names
+from mmcl.testing import check_spec
+
+
+def summary(**changed):
+    row = {
+        "task": "emotion",
+        "input": "all",
+        "head": "mlp",
+        "encoder": "pretrained",
+        "metric": "accuracy",
+        "mean": 0.5,
+        "sd": 0.02,
+    }
+    return row | changed
+
+
+def write(folder, name, rows, when=None):
+    folder.mkdir(parents=True)
+    path = folder / "report.json"
+    path.write_text(json.dumps({"format": 1, "name": name, "summary": rows, "synthetic": True}))
+    if when is not None:
+        os.utime(path, (when, when))
+    return folder
+
+
+SPEC = PublishedSpec(
+    "tiny", "a tiny paper", "Nobody 2020",
+    (
+        PublishedTable(
+            "Table I", "accuracy",
+            (
+                Cell("ours", "all", 78.5, "one", "emotion"),
+                Cell("ours", "voice", 60.0, "one", "emotion", "audio"),
+                Cell("other", "all", 66.0),
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+
+def test_a_cell_holds_the_score_it_names_and_no_other(tmp_path):
+    rows = [summary(metric="uar", mean=0.1), summary(encoder="random", mean=0.2), summary(head="linear", mean=0.3), summary()]
+    run = write(tmp_path / "run", "one", rows)
+    cells = fill(SPEC, found_runs([run]))[0]["cells"]
+    assert [(c["ours"], c["sd"]) for c in cells] == [(50.0, 2.0), (None, None), (None, None)]
+    assert [c["published"] for c in cells] == [78.5, 60.0, 66.0]
+
+
+def test_of_two_runs_of_a_recipe_the_newer_one_counts(tmp_path):
+    old = write(tmp_path / "old", "one", [summary(mean=0.1)], when=1_000)
+    new = write(tmp_path / "new", "one", [summary(mean=0.9)], when=2_000)
+    for order in ([old, new], [new, old]):
+        assert fill(SPEC, found_runs(order))[0]["cells"][0]["ours"] == pytest.approx(90)
+
+
+def test_a_folder_without_a_report_is_said(tmp_path):
+    with pytest.raises(DataError, match="holds no report.json; name run folders"):
+        found_runs([tmp_path])
+    (tmp_path / "report.json").write_text("{")
+    with pytest.raises(DataError, match="is no report of a run"):
+        found_runs([tmp_path])
+
+
+@pytest.mark.parametrize("name", [n for n, _ in plugins().all("published")])
+def test_every_paper_names_recipes_and_scores_that_exist(name):
+    """A cell that names a recipe which nobody ships could never be filled."""
+    spec = plugins().get("published", name).spec
+    check_spec(spec)
+    cells = [cell for table in spec.tables for cell in table.cells if cell.recipe]
+    assert cells
+    assert {cell.recipe for cell in cells} - set(names()) == set()
+
+
+def test_two_cells_at_one_place_are_caught():
+    twice = PublishedSpec("tiny", "a paper", "", (PublishedTable("I", "", (Cell("a", "b", 1.0), Cell("a", "b", 2.0))),))
+    with pytest.raises(AssertionError, match="two cells stand at"):
+        check_spec(twice)
+
+
+def test_the_command_prints_every_cell_and_says_what_was_not_run(tmp_path, capsys):
+    spec = plugins().get("published", "mpuc-mer").spec
+    cell = next(c for t in spec.tables for c in t.cells if c.recipe)
+    row = summary(task=cell.task, input=cell.input, head=cell.head, encoder=cell.encoder, metric=cell.metric, mean=0.4321)
+    run = write(tmp_path / "run", cell.recipe, [row])
+    with pytest.raises(SystemExit) as done:
+        main(["tables", "mpuc-mer", str(run)])
+    assert done.value.code == 0
+    text = capsys.readouterr().out
+    assert "43.21" in text
+    assert "n/a" in text
+    assert f"{cell.value:.2f}" in text
+    for table in spec.tables:
+        assert table.name in text
