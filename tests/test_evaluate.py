@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
+from mmcl.evaluate import metrics
 from mmcl.evaluate.metrics import concordance, evaluate, multi_label, regression, single_label, weighted_accuracy
 from mmcl.evaluate.retrieval import ranks, retrieval
 
@@ -27,8 +28,11 @@ def test_single_label_metrics_agree_with_scikit_learn(seed):
 def test_perfect_predictions_score_one_in_every_metric():
     target = np.array([0, 2, 2, 1])
     assert {value for value, _ in single_label(target, target).values()} == {1.0}
-    truth = np.array([[1.0, 0], [0, 1], [1, 1], [0, 0]])
-    assert all(value == 1.0 for value, _ in multi_label("ab", truth, truth * 2 - 1).values())
+    truth = np.array([[1.0, 0], [0, 1], [1, 1], [1, 0]])
+    truth = np.concatenate([truth, 1 - truth[:2]])
+    found = multi_label("ab", truth, truth * 2 - 1)
+    assert found.pop("hamming_loss")[0] == 0.0
+    assert {name: value for name, (value, _) in found.items() if value != 1.0} == {}
     values = np.arange(5.0)
     found = regression(["v"], values, values)
     assert found["mae"][0] == 0.0
@@ -116,3 +120,46 @@ def test_guessing_scores_chance_among_32():
     value, chance = retrieval(query, gallery, 32, generator)["R@5"]
     assert chance == pytest.approx(5 / 32)
     assert abs(value - chance) < 4 * math.sqrt(chance * (1 - chance) / 3200)
+
+
+def test_multi_label_metrics_over_rows_are_scikit_learns_and_the_definition():
+    from sklearn.metrics import f1_score, hamming_loss, jaccard_score
+
+    rng = np.random.default_rng(0)
+    target, output = (rng.random((60, 4)) < 0.3).astype(float), rng.normal(size=(60, 4))
+    target[3], output[3] = 0, -1  # both empty: scikit-learn's zero_division and ours count 0
+    guess = output > 0
+    found = metrics.multi_label(tuple("abcd"), target, output)
+    assert found["jaccard"][0] == pytest.approx(jaccard_score(target, guess, average="samples", zero_division=0))
+    assert found["hamming_loss"][0] == pytest.approx(hamming_loss(target, guess))
+    assert found["f1_micro"][0] == pytest.approx(f1_score(target, guess, average="micro"))
+    assert found["f1_macro"][0] == pytest.approx(f1_score(target, guess, average="macro", zero_division=0))
+    target[5, 1] = np.nan
+    assert metrics.multi_label(tuple("abcd"), target, output)["jaccard"][1] == 59
+
+
+def test_sentiment_metrics_say_which_variant_they_are():
+    truth, said = np.array([0.0, 0.5, -0.5, 2.5, -3.0, 1.0]), np.array([-0.1, 0.4, 0.2, 2.4, -9.0, 1.5])
+    found = {name: value for name, (value, _) in metrics.sentiment(truth, said).items()}
+    assert found["acc7"] == pytest.approx(5 / 6)  # 0 0 -0 2 -3 1 against -0 0 0 2 -3 2
+    assert found["acc7_away"] == pytest.approx(2 / 6)  # 0 1 -1 3 -3 1 against 0 0 0 2 -3 2
+    assert found["acc2_nonneg"] == pytest.approx(4 / 6)
+    assert found["acc2_nonzero"] == pytest.approx(4 / 5)
+    assert metrics.evaluate("regression", (), truth, said, ("sentiment",)).keys() >= {"acc7", "mae"}
+    assert "acc7" not in metrics.evaluate("regression", (), truth, said)
+
+
+def test_thresholds_are_the_best_cut_for_each_class_and_stay_where_nothing_is_to_be_gained():
+    rng = np.random.default_rng(0)
+    target = (rng.random((80, 3)) < 0.4).astype(float)
+    output = target * 2 + rng.normal(size=(80, 3)) + np.array([3.0, -5.0, 0.0])
+    target[:, 2] = 1  # occurs one way: nothing to choose by
+    found = metrics.thresholds(target, output)
+    assert found[2] == 0
+    for i in range(2):
+        tried = [metrics.weighted_accuracy(target[:, i] > 0.5, output[:, i] > cut) for cut in np.linspace(-9, 9, 2000)]
+        got = metrics.weighted_accuracy(target[:, i] > 0.5, output[:, i] > found[i])
+        assert got >= max(tried) - 1e-9
+        assert got > metrics.weighted_accuracy(target[:, i] > 0.5, output[:, i] > 0) + 0.2
+    perfect = np.where(target[:, :1] > 0.5, 1.0, -1.0)
+    assert metrics.thresholds(target[:, :1], perfect)[0] == 0

@@ -4,7 +4,7 @@ from .backbone import Backbone, BackboneSpec
 from .batch import Batch, Encoded, Items, Stream
 from .dataset import Counting, Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
 from .errors import DataError, MmclError, PluginError, Problem, RecipeError, StageError, UnknownNameError
-from .head import Head, HeadSpec, Labelled, OwnLoss, SelfFitting
+from .head import Deciding, Head, HeadSpec, Labelled, OwnLoss, SelfFitting
 from .hooks import PROJECT, Register, hookimpl, hookspec
 from .kinds import Kind, Layout
 from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored
@@ -17,7 +17,7 @@ from .raw import Audio, Raw, Sequence, Source, Table, Timed, Video, Words
 from .scorer import Scorer, ScorerSpec
 
 __all__ = [
-    "PROJECT", "Audio", "Backbone", "BackboneSpec", "Batch", "Cell", "Counting", "DataError", "Dataset", "DatasetInfo", "DatasetSpec",
+    "PROJECT", "Audio", "Backbone", "BackboneSpec", "Batch", "Cell", "Counting", "DataError", "Dataset", "DatasetInfo", "DatasetSpec", "Deciding",
     "Encoded", "Field", "Head", "HeadSpec", "Items", "Kind", "Labelled", "Layout", "LossSpec", "MmclError", "Modality",
     "ModalitySpec", "NoParams", "OwnLoss", "Pair", "PairLoss", "Params", "PluginError", "Positives", "PositivesSpec",
     "PresetSpec", "Pretext", "PretextSpec", "Problem", "PublishedSpec", "PublishedTable", "Raw", "RecipeError", "Register", "SampleRef",

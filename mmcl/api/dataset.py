@@ -18,12 +18,14 @@ class Task:
     type     "single-label" (target: index into classes), "multi-label" (target: list of 0/1 in the order of classes) or
              "regression" (target: a number, or a list in the order of classes)
     classes  names, so that nobody ever relies on an order
+    extra    further metrics of its field, by name: "sentiment" for values from −3 to 3 (Acc-7, Acc-2 and F1 in their variants)
     """
 
     name: str
     type: str
     classes: tuple[str, ...]
     summary: str = ""
+    extra: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

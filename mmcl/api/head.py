@@ -54,6 +54,15 @@ class OwnLoss(Protocol):
         ...
 
 
+@runtime_checkable
+class Deciding(Protocol):
+    """A head that decides in its own way. The others say yes to a class of a multi-label task above a logit of 0."""
+
+    def decide(self, output: Tensor) -> Tensor:
+        """From what the head gave [B, outputs], values of the same shape whose sign is the decision and whose order the ranking."""
+        ...
+
+
 @dataclass(frozen=True)
 class HeadSpec:
     """What a head plug-in registers.

@@ -3,8 +3,14 @@
 single-label   accuracy; uar: mean recall of the classes that occur (unweighted average recall, = balanced accuracy);
                f1_macro, f1_weighted over the classes that occur in truth or guess
 multi-label    per class and their mean: w_acc = (TPR + TNR) / 2 (Tong et al. 2017; MPUC-MER, Tables II and IV); f1_binary of the
-               positive class; f1_weighted = support-weighted mean of the F1 of present and absent; auroc; average_precision
+               positive class; f1_weighted = support-weighted mean of the F1 of present and absent; auroc; average_precision.
+               Over rows whose labels are all known: jaccard = mean over rows of |true ∧ said| / |true ∨ said|, 0 where both are
+               empty (the "accuracy" of UniVA and others); hamming_loss = share of wrong labels; f1_micro over all labels;
+               f1_macro = mean of the classes' F1, a class that never occurs and is never said counting 0
 regression     mae; pearson; ccc (concordance correlation coefficient, Lin 1989)
+               of sentiment from −3 to 3 besides: acc7 (rounded, half to even) and acc7_away (rounded away from 0 by sign, as the SDK's
+               README); acc2_nonneg and f1_nonneg (below 0 against 0 and above, all rows); acc2_nonzero and f1_nonzero (below
+               against above 0, rows of sentiment 0 left out); F1 weighted by support. Papers mix these; here each has its name
 """
 
 from __future__ import annotations
@@ -19,16 +25,50 @@ Floats = NDArray[np.float64]
 HEADLINE = {"single-label": "accuracy", "multi-label": "w_acc", "regression": "ccc"}
 """The metric that a report puts first, by type of task."""
 
-LESS_IS_BETTER = frozenset({"mae"})
+LESS_IS_BETTER = frozenset({"mae", "hamming_loss"})
 
 
-def evaluate(kind: str, classes: Sequence[str], target: Floats, output: Floats) -> dict[str, tuple[float, int]]:
+def evaluate(
+    kind: str, classes: Sequence[str], target: Floats, output: Floats, extra: Sequence[str] = ()
+) -> dict[str, tuple[float, int]]:
     """Every metric of a task: name → (value, number of recordings). Outputs are logits [n, classes] or values [n, outputs]."""
     if kind == "single-label":
         return single_label(target.astype(np.int64), output.argmax(1))
     if kind == "multi-label":
         return multi_label(classes, target, output)
-    return regression(classes, target, output)
+    found = regression(classes, target, output)
+    return found | sentiment(target, output) if "sentiment" in extra else found
+
+
+def sentiment(target: Floats, output: Floats) -> dict[str, tuple[float, int]]:
+    """Metrics of one value from −3 to 3, as the papers on CMU-MOSI and CMU-MOSEI have them, each under its own name."""
+    from sklearn.metrics import f1_score
+
+    truth, said = target.reshape(-1), output.reshape(-1)
+    known = ~np.isnan(truth)
+    truth, said = truth[known], said[known]
+
+    def share(a: NDArray[np.generic], b: NDArray[np.generic]) -> tuple[float, int]:
+        return (float((a == b).mean()) if len(a) else float("nan"), len(a))
+
+    def f1(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> tuple[float, int]:
+        return (float(f1_score(a, b, average="weighted", zero_division=0)) if len(a) else float("nan"), len(a))
+
+    def clamped(values: Floats) -> Floats:
+        return np.clip(values, -3, 3)
+
+    def away(values: Floats) -> Floats:
+        return np.copysign(np.floor(np.abs(clamped(values)) + 0.5), values) + 0.0
+
+    apart = truth != 0
+    return {
+        "acc7": share(np.round(clamped(truth)), np.round(clamped(said))),
+        "acc7_away": share(away(truth), away(said)),
+        "acc2_nonneg": share(truth >= 0, said >= 0),
+        "f1_nonneg": f1(truth >= 0, said >= 0),
+        "acc2_nonzero": share(truth[apart] > 0, said[apart] > 0),
+        "f1_nonzero": f1(truth[apart] > 0, said[apart] > 0),
+    }
 
 
 def single_label(target: NDArray[np.int64], guess: NDArray[np.int64]) -> dict[str, tuple[float, int]]:
@@ -73,6 +113,43 @@ def multi_label(classes: Sequence[str], target: Floats, output: Floats) -> dict[
             float(np.mean(each)),
             len(target),
         )  # NaN if any class is undefined: a mean over fewer classes is another metric
+    return found | _together(target, output)
+
+
+def _together(target: Floats, output: Floats) -> dict[str, tuple[float, int]]:
+    """Metrics over rows rather than classes, of the rows whose labels are all known."""
+    from sklearn.metrics import f1_score
+
+    rows = ~np.isnan(target).any(1)
+    n = int(rows.sum())
+    if n == 0:
+        return {name: (float("nan"), 0) for name in ("jaccard", "hamming_loss", "f1_micro", "f1_macro")}
+    truth, guess = target[rows] > 0.5, output[rows] > 0
+    both, either = (truth & guess).sum(1), (truth | guess).sum(1)
+    return {
+        "jaccard": (float((both / np.maximum(either, 1)).mean()), n),
+        "hamming_loss": (float((truth != guess).mean()), n),
+        "f1_micro": (float(f1_score(truth.ravel(), guess.ravel(), zero_division=0)), n),
+        "f1_macro": (float(np.mean([f1_score(truth[:, i], guess[:, i], zero_division=0) for i in range(truth.shape[1])])), n),
+    }
+
+
+def thresholds(target: Floats, output: Floats) -> Floats:
+    """For each class the value above which saying yes gives the best w_acc; 0 where a class does not occur both ways.
+
+    Of equally good cuts the one nearest to 0 is taken, so that nothing moves without a reason. To be called with validation rows.
+    """
+    found = np.zeros(output.shape[1])
+    for i in range(output.shape[1]):
+        known = ~np.isnan(target[:, i])
+        truth, score = target[known, i] > 0.5, output[known, i]
+        if truth.all() or not truth.any():
+            continue
+        order = np.sort(np.unique(score))
+        cuts = np.concatenate([[0.0], (order[1:] + order[:-1]) / 2])
+        values = [weighted_accuracy(truth, score > cut) for cut in cuts]
+        best = max(values)
+        found[i] = min((cut for cut, value in zip(cuts, values, strict=True) if value >= best - 1e-12), key=abs)
     return found
 
 

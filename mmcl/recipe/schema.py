@@ -303,6 +303,11 @@ class Probe(Section):
         (0,), min_length=1, description="seeds of the heads; each is fitted once per seed"
     )
     features: Literal["backbone", "projection"] = Field("backbone", description="which vector is probed")
+    threshold: Literal["half", "valid"] = Field(
+        "half",
+        description="multi-label tasks: a class is present above a probability of one half, or above the value that gives the best "
+        "w_acc on validation rows, found for each class apart",
+    )
     training: HeadTraining = Field(
         default_factory=lambda: HeadTraining(), description="how heads without a solver of their own are trained"
     )
@@ -333,6 +338,11 @@ class Supervise(Section):
     )
     keep: Literal["best", "last"] = Field(
         "best", description="which weights are tested: those of the best epoch, or of the last"
+    )
+    threshold: Literal["half", "valid"] = Field(
+        "half",
+        description="multi-label tasks: a class is present above a probability of one half, or above the value that gives the best "
+        "w_acc on validation rows, found for each class apart",
     )
     contrast: float = Field(
         0.0, ge=0, description="weight of pretrain.objective, added to the loss of the labels on the same batches"

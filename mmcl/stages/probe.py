@@ -9,7 +9,7 @@ import copy
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,17 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .. import __version__
 from ..api.batch import Encoded
 from ..api.dataset import Task
-from ..api.head import Head, Labelled, OwnLoss, SelfFitting
+from ..api.head import Deciding, Head, Labelled, OwnLoss, SelfFitting
 from ..data.batches import epoch_batches
 from ..engine.optim import build_optimizer
-from ..evaluate.metrics import evaluate
+from ..evaluate.metrics import evaluate, thresholds
 from ..evaluate.retrieval import retrieval
 from ..recipe.plan import Part, Plan
 from ..runs import RunFolder, fingerprint, finish, finished, restart, write_jsonl
@@ -51,6 +52,7 @@ class Fitted:
     head_seed: int
     head: Head
     scale: Scale
+    shift: NDArray[np.float64] | float = 0.0  # taken from outputs: thresholds found on validation rows
 
 
 @dataclass
@@ -118,7 +120,8 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
                         here = Labelled(_encoded(plan, scale, train, modalities, rows), target[rows])
                         there = Labelled(_encoded(plan, scale, valid, modalities, rows_valid), target_valid[rows_valid])
                         head, facts = fit_head(part, task, here, there, plan.recipe.probe.training, where)
-                        fitted.append(Fitted(task, name, modalities, head_name, kind, head_seed, head, scale))
+                        shift = shift_of(plan.recipe.probe.threshold, task, there.target, partial(_output, head, there.encoded))
+                        fitted.append(Fitted(task, name, modalities, head_name, kind, head_seed, head, scale, shift))
                         chosen.append(
                             {
                                 "task": task.name,
@@ -127,6 +130,7 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
                                 "encoder": kind,
                                 "head_seed": head_seed,
                                 **facts,
+                                **({} if isinstance(shift, float) else {"thresholds": [float(v) for v in shift]}),
                             }
                         )
                         done += 1
@@ -143,7 +147,7 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
         for one in (f for f in fitted if f.encoder == kind):
             target, known = target_of(one.task, who["targets"])
             rows = known & _any_present(test, one.modalities)
-            output = _output(one.head, _encoded(plan, one.scale, test, one.modalities, rows))
+            output = _output(one.head, _encoded(plan, one.scale, test, one.modalities, rows)) - one.shift
             about = {
                 "task": one.task.name,
                 "input": one.input,
@@ -302,12 +306,25 @@ def _constant(task: Task, target: Tensor) -> np.ndarray[Any, np.dtype[np.float64
 
 @torch.inference_mode()
 def _output(head: Head, encoded: Mapping[str, Encoded]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return cast("np.ndarray[Any, np.dtype[np.float64]]", head(encoded).double().numpy())
+    return decided(head, head(encoded))
+
+
+def decided(head: Head | nn.Module, output: Tensor) -> NDArray[np.float64]:
+    """What a head gave, as metrics read it: in its own way of deciding, if it has one."""
+    value = head.decide(output) if isinstance(head, Deciding) else output
+    return cast("NDArray[np.float64]", value.detach().cpu().double().numpy())
+
+
+def shift_of(how: str, task: Task, target: Tensor, output: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64] | float:
+    """What is taken from outputs before they are read: thresholds of a multi-label task, from validation rows alone."""
+    if how != "valid" or task.type != "multi-label" or not len(target):
+        return 0.0
+    return thresholds(target.double().numpy(), output())
 
 
 def scores_of(about: Mapping[str, Any], task: Task, target: Tensor, output: Any) -> list[dict[str, Any]]:
     """Every metric of one output [n, outputs], as rows of scores.jsonl."""
-    measured = evaluate(task.type, task.classes, target.double().numpy(), output)
+    measured = evaluate(task.type, task.classes, target.double().numpy(), output, task.extra)
     return [{**about, "metric": metric, "value": _plain(value), "n": n} for metric, (value, n) in measured.items()]
 
 

@@ -25,6 +25,18 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "f1_weighted": ("weighted F1", "mean F1 over classes (or over present and absent), weighted by how often each occurs"),
     "auroc": ("area under the ROC curve", "chance that a positive is ranked above a negative; guessing gives 0.5"),
     "average_precision": ("average precision", "area under the precision–recall curve"),
+    "jaccard": (
+        "Jaccard index",
+        "mean over recordings of |true ∧ said| / |true ∨ said|, 0 where both are empty; “accuracy” in some papers",
+    ),
+    "hamming_loss": ("Hamming loss", "share of wrong labels; lower is better"),
+    "f1_micro": ("micro F1", "F1 over all labels of all recordings together"),
+    "acc7": ("7-class accuracy", "share of sentiments right when both are rounded to whole numbers, half to even"),
+    "acc7_away": ("7-class accuracy, rounded away", "as acc7, halves rounded away from 0 (the SDK’s README)"),
+    "acc2_nonneg": ("2-class accuracy, zeros kept", "below 0 against 0 and above"),
+    "f1_nonneg": ("weighted F1, zeros kept", "of below 0 against 0 and above"),
+    "acc2_nonzero": ("2-class accuracy, zeros left out", "below against above 0; recordings of sentiment 0 do not count"),
+    "f1_nonzero": ("weighted F1, zeros left out", "of below against above 0; recordings of sentiment 0 do not count"),
     "mae": ("mean absolute error", "mean distance between prediction and truth; lower is better"),
     "pearson": ("Pearson correlation", "linear correlation between prediction and truth"),
     "ccc": ("concordance correlation", "agreement with the truth in trend, scale and level; 1 is perfect, 0 none (Lin 1989)"),
@@ -161,7 +173,7 @@ def banners(
     for name, why in plan.get("departs", {}).items():
         backbone = plan["modalities"][name]["backbone"]["use"]
         found.append(("strong", f"Backbone of {name}: not to be trusted", f"“{backbone}” keeps a slip of its authors: {why}."))
-    if plan["pretrain"]["transductive"] and plan["pretrain"]["epochs"]:
+    if plan["pretrain"].get("transductive") and plan["pretrain"]["epochs"]:
         splits = {"valid": "validation", "test": "test"}
         found.append(
             (

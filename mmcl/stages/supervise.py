@@ -44,7 +44,7 @@ from ..screen import progress
 from ..seeding import address
 from .prepare import Prepared, load_prepared
 from .pretrain import build_encoders, contrast_targets, fit_normalise, pretrain_key
-from .probe import loss_of, positive_weight, predictions_of, scores_of, target_of
+from .probe import decided, loss_of, positive_weight, predictions_of, scores_of, shift_of, target_of
 
 WINDOWS = 64
 """Windows predicted at a time."""
@@ -192,9 +192,8 @@ def _train(
             output_valid = _predict(plan, network, stores, valid, device)
             truth = targets[torch.tensor(valid)]
             valid_loss = float(loss_of(network.head, model.task, output_valid.to(device), truth.to(device), weight))
-            value = evaluate(model.task.type, model.task.classes, truth.double().numpy(), output_valid.double().numpy())[
-                metric
-            ][0]
+            said = decided(network.head, output_valid)
+            value = evaluate(model.task.type, model.task.classes, truth.double().numpy(), said)[metric][0]
             worse = value if metric in LESS_IS_BETTER else -value
             monitored = worse if section.choose == "score" and math.isfinite(worse) else valid_loss
             train_loss = math.fsum(float(v) * n for v, n in losses) / sum(n for _, n in losses)
@@ -216,7 +215,12 @@ def _train(
                 saved = time.monotonic()
     if section.keep == "best":
         network.load_state_dict(best)
-    _keep(folder / "models", model, network, {**counters, "stopped": stopped, "metric": metric})
+    shift = shift_of(
+        section.threshold, model.task, targets[torch.tensor(valid, dtype=torch.int64)],
+        lambda: decided(network.head, _predict(plan, network, stores, valid, device)),
+    )  # fmt: skip
+    kept = {} if isinstance(shift, float) else {"thresholds": [float(v) for v in shift]}
+    _keep(folder / "models", model, network, {**counters, "stopped": stopped, "metric": metric, **kept})
 
 
 class Network(nn.Module):
@@ -373,14 +377,15 @@ def _test(
             "fold": fold.number, "seed": seed, "head_seed": 0,
         }  # fmt: skip
         output: NDArray[np.float64] = (
-            _predict(plan, network, stores, rows, device).double().numpy()
+            decided(network.head, _predict(plan, network, stores, rows, device))
             if rows
             else np.zeros((0, max(1, len(model.task.classes))))
         )
         target = targets[torch.tensor(rows, dtype=torch.int64)]
+        facts = json.loads((folder / "models" / f"{model.stem}.json").read_text(encoding="utf-8"))
+        output = output - np.asarray(facts.get("thresholds", 0.0))
         scores += scores_of(about, model.task, target, output)
         predictions += predictions_of(about, model.task, [prepared.samples[row].id for row in rows], target, output)
-        facts = json.loads((folder / "models" / f"{model.stem}.json").read_text(encoding="utf-8"))
         chosen.append({**about, **{k: facts[k] for k in ("epoch", "best_epoch", "best", "stopped", "seconds")}})
     write_jsonl(folder / "scores.jsonl", scores)
     write_jsonl(folder / "predictions.jsonl", predictions)

@@ -85,7 +85,7 @@ def sources(params: MoseiParams) -> dict[str, Source]:
 def tasks(emotions: bool) -> Mapping[str, Task]:
     """What there is to predict."""
     found = {
-        "sentiment": Task("sentiment", "regression", (), "from −3 to 3"),
+        "sentiment": Task("sentiment", "regression", (), "from −3 to 3", extra=("sentiment",)),
         "sentiment-2": Task("sentiment-2", "single-label", ("negative", "not negative"), "below zero, or zero and above"),
         "sentiment-2-nonzero": Task(
             "sentiment-2-nonzero", "single-label", ("negative", "positive"), "segments of sentiment 0 left out"
