@@ -36,7 +36,7 @@ from .api.backbone import BackboneSpec
 from .api.batch import Encoded, Items, Stream
 from .api.dataset import Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
 from .api.errors import DataError
-from .api.head import HeadSpec, Labelled, OwnLoss, SelfFitting
+from .api.head import Deciding, HeadSpec, Labelled, OwnLoss, SelfFitting
 from .api.hooks import PROJECT
 from .api.kinds import Kind, Layout
 from .api.loss import LossSpec, Pair, PairLoss, PositivesSpec, Scored
@@ -121,7 +121,7 @@ def check_loss(spec: LossSpec, params: Any = None, brute_force: Callable[[Pair],
 def check_positives(spec: PositivesSpec, params: Any = None, items: Items | None = None) -> None:
     """A rule for positives gives two disjoint masks and looks at each couple of rows alone.
 
-    items  rows with the targets that the rule needs; made up, with a class of 0–3 for each target, if left out
+    items  rows with the targets that the rule needs; made up, with a class of 0–3 (or two values) for each target, if left out
     """
     _run(_positives_checks(spec, params, items))
 
@@ -1316,7 +1316,14 @@ def _made_items(spec: PositivesSpec, params: Any, items: Items | None) -> Items:
         return items
     row = torch.tensor([0, 1, 2, 3, 4, 5, 6, 1, 3, 5])
     view = torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1, 1])
-    return Items(row, view, dict.fromkeys(spec.needs(params, ("one",)), row % 4), "one")
+    needs = spec.needs(params, ("one",))
+    made = Items(row, view, dict.fromkeys(needs, row % 4), "one")
+    try:
+        spec.build(params)(made, _some_items(made, row[:3]))
+    except (RuntimeError, IndexError):  # it wants values, such as places in a plane
+        places = torch.stack([(row % 4) / 4, (row % 3) / 3], 1)
+        return Items(row, view, dict.fromkeys(needs, places), "one")
+    return made
 
 
 def _positives_of(spec: PositivesSpec, params: Any, given: Items | None, left: Items, right: Items) -> tuple[Tensor, Tensor]:
@@ -1683,7 +1690,7 @@ class _HeadCase:
 def _head_checks(spec: HeadSpec, params: Any) -> Iterator[Check]:
     params = spec.params() if params is None else params
     for kind in spec.tasks:
-        case = _HeadCase(spec, params, Task("made-up", kind, ("a", "b", "c") if kind != "regression" else ("x", "y")))
+        case = _HeadCase(spec, params, Task("made-up", kind, ("happy", "sad", "angry") if kind != "regression" else ("x", "y")))
         for name, check in _HEAD.items():
             yield f"{name} ({kind})", functools.partial(check, case)
 
@@ -1741,6 +1748,7 @@ def _head_learns(case: _HeadCase) -> None:
     test = case.rows(96, 3)
     with torch.no_grad():
         output = head(test.encoded)
+        output = head.decide(output) if isinstance(head, Deciding) else output
     if case.task.type == "single-label":
         score, chance, measure = float((output.argmax(1) == test.target).float().mean()), 1 / case.outputs, "accuracy"
     elif case.task.type == "multi-label":

@@ -258,7 +258,7 @@ def test_every_built_in_plugin_loads_and_offers_something():
     ours = [one for one in plugins().loaded if one.package == OURS]
     assert {one.plugin: one.failure for one in ours if one.failure} == {}
     assert [one.plugin for one in ours if not one.offers] == []
-    assert {offer.what for one in ours for offer in one.offers} == set(REGISTRIES) - {"scorer"}
+    assert {offer.what for one in ours for offer in one.offers} == set(REGISTRIES)
 
 
 def test_built_in_offers_name_the_installed_version():

@@ -48,6 +48,10 @@ def smaller(path: Path, data: Path, root: Path) -> list[str]:
                 f"modalities.{name}.features={{use: face-clip, size: [16, 16], rate: 4}}",
                 f"modalities.{name}.backbone={{use: r2plus1d, frames: 2, width: 16}}",
             ]
+        if section.backbone is not None and section.backbone.use == "univa-encoder":
+            small.append(f"modalities.{name}.backbone={{use: univa-encoder, width: 8, heads: 2, layers: 1, feedforward: 8}}")
+            if "projection={hidden: null, width: 8}" not in small:
+                small.append("projection={hidden: null, width: 8}")
         if section.features.use == "glove":
             words = root / "glove.txt"
             words.write_text("".join(f"{w} {' '.join(['0.5', '-1'] * 10)}\n" for w in ("the", "film", "great", "sad")))
@@ -55,6 +59,15 @@ def smaller(path: Path, data: Path, root: Path) -> list[str]:
                 f"modalities.{name}.features={{use: glove, dim: 20, file: {words}}}",
                 f"modalities.{name}.backbone={{use: transformer, layers: 1, feedforward: 8}}",
             ]
+    for name, scorer in recipe.scores.items():
+        if scorer.use == "va-words":
+            bank = root / "emobank.csv"
+            lines = [
+                f"{i},{('train', 'train', 'dev', 'test')[i % 4]},{2 + i % 3},{2 + i % 2},3,the film is {('sad', 'great', 'so so')[i % 3]}"
+                for i in range(80)
+            ]
+            bank.write_text("\n".join(["id,split,V,A,D,text", *lines]) + "\n")
+            small.append(f"scores.{name}={{use: va-words, source: words, corpus: {bank}}}")
     return small
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -159,3 +161,60 @@ def test_each_mistake_has_its_sentence(tiny_plan, override, message):
     with pytest.raises(RecipeError, match="supervise") as raised:
         tiny_plan(override)
     assert message in str(raised.value)
+
+
+def test_contrast_sees_as_many_windows_as_the_recipe_says(tiny_plan, run):
+    from mmcl.stages.prepare import load_prepared, prepare
+    from mmcl.stages.supervise import _cut
+
+    sections = "supervise={heads: {mlp: {use: mlp, hidden: 8}}, epochs: 1, contrast: %s}"
+    for contrast, views in (("0.5", 3), ("0.0", 1)):
+        plan = tiny_plan(sections % contrast, "pretrain.views=3", "window.seconds=0.5")
+        prepare(plan, run)
+        made = _cut(load_prepared(run).stores, [4, 2], plan, np.random.default_rng(0))
+        assert made.items.row.tolist() == [4, 2] * views
+        assert made.items.view.tolist() == [view for view in range(views) for _ in range(2)]
+
+
+SCORES = (
+    "scores={mood: {use: va-labels, task: emotion}}",
+    "pretrain.objective={pairs: same, positives: {use: valence-arousal, target: mood}, loss: {use: sup-con}}",
+)
+
+
+def test_scores_are_computed_once_and_steer_the_contrast(tiny_plan, run):
+    plan = tiny_plan(*SCORES, "pretrain.epochs=1", "pretrain.views=2", "probe.inputs=[audio]", "probe.tasks=[emotion]")
+    assert plan.needs == ("mood",)
+    assert plan.uses_labels()
+    run_all(plan, run, workers=1)
+    said = json.loads((run.root / "prepare.json").read_text())["scores"]["mood"]
+    assert said["values"] == ["valence", "arousal"]
+    samples = json.loads((run.root / "folds.json").read_text())["samples"]
+    scored = [s for s in samples if "mood" in s["targets"]]
+    assert said["known"] == len(scored) > 0
+    by_label = {}
+    for sample in scored:
+        by_label.setdefault(sample["targets"]["emotion"], set()).add(tuple(sample["targets"]["mood"]))
+    assert all(len(places) == 1 for places in by_label.values())
+    assert len(set.union(*by_label.values())) > 2
+    (cached,) = run.prepared.glob("*/scores-va-labels-*.json")
+    before = cached.stat().st_mtime_ns
+    run_all(plan, run, workers=1)
+    assert cached.stat().st_mtime_ns == before
+    page = (run.root / "report.html").read_text()
+    assert "Score “mood” (valence, arousal) by va-labels from labels" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("scores={mood: {use: va-lables}}", "did you mean 'va-labels'"),
+        ("scores={emotion: {use: va-labels}}", "has a task of that name; take another"),
+        ("scores={mood: {use: va-labels, task: nothing}}", "the corpus has no labels 'nothing'"),
+        ("scores={mood: {use: va-words, source: audio}}", "'va-words' reads words: set source"),
+        ("scores={mood: {use: va-labels, source: audio}}", "reads labels; leave source out"),
+    ],
+)
+def test_mistakes_about_scores_are_said_at_their_key(tiny_plan, change, words):
+    with pytest.raises(RecipeError, match=words):
+        tiny_plan(change)

@@ -596,8 +596,13 @@ def test_rule_that_needs_other_targets_asks_for_them():
         far = (left.targets["va"][:, None] - right.targets["va"][None]).norm(dim=2)
         return far < 0.5, (far >= 0.5) & (far < 1)
 
+    def square(left, right):
+        mine, theirs = left.targets["va"].reshape(len(left.row), 7), right.targets["va"].reshape(len(right.row), 7)
+        return (mine[:, None] == theirs[None]).all(2), torch.zeros(len(mine), len(theirs), dtype=torch.bool)
+
     with pytest.raises(NotTried, match="items="):
-        check_positives(positives(near, ("va",)))
+        check_positives(positives(square, ("va",)))
+    check_positives(positives(near, ("va",)))  # two values are made up where classes cannot be used
     row = torch.arange(8)
     check_positives(positives(near, ("va",)), items=Items(row, row * 0, {"va": torch.rand(8, 2)}))
 

@@ -99,7 +99,7 @@ def supervise_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
     if plan.recipe.supervise and plan.recipe.supervise.start == "pretrained":
         parts["pretrained"] = pretrain_key(plan, prepared, fold, seed)
     elif plan.recipe.supervise and plan.recipe.supervise.contrast:
-        parts["objective"] = said["pretrain"]["objective"]
+        parts["objective"] = said["pretrain"]["objective"], said["pretrain"]["views"], said["scores"]
     stores = {name: store.key for name, store in prepared.stores.items()}
     return fingerprint([parts, stores, prepared.key, fold.train, fold.valid, fold.test, seed, __version__])
 
@@ -312,9 +312,12 @@ def _usable(stores: Mapping[str, Store], rows: Sequence[int], known: Tensor) -> 
 
 
 def _cut(stores: Mapping[str, Store], rows: Sequence[int], plan: Plan, generator: np.random.Generator) -> Batch:
-    """A training batch: one window of every recording."""
-    window = plan.recipe.window
-    return batch(stores, rows, [draw(stores, row, window.seconds, window.place, generator, window.share) for row in rows])
+    """A training batch: one window of every recording, or as many as `pretrain.views` says where contrast is added."""
+    window, section = plan.recipe.window, plan.recipe.supervise
+    views = plan.recipe.pretrain.views if section is not None and section.contrast else 1
+    rows = [row for _ in range(views) for row in rows]
+    spans = [draw(stores, row, window.seconds, window.place, generator, window.share) for row in rows]
+    return batch(stores, rows, spans, [k * views // len(rows) for k in range(len(rows))])
 
 
 @torch.inference_mode()

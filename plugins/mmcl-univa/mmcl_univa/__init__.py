@@ -1,0 +1,309 @@
+"""UniVA: contrast within a modality, steered by valence and arousal; its encoders, its head, its scores and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from mmcl.api import (
+    Backbone,
+    BackboneSpec,
+    Field,
+    Head,
+    HeadSpec,
+    Layout,
+    LossSpec,
+    PairLoss,
+    Params,
+    Positives,
+    PositivesSpec,
+    PublishedSpec,
+    Register,
+    Scorer,
+    ScorerSpec,
+    Task,
+    hookimpl,
+)  # fmt: skip
+
+from .affect import classes_of
+from .published import UNIVA
+
+PAPER = "UniVA: A Unimodal Valence-Arousal Driven Contrastive Learning Framework for Multimodal Multi-Label Emotion Recognition"
+VALUES = ("valence", "arousal")
+
+
+# ------------------------------------------------------------------------------------------------- positives and their loss
+
+
+class VaPositivesParams(Params):
+    """Options of `valence-arousal`."""
+
+    target: str = Field(
+        "va-{modality}",
+        description="score that holds valence and arousal; {modality} stands for the modality of the rows, so that each has its own",
+    )
+    threshold: float = Field(
+        0.1, gt=0, description="δ: recordings nearer than this in the plane of valence and arousal belong together (strictly)"
+    )
+
+
+class SameLabelParams(Params):
+    """Options of `same-label`."""
+
+    target: str = Field("emotion", description="task whose labels must be the same (all of them, for a multi-label task)")
+
+
+def va_needs(params: VaPositivesParams, modalities: tuple[str, ...]) -> tuple[str, ...]:
+    """The scores of these modalities."""
+    return tuple(dict.fromkeys(params.target.replace("{modality}", name) for name in modalities))
+
+
+def build_va(params: VaPositivesParams) -> Positives:
+    """The rule."""
+    from .positives import ValenceArousal
+
+    return ValenceArousal(params)
+
+
+def build_same_label(params: SameLabelParams) -> Positives:
+    """The rule."""
+    from .positives import SameLabel
+
+    return SameLabel(params)
+
+
+class SupConParams(Params):
+    """Options of `sup-con`."""
+
+    form: Literal["out", "in"] = Field(
+        "out", description="out: mean over positives outside the logarithm (Khosla et al., Eq. 2; UniVA); in: inside it (Eq. 3)"
+    )
+    temperature: float = Field(0.1, gt=0, description="τ, by which similarities are divided (UniVA's code: 0.4 to 0.7)")
+    normalise: bool = Field(True, description="cosines; false: products of the vectors as they are, as UniVA has it")
+    reduction: Literal["mean", "sum"] = Field("mean", description="mean or sum over anchors that have a positive")
+
+
+def build_sup_con(params: SupConParams) -> PairLoss:
+    """The loss."""
+    from .sup_con import SupCon
+
+    return SupCon(params)
+
+
+# ------------------------------------------------------------------------------------------------------------------ encoder
+
+
+class EncoderParams(Params):
+    """Options of `univa-encoder`."""
+
+    width: int = Field(768, ge=1, description="size of steps and vector")
+    layers: int = Field(
+        3, ge=0, le=24, description="self-attention layers; 0: additive attention alone, as for ready text features"
+    )
+    heads: int = Field(12, ge=1, description="attention heads; they divide the width")
+    feedforward: int = Field(3072, ge=1, description="width of the feed-forward layers")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout after each part")
+    longest: int = Field(512, ge=1, description="steps that have a learned position of their own; later ones share the last")
+
+
+def encoder_fits(params: EncoderParams, layout: Layout) -> None:
+    """Refuse heads that do not divide the width."""
+    if params.layers and params.width % params.heads:
+        raise ValueError(f"heads: {params.heads} does not divide the width {params.width}")
+
+
+def build_encoder(params: EncoderParams, layout: Layout) -> Backbone:
+    """The network."""
+    from .encoder import UnivaEncoder
+
+    return UnivaEncoder(params, layout)
+
+
+# --------------------------------------------------------------------------------------------------------------------- head
+
+
+class FusionParams(Params):
+    """Options of `univa-fusion`."""
+
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the logits, as the authors' code has it (0.1)")
+    target: Literal["softmax", "normalised"] = Field(
+        "softmax",
+        description="distribution that is learned: softmax of the 0/1 labels (the authors' code), or each label present with an equal "
+        "share; recordings without a label then count nothing",
+    )
+    prior: str = Field(
+        "off",
+        pattern="^(on|off|reference)$",
+        description="on: emotions near in valence and arousal get like probabilities (Eq. 8 and 9), which needs to know each class by name; reference: as the code, on "
+        "log-probabilities, not squared, with a matrix that is learned",
+    )
+    kl_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the divergence, a mean over recordings")
+    prior_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the prior")
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="ζ: a class of a multi-label task is present above this probability; left out: 1.08 / number of classes, which is the "
+        "paper's 0.18 for six",
+    )
+    lexicon: str = Field(
+        "", description="NRC-VAD file for the prior's valence and arousal; left out: our own table of usual emotions"
+    )
+
+
+def build_fusion(params: FusionParams, task: Task, widths: Mapping[str, int]) -> Head:
+    """The head."""
+    from .fusion import Fusion
+
+    return Fusion(params, task, widths)
+
+
+# ------------------------------------------------------------------------------------------------------------------ scorers
+
+
+class LabelsParams(Params):
+    """Options of `va-labels`."""
+
+    task: str = Field("emotion", description="task whose class names are looked up; of several labels the mean counts")
+    lexicon: str = Field(
+        "", description="NRC-VAD file (word, valence, arousal, dominance, from 0 to 1, by tabs); left out: our own table"
+    )
+
+
+class WordsParams(Params):
+    """Options of `va-words`."""
+
+    corpus: str = Field(
+        "emobank.csv", description="EmoBank: id, split, V, A, D (1 to 5), text; trained on when the scorer is built"
+    )
+
+
+class TableParams(Params):
+    """Options of `va-table`."""
+
+    file: str = Field("va.csv", description="CSV with the columns id, valence and arousal")
+    low: float = Field(-1.0, description="least value of the file's scale")
+    high: float = Field(1.0, description="largest value of the file's scale")
+
+
+def labels_task(params: LabelsParams, tasks: Mapping[str, Task]) -> Task:
+    """Valence and arousal; ValueError where the corpus lacks the task or a class has no value in our own table."""
+    classes_of(params.task, params.lexicon, tasks)
+    return Task("valence-arousal", "regression", VALUES)
+
+
+def words_task(params: Params, tasks: Mapping[str, Task]) -> Task:
+    """Valence and arousal."""
+    return Task("valence-arousal", "regression", VALUES)
+
+
+def build_labels(params: LabelsParams, tasks: Mapping[str, Task]) -> Scorer:
+    """The scorer."""
+    from .scorers import Labels
+
+    return Labels(params, tasks)
+
+
+def build_words(params: WordsParams, tasks: Mapping[str, Task]) -> Scorer:
+    """The scorer, trained."""
+    from .scorers import TextRegressor
+
+    return TextRegressor(params)
+
+
+def build_table(params: TableParams, tasks: Mapping[str, Task]) -> Scorer:
+    """The scorer."""
+    from .scorers import TableScores
+
+    return TableScores(params)
+
+
+@hookimpl
+def register_positives(register: Register[PositivesSpec]) -> None:
+    """Offer the rules."""
+    register(
+        PositivesSpec(
+            "valence-arousal",
+            "recordings near in valence and arousal belong together",
+            VaPositivesParams,
+            build_va,
+            va_needs,
+            f"{PAPER}, Eq. 4 and 5",
+        )
+    )
+    register(
+        PositivesSpec(
+            "same-label", "recordings with the same labels belong together (supervised)", SameLabelParams, build_same_label,
+            lambda params, modalities: (params.target,), "Khosla et al. 2020; UniVA, Table 5: Sup-CL",
+        )
+    )  # fmt: skip
+
+
+@hookimpl
+def register_losses(register: Register[LossSpec]) -> None:
+    """Offer the loss."""
+    register(
+        LossSpec(
+            "sup-con", "contrast with several positives an anchor, cosines or plain products", SupConParams, build_sup_con,
+            "L_i = −mean over positives p of log(exp(s_ip/τ) / Σ_a exp(s_ia/τ)), a over all that are not ignored; form: in, the mean inside the log",
+            "Khosla et al.: Supervised Contrastive Learning, NeurIPS 2020; UniVA, Eq. 5",
+        )
+    )  # fmt: skip
+
+
+@hookimpl
+def register_backbones(register: Register[BackboneSpec]) -> None:
+    """Offer the encoder."""
+    register(
+        BackboneSpec(
+            "univa-encoder", "linear, learned positions, self-attention, read out by additive attention", (("time", "channel"),),
+            EncoderParams, build_encoder, encoder_fits, PAPER,
+            "The authors' layers for voice, face and GloVe (post-norm, exact GELU). Differs: positions for so many steps as the recipe says, "
+            "not as the longest recording of all three splits has; a single step or a single recording needs no case of its own.",
+        )
+    )  # fmt: skip
+
+
+@hookimpl
+def register_heads(register: Register[HeadSpec]) -> None:
+    """Offer the head."""
+    register(
+        HeadSpec(
+            "univa-fusion", "concatenation, softmax over emotions, divergence from the labels, correlation prior", ("multi-label", "single-label"),
+            FusionParams, build_fusion, f"{PAPER}, Eq. 6 to 10",
+        )
+    )  # fmt: skip
+
+
+@hookimpl
+def register_scorers(register: Register[ScorerSpec]) -> None:
+    """Offer the scorers."""
+    register(
+        ScorerSpec(
+            "va-labels",
+            "valence and arousal of the labels' names",
+            LabelsParams,
+            (),
+            labels_task,
+            build_labels,
+            "NRC-VAD: Mohammad, ACL 2018",
+        )
+    )
+    register(
+        ScorerSpec(
+            "va-words",
+            "valence and arousal of a text, by ridge regression trained on EmoBank",
+            WordsParams,
+            ("words",),
+            words_task,
+            build_words,
+            "EmoBank: Buechel, Hahn, EACL 2017",
+        )
+    )
+    register(ScorerSpec("va-table", "valence and arousal out of a CSV of the user's", TableParams, (), words_task, build_table))
+
+
+@hookimpl
+def register_published(register: Register[PublishedSpec]) -> None:
+    """Offer the paper's tables."""
+    register(UNIVA)

@@ -1,0 +1,313 @@
+"""UniVA's parts against slow readings of their equations, and its scores against what they are made of."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from pathlib import Path
+
+import mmcl_univa
+import numpy as np
+import pytest
+import torch
+from mmcl_univa import (
+    EncoderParams,
+    FusionParams,
+    LabelsParams,
+    SameLabelParams,
+    SupConParams,
+    TableParams,
+    VaPositivesParams,
+    WordsParams,
+)
+from mmcl_univa.affect import OWN, correlation, of_names, read_lexicon
+from mmcl_univa.encoder import AdditiveAttention, UnivaEncoder
+from mmcl_univa.fusion import Fusion
+from mmcl_univa.positives import SameLabel, ValenceArousal
+from mmcl_univa.scorers import Labels, TableScores, TextRegressor
+from mmcl_univa.sup_con import SupCon
+
+from mmcl.api import DataError, Encoded, Items, Layout, Pair, SampleRef, Stream, Task, Words
+from mmcl.testing import check_plugin, check_positives, check_scorer
+
+EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
+
+
+def test_the_toolkits_own_checks_pass(tmp_path):
+    results = check_plugin(mmcl_univa, tmp_path)
+    assert {r.name for r in results} >= {"loss sup-con", "head univa-fusion", "backbone univa-encoder", "scorer va-labels"}
+    assert [(r.name, r.check, r.message) for r in results if r.passed is False] == []
+    untried = {r.name for r in results if r.passed is None}
+    assert untried <= {"scorer va-words", "scorer va-table", "positives valence-arousal"}
+
+
+# ------------------------------------------------------------------------------------------------------------- positives
+
+
+def items(rows, values, view=0, modality="text", name="va-text"):
+    return Items(torch.tensor(rows), torch.full((len(rows),), view), {name: torch.tensor(values)}, modality)
+
+
+def test_neighbours_in_the_plane_are_positives_strictly_within_the_threshold():
+    values = [[0.0, 0.0], [0.0, 0.1], [0.06, 0.08], [0.05, 0.0], [math.nan, 0.0], [5.0, 5.0]]
+    one = items([0, 1, 2, 3, 4, 0], values)
+    positive, ignore = ValenceArousal(VaPositivesParams())(one, one)
+    for i, a in enumerate(values):
+        for j, b in enumerate(values):
+            own = [0, 1, 2, 3, 4, 0][i] == [0, 1, 2, 3, 4, 0][j]
+            unknown = any(map(math.isnan, (*a, *b)))
+            near = not unknown and float(np.linalg.norm(np.float32(a) - np.float32(b))) < np.float32(0.1)
+            assert bool(positive[i, j]) == (own or near), (i, j)
+            assert bool(ignore[i, j]) == (unknown and not own), (i, j)
+
+
+def test_each_modality_is_placed_by_its_own_score():
+    params = VaPositivesParams()
+    assert mmcl_univa.va_needs(params, ("text", "audio")) == ("va-text", "va-audio")
+    assert mmcl_univa.va_needs(VaPositivesParams(target="va"), ("text", "audio")) == ("va",)
+    both = {"va-text": torch.zeros(3, 2), "va-audio": torch.tensor([[0.0, 0], [1, 1], [2, 2]])}
+    rows, view = torch.arange(3), torch.zeros(3, dtype=torch.int64)
+    for name, wanted in (("text", 9), ("audio", 3)):
+        one = Items(rows, view, both, name)
+        assert int(ValenceArousal(params)(one, one)[0].sum()) == wanted
+    check_positives(
+        next(s for s in specs("positives") if s.name == "valence-arousal"),
+        items=Items(torch.arange(8), torch.zeros(8, dtype=torch.int64), {"va-one": torch.rand(8, 2)}, "one"),
+    )
+
+
+def specs(what):
+    found = []
+    getattr(mmcl_univa, f"register_{what}")(found.append)
+    return found
+
+
+def test_same_labels_means_all_of_them():
+    one = items([0, 1, 2, 3, 3], [[1.0, 0], [1, 0], [1, 1], [math.nan, 0], [math.nan, 0]], name="emotions")
+    positive, ignore = SameLabel(SameLabelParams(target="emotions"))(one, one)
+    assert positive.int().tolist() == [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1], [0, 0, 0, 1, 1]]
+    assert ignore.int().tolist() == [[0, 0, 0, 1, 1]] * 3 + [[1, 1, 1, 0, 0]] * 2
+    single = items([0, 1, 2], [4, 4, -1], name="emotion")
+    positive, ignore = SameLabel(SameLabelParams())(single, single)
+    assert positive.int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
+    assert ignore.int().tolist() == [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
+
+
+# ------------------------------------------------------------------------------------------------------------------ loss
+
+
+@pytest.mark.parametrize("form", ["out", "in"])
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_loss_equals_a_double_loop(form, normalise, reduction):
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randn(7, 4, dtype=torch.float64, generator=generator)
+    right = torch.randn(9, 4, dtype=torch.float64, generator=generator)
+    positive, ignore = torch.rand(7, 9, generator=generator) < 0.3, torch.rand(7, 9, generator=generator) < 0.2
+    positive[2] = False
+    loss = SupCon(SupConParams(form=form, normalise=normalise, reduction=reduction, temperature=0.4))
+    got = loss(Pair(left, right, positive, ignore))
+    terms = []
+    for i in range(7):
+        s = [
+            float(left[i] @ right[j]) / ((float(left[i].norm()) * float(right[j].norm())) if normalise else 1) / 0.4
+            for j in range(9)
+        ]
+        total = math.fsum(math.exp(s[j]) for j in range(9) if not ignore[i, j])
+        mine = [j for j in range(9) if positive[i, j] and not ignore[i, j]]
+        if not mine:
+            continue
+        if form == "out":
+            terms.append(-math.fsum(math.log(math.exp(s[j]) / total) for j in mine) / len(mine))
+        else:
+            terms.append(-math.log(math.fsum(math.exp(s[j]) / total for j in mine) / len(mine)))
+    assert int(got.anchors) == len(terms) < 7
+    assert got.loss.item() == pytest.approx(math.fsum(terms) / (len(terms) if reduction == "mean" else 1), abs=1e-10)
+
+
+# --------------------------------------------------------------------------------------------------------------- encoder
+
+
+def test_additive_attention_is_its_formula_and_never_sees_padding():
+    torch.manual_seed(0)
+    read = AdditiveAttention(5).double()
+    hidden, steps = torch.randn(2, 4, 5, dtype=torch.float64), torch.tensor([[True] * 4, [True, True, False, False]])
+    got = read(hidden, steps)
+    for b, length in ((0, 4), (1, 2)):
+        energy = [
+            float(read.weigh.weight[0] @ (read.project.weight @ hidden[b, t] + read.project.bias).tanh()) for t in range(length)
+        ]
+        total = math.fsum(map(math.exp, energy))
+        torch.testing.assert_close(got[b], sum(math.exp(e) / total * hidden[b, t] for t, e in enumerate(energy)))
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_padding_and_rows_beyond_the_last_position(layers):
+    torch.manual_seed(0)
+    params = EncoderParams(width=12, layers=layers, heads=3, feedforward=8, longest=4)
+    network = UnivaEncoder(params, Layout("signal", ("time", "channel"), {"channel": 3}, 1.0)).double().eval()
+    values = torch.randn(1, 7, 3, dtype=torch.float64)
+    alone = network(Stream(values, torch.ones(1, 7, dtype=torch.bool), torch.ones(1, dtype=torch.bool))).vector
+    padded = torch.cat([values, torch.zeros(1, 5, 3, dtype=torch.float64)], 1)
+    steps = torch.arange(12)[None] < 7
+    torch.testing.assert_close(network(Stream(padded, steps, torch.ones(1, dtype=torch.bool))).vector, alone)
+    turned = network(Stream(values.flip(1), steps[:, :7], torch.ones(1, dtype=torch.bool))).vector
+    assert (turned - alone).abs().max() > 1e-6 if layers else torch.allclose(turned, alone)
+
+
+# ------------------------------------------------------------------------------------------------------------------ head
+
+
+def head(**options):
+    torch.manual_seed(0)
+    task = Task("emotions", "multi-label", EMOTIONS)
+    return Fusion(FusionParams(**options), task, {"text": 4, "audio": 3}).double()
+
+
+@pytest.mark.parametrize("target", ["softmax", "normalised"])
+@pytest.mark.parametrize("prior", ["on", "off", "reference"])
+def test_the_loss_is_divergence_and_prior(target, prior):
+    made = head(target=target, prior=prior, kl_weight=2.0, prior_weight=0.5)
+    output = torch.randn(4, 6, dtype=torch.float64)
+    labels = torch.tensor([[1, 0, 0, 0, 0, 0], [1, 0, 1, 0, 0, 1], [0.0] * 6, [math.nan] * 6], dtype=torch.float64)
+    chances = [[math.exp(v) / math.fsum(map(math.exp, row)) for v in row] for row in output.tolist()]
+    terms = []
+    for row, chance in zip(labels.tolist()[:3], chances, strict=False):
+        if target == "softmax":
+            wanted = [math.exp(v) / math.fsum(map(math.exp, row)) for v in row]
+        elif sum(row):
+            wanted = [v / sum(row) for v in row]
+        else:
+            continue
+        terms.append(math.fsum(w * math.log(w / c) for w, c in zip(wanted, chance, strict=True) if w))
+    expected = 2.0 * math.fsum(terms) / len(terms)
+    matrix = correlation([OWN[name] for name in EMOTIONS])
+    if prior == "on":
+        expected += 0.5 * np.mean(
+            [math.fsum(matrix[j][k] * (c[j] - c[k]) ** 2 for j in range(6) for k in range(6)) for c in chances]
+        )
+    elif prior == "reference":
+        logs = np.log(chances)
+        expected += (
+            0.5 * math.fsum(matrix[j][k] * np.linalg.norm(logs[:, j] - logs[:, k]) for j in range(6) for k in range(6)) / 4
+        )
+    assert made.loss(output, labels).item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_the_target_of_the_authors_is_as_reported():
+    made = head()
+    wanted, _ = made.distribution(torch.tensor([[1.0, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]]), torch.zeros(1, dtype=torch.float64))
+    np.testing.assert_allclose(wanted[:, [0, 5]].numpy(), [[0.352, 0.130], [0.288, 0.106]], atol=5e-4)
+
+
+def test_it_says_yes_above_the_threshold_of_the_probability():
+    made = head(threshold=0.18)
+    output = torch.log(torch.tensor([[0.5, 0.19, 0.17, 0.1, 0.03, 0.01]], dtype=torch.float64))
+    assert (made.decide(output) > 0).tolist() == [[True, True, False, False, False, False]]
+
+
+def test_correlation_is_the_authors_matrix_on_their_values():
+    """NRC-VAD's values for six emotions, stretched over each axis, give the printed matrix."""
+    values = [(1, 0.735), (0.225, 0.333), (0.167, 0.865), (0.875, 0.875), (0.052, 0.775), (0.073, 0.840)]
+    got = correlation(values)
+    printed = {(0, 1): -0.850, (0, 2): -0.214, (0, 3): 0.884, (0, 4): -0.529, (0, 5): -0.372, (1, 2): -0.332, (1, 3): -0.998,
+               (1, 4): 0.003, (1, 5): -0.172, (2, 3): 0.266, (2, 4): 0.942, (2, 5): 0.986, (3, 4): -0.072, (3, 5): 0.104, (4, 5): 0.985}  # fmt: skip
+    for (i, j), value in printed.items():
+        assert got[i][j] == pytest.approx(value, abs=1.5e-3)
+        assert got[j][i] == got[i][j]
+
+
+def test_a_prior_over_unknown_names_is_refused_in_one_sentence():
+    with pytest.raises(DataError, match="head univa-fusion, prior: our own table has no valence and arousal of 'ennui'"):
+        Fusion(FusionParams(prior="on"), Task("m", "multi-label", ("ennui", "sad")), {"text": 4})
+
+
+def test_missing_modalities_are_zeros():
+    made = head()
+    text, audio = torch.randn(2, 4, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64)
+    output = made({"audio": Encoded(audio), "text": Encoded(text)})
+    torch.testing.assert_close(output, text @ made.project.weight[:, :4].T + made.project.bias)
+
+
+# ---------------------------------------------------------------------------------------------------------------- scores
+
+
+def ref(**targets):
+    return SampleRef("a", "g", {}, targets)
+
+
+def test_labels_are_placed_by_name_and_several_by_their_mean(tmp_path):
+    tasks = {
+        "emotion": Task("emotion", "single-label", ("happy", "sad")),
+        "emotions": Task("emotions", "multi-label", EMOTIONS),
+    }
+    single = Labels(LabelsParams(), tasks)
+    assert single(ref(emotion=1), None) == list(OWN["sad"])
+    assert single(ref(), None) is None
+    several = Labels(LabelsParams(task="emotions"), tasks)
+    assert several(ref(emotions=[1, 0, 1, 0, 0, 0]), None) == pytest.approx(np.mean([OWN["happy"], OWN["anger"]], axis=0))
+    assert several(ref(emotions=[0] * 6), None) is None
+    (tmp_path / "nrc.txt").write_text("Word\tValence\tArousal\tDominance\nhappy\t1.0\t0.735\t0.7\nsad\t0.225\t0.333\t0.1\n")
+    measured = Labels(LabelsParams(lexicon=str(tmp_path / "nrc.txt")), tasks)
+    assert measured(ref(emotion=0), None) == pytest.approx([1.0, 0.47])
+    check_scorer(specs("scorers")[0], tasks=tasks)
+
+
+def test_unknown_names_and_broken_lexicons_are_said(tmp_path):
+    with pytest.raises(ValueError, match="no valence and arousal of 'ennui'; give the NRC-VAD lexicon"):
+        of_names(("ennui",), "")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_lexicon(tmp_path / "none.txt")
+    (tmp_path / "bad.txt").write_text("happy\t1.0\t0.7\t0.7\nsad\tlow\t0.3\t0.1\n")
+    with pytest.raises(DataError, match=r"bad.txt:2: 'low' or '0.3' is no number"):
+        read_lexicon(tmp_path / "bad.txt")
+    with pytest.raises(ValueError, match="has no labels 'mood'"):
+        mmcl_univa.labels_task(LabelsParams(task="mood"), {})
+
+
+def test_a_table_is_brought_to_our_scale(tmp_path):
+    (tmp_path / "va.csv").write_text("id,valence,arousal\na,1,5\nb,3,2\n")
+    table = TableScores(TableParams(file=str(tmp_path / "va.csv"), low=1, high=5))
+    assert table(ref(), None) == [-1.0, 1.0]
+    assert table(SampleRef("zzz", "g", {}, {}), None) is None
+    with pytest.raises(DataError, match=r"va.csv:2: \[1.0, 5.0\] lies outside the scale of -1 to 1"):
+        TableScores(TableParams(file=str(tmp_path / "va.csv")))
+
+
+def write_bank(path, rows=240):
+    rng = np.random.default_rng(0)
+    good, bad, calm, loud = ("love", "great", "happy"), ("hate", "awful", "sad"), ("quiet", "slow"), ("scream", "now", "fire")
+    with path.open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["id", "split", "V", "A", "D", "text"])
+        for i in range(rows):
+            v, a = rng.integers(0, 2, 2)
+            words = [rng.choice(good if v else bad), rng.choice(loud if a else calm), "the", "house"]
+            rng.shuffle(words)
+            out.writerow([i, ("train", "train", "dev", "test")[i % 4], 2 + 2 * v, 2 + 2 * a, 3, " ".join(words)])
+    return path
+
+
+def test_a_regressor_learns_from_text_and_says_how_well(tmp_path):
+    scorer = TextRegressor(WordsParams(corpus=str(write_bank(tmp_path / "emobank.csv"))))
+    assert scorer.facts["r valence"] > 0.9
+    assert scorer.facts["r arousal"] > 0.9
+    happy = scorer(ref(), Words(("I", "love", "the", "great", "quiet", "house")))
+    angry = scorer(ref(), Words(("awful", "fire", "scream")))
+    assert happy[0] > 0.2 > -0.2 > angry[0]
+    assert angry[1] > happy[1]
+    assert scorer(ref(), Words((" ",))) is None
+    (tmp_path / "bad.csv").write_text("id,split,V,A,text\n1,train,high,3,x\n")
+    with pytest.raises(DataError, match=r"bad.csv:2: column 'V' is 'high'"):
+        TextRegressor(WordsParams(corpus=str(tmp_path / "bad.csv")))
+
+
+@pytest.mark.real
+def test_on_emobank_it_reaches_what_is_asked():
+    root = os.environ.get("MMCL_REAL_DATA")
+    if root is None or not (Path(root) / "text/emobank.csv").is_file():
+        pytest.skip("MMCL_REAL_DATA names no folder with text/emobank.csv in it")
+    facts = TextRegressor(WordsParams(corpus=str(Path(root) / "text/emobank.csv"))).facts
+    assert facts["r valence"] >= 0.55
+    assert facts["r arousal"] >= 0.30
