@@ -32,6 +32,27 @@ def test_recipe_is_plain_yaml_too(path):
     assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) >= {"format", "name", "dataset", "modalities"}
 
 
+def tiny_model(which: str, root: Path) -> Path:
+    """A random model of a real class, saved as its library saves it."""
+    transformers = pytest.importorskip("transformers")
+    folder = root / which
+    folder.mkdir()
+    if which == "hf-text":
+        (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "film", "great"]))
+        config = transformers.BertConfig(
+            vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+        )
+        transformers.BertModel(config).save_pretrained(folder)
+        transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    else:
+        config = transformers.Wav2Vec2Config(
+            hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, conv_dim=(4, 4), conv_kernel=(10, 320),
+            conv_stride=(5, 64), num_feat_extract_layers=2, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
+        )  # fmt: skip
+        transformers.Wav2Vec2Model(config).save_pretrained(folder)
+    return folder
+
+
 def smaller(path: Path, data: Path, root: Path) -> list[str]:
     """Overrides that make a recipe small: the same plug-ins and stages on little pictures, few epochs and one split."""
     recipe = load_plan(path, data=data).recipe
@@ -59,6 +80,12 @@ def smaller(path: Path, data: Path, root: Path) -> list[str]:
                 f"modalities.{name}.features={{use: glove, dim: 20, file: {words}}}",
                 f"modalities.{name}.backbone={{use: transformer, layers: 1, feedforward: 8}}",
             ]
+        if section.features.use in ("hf-text", "hf-speech"):
+            small.append(
+                f"modalities.{name}.features={{use: {section.features.use}, model: {tiny_model(section.features.use, root)}}}"
+            )
+            if section.features.use == "hf-speech":
+                small.append(f"modalities.{name}.backbone={{use: cls-transformer, width: 8, layers: 1, feedforward: 8}}")
     for name, scorer in recipe.scores.items():
         if scorer.use == "va-words":
             bank = root / "emobank.csv"

@@ -171,6 +171,7 @@ class Segments:
         path = root / self.params.folds
         try:
             said = json.loads(path.read_text(encoding="utf-8"))
+            said = said.get("mosei" if self._emotions else "mosi", said)  # a file may hold the folds of several corpora
             found: dict[str, str] = {}
             for split in ("train", "valid", "test"):
                 for video in said[split]:

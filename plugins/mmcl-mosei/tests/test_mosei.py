@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,6 +184,31 @@ def test_no_video_stands_in_two_splits_and_strays_are_counted(root, tmp_path):
     with pytest.raises(DataError, match="names the videos of the standard folds"):
         dataset(bad).samples()
     assert len(dataset(bad, folds="none").samples()) == len(made.samples()) + 2
+
+
+def test_a_file_of_folds_may_hold_several_corpora(root, tmp_path):
+    import shutil
+
+    both = tmp_path / "both"
+    shutil.copytree(root, both)
+    said = json.loads((both / "folds.json").read_text())
+    (both / "folds.json").write_text(json.dumps({"mosi": {"train": ["x"], "valid": ["y"], "test": ["z"]}, "mosei": said}))
+    assert [s.split for s in dataset(both).samples()] == [s.split for s in dataset(root).samples()]
+
+
+@pytest.mark.real
+def test_the_standard_folds_have_the_published_sizes(root, tmp_path):
+    import shutil
+
+    given = os.environ.get("MMCL_REAL_DATA")
+    if given is None or not (path := Path(given) / "text/cmu_standard_folds.json").is_file():
+        pytest.skip("MMCL_REAL_DATA names no folder with text/cmu_standard_folds.json in it")
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    shutil.copy(path, copy / "standard.json")
+    for spec, sizes in ((MOSEI, (2249, 300, 678)), (MOSI, (52, 10, 31))):
+        folds = dataset(copy, spec, folds="standard.json")._folds(copy)
+        assert tuple(list(folds.values()).count(split) for split in ("train", "valid", "test")) == sizes
 
 
 def test_a_file_that_was_cut_short_is_named(root, tmp_path):

@@ -1,0 +1,36 @@
+"""mmcl audit"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from . import options
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@options.as_json
+def audit(run: Path, as_json: bool) -> None:
+    """Look in the files of RUN for anything by which the test set could have been seen; exit code 1 if there is.
+
+    Splits, statistics, chosen epochs, features and predictions are derived again from the files. What the recipe asks for in so many words
+    (splitting by recording, contrasting test inputs) is found too.
+    """
+    from ..stages.audit import audit_folder
+
+    found = audit_folder(run)
+    if as_json:
+        click.echo(json.dumps({"checks": list(found.checks), "findings": [asdict(one) for one in found.findings]}, indent=1))
+    else:
+        for check in found.checks:
+            mine = [one for one in found.findings if one.check == check]
+            click.echo(f"{'LEAK' if mine else 'ok  '}  {check}")
+            for one in mine:
+                click.echo(f"      {one.evidence}{' (the recipe asks for it)' if one.asked else ''}")
+    if found.findings:
+        sys.exit(1)

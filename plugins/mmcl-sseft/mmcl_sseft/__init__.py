@@ -1,0 +1,222 @@
+"""SSE-FT: features of frozen self-supervised models, a transformer with a class token, fusion by inter-modality attention."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from mmcl.api import (
+    Backbone,
+    BackboneSpec,
+    Field,
+    Head,
+    HeadSpec,
+    Layout,
+    Modality,
+    ModalitySpec,
+    Params,
+    PublishedSpec,
+    Register,
+    Source,
+    Task,
+    hookimpl,
+)  # fmt: skip
+
+from .published import SSE_FT
+
+PAPER = "SSE-FT: Siriwardhana et al., Multimodal Emotion Recognition with Transformer-Based Self Supervised Feature Fusion, IEEE Access 2020"
+
+
+class HfParams(Params):
+    """Options that both modalities share."""
+
+    model: str = Field(
+        "", description="folder of a saved model (config.json, weights), or a name on the hub, fetched once; needed"
+    )
+    dim: int | None = Field(
+        None, ge=1, description="features a step; read from the folder's config.json, needed for a name on the hub"
+    )
+    layer: int = Field(-1, ge=-64, le=64, description="which hidden layer: 0 is the embedding, −1 the last")
+    pool: Literal["none", "mean"] = Field("none", description="none: every step; mean: one vector a recording")
+
+
+class HfTextParams(HfParams):
+    """Options of `hf-text`."""
+
+    longest: int = Field(512, ge=4, description="tokens that are read, special ones included; what comes after is cut")
+    words_per_second: float = Field(2.5, gt=0, description="speaking rate assumed where nobody measured times")
+
+
+class HfSpeechParams(HfParams):
+    """Options of `hf-speech`."""
+
+    longest: float = Field(30.0, gt=0, description="seconds that are read; what comes after is cut")
+
+
+def config_of(params: HfParams, what: str) -> Mapping[str, object]:
+    """config.json of a local folder, or nothing for a name on the hub. Raises ValueError with a sentence."""
+    if not params.model:
+        raise ValueError(f"'{what}' needs a model: the folder of a saved one, or a name on the hub")
+    path = Path(params.model).expanduser() / "config.json"
+    if path.is_file():
+        try:
+            found: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: is not JSON ({error})") from error
+        return found
+    if path.parent.is_dir():
+        raise ValueError(f"{path.parent}: has no config.json; a folder that save_pretrained wrote was expected")
+    if params.dim is None:
+        raise ValueError(
+            f"model '{params.model}' is no folder here; for a name on the hub say how many features a step it has (dim:)"
+        )
+    return {}
+
+
+def width_of(params: HfParams, what: str) -> int:
+    """Features a step."""
+    said = config_of(params, what).get("hidden_size", params.dim)
+    if not isinstance(said, int) or (params.dim is not None and params.dim != said):
+        raise ValueError(f"model '{params.model}' has {said} features a step, dim says {params.dim}")
+    return said
+
+
+def _layout(params: HfParams, what: str, kind: str, rate: float | None) -> Layout:
+    channels = {"channel": width_of(params, what)}
+    return (
+        Layout("vector", ("channel",), channels) if params.pool == "mean" else Layout(kind, ("time", "channel"), channels, rate)
+    )
+
+
+def text_layout(params: HfTextParams, source: Source) -> Layout:
+    """A vector a token, at the times of its word."""
+    return _layout(params, "hf-text", "word-vectors", None)
+
+
+def speech_layout(params: HfSpeechParams, source: Source) -> Layout:
+    """A vector every so many samples of 16 kHz, as the model's convolutions have it (320 for the usual ones)."""
+    stride = 1
+    strides = config_of(params, "hf-speech").get("conv_stride", (5, 2, 2, 2, 2, 2, 2))
+    for one in strides if isinstance(strides, list | tuple) else ():
+        stride *= int(one)
+    return _layout(params, "hf-speech", "signal", 16_000 / stride)
+
+
+def build_text(params: HfTextParams, source: Source) -> Modality:
+    """The modality."""
+    from .features import HfText
+
+    return HfText(params)
+
+
+def build_speech(params: HfSpeechParams, source: Source) -> Modality:
+    """The modality."""
+    from .features import HfSpeech
+
+    return HfSpeech(params)
+
+
+class ClsParams(Params):
+    """Options of `cls-transformer`."""
+
+    width: int | None = Field(
+        None, ge=1, description="size of steps, by a linear layer in front; left out: the number of channels"
+    )
+    layers: int = Field(2, ge=0, le=48, description="self-attention layers; 0: none, as SSE-FT has it for text")
+    heads: int = Field(4, ge=1, description="attention heads; they divide the width")
+    feedforward: int = Field(1024, ge=1, description="width of the feed-forward layers")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the input, of attention weights and after each part")
+    cls: Literal["learned", "first"] = Field(
+        "learned", description="learned: a vector of its own before the steps; first: the first step is it, as RoBERTa's <s>"
+    )
+    longest: int = Field(1024, ge=1, description="steps that have a learned position of their own; later ones share the last")
+
+
+def cls_fits(params: ClsParams, layout: Layout) -> None:
+    """Refuse heads that do not divide the width."""
+    width = params.width or layout.sizes["channel"]
+    if params.layers and width % params.heads:
+        raise ValueError(
+            f"heads: {params.heads} does not divide the width {width}{'' if params.width else ' (the number of channels)'}"
+        )
+
+
+def build_cls(params: ClsParams, layout: Layout) -> Backbone:
+    """The network."""
+    from .network import ClsTransformer
+
+    return ClsTransformer(params, layout)
+
+
+class ImaParams(Params):
+    """Options of `ima-fusion`."""
+
+    fusion: str = Field(
+        "hadamard",
+        pattern="^(hadamard|concat|none)$",
+        description="hadamard: products of a modality's views of the others, then concatenation (SSE-FT); concat: all views one after the "
+        "other; none: the class tokens as they are, without attention between modalities",
+    )
+    layers: int = Field(2, ge=1, le=24, description="attention layers of each ordered pair; keys and values stay the same")
+    heads: int = Field(4, ge=1, description="attention heads; for a width that they do not divide, the largest divisor of both")
+    feedforward: int = Field(1024, ge=1, description="width of the feed-forward layers")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout of attention weights and after each part")
+    regression: Literal["l1", "mse"] = Field(
+        "l1", description="loss of values: mean absolute error, as SSE-FT has it, or mean squared error"
+    )
+
+
+def build_ima(params: ImaParams, task: Task, widths: Mapping[str, int]) -> Head:
+    """The head."""
+    from .fusion import ImaFusion
+
+    return ImaFusion(params, task, widths)
+
+
+@hookimpl
+def register_modalities(register: Register[ModalitySpec]) -> None:
+    """Offer the features."""
+    register(
+        ModalitySpec(
+            "hf-text", "tokens of a frozen text model (RoBERTa, BERT and the like), from a folder or the hub", ("words",), HfTextParams,
+            text_layout, build_text, paper=PAPER,
+        )
+    )  # fmt: skip
+    register(
+        ModalitySpec(
+            "hf-speech", "frames of a frozen speech model (wav2vec 2.0, HuBERT, WavLM), from a folder or the hub", ("audio",), HfSpeechParams,
+            speech_layout, build_speech, paper=PAPER,
+        )
+    )  # fmt: skip
+
+
+@hookimpl
+def register_backbones(register: Register[BackboneSpec]) -> None:
+    """Offer the backbone."""
+    register(
+        BackboneSpec(
+            "cls-transformer", "a class token before the steps, self-attention over all; keeps every step for a fusion", (("time", "channel"),),
+            ClsParams, build_cls, cls_fits, PAPER,
+            "Learned positions, LayerNorm and dropout, post-norm layers with GELU, as the authors. Differs: the class token begins at small "
+            "random numbers (theirs at 0, by a slip); real steps that a crop has left are never taken for padding.",
+        )
+    )  # fmt: skip
+
+
+@hookimpl
+def register_heads(register: Register[HeadSpec]) -> None:
+    """Offer the fusion."""
+    register(
+        HeadSpec(
+            "ima-fusion", "inter-modality attention between every two modalities, Hadamard products, then tanh and a linear layer",
+            ("single-label", "multi-label", "regression"), ImaParams, build_ima, PAPER,
+        )
+    )  # fmt: skip
+
+
+@hookimpl
+def register_published(register: Register[PublishedSpec]) -> None:
+    """Offer the paper's tables."""
+    register(SSE_FT)

@@ -1,0 +1,160 @@
+"""Features of frozen models of the transformers library: eval mode, no gradient, the same numbers every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmcl.api import Audio, DataError, Raw, Timed, Words
+
+from . import HfParams, HfSpeechParams, HfTextParams, width_of
+
+RATE = 16_000
+
+
+def load(params: HfParams, what: str) -> Any:
+    """A frozen model. Raises DataError if the library or the model cannot be had."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise DataError(f"'{what}' needs the transformers library: pip install 'mmcl[hf]'") from error
+    transformers.logging.set_verbosity_error()
+    try:
+        model = transformers.AutoModel.from_pretrained(_place(params.model))
+    except Exception as error:
+        raise DataError(_why(params.model, error)) from error
+    return model.eval().requires_grad_(False)
+
+
+def _place(model: str) -> str:
+    folder = Path(model).expanduser()
+    return str(folder) if folder.is_dir() else model
+
+
+def _why(model: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"model '{model}' cannot be loaded ({reason[:160]}); give the folder of a saved one, or fetch it where there is a network"
+
+
+def picked(hidden: tuple[torch.Tensor, ...], layer: int, model: str) -> torch.Tensor:
+    """One of the hidden layers [1, T, D]."""
+    if not -len(hidden) <= layer < len(hidden):
+        raise DataError(f"model '{model}' has {len(hidden)} hidden layers (the embedding is 0); layer {layer} is none of them")
+    return hidden[layer]
+
+
+class HfText:
+    """One step a token, special tokens included (the first is the model's class token), at the times of its word."""
+
+    def __init__(self, params: HfTextParams) -> None:
+        self.params = params
+        self._model: Any = None
+        self._tokenizer: Any = None
+
+    def extract(self, raw: Raw) -> NDArray[np.float32] | Timed:
+        """[tokens, dim] with times, or their mean. Raises DataError if nothing is said, or the model cannot be had."""
+        assert isinstance(raw, Words)
+        words = [word.strip() for word in raw.words]
+        kept = [i for i, word in enumerate(words) if word]
+        if not kept:
+            raise DataError("the transcript is empty")
+        self._ready()
+        given = self._tokenizer(
+            [words[i] for i in kept],
+            is_split_into_words=True,
+            truncation=True,
+            max_length=self.params.longest,
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            found = self._model(**{name: given[name] for name in ("input_ids", "attention_mask")}, output_hidden_states=True)
+        values = picked(found.hidden_states, self.params.layer, self.params.model)[0].float().numpy()
+        if values.shape[1] != width_of(self.params, "hf-text"):
+            raise DataError(f"model '{self.params.model}' gives {values.shape[1]} features a step; dim says {self.params.dim}")
+        if self.params.pool == "mean":
+            return np.asarray(values.mean(0))
+        return Timed(values, self._times(raw, kept, given.word_ids(0)))
+
+    def _times(self, raw: Words, kept: list[int], ids: list[int | None]) -> NDArray[np.float64]:
+        if raw.times is None:
+            first = np.arange(len(kept)) / self.params.words_per_second
+            times = np.stack([first, first + 1 / self.params.words_per_second], 1)
+        else:
+            times = np.asarray(raw.times, np.float64)[kept]
+        ends = (times[:1, 0].repeat(2), times[-1:, 1].repeat(2))  # special tokens: at the beginning, or at the end
+        seen = False
+        rows = []
+        for id in ids:
+            rows.append(times[id] if id is not None else ends[seen])
+            seen = seen or id is not None
+        return np.array(rows, np.float64)
+
+    def _ready(self) -> None:
+        if self._model is None:
+            self._model = load(self.params, "hf-text")
+            import transformers
+
+            try:
+                self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+                    _place(self.params.model), use_fast=True, add_prefix_space=True
+                )
+            except Exception as error:
+                raise DataError(_why(self.params.model, error)) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_model": None, "_tokenizer": None}
+
+
+class HfSpeech:
+    """One step every 20 ms (of the usual models), from sound at 16 kHz."""
+
+    def __init__(self, params: HfSpeechParams) -> None:
+        self.params = params
+        self._model: Any = None
+        self._normalise = True
+
+    def extract(self, raw: Raw) -> NDArray[np.float32]:
+        """[T, dim], or the mean. Raises DataError if the sound is too short for one step, or the model cannot be had."""
+        assert isinstance(raw, Audio)
+        if self._model is None:
+            self._model = load(self.params, "hf-speech")
+            self._normalise = _normalises(self.params.model)
+        samples = np.asarray(raw.samples, np.float32)
+        if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
+            raise DataError("one channel of finite sound was expected")
+        if raw.rate != RATE:
+            import soxr
+
+            samples = np.asarray(soxr.resample(samples, raw.rate, RATE), np.float32)
+        samples = samples[: round(self.params.longest * RATE)]
+        if self._normalise:
+            samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+        try:
+            with torch.inference_mode():
+                found = self._model(torch.from_numpy(samples)[None], output_hidden_states=True)
+        except RuntimeError as error:
+            raise DataError(
+                f"lasts {len(samples) / RATE:.3f} s, which is too short for one step of '{self.params.model}'"
+            ) from error
+        values = picked(found.hidden_states, self.params.layer, self.params.model)[0].float().numpy()
+        return np.asarray(values.mean(0) if self.params.pool == "mean" else values)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_model": None}
+
+
+def _normalises(model: str) -> bool:
+    """Whether the model's own preprocessing brings sound to mean 0 and deviation 1; true where nothing is said."""
+    import json
+
+    path = Path(model).expanduser() / "preprocessor_config.json"
+    if not path.is_file():
+        return True
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("do_normalize", True))
+    except ValueError:
+        return True
