@@ -20,6 +20,7 @@ COMMANDS = {
     "check": ("check", "Say everything that is wrong with a recipe, and what it would do."),
     "schema": ("schema", "Print the JSON schema of recipes, for editors."),
     "report": ("report", "Write the report of a run again."),
+    "compare": ("compare", "Set runs side by side, with intervals and tests over speakers."),
     "audit": ("audit", "Look for leaks in a run's files."),
     "tables": ("tables", "Lay your runs' figures beside a paper's tables."),
     "describe": ("describe", "Show one plug-in: options, bounds, source."),
@@ -39,7 +40,7 @@ COMMANDS = {
 """Command → (file, help in the overview)."""
 
 SECTIONS = {
-    "Recipes": ("run", "check", "report", "audit", "tables", "schema", "list-recipes"),
+    "Recipes": ("run", "check", "report", "compare", "audit", "tables", "schema", "list-recipes"),
     "Plug-ins": ("describe", "plugins", *(name for name in COMMANDS if name.startswith("list-") and name != "list-recipes")),
 }
 """How the overview is divided."""

@@ -1,0 +1,67 @@
+"""mmcl compare"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--task", help="The task to compare, where the runs have several.")
+@click.option("--inputs", multiple=True, metavar="NAME", help="Predict from these alone.  [default: all]")
+@click.option("--heads", multiple=True, metavar="NAME", help="These heads alone.")
+@click.option(
+    "--against", metavar="NAME", help="Beginning of the row that others are compared with.  [default: the first run's best]"
+)
+@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: an SVG file.")
+@options.as_json
+def compare(
+    runs: tuple[Path, ...],
+    task: str | None,
+    inputs: tuple[str, ...],
+    heads: tuple[str, ...],
+    against: str | None,
+    picture: Path | None,
+    as_json: bool,
+) -> None:
+    """Set RUNS side by side on the test recordings that all of them predicted.
+
+    Intervals and tests are over groups (speakers, subjects), not over clips: a bootstrap of groups, and a test that flips the signs of whole
+    groups, corrected for the number of comparisons (Holm).
+    """
+    from ..stages.compare import compare_runs
+    from ..stages.compare import picture as draw
+
+    found = compare_runs(runs, task, inputs, heads, against)
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.write_text(draw(found), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1))
+        return
+    click.echo(
+        f"{found.task}: {found.measure} on {found.recordings} test recordings, 95 % intervals over {found.rows[0].score.groups} {found.group}s\n"
+    )
+    width = max(len(row.name) for row in found.rows)
+    click.echo(f"{'':<{width}}  score  interval        difference  interval         p (Holm)  effect  higher in")
+    for row in found.rows:
+        text = f"{row.name:<{width}}  {row.score.mean:.3f}  {row.score.low:.3f} to {row.score.high:.3f}"
+        if row.against is None:
+            click.echo(f"{text}  compared with")
+            continue
+        one = row.against
+        effect = "–" if one.effect is None else f"{one.effect:+.2f}"
+        click.echo(
+            f"{text}  {one.difference.mean:+.3f}      {one.difference.low:+.3f} to {one.difference.high:+.3f}  "
+            f"{_p(row.corrected):>8}  {effect:>6}  {one.better} of {one.difference.groups}"
+        )
+
+
+def _p(value: Any) -> str:
+    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
