@@ -21,6 +21,7 @@ COMMANDS = {
     "schema": ("schema", "Print the JSON schema of recipes, for editors."),
     "report": ("report", "Write the report of a run again."),
     "compare": ("compare", "Set runs side by side, with intervals and tests over speakers."),
+    "rerun": ("rerun", "Repeat a run from its folder, and say what differs."),
     "audit": ("audit", "Look for leaks in a run's files."),
     "tables": ("tables", "Lay your runs' figures beside a paper's tables."),
     "describe": ("describe", "Show one plug-in: options, bounds, source."),
@@ -40,7 +41,7 @@ COMMANDS = {
 """Command → (file, help in the overview)."""
 
 SECTIONS = {
-    "Recipes": ("run", "check", "report", "compare", "audit", "tables", "schema", "list-recipes"),
+    "Recipes": ("run", "check", "report", "rerun", "compare", "audit", "tables", "schema", "list-recipes"),
     "Plug-ins": ("describe", "plugins", *(name for name in COMMANDS if name.startswith("list-") and name != "list-recipes")),
 }
 """How the overview is divided."""

@@ -42,6 +42,9 @@ def run_all(
     where = device if stop_after == "prepare" else str(pick_device(device))
     with run.held():
         write_text(run.root / "recipe.yaml", plan.text)
+        if plan.fold_of is not None:  # so that the folder alone is enough to run it again
+            rows = "".join(f"{name},{fold}\n" for name, fold in plan.fold_of.items())
+            write_text(run.root / "folds.csv", f"{plan.fold_key},fold\n{rows}")
         write_json(run.root / "plan.json", about(plan, where))
         run.log("run", command=sys.argv[1:], mmcl=__version__)
         for name in ORDER:

@@ -1,0 +1,53 @@
+"""mmcl rerun"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from . import options
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The new run folder.  [default: RUN-again]")
+@options.data
+@click.option("--workers", type=click.IntRange(1), help="Processes that prepare streams.  [default: one a core]")
+@options.as_json
+def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, as_json: bool) -> None:
+    """Repeat RUN from its folder alone, and say what came out differently; exit code 1 if anything did.
+
+    On the same machine with the same versions, weights are the same to the bit.
+    """
+    from ..stages.rerun import differences, plan_of
+
+    plan = plan_of(run, data)
+    from ..runs import RunFolder
+    from ..stages import run_all
+
+    folder = out if out is not None else run.resolve().with_name(f"{run.resolve().name}-again")
+    run_all(plan, RunFolder(folder), workers)
+    found = differences(run, folder)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        click.echo(
+            f"{folder}: {found.scores} scores, {len(found.differences)} of them different; {found.weights} files of weights, {len(found.other_weights)} of them different"
+        )
+        for name, (old, new) in found.versions.items():
+            click.echo(f"  version of {name}: {old} then, {new} now")
+        for one in found.differences[:50]:
+            click.echo(
+                f"  {one.task} {one.input} {one.head} {one.encoder} fold {one.fold} seed {one.seed} {one.metric}: {_number(one.old)} then, {_number(one.new)} now"
+            )
+        if len(found.differences) > 50:
+            click.echo(f"  … and {len(found.differences) - 50} more (--json has all)")
+    if found.differences or found.other_weights:
+        sys.exit(1)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.6f}"

@@ -1,0 +1,75 @@
+"""A run can be repeated from its folder alone, to the same bits; what differs is said score by score."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mmcl.api import StageError
+from mmcl.cli import main
+from mmcl.runs import RunFolder, read_json, write_json
+from mmcl.stages import run_all
+from mmcl.stages.rerun import differences, plan_of
+
+
+def call(*arguments):
+    with pytest.raises(SystemExit) as done:
+        main([str(a) for a in arguments])
+    return done.value.code
+
+
+def test_a_run_repeats_to_the_bit_and_says_so(tiny_plan, run, capsys):
+    run_all(tiny_plan("pretrain.epochs=2", "probe.inputs=[audio]", "seed=5"), run, workers=1)
+    assert call("rerun", run.root, "--workers", 1) == 0
+    again = run.root.with_name("tiny-again")
+    assert "0 of them different; 1 files of weights, 0 of them different" in capsys.readouterr().out
+    found = differences(run.root, again)
+    assert found.scores > 4
+    assert found.differences == ()
+    assert (found.weights, found.other_weights) == (1, ())
+    assert read_json(again / "plan.json")["plan"]["seed"] == [5]
+
+
+def test_what_differs_is_said_score_by_score(tiny_plan, run, capsys):
+    run_all(tiny_plan("pretrain.epochs=1", "probe.inputs=[audio]"), run, workers=1)
+    report, plan = read_json(run.root / "report.json"), read_json(run.root / "plan.json")
+    changed = report["scores"][0]
+    changed["value"] = 0.123456
+    write_json(run.root / "report.json", report)
+    plan["versions"]["torch"] = "1.0"
+    write_json(run.root / "plan.json", plan)
+    weights = next(path for _, _, path in run.units("pretrain")) / "encoders.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    assert call("rerun", run.root, "--workers", 1, "--out", run.root.with_name("other")) == 1
+    text = capsys.readouterr().out
+    assert "1 of them different; 1 files of weights, 1 of them different" in text
+    assert "version of torch: 1.0 then" in text
+    assert f"{changed['metric']}: 0.123456 then" in text
+    assert call("rerun", run.root, "--workers", 1, "--out", run.root.with_name("other"), "--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["differences"][0]["old"] == 0.123456
+
+
+def test_folds_from_a_file_travel_with_the_run(tiny_plan, run, tmp_path):
+    plan = tiny_plan()
+    from mmcl.stages.prepare import open_dataset
+
+    groups = sorted({sample.group for sample in open_dataset(plan).samples()})
+    (tmp_path / "folds.csv").write_text("group,fold\n" + "".join(f"{g},{i % 3}\n" for i, g in enumerate(groups)))
+    chosen = f"protocol={{use: folds, file: {tmp_path / 'folds.csv'}, only: [1]}}"
+    run_all(tiny_plan(chosen, "pretrain.epochs=0", "probe.inputs=[audio]"), run, workers=1)
+    (tmp_path / "folds.csv").unlink()
+    again = RunFolder(run.root.with_name("again"))
+    run_all(plan_of(run.root), again, workers=1)
+    assert differences(run.root, again.root).differences == ()
+    (run.root / "folds.csv").unlink()
+    with pytest.raises(StageError, match="it holds the folds of the run's recipe"):
+        plan_of(run.root)
+
+
+def test_what_is_no_run_is_said(tmp_path):
+    with pytest.raises(StageError, match="is no run folder"):
+        plan_of(tmp_path)
