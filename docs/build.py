@@ -89,6 +89,8 @@ def plugins_page() -> str:
                     lines += [f"*{label}*: {getattr(spec, label)}", ""]
             if what == "kind":
                 lines += [f"axes: {' × '.join(spec.axes)}", ""]
+            elif what == "preset":
+                lines += [*(f"- `{one}`" for one in spec.sets), ""]
             elif what == "published":
                 lines += [f"{table.name}: {table.caption}; {len(table.cells)} cells\n" for table in spec.tables]
             else:
