@@ -218,3 +218,14 @@ def test_scores_are_computed_once_and_steer_the_contrast(tiny_plan, run):
 def test_mistakes_about_scores_are_said_at_their_key(tiny_plan, change, words):
     with pytest.raises(RecipeError, match=words):
         tiny_plan(change)
+
+
+def test_the_answer_of_a_run_without_pretraining_is_what_labels_taught(tiny_plan, run):
+    run_all(
+        tiny_plan("supervise={heads: {mlp: {use: mlp, hidden: 8}}, inputs: [audio, all], epochs: 1}", "pretrain.epochs=0"),
+        run,
+        workers=1,
+    )
+    page = (run.root / "report.html").read_text()
+    assert "trained with labels from end to end (mlp)" in page
+    assert "with labels: mlp" in page

@@ -316,6 +316,7 @@ def _task(
         floor,
         gain(table, cell, "random"),
         _alone(found, summary, name, metric),
+        _labelled(found, summary, name, metric),
     )
     tested: dict[Cell, dict[int, int]] = {}  # recordings in each fold's test set
     for row in found.scores:
@@ -396,6 +397,20 @@ def _supervised(
             }
         )  # fmt: skip
     return rows
+
+
+def _labelled(found: Found, summary: Mapping[Cell, Summary], task: str, metric: str) -> list[tuple[str, Summary]]:
+    """Models trained with labels on the input with most modalities, in the order of the recipe: (head, score)."""
+    section = found.plan.get("supervise")
+    if not section:
+        return []
+    main = max(section["inputs"], key=lambda name: len(section["inputs"][name]))
+    return [
+        (head, said)
+        for head in section["heads"]
+        for kind in ("supervised", "fine-tuned")
+        if (said := summary.get((task, main, head, kind, metric))) is not None and said.mean is not None
+    ]
 
 
 def _alone(found: Found, summary: Mapping[Cell, Summary], task: str, metric: str) -> tuple[str, Summary] | None:

@@ -253,6 +253,7 @@ def answer(
     floor: Summary | None,
     gain: Summary | None,
     alone: tuple[str, Summary] | None,
+    labelled: Sequence[tuple[str, Summary]] = (),
 ) -> dict[str, Any]:
     """The answer in plain sentences: what was predicted how well, against what, from what, how sure."""
     plan = about["plan"]
@@ -266,6 +267,13 @@ def answer(
     )
     count = f" ({repeats(mine.folds, mine.seeds)})"
     others = []
+    if labelled and subject == "random":  # nothing was pretrained: what labels taught is the answer
+        head, first = labelled[0]
+        spread = "" if first.sd is None else f" ± {plain(first.sd, 2)}"
+        lead = Markup("Predicting <b>{}</b> from {}, trained with labels from end to end ({}): <strong>{}</strong> {}").format(
+            task, whence, head, plain(first.mean or 0.0, 2) + spread, metric(name)
+        )
+        others.append(f"a head fitted on random encoders {plain(mine.mean, 2)}")
     if random is not None and random.mean is not None:
         others.append(f"the same encoders with random weights {plain(random.mean, 2)}")
     if floor is not None and floor.mean is not None:
@@ -280,6 +288,8 @@ def answer(
     ]
     if random is not None:
         bars.append(("random", "random weights", random))
+    trained = [("pretrained", f"with labels: {head}", said) for head, said in labelled]
+    bars = [*trained, *bars] if subject == "random" else [*bars, *trained]
     if floor is not None:
         bars.append(
             (
@@ -308,6 +318,9 @@ def _learned(about: Mapping[str, Any]) -> str:
     names = list(plan["modalities"])
     if not pretrain["epochs"]:
         whose = f"the encoder of {names[0]} kept its" if len(names) == 1 else f"the encoders of {listed(names)} kept their"
+        if plan.get("supervise"):
+            heads = listed(list(plan["supervise"]["heads"]))
+            return f"Encoders and heads together, from labels ({heads}). Beside them {whose} random weights, and only a head was fitted."
         return f"Nothing: {whose} random weights. Only the heads were fitted."
     pairs = pretrain["objective"]["pairs"]
     labels = "with labels" if about["uses_labels"] else "without a single label"
