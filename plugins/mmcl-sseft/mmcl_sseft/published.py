@@ -21,7 +21,19 @@ def _mosi() -> PublishedTable:
         ("r", "pearson", 1.0),
     )
     cells = [
-        Cell(name, column, value, "", "sentiment", "all", "ima", "supervised", metric, scale, CORRECTED)
+        Cell(
+            name,
+            column,
+            value,
+            "sse_ft_mosi" if name == "SSE-FT" else "",
+            "sentiment",
+            "all",
+            "ima",
+            "supervised",
+            metric,
+            scale,
+            CORRECTED,
+        )
         for name, values in rows.items()
         for (column, metric, scale), value in zip(columns, values, strict=True)
     ]
