@@ -84,7 +84,11 @@ def smaller(path: Path, data: Path, root: Path) -> list[str]:
             small.append(
                 f"modalities.{name}.features={{use: {section.features.use}, model: {tiny_model(section.features.use, root)}}}"
             )
-            if section.features.use == "hf-speech":
+            if (
+                section.features.use == "hf-speech"
+                and section.backbone is not None
+                and section.backbone.use == "cls-transformer"
+            ):
                 small.append(f"modalities.{name}.backbone={{use: cls-transformer, width: 8, layers: 1, feedforward: 8}}")
     for name, scorer in recipe.scores.items():
         if scorer.use == "va-words":
@@ -94,7 +98,7 @@ def smaller(path: Path, data: Path, root: Path) -> list[str]:
                 for i in range(80)
             ]
             bank.write_text("\n".join(["id,split,V,A,D,text", *lines]) + "\n")
-            small.append(f"scores.{name}={{use: va-words, source: words, corpus: {bank}}}")
+            small.append(f"scores.{name}={{use: va-words, corpus: {bank}}}")
     return small
 
 

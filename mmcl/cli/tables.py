@@ -58,7 +58,10 @@ def _print(cells: list[dict[str, Any]]) -> None:
 def _cell(cell: dict[str, Any] | None, notes: list[str]) -> str:
     if cell is None:
         return ""
-    published = "–" if cell["published"] is None else f"{cell['published']:.2f}"
-    ours = "n/a" if cell["ours"] is None else f"{cell['ours']:.2f}" + ("" if cell["sd"] is None else f" ± {cell['sd']:.2f}")
+    value = cell["published"]
+    digits = 3 if value is not None and abs(value) < 2 else 2  # shares have three, percentages two
+    published = "–" if value is None else f"{value:.{digits}f}"
+    spread = "" if cell["sd"] is None else f" ± {cell['sd']:.{digits}f}"
+    ours = "n/a" if cell["ours"] is None else f"{cell['ours']:.{digits}f}{spread}"
     mark = f" [{notes.index(cell['note']) + 1}]" if cell["note"] else ""
     return f"{published} | {ours}{mark}"
