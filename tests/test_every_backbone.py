@@ -25,7 +25,7 @@ def test_every_backbone_is_described_and_light(name, offer):
     check_spec(offer.spec)
 
 
-@pytest.mark.parametrize(("spec", "params"), variants())
+@pytest.mark.parametrize(("spec", "params"), list(variants()))
 def test_every_backbone_keeps_the_contract(spec, params):
     try:
         check_backbone(spec, params)

@@ -27,6 +27,6 @@ def test_every_head_is_described_and_light(name, offer):
     check_spec(offer.spec)
 
 
-@pytest.mark.parametrize(("spec", "params"), variants())
+@pytest.mark.parametrize(("spec", "params"), list(variants()))
 def test_every_head_keeps_the_contract(spec, params):
     check_head(spec, params)

@@ -59,7 +59,7 @@ def test_every_modality_is_described_and_light(name, offer):
     check_spec(offer.spec)
 
 
-@pytest.mark.parametrize(("spec", "params"), variants())
+@pytest.mark.parametrize(("spec", "params"), list(variants()))
 def test_every_modality_keeps_the_contract(spec, params):
     try:
         check_modality(spec, params=params)
@@ -69,7 +69,7 @@ def test_every_modality_keeps_the_contract(spec, params):
         pytest.skip(str(why))
 
 
-@pytest.mark.parametrize(("spec", "corpus", "source"), fitting())
+@pytest.mark.parametrize(("spec", "corpus", "source"), list(fitting()))
 def test_every_modality_takes_every_source_that_it_says_it_takes(spec, corpus, source, tiny):
     dataset = tiny(corpus)
     ref = next(ref for ref in dataset.samples() if source in ref.sources)

@@ -25,6 +25,6 @@ def test_every_positives_is_described_and_light(name, offer):
     check_spec(offer.spec)
 
 
-@pytest.mark.parametrize(("spec", "params"), variants())
+@pytest.mark.parametrize(("spec", "params"), list(variants()))
 def test_every_positives_keeps_the_contract(spec, params):
     check_positives(spec, params)
