@@ -44,6 +44,7 @@ class Objective:
     pairs: dict[str, dict[str, Tensor]] = field(
         default_factory=dict
     )  # "audio~text" → detached scalars: loss, and the loss's metrics
+    embeddings: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # modality → what they look like, while validating
     skipped: tuple[str, ...] = ()  # pairs with fewer than two shared rows, or without an anchor to learn from
 
 
@@ -84,7 +85,7 @@ def score(
         report[name] = {"loss": _mean([s.loss.detach() for s in heard])}
         for metric in heard[0].metrics:
             report[name][metric] = _mean([s.metrics[metric] for s in heard])
-    return Objective(torch.stack(total).sum() / count if total else None, report, tuple(skipped))
+    return Objective(torch.stack(total).sum() / count if total else None, report, skipped=tuple(skipped))
 
 
 @dataclass

@@ -29,6 +29,7 @@ from ..data.windows import draw
 from ..engine.devices import arithmetic, pick_device
 from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.resume import load_checkpoint, save_checkpoint
+from ..evaluate import health
 from ..model.encoder import Augmentation, Encoder, Normalise, build_encoder, parameters_of
 from ..model.joint import Joint, build_joint
 from ..model.keep import best_state, save_encoders
@@ -152,6 +153,7 @@ def _train(
     began = saved = time.monotonic()
     spent = counters["seconds"]
     stopped = "epochs"
+    warned: set[str] = set()
     with progress(f"pretrain fold {fold.number}, seed {seed}", section.epochs, counters["epoch"]) as tick:
         for epoch in range(counters["epoch"], section.epochs):
             started = time.monotonic()
@@ -192,10 +194,14 @@ def _train(
                 "epoch": epoch + 1, "train_loss": heard.loss, "valid_loss": valid.loss,
                 "lr": optimizer.param_groups[0]["lr"], "seconds": round(time.monotonic() - started, 3), "waited": round(waited, 3),
                 "pairs": {name: {**values, **{f"valid_{k}": v for k, v in valid.pairs.get(name, {}).items()}} for name, values in heard.pairs.items()},
-                "skipped_pairs": dict(heard.skipped),
+                "skipped_pairs": dict(heard.skipped), "embeddings": valid.embeddings,
             }  # fmt: skip
             counters["history"].append(row)
             counters["epoch"] = epoch + 1
+            for sentence in health.warnings(counters["history"], section.batch_size * section.views):
+                if sentence.split("(")[0] not in warned:  # once, not every epoch with other figures
+                    warned.add(sentence.split("(")[0])
+                    say(f"pretrain fold {fold.number}, seed {seed}, epoch {epoch + 1}: {sentence}")
             if tracker is not None:
                 _track(tracker, row)
             monitored = valid.loss if valid.loss is not None else heard.loss
@@ -224,6 +230,7 @@ def _train(
         "epochs": counters["epoch"], "best_epoch": counters["best_epoch"], "best_loss": counters["best_loss"], "stopped": stopped,
         "seconds": round(counters["seconds"], 3), "parameters": parameters_of(kept), "skipped_pairs": counters["skipped"],
         "labels": plan.labels,
+        "warnings": health.warnings(counters["history"], section.batch_size * section.views),
     }  # fmt: skip
     finish(folder, key, **facts)
     shutil.rmtree(folder / "resume", ignore_errors=True)
@@ -297,7 +304,10 @@ def _pair_objective(
             embedded[name] = Embedded(encoders[name].project(encoded), rows)
     row = made.items.row
     items = Items(row.to(device), made.items.view.to(device), {name: t[row].to(device) for name, t in targets.items()})
-    return score(embedded, items, plan.pairs, positives, loss)
+    objective = score(embedded, items, plan.pairs, positives, loss)
+    if not torch.is_grad_enabled():  # while validating: how the embeddings lie costs a decomposition
+        objective.embeddings = {name: said for name, one in embedded.items() if (said := health.describe(one.z))}
+    return objective
 
 
 @torch.no_grad()
@@ -323,6 +333,7 @@ class _Means:
     def __init__(self) -> None:
         self._loss: list[tuple[Tensor, int]] = []
         self._pairs: dict[str, dict[str, list[tuple[Tensor, int]]]] = {}
+        self._embeddings: dict[str, dict[str, list[tuple[Tensor, int]]]] = {}
         self.skipped: dict[str, int] = {}
 
     def add(self, objective: Objective, rows: int) -> None:
@@ -331,6 +342,9 @@ class _Means:
         for pair, values in objective.pairs.items():
             for name, value in values.items():
                 self._pairs.setdefault(pair, {}).setdefault(name, []).append((value, rows))
+        for modality, values in objective.embeddings.items():
+            for name, value in values.items():
+                self._embeddings.setdefault(modality, {}).setdefault(name, []).append((value, rows))
         for pair in objective.skipped:
             self.skipped[pair] = self.skipped.get(pair, 0) + 1
 
@@ -341,6 +355,10 @@ class _Means:
     @property
     def pairs(self) -> dict[str, dict[str, float]]:
         return {pair: {name: _weighted(each) for name, each in values.items()} for pair, values in self._pairs.items()}
+
+    @property
+    def embeddings(self) -> dict[str, dict[str, float]]:
+        return {one: {name: _weighted(each) for name, each in values.items()} for one, values in self._embeddings.items()}
 
 
 def _weighted(values: Sequence[tuple[Tensor, int]]) -> float:

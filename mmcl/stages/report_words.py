@@ -173,6 +173,13 @@ def banners(
     for name, why in plan.get("departs", {}).items():
         backbone = plan["modalities"][name]["backbone"]["use"]
         found.append(("strong", f"Backbone of {name}: not to be trusted", f"“{backbone}” keeps a slip of its authors: {why}."))
+    said: dict[str, int] = {}
+    for facts in trained:
+        for sentence in facts.get("warnings", ()):
+            said[sentence] = said.get(sentence, 0) + 1
+    if said:
+        more = f" … and {len(said) - 4} more, in pretrain/finished.json." if len(said) > 4 else ""
+        found.append(("strong", "Pretraining looks wrong", "; ".join(list(said)[:4]).capitalize() + "." + more))
     if plan["pretrain"].get("transductive") and plan["pretrain"]["epochs"]:
         splits = {"valid": "validation", "test": "test"}
         found.append(
