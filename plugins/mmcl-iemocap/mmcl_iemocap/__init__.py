@@ -1,9 +1,9 @@
-"""IEMOCAP: ten actors in five sessions of dialogues, acted and improvised; words, voice, emotions, and valence, arousal, dominance."""
+"""IEMOCAP: ten actors in five sessions of dialogues, acted and improvised; words, voice, picture, emotions, valence, arousal, dominance."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, Register, Source, Task, hookimpl
 
@@ -16,6 +16,8 @@ CODES = {
 FOUR = ("neutral", "happy", "sad", "angry")
 SIX = ("neutral", "happy", "sad", "angry", "excited", "frustrated")
 DIMENSIONS = ("valence", "arousal", "dominance")
+
+Pixels = Annotated[int, Field(ge=8, le=1280)]
 
 PAPER = "Busso et al., IEMOCAP: Interactive emotional dyadic motion capture database, LREC 2008"
 GET = "Ask for it at https://sail.usc.edu/iemocap/ and unpack IEMOCAP_full_release (Session1 to Session5) into the folder."
@@ -32,15 +34,45 @@ class IemocapParams(Params):
         "drop", description="turns on whose emotion the annotators did not agree (xxx) or that have another one (oth): they have no class; keep: "
         "they are listed for valence, arousal and dominance"
     )  # fmt: skip
+    words: Literal["aligned", "transcribed"] = Field(
+        "aligned",
+        description="aligned: words with their times, in small letters and without marks, where a forced alignment lies beside the sound, and the "
+        "transcription without times elsewhere; transcribed: the transcription everywhere, as text models want it",
+    )
+    films: Literal["auto", "none"] = Field(
+        "auto", description="auto offers the source `video` to turns whose dialogue's film is there; none looks for no film and leaves it out"
+    )  # fmt: skip
+    side: Literal["markers-left", "markers-right", "whole"] = Field(
+        "markers-left",
+        description="a film shows two actors side by side. markers-left: the one who wears markers (the letter in the dialogue's name) is in the left "
+        "half, and a turn shows the half of who speaks; markers-right: the other way round; whole: both",
+    )
+    video_size: tuple[Pixels, Pixels] = Field(
+        (120, 90),
+        description="height and width in pixels to which one actor's half, or with side: whole the whole picture, is resized while reading",
+    )
+    picture_rate: float = Field(
+        30000 / 1001, gt=0, description="frames per second of films that were unpacked to folders of pictures; an avi tells its own rate"
+    )  # fmt: skip
 
 
 def info(params: IemocapParams) -> DatasetInfo:
     """What is known without reading."""
+    sources = {
+        "words": Source(
+            "words",
+            "what is said; with times where forced alignments lie beside the sound"
+            if params.words == "aligned"
+            else "what is said, as it was written down; words have no times of their own",
+        ),
+        "audio": Source("audio", "the turn's own wav", 16_000.0),
+    }
+    if params.films == "auto":
+        who = "both actors side by side" if params.side == "whole" else "the half of the picture in which the speaker stands"
+        summary = f"the dialogue's film, cut to the turn: {who}"
+        sources["video"] = Source("video", summary, None, {"shape": [3, *params.video_size]})
     return DatasetInfo(
-        sources={
-            "words": Source("words", "what is said; with times where forced alignments lie beside the sound"),
-            "audio": Source("audio", "the turn's own wav", 16_000.0),
-        },
+        sources=sources,
         tasks={
             "emotion-4": Task("emotion-4", "single-label", FOUR, "excited counts as happy; the other emotions are left out"),
             "emotion-4-strict": Task("emotion-4-strict", "single-label", FOUR, "excited is left out too (MulT, SSE-FT)"),
@@ -72,7 +104,7 @@ def sample(root: Path, n: int, seed: int) -> None:
 
 IEMOCAP = DatasetSpec(
     name="iemocap",
-    summary="IEMOCAP: 10,039 turns of ten actors in five sessions; words, voice, emotions, valence, arousal, dominance",
+    summary="IEMOCAP: 10,039 turns of ten actors in five sessions; words, voice, picture, emotions, valence, arousal, dominance",
     params=IemocapParams,
     info=info,
     build=build,

@@ -1,192 +1,327 @@
-"""Turns of IEMOCAP's dialogues, from the evaluation files, the transcriptions and the wavs."""
+"""Turns of IEMOCAP's dialogues, from the evaluation files, the transcriptions, the alignments, the wavs and the films."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 
-from mmcl.api import DataError, Raw, SampleRef, Words
-from mmcl.media import read_audio, require_folder
+from mmcl.api import Audio, DataError, Raw, SampleRef, Video, Words
+from mmcl.media import has_pictures, read_audio, read_film, require_folder
 
 from . import CODES, FOUR, GET, SIX, IemocapParams
 
-EXPECTED = "Session1 to Session5, each with dialog/EmoEvaluation, dialog/transcriptions and sentences/wav"
+EXPECTED = "Session1 to Session5, each with dialog/EmoEvaluation, dialog/transcriptions, dialog/avi/DivX and sentences/wav"
 FRAME = 0.01
 """Seconds of a frame of a forced alignment."""
 
-_TURN = re.compile(r"Ses0([1-5])([FM])_(impro|script)\w*_([FM])\d{3}")
+RATE = 16_000
+"""Samples a second of every wav."""
+
+_TURN = re.compile(r"(Ses0([1-5])[FM]_(?:impro|script)\w*)_([FM])\d{3}")
 _SUMMARY = re.compile(r"\[\s*([\d.]+)\s*-\s*([\d.]+)\s*\]\t(\S+)\t(\w+)\t\[\s*([\d.]+)\s*,\s*([\d.]+)\s*,\s*([\d.]+)\s*\]")
 _LINE = re.compile(r"(\S+)\s+\[\s*([\d.]+)\s*-\s*([\d.]+)\s*\]:\s*(.*)")
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One line of an evaluation file."""
+    """One summary line of an evaluation file. Times are seconds into the dialogue."""
 
     id: str
+    dialogue: str
     session: int
-    speaker: str
+    speaker: str  # Ses01F
     start: float
     end: float
-    code: str
+    code: str  # neu, hap, …, xxx, oth
     vad: tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class Defects:
+    """What is odd in a copy of IEMOCAP: ids of turns, unless said otherwise.
+
+    undecided  turns on whose emotion nobody agreed (xxx), or that have another one (oth)
+    overlaps   turns that begin before an earlier one of their dialogue ends
+    no_length  turns that end no later than they begin; they are left out
+    no_audio   turns without a wav
+    no_words   turns that neither the transcription nor an alignment speaks of
+    no_film    turns whose dialogue has no film, where films are looked for
+    lines      "file:number" of lines in the transcriptions that have no turn's name, or the one of nobody's turn (XX)
+    hidden     files whose names begin with "._", which are no data, relative to the root
+    sessions   sessions that are not there
+    """
+
+    undecided: list[str] = field(default_factory=list)
+    overlaps: list[str] = field(default_factory=list)
+    no_length: list[str] = field(default_factory=list)
+    no_audio: list[str] = field(default_factory=list)
+    no_words: list[str] = field(default_factory=list)
+    no_film: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    sessions: list[str] = field(default_factory=list)
+
+
+COUNTED = {
+    "undecided": "turns on whose emotion nobody agreed, or of another one",
+    "overlaps": "turns that begin before another ends",
+    "no_length": "turns that end before they begin",
+    "no_audio": "turns without a wav",
+    "no_words": "turns without words",
+    "no_film": "turns without a film",
+    "lines": "lines of transcriptions without a turn",
+    "hidden": "hidden files that are no data",
+    "sessions": "sessions that are not there",
+}
+"""Field of `Defects` → what the data card calls it."""
+
+
 class Iemocap:
-    """The evaluated turns below one folder, by session and dialogue."""
+    """The evaluated turns below one folder, by session, dialogue and time."""
 
     def __init__(self, params: IemocapParams, root: Path | None) -> None:
         self.params, self._root = params, root
         self._samples: tuple[SampleRef, ...] | None = None
-        self._words: dict[str, str] = {}
-        self._seen: Counter[str] = Counter()
+        self._by_id: dict[str, SampleRef] = {}
+        self._turns: dict[str, Turn] = {}
+        self._said: dict[str, str] = {}
+        self._film: tuple[Path, Video] | None = None  # the last one read: a dialogue's turns are asked for one after another
+        self._defects = Defects()
 
     def samples(self) -> Sequence[SampleRef]:
-        """Every turn with an emotion (every turn, with `undecided: keep`)."""
+        """Every turn with an emotion (every turn, with `undecided: keep`). Raises DataError naming file and line of what cannot be read."""
         if self._samples is None:
             root = require_folder(self._root, EXPECTED, GET)
             base = next((p for p in (root, root / "IEMOCAP_full_release") if (p / "Session1").is_dir()), None)
             if base is None:
                 raise DataError(f"{root}: has no Session1; expected: {EXPECTED}. {GET}")
+            self._defects, self._turns, self._said = Defects(), {}, {}
             found = []
             for session in range(1, 6):
-                for path in sorted((base / f"Session{session}" / "dialog" / "EmoEvaluation").glob("*.txt")):
-                    if not path.name.startswith("._"):
-                        found += self._of_dialogue(root, base, session, path)
+                folder = base / f"Session{session}"
+                if not folder.is_dir():
+                    self._defects.sessions.append(folder.name)
+                    continue
+                self._note_hidden(root, folder)
+                for path in sorted((folder / "dialog" / "EmoEvaluation").glob("*.txt")):
+                    if not path.name.startswith("."):
+                        found += self._of_dialogue(root, folder, session, path)
             if not found:
                 raise DataError(f"{base}: has no evaluated turn; expected: {EXPECTED}. {GET}")
             self._samples = tuple(found)
+            self._by_id = {sample.id: sample for sample in found}
         return self._samples
 
     def read(self, id: str, source: str) -> Raw:
-        """The turn's sound, or its words."""
-        samples = {sample.id: sample for sample in self.samples()}
+        """The turn's words, sound or picture; the picture is the dialogue's film from the turn's beginning to its end."""
+        self.samples()
         root = require_folder(self._root, EXPECTED, GET)
-        if id not in samples or source not in samples[id].sources:
-            raise DataError(f"{root}: turn '{id}' {'is not there' if id not in samples else f'has no {source}'}")
-        where = root / samples[id].sources[source]
+        sample = self._by_id.get(id)
+        if sample is None or source not in sample.sources:
+            raise DataError(f"{root}: turn '{id}' {'is not there' if sample is None else f'has no {source}'}")
+        where = root / sample.sources[source]
+        if source == "video":
+            return self._picture(where, self._turns[id])
         if source == "audio":
-            return read_audio(where)
+            return _sound(where)
         if where.suffix == ".wdseg":
-            return self._aligned(where)
-        return Words(tuple(self._words[id].split()))
+            return read_aligned(where)
+        return Words(tuple(self._said[id].split()))
+
+    def defects(self) -> Defects:
+        """What is not as it should be, from names and texts alone."""
+        self.samples()
+        return self._defects
 
     def counts(self) -> dict[str, int]:
-        """What was odd in the files."""
-        return dict(self._seen)
+        """How often each defect is there."""
+        found = self.defects()
+        return {COUNTED[one.name]: len(getattr(found, one.name)) for one in fields(found)}
 
-    def _of_dialogue(self, root: Path, base: Path, session: int, path: Path) -> list[SampleRef]:
+    def _note_hidden(self, root: Path, folder: Path) -> None:
+        dialog, sentences = folder / "dialog", folder / "sentences"
+        for place in (
+            dialog / "EmoEvaluation",
+            dialog / "transcriptions",
+            dialog / "avi" / "DivX",
+            *_folders(sentences / "wav"),
+        ):
+            self._defects.hidden.extend(sorted(path.relative_to(root).as_posix() for path in place.glob("._*")))
+
+    def _of_dialogue(self, root: Path, folder: Path, session: int, path: Path) -> list[SampleRef]:
         dialogue = path.stem
-        said = self._transcription(base / f"Session{session}" / "dialog" / "transcriptions" / f"{dialogue}.txt")
+        turns = sorted(self._read_turns(path, session), key=lambda turn: (turn.start, turn.id))
+        self._defects.overlaps.extend(overlapping(turns))
+        script = folder / "dialog" / "transcriptions" / f"{dialogue}.txt"
+        said = self._transcription(root, script)
+        film = _film_of(folder / "dialog" / "avi" / "DivX", dialogue) if self.params.films == "auto" else None
         found = []
-        last: dict[str, float] = {}
-        for turn in self._turns(path, session):
-            if any(turn.start < end for speaker, end in last.items() if speaker != turn.speaker):
-                self._seen["turns that begin before the other's ends"] += 1
-            last[turn.speaker] = turn.end
+        for turn in turns:
             if turn.code not in CODES:
-                self._seen["turns on whose emotion nobody agreed, or of another one"] += 1
+                self._defects.undecided.append(turn.id)
                 if self.params.undecided == "drop":
                     continue
-            sources = {}
-            folder = base / f"Session{session}" / "sentences"
-            wav, aligned = (
-                folder / "wav" / dialogue / f"{turn.id}.wav",
-                folder / "ForcedAlignment" / dialogue / f"{turn.id}.wdseg",
-            )
+            wav = folder / "sentences" / "wav" / dialogue / f"{turn.id}.wav"
+            aligned = folder / "sentences" / "ForcedAlignment" / dialogue / f"{turn.id}.wdseg"
+            files: dict[str, Path] = {}
+            if self.params.words == "aligned" and aligned.is_file():
+                files["words"] = aligned
+            elif said.get(turn.id, "").split():
+                files["words"] = script
+                self._said[turn.id] = said[turn.id]
+            else:
+                self._defects.no_words.append(turn.id)
             if wav.is_file():
-                sources["audio"] = str(wav.relative_to(root))
+                files["audio"] = wav
             else:
-                self._seen["turns without a wav"] += 1
-            if aligned.is_file():
-                sources["words"] = str(aligned.relative_to(root))
-            elif said.get(turn.id):
-                sources["words"] = str(
-                    (base / f"Session{session}" / "dialog" / "transcriptions" / f"{dialogue}.txt").relative_to(root)
-                )
-                self._words[turn.id] = said[turn.id]
-            else:
-                self._seen["turns without words"] += 1
+                self._defects.no_audio.append(turn.id)
+            if film is not None:
+                files["video"] = film
+            elif self.params.films == "auto":
+                self._defects.no_film.append(turn.id)
+            self._turns[turn.id] = turn
             found.append(
                 SampleRef(
                     id=turn.id,
                     group=f"session-{session}" if self.params.group == "session" else turn.speaker,
-                    sources=sources,
+                    sources={name: file.relative_to(root).as_posix() for name, file in files.items()},
                     targets=_targets(turn),
                     split="test" if session == 5 else "train",
                     facts={
                         "speaker": turn.speaker,
                         "session": session,
                         "dialogue": dialogue,
+                        "played": "script" if "_script" in dialogue else "improvised",
+                        "code": turn.code,
                         "seconds": round(turn.end - turn.start, 3),
                     },
                 )
             )
         return found
 
-    def _turns(self, path: Path, session: int) -> list[Turn]:
-        """The summary lines of an evaluation file; the annotators' own lines below each are passed over."""
-        found = []
-        for number, line in enumerate(_lines(path), 1):
+    def _read_turns(self, path: Path, session: int) -> Iterator[Turn]:
+        """The summary lines of an evaluation file; the heading and the annotators' own lines below each are passed over."""
+        seen: dict[str, int] = {}
+        for number, line in _lines(path):
             if not line.startswith("["):
                 continue
             match = _SUMMARY.match(line)
-            if match is None:
-                if "turn" in line.lower():  # the heading: % [START_TIME - END_TIME] TURN_NAME …
-                    continue
+            values = _numbers(match, 1, 2, 5, 6, 7) if match else None
+            if match is None or values is None:
                 raise DataError(
                     f"{path}:{number}: '{line[:60]}' is no turn; [start - end], name, emotion and [V, A, D] were expected, by tabs"
                 )
-            start, end, name, code, *vad = match.groups()
+            name, code = match[3], match[4].lower()
             named = _TURN.fullmatch(name)
-            if named is None or int(named[1]) != session:
-                raise DataError(f"{path}:{number}: '{name}' is no turn of session {session}")
-            if float(end) <= float(start):
-                self._seen["turns that end before they begin"] += 1
+            if named is None or int(named[2]) != session or named[1] != path.stem:
+                raise DataError(f"{path}:{number}: '{name}' is no turn of session {session}, dialogue {path.stem}")
+            if name in seen:
+                raise DataError(f"{path}:{number}: turn '{name}' stands in line {seen[name]} already")
+            seen[name] = number
+            if code not in CODES and code not in ("xxx", "oth"):
+                raise DataError(f"{path}:{number}: the emotion '{code}' is none of {', '.join(CODES)}, xxx and oth")
+            start, end, *vad = values
+            if end <= start:
+                self._defects.no_length.append(name)
                 continue
-            a, b, c = (float(v) for v in vad)
-            found.append(Turn(name, session, f"Ses0{session}{named[4]}", float(start), float(end), code.lower(), (a, b, c)))
-        return found
+            yield Turn(name, path.stem, session, f"Ses0{session}{named[3]}", start, end, code, (vad[0], vad[1], vad[2]))
+        if not seen:
+            raise DataError(
+                f"{path}: holds no turn; lines of [start - end], name, emotion and [V, A, D] were expected, by tabs"
+            )
 
-    def _transcription(self, path: Path) -> dict[str, str]:
-        """What is said in each turn. Lines without a turn's name, or of turns of nobody (XX), are counted and passed over."""
-        if not path.is_file():
-            return {}
-        found = {}
-        for line in _lines(path):
+    def _transcription(self, root: Path, path: Path) -> dict[str, str]:
+        """Turn → what is said in it. Lines without a turn's name, or of turns of nobody (XX), are noted and passed over."""
+        found: dict[str, str] = {}
+        for number, line in _lines(path) if path.is_file() else ():
             match = _LINE.match(line)
-            if match is None or not _TURN.fullmatch(match[1]):
-                self._seen["lines of transcriptions without a turn"] += bool(line.strip())
-                continue
-            found[match[1]] = match[4].strip()
+            if match is not None and _TURN.fullmatch(match[1]):
+                found[match[1]] = match[4].strip()
+            elif line.strip():
+                self._defects.lines.append(f"{path.relative_to(root).as_posix()}:{number}")
+        if not found and path.is_file():
+            raise DataError(
+                f"{path}: holds nothing that a turn says; lines such as '{path.stem}_F000 [006.2901-008.2357]: text' were expected"
+            )
         return found
 
-    def _aligned(self, path: Path) -> Words:
-        """Words and their times from a forced alignment: first frame, last frame, score, word."""
-        words, times = [], []
-        for number, line in enumerate(_lines(path), 1):
-            parts = line.split()
-            if len(parts) < 4 or not (parts[0].isdigit() and parts[1].isdigit()):
-                continue  # headings and the total
-            word = re.sub(r"\(\d+\)$", "", parts[3])
-            if word.startswith("<") or word.startswith("++"):
-                continue  # silence, breath
-            first, last = int(parts[0]), int(parts[1])
-            if last < first:
-                raise DataError(f"{path}:{number}: the word '{word}' ends in frame {last}, before frame {first}")
-            words.append(word)
-            times.append((first * FRAME, (last + 1) * FRAME))
-        if not words:
-            raise DataError(f"{path}: holds no word; lines of first frame, last frame, score and word were expected")
-        return Words(tuple(words), np.array(times, np.float64))
+    def _picture(self, path: Path, turn: Turn) -> Video:
+        """The film between the turn's beginning and end, uint8 [T, 3, height, width]: the speaker's half, or the whole picture."""
+        high, wide = self.params.video_size
+        whole = self.params.side == "whole"
+        if self._film is None or self._film[0] != path:
+            self._film = None  # two at a time would need twice the memory
+            self._film = path, read_film(path, (high, wide if whole else 2 * wide), self.params.picture_rate)
+        film = self._film[1]
+        first = round(turn.start * film.rate)
+        last = max(first + 1, round(turn.end * film.rate))
+        frames = film.frames[first:last]
+        if len(frames) < 0.9 * (last - first):  # a film may end a moment before its last turn; more is another film, or a part
+            raise DataError(
+                f"{path}: ends after {len(film.frames) / film.rate:.2f} s, and turn '{turn.id}' goes from {turn.start:.2f} to "
+                f"{turn.end:.2f} s; copy the film again"
+            )
+        if not whole:
+            wearer = turn.speaker[-1] == turn.dialogue[5]  # Ses01F_impro01: F wears markers
+            left = wearer == (self.params.side == "markers-left")
+            frames = frames[..., :wide] if left else frames[..., wide:]
+        return Video(np.ascontiguousarray(frames), film.rate)
 
 
-def _targets(turn: Turn) -> dict[str, int | float | list[int] | list[float]]:
+def overlapping(turns: Sequence[Turn]) -> list[str]:
+    """Ids of the turns that begin before an earlier one ends. The turns stand in the order of their beginnings."""
+    found, end = [], -1.0
+    for turn in turns:
+        if turn.start < end:
+            found.append(turn.id)
+        end = max(end, turn.end)
+    return found
+
+
+def read_aligned(path: Path) -> Words:
+    """Words in small letters and their times in the turn's wav, from lines of first frame, last frame, score, word.
+
+    Silence (<s>, <sil>) and noises (++BREATHING++) are passed over, and so are the numbers of variants, as in THE(2). Raises DataError where
+    no word is left or one ends before it begins.
+    """
+    words, times = [], []
+    for number, line in _lines(path):
+        parts = line.split()
+        if len(parts) < 4 or not (parts[0].isdecimal() and parts[1].isdecimal()):
+            continue  # headings and the total
+        word = re.sub(r"\(\d+\)$", "", parts[3])
+        if not word or word.startswith(("<", "++", "[")):
+            continue
+        first, last = int(parts[0]), int(parts[1])
+        if last < first:
+            raise DataError(f"{path}:{number}: the word '{word}' ends in frame {last}, before frame {first}")
+        words.append(word.lower())
+        times.append((first * FRAME, (last + 1) * FRAME))
+    if not words:
+        raise DataError(f"{path}: holds no word; lines of first frame, last frame, score and word were expected")
+    return Words(tuple(words), np.array(times, np.float64))
+
+
+def _sound(path: Path) -> Audio:
+    audio = read_audio(path)
+    if audio.rate != RATE:
+        raise DataError(f"{path}: has {audio.rate:,} samples a second; {RATE:,} were expected, as published")
+    return audio
+
+
+def _film_of(folder: Path, dialogue: str) -> Path | None:
+    """A folder of pictures goes before the film that it came from: whoever unpacked it wants it read."""
+    pictures, film = folder / dialogue, folder / f"{dialogue}.avi"
+    if pictures.is_dir() and has_pictures(pictures):
+        return pictures
+    return film if film.is_file() else None
+
+
+def _targets(turn: Turn) -> Mapping[str, int | float | list[int] | list[float]]:
     found: dict[str, int | float | list[int] | list[float]] = {"vad": list(turn.vad)}
     name = CODES.get(turn.code)
     if name is None:
@@ -202,8 +337,22 @@ def _targets(turn: Turn) -> dict[str, int | float | list[int] | list[float]]:
     return found
 
 
-def _lines(path: Path) -> list[str]:
+def _numbers(match: re.Match[str], *groups: int) -> list[float] | None:
+    """The groups as numbers; None where one, such as 1.2.3, is none."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [float(match[group]) for group in groups]
+    except ValueError:
+        return None
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(one for one in path.iterdir() if one.is_dir()) if path.is_dir() else []
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Numbered lines. The transcriptions hold a few letters that are not UTF-8; none stands in a name or a number."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); copy it again") from error
+    return list(enumerate(text.splitlines(), 1))

@@ -1,16 +1,24 @@
-"""IEMOCAP's turns: names, classes, splits, words with and without times, and files that are not as they should be."""
+"""IEMOCAP's turns: names, classes, splits, words with and without times, films cut to the speaker, and files that are not as they should be."""
 
 from __future__ import annotations
 
 import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from mmcl_iemocap import FOUR, IEMOCAP, SIX, IemocapParams
 
-from mmcl.api import DataError
+from mmcl.api import DataError, Video
 from mmcl.testing import check_dataset
+
+CODED = {
+    "neu": "neutral", "hap": "happy", "sad": "sad", "ang": "angry", "exc": "excited", "fru": "frustrated", "fea": "fearful", "sur": "surprised",
+    "dis": "disgusted",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +28,45 @@ def root(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def spoilt(root, tmp_path):
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(root, tmp_path / "iemocap"))
+
+
 def dataset(root, **options):
     return IEMOCAP.build(IemocapParams(**options), root)
 
 
-@pytest.mark.parametrize("options", [{}, {"group": "speaker", "undecided": "keep"}], ids=str)
+def written(root):
+    """Turn → start, end, code, VAD of every summary line, read in the plainest way."""
+    found = {}
+    for path in sorted(root.rglob("EmoEvaluation/Ses*.txt")):
+        for line in path.read_text().splitlines():
+            if line.startswith("["):
+                times, turn, code, vad = line.split("\t")
+                start, end = times.strip("[]").split(" - ")
+                found[turn] = float(start), float(end), code, [float(v) for v in vad.strip("[]").split(",")]
+    return found
+
+
+def refusal(call, *words):
+    with pytest.raises(DataError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"group": "speaker", "undecided": "keep", "words": "transcribed", "side": "whole", "video_size": (32, 48)},
+        {"films": "none"},
+    ],
+    ids=["default", "speaker", "no-films"],
+)
 def test_the_toolkits_own_checks_pass(options, tmp_path):
     check_dataset(IEMOCAP, tmp_path, IemocapParams(**options))
 
@@ -32,33 +74,54 @@ def test_the_toolkits_own_checks_pass(options, tmp_path):
 def test_session_5_is_left_out_and_no_session_stands_on_both_sides(root):
     samples = dataset(root).samples()
     assert {s.facts["session"] for s in samples if s.split == "test"} == {5}
+    assert {s.facts["session"] for s in samples if s.split == "train"} == {1, 2, 3, 4}
     assert {s.group for s in samples} == {f"session-{i}" for i in range(1, 6)}
     speakers = {s.group for s in dataset(root, group="speaker").samples()}
     assert speakers == {f"Ses0{i}{sex}" for i in range(1, 6) for sex in "FM"}
 
 
+def test_the_speaker_is_the_last_letter_and_not_the_dialogues(root):
+    for s in dataset(root).samples():
+        assert s.facts["speaker"] == s.id[:5] + s.id[-4]
+        assert s.facts["dialogue"] == s.id[:-5]
+        assert s.facts["played"] == ("script" if "script" in s.id else "improvised")
+    assert any(s.id[5] != s.id[-4] for s in dataset(root).samples())
+
+
 def test_classes_follow_the_codes_of_the_evaluation_files(root):
-    wanted = {}
-    for path in root.rglob("EmoEvaluation/Ses*.txt"):
-        for line in path.read_text().splitlines():
-            if line.startswith("["):
-                _, turn, code, vad = line.split("\t")
-                wanted[turn] = code, [float(v) for v in vad.strip("[]").split(",")]
+    wanted = {turn: one for turn, one in written(root).items() if one[1] > one[0]}
     samples = {s.id: s for s in dataset(root).samples()}
-    assert set(samples) == {turn for turn, (code, _) in wanted.items() if code not in ("xxx", "oth")}
-    names = {"neu": "neutral", "hap": "happy", "sad": "sad", "ang": "angry", "exc": "excited", "fru": "frustrated"}
+    assert set(samples) == {turn for turn, (_, _, code, _) in wanted.items() if code in CODED}
     for turn, sample in samples.items():
-        name = names[wanted[turn][0]]
-        assert sample.targets["vad"] == pytest.approx(wanted[turn][1])
-        assert sample.targets["emotion-6"] == SIX.index(name)
+        start, end, code, vad = wanted[turn]
+        name = CODED[code]
+        assert sample.targets["vad"] == pytest.approx(vad)
+        assert sample.facts["seconds"] == pytest.approx(end - start, abs=0.001)
+        assert sample.targets.get("emotion-6") == (SIX.index(name) if name in SIX else None)
         assert sample.targets.get("emotion-4-strict") == (FOUR.index(name) if name in FOUR else None)
-        assert sample.targets.get("emotion-4") == {"excited": 1, "frustrated": None}.get(
-            name, FOUR.index(name) if name in FOUR else None
+        assert sample.targets.get("emotion-4") == (
+            FOUR.index("happy") if code in ("hap", "exc") else FOUR.index(name) if name in FOUR else None
         )
         assert sample.targets.get("emotions") == ([int(name == one) for one in FOUR] if name in FOUR else None)
     kept = dataset(root, undecided="keep").samples()
     assert {s.id for s in kept} == set(wanted)
-    assert set(next(s for s in kept if wanted[s.id][0] == "xxx").targets) == {"vad"}
+    assert set(next(s for s in kept if wanted[s.id][2] == "xxx").targets) == {"vad"}
+
+
+def test_every_class_of_every_task_is_in_both_splits_of_the_tiny_copy(root):
+    samples = dataset(root).samples()
+    for task in ("emotion-4", "emotion-4-strict", "emotion-6"):
+        for split in ("train", "test"):
+            found = {s.targets[task] for s in samples if s.split == split and task in s.targets}
+            assert found == set(range(len(IEMOCAP.info(IemocapParams()).tasks[task].classes)))
+
+
+def test_turns_stand_in_the_order_of_time_whatever_the_order_of_the_lines(spoilt):
+    before = [s.id for s in dataset(spoilt).samples()]
+    path = spoilt / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    blocks = path.read_text().split("\n\n")
+    path.write_text("\n\n".join([blocks[0], *reversed([b for b in blocks[1:] if b.strip()])]) + "\n")
+    assert [s.id for s in dataset(spoilt).samples()] == before
 
 
 def test_words_have_times_where_they_were_aligned_and_only_there(root):
@@ -67,48 +130,231 @@ def test_words_have_times_where_they_were_aligned_and_only_there(root):
     got = made.read(aligned.id, "words")
     rows = [line.split() for line in (root / aligned.sources["words"]).read_text().splitlines()]
     spoken = [
-        (row[3].split("(")[0], int(row[0]), int(row[1]))
+        (row[3].split("(")[0].lower(), int(row[0]), int(row[1]))
         for row in rows
-        if len(row) == 4 and row[0].isdigit() and not row[3].startswith("<")
+        if len(row) == 4 and row[0].isdigit() and row[3][0] not in "<+"
     ]
+    assert any("++" in row[-1] for row in rows)
+    assert any("(2)" in row[-1] for row in rows)
     assert got.words == tuple(word for word, _, _ in spoken)
     np.testing.assert_allclose(got.times, [(a / 100, (b + 1) / 100) for _, a, b in spoken])
     plain = next(s for s in made.samples() if s.sources.get("words", "").endswith(".txt"))
+    line = next(
+        line for line in (root / plain.sources["words"]).read_bytes().splitlines() if line.startswith(plain.id.encode())
+    )
+    assert made.read(plain.id, "words").words == tuple(line.decode().split("]: ")[1].split())
     assert made.read(plain.id, "words").times is None
-    assert len(made.read(plain.id, "words").words) > 2
-    audio = made.read(plain.id, "audio")
-    assert len(audio.samples) == soundfile.info(root / plain.sources["audio"]).frames
 
 
-def test_what_is_odd_is_counted(root):
+def test_transcribed_words_keep_their_marks_and_have_no_times(root):
+    made = dataset(root, words="transcribed")
+    assert all(s.sources["words"].endswith(".txt") for s in made.samples() if "words" in s.sources)
+    aligned = next(s.id for s in dataset(root).samples() if s.sources.get("words", "").endswith(".wdseg"))
+    got = made.read(aligned, "words")
+    assert got.times is None
+    assert got.words[-1].endswith(".")
+    assert "with times" not in IEMOCAP.info(IemocapParams(words="transcribed")).sources["words"].summary
+
+
+def test_sound_is_the_turns_own_wav_at_the_published_rate(spoilt):
+    made = dataset(spoilt)
+    s = next(s for s in made.samples() if "audio" in s.sources)
+    path = spoilt / s.sources["audio"]
+    wave, rate = soundfile.read(path, dtype="float32")
+    got = made.read(s.id, "audio")
+    assert path.stem == s.id
+    assert got.rate == rate == 16000
+    np.testing.assert_array_equal(got.samples, wave)
+    soundfile.write(path, wave, 8000)
+    refusal(lambda: made.read(s.id, "audio"), path.name, "8,000", "16,000")
+
+
+def test_a_film_is_cut_to_the_turn_and_to_the_half_of_who_speaks(root):
+    times = written(root)
+    made, other, both = (
+        dataset(root, side=side, video_size=size)
+        for side, size in (("markers-left", (32, 24)), ("markers-right", (32, 24)), ("whole", (32, 48)))
+    )
+    overlaps = set(made.defects().overlaps)
+    dark = 0
+    for s in made.samples():
+        if s.facts["dialogue"] not in ("Ses01F_impro01", "Ses05M_script01_1b") or s.id in overlaps:
+            continue
+        start, end = times[s.id][:2]
+        got, beside, whole = (one.read(s.id, "video") for one in (made, other, both))
+        assert got.rate == pytest.approx(30000 / 1001)
+        assert len(got.frames) == round(end * got.rate) - round(start * got.rate)
+        assert got.frames.shape[1:] == (3, 32, 24)
+        assert whole.frames.shape[1:] == (3, 32, 48)
+        inner = slice(4, -4)  # away from the edge between the halves, which compression blurs
+        # The tiny films are bright (above 100) where and while somebody speaks and dark (40) elsewhere.
+        assert got.frames[..., inner].min() > 90
+        if beside.frames[..., inner].max() < 60:
+            dark += 1
+        order = (got, beside) if s.id[5] == s.id[-4] else (beside, got)
+        np.testing.assert_allclose(
+            np.concatenate([one.frames for one in order], axis=3).astype(int), whole.frames.astype(int), atol=1
+        )
+    assert dark > 4
+
+
+def test_one_film_serves_all_turns_of_its_dialogue(root, monkeypatch):
+    import mmcl_iemocap.turns as module
+
+    read = []
+
+    def counting(path, size, rate):
+        read.append(path.stem)
+        return Video(np.zeros((900, 3, *size), np.uint8), 30.0)
+
+    monkeypatch.setattr(module, "read_film", counting)
     made = dataset(root)
-    made.samples()
-    counts = made.counts()
-    assert counts["turns without a wav"] == sum("audio" not in s.sources for s in dataset(root).samples()) > 0
-    assert counts["lines of transcriptions without a turn"] == 2 * 10
-    assert counts["turns that begin before the other's ends"] == 10
-    assert counts["turns on whose emotion nobody agreed, or of another one"] > 10
+    turns = [s for s in made.samples() if s.facts["session"] == 1 and "video" in s.sources]
+    assert len(turns) > 6
+    for s in turns:
+        made.read(s.id, "video")
+    assert read == ["Ses01F_impro01", "Ses01M_script01_1"]
 
 
-def test_damaged_files_give_one_sentence(root, tmp_path):
-    bad = tmp_path / "bad"
-    shutil.copytree(root, bad)
-    path = bad / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
-    whole = path.read_text()
-    path.write_text(whole.replace("\tneu\t", " neu "))
-    with pytest.raises(DataError, match=r"Ses01F_impro01.txt:\d+: '\[.*' is no turn"):
-        dataset(bad).samples()
-    path.write_text(whole.replace("Ses01F_impro01_F000", "Ses02F_impro01_F000"))
-    with pytest.raises(DataError, match="is no turn of session 1"):
-        dataset(bad).samples()
-    path.write_text(whole)
-    made = dataset(bad)
+def test_a_film_that_ends_too_early_is_refused_and_a_moment_is_forgiven(root, monkeypatch):
+    import mmcl_iemocap.turns as module
+
+    made = dataset(root)
+    s = next(s for s in made.samples() if "video" in s.sources)
+    start, end = written(root)[s.id][:2]
+    long = round(end * 100)
+    monkeypatch.setattr(module, "read_film", lambda path, size, rate: Video(np.zeros((long - 2, 3, *size), np.uint8), 100.0))
+    assert len(made.read(s.id, "video").frames) == long - 2 - round(start * 100)
+    monkeypatch.setattr(module, "read_film", lambda path, size, rate: Video(np.zeros((long - 20, 3, *size), np.uint8), 100.0))
+    refusal(lambda: dataset(root).read(s.id, "video"), s.facts["dialogue"], s.id, "ends after")
+
+
+def test_a_folder_of_pictures_goes_before_the_film(spoilt, monkeypatch):
+    from PIL import Image
+
+    folder = spoilt / "Session1/dialog/avi/DivX/Ses01F_impro01"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for i in range(250):
+        Image.fromarray(np.full((32, 48, 3), i, np.uint8)).save(folder / f"{i:04d}.png")
+    monkeypatch.setitem(sys.modules, "av", None)
+    made = dataset(spoilt, picture_rate=25, video_size=(8, 8))
+    s = next(s for s in made.samples() if s.facts["dialogue"] == "Ses01F_impro01")
+    start, end = written(spoilt)[s.id][:2]
+    got = made.read(s.id, "video")
+    assert got.rate == 25
+    assert got.frames[:, 0, 0, 0].tolist() == list(range(round(start * 25), round(end * 25)))
+
+
+def test_an_avi_without_pyav_names_what_to_install(spoilt, monkeypatch):
+    folder = spoilt / "Session1/dialog/avi/DivX"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "Ses01F_impro01.avi").write_bytes(b"RIFF film")
+    monkeypatch.setitem(sys.modules, "av", None)
+    made = dataset(spoilt)
+    s = next(s for s in made.samples() if "video" in s.sources)
+    refusal(lambda: made.read(s.id, "video"), "Ses01F_impro01.avi", "pip install 'mmcl[video]'")
+
+
+def test_without_films_none_is_offered_or_missed(root):
+    assert "video" not in IEMOCAP.info(IemocapParams(films="none")).sources
+    made = dataset(root, films="none")
+    assert all("video" not in s.sources for s in made.samples())
+    assert made.defects().no_film == []
+
+
+def test_what_is_odd_is_listed_and_counted(root):
+    made = dataset(root)
+    samples, defects, wanted = {s.id: s for s in made.samples()}, made.defects(), written(root)
+    assert set(defects.undecided) == {turn for turn, one in wanted.items() if one[2] in ("xxx", "oth")}
+    assert defects.no_length == [turn for turn, one in wanted.items() if one[1] <= one[0]] == ["Ses03F_impro01_F008"]
+    assert defects.no_audio == [turn for turn, s in samples.items() if not list(root.rglob(f"{turn}.wav"))] != []
+    assert defects.no_words == [turn for turn, s in samples.items() if "words" not in s.sources] != []
+    assert defects.no_film == [turn for turn in samples if turn.startswith("Ses02M_script01_1")] != []
+    slow = [
+        turn
+        for turn, one in wanted.items()
+        if one[1] > one[0] and any(o[0] < one[0] < o[1] and t[:-5] == turn[:-5] for t, o in wanted.items() if t != turn)
+    ]
+    assert sorted(defects.overlaps) == sorted(slow)
+    assert len(slow) == 10
+    hidden = {path.relative_to(root).as_posix() for path in root.rglob("._*")}
+    assert set(defects.hidden) == hidden
+    assert len(hidden) == 6
+    lines = set()
+    for path in root.rglob("transcriptions/*.txt"):
+        for number, line in enumerate(path.read_bytes().decode("latin-1").split("\n"), 1):
+            if line.strip() and not (line.startswith("Ses") and "_XX" not in line):
+                lines.add(f"{path.relative_to(root).as_posix()}:{number}")
+    assert set(defects.lines) == lines
+    assert defects.sessions == []
+    assert sorted(made.counts().values()) == sorted(len(one) for one in asdict(defects).values())
+    assert made.counts()["turns without a film"] == len(defects.no_film)
+
+
+def test_a_session_that_is_not_there_is_counted_and_the_others_are_read(spoilt):
+    everything = [s for s in dataset(spoilt).samples() if s.facts["session"] != 3]
+    shutil.rmtree(spoilt / "Session3")
+    made = dataset(spoilt)
+    assert list(made.samples()) == everything
+    assert made.defects().sessions == ["Session3"]
+
+
+def test_the_release_folder_may_stand_in_between(root, tmp_path):
+    (tmp_path / "IEMOCAP_full_release").symlink_to(root, target_is_directory=True)
+    made = dataset(tmp_path)
+    assert [s.id for s in made.samples()] == [s.id for s in dataset(root).samples()]
+    s = next(s for s in made.samples() if "audio" in s.sources)
+    assert s.sources["audio"].startswith("IEMOCAP_full_release/Session1/")
+    assert len(made.read(s.id, "audio").samples) > 1000
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("\tneu\t", " neu ", ["Ses01F_impro01.txt:", "is no turn; [start - end]"]),
+        ("Ses01F_impro01_F000", "Ses02F_impro01_F000", ["is no turn of session 1, dialogue Ses01F_impro01"]),
+        ("Ses01F_impro01_F000", "Ses01F_impro02_F000", ["is no turn of session 1, dialogue Ses01F_impro01"]),
+        ("Ses01F_impro01_F002", "Ses01F_impro01_F000", ["'Ses01F_impro01_F000' stands in line 3 already"]),
+        ("\tneu\t", "\tbored\t", ["the emotion 'bored' is none of neu, hap"]),
+        ("[0.5000 - ", "[0.5.00 - ", ["Ses01F_impro01.txt:3", "is no turn"]),
+    ],
+)
+def test_a_summary_line_that_cannot_be_right_is_refused_by_file_and_line(spoilt, old, new, words):
+    path = spoilt / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    refusal(lambda: dataset(spoilt).samples(), *words)
+
+
+def test_other_damaged_files_give_one_sentence(spoilt, tmp_path):
+    made = dataset(spoilt)
     turn = next(s for s in made.samples() if s.sources.get("words", "").endswith(".wdseg"))
-    (bad / turn.sources["words"]).write_text("nothing\n")
-    with pytest.raises(DataError, match="holds no word"):
-        made.read(turn.id, "words")
-    (bad / turn.sources["audio"]).write_bytes(b"RIFF")
-    with pytest.raises(DataError, match=turn.id):
-        made.read(turn.id, "audio")
-    with pytest.raises(DataError, match="has no Session1"):
-        dataset(tmp_path).samples()
+    alignment = spoilt / turn.sources["words"]
+    alignment.write_text("nothing\n")
+    refusal(lambda: made.read(turn.id, "words"), alignment.name, "holds no word")
+    alignment.write_text("\t    9     3      -1000 WORD\n")
+    refusal(lambda: made.read(turn.id, "words"), f"{alignment.name}:1", "'WORD' ends in frame 3, before frame 9")
+    (spoilt / turn.sources["audio"]).write_bytes(b"RIFF")
+    refusal(lambda: made.read(turn.id, "audio"), turn.id)
+    refusal(lambda: made.read("Ses09F_impro01_F000", "audio"), "is not there")
+    silent = next(s.id for s in made.samples() if "audio" not in s.sources)
+    refusal(lambda: made.read(silent, "audio"), silent, "has no audio")
+    (spoilt / "Session2/dialog/EmoEvaluation/Ses02F_impro01.txt").write_text("")
+    refusal(lambda: dataset(spoilt).samples(), "Ses02F_impro01.txt", "holds no turn")
+    (spoilt / "Session1/dialog/transcriptions/Ses01F_impro01.txt").write_text("M: hello\n")
+    refusal(lambda: dataset(spoilt).samples(), "transcriptions/Ses01F_impro01.txt", "holds nothing that a turn says")
+    refusal(lambda: dataset(tmp_path / "nowhere").samples(), "is not there", "https://sail.usc.edu/iemocap/")
+    (tmp_path / "empty").mkdir()
+    refusal(lambda: dataset(tmp_path / "empty").samples(), "has no Session1")
+
+
+def test_the_same_seed_writes_the_same_files_and_another_seed_others(root, tmp_path):
+    IEMOCAP.sample(tmp_path / "again", 80, 0)
+    IEMOCAP.sample(tmp_path / "other", 80, 1)
+    files = sorted(p.relative_to(root) for p in root.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file())
+    assert all((root / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
+    name = "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    assert (root / name).read_bytes() != (tmp_path / "other" / name).read_bytes()

@@ -1,26 +1,81 @@
-"""Utterances of M3ED, from its annotation file, its lists of shows and the wavs."""
+"""Utterances of M3ED, from its annotation file, its lists of shows, the wavs and the films of dialogues."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from mmcl.api import DataError, Raw, SampleRef, Words
-from mmcl.media import read_audio, require_folder
+import numpy as np
+
+from mmcl.api import DataError, Raw, SampleRef, Video, Words
+from mmcl.media import has_pictures, read_audio, read_film, require_folder
 
 from . import EMOTIONS, GET, M3edParams
 
-EXPECTED = "annotation.json, splitInfo/movie_list_{train,val,test}.txt and, for the voice, SPEAKER_UTTERANCE.wav files"
+EXPECTED = "annotation.json, splitInfo/movie_list_{train,val,test}.txt and, for voice and picture, SPEAKER_UTTERANCE.wav files and DIALOGUE.mp4 files"
 LISTS = {"train": "train", "val": "valid", "test": "test"}
-FPS = 25.0
+FPS = 25
 """Frames a second of the times HH:MM:SS:FF."""
 
-_TIME = re.compile(r"(\d+):(\d{2}):(\d{2}):(\d{2})")
+_TIME = re.compile(r"(\d+):(\d+):(\d+):(\d+)")
+_SIGN = re.compile(r"[A-Za-z0-9]+(?:['.][A-Za-z0-9]+)*|\S")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One entry of a dialogue. Times are seconds into the dialogue's film; None where the annotation has none, or one that cannot be."""
+
+    id: str  # anjia_1_12
+    show: str
+    dialogue: str
+    speaker: str  # A or B
+    text: str
+    several: tuple[str, ...]
+    main: str
+    start: float | None
+    end: float | None
+
+
+@dataclass(frozen=True)
+class Defects:
+    """What is odd in a copy of M3ED: ids of utterances, unless said otherwise.
+
+    unlisted   shows that no list names; their utterances are left out
+    absent     shows that a list names and the annotation lacks
+    no_words   utterances without a word
+    no_audio   utterances without a wav, where there are any wavs
+    no_film    utterances whose dialogue has no film, or of which no time tells where they are in it, where there are any films
+    no_length  utterances that end no later than they begin
+    times      utterances with a time that cannot be, such as frame 142 of 25
+    main       utterances whose strongest emotion is not among those agreed on
+    """
+
+    unlisted: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    no_words: list[str] = field(default_factory=list)
+    no_audio: list[str] = field(default_factory=list)
+    no_film: list[str] = field(default_factory=list)
+    no_length: list[str] = field(default_factory=list)
+    times: list[str] = field(default_factory=list)
+    main: list[str] = field(default_factory=list)
+
+
+COUNTED = {
+    "unlisted": "shows that stand in no list",
+    "absent": "shows of the lists without an annotation",
+    "no_words": "utterances without a word",
+    "no_audio": "utterances without a wav",
+    "no_film": "utterances without a film",
+    "no_length": "utterances that end before they begin",
+    "times": "utterances with a time that cannot be",
+    "main": "utterances whose strongest emotion is not among the agreed ones",
+}
+"""Field of `Defects` → what the data card calls it."""
 
 
 class M3ed:
@@ -29,120 +84,232 @@ class M3ed:
     def __init__(self, params: M3edParams, root: Path | None) -> None:
         self.params, self._root = params, root
         self._samples: tuple[SampleRef, ...] | None = None
-        self._said: dict[str, str] = {}
-        self._seen: Counter[str] = Counter()
+        self._by_id: dict[str, SampleRef] = {}
+        self._utterances: dict[str, Utterance] = {}
+        self._film: tuple[Path, Video] | None = (
+            None  # the last one read: a dialogue's utterances are asked for one after another
+        )
+        self._defects = Defects()
 
     def samples(self) -> Sequence[SampleRef]:
-        """Every annotated utterance of a listed show; numbers count as numbers, so that 10 comes after 9."""
+        """Every annotated utterance of a listed show; numbers count as numbers, so that 10 comes after 9.
+
+        Raises DataError naming the file and the utterance of what cannot be read.
+        """
         if self._samples is None:
             root = require_folder(self._root, EXPECTED, GET)
             path = next((p for name in ("annotation.json", "M3ED.json") if (p := root / name).is_file()), None)
             if path is None:
                 raise DataError(f"{root}: has no annotation.json; expected: {EXPECTED}. {GET}")
-            try:
-                shows = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise DataError(f"{path}: is not JSON ({error}); copy it again") from error
-            splits = self._splits(root)
-            wavs = _wavs(root)
+            shows = _json(path)
+            splits = _splits(root)
+            episodes = _episodes(root / "relation_annotation_release.json")
+            wavs, films = _clips(root) if self.params.clips == "auto" else ({}, {})
+            self._defects, self._utterances = Defects(absent=[show for show in sorted(splits) if show not in shows]), {}
             found = []
             for show in sorted(shows):
                 if show not in splits:
-                    self._seen["shows that stand in no list"] += 1
+                    self._defects.unlisted.append(show)
                     continue
+                if not isinstance(shows[show], Mapping):
+                    raise DataError(f"{path}: show '{show}' is no table of dialogues")
                 for dialogue in sorted(shows[show], key=_number):
-                    found += self._of_dialogue(path, root, show, dialogue, shows[show][dialogue], splits[show], wavs)
+                    said = shows[show][dialogue]
+                    people = said.get("SpeakerInfo") if isinstance(said, Mapping) else None
+                    for one in self._of_dialogue(path, show, dialogue, said):
+                        if one.id in self._utterances:
+                            raise DataError(f"{path}: utterance '{one.id}' stands in two dialogues")
+                        self._utterances[one.id] = one
+                        facts = _facts(one, people, episodes.get(dialogue))
+                        found.append(self._sample(path, root, one, splits[show], facts, wavs, films))
             if not found:
                 raise DataError(f"{path}: has no utterance of a show that the lists in {root / 'splitInfo'} name")
             self._samples = tuple(found)
+            self._by_id = {sample.id: sample for sample in found}
         return self._samples
 
     def read(self, id: str, source: str) -> Raw:
-        """The utterance's words or sound."""
-        samples = {sample.id: sample for sample in self.samples()}
+        """The utterance's words, sound or picture; the picture is the dialogue's film from the utterance's beginning to its end."""
+        self.samples()
         root = require_folder(self._root, EXPECTED, GET)
-        if id not in samples or source not in samples[id].sources:
-            raise DataError(f"{root}: utterance '{id}' {'is not there' if id not in samples else f'has no {source}'}")
+        sample = self._by_id.get(id)
+        if sample is None or source not in sample.sources:
+            raise DataError(f"{root}: utterance '{id}' {'is not there' if sample is None else f'has no {source}'}")
         if source == "audio":
-            return read_audio(root / samples[id].sources[source])
-        text = self._said[id]
-        words = text.split() if self.params.words == "spaces" else [sign for sign in text if not sign.isspace()]
-        return Words(tuple(words))
+            return read_audio(root / sample.sources[source])
+        one = self._utterances[id]
+        if source == "video":
+            return self._picture(root / sample.sources[source], one)
+        return Words(divided(one.text, self.params.words))
+
+    def defects(self) -> Defects:
+        """What is not as it should be, from the annotation and names alone."""
+        self.samples()
+        return self._defects
 
     def counts(self) -> dict[str, int]:
-        """What was odd in the files."""
-        return dict(self._seen)
+        """How often each defect is there."""
+        found = self.defects()
+        return {COUNTED[one.name]: len(getattr(found, one.name)) for one in fields(found)}
 
-    def _splits(self, root: Path) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for name, split in LISTS.items():
-            path = root / "splitInfo" / f"movie_list_{name}.txt"
-            try:
-                shows = path.read_text(encoding="utf-8").split()
-            except OSError as error:
-                raise DataError(f"{path}: cannot be read ({error.strerror}); it names the shows of a split. {GET}") from error
-            for show in shows:
-                if found.setdefault(show, split) != split:
-                    raise DataError(f"{path}: show '{show}' stands in {found[show]} too")
-        return found
-
-    def _of_dialogue(
-        self, path: Path, root: Path, show: str, dialogue: str, said: Mapping[str, Any], split: str, wavs: Mapping[str, Path]
-    ) -> list[SampleRef]:
-        found = []
+    def _of_dialogue(self, path: Path, show: str, dialogue: str, said: Any) -> list[Utterance]:
+        """The utterances of one dialogue by their numbers."""
         lines = said.get("Dialog") if isinstance(said, Mapping) else None
         if not isinstance(lines, Mapping):
             raise DataError(f"{path}: dialogue '{dialogue}' has no 'Dialog' of utterances")
+        found = []
         for id in sorted(lines, key=_number):
             one = lines[id]
             try:
-                speaker, text, emotions = str(one["Speaker"]), str(one["Text"]).strip(), one["EmoAnnotation"]
-                several, main = str(emotions["final_mul_emo"]), str(emotions["final_main_emo"])
+                speaker, text, emotions = str(one["Speaker"]).strip(), str(one["Text"]).strip(), one["EmoAnnotation"]
+                several, main = str(emotions["final_mul_emo"]), str(emotions["final_main_emo"]).strip().lower()
             except (KeyError, TypeError) as error:
+                lack = f"lacks {error}" if isinstance(error, KeyError) else "is no table"
                 raise DataError(
-                    f"{path}: utterance '{id}' lacks {error}; Speaker, Text and EmoAnnotation were expected"
+                    f"{path}: utterance '{id}' {lack}; Speaker, Text and EmoAnnotation with final_mul_emo and final_main_emo were expected"
                 ) from error
-            names = [name.strip().lower() for name in several.split(",") if name.strip()]
-            unknown = [name for name in [*names, main.strip().lower()] if name not in EMOTIONS]
+            names = tuple(name.strip().lower() for name in several.split(",") if name.strip())
+            unknown = [name for name in [*names, main] if name not in EMOTIONS]
             if unknown:
                 raise DataError(
                     f"{path}: utterance '{id}' has the emotion '{unknown[0]}'; one of {', '.join(EMOTIONS)} was expected"
                 )
-            sources = {}
-            if text:
-                sources["text"] = path.name
-                self._said[id] = text
-            else:
-                self._seen["utterances without a word"] += 1
-            wav = wavs.get(f"{speaker}_{id}")
-            if wav is not None:
-                sources["audio"] = str(wav.relative_to(root))
-            elif wavs:
-                self._seen["utterances without a wav"] += 1
-            seconds = self._seconds(path, id, one)
-            if seconds is not None and seconds <= 0:
-                self._seen["utterances that end before they begin"] += 1
-            found.append(
-                SampleRef(
-                    id=id, group=show, sources=sources, split=split,
-                    targets={"emotions": [int(name in names) for name in EMOTIONS], "emotion": EMOTIONS.index(main.strip().lower())},
-                    facts={"speaker": f"{dialogue}_{speaker}", "dialogue": dialogue, **({"seconds": round(seconds, 3)} if seconds is not None else {})},
-                )
-            )  # fmt: skip
+            start, end = (self._seconds(path, id, key, one[key]) if key in one else None for key in ("StartTime", "EndTime"))
+            found.append(Utterance(id, show, dialogue, speaker, text, names, main, start, end))
         return found
 
-    def _seconds(self, path: Path, id: str, one: Mapping[str, Any]) -> float | None:
-        """How long an utterance lasts by its own times; None where it has none."""
-        if "StartTime" not in one or "EndTime" not in one:
+    def _sample(
+        self,
+        path: Path,
+        root: Path,
+        one: Utterance,
+        split: str,
+        facts: Mapping[str, str | int | float],
+        wavs: Mapping[str, Path],
+        films: Mapping[str, Path],
+    ) -> SampleRef:
+        files: dict[str, Path] = {}
+        if one.text:
+            files["text"] = path
+        else:
+            self._defects.no_words.append(one.id)
+        wav, film = wavs.get(f"{one.speaker}_{one.id}"), films.get(one.dialogue)
+        if wav is not None:
+            files["audio"] = wav
+        elif wavs:
+            self._defects.no_audio.append(one.id)
+        long = one.start is not None and one.end is not None and one.end > one.start
+        if film is not None and long:
+            files["video"] = film
+        elif films:
+            self._defects.no_film.append(one.id)
+        if one.start is not None and one.end is not None and not long:
+            self._defects.no_length.append(one.id)
+        if one.main not in one.several:
+            self._defects.main.append(one.id)
+        return SampleRef(
+            id=one.id,
+            group=one.show,
+            sources={name: file.relative_to(root).as_posix() for name, file in files.items()},
+            targets={"emotions": [int(name in one.several) for name in EMOTIONS], "emotion": EMOTIONS.index(one.main)},
+            split=split,
+            facts=facts,
+        )
+
+    def _seconds(self, path: Path, id: str, key: str, value: Any) -> float | None:
+        """A time as seconds; None, and noted, where its minutes, seconds or frames are more than there can be."""
+        match = _TIME.fullmatch(str(value).strip())
+        if match is None:
+            raise DataError(f"{path}: utterance '{id}': {key} is '{value}'; HH:MM:SS:FF was expected")
+        hours, minutes, seconds, frames = (int(part) for part in match.groups())
+        if minutes >= 60 or seconds >= 60 or frames >= FPS:
+            if id not in self._defects.times:
+                self._defects.times.append(id)
             return None
-        ends = []
-        for key in ("StartTime", "EndTime"):
-            match = _TIME.fullmatch(str(one[key]).strip())
-            if match is None:
-                raise DataError(f"{path}: utterance '{id}': {key} is '{one[key]}'; HH:MM:SS:FF was expected")
-            hours, minutes, seconds, frames = (int(part) for part in match.groups())
-            ends.append(3600 * hours + 60 * minutes + seconds + frames / FPS)
-        return ends[1] - ends[0]
+        return 3600 * hours + 60 * minutes + seconds + frames / FPS
+
+    def _picture(self, path: Path, one: Utterance) -> Video:
+        """The film between the utterance's beginning and end, uint8 [T, 3, height, width]."""
+        assert one.start is not None
+        assert one.end is not None
+        if self._film is None or self._film[0] != path:
+            self._film = None  # two at a time would need twice the memory
+            self._film = path, read_film(path, self.params.video_size, self.params.picture_rate)
+        film = self._film[1]
+        first = round(one.start * film.rate)
+        last = max(first + 1, round(one.end * film.rate))
+        frames = film.frames[first:last]
+        if len(frames) < 0.9 * (
+            last - first
+        ):  # a film may end a moment before its last utterance; more is another film, or a part
+            raise DataError(
+                f"{path}: ends after {len(film.frames) / film.rate:.2f} s, and utterance '{one.id}' goes from {one.start:.2f} to "
+                f"{one.end:.2f} s; copy the film again"
+            )
+        return Video(np.ascontiguousarray(frames), film.rate)
+
+
+def divided(text: str, way: str) -> tuple[str, ...]:
+    """The words of a text, by `characters` or `spaces` (see `M3edParams.words`)."""
+    return tuple(text.split() if way == "spaces" else _SIGN.findall(text))
+
+
+def _facts(one: Utterance, people: Any, episode: Any) -> dict[str, str | int | float]:
+    """Who speaks, where, and for how long; age and gender as the annotators judged them."""
+    found: dict[str, str | int | float] = {"speaker": f"{one.dialogue}_{one.speaker}", "dialogue": one.dialogue}
+    person = people.get(one.speaker) if isinstance(people, Mapping) else None
+    for key in ("Gender", "Age"):
+        value = person.get(key) if isinstance(person, Mapping) else None
+        if isinstance(value, str) and value.strip():
+            found[key.lower()] = value.strip().lower()
+    if isinstance(episode, int):
+        found["episode"] = episode
+    if one.start is not None and one.end is not None:
+        found["seconds"] = round(one.end - one.start, 3)
+    return found
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    """A table in JSON. Raises DataError naming the file if it is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); copy it again") from error
+    except ValueError as error:  # UnicodeDecodeError is one, too
+        raise DataError(f"{path}: is not JSON in UTF-8 ({error}); copy it again") from error
+    if not isinstance(found, Mapping):
+        raise DataError(f"{path}: is no table of shows")
+    return found
+
+
+def _splits(root: Path) -> dict[str, str]:
+    """Show → split, from the three lists."""
+    found: dict[str, str] = {}
+    for name, split in LISTS.items():
+        path = root / "splitInfo" / f"movie_list_{name}.txt"
+        try:
+            shows = path.read_text(encoding="utf-8-sig").split()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); it names the shows of a split. {GET}") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: is not text in UTF-8; one name of a show in each line was expected") from error
+        for show in shows:
+            if found.setdefault(show, split) != split:
+                raise DataError(f"{path}: show '{show}' stands in {found[show]} too")
+    return found
+
+
+def _episodes(path: Path) -> dict[str, Any]:
+    """Dialogue → number of its episode, where the file that tells it is there."""
+    if not path.is_file():
+        return {}
+    return {
+        dialogue: one.get("episode")
+        for dialogues in _json(path).values()
+        if isinstance(dialogues, Mapping)
+        for dialogue, one in dialogues.items()
+        if isinstance(one, Mapping)
+    }
 
 
 def _number(name: str) -> tuple[int, str]:
@@ -151,12 +318,30 @@ def _number(name: str) -> tuple[int, str]:
     return (int(tail[1]) if tail else 0, name)
 
 
-def _wavs(root: Path) -> dict[str, Path]:
-    """Every wav below the folder by its name; hidden ones are passed over."""
-    found: dict[str, Path] = {}
-    for folder, folders, files in os.walk(root):
+def _clips(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Name → file of every wav, and of every mp4 or folder of pictures; hidden ones are passed over.
+
+    Raises DataError if two have one name. A folder of pictures goes before the mp4 that it came from.
+    """
+    wavs: dict[str, Path] = {}
+    films: dict[str, Path] = {}
+    known = set()
+    for name, folders, files in os.walk(root, followlinks=True):
+        folder, real = Path(name), os.path.realpath(name)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(".wav") and not name.startswith("."):
-                found.setdefault(name[:-4], Path(folder) / name)
-    return found
+        if real in known:  # a link may lead back up
+            folders.clear()
+            continue
+        known.add(real)
+        for file in sorted(files):
+            stem, _, ending = file.rpartition(".")
+            if file.startswith(".") or ending.lower() not in ("wav", "mp4"):
+                continue
+            kept = wavs if ending.lower() == "wav" else films
+            if stem in kept and kept[stem].is_file():
+                raise DataError(f"{folder / file}: {kept[stem]} has the same name; leave one of the two")
+            kept.setdefault(stem, folder / file)
+        for child in folders:
+            if re.search(r"_\d+$", child) and has_pictures(folder / child):
+                films[child] = folder / child
+    return wavs, films

@@ -1,14 +1,18 @@
-"""M3ED's utterances: order, emotions by name, splits by show, characters as words, and files that are not as they should be."""
+"""M3ED's utterances: order, emotions by name, splits by show, characters as words, films cut to them, and files that are not as they should be."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from mmcl_m3ed import EMOTIONS, M3ED, M3edParams
 
-from mmcl.api import DataError
+from mmcl.api import DataError, Video
 from mmcl.testing import check_dataset
 
 
@@ -19,53 +23,231 @@ def root(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def spoilt(root, tmp_path):
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(root, tmp_path / "m3ed"))
+
+
 def dataset(root, **options):
     return M3ED.build(M3edParams(**options), root)
 
 
-def test_the_toolkits_own_checks_pass(tmp_path):
-    check_dataset(M3ED, tmp_path)
+def entries(root):
+    """Utterance → what the annotation file says of it, and its show; listed shows only."""
+    said = json.loads((root / "annotation.json").read_text(encoding="utf-8"))
+    listed = {show for path in (root / "splitInfo").iterdir() for show in path.read_text().split()}
+    return {
+        id: {**one, "show": show}
+        for show, dialogues in said.items()
+        if show in listed
+        for dialogue in dialogues.values()
+        for id, one in dialogue["Dialog"].items()
+    }
+
+
+def seconds(time):
+    hours, minutes, whole, frames = time.split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + int(whole) + int(frames) / 25
+
+
+def refusal(call, *words):
+    with pytest.raises(DataError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"words": "spaces", "clips": "none"}], ids=["default", "words-alone"])
+def test_the_toolkits_own_checks_pass(options, tmp_path):
+    check_dataset(M3ED, tmp_path, M3edParams(**options))
 
 
 def test_utterances_carry_their_emotions_by_name_and_their_shows_split(root):
-    said = json.loads((root / "annotation.json").read_text())
     lists = {
         show: {"train": "train", "val": "valid", "test": "test"}[p.stem.split("_")[-1]]
         for p in (root / "splitInfo").iterdir()
         for show in p.read_text().split()
     }
-    samples = dataset(root).samples()
-    assert len(samples) == sum(
-        len(d["Dialog"]) for show, dialogues in said.items() if show in lists for d in dialogues.values()
-    )
-    for sample in samples:
-        show = sample.id.split("_")[0]
-        emotions = said[show][f"{show}_1"]["Dialog"][sample.id]["EmoAnnotation"]
-        assert sample.group == show
-        assert sample.split == lists[show]
-        assert {name for name, there in zip(EMOTIONS, sample.targets["emotions"], strict=True) if there} == set(
+    wanted, samples = entries(root), dataset(root).samples()
+    assert {s.id for s in samples} == set(wanted)
+    assert len(samples) == len(wanted)
+    for s in samples:
+        one = wanted[s.id]
+        assert s.group == one["show"]
+        assert s.split == lists[one["show"]]
+        emotions = one["EmoAnnotation"]
+        assert {name for name, there in zip(EMOTIONS, s.targets["emotions"], strict=True) if there} == set(
             emotions["final_mul_emo"].lower().split(",")
         )
-        assert EMOTIONS[sample.targets["emotion"]] == emotions["final_main_emo"].lower()
-    numbers = [int(s.id.split("_")[-1]) for s in samples if s.group == "anjia"]
-    assert numbers == sorted(numbers)
-    assert len(numbers) > 9
+        assert EMOTIONS[s.targets["emotion"]] == emotions["final_main_emo"].lower()
+        assert s.facts["speaker"] == f"{one['show']}_1_{one['Speaker']}"
+    assert any(sum(s.targets["emotions"]) == 2 for s in samples)
 
 
-def test_words_are_characters_or_what_stands_between_spaces(root, tmp_path):
-    made = dataset(root)
+def test_every_emotion_is_in_every_split_of_the_tiny_copy(root):
+    samples = dataset(root).samples()
+    for split in ("train", "valid", "test"):
+        assert {s.targets["emotion"] for s in samples if s.split == split} == set(range(7))
+        assert np.any([s.targets["emotions"] for s in samples if s.split == split], axis=0).all()
+
+
+def test_utterances_stand_by_their_numbers_though_the_file_has_ten_before_two(root):
+    keys = [id for id, one in entries(root).items() if one["show"] == "anjia"]
+    assert keys.index("anjia_1_10") < keys.index("anjia_1_2")
+    numbers = [int(s.id.split("_")[-1]) for s in dataset(root).samples() if s.group == "anjia"]
+    assert numbers == list(range(1, len(keys) + 1))
+
+
+def test_dialogues_stand_by_their_numbers_too(spoilt):
+    path = spoilt / "annotation.json"
+    said = json.loads(path.read_text())
+    lines = said["jia"]["jia_1"]["Dialog"]
+    for k in (10, 9):
+        said["jia"][f"jia_{k}"] = {"Dialog": {id.replace("_1_", f"_{k}_"): one for id, one in lines.items()}}
+    path.write_text(json.dumps(said))
+    found = list(dict.fromkeys(s.facts["dialogue"] for s in dataset(spoilt).samples() if s.group == "jia"))
+    assert found == ["jia_1", "jia_9", "jia_10"]
+
+
+def test_words_are_characters_or_what_stands_between_spaces(root, spoilt):
+    made, wanted = dataset(root), entries(root)
     sample = next(s for s in made.samples() if "text" in s.sources)
-    text = json.loads((root / "annotation.json").read_text())[sample.group][f"{sample.group}_1"]["Dialog"][sample.id]["Text"]
+    text = wanted[sample.id]["Text"]
     assert made.read(sample.id, "text").words == tuple(text)
+    assert made.read(sample.id, "text").times is None
     assert dataset(root, words="spaces").read(sample.id, "text").words == (text,)
-    assert len(made.read(sample.id, "audio").samples) > 8000
+    mixed = next(id for id, one in wanted.items() if "OK" in one["Text"])
+    assert made.read(mixed, "text").words == ("OK", "，", "给", "我", "300", "块")
+    path = spoilt / "annotation.json"
+    path.write_text(path.read_text().replace("OK，给我300块", "你 don't 知道 3.5吗？"))
+    assert dataset(spoilt).read(mixed, "text").words == ("你", "don't", "知", "道", "3.5", "吗", "？")
+    assert dataset(spoilt, words="spaces").read(mixed, "text").words == ("你", "don't", "知道", "3.5吗？")
 
 
-def test_what_is_odd_is_counted(root):
+def test_sound_is_the_speakers_wav_of_the_utterance_wherever_it_lies(spoilt):
+    made, wanted = dataset(spoilt), entries(spoilt)
+    for s in made.samples():
+        if "audio" in s.sources:
+            assert Path(s.sources["audio"]).name == f"{wanted[s.id]['Speaker']}_{s.id}.wav"
+    s = next(s for s in made.samples() if "audio" in s.sources)
+    wave, rate = soundfile.read(spoilt / s.sources["audio"], dtype="float32")
+    (spoilt / "elsewhere").mkdir()
+    (spoilt / s.sources["audio"]).rename(spoilt / "elsewhere" / Path(s.sources["audio"]).name)
+    got = dataset(spoilt).read(s.id, "audio")
+    assert got.rate == rate
+    np.testing.assert_array_equal(got.samples, wave)
+
+
+def test_a_film_is_cut_to_the_utterance(root):
+    made, wanted = dataset(root, video_size=(24, 32)), entries(root)
+    seen = 0
+    for s in made.samples():
+        if "video" not in s.sources or s.group not in ("anjia", "zheli"):
+            continue
+        start, end = (seconds(wanted[s.id][key]) for key in ("StartTime", "EndTime"))
+        got = made.read(s.id, "video")
+        assert got.rate == 25
+        assert got.frames.shape == (round(end * 25) - round(start * 25), 3, 24, 32)
+        # The tiny films are bright (110 and more) while somebody speaks, dark (40) in between.
+        assert np.abs(got.frames.astype(int) - (110 + 15 * s.targets["emotion"])).max() < 12
+        assert s.facts["seconds"] == pytest.approx(end - start, abs=0.001)
+        seen += 1
+    assert seen == 2 * 12 - 1  # one ends before it begins
+
+
+def test_one_film_serves_all_utterances_of_its_dialogue_and_one_that_ends_early_is_refused(root, monkeypatch):
+    import mmcl_m3ed.utterances as module
+
+    read = []
+
+    def counting(path, size, rate):
+        read.append(path.stem)
+        return Video(np.zeros((100, 3, *size), np.uint8), 25.0)
+
+    monkeypatch.setattr(module, "read_film", counting)
     made = dataset(root)
-    made.samples()
+    utterances = [s for s in made.samples() if s.group in ("anjia", "jia") and "video" in s.sources]
+    refused = []
+    for s in utterances:
+        end = seconds(entries(root)[s.id]["EndTime"])
+        if end <= 4:
+            made.read(s.id, "video")
+        elif seconds(entries(root)[s.id]["StartTime"]) > 3.9:
+            refused.append(s.id)
+            refusal(lambda s=s: made.read(s.id, "video"), f"{s.facts['dialogue']}", s.id, "ends after 4.00 s")
+    assert refused
+    assert read == ["anjia_1", "jia_1"]
+
+
+def test_a_folder_of_pictures_goes_before_the_film_and_pyav_is_named_where_it_lacks(spoilt, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setitem(sys.modules, "av", None)
+    for name in ("anjia_1", "jia_1"):
+        shutil.rmtree(spoilt / name.split("_")[0])
+        (spoilt / name.split("_")[0]).mkdir()
+        (spoilt / name.split("_")[0] / f"{name}.mp4").write_bytes(b"film")
+    (spoilt / "pictures" / "anjia_1").mkdir(parents=True)
+    for i in range(250):
+        Image.fromarray(np.full((24, 32, 3), i, np.uint8)).save(spoilt / "pictures" / "anjia_1" / f"{i:04d}.jpg", quality=100)
+    made = dataset(spoilt, picture_rate=12.5, video_size=(8, 8))
+    s = next(s for s in made.samples() if s.group == "anjia")
+    one = entries(spoilt)[s.id]
+    got = made.read(s.id, "video")
+    first, last = (round(seconds(one[key]) * 12.5) for key in ("StartTime", "EndTime"))
+    assert got.rate == 12.5
+    np.testing.assert_allclose(got.frames[:, 0, 0, 0], range(first, last), atol=2)
+    other = next(s.id for s in made.samples() if s.group == "jia")
+    refusal(lambda: made.read(other, "video"), "jia_1.mp4", "pip install 'mmcl[video]'")
+
+
+def test_without_clips_there_are_words_alone_and_nothing_is_missed(root):
+    assert set(M3ED.info(M3edParams(clips="none")).sources) == {"text"}
+    made = dataset(root, clips="none")
+    assert {tuple(s.sources) for s in made.samples()} == {("text",), ()}
+    assert made.defects().no_audio == made.defects().no_film == []
+
+
+def test_facts_tell_who_speaks_and_which_episode_it_is(root, spoilt):
+    said = json.loads((root / "annotation.json").read_text())
+    relations = json.loads((root / "relation_annotation_release.json").read_text())
+    wanted = entries(root)
+    for s in dataset(root).samples():
+        dialogue = s.facts["dialogue"]
+        person = said[s.group][dialogue]["SpeakerInfo"][wanted[s.id]["Speaker"]]
+        assert (s.facts["age"], s.facts["gender"]) == (person["Age"], person["Gender"])
+        assert s.facts["episode"] == relations[s.group][dialogue]["episode"]
+    (spoilt / "relation_annotation_release.json").unlink()
+    without = dataset(spoilt).samples()
+    assert [s.id for s in without] == [s.id for s in dataset(root).samples()]
+    assert all("episode" not in s.facts for s in without)
+
+
+def test_what_is_odd_is_listed_and_counted(root):
+    made, wanted = dataset(root), entries(root)
+    samples, defects = {s.id: s for s in made.samples()}, made.defects()
+    assert defects.unlisted == ["nowhere"]
+    assert defects.absent == ["zuozhe"]
+    assert defects.no_words == [id for id in samples if not wanted[id]["Text"]] != []
+    assert defects.no_audio == [id for id in samples if not list((root / "audio").glob(f"?_{id}.wav"))] != []
+    assert defects.times == [id for id in samples if wanted[id]["EndTime"].endswith(":142")] != []
+    assert defects.no_length == [
+        id for id in samples if id not in defects.times and seconds(wanted[id]["EndTime"]) <= seconds(wanted[id]["StartTime"])
+    ]
+    assert len(defects.no_length) == 1
+    assert set(defects.no_film) == {id for id in samples if id.startswith("nihao")} | {*defects.times, *defects.no_length}
+    emotions = {id: one["EmoAnnotation"] for id, one in wanted.items()}
+    assert defects.main == [
+        id for id in samples if emotions[id]["final_main_emo"] not in emotions[id]["final_mul_emo"].split(",")
+    ]
+    assert len(defects.main) == 1
+    assert "seconds" not in samples[defects.times[0]].facts
     assert made.counts() == {
-        "shows that stand in no list": 1, "utterances without a word": 1, "utterances without a wav": 1, "utterances that end before they begin": 1,
+        "shows that stand in no list": 1, "shows of the lists without an annotation": 1, "utterances without a word": 1,
+        "utterances without a wav": 1, "utterances without a film": len(defects.no_film), "utterances that end before they begin": 1,
+        "utterances with a time that cannot be": 1, "utterances whose strongest emotion is not among the agreed ones": 1,
     }  # fmt: skip
 
 
@@ -74,28 +256,50 @@ def test_what_is_odd_is_counted(root):
     [
         ('"final_main_emo": "Happy"', '"final_main_emo": "Joyful"', "has the emotion 'joyful'; one of happy"),
         ('"Speaker": "A"', '"speaker": "A"', "lacks 'Speaker'"),
-        ('"StartTime": "00:00:02:00"', '"StartTime": "2 s"', "StartTime is '2 s'; HH:MM:SS:FF was expected"),
+        ('"StartTime": "00:00:00:01"', '"StartTime": "2 s"', "StartTime is '2 s'; HH:MM:SS:FF was expected"),
         ('"Dialog"', '"Dialogue"', "has no 'Dialog' of utterances"),
-        ('{"anjia"', '{{"anjia"', "is not JSON"),
+        ('"anjia_1_10": {', '"anjia_1_10": [], "anjia_1_99": {', "utterance 'anjia_1_10' is no table"),
+        ('"bianjing_1_1": {', '"anjia_1_1": {', "'anjia_1_1' stands in two dialogues"),
+        ('"anjia": {', '{"anjia": {', "is not JSON"),
     ],
 )
-def test_damaged_files_give_one_sentence(root, tmp_path, old, new, words):
-    bad = tmp_path / "bad"
-    shutil.copytree(root, bad)
-    text = (bad / "annotation.json").read_text()
+def test_damaged_annotations_give_one_sentence(spoilt, old, new, words):
+    text = (spoilt / "annotation.json").read_text()
     assert old in text
-    (bad / "annotation.json").write_text(text.replace(old, new, 1))
-    with pytest.raises(DataError, match=words):
-        dataset(bad).samples()
+    (spoilt / "annotation.json").write_text(text.replace(old, new, 1))
+    refusal(lambda: dataset(spoilt).samples(), str(spoilt / "annotation.json"), words)
 
 
-def test_a_show_in_two_lists_is_refused(root, tmp_path):
-    bad = tmp_path / "bad"
-    shutil.copytree(root, bad)
-    with (bad / "splitInfo/movie_list_test.txt").open("a") as file:
+def test_other_damaged_files_give_one_sentence(spoilt, tmp_path):
+    made = dataset(spoilt)
+    s = next(s for s in made.samples() if "audio" in s.sources)
+    (spoilt / s.sources["audio"]).write_bytes(b"RIFF")
+    refusal(lambda: made.read(s.id, "audio"), Path(s.sources["audio"]).name)
+    refusal(lambda: made.read("anjia_9_9", "audio"), "'anjia_9_9' is not there")
+    refusal(lambda: made.read(made.defects().no_audio[0], "audio"), made.defects().no_audio[0], "has no audio")
+    (spoilt / "more").mkdir()
+    shutil.copy(spoilt / "audio" / "A_jia_1_1.wav", spoilt / "more")
+    refusal(lambda: dataset(spoilt).samples(), "more/A_jia_1_1.wav", "audio/A_jia_1_1.wav", "leave one")
+    shutil.rmtree(spoilt / "more")
+    (spoilt / "annotation.json").write_bytes("高兴".encode("gb18030"))
+    refusal(lambda: dataset(spoilt).samples(), "annotation.json", "is not JSON in UTF-8")
+    (spoilt / "annotation.json").unlink()
+    refusal(lambda: dataset(spoilt).samples(), "has no annotation.json", "https://github.com/AIM3-RUC/RUCM3ED")
+    refusal(lambda: dataset(tmp_path / "nowhere").samples(), "is not there")
+
+
+def test_a_show_in_two_lists_is_refused_and_so_is_a_list_that_lacks(spoilt):
+    with (spoilt / "splitInfo/movie_list_test.txt").open("a") as file:
         file.write("anjia\n")
-    with pytest.raises(DataError, match="show 'anjia' stands in train too"):
-        dataset(bad).samples()
-    (bad / "splitInfo/movie_list_val.txt").unlink()
-    with pytest.raises(DataError, match="it names the shows of a split"):
-        dataset(bad).samples()
+    refusal(lambda: dataset(spoilt).samples(), "movie_list_test.txt", "show 'anjia' stands in train too")
+    (spoilt / "splitInfo/movie_list_val.txt").unlink()
+    refusal(lambda: dataset(spoilt).samples(), "movie_list_val.txt", "it names the shows of a split")
+
+
+def test_the_same_seed_writes_the_same_files_and_another_seed_others(root, tmp_path):
+    M3ED.sample(tmp_path / "again", 96, 0)
+    M3ED.sample(tmp_path / "other", 96, 1)
+    files = sorted(p.relative_to(root) for p in root.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file())
+    assert all((root / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
+    assert (root / "annotation.json").read_bytes() != (tmp_path / "other" / "annotation.json").read_bytes()
