@@ -85,3 +85,42 @@ def cut(store: Store, row: int, span: Span) -> NDArray[Any] | None:
     length, wanted = store.length(row), max(1, round(span.seconds * layout.rate))
     first = min(round(span.start * layout.rate), max(0, length - wanted))
     return store.values(row, first, first + wanted)
+
+
+class Late:
+    """A store whose streams begin so many seconds late: what came before is not there. One step is always left."""
+
+    def __init__(self, store: Store, seconds: float) -> None:
+        self.store, self.late, self.layout = store, seconds, store.layout
+
+    def __contains__(self, row: int) -> bool:
+        return row in self.store
+
+    def _first(self, row: int) -> int:
+        if not self.layout.timed:
+            return 0
+        times = self.store.times(row)
+        if times is not None:
+            return min(int((times.mean(axis=1) < self.late).sum()), len(times) - 1)
+        return min(round(self.late * (self.layout.rate or 0.0)), self.store.length(row) - 1)
+
+    def length(self, row: int) -> int:
+        """Steps that are left of one recording."""
+        return self.store.length(row) - self._first(row)
+
+    def values(self, row: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Of the steps that are left, `start` to `stop`."""
+        first = self._first(row)
+        return self.store.values(row, first + start, None if stop is None else first + stop)
+
+    def times(self, row: int) -> NDArray[np.float64] | None:
+        """Start and end of the steps that are left, from where the stream now begins."""
+        times = self.store.times(row)
+        return None if times is None else np.maximum(times[self._first(row) :] - self.late, 0.0)
+
+    def seconds(self, row: int) -> float:
+        """How long the rest is."""
+        times = self.times(row)
+        if times is not None:
+            return float(times[:, 1].max())
+        return self.length(row) / self.layout.rate if self.layout.rate else 0.0

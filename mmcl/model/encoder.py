@@ -18,16 +18,17 @@ from ..seeding import address
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes to a normalised stream while pretraining; shares and deviations as the recipe's `augment` says."""
+    """Random changes to a normalised stream: while pretraining as the recipe's `augment` says, at test as `worth.robustness` says."""
 
     noise: float = 0.0
     gain: float = 0.0
     mask_time: float = 0.0
     mask_channels: float = 0.0
     rotate: float = 0.0
+    lose: float = 0.0  # share of the steps set to the mean, each for itself
 
     def __bool__(self) -> bool:
-        return any((self.noise, self.gain, self.mask_time, self.mask_channels, self.rotate))
+        return any((self.noise, self.gain, self.mask_time, self.mask_channels, self.rotate, self.lose))
 
 
 class Normalise(nn.Module):
@@ -133,6 +134,8 @@ def augment(stream: Stream, layout: Layout, how: Augmentation, generator: torch.
         step = torch.arange(values.shape[1], device=values.device)
         hidden = (step >= start[:, None]) & (step < (start + span)[:, None])
         values = values * _spread(~hidden, values)
+    if how.lose and layout.timed:
+        values = values * _spread(torch.rand(stream.steps.shape, generator=generator).to(values) >= how.lose, values)
     return Stream(values * _spread(stream.steps, values), stream.steps, stream.present)
 
 

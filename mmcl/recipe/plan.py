@@ -190,11 +190,17 @@ class Plan:
                 "heads": {name: head.to_json() for name, head in self.supervised.heads.items()},
                 "tasks": [task.name for task in self.supervised.tasks],
             },
+            "worth": recipe["worth"],
             "protocol": recipe["protocol"],
             "report": recipe["report"],
             "track": recipe["track"],
             "departs": self.departs,
         }
+
+
+def main_input(inputs: Mapping[str, Sequence[str]]) -> str:
+    """The input with most modalities: `all`, where a recipe has it. Chosen by the recipe, never by a score."""
+    return max(inputs, key=lambda name: (len(inputs[name]), name == "all"))
 
 
 def laid_over(presets: Sequence[str], overrides: Sequence[str]) -> tuple[str, ...]:
@@ -276,6 +282,8 @@ class _Planner:
             self.say(("window", "share"), "stands in place of window.seconds; keep one of the two")
         if recipe.window.embed != "whole" and recipe.window.hop and not recipe.window.seconds:
             self.say(("window", "hop"), "needs window.seconds")
+        if recipe.worth is not None and "umap" in recipe.worth.maps and importlib.util.find_spec("umap") is None:
+            self.say(("worth", "maps"), "umap is not installed: pip install 'mmcl[umap]'")
         if "tensorboard" in recipe.track and importlib.util.find_spec("tensorboard") is None:
             self.say(("track",), "tensorboard is not installed: pip install 'mmcl[track]'")
         if self.problems:

@@ -354,6 +354,50 @@ class Supervise(Section):
     checkpoint_minutes: float = Field(2.0, ge=0, description="minutes between checkpoints from which a killed run goes on")
 
 
+_Shares = tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+_Levels = tuple[Annotated[float, Field(gt=0)], ...]
+
+
+class Robustness(Section):
+    """How the test recordings are spoilt before they are encoded; nothing unless asked for, as each level encodes them anew."""
+
+    noise: Annotated[_Levels, _DISTINCT] = Field(
+        (), description="deviations of Gaussian noise added to every value, in deviations of its channel, such as [0.5, 1, 2]"
+    )
+    loss: Annotated[_Shares, _DISTINCT] = Field(
+        (),
+        description="shares of the steps that are lost, each step for itself, such as [0.1, 0.3, 0.5]; a lost step is the mean",
+    )
+    late: Annotated[_Levels, _DISTINCT] = Field(
+        (), description="seconds by which a stream begins late, such as [0.25, 0.5, 1]; what came before is not there"
+    )
+
+
+class Worth(Section):
+    """What the frozen features are worth beyond one score, with the first head of `probe`, on test recordings."""
+
+    few_shot: Annotated[_Shares, _DISTINCT] = Field(
+        (0.01, 0.05, 0.1, 0.5),
+        description="shares of the labels that a head is fitted with, taken group by group as labels come; of validation labels too",
+    )
+    draws: int = Field(3, ge=1, description="times that each share is drawn")
+    missing: bool = Field(
+        True, description="test the main head with every set of modalities taken away (each alone where there are more than 5)"
+    )
+    transfer: bool = Field(
+        True, description="fit the head on one modality's projection and test it on every other's, without a label of that one"
+    )
+    geometry: bool = Field(True, description="alignment, uniformity, modality gap and effective rank of the projections")
+    robustness: Robustness = Field(
+        default_factory=lambda: Robustness(), description="how scores fall when test recordings are spoilt"
+    )
+    maps: Annotated[tuple[Literal["pca", "tsne", "umap"], ...], _DISTINCT] = Field(
+        ("pca", "tsne"),
+        description="pictures of the test recordings in two dimensions, of the first fold and seed; umap needs umap-learn",
+    )
+    points: int = Field(300, ge=10, le=5000, description="recordings drawn in each map")
+
+
 class Official(Section):
     """The splits that the dataset carries."""
 
@@ -468,6 +512,9 @@ class Recipe(Section):
     pretrain: Pretrain = Field(default_factory=lambda: Pretrain(), description="contrastive pretraining")
     probe: Probe = Field(default_factory=lambda: Probe(), description="what the frozen features are worth")
     supervise: Supervise | None = Field(None, description="encoders trained with labels, end to end; left out: none")
+    worth: Worth | None = Field(
+        None, description="few-shot curves, missing modalities, transfer, robustness, geometry and maps; left out: none"
+    )
     protocol: Protocol = Field(default_factory=lambda: Official(), description="who is trained on and who is tested")
     report: Report = Field(default_factory=lambda: Report(), description="what the result is compared with")
     track: tuple[Literal["tensorboard"], ...] = Field((), description="trackers to write beside log.jsonl")

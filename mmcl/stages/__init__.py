@@ -13,7 +13,7 @@ from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
 from ..screen import say
 
-ORDER = ("prepare", "pretrain", "embed", "probe", "supervise", "report")
+ORDER = ("prepare", "pretrain", "embed", "probe", "supervise", "worth", "report")
 
 
 def run_all(
@@ -38,6 +38,7 @@ def run_all(
     from .probe import probe
     from .report import report
     from .supervise import supervise
+    from .worth import worth
 
     where = device if stop_after == "prepare" else str(pick_device(device))
     with run.held():
@@ -59,6 +60,8 @@ def run_all(
                 probe(plan, run)
             elif name == "supervise":
                 supervise(plan, run, device)
+            elif name == "worth":
+                worth(plan, run, device)
             else:
                 report(plan, run)
             if name == stop_after:

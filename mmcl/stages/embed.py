@@ -25,7 +25,7 @@ from ..data.stack import batch
 from ..data.store import Store
 from ..data.windows import Span, slide
 from ..engine.devices import arithmetic, pick_device
-from ..model.encoder import Encoder
+from ..model.encoder import Augmentation, Encoder
 from ..model.joint import Joint, load_joint
 from ..model.keep import load_encoders
 from ..recipe.plan import JOINT, Plan
@@ -66,7 +66,7 @@ def embed(plan: Plan, run: RunFolder, device: str = "auto") -> None:
             folder = run.stage("embed", fold.number, seed)
             restart(folder)
             for kind in encoder_kinds(plan):
-                encode = _encoder_of(plan, run, prepared, fold, seed, kind, where)
+                encode = encoder_of(plan, run, prepared, fold, seed, kind, where)
                 for split in SPLITS:
                     features = encode(getattr(fold, split))
                     _write(folder / f"{kind}-{split}.safetensors", features)
@@ -82,7 +82,7 @@ def embed(plan: Plan, run: RunFolder, device: str = "auto") -> None:
             tick(done, f"fold {fold.number}, seed {seed}")
 
 
-def _encoder_of(
+def encoder_of(
     plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, kind: str, device: torch.device
 ) -> Callable[[Sequence[int]], dict[str, Features]]:
     """What turns recordings into frozen features: the plan's pretrained or random encoders."""
@@ -92,12 +92,17 @@ def _encoder_of(
         if kind != "pretrained":
             fit_joint(joint, prepared.stores, fold.train)
         return partial(encode_joint, plan, joint, prepared.stores, device=device)
-    if kind == "pretrained":
-        encoders = load_encoders(run.stage("pretrain", fold.number, seed))
-    else:
-        encoders = build_encoders(plan, *spot)
-        fit_normalise(encoders, prepared.stores, fold.train)
+    encoders = encoders_of(plan, run, prepared, fold, seed, kind)
     return partial(encode_rows, plan, encoders, prepared.stores, device=device)
+
+
+def encoders_of(plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, kind: str) -> dict[str, Encoder]:
+    """The plan's pretrained or random encoders of one fold and seed."""
+    if kind == "pretrained":
+        return load_encoders(run.stage("pretrain", fold.number, seed))
+    encoders = build_encoders(plan, seed, "fold", fold.number)
+    fit_normalise(encoders, prepared.stores, fold.train)
+    return encoders
 
 
 def embed_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
@@ -145,9 +150,18 @@ def encode_joint(
 
 @torch.inference_mode()
 def encode_rows(
-    plan: Plan, encoders: Mapping[str, Encoder], stores: Mapping[str, Store], rows: Sequence[int], device: torch.device
+    plan: Plan,
+    encoders: Mapping[str, Encoder],
+    stores: Mapping[str, Store],
+    rows: Sequence[int],
+    device: torch.device,
+    spoil: Augmentation | None = None,
+    generator: torch.Generator | None = None,
 ) -> dict[str, Features]:
-    """Frozen features of some recordings: eval mode, mean over the windows in which a modality is present."""
+    """Frozen features of some recordings: eval mode, mean over the windows in which a modality is present.
+
+    spoil, generator  what is done to every normalised stream first, to see how much the features suffer
+    """
     features: dict[str, Features] = {}
     sums: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
     for name, encoder in encoders.items():
@@ -160,7 +174,7 @@ def encode_rows(
             if not bool(stream.present.any()):
                 continue
             with arithmetic(plan.recipe.pretrain.precision, device):
-                encoded, present = encoder.encode(stream)
+                encoded, present = encoder.encode(stream, spoil, generator)
                 projected = encoder.project(encoded)
             mine = index[present.cpu()]
             sums[name][0].index_add_(0, mine, encoded.vector.float().cpu())

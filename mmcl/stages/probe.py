@@ -107,20 +107,22 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
     for kind in encoder_kinds(plan):
         train, who_train = read_features(features, kind, "train")
         valid, who_valid = read_features(features, kind, "valid")
-        scale = _scale(plan, train)
+        scale = scale_of(plan, train)
         for task in plan.tasks:
             target, known = target_of(task, who_train["targets"])
             target_valid, known_valid = target_of(task, who_valid["targets"])
             majority[task.name] = _constant(task, target[known])
             for name, modalities in plan.inputs.items():
-                rows, rows_valid = known & _any_present(train, modalities), known_valid & _any_present(valid, modalities)
+                rows, rows_valid = known & any_present(train, modalities), known_valid & any_present(valid, modalities)
                 for head_name, part in plan.heads.items():
                     for head_seed in plan.recipe.probe.seeds:
                         where = (seed, "fold", fold, "head", head_name, kind, task.name, name, head_seed)
-                        here = Labelled(_encoded(plan, scale, train, modalities, rows), target[rows])
-                        there = Labelled(_encoded(plan, scale, valid, modalities, rows_valid), target_valid[rows_valid])
+                        here = Labelled(encoded_of(plan, scale, train, modalities, rows), target[rows])
+                        there = Labelled(encoded_of(plan, scale, valid, modalities, rows_valid), target_valid[rows_valid])
                         head, facts = fit_head(part, task, here, there, plan.recipe.probe.training, where)
-                        shift = shift_of(plan.recipe.probe.threshold, task, there.target, partial(_output, head, there.encoded))
+                        shift = shift_of(
+                            plan.recipe.probe.threshold, task, there.target, partial(output_of, head, there.encoded)
+                        )
                         fitted.append(Fitted(task, name, modalities, head_name, kind, head_seed, head, scale, shift))
                         chosen.append(
                             {
@@ -146,8 +148,8 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
         test, who = read_features(features, kind, "test")
         for one in (f for f in fitted if f.encoder == kind):
             target, known = target_of(one.task, who["targets"])
-            rows = known & _any_present(test, one.modalities)
-            output = _output(one.head, _encoded(plan, one.scale, test, one.modalities, rows)) - one.shift
+            rows = known & any_present(test, one.modalities)
+            output = output_of(one.head, encoded_of(plan, one.scale, test, one.modalities, rows)) - one.shift
             about = {
                 "task": one.task.name,
                 "input": one.input,
@@ -260,7 +262,7 @@ def _vectors(plan: Plan, features: Mapping[str, Features], modalities: Sequence[
     return {name: features[name].projection if projection else features[name].vector for name in modalities}
 
 
-def _scale(plan: Plan, train: Mapping[str, Features]) -> Scale:
+def scale_of(plan: Plan, train: Mapping[str, Features]) -> Scale:
     """Mean and deviation over the training rows that have a modality; a constant feature stays as it is."""
     mean, deviation = {}, {}
     for name, vector in _vectors(plan, train, list(train)).items():
@@ -272,13 +274,14 @@ def _scale(plan: Plan, train: Mapping[str, Features]) -> Scale:
     return Scale(mean, deviation)
 
 
-def _encoded(
+def encoded_of(
     plan: Plan, scale: Scale, features: Mapping[str, Features], modalities: Sequence[str], rows: Tensor
 ) -> dict[str, Encoded]:
+    """Standardised features of some rows, as heads take them."""
     return scale.encoded(_vectors(plan, features, modalities), {name: features[name].present for name in modalities}, rows)
 
 
-def _any_present(features: Mapping[str, Features], modalities: Sequence[str]) -> Tensor:
+def any_present(features: Mapping[str, Features], modalities: Sequence[str]) -> Tensor:
     """Rows with at least one of the modalities; the others cannot be predicted from them and are not counted."""
     return torch.stack([features[name].present for name in modalities]).any(0)
 
@@ -305,7 +308,8 @@ def _constant(task: Task, target: Tensor) -> np.ndarray[Any, np.dtype[np.float64
 
 
 @torch.inference_mode()
-def _output(head: Head, encoded: Mapping[str, Encoded]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def output_of(head: Head, encoded: Mapping[str, Encoded]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """What a fitted head says, without gradient."""
     return decided(head, head(encoded))
 
 

@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ..evaluate.metrics import HEADLINE
 from ..evaluate.statistics import Summary, Unit, bounds_of, difference, summarise
 from ..recipe.plan import Plan
+from ..recipe.plan import main_input as input_with_most
 from ..runs import JsonObject, RunFolder, read_json, read_jsonl, write_json, write_text
 from . import report_figures as figures
 from . import report_words as words
@@ -142,8 +143,7 @@ def read_run(run: RunFolder) -> Found:
 
 def main_input(plan: Mapping[str, Any]) -> str:
     """The input with most modalities: `all`, where a recipe has it."""
-    inputs = plan["probe"]["inputs"]
-    return str(max(inputs, key=lambda name: (len(inputs[name]), name == "all")))
+    return input_with_most(plan["probe"]["inputs"])
 
 
 def values_of(scores: Iterable[Mapping[str, Any]]) -> dict[Cell, dict[Unit, float | None]]:

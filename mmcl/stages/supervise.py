@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate
 from ..model.encoder import Augmentation, Encoder
 from ..model.keep import best_state, load_encoders
 from ..objective.score import Embedded, score
-from ..recipe.plan import Part, Plan, SupervisePlan
+from ..recipe.plan import Part, Plan, SupervisePlan, main_input
 from ..runs import RunFolder, fingerprint, finish, finished, restart, write_json, write_jsonl
 from ..screen import progress
 from ..seeding import address
@@ -358,6 +358,31 @@ def _keep(folder: Path, model: Model, network: Network, facts: Mapping[str, Any]
     )
 
 
+def encoders_trained(
+    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int
+) -> Iterator[tuple[str, dict[str, Encoder]]]:
+    """The encoders that labels have trained in one fold and seed, of each task's and head's input with most modalities."""
+    if plan.supervised is None:
+        return
+    main = main_input(plan.supervised.inputs)
+    folder = run.stage("supervise", fold.number, seed)
+    several = len(plan.supervised.tasks) > 1
+    for model in _models(plan.supervised):
+        if model.input == main:
+            network = load_trained(plan, run, prepared, fold, seed, model, folder)
+            label = f"{_kind(plan)} {model.head}" + (f" for {model.task.name}" if several else "")
+            yield label, {name: cast(Encoder, encoder) for name, encoder in network.encoders.items()}
+
+
+def load_trained(
+    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, model: Model, folder: Path
+) -> Network:  # fmt: skip
+    """A model with the weights that were kept."""
+    network = _build(plan, run, prepared, fold, seed, model, (seed, "fold", fold.number, "supervise", model.stem))
+    network.load_state_dict(load_file(str(folder / "models" / f"{model.stem}.safetensors")))
+    return network
+
+
 def _test(
     plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, models: Sequence[Model], folder: Path, device: torch.device
 ) -> None:  # fmt: skip
@@ -368,10 +393,7 @@ def _test(
     predictions: list[dict[str, Any]] = []
     chosen: list[dict[str, Any]] = []
     for model in models:
-        spot = (seed, "fold", fold.number, "supervise", model.stem)
-        network = _build(plan, run, prepared, fold, seed, model, spot)
-        network.load_state_dict(load_file(str(folder / "models" / f"{model.stem}.safetensors")))
-        network.to(device)
+        network = load_trained(plan, run, prepared, fold, seed, model, folder).to(device)
         stores = {name: prepared.stores[name] for name in model.modalities}
         targets, known = target_of(model.task, [dict(s.targets) for s in prepared.samples])
         rows = _usable(stores, fold.test, known)

@@ -36,6 +36,20 @@ class LateParams(LinearParams):
     )
 
 
+class KnnParams(Params):
+    """Options of `knn`."""
+
+    k: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 5, 10, 20, 50),
+        min_length=1,
+        description="numbers of neighbours tried; the best on validation rows is kept, of equal ones the largest",
+    )
+    weights: Literal["similarity", "same"] = Field(
+        "similarity", description="what a neighbour's vote weighs: exp(cosine similarity / temperature), or the same for all"
+    )
+    temperature: float = Field(0.07, gt=0, description="temperature of the weights (Wu et al. 2018: 0.07)")
+
+
 class MlpParams(Params):
     """Options of `mlp`."""
 
@@ -77,6 +91,13 @@ def build_linear(params: LinearParams, task: Task, widths: Mapping[str, int]) ->
     return Linear(params, task, widths)
 
 
+def build_knn(params: KnnParams, task: Task, widths: Mapping[str, int]) -> Head:
+    """Nearest neighbours."""
+    from .knn import Knn
+
+    return Knn(params, task, widths)
+
+
 def build_mlp(params: MlpParams, task: Task, widths: Mapping[str, int]) -> Head:
     """The two-layer head."""
     from .mlp import Mlp
@@ -107,6 +128,15 @@ LATE = HeadSpec(
     build=build_late,
     solver=True,
 )
+KNN = HeadSpec(
+    name="knn",
+    summary="weighted vote of the nearest training recordings by cosine similarity, k chosen on validation rows",
+    tasks=EVERY,
+    params=KnnParams,
+    build=build_knn,
+    solver=True,
+    paper="Wu et al., CVPR 2018, §3.4",
+)
 MLP = HeadSpec(
     name="mlp",
     summary="fc → ReLU → fc on concatenated vectors, trained by gradient descent",
@@ -132,5 +162,6 @@ def register_heads(register: Register[HeadSpec]) -> None:
     """Offer the heads."""
     register(LINEAR)
     register(LATE)
+    register(KNN)
     register(MLP)
     register(ATTENTION)

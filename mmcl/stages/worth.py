@@ -1,0 +1,371 @@
+"""worth: what the frozen features are worth beyond one score, on test recordings.
+
+For each fold and seed, with the first head of the recipe and the input with most modalities:
+few-shot curves, tests with modalities taken away, transfer of one modality's head to another, tests on spoilt recordings, and the
+geometry of the embedding space. Of the first fold and seed, maps in two dimensions. As in `probe`, everything is fitted on train and
+chosen on valid, and only then is test opened. Writes worth.jsonl and, once, maps.json.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .. import __version__
+from ..api.batch import Encoded
+from ..api.dataset import Task
+from ..api.head import Head, Labelled
+from ..data.folds import Fold
+from ..data.store import Store
+from ..data.windows import Late
+from ..engine.devices import pick_device
+from ..evaluate.geometry import alignment, effective_rank, gap, uniformity
+from ..evaluate.maps import flatten
+from ..model.encoder import Augmentation, Encoder
+from ..recipe.plan import Plan, main_input
+from ..recipe.schema import Worth
+from ..runs import RunFolder, fingerprint, finish, finished, restart, write_json, write_jsonl
+from ..screen import Tick, progress
+from ..seeding import address
+from .embed import Features, embed_key, encode_rows, encoder_kinds, encoders_of, read_features
+from .prepare import Prepared, load_prepared
+from .probe import Scale, any_present, encoded_of, fit_head, output_of, scale_of, scores_of, shift_of, target_of
+from .supervise import encoders_trained, supervise_key
+
+MANY = 5
+"""Modalities beyond which they are taken away one by one only: their sets would be too many."""
+
+Row = dict[str, Any]
+Shift = NDArray[np.float64] | float
+Split = tuple[Mapping[str, Features], Mapping[str, Any]]
+"""Features of a split, and who they belong to."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A head that has been fitted, what its rows say of it, and which features it is to be tested on."""
+
+    task: Task
+    head: Head
+    shift: Shift
+    scale: Scale
+    modalities: tuple[str, ...]
+    about: Row
+
+
+def worth(plan: Plan, run: RunFolder, device: str = "auto") -> None:
+    """Everything that the recipe's `worth` asks for, for every fold and seed that is not done yet."""
+    section = plan.recipe.worth
+    if section is None:
+        return
+    prepared = load_prepared(run)
+    units = [(fold, seed) for fold in prepared.folds for seed in plan.seeds]
+    keys = {(f.number, seed): worth_key(plan, prepared, f, seed, (f, seed) == units[0]) for f, seed in units}
+    todo = [(f, seed) for f, seed in units if not finished(run.stage("worth", f.number, seed), keys[f.number, seed])]
+    if not todo:
+        return
+    where = pick_device(device)
+    each = _steps(plan, section)
+    with progress("worth", each * len(todo)) as tick:
+        for done, (fold, seed) in enumerate(todo):
+            began = time.monotonic()
+            folder = run.stage("worth", fold.number, seed)
+            restart(folder)
+            unit = _Unit(plan, section, run, prepared, fold, seed, where, partial(_after, tick, done * each))
+            write_jsonl(folder / "worth.jsonl", unit.rows())
+            if (fold, seed) == units[0] and section.maps:
+                write_json(folder / "maps.json", {"format": 1, "maps": unit.maps()})
+            finish(folder, keys[fold.number, seed], seconds=round(time.monotonic() - began, 3))
+            run.log("worth", fold=fold.number, seed=seed, seconds=round(time.monotonic() - began, 3))
+
+
+def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool) -> str:
+    """Fingerprint of everything that the results depend on."""
+    said = plan.to_json()
+    heads = list(said["probe"]["heads"].items())[:1]
+    rest = [said["probe"][key] for key in ("inputs", "tasks", "features", "threshold", "training")]
+    maps = [supervise_key(plan, prepared, fold, seed)] if first and plan.supervised is not None else []
+    return fingerprint([embed_key(plan, prepared, fold, seed), heads, rest, said["worth"], maps, __version__])
+
+
+def _after(tick: Tick, before: int, done: int, text: str) -> None:
+    tick(before + done, text)
+
+
+def _steps(plan: Plan, section: Worth) -> int:
+    """Heads that are fitted for one fold and seed."""
+    kinds, tasks = len(encoder_kinds(plan)), len(plan.tasks)
+    each = len(section.few_shot) * section.draws + 1
+    return max(1, kinds * tasks * (each + (len(plan.modalities) if section.transfer and plan.pretext is None else 0)))
+
+
+class _Unit:
+    """One fold and seed."""
+
+    def __init__(
+        self, plan: Plan, section: Worth, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, device: torch.device, tick: Tick
+    ) -> None:  # fmt: skip
+        self.plan, self.section, self.run, self.prepared, self.fold, self.seed = plan, section, run, prepared, fold, seed
+        self.device, self.tick, self.done = device, tick, 0
+        self.main = main_input(plan.inputs)
+        self.modalities = plan.inputs[self.main]
+        self.head_name, self.part = next(iter(plan.heads.items()))
+        self.features = run.stage("embed", fold.number, seed)
+        self.base = {"fold": fold.number, "seed": seed}
+
+    def rows(self) -> list[Row]:
+        """Fit everything, then open the test set."""
+        fitted: dict[str, list[Callable[[Mapping[str, Features], Mapping[str, Any]], Iterator[Row]]]] = {}
+        whole: list[Waiting] = []
+        for kind in encoder_kinds(self.plan):
+            train, valid = (read_features(self.features, kind, split) for split in ("train", "valid"))
+            scale = scale_of(self.plan, train[0])
+            mine = fitted.setdefault(kind, [])
+            for task in self.plan.tasks:
+                mine += [partial(self._tested, one) for one in self._few(kind, task, scale, train, valid)]
+                all_labels = self._fit(kind, task, scale, train, valid)
+                if all_labels is not None:
+                    whole.append(all_labels)
+                    if self.section.missing and len(self.modalities) > 1:
+                        mine.append(partial(self._missing, all_labels))
+                if self.section.transfer and self.plan.pretext is None and len(train[0]) > 1:
+                    mine += [
+                        partial(self._transferred, source, one) for source, one in self._transfer(kind, task, train, valid)
+                    ]
+        # Everything is chosen. From here on the test set is open, and nothing is fitted any more.
+        self.run.log("test opened", stage="worth", **self.base, heads=sum(len(each) for each in fitted.values()))
+        found: list[Row] = []
+        for kind, waiting in fitted.items():
+            test, who = read_features(self.features, kind, "test")
+            for ask in waiting:
+                found += ask(test, who)
+            if self.section.geometry:
+                found += [{**self.base, "what": "geometry", "encoder": kind, **row} for row in geometry_of(test)]
+        found += self._spoilt([one for one in whole if one.about["encoder"] == encoder_kinds(self.plan)[0]])
+        return found
+
+    def _about(self, kind: str, task: Task) -> Row:
+        return {**self.base, "task": task.name, "encoder": kind, "head": self.head_name, "input": self.main}
+
+    def _fit(
+        self, kind: str, task: Task, scale: Scale, train: Split, valid: Split, share: tuple[float, int] | None = None
+    ) -> Waiting | None:
+        """A head for the main input, on all labels or on a share of them; None where nobody is labelled."""
+        (features, who), (features_valid, who_valid) = train, valid
+        target, known = target_of(task, who["targets"])
+        target_valid, known_valid = target_of(task, who_valid["targets"])
+        rows = known & any_present(features, self.modalities)
+        rows_valid = known_valid & any_present(features_valid, self.modalities)
+        spot = (self.seed, "fold", self.fold.number, "worth", "few", task.name, *(share or ()))
+        if share is not None:
+            rows = few(rows, who["groups"], share[0], np.random.default_rng(address(*spot, "train")))
+            rows_valid = few(rows_valid, who_valid["groups"], share[0], np.random.default_rng(address(*spot, "valid")))
+        self.done += 1
+        self.tick(self.done, f"{kind} {task.name}" + (f" {share[0]:.0%} of the labels" if share else ""))
+        if not bool(rows.any()) or not bool(rows_valid.any()):
+            return None
+        here = Labelled(encoded_of(self.plan, scale, features, self.modalities, rows), target[rows])
+        there = Labelled(encoded_of(self.plan, scale, features_valid, self.modalities, rows_valid), target_valid[rows_valid])
+        head, shift = self._fitted(task, here, there, (*spot, kind))
+        about: Row = {**self._about(kind, task), "labels": int(rows.sum())}
+        if share is not None:
+            about |= {
+                "what": "few-shot",
+                "share": share[0],
+                "draw": share[1],
+                "groups": len({g for g, r in zip(who["groups"], rows.tolist(), strict=True) if r}),
+            }
+        return Waiting(task, head, shift, scale, self.modalities, about)
+
+    def _fitted(self, task: Task, train: Labelled, valid: Labelled, spot: tuple[str | int | float, ...]) -> tuple[Head, Shift]:
+        where = tuple(part if isinstance(part, int) else str(part) for part in spot)
+        head, _ = fit_head(self.part, task, train, valid, self.plan.recipe.probe.training, where)
+        return head, shift_of(self.plan.recipe.probe.threshold, task, valid.target, partial(output_of, head, valid.encoded))
+
+    def _few(self, kind: str, task: Task, scale: Scale, train: Split, valid: Split) -> Iterator[Waiting]:
+        for share, draw in itertools.product(self.section.few_shot, range(self.section.draws)):
+            one = self._fit(kind, task, scale, train, valid, (share, draw))
+            if one is not None:
+                yield one
+
+    def _transfer(self, kind: str, task: Task, train: Split, valid: Split) -> Iterator[tuple[str, Waiting]]:
+        """A head on each modality's projection, under one name, so that it can be asked about every other modality."""
+        target, known = target_of(task, train[1]["targets"])
+        target_valid, known_valid = target_of(task, valid[1]["targets"])
+        scales = {name: _own_scale(one) for name, one in train[0].items()}
+        for name, features in train[0].items():
+            rows, rows_valid = known & features.present, known_valid & valid[0][name].present
+            self.done += 1
+            self.tick(self.done, f"{kind} {task.name} from {name}")
+            if not bool(rows.any()) or not bool(rows_valid.any()):
+                continue
+            here = Labelled(_shared(scales[name], features, rows), target[rows])
+            there = Labelled(_shared(scales[name], valid[0][name], rows_valid), target_valid[rows_valid])
+            spot = (self.seed, "fold", self.fold.number, "worth", "transfer", task.name, name, kind)
+            head, shift = self._fitted(task, here, there, spot)
+            yield name, Waiting(task, head, shift, _Scales(scales), (name,), {**self._about(kind, task), "what": "transfer"})
+
+    def _tested(self, one: Waiting, test: Mapping[str, Features], who: Mapping[str, Any]) -> Iterator[Row]:
+        target, known = target_of(one.task, who["targets"])
+        rows = known & any_present(test, one.modalities)
+        output = output_of(one.head, encoded_of(self.plan, one.scale, test, one.modalities, rows)) - one.shift
+        yield from _scored(one.about, one.task, target[rows], output)
+
+    def _missing(self, one: Waiting, test: Mapping[str, Features], who: Mapping[str, Any]) -> Iterator[Row]:
+        """The main head on what is left; recordings are those that have something of what is left."""
+        names = one.modalities
+        few_left = [1, len(names) - 1, len(names)] if len(names) > MANY else range(1, len(names) + 1)
+        for count in dict.fromkeys(few_left):
+            for left in itertools.combinations(names, count):
+                kept = {
+                    n: f if n in left else Features(f.vector, f.projection, torch.zeros_like(f.present))
+                    for n, f in test.items()
+                }
+                about = {**one.about, "what": "missing", "left": list(left)}
+                yield from self._tested(Waiting(one.task, one.head, one.shift, one.scale, names, about), kept, who)
+
+    def _transferred(self, source: str, one: Waiting, test: Mapping[str, Features], who: Mapping[str, Any]) -> Iterator[Row]:
+        target, known = target_of(one.task, who["targets"])
+        scales = cast(_Scales, one.scale).each
+        for name, features in test.items():
+            rows = known & features.present
+            if bool(rows.any()):
+                output = output_of(one.head, _shared(scales[name], features, rows)) - one.shift
+                yield from _scored({**one.about, "input": source, "from": source, "to": name}, one.task, target[rows], output)
+
+    def _spoilt(self, heads: Sequence[Waiting]) -> Iterator[Row]:
+        """The main heads of the recipe's encoders on test recordings that were spoilt before they were encoded."""
+        asked = self.section.robustness
+        levels = [("noise", v) for v in asked.noise] + [("loss", v) for v in asked.loss] + [("late", v) for v in asked.late]
+        if not levels or self.plan.pretext is not None or not heads:
+            return
+        kind = encoder_kinds(self.plan)[0]
+        encoders = encoders_of(self.plan, self.run, self.prepared, self.fold, self.seed, kind)
+        clean, who = read_features(self.features, kind, "test")
+        for n, (how, level) in enumerate([("none", 0.0), *levels]):
+            spoilt = clean if how == "none" else self._spoil(encoders, how, level)
+            # alone: the other modalities are as they were
+            for of in ("all", *self.modalities) if how != "none" and len(self.modalities) > 1 else ("all",):
+                test = {name: spoilt[name] if of in ("all", name) else clean[name] for name in clean}
+                for one in heads:
+                    about = {**one.about, "what": "robustness", "change": how, "level": level, "of": of}
+                    yield from self._tested(Waiting(one.task, one.head, one.shift, one.scale, one.modalities, about), test, who)
+            self.tick(self.done, f"spoilt {n}/{len(levels)}")
+
+    def _spoil(self, encoders: Mapping[str, Encoder], how: str, level: float) -> dict[str, Features]:
+        stores: Mapping[str, Store] = self.prepared.stores
+        if how == "late":
+            stores = {name: cast(Store, Late(store, level)) for name, store in stores.items()}
+            return encode_rows(self.plan, encoders, stores, self.fold.test, self.device)
+        spoil = Augmentation(noise=level) if how == "noise" else Augmentation(lose=level)
+        generator = torch.Generator().manual_seed(address(self.seed, "fold", self.fold.number, "worth", how, str(level)))
+        return encode_rows(self.plan, encoders, stores, self.fold.test, self.device, spoil, generator)
+
+    def maps(self) -> list[Row]:
+        """Test recordings in two dimensions: all modalities' projections together, and each encoder's own vectors."""
+        found: list[Row] = []
+        kinds = encoder_kinds(self.plan)
+        spaces: list[tuple[str, str, dict[str, tuple[NDArray[np.float32], list[int]]]]] = []
+        pick = _picked(len(self.fold.test), self.section.points, np.random.default_rng(address(self.seed, "worth", "map")))
+        for kind in kinds:
+            test, _ = read_features(self.features, kind, "test")
+            vectors = {name: _rows_of(one.vector, one.present, pick) for name, one in test.items()}
+            if self.plan.pretext is None and len(test) > 1:
+                shared = {name: _rows_of(one.projection, one.present, pick) for name, one in test.items()}
+                spaces.append((kind, "shared", shared))
+            spaces += [(kind, name, {name: each}) for name, each in vectors.items()]
+        for label, encoders in encoders_trained(self.plan, self.run, self.prepared, self.fold, self.seed):
+            features = encode_rows(
+                self.plan, encoders, {n: self.prepared.stores[n] for n in encoders}, self.fold.test, self.device
+            )
+            spaces += [(label, name, {name: _rows_of(one.vector, one.present, pick)}) for name, one in features.items()]
+        for (kind, of, parts), method in itertools.product(spaces, self.section.maps):
+            together = np.concatenate([values for values, _ in parts.values()]) if parts else np.zeros((0, 2))
+            if len(together) < 3:
+                continue
+            points = flatten(together, method, address(self.seed, "worth", "map", method))
+            who = [(name, row) for name, (_, rows) in parts.items() for row in rows]
+            samples = [self.prepared.samples[self.fold.test[row]] for _, row in who]
+            found.append(
+                {
+                    "encoder": kind, "of": of, "method": method, "x": [round(float(v), 4) for v in points[:, 0]],
+                    "y": [round(float(v), 4) for v in points[:, 1]], "modality": [name for name, _ in who],
+                    "id": [s.id for s in samples], "group": [s.group for s in samples],
+                    "targets": {task.name: [s.targets.get(task.name) for s in samples] for task in self.plan.tasks},
+                }
+            )  # fmt: skip
+        return found
+
+
+class _Scales(Scale):
+    """One scale for each modality's projection."""
+
+    def __init__(self, each: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        super().__init__({}, {})
+        self.each = each
+
+
+def _own_scale(features: Features) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of a modality's projections over its training rows: no label is needed for them."""
+    here = features.projection[features.present].double()
+    here = here if len(here) else torch.zeros(1, features.projection.shape[1], dtype=torch.float64)
+    spread = here.std(0, correction=0)
+    return here.mean(0).float(), torch.where(spread > 1e-6, spread, torch.ones_like(spread)).float()
+
+
+def _shared(scale: tuple[Tensor, Tensor], features: Features, rows: Tensor) -> dict[str, Any]:
+    values = (features.projection[rows] - scale[0]) / scale[1]
+    return {"shared": Encoded(values, present=torch.ones(len(values), dtype=torch.bool))}
+
+
+def few(rows: Tensor, groups: Sequence[str], share: float, generator: np.random.Generator) -> Tensor:
+    """So many of the marked rows [n], at least one: group after group in random order, so that they come from few people."""
+    marked = rows.nonzero().squeeze(1).tolist()
+    wanted = math.ceil(share * len(marked) - 1e-9)
+    by_group: dict[str, list[int]] = {}
+    for row in marked:
+        by_group.setdefault(groups[row], []).append(row)
+    names = sorted(by_group)
+    order = [row for n in generator.permutation(len(names)) for row in generator.permutation(by_group[names[n]])]
+    kept = torch.zeros_like(rows)
+    kept[torch.tensor(order[:wanted], dtype=torch.int64)] = True
+    return kept
+
+
+def geometry_of(test: Mapping[str, Features]) -> Iterator[Row]:
+    """Of each modality how spread out its embeddings are, of each pair how near they are; on projections."""
+    for name, one in test.items():
+        z = one.projection[one.present]
+        for metric, value in (("uniformity", uniformity(z)), ("effective_rank", effective_rank(z))):
+            if value is not None:
+                yield {"of": [name], "metric": metric, "value": value, "n": len(z)}
+    for a, b in itertools.combinations(test, 2):
+        both = test[a].present & test[b].present
+        left, right = test[a].projection[both], test[b].projection[both]
+        for metric, value in (("alignment", alignment(left, right)), ("gap", gap(left, right))):
+            if value is not None:
+                yield {"of": [a, b], "metric": metric, "value": value, "n": int(both.sum())}
+
+
+def _scored(about: Row, task: Task, target: Tensor, output: NDArray[np.float64]) -> Iterator[Row]:
+    """The metrics over all classes; those of single classes are in scores.jsonl."""
+    yield from (row for row in scores_of(about, task, target, output) if "/" not in row["metric"])
+
+
+def _picked(count: int, points: int, generator: np.random.Generator) -> list[int]:
+    return sorted(generator.permutation(count)[:points].tolist())
+
+
+def _rows_of(values: Tensor, present: Tensor, pick: Sequence[int]) -> tuple[NDArray[np.float32], list[int]]:
+    rows = [row for row in pick if bool(present[row])]
+    return values[torch.tensor(rows, dtype=torch.int64)].float().numpy(), rows
