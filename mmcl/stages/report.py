@@ -24,6 +24,7 @@ from ..recipe.plan import main_input as input_with_most
 from ..runs import JsonObject, RunFolder, read_json, read_jsonl, write_json, write_text
 from . import report_figures as figures
 from . import report_words as words
+from .report_worth import read_shown, read_worth, section, summaries
 
 SHOWN = 20
 """Skipped recordings that the page lists; report.json has them all."""
@@ -56,6 +57,9 @@ class Found:
     scores: list[JsonObject]
     predictions: list[JsonObject]  # of the first head, from the main input
     retrieval: list[JsonObject]
+    worth: list[JsonObject]
+    maps: list[JsonObject]
+    shown: list[JsonObject]  # tables that heads trained with labels have to show
     trained: list[Trained]
     seconds: dict[str, list[float]]  # stage → one number for each fold and seed
     finished: float | None  # time at which the last probe ended
@@ -121,6 +125,7 @@ def read_run(run: RunFolder) -> Found:
         for stage in ("embed", "probe")
     }
     recipe = run.root / "recipe.yaml"
+    worth, maps = read_worth(run, asked) if plan.get("worth") else ([], [])
     return Found(
         about=about,
         prepare=prepare,
@@ -130,15 +135,23 @@ def read_run(run: RunFolder) -> Found:
         scores=scores,
         predictions=predictions,
         retrieval=retrieval,
+        worth=worth,
+        maps=maps,
+        shown=read_shown(run, asked) if plan.get("supervise") else [],
         trained=trained,
         seconds={
             "prepare": [prepare["seconds"]],
             "pretrain": [one.facts["seconds"] for one in trained],
             **{stage: [mark["seconds"] for mark in each] for stage, each in marks.items()},
             **({"supervise": [read_json(f / "finished.json")["seconds"] for f in with_labels]} if with_labels else {}),
+            **({"worth": spent} if worth and (spent := _spent(run, "worth", asked)) else {}),
         },
         finished=max((mark["time"] for mark in marks["probe"] if "time" in mark), default=None),
     )
+
+
+def _spent(run: RunFolder, stage: str, asked: Sequence[tuple[int, int]]) -> list[float]:
+    return [read_json(folder / "finished.json")["seconds"] for fold, seed, folder in run.units(stage) if (fold, seed) in asked]
 
 
 def main_input(plan: Mapping[str, Any]) -> str:
@@ -214,6 +227,7 @@ def report_json(found: Found, table: Mapping[Cell, Mapping[Unit, float | None]],
         "scores": [{key: row[key] for key in keys} for row in found.scores],
         "summary": rows,
         "retrieval": found.retrieval,
+        "worth": summaries(found.worth),
         "skipped": {
             "count": len(skipped_of(prepare)),
             "streams": [{"modality": name, **one} for name, m in prepare["modalities"].items() for one in m["skipped"]],
@@ -259,6 +273,7 @@ def report_html(found: Found, table: Mapping[Cell, Mapping[Unit, float | None]],
         compared=words.compared(found.about, prepare),
         learning=_learning(found),
         retrieval=_retrieval(found),
+        worth=_worth(found, summary),
         subject=found.subject,
         prepare=prepare,
         group=words.plural(prepare["group"]),
@@ -288,6 +303,32 @@ def _facts(found: Found) -> list[tuple[str, str]]:
     if found.finished is not None:
         facts.append(("Finished", f"{datetime.fromtimestamp(found.finished, UTC):%Y-%m-%d %H:%M} UTC"))
     return facts
+
+
+def _worth(found: Found, summary: Mapping[Cell, Summary]) -> JsonObject | None:
+    """What the representation is worth beyond one score."""
+    tasks = {name: found.prepare["tasks"][name] for name in found.plan["probe"]["tasks"]}
+    whole = {
+        (name, kind): said
+        for name, task in tasks.items()
+        for kind in ("pretrained", "random")
+        if (said := summary.get((name, found.main, found.head, kind, HEADLINE[task["type"]]))) is not None
+    }
+    floors = {
+        name: f.mean if (f := summary.get((name, "none", "majority", "none", HEADLINE[t["type"]]))) else None
+        for name, t in tasks.items()
+    }
+    return section(
+        found.worth,
+        found.maps,
+        found.shown,
+        tasks,
+        list(found.plan["modalities"]),
+        found.subject,
+        whole,
+        floors,
+        found.prepare["group"],
+    )
 
 
 def _task(

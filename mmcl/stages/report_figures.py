@@ -30,8 +30,11 @@ WIDE, NARROW = 760.0, 322.0
 
 PANELS = 12
 """Folds beyond which the curves of all share one panel."""
-COLOURS = ("ink", "muted", "line", "pretrained", "random", "card", "on-strong")
-_PLACE = {name: f"#0{i}0{i}0{i}" for i, name in enumerate(COLOURS, 1)}
+MARKED = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")
+"""Colours that tell classes, groups and modalities apart; beyond eight they come again with another shape."""
+COLOURS = ("ink", "muted", "line", "pretrained", "random", "card", "on-strong", *MARKED)
+SHAPES = ("o", "s", "^", "D", "v", "P")
+_PLACE = {name: f"#{i:02x}{i:02x}{i:02x}" for i, name in enumerate(COLOURS, 1)}
 _LETTER = 7.0  # pixels, a generous mean width of a letter at the size of labels
 _SIZE = 12.0
 
@@ -434,6 +437,230 @@ def pair_map(names: Sequence[str], found: Mapping[str, Mapping[tuple[str, str], 
     return _picture(draw, alt)
 
 
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart: its name, how it looks, and (x, mean, low, high) from left to right."""
+
+    name: str
+    style: str  # pretrained, random, or one of MARKED
+    points: Sequence[tuple[float, float, float | None, float | None]]
+
+
+def lines(
+    panels: Mapping[str, Sequence[Line]], across: str, up: str, floor: float | None, alt: str, shares: bool = False
+) -> Picture:
+    """Curves with their intervals, a panel for each title; names stand at the right ends where a panel has several.
+
+    shares  x is a share of the labels, on a logarithmic axis in percent
+    """
+    values = [v for panel in panels.values() for line in panel for point in line.points for v in point[1:] if v is not None]
+    values += [] if floor is None else [floor]
+
+    def draw(width: float) -> Figure:
+        columns = min(len(panels), 3 if width > 500 else 1)
+        rows = math.ceil(len(panels) / columns)
+        named = any(len({line.name for line in panel} - {"pretrained", "random"}) > 1 for panel in panels.values())
+        left, right, top, bottom, gap = 44.0, 76.0 if named else 14.0, 30.0, 44.0, 18.0
+        inside = (width - (left + right) * columns - gap * (columns - 1)) / columns
+        height = min(max(inside * 0.66, 170.0), 250.0)
+        whole = rows * (height + top + bottom)
+        figure = Figure(figsize=(width / 72, whole / 72), dpi=72)
+        low, high = min(0.0, *values), max(values) if values else 1.0
+        high += 0.06 * (high - low) or 0.1
+        for i, (title, panel) in enumerate(panels.items()):
+            row, column = divmod(i, columns)
+            x, y = left + column * (inside + left + right + gap), whole - row * (height + top + bottom) - top - height
+            ax = figure.add_axes((x / width, y / whole, inside / width, height / whole))
+            _plain(ax)
+            ax.set_ylim(low, high)
+            ax.yaxis.set_major_locator(MaxNLocator(4))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _number(v)))
+            ax.grid(axis="y", color=_PLACE["line"], linewidth=1)
+            ticks = sorted({point[0] for line in panel for point in line.points})
+            if shares:
+                ax.set_xscale("log")
+                ax.minorticks_off()
+                ax.set_xlim(ticks[0] * 0.8, max(ticks) * 1.25)
+            ax.set_xticks(ticks, [f"{100 * v:g}%" if shares else _number(v) for v in ticks])
+            ax.set_xlabel(across if len(panels) == 1 else title, color=_PLACE["muted"], fontsize=_SIZE, labelpad=4)
+            if column == 0:
+                ax.annotate(
+                    up,
+                    (0, 1),
+                    xycoords="axes fraction",
+                    xytext=(-30, 10),
+                    textcoords="offset pixels",
+                    fontsize=11,
+                    color=_PLACE["muted"],
+                )
+            ends: list[tuple[float, Line]] = []
+            for line in panel:
+                xs, means = [p[0] for p in line.points], [p[1] for p in line.points]
+                known = [p for p in line.points if p[2] is not None and p[3] is not None]
+                main = line.style == "pretrained"
+                if known and line.style in ("pretrained", "random"):
+                    ax.fill_between(
+                        [p[0] for p in known],
+                        [p[2] or 0.0 for p in known],
+                        [p[3] or 0.0 for p in known],
+                        color=_PLACE[line.style],
+                        alpha=0.16,
+                        linewidth=0,
+                    )
+                ax.plot(
+                    xs, means, color=_PLACE[line.style], linewidth=2.2 if main else 1.6, marker="D" if line.style == "random" else "o",
+                    markersize=7 if main else 5, markerfacecolor=_PLACE["card"] if line.style == "random" else _PLACE[line.style],
+                    linestyle="-" if line.style != "random" else (0, (5, 2)), clip_on=False, zorder=4 if main else 3,
+                )  # fmt: skip
+                ends.append((means[-1], line))
+            if named:
+                _name_ends(ax, ends, height, high - low)
+            if floor is not None:
+                ax.axhline(floor, color=_PLACE["ink"], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+        return figure
+
+    return _picture(draw, alt)
+
+
+def _name_ends(ax: Axes, ends: Sequence[tuple[float, Line]], height: float, span: float) -> None:
+    """Names right of the lines' ends, pushed apart where they would lie on each other."""
+    step = 13.0 * span / height
+    at = -math.inf
+    for value, line in sorted(ends, key=lambda end: end[0]):
+        at = max(value, at + step)
+        ax.annotate(
+            _shorten(line.name, 70), (1, at), xycoords=ax.get_yaxis_transform(), xytext=(8, 0), textcoords="offset pixels",
+            va="center_baseline", fontsize=11, color=_PLACE[line.style],
+        )  # fmt: skip
+
+
+def heat(
+    rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], down: str, across: str, alt: str,
+    ends: tuple[float, float] = (0.0, 1.0),
+) -> Picture:  # fmt: skip
+    """A table of numbers as shades, from the first of `ends` (empty) to the second (full)."""
+    low, high = ends
+
+    def draw(width: float) -> Figure:
+        label = _room(rows, width)
+        cell = max(20.0, min(64.0, (width - label - 8) / len(columns)))
+        tilt = max(len(c) for c in columns) * _LETTER > cell - 4
+        bottom = min(_room(columns, width), _room(columns, WIDE)) * 0.72 + 20 if tilt else 30.0
+        figure, ax = _canvas(label + cell * len(columns) + 8, 28 + cell * len(rows) + bottom, label, 8.0, 28.0, bottom)
+        ax.set_xlim(0, len(columns))
+        ax.set_ylim(len(rows), 0)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        for i, name in enumerate(rows):
+            _beside(ax, i + 0.5, _shorten(name, label - 12))
+            for j, value in enumerate(values[i]):
+                share = 0.0 if value is None else min(1.0, max(0.0, (value - low) / ((high - low) or 1.0)))
+                _cell(ax, j, i, share, 0.03, "pretrained")
+                if value is not None and cell >= 28:
+                    _inside(ax, j + 0.5, i + 0.5, f"{value:.2f}".replace("-", "−"), share, 12 if cell >= 40 else 9.5, False)
+        for j, name in enumerate(columns):
+            ax.annotate(
+                _shorten(name, 120 if tilt else cell), (j + 0.5, 0), xycoords=ax.get_xaxis_transform(), xytext=(4 if tilt else 0, -9 if tilt else -16),
+                textcoords="offset pixels", ha="right" if tilt else "center", va="top" if tilt else "baseline", rotation=45 if tilt else 0,
+                rotation_mode="anchor", fontsize=_SIZE, color=_PLACE["ink"],
+            )  # fmt: skip
+        for text, at, side in ((f"{across} →", (2, 9), "left"), (f"{down} ↓", (-10, 9), "right")):
+            if text.strip(" →↓"):
+                ax.annotate(
+                    text,
+                    (0, 1),
+                    xycoords="axes fraction",
+                    xytext=at,
+                    textcoords="offset pixels",
+                    ha=side,
+                    fontsize=11,
+                    color=_PLACE["muted"],
+                )
+        return figure
+
+    return _picture(draw, alt)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points of a map and what each is; `names` in the order of their colours."""
+
+    title: str
+    x: Sequence[float]
+    y: Sequence[float]
+    kind: Sequence[int | None]  # index into names; None: not known
+    names: Sequence[str]
+
+
+def clouds(panels: Sequence[Cloud], alt: str) -> Picture:
+    """Maps side by side, the same or other points coloured by what they are, with a legend below each."""
+
+    def draw(width: float) -> Figure:
+        columns = min(len(panels), 3 if width > 500 else 1)
+        rows = math.ceil(len(panels) / columns)
+        gap, top = 14.0, 26.0
+        side = (width - gap * (columns - 1)) / columns
+        fitting = [_legend(panel, side) for panel in panels]
+        bottom = 16.0 + 15.0 * max(len(each) for each in fitting)
+        whole = rows * (side + top + bottom)
+        figure = Figure(figsize=(width / 72, whole / 72), dpi=72)
+        for n, panel in enumerate(panels):
+            row, column = divmod(n, columns)
+            x, y = column * (side + gap), whole - row * (side + top + bottom) - top - side
+            ax = figure.add_axes((x / width, y / whole, side / width, side / whole))
+            _plain(ax)
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.set_xlim(-1.06, 1.06)
+            ax.set_ylim(-1.06, 1.06)
+            ax.add_patch(Rectangle((-1.06, -1.06), 2.12, 2.12, fill=False, edgecolor=_PLACE["line"], linewidth=1))
+            for kind in (None, *range(len(panel.names))):
+                mine = [i for i, k in enumerate(panel.kind) if k == kind]
+                if mine:
+                    ax.plot(
+                        [panel.x[i] for i in mine], [panel.y[i] for i in mine], linestyle="none", marker=_shape(kind), markersize=4.2, markeredgewidth=0,
+                        color=_PLACE["line" if kind is None else MARKED[kind % len(MARKED)]], alpha=0.8,
+                    )  # fmt: skip
+            ax.set_title(panel.title, loc="left", fontsize=_SIZE, color=_PLACE["ink"], pad=6)
+            for i, entries in enumerate(fitting[n]):
+                for kind, at, name in entries:
+                    down = -14.0 - 15.0 * i
+                    colour = _PLACE[MARKED[kind % len(MARKED)]]
+                    ax.plot(
+                        [(at + 5) / side], [(down + 0.5) / side], transform=ax.transAxes, linestyle="none", marker=_shape(kind), markersize=5.5,
+                        color=colour, markeredgewidth=0, clip_on=False,
+                    )  # fmt: skip
+                    ax.annotate(
+                        name, (0, 0), xycoords="axes fraction", xytext=(at + 12, down), textcoords="offset pixels", va="center_baseline", fontsize=11,
+                        color=_PLACE["muted"],
+                    )  # fmt: skip
+        return figure
+
+    return _picture(draw, alt)
+
+
+def _shape(kind: int | None) -> str:
+    return "o" if kind is None else SHAPES[kind // len(MARKED) % len(SHAPES)]
+
+
+def _legend(panel: Cloud, side: float, most: int = 32) -> list[list[tuple[int, float, str]]]:
+    """Lines of a legend: (kind, how far from the left, name). Too many names have none."""
+    used = [k for k in range(len(panel.names)) if k in set(panel.kind)]
+    if len(used) > most:
+        return [[]]
+    found: list[list[tuple[int, float, str]]] = [[]]
+    at = 0.0
+    for kind in used:
+        name = _shorten(panel.names[kind], 110)
+        room = 24.0 + 6.2 * len(name)
+        if at + room > side and found[-1]:
+            found.append([])
+            at = 0.0
+        found[-1].append((kind, at, name))
+        at += room
+    return found
+
+
 def scatter(names: Sequence[str], points: Sequence[tuple[Sequence[float], Sequence[float]]], alt: str) -> Picture:
     """Predicted against true value, a panel for each output, with the line on which they are equal."""
 
@@ -578,7 +805,23 @@ def distinct_ids(page: str) -> str:
 
 _drop = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>", re.DOTALL)
 _family = re.compile(r"font-family: [^;\"]*;? ?")
-_colour = re.compile(r"(?<=: )#(0\d)\1\1\b")
+_colour = re.compile(r"(?<=: )#(0[0-9a-f])\1\1\b")
+
+
+_use = re.compile(r"<use href=\"([^\"]+)\" x=\"([^\"]+)\" y=\"([^\"]+)\" style=\"([^\"]*)\"/>")
+_uses = re.compile(r"(?:<use [^>]*/>\s*){8,}")
+
+
+def _together(found: re.Match[str]) -> str:
+    """Many points in a row: what they have in common is said once, and their places to a tenth of a pixel."""
+    parts = []
+    for look, each in itertools.groupby(_use.findall(found[0]), key=lambda one: one[3]):
+        parts.append(
+            f'<g style="{look}">'
+            + "".join(f'<use href="{h}" x="{float(x):.1f}" y="{float(y):.1f}"/>' for h, x, y, _ in each)
+            + "</g>"
+        )
+    return "".join(parts)
 
 
 def _svg(figure: Figure, size: str) -> Markup:
@@ -594,9 +837,10 @@ def _svg(figure: Figure, size: str) -> Markup:
     used = set(re.findall(r"(?:href=\"|url\()#([\w.]+)", text))
     text = re.sub(r" id=\"([\w.]+)\"", lambda m: m[0] if m[1] in used else "", text)
     text = _family.sub("", text).replace("xlink:href", "href")
-    text = _colour.sub(lambda m: f"var(--{COLOURS[int(m[1]) - 1]})", text)
+    text = _colour.sub(lambda m: f"var(--{COLOURS[int(m[1], 16) - 1]})", text)
     text = re.sub(r"\s*\n\s*", " ", text).replace('transform="rotate(-0 ', 'transform="rotate(0 ')
     text = re.sub(r" transform=\"rotate\(0 [\d. -]+\)\"", "", text)
+    text = _uses.sub(_together, text)
     width = figure.get_figwidth() * 72
     head = re.search(r"<svg[^>]*viewBox=\"([^\"]*)\"[^>]*>", text)
     assert head is not None, "matplotlib writes a viewBox"

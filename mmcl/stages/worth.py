@@ -128,7 +128,7 @@ class _Unit:
         fitted: dict[str, list[Callable[[Mapping[str, Features], Mapping[str, Any]], Iterator[Row]]]] = {}
         whole: list[Waiting] = []
         for kind in encoder_kinds(self.plan):
-            train, valid = (read_features(self.features, kind, split) for split in ("train", "valid"))
+            train, valid = (_in_order(self.plan, read_features(self.features, kind, split)) for split in ("train", "valid"))
             scale = scale_of(self.plan, train[0])
             mine = fitted.setdefault(kind, [])
             for task in self.plan.tasks:
@@ -146,7 +146,7 @@ class _Unit:
         self.run.log("test opened", stage="worth", **self.base, heads=sum(len(each) for each in fitted.values()))
         found: list[Row] = []
         for kind, waiting in fitted.items():
-            test, who = read_features(self.features, kind, "test")
+            test, who = _in_order(self.plan, read_features(self.features, kind, "test"))
             for ask in waiting:
                 found += ask(test, who)
             if self.section.geometry:
@@ -251,7 +251,7 @@ class _Unit:
             return
         kind = encoder_kinds(self.plan)[0]
         encoders = encoders_of(self.plan, self.run, self.prepared, self.fold, self.seed, kind)
-        clean, who = read_features(self.features, kind, "test")
+        clean, who = _in_order(self.plan, read_features(self.features, kind, "test"))
         for n, (how, level) in enumerate([("none", 0.0), *levels]):
             spoilt = clean if how == "none" else self._spoil(encoders, how, level)
             # alone: the other modalities are as they were
@@ -278,7 +278,7 @@ class _Unit:
         spaces: list[tuple[str, str, dict[str, tuple[NDArray[np.float32], list[int]]]]] = []
         pick = _picked(len(self.fold.test), self.section.points, np.random.default_rng(address(self.seed, "worth", "map")))
         for kind in kinds:
-            test, _ = read_features(self.features, kind, "test")
+            test, _ = _in_order(self.plan, read_features(self.features, kind, "test"))
             vectors = {name: _rows_of(one.vector, one.present, pick) for name, one in test.items()}
             if self.plan.pretext is None and len(test) > 1:
                 shared = {name: _rows_of(one.projection, one.present, pick) for name, one in test.items()}
@@ -340,6 +340,13 @@ def few(rows: Tensor, groups: Sequence[str], share: float, generator: np.random.
     kept = torch.zeros_like(rows)
     kept[torch.tensor(order[:wanted], dtype=torch.int64)] = True
     return kept
+
+
+def _in_order(plan: Plan, features: tuple[dict[str, Features], dict[str, Any]]) -> Split:
+    """Features in the recipe's order of modalities; files have them in that of the alphabet."""
+    each, who = features
+    names = [m.name for m in plan.modalities if m.name in each]
+    return {name: each[name] for name in names} or each, who
 
 
 def geometry_of(test: Mapping[str, Features]) -> Iterator[Row]:
