@@ -510,7 +510,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 
 def test_report_json_has_every_score_as_it_was_measured(default):
     said = read_json(default / "report.json")
-    assert list(said) == ["format", "name", "synthetic", "scores", "summary", "retrieval", "skipped"]
+    assert list(said) == ["format", "name", "synthetic", "scores", "summary", "retrieval", "worth", "skipped"]
     assert (said["format"], said["name"], said["synthetic"]) == (1, "emotions", False)
     assert sorted(map(json.dumps, said["scores"])) == sorted(
         json.dumps({k: row[k] for k in said["scores"][0]}) for row in rows_of(default)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -35,7 +34,7 @@ def compare(
     Intervals and tests are over groups (speakers, subjects), not over clips: a bootstrap of groups, and a test that flips the signs of whole
     groups, corrected for the number of comparisons (Holm).
     """
-    from ..stages.compare import compare_runs
+    from ..stages.compare import compare_runs, p_words
     from ..stages.compare import picture as draw
 
     found = compare_runs(runs, task, inputs, heads, against)
@@ -59,9 +58,5 @@ def compare(
         effect = "–" if one.effect is None else f"{one.effect:+.2f}"
         click.echo(
             f"{text}  {one.difference.mean:+.3f}      {one.difference.low:+.3f} to {one.difference.high:+.3f}  "
-            f"{_p(row.corrected):>8}  {effect:>6}  {one.better} of {one.difference.groups}"
+            f"{p_words(row.corrected):>8}  {effect:>6}  {one.better} of {one.difference.groups}"
         )
-
-
-def _p(value: Any) -> str:
-    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -149,6 +149,40 @@ def _reference(values: Mapping[str, NDArray[np.float64]], wanted: str | None, fi
     return max(mine, key=lambda name: mine[name])
 
 
+def shown(found: Comparison) -> dict[str, Any]:
+    """A comparison as report pages show it: plain values, a picture, and names without the run's where there is one run."""
+    from .report_figures import ranked
+    from .report_words import plain, plural
+
+    runs = {row.name.split(": ", 1)[0] for row in found.rows}
+    short = {row.name: row.name.split(": ", 1)[1] if len(runs) == 1 else row.name for row in found.rows}
+    rows = []
+    for row in found.rows:
+        one = row.against
+        rows.append(
+            {
+                "name": short[row.name], "reference": row.name == found.reference, "score": asdict(row.score),
+                "difference": one and asdict(one.difference), "effect": one and one.effect, "better": one and one.better,
+                "groups": one and one.difference.groups, "p": p_words(row.corrected),
+            }
+        )  # fmt: skip
+    rows.sort(key=lambda row: not row["reference"])
+    alt = "; ".join(f"{short[r.name]} {plain(r.score.mean)}, {plain(r.score.low)} to {plain(r.score.high)}" for r in found.rows)
+    across = f"{found.measure} of {found.task}, 95% interval over {plural(found.group)}"
+    return {
+        "task": found.task, "measure": found.measure, "recordings": found.recordings, "groups": found.rows[0].score.groups,
+        "group": plural(found.group), "tests": sum(row.corrected is not None for row in found.rows), "rows": rows,
+        "picture": ranked(
+            [(short[r.name], r.score.mean, r.score.low, r.score.high) for r in found.rows], short[found.reference], across, f"{across}: {alt}."
+        ),
+    }  # fmt: skip
+
+
+def p_words(value: float | None) -> str:
+    """A p value as people write it."""
+    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def picture(found: Comparison) -> str:
     """Scores with their intervals, the best on top, as SVG."""
     import matplotlib as mpl

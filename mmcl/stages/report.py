@@ -17,6 +17,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..api.errors import MmclError
 from ..evaluate.metrics import HEADLINE
 from ..evaluate.statistics import Summary, Unit, bounds_of, difference, summarise
 from ..recipe.plan import Plan
@@ -24,6 +25,8 @@ from ..recipe.plan import main_input as input_with_most
 from ..runs import JsonObject, RunFolder, read_json, read_jsonl, write_json, write_text
 from . import report_figures as figures
 from . import report_words as words
+from .compare import compare_runs
+from .compare import shown as shown_comparison
 from .report_worth import read_shown, read_worth, section, summaries
 
 SHOWN = 20
@@ -97,7 +100,7 @@ def write_report(root: Path) -> None:
     table = values_of(found.scores)
     summary = {cell: summarise(values, bounds_of(cell[-1])) for cell, values in table.items()}
     write_json(root / "report.json", report_json(found, table, summary))
-    write_text(root / "report.html", report_html(found, table, summary))
+    write_text(root / "report.html", report_html(found, table, summary, _people(root, found)))
 
 
 def read_run(run: RunFolder) -> Found:
@@ -250,45 +253,81 @@ def skipped_of(prepare: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return streams + [(one["id"], "", one["reason"]) for one in prepare["skipped"]]
 
 
-def report_html(found: Found, table: Mapping[Cell, Mapping[Unit, float | None]], summary: Mapping[Cell, Summary]) -> str:
+def _people(root: Path, found: Found) -> list[JsonObject]:
+    """Each task's ways of predicting, set against each other over groups; nothing where there are fewer than two of them."""
+    shown_ones: list[JsonObject] = []
+    for task in found.prepare["tasks"]:
+        kinds = {(row["input"], row["encoder"]) for row in found.scores if row["task"] == task}
+        inputs = [found.main] + [
+            name for name, encoder in sorted(kinds) if encoder in ("supervised", "fine-tuned") and name != found.main
+        ]
+        try:
+            one = compare_runs([root], task, inputs)
+        except MmclError:
+            continue
+        wanted = f"{found.subject} {found.main} {found.head}"
+        mine = next((row.name for row in one.rows if row.name.endswith(f": {wanted}")), None)
+        if mine is not None and len(one.rows) > 1 and one.rows[0].score.groups > 1:
+            shown_ones.append(shown_comparison(compare_runs([root], task, inputs, reference=mine)))
+    return shown_ones
+
+
+def report_html(
+    found: Found,
+    table: Mapping[Cell, Mapping[Unit, float | None]],
+    summary: Mapping[Cell, Summary],
+    people: Sequence[JsonObject] = (),
+) -> str:
     """The page."""
-    environment = Environment(
+    plan, prepare = found.plan, found.prepare
+    skipped = skipped_of(prepare)
+    # A constant guess has no correlation by its nature; that is no news.
+    undefined = sum(1 for row in found.scores if row["value"] is None and row["encoder"] != "none")
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            name=plan["name"],
+            about=plan["about"],
+            facts=_facts(found),
+            banners=words.banners(
+                found.about, prepare, len(skipped), found.missing, undefined, [t.facts for t in found.trained]
+            ),
+            tasks=[_task(found, table, summary, name, task, n) for n, (name, task) in enumerate(prepare["tasks"].items(), 1)],
+            compared=words.compared(found.about, prepare),
+            learning=_learning(found),
+            retrieval=_retrieval(found),
+            worth=_worth(found, summary),
+            people=people,
+            subject=found.subject,
+            prepare=prepare,
+            group=words.plural(prepare["group"]),
+            skipped=skipped[:SHOWN],
+            counted=counted_of(prepare),
+            skipped_count=len(skipped),
+            effort=_effort(found),
+            recipe=found.recipe,
+            overrides=plan["overrides"],
+            versions=found.about["versions"],
+            machine=found.about.get("machine", {}),
+            device=found.about.get("device", ""),
+            plugins=_plugins(plan),
+        )
+    )
+    return figures.distinct_ids(page)
+
+
+def environment() -> Environment:
+    """Where pages find their templates, and how they write numbers."""
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"plain": words.plain, "signed": words.signed, "duration": words.duration, "whole": words.whole}
-    plan, prepare = found.plan, found.prepare
-    skipped = skipped_of(prepare)
-    # A constant guess has no correlation by its nature; that is no news.
-    undefined = sum(1 for row in found.scores if row["value"] is None and row["encoder"] != "none")
-    page = environment.get_template("report.html.j2").render(
-        name=plan["name"],
-        about=plan["about"],
-        facts=_facts(found),
-        banners=words.banners(found.about, prepare, len(skipped), found.missing, undefined, [t.facts for t in found.trained]),
-        tasks=[_task(found, table, summary, name, task, n) for n, (name, task) in enumerate(prepare["tasks"].items(), 1)],
-        compared=words.compared(found.about, prepare),
-        learning=_learning(found),
-        retrieval=_retrieval(found),
-        worth=_worth(found, summary),
-        subject=found.subject,
-        prepare=prepare,
-        group=words.plural(prepare["group"]),
-        skipped=skipped[:SHOWN],
-        counted=counted_of(prepare),
-        skipped_count=len(skipped),
-        effort=_effort(found),
-        recipe=found.recipe,
-        overrides=plan["overrides"],
-        versions=found.about["versions"],
-        machine=found.about.get("machine", {}),
-        device=found.about.get("device", ""),
-        plugins=_plugins(plan),
-    )
-    return figures.distinct_ids(page)
+    made.filters |= {"plain": words.plain, "signed": words.signed, "duration": words.duration, "whole": words.whole}
+    return made
 
 
 def _facts(found: Found) -> list[tuple[str, str]]:

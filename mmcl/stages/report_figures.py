@@ -437,6 +437,37 @@ def pair_map(names: Sequence[str], found: Mapping[str, Mapping[tuple[str, str], 
     return _picture(draw, alt)
 
 
+def ranked(rows: Sequence[tuple[str, float, float, float]], reference: str, across: str, alt: str) -> Picture:
+    """Scores with intervals, one below the other: (name, mean, low, high). The reference stands out, and its mean is a line."""
+
+    def draw(width: float) -> Figure:
+        label, step = min(width * 0.45, max(len(row[0]) for row in rows) * _LETTER + 20), 26.0
+        figure, ax = _canvas(width, 12 + step * len(rows) + 42, label, 56.0, 12.0, 42.0)
+        low, high = _span([v for row in rows for v in row[1:]], (-math.inf, math.inf))
+        ax.set_xlim(low, high)
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_yticks([])
+        ax.xaxis.set_major_locator(MaxNLocator(4 if width < 500 else 6, steps=[1, 2, 2.5, 5, 10]))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _number(x)))
+        ax.grid(axis="x", color=_PLACE["line"], linewidth=1)
+        ax.set_xlabel(across, color=_PLACE["muted"], fontsize=_SIZE, labelpad=6)
+        for y, (name, mean, left, right) in enumerate(rows):
+            mine = name == reference
+            colour = _PLACE["pretrained" if mine else "muted"]
+            if mine:
+                ax.axvline(mean, color=colour, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+            _beside(ax, y, _shorten(name, label - 12))
+            ax.plot([left, right], [y, y], color=colour, linewidth=2.5, solid_capstyle="round")
+            ax.plot([mean], [y], marker="o", markersize=9 if mine else 7, color=colour, markeredgewidth=0, zorder=4)
+            ax.annotate(
+                f"{mean:.3f}".replace("-", "−"), (1, y), xycoords=ax.get_yaxis_transform(), xytext=(10, 0), textcoords="offset pixels",
+                va="center_baseline", fontsize=_SIZE, color=_PLACE["ink"], weight=700 if mine else 400,
+            )  # fmt: skip
+        return figure
+
+    return _picture(draw, alt)
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of a chart: its name, how it looks, and (x, mean, low, high) from left to right."""
