@@ -8,10 +8,25 @@ import click
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-def report(run: Path) -> None:
-    """Write the report of the run folder RUN again, from its files alone, and print its path."""
-    from ..stages.report import write_report
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the page of several runs goes.  [default: beside the first run]",
+)
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Write the report of a run again, or one page that sets several RUNS side by side, and print its path.
 
-    write_report(run)
-    click.echo(run / "report.html")
+    Reads the run folders' files alone: no recipe, no data and no plug-in is needed.
+    """
+    if len(runs) == 1:
+        if out is not None:
+            raise click.UsageError("--out is for several runs; the report of one lies in its folder")
+        from ..stages.report import write_report
+
+        write_report(runs[0])
+        click.echo(runs[0] / "report.html")
+        return
+    from ..stages.report_runs import report_runs
+
+    click.echo(report_runs(runs, out))

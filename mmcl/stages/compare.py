@@ -74,7 +74,7 @@ def compare_runs(
             f"no task is named '{task}' in all of these runs; they have {', '.join(sorted(tasks)) or 'none'} in common"
         )
     kind = next(iter(said.values()))["prepare"]["tasks"][task]["type"]
-    short = _short_names(folders)
+    short = short_names(folders)
     found: dict[str, dict[str, list[float]]] = {}
     groups: dict[str, str] = {}
     for folder, _ in runs:
@@ -131,7 +131,7 @@ def _worth(kind: str, row: Mapping[str, Any]) -> float:
     return -float(np.mean([abs(t - s) for t, s in zip(truth, said, strict=True)]))
 
 
-def _short_names(folders: Sequence[Path]) -> dict[str, str]:
+def short_names(folders: Sequence[Path]) -> dict[str, str]:
     """The folders' own names, with their parents' where two are alike."""
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):

@@ -132,6 +132,30 @@ def _point(x: float, said: Summary) -> tuple[float, float, float | None, float |
     return x, said.mean or 0.0, said.low, said.high
 
 
+def few_shot_of(rows: Sequence[JsonObject], task: str, metric: str, encoder: str) -> dict[float, Summary]:
+    """Share of the labels → the score of one kind of encoders."""
+    found = {}
+    for key, said in _table(row for row in rows if row["what"] == "few-shot").items():
+        one = dict(zip(KEYS, key, strict=True))
+        if (one["task"], one["metric"], one["encoder"]) == (task, metric, encoder) and said.mean is not None:
+            found[float(one["share"])] = said
+    return dict(sorted(found.items()))
+
+
+def clouds_of(
+    maps: Sequence[JsonObject], tasks: Mapping[str, Mapping[str, Any]], encoder: str
+) -> list[tuple[str, str, figures.Cloud]]:
+    """(method, space, map coloured by the first task) of one kind of encoders."""
+    found = []
+    for one in maps:
+        for name, task in list(tasks.items())[:1]:
+            if one["encoder"] == encoder:
+                thin = thinned(one)
+                each, names = _classes(thin, name, task)
+                found.append((one["method"], one["of"], figures.Cloud(one["of"], thin["x"], thin["y"], each, names)))
+    return found
+
+
 def _few(
     mine: Rows, rows: Sequence[JsonObject], task: str, metric: str, subject: str, whole: Mapping[tuple[str, str], Summary],
     floor: float | None, group: str,
