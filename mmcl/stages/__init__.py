@@ -16,6 +16,10 @@ from ..screen import say
 ORDER = ("prepare", "pretrain", "embed", "probe", "supervise", "worth", "report")
 
 
+WORTH_SAYING = 0.2
+"""Seconds below which a stage had nothing to do."""
+
+
 def run_all(
     plan: Plan,
     run: RunFolder,
@@ -32,6 +36,7 @@ def run_all(
     stop_after  name of the last stage to run
     """
     from ..engine.devices import pick_device
+    from ..engine.resources import Meter
     from .embed import embed
     from .prepare import prepare
     from .pretrain import pretrain
@@ -49,6 +54,7 @@ def run_all(
         write_json(run.root / "plan.json", about(plan, where))
         run.log("run", command=sys.argv[1:], mmcl=__version__)
         for name in ORDER:
+            meter = Meter()
             if name == "prepare":
                 prepare(plan, run, workers, strict)
             elif name == "pretrain":
@@ -64,6 +70,9 @@ def run_all(
                 worth(plan, run, device)
             else:
                 report(plan, run)
+            took = meter.read()
+            if took["seconds"] >= WORTH_SAYING:
+                run.log("took", stage=name, **took)
             if name == stop_after:
                 break
         say(f"{plan.name}: done")

@@ -65,6 +65,7 @@ class Found:
     shown: list[JsonObject]  # tables that heads trained with labels have to show
     trained: list[Trained]
     seconds: dict[str, list[float]]  # stage → one number for each fold and seed
+    took: list[JsonObject]  # what each stage used, every time it ran
     finished: float | None  # time at which the last probe ended
 
     @property
@@ -149,8 +150,14 @@ def read_run(run: RunFolder) -> Found:
             **({"supervise": [read_json(f / "finished.json")["seconds"] for f in with_labels]} if with_labels else {}),
             **({"worth": spent} if worth and (spent := _spent(run, "worth", asked)) else {}),
         },
+        took=_took(run),
         finished=max((mark["time"] for mark in marks["probe"] if "time" in mark), default=None),
     )
+
+
+def _took(run: RunFolder) -> list[JsonObject]:
+    path = run.root / "log.jsonl"
+    return [row for row in read_jsonl(path) if row["event"] == "took" and row["stage"] != "report"] if path.exists() else []
 
 
 def _spent(run: RunFolder, stage: str, asked: Sequence[tuple[int, int]]) -> list[float]:
@@ -759,7 +766,17 @@ def _effort(found: Found) -> JsonObject:
         {"name": stage, "seconds": total, "share": total / whole if whole else 0.0, "times": len(found.seconds[stage])}
         for stage, total in totals.items()
     ]
-    return {"stages": stages, "whole": whole, "parameters": found.trained[0].facts["parameters"] if found.trained else {}}
+    joules = [row["joules"] for row in found.took]
+    memory = {stage: max((r["memory_mb"] for r in found.took if r["stage"] == stage), default=None) for stage in totals}
+    return {
+        "stages": [{**stage, "memory": memory[str(stage["name"])]} for stage in stages],
+        "whole": whole,
+        "parameters": found.trained[0].facts["parameters"] if found.trained else {},
+        "memory": max((row["memory_mb"] for row in found.took), default=None),
+        "gpu": max((row["gpu_memory_mb"] for row in found.took if row["gpu_memory_mb"] is not None), default=None),
+        "joules": sum(joules) if joules and None not in joules else None,
+        "measured": bool(found.took),
+    }
 
 
 def _plugins(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:

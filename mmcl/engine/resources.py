@@ -1,0 +1,74 @@
+"""What a stretch of work took: time, processor time, memory, and energy where the machine lets it be read."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+POWERCAP = Path("/sys/class/powercap")
+"""Where Linux shows the energy counters of Intel and AMD processors; often for root alone, and never in most virtual machines."""
+
+
+class Meter:
+    """Measures from when it is made until `read`."""
+
+    def __init__(self, powercap: Path = POWERCAP) -> None:
+        self.powercap = powercap
+        self.began, self.cpu = time.monotonic(), _cpu()
+        self.energy = _counters(powercap)
+
+    def read(self) -> dict[str, Any]:
+        """Seconds, seconds of all cores together, highest memory of the process so far in MB, that of the GPU, and joules.
+
+        joules is what the whole processor used, whoever used it; None where it cannot be read.
+        """
+        found: dict[str, Any] = {
+            "seconds": round(time.monotonic() - self.began, 3),
+            "cpu_seconds": round(_cpu() - self.cpu, 3),
+            "memory_mb": round(_peak(), 1),
+            "gpu_memory_mb": _gpu(),
+            "joules": self._joules(),
+        }
+        return found
+
+    def _joules(self) -> float | None:
+        now = _counters(self.powercap)
+        used = 0
+        for name, (before, _) in self.energy.items():
+            if name not in now:
+                return None
+            after, most = now[name]
+            used += after - before if after >= before else after + most - before  # the counter begins again at its end
+        return round(used / 1e6, 3) if self.energy else None
+
+
+def _cpu() -> float:
+    each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in each)
+
+
+def _peak() -> float:
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / scale
+
+
+def _gpu() -> float | None:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return round(float(torch.cuda.max_memory_allocated()) / 2**20, 1)
+
+
+def _counters(folder: Path) -> dict[str, tuple[int, int]]:
+    """Name → (microjoules so far, where the counter begins again), of whole processor packages."""
+    found = {}
+    for zone in sorted(folder.glob("intel-rapl:*")):
+        if zone.name.count(":") == 1:
+            try:
+                found[zone.name] = int((zone / "energy_uj").read_text()), int((zone / "max_energy_range_uj").read_text())
+            except (OSError, ValueError):
+                return {}
+    return found

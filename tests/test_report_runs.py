@@ -1,0 +1,138 @@
+"""Several runs on one page, and the sections that a report has of what `worth` measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from statistics import mean
+
+import pytest
+
+from mmcl.api import MmclError
+from mmcl.cli import main
+from mmcl.recipe.plan import make_plan
+from mmcl.recipe.read import parse_recipe
+from mmcl.runs import RunFolder, read_json, read_jsonl
+from mmcl.stages import run_all
+from mmcl.stages.report import write_report
+from mmcl.stages.report_runs import differences, report_runs
+
+RECIPE = """\
+format: 1
+name: tiny
+seed: 3
+dataset: {use: toy, samples: 96, speakers: 12}
+modalities:
+  text: {features: {use: hashed-words, dim: 8}, backbone: {use: mlp, hidden: [8], width: 8}}
+  audio: {features: {use: log-mel, bands: 8, hop: 0.04, window: 0.05}, backbone: {use: tcn, channels: [8], dropout: 0.1}}
+window: {seconds: 0.8}
+projection: {hidden: 8, width: 4}
+pretrain: {batch_size: 16, epochs: 3, optimizer: {use: adamw, lr: 1e-3}}
+probe: {inputs: [audio, all], heads: {linear: {use: linear}}}
+worth: {few_shot: [0.2, 0.5], draws: 2, robustness: {noise: [1.0], loss: [0.5], late: [0.2]}, maps: [pca], points: 20}
+protocol: {use: official}
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two finished runs that differ in their pretraining."""
+    root = tmp_path_factory.mktemp("pair") / "runs"
+    for name, sets in (("one", ()), ("two", ("pretrain.epochs=1",))):
+        run_all(make_plan(parse_recipe(RECIPE, "tiny.yaml", sets), overrides=sets), RunFolder(root / name), workers=1)
+    return root / "one", root / "two"
+
+
+def rows_of(folder):
+    return read_jsonl(folder / "fold-00" / "seed-3" / "worth" / "worth.jsonl")
+
+
+def test_the_report_says_what_worth_measured(pair):
+    page = (pair[0] / "report.html").read_text()
+    for title in (
+        "With few labels",
+        "With modalities taken away",
+        "From one modality to another",
+        "On spoilt recordings",
+        "The shape of the space",
+        "Maps",
+    ):
+        assert f"<h3>{title}" in page, title
+    few = [
+        r["value"]
+        for r in rows_of(pair[0])
+        if r["what"] == "few-shot" and r["encoder"] == "pretrained" and r["share"] == 0.5 and r["metric"] == "accuracy"
+    ]
+    assert len(few) == 2
+    assert f"{mean(few):.3f}" in page
+    said = [row for row in read_json(pair[0] / "report.json")["worth"] if row["what"] == "few-shot" and row["share"] == 0.5]
+    assert mean(few) in [
+        pytest.approx(row["mean"]) for row in said if row["encoder"] == "pretrained" and row["metric"] == "accuracy"
+    ]
+
+
+def test_every_picture_can_be_read_aloud_and_takes_the_pages_colours(pair):
+    for page in ((pair[0] / "report.html").read_text(), report_runs(pair).read_text()):
+        pictures = re.findall(r'<div class="picture" role="img" aria-label="([^"]*)">', page)
+        assert pictures
+        assert all(len(alt) > 20 for alt in pictures)
+        svgs = "".join(re.findall(r"<svg .*?</svg>", page, re.DOTALL))
+        assert not re.findall(r"#[0-9a-f]{6}", svgs), "a colour of its own would not follow light and dark"
+        assert "<script" not in page
+        ids = re.findall(r' id="([^"]+)"', page)
+        assert len(ids) == len(set(ids))
+
+
+def test_two_runs_are_set_side_by_side(pair, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["report", *map(str, pair), "--out", str(tmp_path / "both.html")])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "both.html")
+    page = (tmp_path / "both.html").read_text()
+    assert "pretrain.epochs" in page
+    for folder in pair:
+        scores = [
+            r
+            for r in read_json(folder / "report.json")["summary"]
+            if (r["input"], r["encoder"], r["metric"]) == ("all", "pretrained", "accuracy")
+        ]
+        assert f"{scores[0]['mean']:.3f}" in page
+    assert "PCA: all modalities together" in page
+
+
+def test_differences_are_the_settings_that_are_not_alike():
+    one = {"name": "a", "pretrain": {"epochs": 3, "lr": 1}, "probe": {"heads": {"linear": {"use": "linear"}}}}
+    two = {
+        "name": "b",
+        "pretrain": {"epochs": 4, "lr": 1},
+        "probe": {"heads": {"linear": {"use": "linear"}, "mlp": {"use": "mlp", "hidden": 3}}},
+    }
+    assert differences({"a": one, "b": two}) == [("pretrain.epochs", ["3", "4"]), ("probe.heads.mlp", ["–", "there"])]
+
+
+def test_the_same_runs_give_the_same_bytes(pair, tmp_path):
+    first = report_runs(pair, tmp_path / "a.html").read_bytes()
+    assert report_runs(pair, tmp_path / "b.html").read_bytes() == first
+    before = (pair[0] / "report.html").read_bytes()
+    write_report(pair[0])
+    assert (pair[0] / "report.html").read_bytes() == before
+
+
+def test_what_cannot_be_shown_is_one_sentence(pair, tmp_path):
+    with pytest.raises(MmclError, match="is no run folder"):
+        report_runs([pair[0], tmp_path])
+    with pytest.raises(MmclError, match="named twice"):
+        report_runs([pair[0], pair[0]])
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(pair[0]), "--out", str(tmp_path / "x.html")])
+    assert ended.value.code == 2
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_time_and_memory_are_logged_and_shown(pair):
+    took = [row for row in read_jsonl(pair[0] / "log.jsonl") if row["event"] == "took"]
+    assert {"pretrain", "worth"} <= {row["stage"] for row in took}
+    assert all(row["memory_mb"] > 50 for row in took)
+    page = (pair[0] / "report.html").read_text()
+    assert "The process held at most" in page
+    assert json.dumps(took[0]["joules"]) == "null" or "Wh meanwhile" in page
