@@ -11,7 +11,7 @@ from torch import nn
 from mmcl.api import BackboneSpec, DataError, Encoded, Field, Layout, Params, PluginError, Stream
 from mmcl.engine.optim import build_optimizer, rate
 from mmcl.engine.resume import load_checkpoint, save_checkpoint
-from mmcl.model.encoder import Augmentation, Normalise, augment, build_encoder
+from mmcl.model.encoder import Augmentation, Encoder, Normalise, augment, build_encoder
 from mmcl.model.keep import load_encoders, save_encoders
 from mmcl.plugins import Loaded, Offer, Plugins
 from mmcl.recipe.schema import AdamW, Cosine, Sgd, Step
@@ -237,3 +237,88 @@ def test_rotation_turns_every_triple_of_a_row_alike_and_keeps_lengths_and_angles
 def test_plan_of_encoders_is_plain_json(tmp_path):
     save_encoders(tmp_path, {"a": encoder()}, about())
     assert json.loads((tmp_path / "encoders.json").read_text())["format"] == 1
+
+
+# --- large batches in small memory ------------------------------------------------------------------------------------------
+
+
+class _Norming(nn.Module):
+    """A network with batch normalisation and dropout."""
+
+    width = 6
+
+    def __init__(self, norm: bool, dropout: float) -> None:
+        super().__init__()
+        self.line = nn.Linear(3, 6)
+        self.norm = nn.BatchNorm1d(6) if norm else nn.Identity()
+        self.drop = nn.Dropout(dropout)
+        self.calls: list[int] = []
+
+    def forward(self, stream):
+        self.calls.append(len(stream.values))
+        return Encoded(vector=self.drop(self.norm(torch.tanh(self.line(stream.values).mean(1)))))
+
+
+def _encoder_with(norm: bool = False, dropout: float = 0.0) -> Encoder:
+    torch.manual_seed(1)
+    return Encoder(SIGNAL, _Norming(norm, dropout), nn.Linear(6, 4), normalise=False).double()
+
+
+def _stream(n: int = 11) -> Stream:
+    torch.manual_seed(2)
+    return Stream(
+        torch.randn(n, 5, 3, dtype=torch.float64), torch.ones(n, 5, dtype=torch.bool), torch.ones(n, dtype=torch.bool)
+    )
+
+
+def _loss(z):
+    z = torch.nn.functional.normalize(z, dim=-1)
+    return (z @ z.T / 0.1).logsumexp(1).sum()  # every row depends on every other, as in a contrastive loss
+
+
+def test_parts_give_the_whole_batchs_gradient():
+    whole, parts = _encoder_with(), _encoder_with()
+    a, b = _loss(whole.embed(_stream())), _loss(parts.embed(_stream(), 4))
+    assert torch.equal(a, b)
+    a.backward()
+    b.backward()
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, rtol=1e-12, atol=1e-12)
+    assert parts.backbone.calls == [4, 4, 3, 3, 4, 4] or sorted(parts.backbone.calls) == [3, 3, 4, 4, 4, 4]
+
+
+def test_dropout_draws_the_same_twice():
+    encoder = _encoder_with(dropout=0.5)
+    torch.manual_seed(3)
+    loss = _loss(encoder.embed(_stream(), 4))
+    loss.backward()
+    found = encoder.backbone.line.weight.grad.clone()
+    again = _encoder_with(dropout=0.5)
+    torch.manual_seed(3)
+    z = torch.cat(
+        [
+            again.embed(Stream(s.values[k : k + 4], s.steps[k : k + 4], s.present[k : k + 4]))
+            for s in [_stream()]
+            for k in (0, 4, 8)
+        ]
+    )
+    _loss(z).backward()
+    assert torch.allclose(found, again.backbone.line.weight.grad, rtol=1e-10, atol=1e-12)
+
+
+def test_running_statistics_move_once():
+    encoder, again = _encoder_with(norm=True), _encoder_with(norm=True)
+    _loss(encoder.embed(_stream(), 4)).backward()
+    s = _stream()
+    for k in (0, 4, 8):
+        again.embed(Stream(s.values[k : k + 4], s.steps[k : k + 4], s.present[k : k + 4]))
+    assert torch.equal(encoder.backbone.norm.running_mean, again.backbone.norm.running_mean)
+    assert int(encoder.backbone.norm.num_batches_tracked) == 3
+    assert encoder.backbone.norm.momentum == 0.1
+
+
+def test_nothing_is_made_again_without_gradient():
+    encoder = _encoder_with()
+    with torch.no_grad():
+        encoder.embed(_stream(), 4)
+    assert encoder.backbone.calls == [11]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..api.backbone import BackboneSpec
 from ..api.batch import Encoded, Stream
@@ -92,18 +94,62 @@ class Encoder(nn.Module):
 
         Absent rows never reach the backbone: BatchNorm would be dragged towards zero by them.
         """
+        kept, rows = self.ready(stream, augmentation, generator)
+        encoded: Encoded = self.backbone(kept)
+        return encoded, rows
+
+    def ready(
+        self, stream: Stream, augmentation: Augmentation | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Stream, Tensor]:
+        """The present rows as the backbone takes them, normalised and augmented, and which rows of the batch they are."""
         rows = stream.present.nonzero().squeeze(1)
         kept = Stream(stream.values[rows], stream.steps[rows], stream.present[rows])
         if self.normalise is not None:
             kept = self.normalise(kept)
         if augmentation:
             kept = augment(kept, self.layout, augmentation, generator)
-        encoded: Encoded = self.backbone(kept)
-        return encoded, rows
+        return kept, rows
+
+    def embed(self, stream: Stream, part: int | None = None) -> Tensor:
+        """The embeddings that are contrasted [n, projection width], of rows that are `ready`.
+
+        part  rows that go through the network at a time; its activations are made again for the backward pass, so that a large
+              batch needs the memory of a small one and gets the same gradient. Batch normalisation sees each part for itself.
+        """
+        if part is None or len(stream.present) <= part or not torch.is_grad_enabled():
+            return self.project(self.backbone(stream))
+        kept = []
+        for k in range(0, len(stream.present), part):
+            rows = slice(k, k + part)
+            kept.append(
+                checkpoint(
+                    self._embed_part, stream.values[rows], stream.steps[rows], stream.present[rows], use_reentrant=False,
+                    context_fn=lambda: (nullcontext(), _statistics_kept(self.backbone)),
+                )
+            )  # fmt: skip
+        return torch.cat(kept)
+
+    def _embed_part(self, values: Tensor, steps: Tensor, present: Tensor) -> Tensor:
+        return self.project(self.backbone(Stream(values, steps, present)))
 
     def project(self, encoded: Encoded) -> Tensor:
         """The embedding that is contrasted, [n, projection width]."""
         return cast(Tensor, self.projection(encoded.vector))
+
+
+@contextmanager
+def _statistics_kept(network: nn.Module) -> Iterator[None]:
+    """While activations are made again, running statistics stay as the first pass left them."""
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [(m.momentum, m.num_batches_tracked) for m in norms]
+    for m in norms:
+        m.momentum = 0.0
+        m.num_batches_tracked = None if m.num_batches_tracked is None else m.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for m, (momentum, tracked) in zip(norms, before, strict=True):
+            m.momentum, m.num_batches_tracked = momentum, tracked
 
 
 def augment(stream: Stream, layout: Layout, how: Augmentation, generator: torch.Generator | None) -> Stream:

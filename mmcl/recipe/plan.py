@@ -269,6 +269,8 @@ class _Planner:
         heads = {name: head for name, use in recipe.probe.heads.items() if (head := self.part(("probe", "heads", name), use))}
         self.able("probe", heads, tasks)
         together = recipe.pretrain.pretext is not None
+        if together and recipe.pretrain.micro_batch is not None:
+            self.say(("pretrain", "micro_batch"), "is for pairs; a pretext takes its batch whole")
         inputs = {"all": (JOINT,)} if together else self.inputs(recipe, "probe", recipe.probe.inputs)
         supervised = self.supervised(recipe, labels if recipe.supervise and recipe.supervise.tasks is None else info)
         fold_key, fold_of = self.folds(recipe)

@@ -246,6 +246,12 @@ class Pretrain(Section):
     optimizer: Optimizer = Field(default_factory=lambda: Sgd(), description="how weights are updated")
     schedule: Schedule = Field(default_factory=lambda: Constant(), description="learning rate over time")
     batch_size: int = Field(32, ge=2, description="recordings in a batch; each anchor sees batch_size − 1 negatives")
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="rows that go through a network at a time; activations are made again for the backward pass, so that a large "
+        "batch_size needs the memory of a small one and gets the same gradient (batch normalisation sees each part for itself)",
+    )
     transductive: Annotated[tuple[Literal["valid", "test"], ...], _DISTINCT] = Field(
         (), description="splits whose inputs, without labels, are contrasted beside the training rows; the report then says so "
         "(MPUC-MER's code: both)"

@@ -59,6 +59,8 @@ def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
     """Fingerprint of everything that the weights depend on."""
     said = plan.to_json()
     said["pretrain"].pop("checkpoint_minutes")
+    if said["pretrain"]["micro_batch"] is None:
+        said["pretrain"].pop("micro_batch")
     parts = {name: said[name] for name in ("modalities", "window", "projection", "pretrain")}
     stores = {name: store.key for name, store in prepared.stores.items()}
     return fingerprint([parts, stores, fold.train, fold.valid, seed, __version__])
@@ -300,8 +302,8 @@ def _pair_objective(
                     torch.zeros(0, dtype=torch.int64, device=device),
                 )
                 continue
-            encoded, rows = encoders[name].encode(stream, augmentations.get(name), generator)
-            embedded[name] = Embedded(encoders[name].project(encoded), rows)
+            kept, rows = encoders[name].ready(stream, augmentations.get(name), generator)
+            embedded[name] = Embedded(encoders[name].embed(kept, plan.recipe.pretrain.micro_batch), rows)
     row = made.items.row
     items = Items(row.to(device), made.items.view.to(device), {name: t[row].to(device) for name, t in targets.items()})
     objective = score(embedded, items, plan.pairs, positives, loss)
