@@ -18,7 +18,10 @@ def flatten(z: NDArray[Any], method: str, seed: int) -> Floats:
     seed    t-SNE and UMAP begin with it; equal input and seed give equal points
     """
     x = np.asarray(z, np.float64)
+    largest = np.abs(x).max(initial=0.0)
     x = x - x.mean(0)
+    if np.abs(x).max(initial=0.0) <= 1e-12 * largest:  # all the same: what is left is rounding, which would fill the map
+        x = np.zeros_like(x)
     if len(x) < 4 or not np.any(x):
         method = "pca"
     if method == "pca":

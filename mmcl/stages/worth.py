@@ -93,7 +93,7 @@ def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool
     """Fingerprint of everything that the results depend on."""
     said = plan.to_json()
     heads = list(said["probe"]["heads"].items())[:1]
-    rest = [said["probe"][key] for key in ("inputs", "tasks", "features", "threshold", "training")]
+    rest = [said["probe"][key] for key in ("inputs", "tasks", "features", "threshold", "training", "seeds")]
     maps = [supervise_key(plan, prepared, fold, seed)] if first and plan.supervised is not None else []
     return fingerprint([embed_key(plan, prepared, fold, seed), heads, rest, said["worth"], maps, __version__])
 
@@ -176,7 +176,10 @@ class _Unit:
             return None
         here = Labelled(encoded_of(self.plan, scale, features, self.modalities, rows), target[rows])
         there = Labelled(encoded_of(self.plan, scale, features_valid, self.modalities, rows_valid), target_valid[rows_valid])
-        head, shift = self._fitted(task, here, there, (*spot, kind))
+        # With all labels it is the probe's own head, drawn from the same address, so that its scores are those of the probe.
+        own = (self.seed, "fold", self.fold.number, "head", self.head_name, kind, task.name, self.main)
+        head_seed = self.plan.recipe.probe.seeds[0]
+        head, shift = self._fitted(task, here, there, (*own, head_seed) if share is None else (*spot, kind))
         about: Row = {**self._about(kind, task), "labels": int(rows.sum())}
         if share is not None:
             about |= {
