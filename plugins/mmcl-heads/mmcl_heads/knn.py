@@ -13,6 +13,11 @@ from mmcl.api import DataError, Encoded, Labelled, StageError, Task
 
 from . import KnnParams, outputs
 
+BLOCK = 512
+"""Rows that are compared with all training rows at a time."""
+LEAST = 30.0
+"""A neighbour never weighs less than exp(−LEAST) of the nearest."""
+
 
 class Knn(nn.Module):
     """Weighted vote of the k nearest training recordings, on concatenated vectors.
@@ -67,27 +72,39 @@ class Knn(nn.Module):
         return torch.cat([encoded[name].vector for name in self.names], 1)
 
     def _vote(self, x: Tensor, ks: list[int]) -> list[Tensor]:
-        """For each k the outputs of rows [n, D]."""
+        """For each k the outputs of rows [n, D]; of equally near training rows, the earlier is the nearer."""
+        parts = [self._vote_of(part, ks) for part in x.split(BLOCK)]
+        return [torch.cat([part[i] for part in parts]) for i in range(len(ks))]
+
+    def _vote_of(self, x: Tensor, ks: list[int]) -> list[Tensor]:
         similarity = functional.normalize(x.double(), dim=-1) @ self.bank.double().T
-        nearest, index = similarity.topk(min(max(ks), len(self.bank)), dim=1)
-        weight = (nearest / self.params.temperature).exp() if self.params.weights == "similarity" else torch.ones_like(nearest)
+        nearest, index = similarity.sort(dim=1, descending=True, stable=True)
+        nearest, index = nearest[:, : max(ks)], index[:, : max(ks)]
+        # Only what neighbours weigh against each other counts: the nearest weighs 1, and none so little that its vote is lost.
+        apart = ((nearest - nearest[:, :1]) / self.params.temperature).clamp_min(-LEAST)
+        weight = apart.exp() if self.params.weights == "similarity" else torch.ones_like(nearest)
         found = []
         target = self.target.double()
+        known_rows = (~target.isnan()).sum(0)
         for k in ks:
             mine, labels = weight[:, :k, None], target[index[:, :k]]
             known = (~labels.isnan()).double() * mine
             total = known.sum(1)
-            share = (labels.nan_to_num() * known).sum(1)
+            yes = (labels.nan_to_num() * known).sum(1)
             if self.task.type == "regression":
                 fallback = target.nanmean(0).nan_to_num()
-                found.append(torch.where(total > 0, share / total.clamp_min(1e-300), fallback))
+                found.append(torch.where(total > 0, yes / total.clamp_min(1e-300), fallback))
                 continue
-            prior = (target.nan_to_num().sum(0) + 1) / (
-                (~target.isnan()).sum(0) + 2
-            )  # one made-up neighbour that knows the shares
+            # One made-up neighbour, as light as the lightest, knows the shares among all training rows.
             least = mine.amin(1)
-            share = (share + least * prior) / (total + least)
-            found.append(share.log() if self.task.type == "single-label" else (share / (1 - share)).log())
+            ways = target.shape[1] if self.task.type == "single-label" else 2
+            prior = (target.nan_to_num().sum(0) + 1) / (known_rows + ways)
+            above = (yes + least * prior).log()
+            if self.task.type == "single-label":
+                found.append(above - (total + least).log())
+            else:
+                no = ((1 - labels).nan_to_num() * known).sum(1)
+                found.append(above - (no + least * (1 - prior)).log())
         return found
 
     def _loss(self, output: Tensor, target: Tensor) -> float:

@@ -9,7 +9,7 @@ import mmcl_heads
 import numpy as np
 import pytest
 import torch
-from mmcl_heads import LATE, LINEAR, MLP, LateParams, LinearParams, MlpParams
+from mmcl_heads import KNN, LATE, LINEAR, MLP, KnnParams, LateParams, LinearParams, MlpParams
 from mmcl_heads.solver import SOFTMAX, STEPS, TOLERANCE, minimise
 from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -352,7 +352,7 @@ def test_the_toolkits_own_checks_pass():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         results = check_plugin(mmcl_heads)
-    assert {r.name for r in results} == {"head attention", "head late", "head linear", "head mlp"}
+    assert {r.name for r in results} == {"head attention", "head knn", "head late", "head linear", "head mlp"}
     assert [r for r in results if r.passed is not True] == []
 
 
@@ -383,3 +383,111 @@ def test_late_fusion_is_the_mean_of_probes_fitted_apart_over_those_present(kind)
         here = [name for name in WIDTHS if valid.encoded[name].present[i]] or list(WIDTHS)
         wanted = sum(apart[name][i] for name in here) / len(here)
         torch.testing.assert_close(got[i], wanted, rtol=1e-5, atol=1e-6)
+
+
+def slow_vote(kind, train, rows, k, weights="similarity", temperature=0.07):
+    """What the k nearest say, one row and one neighbour at a time."""
+    bank, asked = plain(train), plain(rows)
+    target = np.eye(3)[train.target.numpy()] if kind == "single-label" else train.target.double().numpy()
+
+    def cosine(a, b):
+        length = math.sqrt(float(a @ a)) * math.sqrt(float(b @ b))
+        return float(a @ b) / length if length else 0.0
+
+    found = np.zeros((len(asked), target.shape[1]))
+    for i, row in enumerate(asked):
+        near = sorted(range(len(bank)), key=lambda j: (-round(cosine(row, bank[j]), 12), j))[:k]
+        weight = {j: math.exp(cosine(row, bank[j]) / temperature) if weights == "similarity" else 1.0 for j in near}
+        for c in range(target.shape[1]):
+            known = [j for j in near if not math.isnan(target[j, c])]
+            yes, total = sum(weight[j] * target[j, c] for j in known), sum(weight[j] for j in known)
+            everyone = [v for v in target[:, c] if not math.isnan(v)]
+            if kind == "regression":
+                found[i, c] = yes / total if known else sum(everyone) / len(everyone)
+                continue
+            prior = (sum(everyone) + 1) / (len(everyone) + (target.shape[1] if kind == "single-label" else 2))
+            share = (yes + min(weight.values()) * prior) / (total + min(weight.values()))
+            found[i, c] = math.log(share) if kind == "single-label" else math.log(share / (1 - share))
+    return found
+
+
+def neighbours(kind, train, valid, **options):
+    head = KNN.build(KnnParams(**options), task_of(kind, 3), WIDTHS)
+    return head, head.fit(train, valid, torch.Generator())
+
+
+@pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])
+@pytest.mark.parametrize("weights", ["similarity", "same"])
+@pytest.mark.parametrize("k", [1, 4, 40, 99])
+def test_neighbours_vote_as_a_slow_loop_says_with_ties_and_unknown_labels(kind, weights, k):
+    train, rows = labelled(kind, 40, WIDTHS, 0, unknown=0.4), labelled(kind, 25, WIDTHS, 1)
+    for one in train.encoded.values():
+        one.vector[20:30] = one.vector[:10]  # every one of these stands there twice, with another label
+    rows.encoded["face"].vector[3], rows.encoded["voice"].vector[3] = 0, 0  # as near to one as to any other
+    head, facts = neighbours(kind, train, rows, k=(k,), weights=weights)
+    np.testing.assert_allclose(head(rows.encoded).numpy(), slow_vote(kind, train, rows, k, weights), rtol=1e-5, atol=1e-5)
+    assert facts["k"] == k
+
+
+def test_shares_of_neighbours_add_up_to_one():
+    train = labelled("single-label", 40, WIDTHS, 0)
+    for k in (1, 7, 40):
+        head, _ = neighbours("single-label", train, train, k=(k,))
+        torch.testing.assert_close(head(train.encoded).exp().sum(1), torch.ones(40))
+
+
+@pytest.mark.parametrize("kind", ["single-label", "multi-label"])
+def test_a_small_temperature_leaves_the_nearest_alone_and_every_number_finite(kind):
+    train, rows = labelled(kind, 60, WIDTHS, 0), labelled(kind, 30, WIDTHS, 1)
+    sharp, _ = neighbours(kind, train, rows, k=(60,), temperature=1e-5)
+    one, _ = neighbours(kind, train, rows, k=(1,))
+    output = sharp(rows.encoded)
+    assert output.isfinite().all()
+    if kind == "single-label":
+        assert torch.equal(output.argmax(1), one(rows.encoded).argmax(1))
+    else:
+        assert torch.equal(output > 0, one(rows.encoded) > 0)
+
+
+@pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])
+def test_the_number_of_neighbours_is_the_best_on_validation_rows_and_of_equal_ones_the_largest(kind):
+    grid = (1, 3, 9, 27)
+    train, valid = labelled(kind, 90, WIDTHS, 0), labelled(kind, 60, WIDTHS, 1, unknown=0.2)
+    worse = {}
+    for k in grid:
+        output, truth = slow_vote(kind, train, valid, k), valid.target.double().numpy()
+        if kind == "single-label":
+            worse[k] = float((output.argmax(1) != truth).mean())
+        else:
+            known = ~np.isnan(truth)
+            o, t = output[known], truth[known]
+            each = np.logaddexp(0, o) - t * o if kind == "multi-label" else (o - t) ** 2
+            worse[k] = float(each.mean())
+    best = min(worse.values())
+    for order in (grid, grid[::-1]):
+        head, facts = neighbours(kind, train, valid, k=order)
+        assert facts["k"] == max(k for k in grid if worse[k] <= best + 1e-9)
+        assert facts["valid_loss"] == pytest.approx(best, rel=1e-6)
+        assert len(head.bank) == 90  # validation rows choose, and do not vote
+    assert len(set(worse.values())) > 1
+    alike = Labelled({name: Encoded(e.vector[:1]) for name, e in train.encoded.items()}, train.target[:1])
+    assert neighbours(kind, alike, alike, k=grid)[1]["k"] == 27
+
+
+def test_neighbours_are_saved_and_loaded_as_they_were():
+    train, rows = labelled("multi-label", 40, WIDTHS, 0, unknown=0.3), labelled("multi-label", 25, WIDTHS, 1)
+    head, _ = neighbours("multi-label", train, rows, k=(2, 7))
+    again = KNN.build(KnnParams(k=(2, 7)), task_of("multi-label", 3), WIDTHS)
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again(rows.encoded), head(rows.encoded))
+    assert int(again.chosen) == int(head.chosen)
+
+
+def test_what_neighbours_cannot_be_found_for_is_refused_in_a_sentence():
+    train = labelled("single-label", 30, WIDTHS, 0)
+    none = Labelled({name: Encoded(e.vector[:0]) for name, e in train.encoded.items()}, train.target[:0])
+    with pytest.raises(StageError, match="no training row has a label for 'mood'"):
+        neighbours("single-label", none, train)
+    train.encoded["face"].vector[3, 1] = math.inf
+    with pytest.raises(DataError, match="not finite"):
+        neighbours("single-label", train, train)
