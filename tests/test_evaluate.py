@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from mmcl.evaluate import metrics
@@ -163,3 +166,143 @@ def test_thresholds_are_the_best_cut_for_each_class_and_stay_where_nothing_is_to
         assert got > metrics.weighted_accuracy(target[:, i] > 0.5, output[:, i] > 0) + 0.2
     perfect = np.where(target[:, :1] > 0.5, 1.0, -1.0)
     assert metrics.thresholds(target[:, :1], perfect)[0] == 0
+
+
+def same(found, expected):
+    return (math.isnan(found) and math.isnan(expected)) or found == pytest.approx(expected, abs=1e-12)
+
+
+EASY = settings(max_examples=60, deadline=None)
+CLASSES = st.integers(2, 5)
+
+
+@EASY
+@given(st.data(), CLASSES, st.integers(1, 12))
+def test_single_label_metrics_are_scikit_learns_whatever_occurs_or_is_said(data, classes, n):
+    """Classes that never occur, classes that are never said, single rows: nothing is special."""
+    some = st.lists(st.integers(0, classes - 1), min_size=n, max_size=n)
+    target, guess = np.array(data.draw(some)), np.array(data.draw(some))
+    found = evaluate("single-label", "abcde"[:classes], target.astype(float), np.eye(classes)[guess])
+    assert {count for _, count in found.values()} == {n}
+    seen = sorted(set(target) | set(guess))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes that were said and do not occur
+        assert same(found["uar"][0], sk.balanced_accuracy_score(target, guess))
+    assert same(found["accuracy"][0], sk.accuracy_score(target, guess))
+    assert same(found["f1_macro"][0], sk.f1_score(target, guess, labels=seen, average="macro", zero_division=0))
+    assert same(found["f1_weighted"][0], sk.f1_score(target, guess, average="weighted", zero_division=0))
+
+
+def auroc_of_pairs(truth, score):
+    """How often a positive stands above a negative, ties counting half."""
+    pairs = [(a > b) + (a == b) / 2 for a in score[truth] for b in score[~truth]]
+    return sum(pairs) / len(pairs) if pairs else math.nan
+
+
+def precision_by_steps(truth, score):
+    """Mean of the precision at each positive, rows of one score taken together."""
+    cuts = sorted(set(score), reverse=True)
+    total, before = 0.0, 0
+    for cut in cuts:
+        taken = score >= cut
+        hits = int((truth & taken).sum())
+        total += (hits - before) * hits / int(taken.sum())
+        before = hits
+    return total / int(truth.sum()) if truth.any() else math.nan
+
+
+@EASY
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 1.0, math.nan]), st.sampled_from([-2.0, -0.5, 0.0, 0.5, 3.0])), min_size=1, max_size=14
+    )
+)
+def test_a_label_of_many_is_scored_as_scikit_learn_and_as_the_definitions_say(rows):
+    """Ties in scores, unknown labels, all yes, all no, a single row; a score of exactly 0 says no."""
+    target, output = np.array([[t] for t, _ in rows]), np.array([[o] for _, o in rows])
+    found = {name: value for name, (value, _) in multi_label("a", target, output).items()}
+    known = ~np.isnan(target[:, 0])
+    assert multi_label("a", target, output)["a/auroc"][1] == int(known.sum())
+    truth, score = target[known, 0] > 0.5, output[known, 0]
+    guess = score > 0
+    both = bool(truth.any() and not truth.all())
+    assert same(found["a/auroc"], auroc_of_pairs(truth, score))
+    assert same(found["a/average_precision"], precision_by_steps(truth, score))
+    assert math.isnan(found["a/w_acc"]) != both
+    if both:
+        assert same(found["a/auroc"], sk.roc_auc_score(truth, score))
+        assert same(found["a/w_acc"], sk.balanced_accuracy_score(truth, guess))
+    if truth.any():
+        assert same(found["a/average_precision"], sk.average_precision_score(truth, score))
+    if truth.any() or guess.any():
+        assert same(found["a/f1_binary"], sk.f1_score(truth, guess, zero_division=0))
+    else:
+        assert math.isnan(found["a/f1_binary"])
+    if len(truth):
+        assert same(found["a/f1_weighted"], sk.f1_score(truth, guess, average="weighted", zero_division=0))
+        assert same(found["jaccard"], np.mean([float(t and g) for t, g in zip(truth, guess, strict=True)]))  # of one class
+        assert same(found["hamming_loss"], sk.hamming_loss(truth, guess))
+    else:
+        assert all(math.isnan(value) for value in found.values())
+
+
+@EASY
+@given(st.lists(st.tuples(st.floats(-3, 3), st.floats(-3, 3)), min_size=1, max_size=20))
+def test_values_are_scored_as_scikit_learn_and_lin_say(rows):
+    target, output = np.array([t for t, _ in rows]), np.array([o for _, o in rows])
+    found = {name: value for name, (value, _) in regression(["v"], target, output).items()}
+    assert same(found["mae"], sk.mean_absolute_error(target, output))
+    if len(rows) > 1 and min(target.std(), output.std()) > 1e-6:
+        assert found["pearson"] == pytest.approx(np.corrcoef(target, output)[0, 1], abs=1e-9)
+        assert abs(found["ccc"]) <= abs(found["pearson"]) + 1e-9 <= 1 + 2e-9
+    if len(rows) == 1:
+        assert math.isnan(found["pearson"])
+        assert math.isnan(found["ccc"])
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 123.456])
+@pytest.mark.parametrize("n", [3, 7, 20])
+def test_a_constant_has_no_correlation_however_it_is_rounded(value, n):
+    other = np.arange(float(n))
+    for found in (regression(["v"], np.full(n, value), other), regression(["v"], other, np.full(n, value))):
+        assert math.isnan(found["pearson"][0])
+        assert found["ccc"][0] == pytest.approx(0, abs=1e-9)
+    assert math.isnan(concordance(np.full(n, value), np.full(n, value)))
+
+
+def test_values_that_are_unknown_are_left_out_of_their_value_alone():
+    target = np.array([[1.0, 2], [2, np.nan], [4, 1], [np.nan, 5]])
+    output = np.array([[1.5, 2], [2, 9], [3, 3], [9, 4]])
+    found = regression(["a", "b"], target, output)
+    assert found["a/mae"] == (pytest.approx(0.5), 3)
+    assert found["b/mae"] == (pytest.approx(1.0), 3)
+    assert found["mae"][0] == pytest.approx(0.75)
+    assert found["a/pearson"][0] == pytest.approx(np.corrcoef([1, 2, 4], [1.5, 2, 3])[0, 1])
+    assert found["b/ccc"][0] == pytest.approx(concordance(np.array([2.0, 1, 5]), np.array([2.0, 3, 4])))
+
+
+@EASY
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 1.0, math.nan]), st.sampled_from([-2.0, -0.5, 0.5, 3.0])), min_size=1, max_size=12)
+)
+def test_no_cut_is_better_than_the_threshold_and_none_as_good_is_nearer_to_zero(rows):
+    target, output = np.array([[t] for t, _ in rows]), np.array([[o] for _, o in rows])
+    (found,) = metrics.thresholds(target, output)
+    known = ~np.isnan(target[:, 0])
+    truth, score = target[known, 0] > 0.5, output[known, 0]
+    if truth.all() or not truth.any():
+        assert found == 0
+        return
+    got = metrics.weighted_accuracy(truth, score > found)
+    for cut in np.linspace(-4, 5, 91):
+        assert metrics.weighted_accuracy(truth, score > cut) <= got + 1e-12
+    if metrics.weighted_accuracy(truth, score > 0) >= got - 1e-12:
+        assert found == 0
+
+
+def test_no_recordings_have_no_value_of_any_metric():
+    nothing = {**evaluate("single-label", "ab", np.zeros(0), np.zeros((0, 2)))}
+    nothing |= evaluate("multi-label", "ab", np.zeros((0, 2)), np.zeros((0, 2)))
+    nothing |= evaluate("regression", ("v",), np.zeros((0, 1)), np.zeros((0, 1)), ("sentiment",))
+    assert len(nothing) > 20
+    assert all(math.isnan(value) and n == 0 for value, n in nothing.values())

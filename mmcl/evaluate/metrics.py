@@ -146,7 +146,7 @@ def thresholds(target: Floats, output: Floats) -> Floats:
         if truth.all() or not truth.any():
             continue
         order = np.sort(np.unique(score))
-        cuts = np.concatenate([[0.0], (order[1:] + order[:-1]) / 2])
+        cuts = np.concatenate([[0.0, order[0] - 1, order[-1] + 1], (order[1:] + order[:-1]) / 2])  # yes and no to all, too
         values = [weighted_accuracy(truth, score > cut) for cut in cuts]
         best = max(values)
         found[i] = min((cut for cut, value in zip(cuts, values, strict=True) if value >= best - 1e-12), key=abs)
@@ -161,15 +161,17 @@ def weighted_accuracy(truth: NDArray[np.bool_], guess: NDArray[np.bool_]) -> flo
 
 
 def regression(names: Sequence[str], target: Floats, output: Floats) -> dict[str, tuple[float, int]]:
-    """Metrics of one or several values; with several, each by name and their mean."""
-    target, output = target.reshape(len(target), -1), output.reshape(len(output), -1)
+    """Metrics of one or several values; with several, each by name and their mean. Rows whose target is NaN are left out per value."""
+    width = output.shape[1] if output.ndim > 1 else 1
+    target, output = target.reshape(len(target), width), output.reshape(len(output), width)
+    known = ~np.isnan(target)
     kinds: dict[str, Callable[[Floats, Floats], float]] = {"mae": _mae, "pearson": pearson, "ccc": concordance}
     found: dict[str, tuple[float, int]] = {}
     for metric, function in kinds.items():
-        each = [function(target[:, i], output[:, i]) for i in range(target.shape[1])]
+        each = [(function(target[known[:, i], i], output[known[:, i], i]), int(known[:, i].sum())) for i in range(width)]
         if len(names) > 1:
-            found |= {f"{name}/{metric}": (value, len(target)) for name, value in zip(names, each, strict=True)}
-        found[metric] = (float(np.mean(each)), len(target))
+            found |= {f"{name}/{metric}": one for name, one in zip(names, each, strict=True)}
+        found[metric] = (float(np.mean([value for value, _ in each])), int(known.any(1).sum()))
     return found
 
 
@@ -177,16 +179,22 @@ def _mae(target: Floats, output: Floats) -> float:
     return float(np.abs(target - output).mean()) if len(target) else float("nan")
 
 
+def _constant(values: Floats) -> bool:
+    """Whether nothing ever changes. (The deviation of equal numbers may be a little above 0.)"""
+    return bool((values == values[0]).all())
+
+
 def pearson(target: Floats, output: Floats) -> float:
     """Linear correlation in [-1, 1]; NaN where either never changes."""
-    if len(target) < 2 or target.std() == 0 or output.std() == 0:
+    if len(target) < 2 or _constant(target) or _constant(output):
         return float("nan")
-    return float(np.corrcoef(target, output)[0, 1])
+    found = float(np.corrcoef(target, output)[0, 1])
+    return min(1.0, max(-1.0, found))
 
 
 def concordance(target: Floats, output: Floats) -> float:
-    """Concordance correlation coefficient in [-1, 1] (Lin 1989); NaN where both never change."""
-    if len(target) < 2:
+    """Concordance correlation coefficient in [-1, 1] (Lin 1989); NaN where both never change and are the same."""
+    if len(target) < 2 or (_constant(target) and _constant(output) and target[0] == output[0]):
         return float("nan")
     spread = target.var() + output.var() + (target.mean() - output.mean()) ** 2
     covariance = ((target - target.mean()) * (output - output.mean())).mean()
