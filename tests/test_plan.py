@@ -428,7 +428,7 @@ def test_plan_json_holds_every_key_of_a_recipe_with_its_default():
     for section, model in (("window", schema.Window), ("projection", schema.Projection), ("pretrain", schema.Pretrain),
                            ("probe", schema.Probe), ("protocol", schema.Official), ("report", schema.Report)):  # fmt: skip
         assert keys_of(model) == set(found[section]), section
-    assert set(found["pretrain"]["objective"]) == keys_of(schema.Objective)
+    assert set(found["pretrain"]["objective"]) == keys_of(schema.Objective) - {"weights"}  # there where they are given
     assert found["pretrain"]["optimizer"] == schema.Sgd().model_dump(mode="json")
     assert found["pretrain"]["schedule"] == schema.Constant().model_dump(mode="json")
     assert set(found["probe"]["training"]) == keys_of(schema.HeadTraining)
@@ -452,3 +452,60 @@ def test_an_option_that_is_given_is_the_one_in_the_plan():
     assert found["modalities"]["voice"]["backbone"]["params"]["share"] == 0.25
     assert found["pretrain"]["optimizer"]["lr"] == 3e-4
     assert found["overrides"] == ["modalities.voice.backbone.share=0.25", "pretrain.optimizer={use: adamw, lr: 3e-4}"]
+
+
+# --------------------------------------------------------------------------------------------------------- weights of pairs
+
+
+def weighed(pairs, weights, **more):
+    made = plan(f"pretrain.objective.pairs={pairs}", f"pretrain.objective.weights={weights}", "pretrain.views=2", **more)
+    return dict(zip(["~".join(pair) for pair in made.pairs], made.weights, strict=True))
+
+
+def test_a_pair_weighs_what_it_is_given_or_the_product_of_its_modalities():
+    assert weighed("all", "{words: 3, audio: 0.5}") == {"words~audio": 1.5, "words~faces": 3.0, "audio~faces": 0.5}
+    assert weighed("same", "{words: 3}") == {"words~words": 3.0, "audio~audio": 1.0, "faces~faces": 1.0}  # not 9
+    assert weighed("all", "{words: 3, faces~words: 2}") == {"words~audio": 3.0, "words~faces": 2.0, "audio~faces": 1.0}
+    assert weighed("all+same", "{words: 3, words~words: 5}")["words~words"] == 5.0
+
+
+def test_what_weighs_nothing_is_not_contrasted():
+    assert weighed("all", "{words~audio: 0}") == {"words~faces": 1.0, "audio~faces": 1.0}
+    assert "weights: leave no pair to contrast: all weigh 0" in said(
+        "pretrain.objective.weights={words: 0, audio: 0, faces: 0}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pairs", "given", "sentence"),
+    [
+        ("all", "voice: 2", "no modality is named 'voice'; there are words, audio, faces"),
+        ("all", "words~voice: 2", "no modality is named 'voice'; there are words, audio, faces"),
+        ("all", "words~audio~faces: 2", "must be a modality or a pair such as words~faces"),
+        ("same", "words~audio: 2", "is no pair that pretrain.objective.pairs contrasts; these are words~words, audio~audio"),
+        ("[[words, audio]]", "faces: 2", "is in no pair that pretrain.objective.pairs contrasts; these are words~audio"),
+        ("all", "words: -1", "must be greater than or equal to 0"),
+    ],
+)
+def test_a_wrong_weight_is_one_sentence_with_its_line(pairs, given, sentence):
+    text = GOOD + f"pretrain:\n  views: 2\n  objective:\n    pairs: {pairs}\n    weights:\n      {given}\n"
+    found = said(text=text)
+    assert found.count("\n") == 0
+    assert found.startswith(f"r.yaml:{len(text.splitlines())}: pretrain.objective.weights.{given.split(':')[0]}: ")
+    assert sentence in found
+
+
+def test_a_pair_weighed_twice_and_weights_beside_a_pretext_are_said():
+    assert "weighs a pair a second time" in said("pretrain.objective.weights={words~audio: 1, audio~words: 2}")
+    vectors = GOOD.replace("features: log-mel, backbone: tcn", "features: log-mel").replace(", backbone: {use: mlp}", "")
+    vectors = vectors.replace(", backbone: frame-cnn", "")
+    found = said("pretrain.pretext=cae", "pretrain.objective.weights={words: 2}", text=vectors)
+    assert "weigh pairs of modalities, of which a recipe with pretrain.pretext has none" in found
+
+
+def test_without_weights_the_plan_says_nothing_of_them():
+    """So that what a run without weights is fingerprinted by stays as it was before there were any."""
+    assert list(plan().to_json()["pretrain"]["objective"]) == ["pairs", "positives", "loss"]
+    assert plan("pretrain.objective.weights={words: 2}").to_json()["pretrain"]["objective"]["weights"] == [2.0, 2.0, 1.0]
+    with_pairs = plan("pretrain.objective.weights={words~audio: 0}").to_json()["pretrain"]["objective"]
+    assert with_pairs["pairs"] == [["words", "faces"], ["audio", "faces"]]

@@ -273,3 +273,77 @@ def test_positives_hear_whose_rows_they_are_given():
 
     score(made(FULL), ITEMS, [("a", "b")], listen, Nce())
     assert set(heard) == {("a", "b")}
+
+
+# --------------------------------------------------------------------------------------------------------------- weights
+
+
+class Even:
+    """The same from both sides, so that one direction stands for both."""
+
+    symmetric, reduction = True, "whole"
+
+    def __call__(self, pair: Pair) -> Scored:
+        turned = Pair(pair.right, pair.left, pair.positive.T, pair.ignore.T, pair.similarity().T)
+        one, other = Nce()(pair), Nce()(turned)
+        return Scored((one.loss + other.loss) / 2, one.anchors, one.metrics)
+
+
+TWO_VIEWS = Items(torch.tensor([0, 1, 2, 3] * 2), torch.tensor([0] * 4 + [1] * 4))
+
+
+@pytest.mark.parametrize("kind", [Nce, Even])
+@pytest.mark.parametrize("presence", [FULL, GAPS], ids=["complete", "with missing rows"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_of_one_are_the_plain_mean_to_the_bit(kind, presence, dtype):
+    pairs = [*itertools.combinations(presence, 2), ("a", "a")]
+
+    def graded(*weights):
+        embedded = {
+            name: Embedded(e.z.detach().to(dtype).requires_grad_(), e.rows) for name, e in made(presence, seed=5).items()
+        }
+        loss = score(embedded, TWO_VIEWS, pairs, same_sample, kind(), *weights).loss
+        loss.backward()
+        return loss.detach(), embedded
+
+    (plain, without), (ones, given) = graded(), graded([1.0] * len(pairs))
+    assert torch.equal(plain, ones)
+    assert all(torch.equal(without[name].z.grad, given[name].z.grad) for name in presence)
+    # The mean as it is without weights: the sum of both directions of every pair by their number. Halving and doubling are exact.
+    alone = [score(without, TWO_VIEWS, [pair], same_sample, kind()).loss for pair in pairs]
+    heard = [2 * value.detach() for value in alone if value is not None]
+    assert torch.equal(plain, torch.stack(heard).sum() / (2 * len(heard)))
+
+
+@pytest.mark.parametrize("kind", [Nce, Even])
+@pytest.mark.parametrize("presence", [FULL, GAPS], ids=["complete", "with missing rows"])
+@pytest.mark.parametrize("small", [1 << 20, 1], ids=["whole", "in blocks"])
+def test_weighted_pairs_are_a_weighted_mean(kind, presence, small):
+    """Σ w · loss / Σ w, in float64 over plain lists, over the pairs that share two recordings; the gradient with it."""
+    pairs, weights = [("a", "b"), ("a", "c"), ("b", "c")], [3.0, 0.5, 1.25]
+    embedded = made(presence, seed=6)
+    lists = as_lists(embedded)
+    found = score(embedded, ITEMS, pairs, same_sample, kind(), weights, small=small, block=12)
+    used = [(p, w) for p, w in zip(pairs, weights, strict=True) if len(set(presence[p[0]]) & set(presence[p[1]])) >= 2]
+    assert len(used) == (3 if presence is FULL else 2)
+    total = math.fsum(w for _, w in used)
+    assert found.loss.item() == pytest.approx(math.fsum(w * brute(lists, [p]) for p, w in used) / total, abs=1e-12)
+    for pair, _ in used:  # what is reported is each pair's own loss
+        assert found.pairs["~".join(pair)]["loss"].item() == pytest.approx(brute(lists, [pair]), abs=1e-12)
+    found.loss.backward()
+    got = {name: e.z.grad.clone() for name, e in embedded.items()}
+    for name in presence:
+        for i, row in enumerate(presence[name][:2]):
+            moved = {key: {k: list(v) for k, v in rows.items()} for key, rows in lists.items()}
+            values = []
+            for step in (1e-6, -1e-6):
+                moved[name][row][0] = lists[name][row][0] + step
+                values.append(math.fsum(w * brute(moved, [p]) for p, w in used) / total)
+            assert float(got[name][i, 0]) == pytest.approx((values[0] - values[1]) / 2e-6, abs=1e-7)
+
+
+def test_a_modality_with_itself_counts_in_both_directions_as_any_pair():
+    embedded = made(FULL, seed=7)
+    apart = [score(embedded, TWO_VIEWS, [pair], same_sample, Nce()).loss.item() for pair in (("a", "a"), ("a", "b"))]
+    both = score(embedded, TWO_VIEWS, [("a", "a"), ("a", "b")], same_sample, Nce(), [3.0, 2.0]).loss.item()
+    assert both == pytest.approx((3 * apart[0] + 2 * apart[1]) / 5, abs=1e-12)

@@ -147,6 +147,43 @@ def test_the_contrastive_objective_can_be_added_and_reaches_the_projections(tiny
     assert moved
 
 
+def test_weights_of_pairs_reach_the_contrast_and_the_fingerprint(tiny_plan, begun):
+    import torch.nn as nn
+
+    from mmcl.api import Encoded, Items
+    from mmcl.objective.score import Embedded, score
+    from mmcl.stages.prepare import load_prepared
+    from mmcl.stages.pretrain import pretrain_key
+    from mmcl.stages.supervise import _Contrast, _models, supervise_key
+
+    prepared = load_prepared(begun)
+    with_weights = "pretrain.objective.weights={text: 3, audio~landmarks: 0.5}"
+    plain, weighed = (tiny_plan(ON, "supervise.contrast=1", *more) for more in ((), (with_weights,)))
+    for key in (pretrain_key, supervise_key):
+        assert key(plain, prepared, prepared.folds[0], 3) != key(weighed, prepared, prepared.folds[0], 3)
+        assert key(plain, prepared, prepared.folds[0], 3) == key(
+            tiny_plan(ON, "supervise.contrast=1"), prepared, prepared.folds[0], 3
+        )
+    torch.manual_seed(0)
+    (model,) = [m for m in _models(weighed.supervised) if (m.input, m.head) == ("all", "attention")]
+    encoded = {
+        name: Encoded(torch.randn(6, 4), present=torch.tensor([True] * 5 + [name != "text"])) for name in model.modalities
+    }
+    network = nn.Module()
+    network.encoders = nn.ModuleDict({name: nn.Identity() for name in model.modalities})
+    for encoder in network.encoders.values():
+        encoder.project = lambda one: one.vector
+    items = Items(torch.arange(6), torch.zeros(6, dtype=torch.int64))
+    got = float(_Contrast(weighed, prepared, model, torch.device("cpu"))(network, encoded, items))
+    embedded = {name: Embedded(e.vector[e.present], e.present.nonzero().squeeze(1)) for name, e in encoded.items()}
+    positives, loss = (part.spec.build(part.params) for part in (plain.positives, plain.loss))
+    apart = {pair: float(score(embedded, items, [pair], positives, loss).loss) for pair in plain.pairs}
+    weight = {("text", "audio"): 3.0, ("text", "landmarks"): 3.0, ("audio", "landmarks"): 0.5}
+    assert got == pytest.approx(sum(weight[pair] * value for pair, value in apart.items()) / 6.5, rel=1e-6)
+    (audio,) = [m for m in _models(weighed.supervised) if (m.input, m.head) == ("audio", "attention")]
+    assert float(_Contrast(weighed, prepared, audio, torch.device("cpu"))(network, encoded, items)) == 0.0  # no pair is left
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

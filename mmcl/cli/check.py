@@ -47,7 +47,8 @@ def summarise(plan: Plan) -> None:
     )
     for m in plan.modalities:
         click.echo(f"  {m.name:<11} {m.source} → {m.features.use} → {m.layout}{f' → {m.backbone.use}' if m.backbone else ''}")
-    pairs = ", ".join(f"{a}~{b}" for a, b in plan.pairs)
+    weights = [f" × {weight:g}" if weight != 1 else "" for weight in plan.weights] or [""] * len(plan.pairs)
+    pairs = ", ".join(f"{a}~{b}{weight}" for (a, b), weight in zip(plan.pairs, weights, strict=True))
     if section.epochs and plan.pretext:
         click.echo(
             f"  pretrain    {plan.pretext.use} on all modalities together; "

@@ -1,4 +1,4 @@
-"""Scores a batch: the loss of every pair of modalities, in both directions, averaged (MPUC-MER, Eq. 2).
+"""Scores a batch: the loss of every pair of modalities, in both directions, averaged (MPUC-MER, Eq. 2), by weight where pairs have some.
 
 One cosine matrix is computed per unordered pair and read in both directions. Above SMALL entries it is read in blocks that fit a
 processor's cache, whose gradients are taken at once: what stays for the backward pass is one gradient per embedding, never a
@@ -54,17 +54,21 @@ def score(
     pairs: Sequence[tuple[str, str]],
     positives: Positives,
     loss: PairLoss,
+    weights: Sequence[float] = (),
     small: int = SMALL,
     block: int = BLOCK,
     held: int = HELD,
 ) -> Objective:
-    """The mean over all ordered pairs of modalities. Its gradient can be taken once, not differentiated again."""
+    """The mean over all ordered pairs of modalities. Its gradient can be taken once, not differentiated again.
+
+    weights  one a pair, above 0: Σ w · loss / Σ w over the directions that have something to learn from; left out: all 1
+    """
     unit = {name: normalize(e.z.float() if e.z.dtype.itemsize < 4 else e.z, dim=-1) for name, e in embedded.items()}
     total: list[Tensor] = []
-    count = 0
+    count = 0.0
     report: dict[str, dict[str, Tensor]] = {}
     skipped: list[str] = []
-    for first, second in pairs:
+    for (first, second), weight in zip(pairs, weights or [1.0] * len(pairs), strict=True):
         name = f"{first}~{second}"
         left, right = _shared(embedded[first].rows, embedded[second].rows)
         if len(left) < 2:
@@ -80,8 +84,9 @@ def score(
         if not heard:
             skipped.append(name)
             continue
-        total.append(value * (2 // both.directions))  # a symmetric loss stands for both directions
-        count += len(heard) * (2 // both.directions)
+        share = weight * (2 // both.directions)  # a symmetric loss stands for both directions
+        total.append(value * share)
+        count += len(heard) * share
         report[name] = {"loss": _mean([s.loss.detach() for s in heard])}
         for metric in heard[0].metrics:
             report[name][metric] = _mean([s.metrics[metric] for s in heard])

@@ -9,6 +9,7 @@ import csv
 import difflib
 import importlib.util
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -117,6 +118,7 @@ class Plan:
     supervised: SupervisePlan | None = None
     pretext: Part | None = None  # takes all streams together, in place of backbones and pairs
     scores: Mapping[str, ScorePlan] = field(default_factory=dict)
+    weights: tuple[float, ...] = ()  # one a pair, above 0; () where the recipe gives none: all 1
 
     @property
     def name(self) -> str:
@@ -173,6 +175,7 @@ class Plan:
                     "pairs": [list(p) for p in self.pairs],
                     "positives": self.positives.to_json(),
                     "loss": self.loss.to_json(),
+                    **({"weights": list(self.weights)} if self.weights else {}),  # left out: fingerprints stay as they were
                 },
                 "pretext": self.pretext and self.pretext.to_json(),
             },
@@ -254,6 +257,7 @@ class _Planner:
         modalities = [m for name in recipe.modalities if (m := self.modality(name, recipe, info))]
         pretext = self.pretext(recipe, modalities)
         pairs = self.pairs(recipe) if recipe.pretrain.pretext is None else ()
+        pairs, weights = self.weights(recipe, pairs)
         objective = ("pretrain", "objective")
         loss = self.part((*objective, "loss"), recipe.pretrain.objective.loss)
         positives = self.part((*objective, "positives"), recipe.pretrain.objective.positives)
@@ -296,7 +300,7 @@ class _Planner:
         assert positives is not None
         return Plan(
             recipe, self.document.text, self.overrides, dataset, info, root, tuple(modalities), pairs, loss, positives,
-            heads, inputs, tasks, fold_of, fold_key, supervised, pretext, scores,
+            heads, inputs, tasks, fold_of, fold_key, supervised, pretext, scores, weights,
         )  # fmt: skip
 
     def recipe(self) -> Recipe:
@@ -567,6 +571,44 @@ class _Planner:
                 )
         return found
 
+    def weights(self, recipe: Recipe, pairs: Pairs) -> tuple[Pairs, tuple[float, ...]]:
+        """The pairs that count for something, and for how much; no weights where the recipe gives none."""
+        key: Key = ("pretrain", "objective", "weights")
+        given, names = recipe.pretrain.objective.weights, list(recipe.modalities)
+        if not given or not (pairs or recipe.pretrain.pretext):  # that there is no pair is said where pairs are
+            return pairs, ()
+        if recipe.pretrain.pretext is not None:
+            self.say(key, "weigh pairs of modalities, of which a recipe with pretrain.pretext has none; leave them out")
+            return pairs, ()
+        contrasted = [frozenset(pair) for pair in pairs]
+        single: dict[str, float] = {}
+        coupled: dict[frozenset[str], float] = {}
+        for name, weight in given.items():
+            parts = tuple(part.strip() for part in name.split("~"))
+            who = frozenset(parts)
+            unknown = [part for part in parts if part not in names]
+            if unknown:
+                self.say((*key, name), f"no modality is named '{unknown[0]}'; there are {', '.join(names)}")
+            elif len(parts) > 2:
+                self.say((*key, name), f"must be a modality or a pair such as {names[0]}~{names[-1]}")
+            elif len(parts) == 2 and who in coupled:
+                self.say((*key, name), "weighs a pair a second time; a pair counts in both directions anyway")
+            elif len(parts) == 2 and who not in contrasted:
+                self.say((*key, name), f"is no pair that pretrain.objective.pairs contrasts; these are {_couples(pairs)}")
+            elif len(parts) == 1 and not any(name in pair for pair in contrasted):
+                self.say((*key, name), f"is in no pair that pretrain.objective.pairs contrasts; these are {_couples(pairs)}")
+            elif len(parts) == 2:
+                coupled[who] = weight
+            else:
+                single[name] = weight
+        found = [
+            (pair, coupled.get(frozenset(pair), math.prod(single.get(name, 1.0) for name in frozenset(pair)))) for pair in pairs
+        ]
+        kept = [(pair, weight) for pair, weight in found if weight > 0]
+        if not kept:
+            self.say(key, "leave no pair to contrast: all weigh 0")
+        return tuple(pair for pair, _ in kept), tuple(weight for _, weight in kept)
+
     def sampling(self, recipe: Recipe, info: DatasetInfo | None) -> None:
         section = recipe.pretrain
         if section.balance is None or info is None:
@@ -753,6 +795,11 @@ def _show(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "nothing"}[value]
     return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def _couples(pairs: Pairs) -> str:
+    """Pairs as weights name them."""
+    return ", ".join("~".join(pair) for pair in pairs) or "none"
 
 
 def _has(owner: str, what: str, names: Mapping[str, Any]) -> str:

@@ -233,6 +233,11 @@ class Objective(Section):
     loss: Annotated[UseLoss, _SHORT] = Field(
         default_factory=lambda: UseLoss(use="info-nce"), description="how a pair of modalities is scored"
     )
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="what a pair counts for in the mean over pairs, 1 unless given: by modality, such as {text: 3}, a pair of two "
+        "weighing the product of theirs and a modality with itself its own; or by pair, such as {text~audio: 2}; 0: not contrasted",
+    )
 
 
 class Pretrain(Section):

@@ -306,7 +306,7 @@ def _pair_objective(
             embedded[name] = Embedded(encoders[name].embed(kept, plan.recipe.pretrain.micro_batch), rows)
     row = made.items.row
     items = Items(row.to(device), made.items.view.to(device), {name: t[row].to(device) for name, t in targets.items()})
-    objective = score(embedded, items, plan.pairs, positives, loss)
+    objective = score(embedded, items, plan.pairs, positives, loss, plan.weights)
     if not torch.is_grad_enabled():  # while validating: how the embeddings lie costs a decomposition
         objective.embeddings = {name: said for name, one in embedded.items() if (said := health.describe(one.z))}
     return objective

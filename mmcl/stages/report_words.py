@@ -398,7 +398,9 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
     objective = pretrain["objective"]
     found = []
     if pretrain["epochs"]:
-        pairs = listed([" ~ ".join(pair) for pair in objective["pairs"]])
+        weights = objective.get("weights") or [1.0] * len(objective["pairs"])
+        named = zip(objective["pairs"], weights, strict=True)
+        pairs = listed([" ~ ".join(pair) + (f" (weight {weight:g})" if weight != 1 else "") for pair, weight in named])
         patience = (
             f", stopping after {number(pretrain['patience'])} epochs without a lower validation loss"
             if pretrain["patience"]

@@ -273,7 +273,9 @@ class _Contrast:
         self.loss = plan.loss.spec.build(plan.loss.params)
         if isinstance(self.loss, nn.Module):
             self.loss.to(device)
-        self.pairs = [pair for pair in plan.pairs if set(pair) <= set(model.modalities)]
+        weights = plan.weights or (1.0,) * len(plan.pairs)
+        here = [(pair, weight) for pair, weight in zip(plan.pairs, weights, strict=True) if set(pair) <= set(model.modalities)]
+        self.pairs, self.weights = [pair for pair, _ in here], [weight for _, weight in here]
         self.device = device
 
     def __call__(self, network: Network, encoded: Mapping[str, Encoded], items: Items) -> Tensor:
@@ -285,7 +287,7 @@ class _Contrast:
             embedded[name] = Embedded(cast(Encoder, network.encoders[name]).project(here), rows)
         targets = {name: target[items.row].to(self.device) for name, target in self.targets.items()}
         who = Items(items.row.to(self.device), items.view.to(self.device), targets)
-        value = score(embedded, who, self.pairs, self.positives, self.loss).loss
+        value = score(embedded, who, self.pairs, self.positives, self.loss, self.weights).loss
         return torch.zeros((), device=self.device) if value is None else value
 
 
