@@ -36,7 +36,7 @@ from .api.backbone import BackboneSpec
 from .api.batch import Encoded, Items, Stream
 from .api.dataset import Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
 from .api.errors import DataError
-from .api.head import Deciding, HeadSpec, Labelled, OwnLoss, SelfFitting
+from .api.head import Deciding, HeadSpec, Labelled, OwnLoss, SelfFitting, Showing, Shown
 from .api.hooks import PROJECT
 from .api.kinds import Kind, Layout
 from .api.loss import LossSpec, Pair, PairLoss, PositivesSpec, Scored
@@ -1829,6 +1829,35 @@ def _head_repeats(case: _HeadCase) -> None:
     )
 
 
+def _head_shows(case: _HeadCase) -> None:
+    head = case.fitted
+    if not isinstance(head, Showing):
+        return
+    tables = list(head.show())
+    for one in tables:
+        _expect(isinstance(one, Shown), f"{case.subject}: show gives mmcl.api.Shown tables, found {type(one).__name__}")
+        where = f"{case.subject}, shown table '{one.title}'"
+        names = (*one.rows, *one.columns)
+        _expect(
+            bool(one.title) and isinstance(one.rows, tuple) and isinstance(one.columns, tuple) and all(isinstance(n, str) for n in names),
+            f"{where}: has a title, and tuples of names for rows and columns",
+        )  # fmt: skip
+        lengths = sorted({len(row) for row in one.values})
+        _expect(
+            len(one.values) == len(one.rows) and all(length == len(one.columns) for length in lengths),
+            f"{where}: has a value for each of {len(one.rows)} rows and {len(one.columns)} columns; found {len(one.values)} rows of "
+            f"{' or '.join(map(str, lengths)) or 'no'} values",
+        )
+        _expect(
+            all(v is None or (isinstance(v, int | float) and math.isfinite(v)) for row in one.values for v in row),
+            f"{where}: its values are plain finite numbers (tensor.tolist()), or None where nothing stands",
+        )
+    titles = [one.title for one in tables]
+    _expect(
+        len(set(titles)) == len(titles), f"{case.subject}: two of the tables that it shows have one title ({', '.join(titles)})"
+    )
+
+
 _HEAD: Mapping[str, Callable[[_HeadCase], None]] = {
     "outputs have the shape of the task": _head_shapes,
     "it learns what can be learned": _head_learns,
@@ -1836,6 +1865,7 @@ _HEAD: Mapping[str, Callable[[_HeadCase], None]] = {
     "every parameter gets a gradient": _head_gradient,
     "what fitting found is saved": _head_saving,
     "fitting twice gives the same": _head_repeats,
+    "what it shows are tables of numbers": _head_shows,
 }
 
 

@@ -147,6 +147,21 @@ def test_the_contrastive_objective_can_be_added_and_reaches_the_projections(tiny
     assert moved
 
 
+def test_what_a_head_shows_is_kept_beside_its_weights(tiny_plan, begun):
+    fused = "supervise={heads: {univa: {use: univa-fusion, prior: %s}, mlp: {use: mlp, hidden: 8}}, inputs: [audio], epochs: 1}"
+    run_all(tiny_plan(fused % "'on'", "report.against=[majority]"), begun, workers=1)
+    said = read_json(folder(begun) / "models" / "emotion~audio~univa.json")
+    classes = list(tiny_plan().info.tasks["emotion"].classes)
+    (one,) = said["shown"]
+    assert (one["title"], one["rows"], one["columns"]) == ("Correlation of emotions", classes, classes)
+    assert np.shape(one["values"]) == (len(classes), len(classes))
+    assert all(value == round(value, 6) for row in one["values"] for value in row)
+    assert [one["values"][i][i] for i in range(len(classes))] == [1.0] * len(classes)
+    assert "shown" not in read_json(folder(begun) / "models" / "emotion~audio~mlp.json")
+    supervise(tiny_plan(fused % "'off'"), begun)
+    assert read_json(folder(begun) / "models" / "emotion~audio~univa.json")["shown"] == []
+
+
 def test_weights_of_pairs_reach_the_contrast_and_the_fingerprint(tiny_plan, begun):
     import torch.nn as nn
 

@@ -35,6 +35,7 @@ from mmcl.api import (
     SampleRef,
     Scored,
     Sequence,
+    Shown,
     Source,
     Task,
     Timed,
@@ -929,6 +930,48 @@ class HasAnIdleLayer(Layer):
         self.idle = nn.Linear(2, 2)
 
 
+class ShowsItsWeights(Layer):
+    """A good one: a table with a hole."""
+
+    def show(self):
+        rows = tuple((*row[1:], None) for row in self.layer.weight.tolist())
+        return (Shown("weights", self.task.classes, tuple(f"feature {i}" for i in range(len(rows[0]))), rows),)
+
+
+class ShowsAColumnTooFew(ShowsItsWeights):
+    def show(self):
+        (one,) = super().show()
+        return (replace(one, values=tuple(row[:-1] for row in one.values)),)
+
+
+class ShowsARowTooMany(ShowsItsWeights):
+    def show(self):
+        (one,) = super().show()
+        return (replace(one, values=(*one.values, one.values[0])),)
+
+
+class ShowsInfinity(ShowsItsWeights):
+    def show(self):
+        (one,) = super().show()
+        return (replace(one, values=((math.inf, *one.values[0][1:]), *one.values[1:])),)
+
+
+class ShowsTensors(ShowsItsWeights):
+    def show(self):
+        (one,) = super().show()
+        return (replace(one, values=tuple(tuple(torch.ones(len(one.columns))) for _ in one.rows)),)
+
+
+class ShowsNumbersAlone(ShowsItsWeights):
+    def show(self):
+        return (super().show()[0].values,)
+
+
+class ShowsOneTitleTwice(ShowsItsWeights):
+    def show(self):
+        return (*super().show(), *super().show())
+
+
 def head(build, tasks=("single-label", "multi-label", "regression")):
     return HeadSpec("tiny", "a tiny head", tasks, NoParams, build, solver=hasattr(build, "fit"))
 
@@ -940,7 +983,7 @@ def test_head_whose_spec_is_wrong_about_its_solver_is_caught(build):
         check_head(spec)
 
 
-@pytest.mark.parametrize("build", [Layer, LeastSquares])
+@pytest.mark.parametrize("build", [Layer, LeastSquares, ShowsItsWeights])
 def test_good_heads_pass(build):
     check_head(head(build))
 
@@ -955,6 +998,12 @@ def test_good_heads_pass(build):
         (KeepsWhatItFound, "it gives other outputs"),
         (DrawsInFit, "fitted twice"),
         (HasAnIdleLayer, "'idle.weight' gets no gradient"),
+        (ShowsAColumnTooFew, "'weights': has a value for each of 3 rows and 14 columns; found 3 rows of 13 values"),
+        (ShowsARowTooMany, "found 4 rows of 14 values"),
+        (ShowsInfinity, "plain finite numbers"),
+        (ShowsTensors, "plain finite numbers"),
+        (ShowsNumbersAlone, "Shown tables, found tuple"),
+        (ShowsOneTitleTwice, "have one title"),
     ],
 )
 def test_head_that_breaks_a_rule_is_caught_for_it(build, words):

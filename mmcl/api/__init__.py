@@ -4,7 +4,7 @@ from .backbone import Backbone, BackboneSpec
 from .batch import Batch, Encoded, Items, Stream
 from .dataset import Counting, Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
 from .errors import DataError, MmclError, PluginError, Problem, RecipeError, StageError, UnknownNameError
-from .head import Deciding, Head, HeadSpec, Labelled, OwnLoss, SelfFitting
+from .head import Deciding, Head, HeadSpec, Labelled, OwnLoss, SelfFitting, Showing, Shown
 from .hooks import PROJECT, Register, hookimpl, hookspec
 from .kinds import Kind, Layout
 from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored
@@ -21,6 +21,6 @@ __all__ = [
     "Encoded", "Field", "Head", "HeadSpec", "Items", "Kind", "Labelled", "Layout", "LossSpec", "MmclError", "Modality",
     "ModalitySpec", "NoParams", "OwnLoss", "Pair", "PairLoss", "Params", "PluginError", "Positives", "PositivesSpec",
     "PresetSpec", "Pretext", "PretextSpec", "Problem", "PublishedSpec", "PublishedTable", "Raw", "RecipeError", "Register", "SampleRef",
-    "Scored", "Scorer", "ScorerSpec", "SelfFitting", "Sequence", "Source", "StageError", "Stream", "Table", "Task", "Timed",
+    "Scored", "Scorer", "ScorerSpec", "SelfFitting", "Sequence", "Showing", "Shown", "Source", "StageError", "Stream", "Table", "Task", "Timed",
     "UnknownNameError", "Video", "Words", "hookimpl", "hookspec",
 ]  # fmt: skip

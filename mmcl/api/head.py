@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -60,6 +60,25 @@ class Deciding(Protocol):
 
     def decide(self, output: Tensor) -> Tensor:
         """From what the head gave [B, outputs], values of the same shape whose sign is the decision and whose order the ranking."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table of numbers that a head has to show, such as what it has learned of its classes; reports draw it."""
+
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float | None, ...], ...]  # [rows][columns], plain finite numbers; None: nothing stands there
+
+
+@runtime_checkable
+class Showing(Protocol):
+    """What a head may do besides: show what it has learned, in tables."""
+
+    def show(self) -> Sequence[Shown]:
+        """What there is to see once the head is trained; empty where its options leave nothing. Titles differ from each other."""
         ...
 
 

@@ -26,6 +26,7 @@ from .. import __version__
 from ..api.batch import Batch, Encoded, Items
 from ..api.dataset import Task
 from ..api.errors import StageError
+from ..api.head import Showing
 from ..data.batches import ahead, epoch_batches
 from ..data.folds import Fold
 from ..data.stack import batch
@@ -354,7 +355,13 @@ def _keep(folder: Path, model: Model, network: Network, facts: Mapping[str, Any]
     part = folder / f"{model.stem}.safetensors.tmp"
     save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, str(part))
     part.replace(folder / f"{model.stem}.safetensors")
-    about = {"task": model.task.name, "input": model.input, "head": model.head, "use": model.part.use}
+    about: dict[str, Any] = {"task": model.task.name, "input": model.input, "head": model.head, "use": model.part.use}
+    if isinstance(network.head, Showing):
+        about["shown"] = [
+            {"title": one.title, "rows": list(one.rows), "columns": list(one.columns),
+             "values": [[None if v is None else _plain(round(v, 6)) for v in row] for row in one.values]}
+            for one in network.head.show()
+        ]  # fmt: skip
     write_json(
         folder / f"{model.stem}.json", {"format": 1, **about, **{k: v for k, v in facts.items() if k not in ("key", "step")}}
     )

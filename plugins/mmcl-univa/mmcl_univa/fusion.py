@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mmcl.api import DataError, Encoded, Task
+from mmcl.api import DataError, Encoded, Shown, Task
 
 from . import FusionParams
 from .affect import correlation, of_names
@@ -78,3 +78,10 @@ class Fusion(nn.Module):
         given = self.params.threshold
         threshold = torch.tensor(1.08 / output.shape[1] if given is None else given).to(chances)
         return chances.logit() - threshold.logit()
+
+    def show(self) -> Sequence[Shown]:
+        """How near the prior takes emotions to be (Eq. 8), from −1 to 1; `reference`: as far as training has drifted it."""
+        if self.params.prior == "off":
+            return ()
+        values = tuple(tuple(row) for row in self.correlation.detach().cpu().tolist())
+        return (Shown("Correlation of emotions", self.task.classes, self.task.classes, values),)

@@ -29,7 +29,7 @@ from mmcl_univa.scorers import Labels, TableScores, TextRegressor
 from mmcl_univa.sup_con import SupCon
 
 from mmcl.api import DataError, Encoded, Items, Layout, Pair, SampleRef, Stream, Task, Words
-from mmcl.testing import check_plugin, check_positives, check_scorer
+from mmcl.testing import check_head, check_plugin, check_positives, check_scorer
 
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
 
@@ -228,6 +228,22 @@ def test_missing_modalities_are_zeros():
     text, audio = torch.randn(2, 4, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64)
     output = made({"audio": Encoded(audio), "text": Encoded(text)})
     torch.testing.assert_close(output, text @ made.project.weight[:, :4].T + made.project.bias)
+
+
+def test_what_is_shown_is_the_prior_and_the_reference_as_it_has_drifted():
+    (one,) = head(prior="on").show()
+    assert (one.title, one.rows, one.columns) == ("Correlation of emotions", EMOTIONS, EMOTIONS)
+    np.testing.assert_allclose(one.values, correlation([OWN[name] for name in EMOTIONS]), atol=1e-6)
+    assert list(head(prior="off").show()) == []
+    learned = head(prior="reference")
+    before = np.array(learned.show()[0].values)
+    torch.optim.SGD(learned.parameters(), 0.1).zero_grad()
+    learned.loss(torch.randn(4, 6, dtype=torch.float64), torch.eye(6, dtype=torch.float64)[:4]).backward()
+    torch.optim.SGD(learned.parameters(), 0.1).step()
+    np.testing.assert_allclose(learned.show()[0].values, before - 0.1 * learned.correlation.grad.numpy(), atol=1e-12)
+    assert np.abs(np.array(learned.show()[0].values) - before).max() > 1e-3
+    for prior in ("on", "off"):  # at a weight that leaves random labels to be learned
+        check_head(specs("heads")[0], FusionParams(prior=prior, prior_weight=0.01))
 
 
 # ---------------------------------------------------------------------------------------------------------------- scores
