@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -623,25 +623,33 @@ def make_layouts(axes: tuple[str, ...]) -> list[Layout]:
         ]
     if "joint" in axes:
         return [one(20, 3, 0, "kinect-20"), one(20, 6, 0, "kinect-20"), one(68, 2, 0, "face-68"), one(51, 2, 0, "face-51")]
+    if "channel" not in axes:
+        return [Layout(kind, axes, {axis: 1 for axis in axes if axis != "time"}, rate, notes={"vocab": 16})]
     return [one(0, channels, 0, "") for channels in (6, 30, 64, 128, 512)]
 
 
 def make_stream(layout: Layout, lengths: Sequence[int], padding: int = 0, seed: int = 0) -> Stream:
     """A made-up stream whose rows have `lengths` real steps; `padding` more than the longest needs.
 
-    A row's values depend on the seed and its place alone, never on padding or on the other rows.
+    A row's values depend on the seed and its place alone, never on padding or on the other rows. Without an axis `channel` they are
+    ids, whole numbers from 1 to below the layout's `vocab`.
     """
     import torch
+
+    def drawn(shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
+        if layout.measured:
+            return torch.randn(shape, generator=draw)
+        return torch.randint(1, int(layout.notes.get("vocab", 2)), shape, generator=draw).float()
 
     draws = [torch.Generator().manual_seed(1000 * seed + row) for row in range(len(lengths))]
     present = torch.ones(len(lengths), dtype=torch.bool)
     if not layout.timed:
-        values = torch.stack([torch.randn(layout.shape, generator=draw) for draw in draws])
+        values = torch.stack([drawn(layout.shape, draw) for draw in draws])
         return Stream(values, torch.ones(len(lengths), 1, dtype=torch.bool), present)
     steps = max(lengths) + padding
     values = torch.zeros(len(lengths), steps, *layout.shape)
     for row, (length, draw) in enumerate(zip(lengths, draws, strict=True)):
-        values[row, :length] = torch.randn(length, *layout.shape, generator=draw)
+        values[row, :length] = drawn((length, *layout.shape), draw)
     return Stream(values, torch.arange(steps)[None, :] < torch.tensor(lengths)[:, None], present)
 
 
@@ -896,7 +904,8 @@ def _backbone_rows(case: _BackboneCase) -> None:
         sentence = f"{case.subject}: in eval mode, rows in another order give other vectors. A recording's vector is its own"
         _same_encoding(turned, together, list(enumerate(order)), 1e-5, sentence)
         changed = case.stream()
-        changed.values[1:] = 3 * changed.values[1:]
+        other = 3 * changed.values if case.layout.measured else make_stream(case.layout, lengths, seed=1).values
+        changed.values[1:] = other[1:]
         sentence = (
             f"{case.subject}: in eval mode, other recordings in the batch change a recording's vector. Normalise with running "
             "statistics there (BatchNorm does, in eval mode), never with the batch's own"
@@ -936,8 +945,17 @@ def _backbone_gradient(case: _BackboneCase) -> None:
 def _backbone_saving(case: _BackboneCase) -> None:
     import torch
 
-    network, other = case.used(seed=1), case.build(seed=2).eval()
-    other.load_state_dict(_through_safetensors(network, case.subject))
+    network = case.used(seed=1)
+    saved = _through_safetensors(network, case.subject)
+    again = replace(case, spec=replace(case.spec, build=case.spec.rebuild or case.spec.build))
+    other = again.build(seed=2).eval()
+    try:
+        other.load_state_dict(saved)
+    except RuntimeError as error:
+        raise AssertionError(
+            f"{case.subject}: saved weights do not fit a network that is built for them ({str(error).splitlines()[-1].strip()}); `rebuild`, "
+            "where there is one, gives the network that `build` gives, whatever its weights"
+        ) from error
     with torch.no_grad():
         same = torch.equal(network(case.stream()).vector, other(case.stream()).vector)
     _expect(

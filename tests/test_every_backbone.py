@@ -30,6 +30,6 @@ def test_every_backbone_keeps_the_contract(spec, params):
     try:
         check_backbone(spec, params)
     except NotTried as why:
-        if params == spec.params():
+        if params == spec.params() and "needs a model" not in str(why):  # which is a folder of the user's
             raise  # the defaults must fit something made up here
         pytest.skip(str(why))

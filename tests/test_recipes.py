@@ -37,7 +37,7 @@ def tiny_model(which: str, root: Path) -> Path:
     transformers = pytest.importorskip("transformers")
     folder = root / which
     folder.mkdir()
-    if which == "hf-text":
+    if which in ("hf-text", "hf-tokens"):
         (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "film", "great"]))
         config = transformers.BertConfig(
             vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
@@ -80,7 +80,7 @@ def smaller(path: Path, data: Path, root: Path) -> list[str]:
                 f"modalities.{name}.features={{use: glove, dim: 20, file: {words}}}",
                 f"modalities.{name}.backbone={{use: transformer, layers: 1, feedforward: 8}}",
             ]
-        if section.features.use in ("hf-text", "hf-speech"):
+        if section.features.use in ("hf-text", "hf-tokens", "hf-speech"):
             small.append(
                 f"modalities.{name}.features={{use: {section.features.use}, model: {tiny_model(section.features.use, root)}}}"
             )

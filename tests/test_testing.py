@@ -136,6 +136,35 @@ class LeaksThroughItsStatistics(LeaksOnceTrained):
         return nn.BatchNorm1d(8, affine=False)
 
 
+class Lookup(nn.Module):
+    """Of ids: a vector each, and their mean."""
+
+    def __init__(self, params, layout):
+        super().__init__()
+        self.width = 8
+        self.table = nn.Embedding(layout.notes["vocab"], 8)
+
+    def forward(self, stream):
+        hidden = self.table(stream.values[..., 0].long())
+        return Encoded(self.read_out(hidden, stream.steps))
+
+    def read_out(self, hidden, steps):
+        return (hidden * steps[..., None]).sum(1) / steps.sum(1, keepdim=True)
+
+
+class LooksUpPaddingToo(Lookup):
+    def read_out(self, hidden, steps):
+        return hidden.mean(1)
+
+
+class TakesIdsForAmounts(Lookup):
+    """Another recording's ids reach this one."""
+
+    def read_out(self, hidden, steps):
+        found = super().read_out(hidden, steps)
+        return found - found.mean(0)
+
+
 class GoodWithDropout(Good):
     def __init__(self, params, layout):
         super().__init__(params, layout)
@@ -304,6 +333,31 @@ def test_dropout_is_switched_off_where_padding_is_compared_in_training():
     check_backbone(replace(backbone(GoodWithDropoutOption), params=Dropping))
     with pytest.raises(NotTried, match="pass params that switch everything random off"):
         check_backbone(backbone(IsAlwaysRandomInTraining))
+
+
+def test_a_backbone_of_ids_is_given_whole_numbers_below_their_vocabulary():
+    spec = replace(backbone(Lookup), accepts=(("time", "token"),))
+    (layout,) = make_layouts(("time", "token"))
+    values = make_stream(layout, (400,)).values
+    assert set(values.unique().tolist()) == set(range(1, layout.notes["vocab"]))
+    check_backbone(spec)
+    for network, words in (
+        (LooksUpPaddingToo, "more padded steps change"),
+        (TakesIdsForAmounts, "other recordings in the batch"),
+    ):
+        with pytest.raises(AssertionError, match=words):
+            check_backbone(replace(spec, build=network))
+
+
+def test_a_backbone_that_is_rebuilt_otherwise_than_built_is_caught():
+    class Deeper(Good):
+        def __init__(self, params, layout):
+            super().__init__(params, layout)
+            self.third = nn.Linear(8, 8)
+
+    check_backbone(backbone(Good, rebuild=Good))
+    with pytest.raises(AssertionError, match="saved weights do not fit a network that is built for them .*third.* `rebuild`"):
+        check_backbone(backbone(Good, rebuild=Deeper))
 
 
 def test_backbone_that_raises_is_reported_with_its_error():

@@ -39,6 +39,8 @@ class BackboneSpec:
              a graph of 20, say). Light: `mmcl check` calls it without torch
     build    (params, layout) → Backbone; heavy imports happen here
     follows  what it follows and where it differs from it, for `mmcl describe`
+    rebuild  (params, layout) → the same network with any weights, for saved ones to be laid over; left out: build. For a backbone
+             whose build reads weights from elsewhere, so that what was saved needs nothing but itself
     departs  which rule of the contract it breaks on purpose, in a sentence (an authors' slip, kept to be measured); every
              report that uses it says so. "" for all that are to be trusted
     """
@@ -52,3 +54,4 @@ class BackboneSpec:
     paper: str = ""
     follows: str = ""
     departs: str = ""
+    rebuild: Callable[[Any, Layout], Backbone] | None = None

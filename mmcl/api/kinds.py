@@ -12,7 +12,9 @@ class Kind:
     """A kind of stream and the names of its axes, the batch axis left out.
 
     `time` is the axis that is padded and windowed and always comes first; a kind without it (`vector`) is one value per
-    recording. `channel` is the axis over which a stream is normalised (one mean and deviation per channel).
+    recording. `channel` is the axis over which a stream is normalised (one mean and deviation per channel). A kind without it
+    holds no measurements but whole numbers that stand for something, such as ids of tokens: they are neither normalised nor
+    changed at random, and reach the backbone as they are.
     """
 
     name: str
@@ -34,7 +36,8 @@ class Layout:
     sizes  length of every axis but `time`
     rate   steps per second; None where steps carry their own times (words) or where there is no time axis
     scale  stored values are multiplied by this when a batch is made (1/255 for uint8 frames)
-    notes  facts that a backbone may need, such as {"graph": "kinect-20"} for a skeleton; JSON values only
+    notes  facts that a backbone may need, such as {"graph": "kinect-20"} for a skeleton, {"vocab": 21128} where ids are below
+           that; JSON values only
     """
 
     kind: str
@@ -48,6 +51,11 @@ class Layout:
     def timed(self) -> bool:
         """Whether streams of this layout have a time axis."""
         return "time" in self.axes
+
+    @property
+    def measured(self) -> bool:
+        """Whether streams of this layout hold measurements, which may be normalised, and not ids, which may not."""
+        return "channel" in self.axes
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,9 @@ def load_encoders(folder: Path | str, offers: Plugins | None = None) -> dict[str
         offer = (offers or plugins()).get("backbone", one["backbone"]["use"])
         params = offer.spec.params.model_validate_json(json.dumps(one["backbone"]["params"]))
         layout = Layout.from_json(one["layout"])
+        spec = replace(offer.spec, build=offer.spec.rebuild or offer.spec.build)
         encoder = build_encoder(
-            name, layout, offer.spec, params, projection["hidden"], projection["width"], one["normalise"] == "channel"
+            name, layout, spec, params, projection["hidden"], projection["width"], one["normalise"] == "channel"
         )
         state = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
         try:

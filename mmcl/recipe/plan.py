@@ -463,7 +463,22 @@ class _Planner:
                 ("modalities", name, "augment", "rotate"),
                 f"turns channels that come in threes (x y z); this stream has {layout.sizes.get('channel', 'no channels')}",
             )
-        return ModalityPlan(name, source, features, layout, backbone, section.normalise, section.augment)
+        if not layout.measured:
+            self.unchanged(key, recipe, name, layout)
+        return ModalityPlan(
+            name, source, features, layout, backbone, section.normalise if layout.measured else "none", section.augment
+        )
+
+    def unchanged(self, key: Key, recipe: Recipe, name: str, layout: Layout) -> None:
+        """Say what would change numbers that stand for something."""
+        section = recipe.modalities[name]
+        ids = f"'{name}' is a stream of {layout.kind}, whose numbers stand for something"
+        if section.normalise == "channel" and "normalise" in section.model_fields_set:
+            self.say((*key, "normalise"), f"{ids} and have no mean; leave normalise out, or set it to none")
+        if section.augment != Augment():
+            self.say((*key, "augment"), f"{ids} and cannot be changed a little; leave augment out")
+        if recipe.worth is not None and (recipe.worth.robustness.noise or recipe.worth.robustness.loss):
+            self.say(("worth", "robustness"), f"{ids}: noise and loss would make other things of them; keep late alone")
 
     def takes(self, key: Key, features: Part, layout: Layout, backbone: Part) -> bool:
         """Whether a backbone takes a stream; if not, it is said why."""

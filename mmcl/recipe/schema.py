@@ -124,7 +124,9 @@ class ModalitySection(Section):
         None, description="network from the stream to a vector; left out only where pretrain.pretext takes all streams together"
     )
     normalise: Literal["channel", "none"] = Field(
-        "channel", description="channel: subtract each channel's mean and divide by its deviation, both from training rows only"
+        "channel",
+        description="channel: subtract each channel's mean and divide by its deviation, both from training rows only; ids of tokens "
+        "are never normalised",
     )
     augment: Augment = Field(default_factory=lambda: Augment(), description="random changes while pretraining")
 

@@ -14,6 +14,7 @@ from mmcl.api import (
     Field,
     Head,
     HeadSpec,
+    Kind,
     Layout,
     Modality,
     ModalitySpec,
@@ -66,11 +67,11 @@ class HfSpeechParams(HfParams):
     longest: float = Field(30.0, gt=0, description="seconds that are read; what comes after is cut")
 
 
-def config_of(params: HfParams, what: str) -> Mapping[str, object]:
+def folder_config(model: str, what: str) -> Mapping[str, object]:
     """config.json of a local folder, or nothing for a name on the hub. Raises ValueError with a sentence."""
-    if not params.model:
+    if not model:
         raise ValueError(f"'{what}' needs a model: the folder of a saved one, or a name on the hub")
-    path = Path(params.model).expanduser() / "config.json"
+    path = Path(model).expanduser() / "config.json"
     if path.is_file():
         try:
             found: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
@@ -79,11 +80,17 @@ def config_of(params: HfParams, what: str) -> Mapping[str, object]:
         return found
     if path.parent.is_dir():
         raise ValueError(f"{path.parent}: has no config.json; a folder that save_pretrained wrote was expected")
-    if params.dim is None:
+    return {}
+
+
+def config_of(params: HfParams, what: str) -> Mapping[str, object]:
+    """config.json of a local folder, or nothing for a name on the hub that says its dim. Raises ValueError with a sentence."""
+    found = folder_config(params.model, what)
+    if not found and params.dim is None:
         raise ValueError(
             f"model '{params.model}' is no folder here; for a name on the hub say how many features a step it has (dim:)"
         )
-    return {}
+    return found
 
 
 def width_of(params: HfParams, what: str) -> int:
@@ -127,6 +134,118 @@ def build_speech(params: HfSpeechParams, source: Source) -> Modality:
     from .features import HfSpeech
 
     return HfSpeech(params)
+
+
+class HfTokensParams(Params):
+    """Options of `hf-tokens`."""
+
+    model: str = Field(
+        "", description="folder of a saved model with its tokenizer and config.json, or a name on the hub, fetched once; needed"
+    )
+    longest: int = Field(512, ge=4, description="tokens that are read, special ones included; what comes after is cut")
+    words_per_second: float = Field(2.5, gt=0, description="speaking rate assumed where nobody measured times")
+
+
+def tokens_layout(params: HfTokensParams, source: Source) -> Layout:
+    """An id a token, at the times of its word. The notes say whose ids they are; of a folder, also its config.json.
+
+    So what is saved with this layout can build the model again where the folder is gone.
+    """
+    config = folder_config(params.model, "hf-tokens")
+    notes: dict[str, object] = {"model": params.model, "longest": params.longest}
+    if config:
+        notes |= {"vocab": config.get("vocab_size"), "config": config}
+    return Layout("tokens", ("time", "token"), {"token": 1}, notes=notes)
+
+
+def build_tokens(params: HfTokensParams, source: Source) -> Modality:
+    """The modality."""
+    from .features import HfTokens
+
+    return HfTokens(params)
+
+
+class HfEncoderParams(Params):
+    """Options of `hf-encoder`."""
+
+    model: str = Field(
+        "",
+        description="folder of a saved text model, or a name on the hub, fetched once; left out: the one whose tokenizer made the ids",
+    )
+    weights: Literal["pretrained", "random"] = Field(
+        "pretrained", description="first weights: those of the model, or random ones of the same architecture"
+    )
+    layers: int | None = Field(
+        None,
+        ge=0,
+        description="layers that are trained, from the top; all else stays as it is, without dropout. Left out: all is trained",
+    )
+    pool: Literal["cls", "mean", "additive"] = Field(
+        "cls",
+        description="the vector: the first token (BERT's [CLS], RoBERTa's <s>), the mean of all tokens, or a linear layer and additive "
+        "attention, as UniVA has it; every step goes on besides, for heads that read sequences",
+    )
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="dropout before additive attention; the model's own is in its config.json"
+    )
+
+
+def encoder_config(params: HfEncoderParams, layout: Layout) -> Mapping[str, object]:
+    """config.json of the model: the layout's where the ids are that model's own, else the folder's; nothing for a name on the hub."""
+    own = layout.notes.get("config", {})
+    if own and params.model in ("", layout.notes.get("model")):
+        return dict(own)
+    return folder_config(params.model or str(layout.notes.get("model", "")), "hf-encoder")
+
+
+OFFSET = ("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "longformer", "mpnet")
+"""Families that count positions from the padding's id + 1, and so have so many fewer."""
+
+
+def encoder_fits(params: HfEncoderParams, layout: Layout) -> None:
+    """Refuse a model of other ids, of too few positions or layers, or with a decoder."""
+    if layout.sizes.get("token") != 1:
+        raise ValueError(f"'hf-encoder' reads one id a step; these have {layout.sizes.get('token')}")
+    config = encoder_config(params, layout)
+    if not config:
+        return
+    model = params.model or layout.notes.get("model")
+
+    def number(key: str) -> int | None:
+        found = config.get(key)
+        return found if isinstance(found, int) else None
+
+    vocab, ids = number("vocab_size"), layout.notes.get("vocab")
+    if vocab is not None and isinstance(ids, int) and ids != vocab:
+        raise ValueError(
+            f"model '{model}' knows {vocab} ids; those of '{layout.notes.get('model')}' are {ids}: take one model for both"
+        )
+    if config.get("is_encoder_decoder"):
+        raise ValueError(f"model '{model}' has a decoder; an encoder such as BERT or RoBERTa is needed")
+    layers = number("num_hidden_layers") or number("n_layers")
+    if params.layers is not None and layers is not None and params.layers > layers:
+        raise ValueError(f"model '{model}' has {layers} layers; layers: {params.layers} is more")
+    positions, longest = number("max_position_embeddings"), layout.notes.get("longest")
+    if positions and config.get("model_type") in OFFSET:
+        positions -= 1 + (number("pad_token_id") or 0)
+    if positions and isinstance(longest, int) and longest > positions:
+        raise ValueError(
+            f"model '{model}' has positions for {positions} tokens; set longest: {positions} or less where the ids are made"
+        )
+
+
+def build_hf_encoder(params: HfEncoderParams, layout: Layout) -> Backbone:
+    """The network, with the model's own weights unless the options say random."""
+    from .finetuned import HfEncoder
+
+    return HfEncoder(params, layout, pretrained=params.weights == "pretrained")
+
+
+def rebuild_hf_encoder(params: HfEncoderParams, layout: Layout) -> Backbone:
+    """The network with random weights, for saved ones: the model's own are not read."""
+    from .finetuned import HfEncoder
+
+    return HfEncoder(params, layout, pretrained=False)
 
 
 class FabNetParams(Params):
@@ -260,6 +379,12 @@ def build_ima(params: ImaParams, task: Task, widths: Mapping[str, int]) -> Head:
 
 
 @hookimpl
+def register_kinds(register: Register[Kind]) -> None:
+    """Offer the kind."""
+    register(Kind("tokens", ("time", "token"), "ids of a text model's tokens, with the times of their words"))
+
+
+@hookimpl
 def register_modalities(register: Register[ModalitySpec]) -> None:
     """Offer the features."""
     register(
@@ -276,6 +401,12 @@ def register_modalities(register: Register[ModalitySpec]) -> None:
     )  # fmt: skip
     register(
         ModalitySpec(
+            "hf-tokens", "ids of a text model's tokens, for `hf-encoder` to train that model on", ("words",), HfTokensParams,
+            tokens_layout, build_tokens,
+        )
+    )  # fmt: skip
+    register(
+        ModalitySpec(
             "fab-net", "frames of a face through FAb-Net's frozen encoder, 256 values each; weights from a file, or random", ("video",),
             FabNetParams, fab_net_layout, build_fab_net, paper=FAB_NET,
         )
@@ -284,13 +415,21 @@ def register_modalities(register: Register[ModalitySpec]) -> None:
 
 @hookimpl
 def register_backbones(register: Register[BackboneSpec]) -> None:
-    """Offer the backbone."""
+    """Offer the backbones."""
     register(
         BackboneSpec(
             "cls-transformer", "a class token before the steps, self-attention over all; keeps every step for a fusion", (("time", "channel"),),
             ClsParams, build_cls, cls_fits, PAPER,
             "Learned positions, LayerNorm and dropout, post-norm layers with GELU, as the authors. Differs: the class token begins at small "
             "random numbers (theirs at 0, by a slip); real steps that a crop has left are never taken for padding.",
+        )
+    )  # fmt: skip
+    register(
+        BackboneSpec(
+            "hf-encoder", "a text model of the transformers library, trained on together with the rest", (("time", "token"),),
+            HfEncoderParams, build_hf_encoder, encoder_fits, "UniVA (its text encoder); Devlin et al., BERT, NAACL 2019",
+            "The library's own classes, without their pooling layer. pool: additive is UniVA's reading of it: linear, dropout, additive attention.",
+            rebuild=rebuild_hf_encoder,
         )
     )  # fmt: skip
 

@@ -11,31 +11,33 @@ from numpy.typing import NDArray
 
 from mmcl.api import Audio, DataError, Raw, Timed, Words
 
-from . import HfParams, HfSpeechParams, HfTextParams, width_of
+from . import HfSpeechParams, HfTextParams, HfTokensParams, folder_config, width_of
 
 RATE = 16_000
 
 
-def load(params: HfParams, what: str) -> Any:
-    """A frozen model. Raises DataError if the library or the model cannot be had."""
+def load(name: str, what: str) -> Any:
+    """A model in eval mode. Raises DataError if the library or the model cannot be had."""
     try:
         import transformers
     except ImportError as error:
         raise DataError(f"'{what}' needs the transformers library: pip install 'mmcl[hf]'") from error
     transformers.logging.set_verbosity_error()
     try:
-        model = transformers.AutoModel.from_pretrained(_place(params.model))
+        model = transformers.AutoModel.from_pretrained(place(name))
     except Exception as error:
-        raise DataError(_why(params.model, error)) from error
-    return model.eval().requires_grad_(False)
+        raise DataError(why(name, error)) from error
+    return model.eval()
 
 
-def _place(model: str) -> str:
+def place(model: str) -> str:
+    """A folder's path, with the home folder written out, or a name on the hub as it is."""
     folder = Path(model).expanduser()
     return str(folder) if folder.is_dir() else model
 
 
-def _why(model: str, error: Exception) -> str:
+def why(model: str, error: Exception) -> str:
+    """The library's reason, in one sentence, and what to do."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return f"model '{model}' cannot be loaded ({reason[:160]}); give the folder of a saved one, or fetch it where there is a network"
 
@@ -58,18 +60,11 @@ class HfText:
     def extract(self, raw: Raw) -> NDArray[np.float32] | Timed:
         """[tokens, dim] with times, or their mean. Raises DataError if nothing is said, or the model cannot be had."""
         assert isinstance(raw, Words)
-        words = [word.strip() for word in raw.words]
-        kept = [i for i, word in enumerate(words) if word]
-        if not kept:
-            raise DataError("the transcript is empty")
-        self._ready()
-        given = self._tokenizer(
-            [words[i] for i in kept],
-            is_split_into_words=True,
-            truncation=True,
-            max_length=self.params.longest,
-            return_tensors="pt",
-        )
+        words, spans = said(raw, self.params.words_per_second)
+        if self._model is None:
+            self._model = load(self.params.model, "hf-text").requires_grad_(False)
+            self._tokenizer = tokenizer_of(self.params.model)
+        given = tokens(self._tokenizer, words, self.params.longest)
         with torch.inference_mode():
             found = self._model(**{name: given[name] for name in ("input_ids", "attention_mask")}, output_hidden_states=True)
         values = picked(found.hidden_states, self.params.layer, self.params.model)[0].float().numpy()
@@ -77,36 +72,74 @@ class HfText:
             raise DataError(f"model '{self.params.model}' gives {values.shape[1]} features a step; dim says {self.params.dim}")
         if self.params.pool == "mean":
             return np.asarray(values.mean(0))
-        return Timed(values, self._times(raw, kept, given.word_ids(0)))
-
-    def _times(self, raw: Words, kept: list[int], ids: list[int | None]) -> NDArray[np.float64]:
-        if raw.times is None:
-            first = np.arange(len(kept)) / self.params.words_per_second
-            times = np.stack([first, first + 1 / self.params.words_per_second], 1)
-        else:
-            times = np.asarray(raw.times, np.float64)[kept]
-        ends = (times[:1, 0].repeat(2), times[-1:, 1].repeat(2))  # special tokens: at the beginning, or at the end
-        seen = False
-        rows = []
-        for id in ids:
-            rows.append(times[id] if id is not None else ends[seen])
-            seen = seen or id is not None
-        return np.array(rows, np.float64)
-
-    def _ready(self) -> None:
-        if self._model is None:
-            self._model = load(self.params, "hf-text")
-            import transformers
-
-            try:
-                self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-                    _place(self.params.model), use_fast=True, add_prefix_space=True
-                )
-            except Exception as error:
-                raise DataError(_why(self.params.model, error)) from error
+        return Timed(values, times_of(given.word_ids(0), spans))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_model": None, "_tokenizer": None}
+
+
+class HfTokens:
+    """The id of every token, special ones included, at the times of its word; whole numbers, which a float32 holds up to 2²⁴."""
+
+    def __init__(self, params: HfTokensParams) -> None:
+        self.params = params
+        self._tokenizer: Any = None
+
+    def extract(self, raw: Raw) -> Timed:
+        """[tokens, 1] with times. Raises DataError if nothing is said, the tokenizer cannot be had, or is not this model's."""
+        assert isinstance(raw, Words)
+        words, spans = said(raw, self.params.words_per_second)
+        if self._tokenizer is None:
+            self._tokenizer = tokenizer_of(self.params.model)
+        given = tokens(self._tokenizer, words, self.params.longest)
+        ids = given["input_ids"][0].numpy()
+        vocab = folder_config(self.params.model, "hf-tokens").get("vocab_size")
+        if isinstance(vocab, int) and int(ids.max()) >= vocab:
+            raise DataError(f"model '{self.params.model}' knows {vocab} ids, but its tokenizer gives {int(ids.max())}")
+        return Timed(ids[:, None].astype(np.float32), times_of(given.word_ids(0), spans))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tokenizer": None}
+
+
+def said(raw: Words, words_per_second: float) -> tuple[list[str], NDArray[np.float64]]:
+    """The words that are none of them empty, and the seconds of each [n, 2]. Raises DataError if there is none."""
+    words = [word.strip() for word in raw.words]
+    kept = [i for i, word in enumerate(words) if word]
+    if not kept:
+        raise DataError("the transcript is empty")
+    if raw.times is not None:
+        return [words[i] for i in kept], np.asarray(raw.times, np.float64)[kept]
+    first = np.arange(len(kept)) / words_per_second
+    return [words[i] for i in kept], np.stack([first, first + 1 / words_per_second], 1)
+
+
+def tokenizer_of(model: str) -> Any:
+    """A model's tokenizer. Raises DataError if it cannot be had."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise DataError("tokens need the transformers library: pip install 'mmcl[hf]'") from error
+    try:
+        return transformers.AutoTokenizer.from_pretrained(place(model), use_fast=True, add_prefix_space=True)
+    except Exception as error:
+        raise DataError(why(model, error)) from error
+
+
+def tokens(tokenizer: Any, words: list[str], longest: int) -> Any:
+    """Ids of the words, with the special tokens that the model wants, as tensors [1, T]."""
+    return tokenizer(words, is_split_into_words=True, truncation=True, max_length=longest, return_tensors="pt")
+
+
+def times_of(ids: list[int | None], spans: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seconds of every token [T, 2] from the words' and which word each is of; special ones lie at the beginning or at the end."""
+    ends = (spans[:1, 0].repeat(2), spans[-1:, 1].repeat(2))
+    seen = False
+    rows = []
+    for id in ids:
+        rows.append(spans[id] if id is not None else ends[seen])
+        seen = seen or id is not None
+    return np.array(rows, np.float64)
 
 
 class HfSpeech:
@@ -121,7 +154,7 @@ class HfSpeech:
         """[T, dim], or the mean. Raises DataError if the sound is too short for one step, or the model cannot be had."""
         assert isinstance(raw, Audio)
         if self._model is None:
-            self._model = load(self.params, "hf-speech")
+            self._model = load(self.params.model, "hf-speech").requires_grad_(False)
             self._normalise = _normalises(self.params.model)
         samples = np.asarray(raw.samples, np.float32)
         if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():

@@ -1,0 +1,90 @@
+"""A text model of the transformers library as a backbone: its weights are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmcl.api import DataError, Encoded, Layout, Stream
+
+from . import HfEncoderParams, encoder_config
+from .features import load, place, why
+
+
+class HfEncoder(nn.Module):
+    """ids → the model's last hidden layer → (linear → dropout → additive attention, or a token, or the mean)."""
+
+    def __init__(self, params: HfEncoderParams, layout: Layout, pretrained: bool) -> None:
+        super().__init__()
+        name = params.model or str(layout.notes.get("model", ""))
+        self.model = load(name, "hf-encoder").float() if pretrained else unlearned(name, encoder_config(params, layout))
+        if getattr(self.model, "pooler", None) is not None:
+            self.model.pooler = None  # its output is not used, so it would never learn
+        self.width = int(self.model.config.hidden_size)
+        self.padding = int(self.model.config.pad_token_id or 0)
+        self.pool = params.pool
+        self.trained: list[nn.Module] | None = None  # None: all
+        if params.layers is not None:
+            self.model.requires_grad_(False)
+            stack = layers_of(self.model, name)
+            self.trained = [layer.requires_grad_() for layer in stack[len(stack) - params.layers :]]
+        if params.pool == "additive":
+            self.enter, self.dropout = nn.Linear(self.width, self.width), nn.Dropout(params.dropout)
+            self.project, self.weigh = nn.Linear(self.width, self.width), nn.Linear(self.width, 1, bias=False)
+
+    def train(self, mode: bool = True) -> HfEncoder:
+        """As any module; but what is not trained has no dropout."""
+        super().train(mode)
+        if self.trained is not None:
+            self.model.eval()
+            for layer in self.trained:
+                layer.train(mode)
+        return self
+
+    def forward(self, stream: Stream) -> Encoded:
+        """The vector [B, width], and every token."""
+        steps = stream.steps
+        ids = stream.values[..., 0].round().long().masked_fill(~steps, self.padding)
+        hidden: Tensor = self.model(input_ids=ids, attention_mask=steps.long()).last_hidden_state
+        if self.pool == "additive":
+            hidden = self.dropout(self.enter(hidden))
+        hidden = hidden * steps[..., None]
+        if self.pool == "cls":
+            vector = hidden[:, 0]
+        elif self.pool == "mean":
+            vector = hidden.sum(1) / steps.sum(1, keepdim=True)
+        else:
+            vector = self.read(hidden, steps)
+        return Encoded(vector=vector, sequence=hidden, steps=steps)
+
+    def read(self, hidden: Tensor, steps: Tensor) -> Tensor:
+        """[B, T, width] → [B, width], weights softmax over real steps of w·tanh(P x_t + q) (UniVA; Yang et al. 2016)."""
+        energy = self.weigh(self.project(hidden).tanh()).squeeze(-1).float()
+        weight = energy.masked_fill(~steps, torch.finfo(energy.dtype).min).softmax(1) * steps
+        return (weight[..., None] * hidden).sum(1)
+
+
+def unlearned(name: str, config: Mapping[str, object]) -> Any:
+    """A model with random weights, of a config.json's architecture or, without one, of a name's on the hub."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise DataError("'hf-encoder' needs the transformers library: pip install 'mmcl[hf]'") from error
+    transformers.logging.set_verbosity_error()
+    try:
+        made = transformers.AutoConfig.for_model(**config) if config else transformers.AutoConfig.from_pretrained(place(name))
+        return transformers.AutoModel.from_config(made).float().eval()
+    except Exception as error:
+        raise DataError(why(name, error)) from error
+
+
+def layers_of(model: nn.Module, name: str) -> nn.ModuleList:
+    """The model's layers, from the bottom. Raises DataError where it shares one among all, or hides them."""
+    count = int(model.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]  # torch cannot know a transformers config
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise DataError(f"model '{name}' has no list of {count} layers, so the top ones cannot be told; leave layers: out")

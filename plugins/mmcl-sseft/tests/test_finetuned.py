@@ -1,0 +1,233 @@
+"""A text model that is trained on: its ids, its masks, what is frozen. Whole runs of it stand in tests/test_ids.py."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import mmcl_sseft
+import numpy as np
+import pytest
+import torch
+from mmcl_sseft import HfEncoderParams, HfTokensParams
+from mmcl_sseft.features import HfTokens
+from mmcl_sseft.finetuned import HfEncoder
+
+from mmcl.api import DataError, Layout, Source, Stream, Words
+from mmcl.testing import check_backbone, check_modality
+
+transformers = pytest.importorskip("transformers")
+BACKBONES, MODALITIES = [], []
+mmcl_sseft.register_backbones(BACKBONES.append)
+mmcl_sseft.register_modalities(MODALITIES.append)
+ENCODER = next(spec for spec in BACKBONES if spec.name == "hf-encoder")
+TOKENS = next(spec for spec in MODALITIES if spec.name == "hf-tokens")
+SIZES = {"hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 8}
+STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+WORDS = Words(("the", "words", "film"), np.array([[0.0, 0.4], [0.4, 1.0], [1.0, 1.2]]))
+
+
+def bert(folder, **more):
+    """A random BERT with a tokenizer of 18 pieces, as its library saves it."""
+    folder.mkdir(exist_ok=True)
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "the",
+        "film",
+        "great",
+        "##er",
+        "was",
+        "so",
+        "it",
+        "word",
+        "##s",
+        "a",
+        "##b",
+        "c",
+        "d",
+    ]
+    (folder / "vocab.txt").write_text("\n".join(pieces))
+    torch.manual_seed(0)
+    config = transformers.BertConfig(**{"vocab_size": len(pieces), "initializer_range": 0.3, **SIZES, **more})
+    transformers.BertModel(config).save_pretrained(folder)
+    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+def roberta(folder, **more):
+    """A random RoBERTa, which counts positions from its padding's id, with byte pairs of single letters."""
+    folder.mkdir(exist_ok=True)
+    letters = sorted({*"thewordsfilmq", "\u0120"})
+    vocab = {piece: i for i, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *letters])}
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    torch.manual_seed(0)
+    config = transformers.RobertaConfig(
+        **{
+            "vocab_size": len(vocab),
+            "max_position_embeddings": 60,
+            "initializer_range": 0.3,
+            "type_vocab_size": 1,
+            **SIZES,
+            **more,
+        }
+    )
+    transformers.RobertaModel(config).save_pretrained(folder)
+    transformers.RobertaTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
+    return folder
+
+
+MAKERS = {"bert": bert, "roberta": roberta}
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def model(request, tmp_path_factory):
+    return MAKERS[request.param](tmp_path_factory.mktemp("models") / request.param)
+
+
+def layout_of(model, **more):
+    return TOKENS.layout(HfTokensParams(model=str(model), **{"longest": 40, **more}), Source("words", "w"))
+
+
+def stream_of(*rows, pad=0):
+    longest = max(map(len, rows)) + pad
+    values = torch.zeros(len(rows), longest, 1)
+    for i, row in enumerate(rows):
+        values[i, : len(row), 0] = torch.tensor(row, dtype=torch.float32)
+    steps = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
+    return Stream(values, steps, torch.ones(len(rows), dtype=torch.bool))
+
+
+# ------------------------------------------------------------------------------------------------------------------ tokens
+
+
+def test_ids_are_the_tokenizers_own_at_the_times_of_their_words(model):
+    params = HfTokensParams(model=str(model))
+    got = HfTokens(params).extract(WORDS)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model, add_prefix_space=True)
+    wanted = tokenizer("the words film")["input_ids"]
+    assert got.values.shape == (len(wanted), 1)
+    assert got.values[:, 0].tolist() == wanted
+    assert wanted[0] == tokenizer.cls_token_id
+    assert wanted[-1] == tokenizer.sep_token_id
+    assert got.times[0].tolist() == [0, 0]
+    assert got.times[-1].tolist() == [1.2, 1.2]
+    assert {tuple(t) for t in got.times[1:-1].tolist()} == {(0, 0.4), (0.4, 1.0), (1.0, 1.2)}
+    cut = HfTokens(HfTokensParams(model=str(model), longest=4)).extract(WORDS).values[:, 0].tolist()
+    assert cut == [*wanted[:3], wanted[-1]]
+    check_modality(TOKENS, params=HfTokensParams(model=str(model), longest=40))
+
+
+def test_a_tokenizer_of_another_model_is_said(tmp_path):
+    folder = bert(tmp_path / "bert", vocab_size=9)
+    with pytest.raises(DataError, match="knows 9 ids, but its tokenizer gives 13"):
+        HfTokens(HfTokensParams(model=str(folder))).extract(WORDS)
+
+
+# ----------------------------------------------------------------------------------------------------------------- network
+
+
+@pytest.mark.parametrize(
+    "options", [{"pool": "cls"}, {"pool": "mean"}, {"pool": "additive"}, {"layers": 1}, {"weights": "random"}], ids=str
+)
+def test_it_keeps_the_contract(model, tmp_path, options):
+    still = MAKERS[model.name](tmp_path / model.name, **STILL)
+    check_backbone(ENCODER, HfEncoderParams(**options), layout_of(still))
+
+
+def test_it_gives_what_the_model_gives_and_padding_changes_nothing(model):
+    made = HfEncoder(HfEncoderParams(pool="mean"), layout_of(model), pretrained=True).eval()
+    plain = transformers.AutoModel.from_pretrained(model).eval()
+    first, second = [0, 5, 6, 7, 8, 2], [0, 9, 2]
+    got, padded = made(stream_of(first, second)), made(stream_of(first, second, pad=20))
+    for i, row in enumerate((first, second)):
+        with torch.no_grad():
+            wanted = plain(input_ids=torch.tensor([row])).last_hidden_state[0]
+        torch.testing.assert_close(got.sequence[i, : len(row)], wanted, rtol=0, atol=1e-5)
+        torch.testing.assert_close(got.vector[i], wanted.mean(0), rtol=0, atol=1e-5)
+        torch.testing.assert_close(padded.vector[i], got.vector[i], rtol=0, atol=1e-6)
+        assert not padded.sequence[i, len(row) :].any()
+    cls = HfEncoder(HfEncoderParams(), layout_of(model), pretrained=True).eval()(stream_of(first, second))
+    torch.testing.assert_close(cls.vector, cls.sequence[:, 0])
+
+
+def test_additive_attention_is_its_formula(model):
+    torch.manual_seed(1)
+    made = HfEncoder(HfEncoderParams(pool="additive"), layout_of(model), pretrained=True).eval()
+    row = [0, 5, 6, 7, 2]
+    with torch.no_grad():
+        got = made(stream_of(row, [0, 2, 3, 4, 5, 6, 7, 2]))
+        hidden = made.enter(made.model(input_ids=torch.tensor([row])).last_hidden_state[0])
+        energy = torch.stack([made.weigh.weight[0] @ (made.project.weight @ h + made.project.bias).tanh() for h in hidden])
+        weight = energy.exp() / energy.exp().sum()
+    torch.testing.assert_close(got.vector[0], sum(w * h for w, h in zip(weight, hidden, strict=True)), rtol=0, atol=1e-5)
+
+
+def test_only_the_top_layers_learn_and_what_is_frozen_has_no_dropout(tmp_path):
+    folder = bert(tmp_path / "bert", hidden_dropout_prob=0.5)
+    made = HfEncoder(HfEncoderParams(layers=1), layout_of(folder), pretrained=True)
+    assert not made.model.training  # as it was loaded
+    learn = {name for name, p in made.named_parameters() if p.requires_grad}
+    assert learn == {name for name, _ in made.named_parameters() if "encoder.layer.2." in name}
+    made.train()
+    assert made.training
+    below = {name for name, m in made.model.named_modules() if isinstance(m, torch.nn.Dropout) and m.training}
+    assert below
+    assert all(name.startswith("encoder.layer.2.") for name in below)
+    before = {name: p.detach().clone() for name, p in made.named_parameters()}
+    optimizer = torch.optim.SGD([p for p in made.parameters() if p.requires_grad], 0.1)
+    made(stream_of([2, 5, 6, 3], [2, 7, 3])).vector.square().sum().backward()
+    optimizer.step()
+    assert {name for name, p in made.named_parameters() if not torch.equal(p, before[name])} <= learn
+    assert not torch.equal(made.model.encoder.layer[2].output.dense.weight, before["model.encoder.layer.2.output.dense.weight"])
+    everything = HfEncoder(HfEncoderParams(), layout_of(folder), pretrained=True)
+    assert all(p.requires_grad for p in everything.parameters())
+    assert everything.train().model.embeddings.dropout.training
+
+
+def test_random_weights_are_drawn_from_the_seed_and_pretrained_ones_are_the_folders(model):
+    plain = transformers.AutoModel.from_pretrained(model).state_dict()
+
+    def weights(kind, seed):
+        torch.manual_seed(seed)
+        return ENCODER.build(HfEncoderParams(weights=kind), layout_of(model)).model.state_dict()
+
+    assert all(torch.equal(value, plain[name]) for name, value in weights("pretrained", 3).items())
+    one, again, other = weights("random", 3), weights("random", 3), weights("random", 4)
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    name = "embeddings.word_embeddings.weight"
+    assert not torch.equal(one[name], other[name])
+    assert not torch.equal(one[name], plain[name])
+
+
+def test_what_does_not_fit_is_said_before_a_run(tmp_path):
+    one, other = bert(tmp_path / "bert"), roberta(tmp_path / "roberta")
+    folder = tmp_path / "t5"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"vocab_size": 18, "is_encoder_decoder": true}')
+    for params, layout, words in (
+        (HfEncoderParams(), Layout("tokens", ("time", "token"), {"token": 1}), "'hf-encoder' needs a model"),
+        (HfEncoderParams(model=str(other)), layout_of(one), r"knows 19 ids; those of '.*bert' are 18: take one model for both"),
+        (HfEncoderParams(model=str(folder)), layout_of(one), "has a decoder"),
+        (HfEncoderParams(layers=4), layout_of(one), "has 3 layers; layers: 4 is more"),
+        (HfEncoderParams(), layout_of(other, longest=59), "has positions for 58 tokens; set longest: 58 or less"),
+        (HfEncoderParams(model=str(tmp_path)), layout_of(one), "has no config.json"),
+        (
+            HfEncoderParams(),
+            Layout("tokens", ("time", "token"), {"token": 2}, notes={"model": "x"}),
+            "one id a step; these have 2",
+        ),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ENCODER.fits(params, layout)
+    ENCODER.fits(HfEncoderParams(), layout_of(other, longest=58))
+    ENCODER.fits(HfEncoderParams(), TOKENS.layout(HfTokensParams(model="roberta-base"), Source("words", "w")))  # on the hub
+    with pytest.raises(ValueError, match="needs a model: the folder"):
+        TOKENS.layout(HfTokensParams(), Source("words", "w"))
+    shutil.rmtree(one)
+    with pytest.raises(DataError, match="cannot be loaded .*; give the folder of a saved one"):
+        ENCODER.build(HfEncoderParams(), Layout("tokens", ("time", "token"), {"token": 1}, notes={"model": str(one)}))
