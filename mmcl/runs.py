@@ -28,15 +28,18 @@ JsonObject = dict[str, Any]
 
 
 class RunFolder:
-    """One run's files."""
+    """One run's files.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    prepared  where prepared streams are kept; left out: beside the run
+    """
+
+    def __init__(self, root: Path, prepared: Path | None = None) -> None:
+        self.root, self._prepared = root, prepared
 
     @property
     def prepared(self) -> Path:
         """Where prepared streams are kept, beside the runs that share them."""
-        return self.root.parent / "prepared"
+        return self.root.parent / "prepared" if self._prepared is None else self._prepared
 
     def stage(self, name: str, fold: int, seed: int) -> Path:
         """The folder of one stage, for one fold and seed."""

@@ -6,19 +6,38 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 Tick = Callable[[int, str], None]
 """Call with how many steps are done now, and a few words to show beside the bar."""
 
 
+_HUSHED: ContextVar[bool] = ContextVar("hushed", default=False)
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """No lines and no bars from within: whoever does the same work many times speaks for all of them."""
+    token = _HUSHED.set(True)
+    try:
+        yield
+    finally:
+        _HUSHED.reset(token)
+
+
 def say(text: str) -> None:
     """One line to a person."""
+    if _HUSHED.get():
+        return
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is where the toolkit speaks
 
 
 @contextmanager
 def progress(title: str, total: int, start: int = 0, every: float = 15.0) -> Iterator[Tick]:
     """Show how far some work has come. Piped, a line appears at most once in `every` seconds, and at the end."""
+    if _HUSHED.get():
+        yield _nothing
+        return
     if sys.stderr.isatty():
         with _bar(title, total, start) as tick:
             yield tick
@@ -39,6 +58,10 @@ def progress(title: str, total: int, start: int = 0, every: float = 15.0) -> Ite
 
     yield tick_plain
     say(f"{title}: {done}/{total}{f', {words}' if words else ''}, took {_clock(time.monotonic() - began)}")
+
+
+def _nothing(steps: int, text: str = "") -> None:
+    """Shows nothing."""
 
 
 @contextmanager

@@ -19,6 +19,7 @@ COMMANDS = {
     "run": ("run", "Run a recipe, or go on with it."),
     "check": ("check", "Say everything that is wrong with a recipe, and what it would do."),
     "schema": ("schema", "Print the JSON schema of recipes, for editors."),
+    "sweep": ("sweep", "Search over values of a recipe, on validation recordings alone."),
     "report": ("report", "Write the report of a run again."),
     "compare": ("compare", "Set runs side by side, with intervals and tests over speakers."),
     "rerun": ("rerun", "Repeat a run from its folder, and say what differs."),
@@ -41,7 +42,7 @@ COMMANDS = {
 """Command → (file, help in the overview)."""
 
 SECTIONS = {
-    "Recipes": ("run", "check", "report", "rerun", "compare", "audit", "tables", "schema", "list-recipes"),
+    "Recipes": ("run", "check", "sweep", "report", "rerun", "compare", "audit", "tables", "schema", "list-recipes"),
     "Plug-ins": ("describe", "plugins", *(name for name in COMMANDS if name.startswith("list-") and name != "list-recipes")),
 }
 """How the overview is divided."""

@@ -27,13 +27,18 @@ def check(recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], dat
     """
     from ..recipe.plan import laid_over, load_plan
     from ..recipe.shipped import find
+    from ..recipe.sweep import load_sweep
 
     sets = laid_over(presets, overrides)
-    plan = load_plan(find(recipe), sets, data, name=recipe if recipe.endswith((".yaml", ".yml")) else None)
+    name = recipe if recipe.endswith((".yaml", ".yml")) else None
+    plan = load_plan(find(recipe), sets, data, name=name)
+    search = load_sweep(find(recipe), sets, data, name) if plan.recipe.sweep else None
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=1))
     else:
         summarise(plan)
+    if search is not None and not as_json:
+        click.echo(f"  sweep       {search.section.sampler}, {_count(search.trials, 'trial')} of {', '.join(search.section.space)}")
     if plan.root is not None and not plan.root.is_dir():
         click.echo(f"mmcl: the data are not there yet: {plan.root}. {plan.info.get}".rstrip(), err=True)
 

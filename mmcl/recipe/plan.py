@@ -197,6 +197,7 @@ class Plan:
             "protocol": recipe["protocol"],
             "report": recipe["report"],
             "track": recipe["track"],
+            "sweep": recipe["sweep"],
             "departs": self.departs,
         }
 

@@ -96,6 +96,27 @@ def scalar(text: str) -> str | int | float | bool | None:
     return text
 
 
+def as_yaml(values: Any, flow: bool = False) -> str:
+    """Values as YAML that reads back as the same values; with `flow` in one line, as --set takes it."""
+    text: str = yaml.dump(values, Dumper=_Writer, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=10**6)
+    return text.removesuffix("...\n").rstrip("\n") if flow else text
+
+
+class _Writer(yaml.SafeDumper):
+    """Writes what this reader reads: no anchors, and quotes around words that it would take for something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _written(writer: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return writer.represent_scalar("tag:yaml.org,2002:str", text, style=None if scalar(text) == text else "'")
+
+
+_Writer.add_representer(str, _written)
+_Writer.add_representer(tuple, lambda writer, items: writer.represent_list(items))
+
+
 def _values(text: str, file: str, places: dict[Key, tuple[str, int | None]], at: Key, problems: list[Problem]) -> Any:
     """YAML text as values; problems are added, and so is the place of every key below `at`."""
 

@@ -48,15 +48,18 @@ class Features:
     present: Tensor  # bool [n]
 
 
-def embed(plan: Plan, run: RunFolder, device: str = "auto") -> None:
-    """Write the features of every fold and seed that are not there yet."""
+def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str] = SPLITS) -> None:
+    """Write the features of every fold and seed that are not there yet.
+
+    splits  whose features are taken; a sweep leaves the test recordings alone
+    """
     prepared = load_prepared(run)
     where = pick_device(device)
     units = [(fold, seed) for fold in prepared.folds for seed in plan.seeds]
     todo = [
         (fold, seed)
         for fold, seed in units
-        if not finished(run.stage("embed", fold.number, seed), embed_key(plan, prepared, fold, seed))
+        if not finished(run.stage("embed", fold.number, seed), embed_key(plan, prepared, fold, seed, splits))
     ]
     if not todo:
         return
@@ -67,14 +70,14 @@ def embed(plan: Plan, run: RunFolder, device: str = "auto") -> None:
             restart(folder)
             for kind in encoder_kinds(plan):
                 encode = encoder_of(plan, run, prepared, fold, seed, kind, where)
-                for split in SPLITS:
+                for split in splits:
                     features = encode(getattr(fold, split))
                     _write(folder / f"{kind}-{split}.safetensors", features)
-            for split in SPLITS:
+            for split in splits:
                 write_json(folder / f"{split}.json", _who(prepared, getattr(fold, split)))
             finish(
                 folder,
-                embed_key(plan, prepared, fold, seed),
+                embed_key(plan, prepared, fold, seed, splits),
                 seconds=round(time.monotonic() - began, 3),
                 encoders=encoder_kinds(plan),
             )
@@ -105,9 +108,10 @@ def encoders_of(plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed
     return encoders
 
 
-def embed_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
+def embed_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, splits: Sequence[str] = SPLITS) -> str:
     """Fingerprint of everything that the features depend on."""
-    return fingerprint([pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, encoder_kinds(plan)])
+    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, encoder_kinds(plan)]
+    return fingerprint(parts if tuple(splits) == SPLITS else [*parts, list(splits)])
 
 
 def encoder_kinds(plan: Plan) -> list[str]:

@@ -48,8 +48,13 @@ class Prepared:
     key: str  # fingerprint of everything above
 
 
-def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool = False) -> None:
-    """Write every modality's store that is not there yet, then prepare.json and folds.json."""
+def prepare(
+    plan: Plan, run: RunFolder, workers: int | None = None, strict: bool = False, first: int | None = None
+) -> None:  # fmt: skip
+    """Write every modality's store that is not there yet, then prepare.json and folds.json.
+
+    first  how many of the protocol's folds are run, the first ones; left out: all
+    """
     began = time.monotonic()
     dataset = open_dataset(plan)
     samples = list(dataset.samples())
@@ -77,6 +82,9 @@ def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool
             f"no recording of '{plan.dataset.use}' has any of the modalities {', '.join(stores)}{': ' + reasons if reasons else ''}"
         )
     folds = make_folds(plan.recipe.protocol, samples, usable, plan.seeds[0], plan.fold_of, plan.fold_key)
+    if first is not None and first > len(folds):
+        raise StageError(f"{first} folds are asked for, where '{plan.recipe.protocol.use}' gives {len(folds)}")
+    folds = folds[:first]
     number = {fold.number: fold for fold in folds}
     stores_json = {
         m.name: {"folder": os.path.relpath(stores[m.name].folder, run.root), "key": stores[m.name].key} for m in plan.modalities

@@ -40,8 +40,11 @@ from ..screen import progress, say
 from ..seeding import address
 from .prepare import Prepared, load_prepared
 
+Watch = Callable[[int, float], None]
+"""Told the epochs that are done and their validation loss; what it raises ends the training."""
 
-def pretrain(plan: Plan, run: RunFolder, device: str = "auto") -> None:
+
+def pretrain(plan: Plan, run: RunFolder, device: str = "auto", watch: Watch | None = None) -> None:
     """Train the encoders of every fold and seed that are not trained yet."""
     prepared = load_prepared(run)
     where = pick_device(device)
@@ -52,7 +55,7 @@ def pretrain(plan: Plan, run: RunFolder, device: str = "auto") -> None:
                 continue
             if not (folder / "resume" / "state.json").exists() and not (folder / "resume.old").exists():
                 restart(folder)
-            _train(plan, run, prepared, fold, seed, folder, key, where)
+            _train(plan, run, prepared, fold, seed, folder, key, where, watch)
 
 
 def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
@@ -114,8 +117,9 @@ def _fit(normalise: Normalise, store: Store, rows: Sequence[int]) -> None:
 
 
 def _train(
-    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, folder: Path, key: str, device: torch.device
-) -> None:
+    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, folder: Path, key: str, device: torch.device,
+    watch: Watch | None = None,
+) -> None:  # fmt: skip
     section, stores = plan.recipe.pretrain, prepared.stores
     spot = (seed, "fold", fold.number)
     if plan.pretext is not None:
@@ -215,6 +219,8 @@ def _train(
                 f"train {heard.loss:.3f}, valid {'–' if valid.loss is None else f'{valid.loss:.3f}'} (best {counters['best_loss']:.3f})",
             )
             counters["seconds"] = spent + time.monotonic() - began
+            if watch is not None and valid.loss is not None:
+                watch(epoch + 1, valid.loss)
             if section.patience is not None and epoch + 1 - counters["best_epoch"] >= section.patience:
                 stopped = "patience"
                 break

@@ -9,7 +9,7 @@ import copy
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -97,9 +97,10 @@ def probe_key(plan: Plan, embedded: str) -> str:
     return fingerprint([embedded, said["probe"], said["report"], __version__])
 
 
-def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, tick: Tick) -> dict[str, Any]:
-    """One fold and seed: fit everything, then open the test set."""
-    features = run.stage("embed", fold, seed)
+def _fit_unit(
+    plan: Plan, features: Path, fold: int, seed: int, tick: Tick
+) -> tuple[list[Fitted], list[dict[str, Any]], dict[str, Any]]:
+    """Every head of one fold and seed, what is known of each, and the output that knows the training targets only, by task."""
     done = 0
     fitted: list[Fitted] = []
     chosen: list[dict[str, Any]] = []
@@ -137,6 +138,47 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
                         )
                         done += 1
                         tick(done, f"{kind} {name} {head_name}")
+    return fitted, chosen, majority
+
+
+def _answers(
+    plan: Plan, fitted: Sequence[Fitted], features: Mapping[str, Features], who: Mapping[str, Any], base: Mapping[str, Any]
+) -> Iterator[tuple[dict[str, Any], Task, list[str], Tensor, NDArray[np.float64]]]:
+    """What each head says of some recordings: about it, its task, whose ids, their targets, its outputs."""
+    for one in fitted:
+        target, known = target_of(one.task, who["targets"])
+        rows = known & any_present(features, one.modalities)
+        output = output_of(one.head, encoded_of(plan, one.scale, features, one.modalities, rows)) - one.shift
+        about = {
+            "task": one.task.name,
+            "input": one.input,
+            "head": one.name,
+            "encoder": one.encoder,
+            **base,
+            "head_seed": one.head_seed,
+        }
+        yield about, one.task, [id for id, here in zip(who["ids"], rows.tolist(), strict=True) if here], target[rows], output
+
+
+def validation_scores(plan: Plan, run: RunFolder) -> list[dict[str, Any]]:
+    """Every metric of every head, fitted as `probe` fits it, on the validation rows that chose it. No test file is opened."""
+    scores: list[dict[str, Any]] = []
+    for fold in load_prepared(run).folds:
+        for seed in plan.seeds:
+            features = run.stage("embed", fold.number, seed)
+            fitted, _, _ = _fit_unit(plan, features, fold.number, seed, lambda done, text: None)
+            for kind in encoder_kinds(plan):
+                valid, who = read_features(features, kind, "valid")
+                mine = [one for one in fitted if one.encoder == kind]
+                for about, task, _, target, output in _answers(plan, mine, valid, who, {"fold": fold.number, "seed": seed}):
+                    scores += scores_of(about, task, target, output)
+    return scores
+
+
+def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, tick: Tick) -> dict[str, Any]:
+    """One fold and seed: fit everything, then open the test set."""
+    features = run.stage("embed", fold, seed)
+    fitted, chosen, majority = _fit_unit(plan, features, fold, seed, tick)
     # Everything is chosen. From here on the test set is open, and nothing is fitted any more.
     run.log("test opened", fold=fold, seed=seed, heads=len(fitted))
     scores: list[dict[str, Any]] = []
@@ -146,21 +188,10 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
     base = {"protocol": protocol, "fold": fold, "seed": seed}
     for kind in encoder_kinds(plan):
         test, who = read_features(features, kind, "test")
-        for one in (f for f in fitted if f.encoder == kind):
-            target, known = target_of(one.task, who["targets"])
-            rows = known & any_present(test, one.modalities)
-            output = output_of(one.head, encoded_of(plan, one.scale, test, one.modalities, rows)) - one.shift
-            about = {
-                "task": one.task.name,
-                "input": one.input,
-                "head": one.name,
-                "encoder": kind,
-                **base,
-                "head_seed": one.head_seed,
-            }
-            scores += scores_of(about, one.task, target[rows], output)
-            ids = [id for id, here in zip(who["ids"], rows.tolist(), strict=True) if here]
-            predictions += predictions_of(about, one.task, ids, target[rows], output)
+        mine = [one for one in fitted if one.encoder == kind]
+        for about, task, ids, target, output in _answers(plan, mine, test, who, base):
+            scores += scores_of(about, task, target, output)
+            predictions += predictions_of(about, task, ids, target, output)
         found += _retrieval(plan, test, {"encoder": kind, "fold": fold, "seed": seed}, (seed, "fold", fold, "retrieval"))
         if kind == encoder_kinds(plan)[0] and "majority" in plan.recipe.report.against:
             for task in plan.tasks:

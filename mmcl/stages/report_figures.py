@@ -734,6 +734,65 @@ def scatter(names: Sequence[str], points: Sequence[tuple[Sequence[float], Sequen
     return _picture(draw, alt)
 
 
+def climb(scores: Mapping[int, float], ended: Sequence[int], less: bool, metric: str, alt: str) -> Picture:
+    """The score of each trial as a dot, the best so far as a line; trials without a score as ticks below.
+
+    less  whether less is better
+    """
+    best: list[float] = []
+    for number in sorted(scores):
+        best.append(scores[number] if not best else (min if less else max)(best[-1], scores[number]))
+    low, high = min(scores.values()), max(scores.values())
+    pad = 0.08 * (high - low) or 0.05 * abs(high) or 0.1
+    last = max((*scores, *ended))
+
+    def draw(width: float) -> Figure:
+        figure, ax = _canvas(width, 260.0, 52.0, 12.0, 14.0, 42.0)
+        ax.set_xlim(-0.6, last + 0.6)
+        ax.set_ylim(low - pad, high + pad)
+        ax.xaxis.set_major_locator(MaxNLocator(4 if width < 500 else 10, integer=True))
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _number(y)))
+        ax.grid(axis="y", color=_PLACE["line"], linewidth=1)
+        ax.set_xlabel("trial", color=_PLACE["muted"], fontsize=_SIZE, labelpad=4)
+        ax.set_title(metric, loc="left", fontsize=11, color=_PLACE["muted"], pad=2)
+        ax.step([*sorted(scores), last], [*best, best[-1]], where="post", color=_PLACE["pretrained"], linewidth=2)
+        ax.plot(
+            list(scores), list(scores.values()), linestyle="none", marker="o", markersize=5.5, color=_PLACE["ink"], alpha=0.55,
+            markeredgewidth=0, clip_on=False,
+        )  # fmt: skip
+        ax.plot(
+            list(ended), [0.02] * len(ended), transform=ax.get_xaxis_transform(), linestyle="none", marker="|", markersize=8,
+            color=_PLACE["muted"], clip_on=False,
+        )  # fmt: skip
+        return figure
+
+    return _picture(draw, alt)
+
+
+def shares(found: Mapping[str, float], alt: str) -> Picture:
+    """One bar for each name, which stands above it: a share from 0 to 1."""
+
+    def draw(width: float) -> Figure:
+        step, value = 46.0, 52.0
+        figure, ax = _canvas(width, 8 + step * len(found) + 8, 4.0, value, 8.0, 8.0)
+        ax.set_xlim(0, 1)
+        ax.set_ylim(len(found) - 0.5, -0.5)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        for y, (name, share) in enumerate(found.items()):
+            ax.text(0, y - 0.12, _shorten(name, width - value), fontsize=_SIZE, color=_PLACE["ink"], va="bottom")
+            for size, alpha, colour in ((1.0, 0.6, "line"), (share, 0.85, "pretrained")):
+                ax.add_patch(Rectangle((0, y), size, 0.26, facecolor=_PLACE[colour], edgecolor="none", alpha=alpha))
+            ax.annotate(
+                f"{100 * share:.0f}%", (1, y + 0.13), xycoords=ax.get_yaxis_transform(), xytext=(12, 0), textcoords="offset pixels",
+                va="center_baseline", fontsize=_SIZE, color=_PLACE["ink"],
+            )  # fmt: skip
+        return figure
+
+    return _picture(draw, alt)
+
+
 def _cell(ax: Axes, x: float, y: float, share: float, gap: float, colour: str) -> None:
     """One cell of a map; empty ones keep a faint ground so that the grid shows."""
     size = 1 - 2 * gap

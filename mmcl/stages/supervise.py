@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,9 @@ from .probe import decided, loss_of, positive_weight, predictions_of, scores_of,
 WINDOWS = 64
 """Windows predicted at a time."""
 
+Watch = Callable[[int, Mapping[str, float]], None]
+"""Told the epochs that are done and every metric on validation rows; what it raises ends the training."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -79,17 +82,45 @@ def supervise(plan: Plan, run: RunFolder, device: str = "auto") -> None:
             folder, key = run.stage("supervise", fold.number, seed), supervise_key(plan, prepared, fold, seed)
             if finished(folder, key):
                 continue
-            if not _same_work(folder, key):
-                restart(folder)
-                write_json(folder / "work.json", {"key": key})
             began = time.monotonic()
-            for model in models:
-                if not (folder / "models" / f"{model.stem}.json").exists():
-                    _train(plan, run, prepared, fold, seed, model, folder, key, where)
+            _train_all(plan, run, prepared, fold, seed, models, folder, key, where)
             _test(plan, run, prepared, fold, seed, models, folder, where)
             facts = {"models": len(models), "labels": [task.name for task in plan.supervised.tasks]}
             finish(folder, key, seconds=round(time.monotonic() - began, 3), **facts)
             run.log("supervise", fold=fold.number, seed=seed, seconds=round(time.monotonic() - began, 3), **facts)
+
+
+def validation_scores(
+    plan: Plan, run: RunFolder, device: str = "auto", watch: Watch | None = None
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Every metric of every model, trained as `supervise` trains it, on validation rows. No test recording is read."""
+    assert plan.supervised is not None
+    prepared = load_prepared(run)
+    where = pick_device(device)
+    models = _models(plan.supervised)
+    scores: list[dict[str, Any]] = []
+    for fold in prepared.folds:
+        for seed in plan.seeds:
+            folder, key = run.stage("supervise", fold.number, seed), supervise_key(plan, prepared, fold, seed)
+            _train_all(plan, run, prepared, fold, seed, models, folder, key, where, watch)
+            base = {"encoder": _kind(plan), "fold": fold.number, "seed": seed, "head_seed": 0}
+            for model in models:
+                about, target, output, _, _ = _answer(plan, run, prepared, fold, seed, model, folder, where, fold.valid, base)
+                scores += scores_of(about, model.task, target, output)
+    return scores
+
+
+def _train_all(
+    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, models: Sequence[Model], folder: Path, key: str,
+    device: torch.device, watch: Watch | None = None,
+) -> None:  # fmt: skip
+    """Train the models of one fold and seed that are not trained yet."""
+    if not _same_work(folder, key):
+        restart(folder)
+        write_json(folder / "work.json", {"key": key})
+    for model in models:
+        if not (folder / "models" / f"{model.stem}.json").exists():
+            _train(plan, run, prepared, fold, seed, model, folder, key, device, watch)
 
 
 def supervise_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
@@ -123,7 +154,8 @@ def _models(plan: SupervisePlan) -> list[Model]:
 
 
 def _train(
-    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, model: Model, folder: Path, key: str, device: torch.device
+    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, model: Model, folder: Path, key: str, device: torch.device,
+    watch: Watch | None = None,
 ) -> None:  # fmt: skip
     """One model, from its first weights to its best ones on disk."""
     section = plan.recipe.supervise
@@ -194,7 +226,8 @@ def _train(
             truth = targets[torch.tensor(valid)]
             valid_loss = float(loss_of(network.head, model.task, output_valid.to(device), truth.to(device), weight))
             said = decided(network.head, output_valid)
-            value = evaluate(model.task.type, model.task.classes, truth.double().numpy(), said)[metric][0]
+            measured = evaluate(model.task.type, model.task.classes, truth.double().numpy(), said, model.task.extra)
+            value = measured[metric][0]
             worse = value if metric in LESS_IS_BETTER else -value
             monitored = worse if section.choose == "score" and math.isfinite(worse) else valid_loss
             train_loss = math.fsum(float(v) * n for v, n in losses) / sum(n for _, n in losses)
@@ -208,6 +241,8 @@ def _train(
                 best = best_state(network)
             counters["seconds"] = spent + time.monotonic() - began
             tick(epoch + 1, f"train {train_loss:.3f}, valid {valid_loss:.3f}, {metric} {value:.3f}")
+            if watch is not None:
+                watch(epoch + 1, {name: one for name, (one, _) in measured.items()})
             if section.patience is not None and epoch + 1 - counters["best_epoch"] >= section.patience:
                 stopped = "patience"
                 break
@@ -401,29 +436,37 @@ def _test(
     scores: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
     chosen: list[dict[str, Any]] = []
+    base = {"encoder": _kind(plan), "protocol": protocol, "fold": fold.number, "seed": seed, "head_seed": 0}
     for model in models:
-        network = load_trained(plan, run, prepared, fold, seed, model, folder).to(device)
-        stores = {name: prepared.stores[name] for name in model.modalities}
-        targets, known = target_of(model.task, [dict(s.targets) for s in prepared.samples])
-        rows = _usable(stores, fold.test, known)
-        about = {
-            "task": model.task.name, "input": model.input, "head": model.head, "encoder": _kind(plan), "protocol": protocol,
-            "fold": fold.number, "seed": seed, "head_seed": 0,
-        }  # fmt: skip
-        output: NDArray[np.float64] = (
-            decided(network.head, _predict(plan, network, stores, rows, device))
-            if rows
-            else np.zeros((0, max(1, len(model.task.classes))))
-        )
-        target = targets[torch.tensor(rows, dtype=torch.int64)]
-        facts = json.loads((folder / "models" / f"{model.stem}.json").read_text(encoding="utf-8"))
-        output = output - np.asarray(facts.get("thresholds", 0.0))
+        about, target, output, rows, facts = _answer(
+            plan, run, prepared, fold, seed, model, folder, device, fold.test, base
+        )  # fmt: skip
         scores += scores_of(about, model.task, target, output)
         predictions += predictions_of(about, model.task, [prepared.samples[row].id for row in rows], target, output)
         chosen.append({**about, **{k: facts[k] for k in ("epoch", "best_epoch", "best", "stopped", "seconds")}})
     write_jsonl(folder / "scores.jsonl", scores)
     write_jsonl(folder / "predictions.jsonl", predictions)
     write_jsonl(folder / "chosen.jsonl", chosen)
+
+
+def _answer(
+    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, model: Model, folder: Path, device: torch.device,
+    among: Sequence[int], base: Mapping[str, Any],
+) -> tuple[dict[str, Any], Tensor, NDArray[np.float64], list[int], dict[str, Any]]:  # fmt: skip
+    """What a trained model says of some recordings: about it, their targets, its outputs, which rows, what is known of it."""
+    network = load_trained(plan, run, prepared, fold, seed, model, folder).to(device)
+    stores = {name: prepared.stores[name] for name in model.modalities}
+    targets, known = target_of(model.task, [dict(s.targets) for s in prepared.samples])
+    rows = _usable(stores, among, known)
+    output: NDArray[np.float64] = (
+        decided(network.head, _predict(plan, network, stores, rows, device))
+        if rows
+        else np.zeros((0, max(1, len(model.task.classes))))
+    )
+    facts = json.loads((folder / "models" / f"{model.stem}.json").read_text(encoding="utf-8"))
+    about = {"task": model.task.name, "input": model.input, "head": model.head, **base}
+    target = targets[torch.tensor(rows, dtype=torch.int64)]
+    return about, target, output - np.asarray(facts.get("thresholds", 0.0)), rows, facts
 
 
 def _kind(plan: Plan) -> str:

@@ -1,0 +1,68 @@
+"""mmcl sweep"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import options
+
+
+@click.command()
+@options.recipe
+@options.presets
+@options.overrides
+@options.data
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The sweep's folder.  [default: runs/NAME-sweep]")
+@click.option("--trials", type=click.IntRange(1), help="How many settings are tried, in place of the recipe's number.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time, each in its own process.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where networks run."
+)
+@click.option("--no-final", is_flag=True, help="Do not run the best values in full: the test set stays closed.")
+def sweep(
+    recipe: str,
+    presets: tuple[str, ...],
+    overrides: tuple[str, ...],
+    data: Path | None,
+    out: Path | None,
+    trials: int | None,
+    jobs: int,
+    device: str,
+    no_final: bool,
+) -> None:
+    """Search over the values that RECIPE's `sweep:` names, print the best, and run them in full.
+
+    Trials are judged on validation recordings alone; the test set is opened once, for the best values. Run the same command again to go
+    on with the trials that are missing.
+    """
+    from ..recipe.plan import laid_over
+    from ..recipe.shipped import find
+    from ..recipe.sweep import load_sweep
+
+    name = recipe if recipe.endswith((".yaml", ".yml")) else None
+    found = load_sweep(find(recipe), laid_over(presets, overrides), data, name, trials)
+    from ..stages.sweep import sweep as search  # after the plan: a mistake in the recipe is said before torch is imported
+    from ..stages.sweep_page import ranked, shown
+
+    folder = out if out is not None else Path("runs") / f"{found.plan.name}-sweep"
+    said = search(found, folder, jobs, device, not no_final)
+    click.echo(f"{said.about}\n")
+    rows = [
+        (str(one.number), "–" if one.score is None else f"{one.score:.3f}", *(shown(v) for v in one.values.values()), one.state)
+        for one in ranked(said)[:10]
+    ]
+    for row in _columns([("trial", said.metric, *said.best.values, "state"), *rows]):
+        click.echo(row)
+    click.echo("\nBest values (validation scores of the best of many trials are too high; only a test score counts):")
+    for key, value in said.best.values.items():
+        click.echo(f"  {key}={value}")
+    if said.final is not None and said.final["mean"] is not None:
+        click.echo(f"Test {said.metric} of these values, run in full: {said.final['mean']:.3f}")
+    click.echo(folder / "sweep.html")
+
+
+def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,245 @@
+"""Plans a sweep: every key and value of `sweep.space` is laid over the recipe first, so that no trial ends in a typo.
+
+Holds no data and imports neither torch nor Optuna, so `mmcl check` says what is wrong with a sweep too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..api.dataset import Task
+from ..api.errors import Problem, RecipeError
+from .plan import Plan, SupervisePlan, main_input, make_plan
+from .read import Document, Key, as_yaml, parse_recipe, read_recipe
+from .schema import Range, Report, Sweep
+
+Value = str | int | float
+"""A value as a trial has it: a number of a range, or one of a list's values as --set takes it."""
+
+NO_SCORE = ("format", "name", "about", "report", "track", "worth", "sweep")
+COMPARED = ("seed", "dataset", "protocol", "probe.seeds")
+"""Keys that decide which recordings are scored, or by what luck: chosen by their score, they would flatter it."""
+
+LOSS = ("pretrain.objective", "pretrain.pretext", "pretrain.batch_size", "pretrain.views", "projection", "window", "scores")
+"""Keys that change what the validation loss of pretraining means, so that losses of two trials cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a sweep is made from, as plain values, so that a worker process can make it too."""
+
+    text: str
+    file: str
+    folder: Path
+    overrides: tuple[str, ...]
+    data: Path | None
+    trials: int | None = None
+
+    def document(self, *sets: str) -> Document:
+        """The recipe as read, with more laid over it."""
+        return parse_recipe(self.text, self.file, (*self.overrides, *sets), self.folder)
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Everything that a sweep will do."""
+
+    source: Source
+    plan: Plan  # the recipe as it stands
+    section: Sweep
+    stage: str  # whose validation scores: probe or supervise
+    task: Task
+    input: str
+    head: str
+    metric: str | None  # None: the metric that a report puts first
+    trials: int
+
+    @property
+    def grid(self) -> list[dict[str, Value]]:
+        """Every combination of a grid, in the order in which they are run."""
+        steps = {key: steps_of(choice) for key, choice in self.section.space.items()}
+        return [dict(zip(steps, values, strict=True)) for values in itertools.product(*steps.values())]
+
+    def plan_of(self, values: Mapping[str, Value]) -> Plan:
+        """The plan of one trial: a few folds' seeds, one task, one input, one head, and nothing that reads a test recording."""
+        sets = settings(values)
+        plan = make_plan(self.source.document(*sets), self.source.data, overrides=(*self.source.overrides, *sets))
+        only = {"seed": plan.seeds[: self.section.seeds], "report": Report(against=()), "worth": None, "track": ()}
+        if "test" in plan.recipe.pretrain.transductive:
+            raise RecipeError(
+                "pretrain.transductive contrasts test recordings, which no trial may read; leave 'test' out of it"
+            )
+        plan = replace(plan, recipe=plan.recipe.model_copy(update=only))
+        found = plan if self.stage == "probe" else plan.supervised
+        gone = (
+            [name for name, known in ((self.head, found.heads), (self.input, found.inputs)) if name not in known]
+            if found
+            else []
+        )
+        task = [task for task in found.tasks if task.name == self.task.name] if found else []
+        if found is None or gone or not task:
+            raise RecipeError(f"takes {self.stage}'s '{(gone or [self.task.name])[0]}' away, which is scored")
+        heads, inputs = {self.head: found.heads[self.head]}, {self.input: found.inputs[self.input]}
+        if self.stage == "probe":
+            return replace(plan, tasks=tuple(task), heads=heads, inputs=inputs, supervised=None)
+        return replace(plan, supervised=SupervisePlan(heads, inputs, tuple(task)))
+
+    def recipe_of(self, values: Mapping[str, Value], name: str, about: str) -> str:
+        """The recipe with these values in their places and without its sweep, as YAML; `about` stands above it."""
+        written = dict(self.source.document(*settings(values)).values)
+        written.pop("sweep", None)
+        written["name"] = name
+        protocol = written.get("protocol")
+        if isinstance(protocol, dict) and "file" in protocol:  # taken from the recipe's folder, which is another now
+            written["protocol"] = {**protocol, "file": str((self.source.folder / protocol["file"]).resolve())}
+        return "".join(f"# {line}\n" for line in about.splitlines()) + as_yaml(written)
+
+
+def settings(values: Mapping[str, Value]) -> tuple[str, ...]:
+    """A trial's values as --set takes them."""
+    return tuple(f"{key}={value if isinstance(value, str) else repr(value)}" for key, value in values.items())
+
+
+def steps_of(choice: tuple[Any, ...] | Range) -> list[Value]:
+    """What a grid tries of one key."""
+    if not isinstance(choice, Range):
+        return [as_yaml(value, flow=True) for value in choice]
+    assert choice.step is not None, "a grid's ranges have steps"
+    count = math.floor((choice.high - choice.low) / choice.step + 1e-9) + 1
+    found = [choice.low + k * choice.step for k in range(count)]
+    return [value if isinstance(value, int) else round(value, 12) for value in found]
+
+
+def load_sweep(
+    path: Path, overrides: tuple[str, ...] = (), data: Path | None = None, name: str | None = None, trials: int | None = None
+) -> SweepPlan:
+    """The sweep of a recipe file. Raises RecipeError with all problems at once.
+
+    name    what messages call the file
+    trials  in place of the recipe's
+    """
+    document = read_recipe(path, overrides, name)
+    return make_sweep(Source(document.text, document.file, document.folder, overrides, data, trials))
+
+
+def make_sweep(source: Source) -> SweepPlan:
+    """The sweep of a recipe that has been read."""
+    document = source.document()
+    plan = make_plan(document, source.data, overrides=source.overrides)
+    section = plan.recipe.sweep
+    if section is None:
+        raise RecipeError(
+            [document.problem(("sweep",), "is missing; it says what is tried: sweep: {space: {KEY: [VALUE, …]}}")]
+        )
+    planner = _Sweeper(source, document, plan, section)
+    return planner.sweep()
+
+
+class _Sweeper:
+    """Collects the problems of one sweep."""
+
+    def __init__(self, source: Source, document: Document, plan: Plan, section: Sweep) -> None:
+        self.source, self.document, self.given, self.section = source, document, plan, section
+        self.problems: list[Problem] = []
+
+    def say(self, key: Key, text: str) -> None:
+        self.problems.append(self.document.problem(("sweep", *key), text))
+
+    def sweep(self) -> SweepPlan:
+        section, plan = self.section, self.given
+        stage = self.stage()
+        for key, choice in section.space.items():
+            self.choice(key, choice)
+        task, input, head = self.scored(stage)
+        if stage == "probe" and section.prune == "median":
+            unfair = [key for key in section.space if any(_touches(key, one) for one in LOSS)]
+            if unfair:
+                self.say(
+                    ("prune",), f"median compares validation losses, and '{unfair[0]}' changes what the loss means; set prune: none"
+                )  # fmt: skip
+        if section.seeds > len(plan.seeds):
+            self.say(("seeds",), f"asks for {section.seeds} seeds, the recipe has {len(plan.seeds)}")
+        if self.problems:
+            raise RecipeError(self.problems)
+        assert task is not None
+        found = SweepPlan(self.source, plan, section, stage, task, input, head, section.score.metric, 0)
+        trials = self.source.trials or section.trials
+        if section.sampler == "grid":
+            whole = len(found.grid)
+            if trials is not None and trials != whole:
+                self.say(("trials",), f"a grid tries all of its {whole} combinations; leave trials out")
+            trials = whole
+        elif trials is None:
+            self.say(("trials",), "is missing: how many settings are tried")
+        self.apart(found)
+        if self.problems:
+            raise RecipeError(self.problems)
+        assert trials is not None
+        return replace(found, trials=trials)
+
+    def stage(self) -> str:
+        """Whose scores are asked for."""
+        recipe, asked = self.given.recipe, self.section.score.stage
+        if asked == "supervise" and recipe.supervise is None:
+            self.say(("score", "stage"), "the recipe has no supervise section")
+            return "probe"
+        return asked or ("supervise" if recipe.pretrain.epochs == 0 and recipe.supervise is not None else "probe")
+
+    def scored(self, stage: str) -> tuple[Task | None, str, str]:
+        """The task, input and head that are scored."""
+        score, plan = self.section.score, self.given
+        part: Plan | SupervisePlan | None = plan.supervised if stage == "supervise" else plan
+        assert part is not None, "the stage was chosen so"
+        tasks = {task.name: task for task in part.tasks}
+        for key, name, known in (
+            ("task", score.task, tasks),
+            ("input", score.input, part.inputs),
+            ("head", score.head, part.heads),
+        ):
+            if name is not None and name not in known:
+                self.say(("score", key), f"there is no {key} '{name}' in {stage}; there are {', '.join(known)}")
+        task = tasks.get(score.task or next(iter(tasks)))
+        return task, score.input or main_input(part.inputs), score.head or next(iter(part.heads))
+
+    def choice(self, key: str, choice: tuple[Any, ...] | Range) -> None:
+        """One key of the space: whether it may be searched over, and the form of its range."""
+        if any(_touches(key, one) for one in NO_SCORE):
+            self.say(("space", key), "changes no validation score; there is nothing to search for")
+        elif any(_touches(key, one) for one in COMPARED):
+            self.say(("space", key), "decides which recordings are scored, or by what luck; trials could not be compared")
+        around = [other for other in self.section.space if other != key and key.startswith(f"{other}.")]
+        if around:
+            self.say(("space", key), f"stands inside '{around[0]}', which is searched over as well")
+        if not isinstance(choice, Range):
+            return
+        if choice.low >= choice.high:
+            self.say(("space", key), f"low {choice.low} must be below high {choice.high}")
+        if choice.log and choice.low <= 0:
+            self.say(("space", key), f"a logarithmic scale needs low above 0, got {choice.low}")
+        if choice.log and choice.step is not None:
+            self.say(("space", key), "has both log and step; keep one of the two")
+        elif self.section.sampler == "grid" and choice.step is None:
+            self.say(("space", key), "a grid needs a list of values, or a step")
+
+    def apart(self, found: SweepPlan) -> None:
+        """Lay every value of a list, and both ends of every range, over the recipe, one at a time."""
+        for key, choice in self.section.space.items():
+            values: list[Value] = [choice.low, choice.high] if isinstance(choice, Range) else steps_of(choice)
+            for value in values:
+                try:
+                    found.plan_of({key: value})
+                except RecipeError as error:
+                    one = error.problems[0]
+                    where = "" if one.key in ("", key) else f"{one.key}: "
+                    self.say(("space", key), f"with {value}: {where}{one.text}")
+                    break
+
+
+def _touches(key: str, one: str) -> bool:
+    """Whether a swept key is another one, stands inside it or holds it."""
+    return key == one or key.startswith(f"{one}.") or one.startswith(f"{key}.")

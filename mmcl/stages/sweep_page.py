@@ -1,0 +1,55 @@
+"""The page of a sweep: one file, offline, no script. It looks as a run's report does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import __version__
+from . import report_figures as figures
+from .report import templates
+
+if TYPE_CHECKING:
+    from .sweep import Searched, Tried
+
+
+def page(said: Searched) -> str:
+    """The page, as text. Equal trials give equal bytes."""
+    environment = templates()
+    environment.filters["value"] = shown
+    scores = {one.number: one.score for one in said.trials if one.score is not None}
+    ended = [one.number for one in said.trials if one.score is None]
+    text = environment.get_template("sweep.html.j2").render(
+        name=said.name,
+        said=said,
+        trials=ranked(said),
+        climb=figures.climb(scores, ended, said.less, said.metric, _climb_words(said, scores, ended)),
+        shares=figures.shares(said.importance, _share_words(said)) if said.importance else None,
+        ended=len(ended),
+        whole=sum(one.seconds for one in said.trials),
+        version=__version__,
+    )
+    return figures.distinct_ids(text)
+
+
+def ranked(said: Searched) -> list[Tried]:
+    """Every trial, the best first; those without a score at the end, in their order."""
+    return sorted(
+        said.trials, key=lambda one: (one.score is None, 0.0 if one.score is None else one.score if said.less else -one.score, one.number)
+    )  # fmt: skip
+
+
+def shown(value: str | int | float) -> str:
+    """A swept value in few letters."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _climb_words(said: Searched, scores: dict[int, float], ended: list[int]) -> str:
+    best = said.best
+    low, high = min(scores.values()), max(scores.values())
+    text = f"Validation {said.metric} of {len(scores)} trials, between {low:.3f} and {high:.3f}; the best, {best.score:.3f}, is trial {best.number}."
+    return text + (f" {len(ended)} trials have no score: they failed or were ended early." if ended else "")
+
+
+def _share_words(said: Searched) -> str:
+    each = ", ".join(f"{key} {100 * share:.0f} %" for key, share in said.importance.items())
+    return f"How much of the scores' variance each key explains: {each}."
