@@ -67,6 +67,7 @@ def recipe_page() -> str:
         ("protocol, use: official", schema.Official), ("protocol, use: hold-out", schema.HoldOut),
         ("protocol, use: k-fold", schema.KFold), ("protocol, use: folds", schema.Folds),
         ("protocol, use: leave-one-group-out", schema.LeaveOneGroupOut), ("report", schema.Report),
+        ("sweep", schema.Sweep), ("sweep.score", schema.SweepScore), ("sweep.space.KEY, as a range", schema.Range),
     ]  # fmt: skip
     lines = ["# Keys of a recipe", ""]
     for title, model in sections:

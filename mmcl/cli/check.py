@@ -38,7 +38,9 @@ def check(recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], dat
     else:
         summarise(plan)
     if search is not None and not as_json:
-        click.echo(f"  sweep       {search.section.sampler}, {_count(search.trials, 'trial')} of {', '.join(search.section.space)}")
+        click.echo(
+            f"  sweep       {search.section.sampler}, {_count(search.trials, 'trial')} of {', '.join(search.section.space)}"
+        )
     if plan.root is not None and not plan.root.is_dir():
         click.echo(f"mmcl: the data are not there yet: {plan.root}. {plan.info.get}".rstrip(), err=True)
 

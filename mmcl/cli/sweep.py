@@ -44,10 +44,11 @@ def sweep(
     name = recipe if recipe.endswith((".yaml", ".yml")) else None
     found = load_sweep(find(recipe), laid_over(presets, overrides), data, name, trials)
     from ..stages.sweep import sweep as search  # after the plan: a mistake in the recipe is said before torch is imported
-    from ..stages.sweep_page import ranked, shown
 
     folder = out if out is not None else Path("runs") / f"{found.plan.name}-sweep"
     said = search(found, folder, jobs, device, not no_final)
+    from ..stages.sweep_page import ranked, shown
+
     click.echo(f"{said.about}\n")
     rows = [
         (str(one.number), "–" if one.score is None else f"{one.score:.3f}", *(shown(v) for v in one.values.values()), one.state)

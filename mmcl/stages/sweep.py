@@ -21,8 +21,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,9 +90,9 @@ def sweep(found: SweepPlan, out: Path, jobs: int = 1, device: str = "auto", fina
 
     Raises RecipeError for a metric that is not there, StageError if Optuna is missing, another search lies in `out`, or all trials failed.
     """
+    _need_optuna()
     from ..engine.devices import pick_device
 
-    _need_optuna()
     metric = metric_of(found)
     where = str(pick_device(device))
     folder = RunFolder(out, out.parent / "prepared")
@@ -194,7 +195,8 @@ def open_study(out: Path, metric: str) -> Study:
 
 
 def _mend(path: Path) -> None:
-    """Take away a last line that was half written when the machine stopped."""
+    """Take away a last line that was half written, and a lock that was left, when the machine stopped."""
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     if path.exists() and not (text := path.read_bytes()).endswith(b"\n"):
         path.write_bytes(text[: text.rfind(b"\n") + 1])
 
@@ -252,6 +254,8 @@ def _search_together(
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():  # the trials that they run are run again
+                process.terminate()
             raise
 
 
@@ -309,6 +313,15 @@ def _begin(cores: int) -> None:
 
     _need_optuna()
     torch.set_num_threads(cores)
+    Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """End when the process that draws the trials is gone: nobody else may work on a trial that is run again."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(source: Source, out: Path, number: int, device: str) -> None:
@@ -340,7 +353,9 @@ def _run_trial(
                 if found.section.prune == "median"
                 else NopPruner()
             )
-            score = _score(found, plan, run, device, _Watch(trial, frozen, metric_of(found), epochs, heard))
+            mark = "supervise/models/*.json" if found.stage == "supervise" else "pretrain/finished.json"
+            first = not list(run.root.glob(f"fold-*/seed-*/{mark}"))  # else a killed trial goes on beyond it
+            score = _score(found, plan, run, device, _Watch(trial, frozen, metric_of(found), epochs, first, heard))
     except TrialPruned:
         state, score = TrialState.PRUNED, None
     except MmclError as error:
@@ -365,11 +380,13 @@ class _Watch:
     Only the first fold and seed are judged: the same epoch of another fold has other recordings.
     """
 
-    def __init__(self, trial: Any, frozen: FrozenTrial, metric: str, epochs: int, heard: Callable[[str], None]) -> None:
+    def __init__(
+        self, trial: Any, frozen: FrozenTrial, metric: str, epochs: int, first: bool, heard: Callable[[str], None]
+    ) -> None:  # fmt: skip
         self.trial, self.metric, self.epochs, self.heard = trial, metric, epochs, heard
         self.reported = set(frozen.intermediate_values)  # a trial that was killed has told some
         self.last = 0
-        self.first = len(self.reported) < epochs
+        self.first = first
 
     def loss(self, epoch: int, loss: float) -> None:
         """After an epoch of pretraining: less is better."""

@@ -1,0 +1,412 @@
+"""A sweep never reads a test recording, gives the same trials every time, goes on where it ended, and says what is wrong."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import mmcl.stages.sweep as stage
+from mmcl.api import RecipeError, StageError
+from mmcl.cli import main
+from mmcl.data.store import Store
+from mmcl.recipe.plan import make_plan
+from mmcl.recipe.read import as_yaml, parse_recipe
+from mmcl.recipe.sweep import Source, SweepPlan, make_sweep, settings
+from mmcl.runs import RunFolder, read_json, read_jsonl
+from mmcl.stages import run_all
+from mmcl.stages.embed import embed_key
+from mmcl.stages.prepare import load_prepared, prepare
+from mmcl.stages.pretrain import pretrain_key
+from mmcl.stages.probe import probe_key, validation_scores
+from mmcl.stages.supervise import supervise_key
+from mmcl.stages.supervise import validation_scores as supervised_scores
+
+pytest.importorskip("optuna")
+
+RECIPE = """\
+format: 1
+name: tiny
+seed: [3, 4]
+dataset: {use: toy, samples: 96, speakers: 12}
+modalities:
+  text: {features: {use: hashed-words, dim: 8}, backbone: {use: mlp, hidden: [8], width: 8}}
+  audio: {features: {use: log-mel, bands: 8, hop: 0.04, window: 0.05}, backbone: {use: tcn, channels: [8], dropout: 0.1}}
+window: {seconds: 0.8}
+projection: {hidden: 8, width: 4}
+pretrain:
+  objective: {loss: {use: info-nce}}
+  batch_size: 16
+  epochs: 3
+  optimizer: {use: adamw, lr: 1e-3}
+  checkpoint_minutes: 0
+probe: {inputs: [audio, all], heads: {linear: {use: linear}}}
+protocol: {use: k-fold, k: 3, only: [1, 2]}
+sweep:
+  space:
+    pretrain.optimizer.lr: {low: 1e-4, high: 1e-1, log: true}
+    modalities.audio.backbone.channels: [[4], [8]]
+  trials: 3
+  startup: 2
+"""
+LABELS = "supervise={heads: {late: {use: mlp, hidden: 8}}, optimizer: {use: adamw, lr: 1e-2}, batch_size: 16, epochs: 3, contrast: 0.1}"
+
+
+def plan(*overrides: str, text: str = RECIPE, trials: int | None = None) -> SweepPlan:
+    return make_sweep(Source(text, "tiny.yaml", Path(), overrides, None, trials))
+
+
+def said(*overrides: str, text: str = RECIPE) -> str:
+    with pytest.raises(RecipeError) as error:
+        plan(*overrides, text=text)
+    return str(error.value)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Where the streams of all sweeps of this file are kept: made once."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def out(prepared, request):
+    return prepared / re.sub(r"\W+", "-", request.node.name)
+
+
+@pytest.fixture(scope="module")
+def searched(prepared):
+    """A finished sweep with its best values run in full. Tests read it and leave it as it is."""
+    folder = prepared / "whole"
+    return stage.sweep(plan(), folder), folder
+
+
+@pytest.fixture
+def run_of_best(searched):
+    """The full run of the best values, and its plan."""
+    _, folder = searched
+    return make_plan(parse_recipe((folder / "best.yaml").read_text(), "best.yaml")), RunFolder(folder / "best")
+
+
+def test_a_sweep_changes_no_fingerprint_of_a_run_and_stands_in_its_plan(run_of_best):
+    _, run = run_of_best
+    with_sweep = make_plan(
+        parse_recipe((run.root / "recipe.yaml").read_text(), "r", ["sweep={space: {projection.width: [2]}}", LABELS])
+    )
+    without = make_plan(parse_recipe((run.root / "recipe.yaml").read_text(), "r", [LABELS]))
+    prepared = load_prepared(run)
+    for key in (pretrain_key, embed_key, supervise_key):
+        assert key(with_sweep, prepared, prepared.folds[0], 3) == key(without, prepared, prepared.folds[0], 3)
+    assert probe_key(with_sweep, "x") == probe_key(without, "x")
+    assert with_sweep.to_json()["sweep"]["space"] == {"projection.width": [2]}
+    assert without.to_json()["sweep"] is None
+
+
+@pytest.mark.parametrize("labels", [False, True], ids=["probe", "supervise"])
+def test_no_test_recording_is_embedded_or_scored_in_a_trial(out, monkeypatch, labels):
+    found = plan("sweep.trials=1", *([LABELS, "pretrain.epochs=0"] if labels else []))
+    assert found.stage == ("supervise" if labels else "probe")
+    first = stage._prepare_once
+    closed: set[int] = set()
+    opened: set[int] = set()
+
+    def prepare_then_close(found, out, prepared):
+        first(found, out, prepared)
+        (fold,) = load_prepared(RunFolder(out / "trials" / "recipe", prepared)).folds
+        assert fold.number == 1  # the first of those that the recipe runs
+        closed.update(fold.test)
+        opened.update((*fold.train, *fold.valid))
+
+    read = Store.values
+    seen: set[int] = set()
+
+    def values(self, row, start=0, stop=None):
+        assert row not in closed, f"test recording {row} was read"
+        seen.add(row)
+        return read(self, row, start, stop)
+
+    monkeypatch.setattr(stage, "_prepare_once", prepare_then_close)
+    monkeypatch.setattr(Store, "values", values)
+    done = stage.sweep(found, out, final=False)
+    assert [one.state for one in done.trials] == ["done"]
+    assert closed
+    assert seen <= opened
+    assert seen
+    names = [path.name for path in out.rglob("*")]
+    assert not [name for name in names if "test" in name]
+    assert "valid.json" in names or labels
+    assert "test opened" not in [row["event"] for row in read_jsonl(out / "trials" / "0000" / "log.jsonl")]
+    assert done.final is None
+    assert not (out / "best").exists()
+
+
+def test_validation_scores_are_those_of_the_heads_that_a_run_tests(run_of_best):
+    """By hand: the head's own guesses on validation features, counted."""
+    import torch
+
+    from mmcl.stages.embed import read_features
+    from mmcl.stages.probe import _fit_unit, any_present, encoded_of, target_of
+
+    made, run = run_of_best
+    rows = validation_scores(made, run)
+    folder = run.stage("embed", 1, 4)
+    fitted, _, _ = _fit_unit(made, folder, 1, 4, lambda done, text: None)
+    head = next(one for one in fitted if (one.input, one.encoder) == ("all", "pretrained"))
+    features, who = read_features(folder, "pretrained", "valid")
+    target, known = target_of(head.task, who["targets"])
+    here = known & any_present(features, head.modalities)
+    with torch.inference_mode():
+        guess = head.head(encoded_of(made, head.scale, features, head.modalities, here)).argmax(1)
+    (mine,) = [
+        r for r in rows
+        if (r["fold"], r["seed"], r["input"], r["encoder"], r["metric"]) == (1, 4, "all", "pretrained", "accuracy")
+    ]  # fmt: skip
+    assert mine["value"] == pytest.approx(float((guess == target[here]).double().mean()))
+    assert mine["n"] == int(here.sum())
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_validation_scores_with_labels_are_those_of_the_kept_epoch(searched, out, keep):
+    _, folder = searched
+    labels = LABELS.replace("epochs: 3", f"inputs: [audio], epochs: 4, choose: score, keep: {keep}")
+    made = make_plan(parse_recipe((folder / "best.yaml").read_text(), "best.yaml", [labels, "seed=3"]))
+    run = RunFolder(out)
+    prepare(made, run, first=1)
+    heard: list[float] = []
+    rows = supervised_scores(made, run, "cpu", lambda epoch, metrics: heard.append(metrics["accuracy"]))
+    (value,) = [r["value"] for r in rows if r["metric"] == "accuracy"]
+    about = read_json(run.stage("supervise", 1, 3) / "models" / "emotion~audio~late.json")
+    assert heard == [row["valid_accuracy"] for row in about["history"]]
+    assert value == pytest.approx(heard[-1] if keep == "last" else max(heard))
+
+
+def test_the_best_is_run_in_full_and_best_yaml_gives_it_again(searched, tmp_path):
+    found, folder = searched
+    assert found.final is not None
+    assert found.best.score == max(one.score for one in found.trials)
+    assert (found.final["folds"], found.final["seeds"]) == (2, 2)  # all of the recipe's, where a trial has one of each
+    opened = [row for row in read_jsonl(folder / "best" / "log.jsonl") if row["event"] == "test opened"]
+    assert [(row["fold"], row["seed"]) for row in opened] == [(1, 3), (1, 4), (2, 3), (2, 4)]
+    text = (folder / "best.yaml").read_text()
+    made = make_plan(parse_recipe(text, "best.yaml"))
+    assert made.recipe.sweep is None
+    assert made.recipe.pretrain.optimizer.lr == found.best.values["pretrain.optimizer.lr"]
+    again = make_plan(parse_recipe(text, "best.yaml", ("seed=3", "protocol.only=[1]")))
+    run = RunFolder(tmp_path / "again", folder.parent / "prepared")
+    run_all(again, run)
+    for name in ("pretrain/encoders.safetensors", "embed/pretrained-test.safetensors"):
+        stage_, file = name.split("/")
+        assert (run.stage(stage_, 1, 3) / file).read_bytes() == (
+            RunFolder(folder / "best").stage(stage_, 1, 3) / file
+        ).read_bytes()
+
+
+def test_the_same_trials_come_again_also_where_a_killed_sweep_goes_on(searched, out, monkeypatch):
+    found, _ = searched
+    real, calls = stage._score, []
+
+    def killed_in_the_second(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(stage, "_score", killed_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        stage.sweep(plan(), out, final=False)
+    with (out / "study.jsonl").open("a") as file:
+        file.write('{"half')  # and the machine stopped while it wrote
+    again = stage.sweep(plan(), out, final=False)
+    assert len(calls) == 4  # the killed one was run again, the first was not
+    assert [replace(one, seconds=0.0) for one in again.trials] == [replace(one, seconds=0.0) for one in found.trials]
+    more = stage.sweep(plan(trials=4), out, final=False)
+    assert len(more.trials) == 4
+    assert len(calls) == 5
+    monkeypatch.undo()
+    stage.sweep(plan(trials=4), out, final=False)
+    with pytest.raises(StageError, match="was begun with another space; give another --out, or delete the folder"):
+        stage.sweep(plan("sweep.space={projection.width: [2, 4]}"), out)
+    with pytest.raises(StageError, match="was begun with another score and another recipe"):
+        stage.sweep(plan("sweep.score={input: audio}", "projection.width=6"), out)
+
+
+def test_a_trial_that_fails_has_its_sentence_and_the_sweep_goes_on(out, capsys):
+    found = plan(
+        "sweep={space: {pretrain.optimizer.lr: [1e-3, 1e30]}, sampler: grid}", "pretrain.optimizer.use=sgd", "pretrain.epochs=2"
+    )
+    done = stage.sweep(found, out, final=False)
+    assert [one.state for one in done.trials] == ["done", "failed"]
+    assert "the loss became" in done.trials[1].sentence
+    assert "trial 1 (pretrain.optimizer.lr=1.0e+30) failed: pretrain: the loss became" in capsys.readouterr().err
+    assert "the loss became" in (out / "sweep.html").read_text()
+    assert "There is one key" in done.importance_says
+
+
+def test_where_all_fail_the_sweep_ends_with_the_sentence(out):
+    found = plan("sweep={space: {pretrain.optimizer.lr: [1e30]}, sampler: grid}", "pretrain.optimizer.use=sgd")
+    with pytest.raises(StageError, match="none of 1 trials has a score; the first ended with: pretrain: the loss became"):
+        stage.sweep(found, out)
+    assert read_json(out / "trials.json")["trials"][0]["state"] == "failed"
+
+
+def test_a_grid_is_every_combination(out, monkeypatch):
+    found = plan(
+        "sweep={space: {pretrain.optimizer.lr: {low: 0.1, high: 0.3, step: 0.1}, projection.width: [2, 4]}, sampler: grid, "
+        "score: {metric: f1_macro}}"
+    )
+    monkeypatch.setattr(stage, "_score", lambda *args: 0.5)
+    done = stage.sweep(found, out, final=False)
+    pairs = [(one.values["pretrain.optimizer.lr"], one.values["projection.width"]) for one in done.trials]
+    assert pairs == [(lr, width) for lr in (0.1, 0.2, 0.3) for width in ("2", "4")]
+    assert done.best.number == 0
+    assert done.importance_says == "All trials have the same score: no key matters here."
+
+
+def test_of_an_error_less_is_better_and_an_end_is_judged_by_validation_figures(out, monkeypatch):
+    """Trial 2 does worse at every epoch than both before it: it is ended after a third of the epochs."""
+    text = RECIPE.replace("startup: 2", "startup: 2\n  prune: median\n  sampler: random")
+    losses = iter([1.0, 2.0, 9.0])
+    heard: list[tuple[float, int]] = []
+
+    def score(found, plan, run, device, watch):
+        loss = next(losses)
+        for epoch in range(1, 4):
+            heard.append((loss, epoch))
+            watch.loss(epoch, loss - 0.1 * epoch)
+        return 1 / loss
+
+    monkeypatch.setattr(stage, "_score", score)
+    done = stage.sweep(plan(text=text), out, final=False)
+    assert [one.state for one in done.trials] == ["done", "done", "ended early"]
+    assert heard[-1] == (9.0, 1)
+    assert done.best.number == 0
+    assert "ended early" in (out / "sweep.html").read_text()
+
+
+def test_two_workers_run_every_trial_once(out):
+    done = stage.sweep(plan(trials=2), out, jobs=2, final=False)
+    assert [(one.number, one.state) for one in done.trials] == [(0, "done"), (1, "done")]
+    assert all(one.score is not None for one in done.trials)
+
+
+class Reader(HTMLParser):
+    """Tags and attributes of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_page_is_offline_warns_of_selection_and_says_its_pictures_in_words(searched):
+    found, folder = searched
+    text = (folder / "sweep.html").read_text()
+    tags = Reader(text).found
+    assert not [tag for tag, _ in tags if tag in ("script", "img", "iframe")]
+    assert not re.search(r"(?:href|src)=\"(?!#|data:|best/report\.html)", text)
+    pictures = [attrs["aria-label"] for tag, attrs in tags if attrs.get("role") == "img"]
+    assert len(pictures) == 2
+    assert f"the best, {found.best.score:.3f}, is trial {found.best.number}" in pictures[0]
+    assert "explains: " in pictures[1]
+    assert "The scores of the trials are too high." in text
+    assert f"<strong>{found.final['mean']:.3f}</strong>" in text
+    ids = [attrs["id"] for _, attrs in tags if attrs.get("id")]
+    assert len(ids) == len(set(ids))
+    kept = read_json(folder / "trials.json")
+    assert [one["number"] for one in kept["trials"]] == [0, 1, 2]
+    assert sum(kept["importance"].values()) == pytest.approx(1)
+
+
+def test_one_trial_says_that_importance_cannot_be_known(out, monkeypatch):
+    monkeypatch.setattr(stage, "_score", lambda *args: 0.5)
+    done = stage.sweep(plan(trials=1), out, final=False)
+    assert done.importance_says == "One trial has a score; how much a key matters shows from two on."
+    assert done.importance_says in (out / "sweep.html").read_text()
+
+
+LR = "    pretrain.optimizer.lr: {low: 1e-4, high: 1e-1, log: true}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (LR, "    pretrain.optimzer.lr: [1e-3]\n", "tiny.yaml:20: sweep.space.pretrain.optimzer.lr: with 0.001: pretrain.optimzer: is not a key here; did you mean 'optimizer'?"),
+        (LR, "    pretrain.optimizer.lr: [1e-3, -1.0]\n", "tiny.yaml:20: sweep.space.pretrain.optimizer.lr: with -1.0: must be greater than 0, got -1.0"),
+        ("high: 1e-1", "high: 1e-5", "tiny.yaml:20: sweep.space.pretrain.optimizer.lr: low 0.0001 must be below high 1e-05"),
+        ("low: 1e-4", "low: 0", "tiny.yaml:20: sweep.space.pretrain.optimizer.lr: a logarithmic scale needs low above 0, got 0"),
+        (LR, "    pretrain.optimizer.lr: 1e-3\n", "tiny.yaml:20: sweep.space.pretrain.optimizer.lr: must be a list of values, or a range such as"),
+        (LR, "    seed: [1, 2]\n", "tiny.yaml:20: sweep.space.seed: decides which recordings are scored, or by what luck"),
+        (LR, "    report.against: [[random]]\n", "sweep.space.report.against: changes no validation score"),
+        (LR, "    probe.heads: [{mlp: mlp}]\n", "with {mlp: mlp}: takes probe's 'linear' away, which is scored"),
+        (LR, "    pretrain.transductive: [[test]]\n", "pretrain.transductive contrasts test recordings, which no trial may read"),
+        ("startup: 2", "startup: 2\n  sampler: grid", "sweep.space.pretrain.optimizer.lr: a grid needs a list of values, or a step"),
+        ("  trials: 3\n", "", "tiny.yaml:18: sweep.trials: is missing"),
+        (LR, "    projection.width: [2, 4]\n  prune: median\n", "tiny.yaml:21: sweep.prune: median compares validation losses, and 'projection.width' changes what the loss means; set prune: none"),
+        ("startup: 2", "seeds: 3", "sweep.seeds: asks for 3 seeds, the recipe has 2"),
+        ("startup: 2", "score: {task: mood, input: faces}", "sweep.score.task: there is no task 'mood' in probe; there are emotion"),
+        ("startup: 2", "score: {stage: supervise}", "sweep.score.stage: the recipe has no supervise section"),
+        (RECIPE[RECIPE.index("sweep:"):], "", "tiny.yaml:1: sweep: is missing; it says what is tried"),
+    ],
+)  # fmt: skip
+def test_each_mistake_has_its_sentence_and_its_line(old, new, words):
+    assert old in RECIPE
+    text = RECIPE.replace(old, new)
+    if "prune: median" in new:
+        text = text.replace("    modalities.audio.backbone.channels: [[4], [8]]\n", "")
+    assert words in said(text=text)
+
+
+def test_a_metric_that_the_task_has_not_is_said_with_those_it_has(out):
+    with pytest.raises(
+        RecipeError, match=r"tiny.yaml:23: sweep.score.metric: task 'emotion' has no metric 'acc'; it has accuracy, uar"
+    ):
+        stage.sweep(plan(text=RECIPE.replace("startup: 2", "score: {metric: acc}")), out)
+
+
+def test_more_folds_than_there_are_is_said(out):
+    with pytest.raises(StageError, match="3 folds are asked for, where 'k-fold' gives 2"):
+        stage.sweep(plan("sweep.folds=3"), out)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["no", "12:30", "1e-3", "true", "", 1e-5, 3, None, True, ("a", ("b", 2)), {"use": "x", "file": "a: b", "n": (1.5,)}],
+)
+def test_values_are_written_so_that_they_read_back(value):
+    assert parse_recipe(as_yaml({"a": value}), "x").values == {"a": value}
+    assert parse_recipe("format: 1", "x", [f"a={as_yaml(value, flow=True)}"]).values["a"] == value
+
+
+def test_numbers_of_a_range_go_through_set_to_the_bit():
+    values = {"a": 1e-5 / 3, "b": 7, "c": "[1, 2]"}
+    read = parse_recipe("format: 1", "x", settings(values)).values
+    assert (read["a"], read["b"], read["c"]) == (1e-5 / 3, 7, (1, 2))
+
+
+def test_the_command_prints_the_best_ten_and_the_path_of_the_page(searched, tmp_path, capsys):
+    found, folder = searched
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE)
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", str(recipe), "--out", str(folder)])
+    assert not ended.value.code
+    text = capsys.readouterr().out
+    assert re.search(r"^trial +accuracy +pretrain\.optimizer\.lr +modalities\.audio\.backbone\.channels +state$", text, re.M)
+    assert f"  pretrain.optimizer.lr={found.best.values['pretrain.optimizer.lr']}" in text
+    assert text.rstrip().endswith("sweep.html")
+
+
+def test_without_optuna_one_sentence_says_how_to_get_it(tmp_path):
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE)
+    code = f"import sys\nsys.modules['optuna'] = None\nfrom mmcl.cli import main\nmain(['sweep', {str(recipe)!r}, '--out', {str(tmp_path / 's')!r}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "mmcl: a sweep needs Optuna: pip install 'mmcl[sweep]'"
