@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from . import report_figures as figures
-from .report import templates
+from .report import environment
 
 if TYPE_CHECKING:
     from .sweep import Searched, Tried
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 def page(said: Searched) -> str:
     """The page, as text. Equal trials give equal bytes."""
-    environment = templates()
-    environment.filters["value"] = shown
+    made = environment()
+    made.filters["value"] = shown
     scores = {one.number: one.score for one in said.trials if one.score is not None}
     ended = [one.number for one in said.trials if one.score is None]
-    text = environment.get_template("sweep.html.j2").render(
+    text = made.get_template("sweep.html.j2").render(
         name=said.name,
         said=said,
         trials=ranked(said),
