@@ -10,6 +10,7 @@ import yaml
 
 from mmcl.plugins import plugins
 from mmcl.recipe.plan import load_plan
+from mmcl.recipe.sweep import load_sweep
 from mmcl.runs import RunFolder, read_json, read_jsonl
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
@@ -18,6 +19,13 @@ RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipe_has_no_problem_and_is_named_after_its_file(path):
     assert load_plan(path, data=Path("data")).name == path.stem
+
+
+@pytest.mark.parametrize("path", [p for p in RECIPES if "\nsweep:" in p.read_text(encoding="utf-8")], ids=lambda p: p.stem)
+def test_what_a_recipe_searches_over_has_no_problem(path):
+    found = load_sweep(path, data=Path("data"))
+    assert f"mmcl sweep {path.stem}" in path.read_text(encoding="utf-8")
+    assert found.trials > 1
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)

@@ -384,6 +384,21 @@ def test_values_are_written_so_that_they_read_back(value):
     assert parse_recipe("format: 1", "x", [f"a={as_yaml(value, flow=True)}"]).values["a"] == value
 
 
+def test_the_best_recipe_finds_its_folds_from_another_folder(tmp_path):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    rows = "".join(f"s{i:02d},{i % 3}\n" for i in range(12))
+    (folder / "folds.csv").write_text(f"group,fold\n{rows}")
+    text = RECIPE.replace("{use: k-fold, k: 3, only: [1, 2]}", "{use: folds, file: folds.csv}")
+    found = make_sweep(Source(text, "tiny.yaml", folder, ("about=12:30",), None))
+    written = found.recipe_of({"pretrain.optimizer.lr": 0.01, "modalities.audio.backbone.channels": "[4]"}, "best", "one\ntwo")
+    made = make_plan(parse_recipe(written, "best.yaml", folder=tmp_path / "there"))
+    assert made.fold_of == found.plan.fold_of
+    assert made.recipe.modalities["audio"].backbone.options["channels"] == (4,)
+    assert (made.name, made.recipe.sweep, made.recipe.about) == ("best", None, "12:30")
+    assert written.startswith("# one\n# two\nformat: 1\n")
+
+
 def test_numbers_of_a_range_go_through_set_to_the_bit():
     values = {"a": 1e-5 / 3, "b": 7, "c": "[1, 2]"}
     read = parse_recipe("format: 1", "x", settings(values)).values

@@ -453,19 +453,16 @@ def _alone(prepared: Path) -> Iterator[None]:
 
 def _report(study: Study, number: int, tick: Tick) -> int:
     """Say how a trial came out; how many are done now."""
-    trials = study.get_trials(deepcopy=False)
-    one = _tried(trials[number])
+    done = [_tried(one) for one in study.get_trials(deepcopy=False) if one.state.is_finished()]
+    one = next(one for one in done if one.number == number)
     if one.state == FAILED:
         say(f"trial {number} ({', '.join(settings(one.values))}) failed: {one.sentence}")
-    scores = [each.value for each in trials if each.value is not None]
-    best = f", best {_best_of(study, scores):.3f}" if scores else ""
-    done = sum(each.state.is_finished() for each in trials)
-    tick(done, f"trial {number} {one.state if one.score is None else f'{one.score:.3f}'}{best}")
-    return done
-
-
-def _best_of(study: Study, scores: list[float]) -> float:
-    return min(scores) if study.direction.name == "MINIMIZE" else max(scores)
+    words = one.state if one.score is None else f"{one.score:.3f}"
+    scores = [each.score for each in done if each.score is not None]
+    if scores:
+        words += f", best {min(scores) if study.direction.name == 'MINIMIZE' else max(scores):.3f}"
+    tick(len(done), f"trial {number} {words}")
+    return len(done)
 
 
 def _tried(one: FrozenTrial) -> Tried:
