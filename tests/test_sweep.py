@@ -266,7 +266,25 @@ def test_a_grid_is_every_combination(out, monkeypatch):
     assert done.importance_says == "All trials have the same score: no key matters here."
 
 
-def test_of_an_error_less_is_better_and_an_end_is_judged_by_validation_figures(out, monkeypatch):
+def test_of_an_error_less_is_better(out, monkeypatch):
+    assert stage._less("mae")
+    assert stage._less("joy/mae")
+    assert not stage._less("accuracy")
+    scores = iter([0.5, 0.4, 0.6])
+    monkeypatch.setattr(stage, "LESS_IS_BETTER", {"accuracy"})
+    monkeypatch.setattr(stage, "_score", lambda *args: next(scores))
+    done = stage.sweep(plan(), out, final=False)
+    assert (done.best.number, done.best.score, done.less) == (1, 0.4, True)
+
+
+def test_what_pretraining_reports_of_each_epoch_is_its_validation_loss(searched):
+    _, folder = searched
+    for one in stage.open_study(folder, "accuracy").get_trials():
+        history = read_jsonl(RunFolder(folder / "trials" / f"{one.number:04d}").stage("pretrain", 1, 3) / "history.jsonl")
+        assert one.intermediate_values == {row["epoch"]: -row["valid_loss"] for row in history}
+
+
+def test_a_trial_is_ended_where_its_validation_figures_are_worse_than_the_median(out, monkeypatch):
     """Trial 2 does worse at every epoch than both before it: it is ended after a third of the epochs."""
     text = RECIPE.replace("startup: 2", "startup: 2\n  prune: median\n  sampler: random")
     losses = iter([1.0, 2.0, 9.0])
@@ -312,9 +330,10 @@ def test_the_page_is_offline_warns_of_selection_and_says_its_pictures_in_words(s
     assert not [tag for tag, _ in tags if tag in ("script", "img", "iframe")]
     assert not re.search(r"(?:href|src)=\"(?!#|data:|best/report\.html)", text)
     pictures = [attrs["aria-label"] for tag, attrs in tags if attrs.get("role") == "img"]
-    assert len(pictures) == 2
+    assert len(pictures) == 3
     assert f"the best, {found.best.score:.3f}, is trial {found.best.number}" in pictures[0]
-    assert "explains: " in pictures[1]
+    assert "Mean validation accuracy by modalities.audio.backbone.channels: " in pictures[1]
+    assert "explains: " in pictures[2]
     assert "The scores of the trials are too high." in text
     assert f"<strong>{found.final['mean']:.3f}</strong>" in text
     ids = [attrs["id"] for _, attrs in tags if attrs.get("id")]

@@ -21,7 +21,7 @@ from matplotlib import rc_context, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from ..evaluate.statistics import Summary
 
@@ -765,6 +765,53 @@ def climb(scores: Mapping[int, float], ended: Sequence[int], less: bool, metric:
             list(ended), [0.02] * len(ended), transform=ax.get_xaxis_transform(), linestyle="none", marker="|", markersize=8,
             color=_PLACE["muted"], clip_on=False,
         )  # fmt: skip
+        return figure
+
+    return _picture(draw, alt)
+
+
+def slices(keys: Mapping[str, Sequence[float | str]], scores: Sequence[float], metric: str, alt: str) -> Picture:
+    """A panel for each key: the score of every trial over its value; numbers on an axis, anything else side by side."""
+
+    def draw(width: float) -> Figure:
+        columns = min(len(keys), 2 if width > 500 else 1)
+        lines = math.ceil(len(keys) / columns)
+        left, top, bottom, gap, height = 52.0, 34.0, 40.0, 58.0, 170.0
+        inside = (width - left - 14 - gap * (columns - 1)) / columns
+        whole = lines * (height + top + bottom)
+        figure = Figure(figsize=(width / 72, whole / 72), dpi=72)
+        low, high = min(scores), max(scores)
+        pad = 0.08 * (high - low) or 0.05 * abs(high) or 0.1
+        for n, (name, values) in enumerate(keys.items()):
+            line, column = divmod(n, columns)
+            x, y = left + column * (inside + gap), whole - line * (height + top + bottom) - top - height
+            ax = figure.add_axes((x / width, y / whole, inside / width, height / whole))
+            _plain(ax)
+            ax.set_ylim(low - pad, high + pad)
+            ax.yaxis.set_major_locator(MaxNLocator(4))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _number(v)))
+            ax.grid(axis="y", color=_PLACE["line"], linewidth=1)
+            places: list[float] = [value for value in values if not isinstance(value, str)]
+            if len(places) == len(values):
+                if min(places) > 0 and max(places) >= 30 * min(places):
+                    ax.set_xscale("log")
+                    ax.xaxis.set_minor_locator(NullLocator())
+                    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+                else:
+                    ax.xaxis.set_major_locator(MaxNLocator(4))
+                    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _number(v)))
+            else:
+                names = list(dict.fromkeys(str(value) for value in values))
+                places = [float(names.index(str(value))) for value in values]
+                ax.set_xlim(-0.5, len(names) - 0.5)
+                ax.set_xticks(range(len(names)), [_shorten(one, inside / len(names)) for one in names])
+            ax.plot(
+                places, scores, linestyle="none", marker="o", markersize=6, markeredgewidth=0, color=_PLACE["pretrained"], alpha=0.6,
+                clip_on=False,
+            )  # fmt: skip
+            ax.set_title(_shorten(name, inside), loc="left", fontsize=_SIZE, color=_PLACE["ink"], pad=8)
+            if column == 0:
+                ax.set_ylabel(metric, color=_PLACE["muted"], fontsize=_SIZE, labelpad=4)
         return figure
 
     return _picture(draw, alt)

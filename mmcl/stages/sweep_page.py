@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import __version__
+from ..recipe.read import scalar
 from . import report_figures as figures
 from .report import environment
+
+FEW = 8
+"""Values of a key up to which a screen reader hears each one's mean."""
 
 if TYPE_CHECKING:
     from .sweep import Searched, Tried
@@ -23,12 +27,39 @@ def page(said: Searched) -> str:
         said=said,
         trials=ranked(said),
         climb=figures.climb(scores, ended, said.less, said.metric, _climb_words(said, scores, ended)),
+        slices=_slices(said),
         shares=figures.shares(said.importance, _share_words(said)) if said.importance else None,
         ended=len(ended),
         whole=sum(one.seconds for one in said.trials),
         version=__version__,
     )
     return figures.distinct_ids(text)
+
+
+def _slices(said: Searched) -> figures.Picture:
+    """The score of every trial that has one, over each key's values."""
+    whole = [one for one in said.trials if one.score is not None]
+    keys = {key: [_number_or_word(one.values[key]) for one in whole] for key in said.best.values}
+    sentences = []
+    for key, values in keys.items():
+        by: dict[float | str, list[float]] = {}
+        for value, one in zip(values, whole, strict=True):
+            by.setdefault(value, []).append(one.score or 0.0)
+        if len(by) <= FEW:
+            means = ", ".join(
+                f"{sum(each) / len(each):.3f} at {shown(value)}"
+                for value, each in sorted(by.items(), key=lambda one: (isinstance(one[0], str), one[0]))
+            )
+            sentences.append(f"Mean validation {said.metric} by {key}: {means}.")
+        else:
+            sentences.append(f"Validation {said.metric} by {key}, best at {shown(said.best.values[key])}.")
+    return figures.slices(keys, [one.score or 0.0 for one in whole], said.metric, " ".join(sentences))
+
+
+def _number_or_word(value: str | int | float) -> float | str:
+    """A value of a list as the number that it says, if it says one."""
+    read = scalar(value) if isinstance(value, str) else value
+    return float(read) if isinstance(read, int | float) and not isinstance(read, bool) else str(value)
 
 
 def ranked(said: Searched) -> list[Tried]:
