@@ -3,7 +3,7 @@
 read_audio(path)       a sound file → Audio
 read_table(path)       a CSV with a header → Table
 read_mat(path, key)    one array of a MATLAB file
-read_film(path, …)     a video file (PyAV), or a folder of numbered pictures → Video
+read_film(path, …)     a video file (PyAV), or a folder of numbered pictures, or a part of it → Video
 read_sound(path)       the sound of a video file → Audio
 has_pictures(folder)   whether a folder holds numbered pictures
 require_folder(…)      the folder of a dataset, or a DataError that says what belongs there and how to get it
@@ -213,28 +213,28 @@ def _is_number(cell: str) -> bool:
     return "_" not in cell and math.isfinite(value) and abs(value) <= _FLOAT32_MAX
 
 
-def read_film(path: Path, size: tuple[int, int], rate: float) -> Video:
+def read_film(path: Path, size: tuple[int, int], rate: float, start: float | None = None, end: float | None = None) -> Video:
     """Every frame of a film in colour, uint8 [T, 3, height, width], resized to `size` (height, width) while it is decoded.
 
-    rate  frames per second of a folder of pictures, which cannot say it; a video file tells its own
+    rate        frames per second of a folder of pictures, which cannot say it; a video file tells its own
+    start, end  seconds of the part that is wanted, by the frames' numbers: those from round(start · rate) to before round(end · rate),
+                one at least. A video file is decoded from the keyframe before it alone, where the file's own times tell the frames'
+                numbers; else from the beginning. What comes after is not decoded, so damage there is not noticed
 
-    Raises DataError if the film is missing, damaged, cut short or without pictures, or if a video file is to be read and PyAV
-    is not installed.
+    Raises DataError if the film is missing, damaged, cut short or without pictures, if more than a tenth of a part lies after its end,
+    or if a video file is to be read and PyAV is not installed.
     """
+    if start is not None or end is not None:
+        return _part(path, size, rate, start or 0.0, end)
     if path.is_dir():
-        return Video(_pictures(path, size), rate)
+        return Video(_pictures(path, size)[0], rate)
     from_file = rate
     frames: list[NDArray[np.uint8]] = []
     with _opened(path) as film:
-        if not film.streams.video:
-            raise DataError(f"{path}: a video was expected, and it has no pictures")
-        stream = film.streams.video[0]
-        stream.thread_type = "AUTO"
+        stream = _pictures_of(path, film)
         from_file = float(stream.average_rate or 0)
         promised = stream.frames
-        for frame in _decoded(path, film, stream):
-            small = frame.reformat(width=size[1], height=size[0], format="rgb24", interpolation="AREA")
-            frames.append(small.to_ndarray().transpose(2, 0, 1))
+        frames += [_small(frame, size) for frame in _decoded(path, film, stream)]
     if not frames:
         raise DataError(f"{path}: a video was expected, and not one of its frames can be decoded")
     # Films cut without a new encoding may hide a few frames before their beginning; more than a tenth is damage.
@@ -243,6 +243,109 @@ def read_film(path: Path, size: tuple[int, int], rate: float) -> Video:
     if from_file <= 0:
         raise DataError(f"{path}: does not say how many frames a second it has")
     return Video(np.ascontiguousarray(np.stack(frames)), from_file)
+
+
+def _part(path: Path, size: tuple[int, int], rate: float, start: float, end: float | None) -> Video:
+    """The frames of a film between two times."""
+
+    def numbers(rate: float) -> tuple[int, int | None]:
+        first = round(start * rate)
+        return first, None if end is None else max(first + 1, round(end * rate))
+
+    if path.is_dir():
+        first, last = numbers(rate)
+        frames, seen = _pictures(path, size, slice(first, last))
+    else:
+        with _opened(path) as film:
+            stream = _pictures_of(path, film)
+            rate = float(stream.average_rate or 0)
+            if rate <= 0:
+                raise DataError(f"{path}: does not say how many frames a second it has")
+            first, last = numbers(rate)
+            found = _sought(path, film, stream, first, last, size)
+        if found is None:
+            with _opened(path) as film:
+                found = _counted(path, film, _pictures_of(path, film), first, last, size)
+        kept, seen = found
+        frames = np.stack(kept) if kept else np.zeros((0, 3, *size), np.uint8)
+    wanted = 1 if last is None else last - first
+    if len(frames) < 0.9 * wanted:  # a film may end a moment early; more is another film, or a part of one
+        raise DataError(
+            f"{path}: ends after {seen / rate:.2f} s, and the part from {start:.2f} s to {'its end' if end is None else f'{end:.2f} s'} "
+            "was to be read; copy the film again"
+        )
+    return Video(np.ascontiguousarray(frames), rate)
+
+
+_Kept = tuple[list[NDArray[np.uint8]], int]
+"""Frames of a part of a film, and how many frames of the film are known of, by the number of the last one seen."""
+
+
+def _counted(path: Path, film: Any, stream: Any, first: int, last: int | None, size: tuple[int, int]) -> _Kept:
+    """Frames by their number, counted from the beginning."""
+    kept, seen = [], 0
+    for frame in _decoded(path, film, stream):
+        if last is not None and seen >= last:
+            break
+        if seen >= first:
+            kept.append(_small(frame, size))
+        seen += 1
+    return kept, seen
+
+
+def _sought(path: Path, film: Any, stream: Any, first: int, last: int | None, size: tuple[int, int]) -> _Kept | None:
+    """Frames by their number, from the keyframe before them; None where the film's times do not tell numbers for certain.
+
+    They do where the film says how many frames it has, and their times are that many even steps.
+    """
+    rate, base = stream.average_rate, stream.time_base
+    if not stream.frames or not base or stream.base_rate != rate:
+        return None
+    begin = next(_decoded(path, film, stream), None)
+    if begin is None or begin.pts is None:
+        return None
+    wanted, step = min(first, stream.frames - 1), 1
+    while True:
+        film.seek(begin.pts + int(wanted / (rate * base)), stream=stream)
+        kept: list[NDArray[np.uint8]] = []
+        seen: int | None = None  # the number of the frame before; None before a keyframe
+        for frame in _decoded(path, film, stream):
+            if seen is None and not frame.key_frame:
+                continue  # frames before a keyframe, which may need others that were not decoded
+            at = None if frame.pts is None else (frame.pts - begin.pts) * base * rate
+            number = None if at is None else round(at)
+            if at is None or number is None or at != number:
+                return None
+            if seen is None and number > first:
+                break  # the keyframe comes too late: begin further before it
+            if seen is not None and number != seen + 1:
+                return None
+            if last is not None and number >= last:
+                return kept, number
+            seen = number
+            if number >= first:
+                kept.append(_small(frame, size))
+        if seen is not None:
+            return kept, seen + 1
+        if wanted == 0:
+            return None
+        wanted, step = max(0, wanted - step), 4 * step
+
+
+def _pictures_of(path: Path, film: Any) -> Any:
+    """The stream of pictures."""
+    if not film.streams.video:
+        raise DataError(f"{path}: a video was expected, and it has no pictures")
+    stream = film.streams.video[0]
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def _small(frame: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A frame in colour, resized, [3, height, width]."""
+    small = frame.reformat(width=size[1], height=size[0], format="rgb24", interpolation="AREA")
+    found: NDArray[np.uint8] = small.to_ndarray().transpose(2, 0, 1)
+    return found
 
 
 def read_sound(path: Path) -> Audio:
@@ -292,8 +395,8 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURES and not path.name.startswith(".")
 
 
-def _pictures(folder: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The pictures of a folder in the order of the last number in their names, [T, 3, height, width]."""
+def _pictures(folder: Path, size: tuple[int, int], part: slice = slice(None)) -> tuple[NDArray[np.uint8], int]:
+    """The pictures of a folder in the order of the last number in their names, [T, 3, height, width], and how many it holds."""
     from PIL import Image
 
     found: dict[int, Path] = {}
@@ -312,14 +415,14 @@ def _pictures(folder: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     if gaps:
         raise DataError(f"{folder}: picture {gaps[0]} is missing between {min(found)} and {max(found)}; copy the folder again")
     frames = []
-    for _, path in sorted(found.items()):
+    for _, path in sorted(found.items())[part]:
         try:
             with Image.open(path) as picture:
                 small = picture.convert("RGB").resize((size[1], size[0]), Image.Resampling.BOX)
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"{path}: a picture was expected, and it cannot be decoded; copy it again") from error
         frames.append(np.asarray(small, np.uint8).transpose(2, 0, 1))
-    return np.ascontiguousarray(np.stack(frames))
+    return np.ascontiguousarray(np.stack(frames)) if frames else np.zeros((0, 3, *size), np.uint8), len(found)
 
 
 @contextmanager
@@ -346,9 +449,12 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _missing_bytes(path: Path) -> int:
-    """How many bytes an mp4 file lacks at its end by the lengths of its boxes; 0 for whole files and other formats."""
+    """How many bytes an mp4 or AVI file lacks at its end by the lengths of its boxes; 0 for whole files and other formats."""
     size = path.stat().st_size
     with path.open("rb") as file:
+        if file.read(4) == b"RIFF" and len(long := file.read(8)) == 8 and long[4:] == b"AVI ":
+            return max(0, int(8 + struct.unpack("<I", long[:4])[0] - size))  # a second RIFF of very long films is not looked at
+        file.seek(0)
         while len(head := file.read(8)) == 8:
             length, name = struct.unpack(">I4s", head)
             if not name.isalnum() or (length == 1 and len(long := file.read(8)) < 8):

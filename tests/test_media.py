@@ -10,8 +10,9 @@ import pytest
 import soundfile
 from scipy.io import savemat
 
+from mmcl import media
 from mmcl.api import DataError
-from mmcl.media import read_audio, read_mat, read_table, require_folder
+from mmcl.media import read_audio, read_film, read_mat, read_table, require_folder
 
 
 def _wav(path: Path, samples: np.ndarray, rate: int = 8000, subtype: str = "PCM_16") -> Path:
@@ -251,3 +252,107 @@ def test_a_folder_that_holds_none_of_what_is_expected_is_refused(tmp_path):
     (tmp_path / "Skeleton").mkdir()
     assert require_folder(tmp_path, "…", "Get it.", holds=("Depth", "Skel*")) == tmp_path
     _refusal(lambda: require_folder(tmp_path, "Depth/…", "Get it.", holds=("Depth",)), str(tmp_path), "Depth/…", "Get it.")
+
+
+# --- parts of films ------------------------------------------------------------------------------------------------
+
+
+def _film(path: Path, codec: str = "libx264", frames: int = 160, left_out: tuple[int, ...] = ()) -> Path:
+    """A film whose frames all differ, with B-frames and a keyframe every 40 frames at most."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as film:
+        video = film.add_stream(codec, rate=25, options={"sc_threshold": "0"} if codec == "libx264" else {})
+        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
+        video.codec_context.gop_size, video.codec_context.max_b_frames = 40, 3
+        for i in range(frames):
+            if i not in left_out:
+                picture = np.full((32, 48, 3), 40 + i, np.uint8)
+                picture[:, i % 48] = 255
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts = i
+                film.mux(video.encode(frame))
+        film.mux(video.encode())
+    return path
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The frames that have been decoded, in a list that grows."""
+    found = []
+    real = media._decoded
+
+    def counting(*given):
+        for frame in real(*given):
+            found.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(media, "_decoded", counting)
+    return found
+
+
+PARTS = [(a / 25, (a + n) / 25) for a in (0, 1, 38, 39, 40, 41, 79, 97, 120, 158) for n in (1, 2, 45) if a + n <= 160]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mp4", "mpeg4"), ("a.avi", "mpeg4")])
+def test_a_part_of_a_film_is_what_is_cut_from_the_whole_and_little_else_is_decoded(tmp_path, decoded, name, codec):
+    path = _film(tmp_path / name, codec)
+    whole = read_film(path, (16, 24), 0.0)
+    assert len(whole.frames) == 160
+    assert len({frame.tobytes() for frame in whole.frames}) == 160
+    import av.video.frame
+
+    with av.open(str(path)) as film:
+        kinds = [av.video.frame.PictureType(frame.pict_type).name for frame in film.decode(video=0)]
+    assert "B" in kinds
+    for start, end in PARTS:
+        decoded.clear()
+        got = read_film(path, (16, 24), 0.0, start, end)
+        assert got.rate == 25
+        np.testing.assert_array_equal(got.frames, whole.frames[round(start * 25) : round(end * 25)])
+        assert len(decoded) <= round((end - start) * 25) + 2 * 40 + 8  # a part, the way from its keyframe, and a look for it
+    np.testing.assert_array_equal(read_film(path, (16, 24), 0.0, 5.0).frames, whole.frames[125:])
+    np.testing.assert_array_equal(read_film(path, (16, 24), 0.0, end=1.0).frames, whole.frames[:25])
+    np.testing.assert_array_equal(read_film(path, (16, 24), 0.0, 2.0, 2.0).frames, whole.frames[50:51])  # one at least
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "left_out"),
+    [("a.mkv", "libx264", ()), ("a.mpg", "mpeg2video", ()), ("a.mp4", "libx264", (50, 51, 52)), ("h.avi", "libx264", ())],
+    ids=["does not count its frames", "begins at another time", "frames left out", "times out of order"],
+)
+def test_where_times_do_not_tell_the_frames_numbers_they_are_counted(tmp_path, name, codec, left_out):
+    path = _film(tmp_path / name, codec, left_out=left_out)
+    whole = read_film(path, (16, 24), 0.0)
+    for start, end in PARTS:
+        first, last = round(start * whole.rate), max(round(start * whole.rate) + 1, round(end * whole.rate))
+        if last <= len(whole.frames):
+            np.testing.assert_array_equal(read_film(path, (16, 24), 0.0, start, end).frames, whole.frames[first:last])
+
+
+def test_a_part_after_the_end_is_refused_and_a_tenth_of_it_is_forgiven(tmp_path):
+    path = _film(tmp_path / "a.mp4")
+    assert len(read_film(path, (16, 24), 0.0, 4.4, 6.5).frames) == 50
+    for start, end, part in (
+        (4.4, 7.0, "4.40 s to 7.00 s"),
+        (6.4, 6.5, "6.40 s to 6.50 s"),
+        (90.0, None, "90.00 s to its end"),
+    ):
+        _refusal(lambda s=start, e=end: read_film(path, (16, 24), 0.0, s, e), str(path), "ends after 6.40 s", part)
+    for name, codec in (("b.mp4", "libx264"), ("b.avi", "mpeg4")):
+        cut = _film(tmp_path / name, codec)
+        cut.write_bytes(cut.read_bytes()[:-500])
+        _refusal(lambda path=cut: read_film(path, (16, 24), 0.0, 0.0, 1.0), str(cut), "cut short: 500 bytes")
+
+
+def test_a_part_of_a_folder_of_pictures_opens_those_alone(tmp_path):
+    from PIL import Image
+
+    for i in range(3, 43):
+        Image.fromarray(np.full((4, 4, 3), i, np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "41.png").write_bytes(b"no picture")
+    got = read_film(tmp_path, (2, 2), 10.0, 1.0, 2.0)
+    assert got.frames[:, 0, 0, 0].tolist() == list(range(13, 23))
+    _refusal(lambda: read_film(tmp_path, (2, 2), 10.0, 3.5, 4.0), "41.png", "cannot be decoded")
+    _refusal(lambda: read_film(tmp_path, (2, 2), 10.0, 4.5, 5.0), str(tmp_path), "ends after 4.00 s")
+    (tmp_path / "20.png").unlink()
+    _refusal(lambda: read_film(tmp_path, (2, 2), 10.0, 0.0, 0.5), "picture 20 is missing")

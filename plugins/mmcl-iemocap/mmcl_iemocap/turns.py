@@ -89,7 +89,6 @@ class Iemocap:
         self._by_id: dict[str, SampleRef] = {}
         self._turns: dict[str, Turn] = {}
         self._said: dict[str, str] = {}
-        self._film: tuple[Path, Video] | None = None  # the last one read: a dialogue's turns are asked for one after another
         self._defects = Defects()
 
     def samples(self) -> Sequence[SampleRef]:
@@ -253,18 +252,11 @@ class Iemocap:
         """The film between the turn's beginning and end, uint8 [T, 3, height, width]: the speaker's half, or the whole picture."""
         high, wide = self.params.video_size
         whole = self.params.side == "whole"
-        if self._film is None or self._film[0] != path:
-            self._film = None  # two at a time would need twice the memory
-            self._film = path, read_film(path, (high, wide if whole else 2 * wide), self.params.picture_rate)
-        film = self._film[1]
-        first = round(turn.start * film.rate)
-        last = max(first + 1, round(turn.end * film.rate))
-        frames = film.frames[first:last]
-        if len(frames) < 0.9 * (last - first):  # a film may end a moment before its last turn; more is another film, or a part
-            raise DataError(
-                f"{path}: ends after {len(film.frames) / film.rate:.2f} s, and turn '{turn.id}' goes from {turn.start:.2f} to "
-                f"{turn.end:.2f} s; copy the film again"
-            )
+        try:
+            film = read_film(path, (high, wide if whole else 2 * wide), self.params.picture_rate, turn.start, turn.end)
+        except DataError as error:
+            raise DataError(f"{error} (turn '{turn.id}')") from error
+        frames = film.frames
         if not whole:
             wearer = turn.speaker[-1] == turn.dialogue[5]  # Ses01F_impro01: F wears markers
             left = wearer == (self.params.side == "markers-left")

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from mmcl_iemocap import FOUR, IEMOCAP, SIX, IemocapParams
 
-from mmcl.api import DataError, Video
+from mmcl.api import DataError
 from mmcl.testing import check_dataset
 
 CODED = {
@@ -198,35 +198,43 @@ def test_a_film_is_cut_to_the_turn_and_to_the_half_of_who_speaks(root):
     assert dark > 4
 
 
-def test_one_film_serves_all_turns_of_its_dialogue(root, monkeypatch):
+def test_a_turn_is_its_own_part_of_the_film(root, monkeypatch):
     import mmcl_iemocap.turns as module
 
-    read = []
+    real, asked = module.read_film, []
 
-    def counting(path, size, rate):
-        read.append(path.stem)
-        return Video(np.zeros((900, 3, *size), np.uint8), 30.0)
+    def listening(path, size, rate, *part):
+        asked.append(part)
+        return real(path, size, rate, *part)
 
-    monkeypatch.setattr(module, "read_film", counting)
-    made = dataset(root)
+    monkeypatch.setattr(module, "read_film", listening)
+    made, times = dataset(root, side="whole", video_size=(24, 32)), written(root)
     turns = [s for s in made.samples() if s.facts["session"] == 1 and "video" in s.sources]
     assert len(turns) > 6
     for s in turns:
-        made.read(s.id, "video")
-    assert read == ["Ses01F_impro01", "Ses01M_script01_1"]
+        start, end = times[s.id][:2]
+        got = made.read(s.id, "video")
+        whole = real(root / s.sources["video"], (24, 32), 25.0)
+        np.testing.assert_array_equal(got.frames, whole.frames[round(start * whole.rate) : round(end * whole.rate)])
+    assert asked == [times[s.id][:2] for s in turns]
 
 
-def test_a_film_that_ends_too_early_is_refused_and_a_moment_is_forgiven(root, monkeypatch):
-    import mmcl_iemocap.turns as module
+def test_a_film_that_ends_too_early_is_refused_and_a_moment_is_forgiven(spoilt):
+    from PIL import Image
 
-    made = dataset(root)
-    s = next(s for s in made.samples() if "video" in s.sources)
-    start, end = written(root)[s.id][:2]
+    made = dataset(spoilt, picture_rate=100, video_size=(8, 8))
+    s = next(s for s in made.samples() if s.facts["dialogue"] == "Ses01F_impro01")
+    start, end = written(spoilt)[s.id][:2]
+    folder = spoilt / "Session1/dialog/avi/DivX/Ses01F_impro01"
+    folder.mkdir()
     long = round(end * 100)
-    monkeypatch.setattr(module, "read_film", lambda path, size, rate: Video(np.zeros((long - 2, 3, *size), np.uint8), 100.0))
+    for i in range(long - 2):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / f"{i:05d}.png")
+    made = dataset(spoilt, picture_rate=100, video_size=(8, 8))
     assert len(made.read(s.id, "video").frames) == long - 2 - round(start * 100)
-    monkeypatch.setattr(module, "read_film", lambda path, size, rate: Video(np.zeros((long - 20, 3, *size), np.uint8), 100.0))
-    refusal(lambda: dataset(root).read(s.id, "video"), s.facts["dialogue"], s.id, "ends after")
+    for i in range(long - 2 - round(0.2 * (end - start) * 100), long - 2):
+        (folder / f"{i:05d}.png").unlink()
+    refusal(lambda: made.read(s.id, "video"), s.facts["dialogue"], f"turn '{s.id}'", "ends after")
 
 
 def test_a_folder_of_pictures_goes_before_the_film(spoilt, monkeypatch):

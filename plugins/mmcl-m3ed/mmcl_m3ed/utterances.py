@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mmcl.api import DataError, Raw, SampleRef, Video, Words
 from mmcl.media import has_pictures, read_audio, read_film, require_folder
 
@@ -86,9 +84,6 @@ class M3ed:
         self._samples: tuple[SampleRef, ...] | None = None
         self._by_id: dict[str, SampleRef] = {}
         self._utterances: dict[str, Utterance] = {}
-        self._film: tuple[Path, Video] | None = (
-            None  # the last one read: a dialogue's utterances are asked for one after another
-        )
         self._defects = Defects()
 
     def samples(self) -> Sequence[SampleRef]:
@@ -232,21 +227,10 @@ class M3ed:
         """The film between the utterance's beginning and end, uint8 [T, 3, height, width]."""
         assert one.start is not None
         assert one.end is not None
-        if self._film is None or self._film[0] != path:
-            self._film = None  # two at a time would need twice the memory
-            self._film = path, read_film(path, self.params.video_size, self.params.picture_rate)
-        film = self._film[1]
-        first = round(one.start * film.rate)
-        last = max(first + 1, round(one.end * film.rate))
-        frames = film.frames[first:last]
-        if len(frames) < 0.9 * (
-            last - first
-        ):  # a film may end a moment before its last utterance; more is another film, or a part
-            raise DataError(
-                f"{path}: ends after {len(film.frames) / film.rate:.2f} s, and utterance '{one.id}' goes from {one.start:.2f} to "
-                f"{one.end:.2f} s; copy the film again"
-            )
-        return Video(np.ascontiguousarray(frames), film.rate)
+        try:
+            return read_film(path, self.params.video_size, self.params.picture_rate, one.start, one.end)
+        except DataError as error:
+            raise DataError(f"{error} (utterance '{one.id}')") from error
 
 
 def divided(text: str, way: str) -> tuple[str, ...]:

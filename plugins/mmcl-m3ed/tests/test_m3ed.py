@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from mmcl_m3ed import EMOTIONS, M3ED, M3edParams
 
-from mmcl.api import DataError, Video
+from mmcl.api import DataError
 from mmcl.testing import check_dataset
 
 
@@ -157,28 +157,42 @@ def test_a_film_is_cut_to_the_utterance(root):
     assert seen == 2 * 12 - 1  # one ends before it begins
 
 
-def test_one_film_serves_all_utterances_of_its_dialogue_and_one_that_ends_early_is_refused(root, monkeypatch):
+def test_an_utterance_is_its_own_part_of_the_film(root, monkeypatch):
     import mmcl_m3ed.utterances as module
 
-    read = []
+    real, asked = module.read_film, []
 
-    def counting(path, size, rate):
-        read.append(path.stem)
-        return Video(np.zeros((100, 3, *size), np.uint8), 25.0)
+    def listening(path, size, rate, *part):
+        asked.append(part)
+        return real(path, size, rate, *part)
 
-    monkeypatch.setattr(module, "read_film", counting)
+    monkeypatch.setattr(module, "read_film", listening)
     made = dataset(root)
-    utterances = [s for s in made.samples() if s.group in ("anjia", "jia") and "video" in s.sources]
+    utterances = [s for s in made.samples() if s.group == "anjia" and "video" in s.sources]
+    times = [tuple(seconds(entries(root)[s.id][key]) for key in ("StartTime", "EndTime")) for s in utterances]
+    assert len(utterances) > 4
+    for s, (start, end) in zip(utterances, times, strict=True):
+        whole = real(root / s.sources["video"], M3edParams().video_size, 25.0)
+        np.testing.assert_array_equal(made.read(s.id, "video").frames, whole.frames[round(start * 25) : round(end * 25)])
+    assert asked == times
+
+
+def test_an_utterance_that_a_film_does_not_reach_is_refused(spoilt):
+    from PIL import Image
+
+    (spoilt / "pictures" / "anjia_1").mkdir(parents=True)
+    for i in range(100):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(spoilt / "pictures" / "anjia_1" / f"{i:04d}.jpg")
+    made = dataset(spoilt, picture_rate=25, video_size=(8, 8))
     refused = []
-    for s in utterances:
-        end = seconds(entries(root)[s.id]["EndTime"])
-        if end <= 4:
-            made.read(s.id, "video")
-        elif seconds(entries(root)[s.id]["StartTime"]) > 3.9:
-            refused.append(s.id)
-            refusal(lambda s=s: made.read(s.id, "video"), f"{s.facts['dialogue']}", s.id, "ends after 4.00 s")
+    for s in made.samples():
+        if s.facts["dialogue"] == "anjia_1" and "video" in s.sources:
+            if seconds(entries(spoilt)[s.id]["EndTime"]) <= 4:
+                made.read(s.id, "video")
+            elif seconds(entries(spoilt)[s.id]["StartTime"]) > 3.9:
+                refused.append(s.id)
+                refusal(lambda s=s: made.read(s.id, "video"), "anjia_1", f"utterance '{s.id}'", "ends after 4.00 s")
     assert refused
-    assert read == ["anjia_1", "jia_1"]
 
 
 def test_a_folder_of_pictures_goes_before_the_film_and_pyav_is_named_where_it_lacks(spoilt, monkeypatch):
