@@ -1,4 +1,15 @@
-"""audit finds nothing in an honest run, and each of twelve leaks that are planted in one."""
+"""audit finds nothing in an honest run, and each of the leaks that are planted in one. tests/test_recipes.py audits shipped recipes.
+
+1  a recording in two splits                        10  predictions of training recordings
+2  a speaker in two splits                          11  a test set opened twice, or nobody knows when
+3  a clip copied to another split                   12  test inputs, or labels, in pretraining (called asked for)
+4  copied louder, noisier, cut short                13  a supervised epoch that validation did not choose
+5  copied pictures, brighter or darker              14  an l2, or number of neighbours, that validation did not choose
+6  statistics of all splits                         15  a probe fitted on test recordings
+7  an epoch that validation did not choose          16  thresholds from test recordings: of a probe, of a trained head
+8  a test recording among training features         17  thresholds from test recordings, of a model trained with labels
+9  a head chosen by a test figure                   18  few-shot heads with more labels than their share
+"""
 
 from __future__ import annotations
 
@@ -12,12 +23,14 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
-from mmcl.api import StageError
+from mmcl.api import Audio, Layout, StageError
 from mmcl.cli import main
+from mmcl.data.store import Store, StoreWriter
+from mmcl.plugins import plugins
 from mmcl.runs import RunFolder, fingerprint, read_json, read_jsonl, write_json, write_jsonl
 from mmcl.stages import run_all
-from mmcl.stages.audit import audit, audit_folder
-from mmcl.stages.prepare import load_prepared
+from mmcl.stages.audit import _alike, audit, audit_folder
+from mmcl.stages.prepare import load_prepared, open_dataset
 
 
 @pytest.fixture
@@ -33,6 +46,7 @@ def found(run):
 
 def test_an_honest_run_has_none(tiny_run, capsys):
     assert audit(tiny_run).findings == ()
+    assert audit(tiny_run).left_out == {}
     with pytest.raises(SystemExit) as done:
         main(["audit", str(tiny_run.root)])
     assert done.value.code == 0
@@ -83,6 +97,100 @@ def rewrite(run, name, change):
 def test_a_clip_copied_to_another_split(copy):
     rewrite(copy, "audio", lambda values: values)
     assert "have the same audio" in found(copy)["no recording twice under two names, across splits"].evidence
+
+
+def planted(run, name, row, values):
+    """The prepared streams of a run, those of one recording replaced."""
+    store = load_prepared(run).stores[name]
+    streams = {r: np.array(store.values(r)) for r in store.rows} | {row: values}
+    writer = StoreWriter(store.folder, store.layout)
+    for r, one in sorted(streams.items()):
+        writer.add(r, one)
+    writer.close({"key": store.key, "skipped": []})
+
+
+CHANGES = {
+    "louder": lambda wave: 4 * wave,
+    "quieter": lambda wave: 0.1 * wave,
+    "1 % noise": lambda wave: wave + 0.01 * wave.std() * np.random.default_rng(0).standard_normal(len(wave)),
+    "2 % cut off": lambda wave: wave[: round(0.98 * len(wave))],
+    "louder and cut": lambda wave: 3 * wave[: round(0.98 * len(wave))],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("which", [0, 7, 21])
+def test_a_clip_copied_after_a_change_of_its_sound(copy, tiny_plan, change, which):
+    plan, prepared = tiny_plan(), load_prepared(copy)
+    (modality,) = [m for m in plan.modalities if m.name == "audio"]
+    extract = modality.features.spec.build(modality.features.params, plan.info.sources["audio"]).extract
+    store, fold = prepared.stores["audio"], prepared.folds[0]
+    a, b = [row for row in fold.train if row in store][which], next(row for row in fold.test if row in store)
+    raw = open_dataset(plan).read(prepared.samples[a].id, "audio")
+    planted(copy, "audio", b, extract(Audio(CHANGES[change](raw.samples).astype(np.float32), raw.rate)))
+    evidence = found(copy)["no recording twice under two names, across splits"].evidence
+    assert evidence.startswith("fold 0: 1 pairs of recordings in different splits have almost the same audio")
+    assert f"'{prepared.samples[a].id}' (train)" in evidence
+    assert f"'{prepared.samples[b].id}' (test)" in evidence
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Faces of the toy corpus: speaker and frames of every clip."""
+    spec = plugins().get("dataset", "toy").spec
+    corpus = spec.build(spec.params(samples=96, speakers=6), None)
+    return [(one.group, corpus.read(one.id, "faces").frames) for one in corpus.samples() if "faces" in one.sources]
+
+
+FRAMES = Layout("video", ("time", "channel", "height", "width"), {"channel": 1, "height": 32, "width": 32}, 10.0, scale=1 / 255)
+
+
+def store_of(folder, layout, streams):
+    writer = StoreWriter(folder, layout)
+    for row, stream in enumerate(streams):
+        writer.add(row, stream)
+    writer.close({"key": "k", "skipped": []})
+    return Store(folder)
+
+
+@pytest.mark.parametrize("which", [0, 30, 60])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: 0.7 * v, lambda v: 1.2 * v, lambda v: v + 40, lambda v: 255 * (v / 255) ** 0.7, lambda v: v[: int(0.98 * len(v))],
+        lambda v: v + 0.01 * v.std() * np.random.default_rng(0).standard_normal(v.shape),
+    ],
+    ids=["darker", "brighter", "lighter", "gamma", "cut", "noise"],
+)  # fmt: skip
+def test_pictures_copied_after_a_change_of_their_light(pictures, tmp_path, which, change):
+    frames = [f for _, f in pictures]
+    frames.append(change(frames[which].astype(float)).round().clip(0, 255).astype(np.uint8))
+    store = store_of(tmp_path / "s", FRAMES, frames)
+    assert _alike(store, store.rows) == [(which, len(frames) - 1)]
+
+
+def test_nobodys_own_recordings_are_called_copies_of_each_other(pictures, tiny_run, tmp_path):
+    """Different recordings by one speaker, in pictures, sound and landmarks: alike, and not the same."""
+    store = store_of(tmp_path / "s", FRAMES, [f for _, f in pictures])
+    assert len(store.rows) - len({speaker for speaker, _ in pictures}) > 60
+    assert _alike(store, store.rows) == []
+    for name in ("audio", "landmarks"):
+        store = load_prepared(tiny_run).stores[name]
+        assert _alike(store, store.rows) == []
+
+
+def test_repetitions_of_one_movement_are_no_copies(tmp_path):
+    rng = np.random.default_rng(0)
+    t = np.linspace(0, 1, 90)[:, None]
+    movement = np.sin(2 * np.pi * (t + np.arange(6) / 6))
+    layout = Layout("signal", ("time", "channel"), {"channel": 6}, 30.0)
+    takes = [
+        (movement * (1 + 0.05 * rng.normal(size=6)) + 0.03 * rng.normal(size=(90, 6))).astype(np.float32) for _ in range(12)
+    ]
+    store = store_of(tmp_path / "s", layout, takes)
+    assert _alike(store, store.rows) == []
+    again = store_of(tmp_path / "again", layout, [*takes, 2 * takes[3] + 1])
+    assert _alike(again, again.rows) == [(3, 12)]
 
 
 def test_a_clip_copied_with_a_little_noise(copy):
@@ -173,6 +281,197 @@ def test_supervised_epochs_are_derived_again(tiny_plan, run):
     facts = read_json(path)
     write_json(path, {**facts, "best_epoch": facts["best_epoch"] % 3 + 1})
     assert "on validation rows" in found(run)["epochs chosen by validation loss"].evidence
+
+
+PROBES = "probes fitted on training rows and chosen on validation rows"
+
+
+def said(run, check):
+    return [one.evidence for one in audit(run).findings if one.check == check]
+
+
+@pytest.mark.parametrize(("use", "choice"), [("linear", "l2"), ("knn", "k"), ("late", "audio l2")])
+def test_a_choice_that_validation_rows_do_not_make(copy, tiny_plan, use, choice):
+    if use != "linear":
+        shutil.rmtree(copy.root)  # a run of its own, on the same streams
+        run_all(tiny_plan(f"probe.heads={{it: {{use: {use}}}}}", "pretrain.epochs=0", "probe.inputs=[all]"), copy, workers=1)
+        assert audit(copy).findings == ()
+    ((_, _, folder),) = copy.units("probe")
+    rows = read_jsonl(folder / "chosen.jsonl")
+    rows[0][choice] = 7 * rows[0][choice]
+    write_jsonl(folder / "chosen.jsonl", rows)
+    (evidence,) = said(copy, PROBES)
+    assert f"{choice} was {rows[0][choice]}; fitted on training rows and chosen on validation rows it is" in evidence
+
+
+@pytest.mark.parametrize("leak", ["fitted on test", "chosen on test", "scaled by test"])
+def test_a_probe_that_has_seen_test_recordings(copy, tiny_plan, monkeypatch, leak):
+    from mmcl.stages import probe as stage
+
+    ((_, _, folder),) = copy.units("probe")
+    shutil.rmtree(folder)
+    log = (copy.root / "log.jsonl").read_text().splitlines()
+    read, scale = stage.read_features, stage.scale_of
+    if leak == "scaled by test":
+        test = read(copy.stage("embed", 0, 3), "pretrained", "test")[0]
+        with monkeypatch.context() as m:
+            m.setattr(stage, "scale_of", lambda plan, train: scale(plan, test))
+            stage.probe(tiny_plan(), copy)
+    else:
+        instead = {"fitted on test": "train", "chosen on test": "valid"}[leak]
+        with monkeypatch.context() as m:
+            m.setattr(stage, "read_features", lambda f, kind, split: read(f, kind, "test" if split == instead else split))
+            stage.probe(tiny_plan(), copy)
+    opened = (copy.root / "log.jsonl").read_text().splitlines()[len(log) :]  # the first opening is forgotten
+    kept = [line for line in log if '"test opened"' not in line]
+    (copy.root / "log.jsonl").write_text("\n".join([*kept, *opened]) + "\n")
+    evidence = said(copy, PROBES)
+    assert {one.check for one in audit(copy).findings} == {PROBES}
+    if leak == "chosen on test":
+        assert any("fitted on training rows and chosen on validation rows it is" in one for one in evidence)
+    else:
+        assert any("predictions are not those of a head fitted on training rows" in one for one in evidence)
+
+
+MOSEI = """\
+format: 1
+name: tiny
+dataset: cmu-mosei
+modalities:
+  audio: {source: covarep, features: {use: signals, rate: 10}, backbone: {use: mlp, hidden: [8], width: 8}}
+  video: {source: facet, features: {use: signals, rate: 10}, backbone: {use: mlp, hidden: [8], width: 8}}
+projection: {hidden: 8, width: 4}
+pretrain: {batch_size: 8, epochs: 0}
+probe: {tasks: [emotions], inputs: [all], heads: {linear: linear, mlp: {use: mlp, hidden: 4}}, training: {epochs: 2}, threshold: valid}
+supervise: {tasks: [emotions], inputs: [all], heads: {mlp: {use: mlp, hidden: 8}}, epochs: 2, batch_size: 16, threshold: valid}
+"""
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """A run of a task of several labels, with thresholds."""
+    from mmcl.recipe.plan import make_plan
+    from mmcl.recipe.read import parse_recipe
+
+    root = tmp_path_factory.mktemp("several")
+    plugins().get("dataset", "cmu-mosei").spec.sample(root / "cmu-mosei", 80, 0)
+    run = RunFolder(root / "runs" / "tiny")
+    run_all(make_plan(parse_recipe(MOSEI, "tiny.yaml"), root), run, workers=1)
+    return run
+
+
+def of_several(run, tmp_path):
+    shutil.copytree(run.root.parent, tmp_path / "runs")
+    return RunFolder(tmp_path / "runs" / "tiny")
+
+
+def test_thresholds_of_honest_runs_are_those_of_validation_rows(several):
+    found = audit(several)
+    assert found.findings == ()
+    assert found.left_out == {}
+    ((_, _, folder),) = several.units("probe")
+    assert {row["head"]: len(row["thresholds"]) for row in read_jsonl(folder / "chosen.jsonl")} == {"linear": 6, "mlp": 6}
+
+
+def test_a_probes_threshold_that_is_not_of_validation_rows(several, tmp_path):
+    run = of_several(several, tmp_path)
+    ((_, _, folder),) = run.units("probe")
+    rows = read_jsonl(folder / "chosen.jsonl")
+    for row in rows:
+        row["thresholds"][0] += 5.0 if row["head"] == "linear" else 0.0
+    write_jsonl(folder / "chosen.jsonl", rows)
+    evidence = said(run, PROBES)
+    assert any("head 'linear' on all" in one and "the threshold of 'happy' was" in one for one in evidence)
+    assert not any("head 'mlp'" in one for one in evidence)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda found: found[:-1], "5 thresholds are written for 6 classes"),
+        (lambda found: None, "0 thresholds are written for 6 classes"),
+    ],
+    ids=["one lacks", "all lack"],
+)
+def test_thresholds_of_a_trained_head_that_cannot_be_applied(several, tmp_path, change, words):
+    run = of_several(several, tmp_path)
+    ((_, _, folder),) = run.units("probe")
+    rows = read_jsonl(folder / "chosen.jsonl")
+    for row in rows:
+        row["thresholds"] = change(row["thresholds"]) if row["head"] == "mlp" else row["thresholds"]
+    write_jsonl(folder / "chosen.jsonl", rows)
+    evidence = said(run, PROBES)
+    assert evidence
+    assert all("head 'mlp'" in one and words in one for one in evidence)
+
+
+def test_a_threshold_where_validation_rows_show_nothing(several, tmp_path):
+    """A trained head is not kept: what it chose cannot be derived again, but a choice without any ground shows."""
+    run = of_several(several, tmp_path)
+
+    def change(said):
+        for row in said["folds"][0]["valid"]:
+            said["samples"][row]["targets"]["emotions"][2] = 0.0
+
+    refold(run, change)
+    ((_, _, folder),) = run.units("probe")
+    rows = read_jsonl(folder / "chosen.jsonl")
+    for row in rows:
+        row["thresholds"][2] = 0.4
+    write_jsonl(folder / "chosen.jsonl", rows)
+    evidence = said(run, PROBES)
+    assert any("head 'mlp'" in one and "was 0.4, though validation rows have it one way only" in one for one in evidence)
+
+
+def test_thresholds_of_a_model_trained_with_labels_are_derived_from_its_weights(several, tmp_path):
+    run = of_several(several, tmp_path)
+    ((_, _, folder),) = run.units("supervise")
+    (path,) = (folder / "models").glob("*.json")
+    facts = read_json(path)
+    write_json(path, {**facts, "thresholds": [facts["thresholds"][0] - 9.0, *facts["thresholds"][1:]]})
+    (evidence,) = said(run, "thresholds of trained models from validation rows")
+    assert "emotions~all~mlp: the threshold of 'happy' was" in evidence
+
+
+def test_few_labels_that_were_more(copy, tiny_plan):
+    run_all(tiny_plan("worth={few_shot: [0.2], draws: 1, maps: []}"), copy, workers=1)
+    assert audit(copy).findings == ()
+    ((_, _, folder),) = copy.units("worth")
+    rows = read_jsonl(folder / "worth.jsonl")
+    for row in rows:
+        if row["what"] == "few-shot":
+            row["labels"] += 1
+    write_jsonl(folder / "worth.jsonl", rows)
+    evidence = found(copy)["few labels were few, and of training rows"].evidence
+    assert "with 0.2 of the labels was fitted on 13 recordings; 12 of 56 labelled training recordings were expected" in evidence
+
+
+def test_results_of_a_test_set_that_nobody_opened(copy):
+    log = (copy.root / "log.jsonl").read_text().splitlines()
+    (copy.root / "log.jsonl").write_text("\n".join(line for line in log if '"test opened"' not in line) + "\n")
+    assert "log.jsonl does not say when" in found(copy)["the test set opened once"].evidence
+
+
+def test_few_shot_opened_twice(copy, tiny_plan):
+    run_all(tiny_plan("worth={few_shot: [0.2], draws: 1, maps: []}"), copy, workers=1)
+    run_all(tiny_plan("worth={few_shot: [0.3], draws: 1, maps: []}"), copy, workers=1)
+    assert found(copy)["the test set opened once"].evidence.startswith("worth, fold 0, seed 3: the test set was opened 2 times")
+
+
+def test_what_an_earlier_recipe_left_behind_is_not_looked_at(copy, tiny_plan):
+    run_all(tiny_plan("seed=4", "pretrain.epochs=0", "probe.inputs=[audio]"), copy, workers=1)
+    assert len(copy.units("probe")) == 2
+    assert audit(copy).findings == ()
+
+
+def test_what_cannot_be_looked_at_is_said_and_is_not_called_sound(copy, capsys):
+    shutil.rmtree(copy.stage("embed", 0, 3))
+    found = audit(copy)
+    assert found.findings == ()
+    assert "has no features; what rests on them cannot be derived again" in found.left_out[PROBES]
+    with pytest.raises(SystemExit):
+        main(["audit", str(copy.root)])
+    assert f"?     {PROBES}: could not be looked at" in capsys.readouterr().out
 
 
 def test_the_command_exits_with_1_and_the_evidence(copy, capsys):

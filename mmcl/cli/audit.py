@@ -18,18 +18,22 @@ from . import options
 def audit(run: Path, as_json: bool) -> None:
     """Look in the files of RUN for anything by which the test set could have been seen; exit code 1 if there is.
 
-    Splits, statistics, chosen epochs, features and predictions are derived again from the files. What the recipe asks for in so many words
-    (splitting by recording, contrasting test inputs) is found too.
+    Splits, statistics, chosen epochs, features, probes, thresholds and predictions are derived again from the files. What the recipe asks
+    for in so many words (splitting by recording, contrasting test inputs) is found too.
     """
     from ..stages.audit import audit_folder
 
     found = audit_folder(run)
     if as_json:
-        click.echo(json.dumps({"checks": list(found.checks), "findings": [asdict(one) for one in found.findings]}, indent=1))
+        said = {"checks": found.checks, "findings": [asdict(one) for one in found.findings], "left_out": found.left_out}
+        click.echo(json.dumps(said, indent=1))
     else:
         for check in found.checks:
             mine = [one for one in found.findings if one.check == check]
-            click.echo(f"{'LEAK' if mine else 'ok  '}  {check}")
+            left = check in found.left_out
+            click.echo(f"{'LEAK' if mine else '?   ' if left else 'ok  '}  {check}{': could not be looked at' if left else ''}")
+            if left:
+                click.echo(f"      {found.left_out[check]}")
             for one in mine:
                 click.echo(f"      {one.evidence}{' (the recipe asks for it)' if one.asked else ''}")
     if found.findings:

@@ -427,6 +427,21 @@ def load_trained(
     return network
 
 
+def said_of_validation(
+    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, device: torch.device
+) -> Iterator[tuple[Model, NDArray[np.float64], NDArray[np.float64]]]:
+    """Of every kept model of one fold and seed, the targets of validation recordings [n, classes] and what it says of them."""
+    assert plan.supervised is not None
+    folder = run.stage("supervise", fold.number, seed)
+    for model in _models(plan.supervised):
+        network = load_trained(plan, run, prepared, fold, seed, model, folder).to(device)
+        stores = {name: prepared.stores[name] for name in model.modalities}
+        targets, known = target_of(model.task, [dict(s.targets) for s in prepared.samples])
+        rows = _usable(stores, fold.valid, known)
+        truth = targets[torch.tensor(rows, dtype=torch.int64)].double().numpy()
+        yield model, truth, decided(network.head, _predict(plan, network, stores, rows, device))
+
+
 def _test(
     plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, models: Sequence[Model], folder: Path, device: torch.device
 ) -> None:  # fmt: skip
