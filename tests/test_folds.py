@@ -6,7 +6,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from mmcl.api import DataError, SampleRef
@@ -132,3 +132,106 @@ def test_no_assignment_of_groups_makes_one_cross(groups, use, seed):
     assert not crosses_groups(folds, samples)
     for fold in folds:
         assert not set(fold.train) & set(fold.test)
+
+
+ANY = settings(max_examples=200, deadline=None)
+PEOPLE = st.lists(st.integers(0, 9), min_size=4, max_size=60)
+SHARES = st.floats(0.05, 0.9)
+
+
+@st.composite
+def smuggled(draw):
+    """Recordings with any groups, labels and official splits, any of which may be unusable; and a protocol with any options."""
+    groups = draw(PEOPLE)
+    n = len(groups)
+    split = draw(st.lists(st.sampled_from(["train", "valid", "test", None]), min_size=n, max_size=n))
+    label = draw(st.lists(st.sampled_from([0, 1, 2, None]), min_size=n, max_size=n))
+    samples = [
+        SampleRef(f"r{i}", f"g{g}", {}, {} if c is None else {"emotion": c}, s)
+        for i, (g, c, s) in enumerate(zip(groups, label, split, strict=True))
+    ]
+    usable = [i for i in range(n) if draw(st.integers(0, 9))]
+    use = draw(st.sampled_from(["official", "hold-out", "k-fold", "leave-one-group-out", "folds"]))
+    by = draw(st.sampled_from(["group", "sample"]))
+    valid = draw(SHARES | st.just("next")) if use == "folds" else draw(SHARES)
+    section = protocol(use, by=by, valid=valid, test=draw(SHARES), k=draw(st.integers(2, 4)))
+    key = draw(st.sampled_from(["group", "id"]))
+    names = {s.group if key == "group" else s.id for s in samples}
+    fold_of = {name: str(draw(st.integers(0, 2))) for name in sorted(names)} if use == "folds" else None
+    return section, samples, usable, draw(st.integers(0, 999)), fold_of, key
+
+
+@ANY
+@given(smuggled())
+def test_whatever_is_asked_for_nobody_crosses_unless_the_recipe_says_by_sample(case):
+    section, samples, usable, seed, fold_of, key = case
+    try:
+        folds = make_folds(section, samples, usable, seed, fold_of, key)
+    except DataError:
+        event(f"{section.use} by {section.by}: refused")
+        return
+    event(f"{section.use} by {section.by}: made")
+    assert folds
+    tested = Counter(row for fold in folds for row in fold.test)
+    for fold in folds:
+        rows = [*fold.train, *fold.valid, *fold.test]
+        assert len(rows) == len(set(rows)), "a recording stands in two splits, or twice in one"
+        assert set(rows) <= set(usable)
+        assert fold.train
+        assert fold.valid
+        assert fold.test
+        sides = [{samples[r].group for r in part} for part in (fold.train, fold.valid, fold.test)]
+        crossing = (sides[0] & sides[1]) | (sides[0] & sides[2]) | (sides[1] & sides[2])
+        assert not crossing or section.by == "sample"
+        if section.use == "official":
+            assert all(samples[r].split == "test" for r in fold.test)
+            assert not any(samples[r].split == "test" for r in [*fold.train, *fold.valid])
+        else:
+            assert set(rows) == set(usable)
+    assert crosses_groups(folds, samples) == (section.by == "sample" and _crosses(folds, samples))
+    assert max(tested.values()) == 1, "a recording is tested more than once"
+    if section.use in ("k-fold", "leave-one-group-out"):
+        assert set(tested) == set(usable)
+    assert folds == make_folds(section, samples, usable, seed, fold_of, key)
+
+
+def _crosses(folds, samples):
+    """By a slow loop over pairs of recordings."""
+    for fold in folds:
+        where = {r: name for name, part in (("a", fold.train), ("b", fold.valid), ("c", fold.test)) for r in part}
+        for r in where:
+            for q in where:
+                if samples[r].group == samples[q].group and where[r] != where[q]:
+                    return True
+    return False
+
+
+@ANY
+@given(PEOPLE, st.integers(2, 5), st.integers(0, 99), st.integers(0, 59))
+def test_a_single_recording_moved_to_the_other_side_by_a_file_of_folds_is_refused(groups, k, seed, moved):
+    samples = [SampleRef(f"r{i}", f"g{g}", {}, {}) for i, g in enumerate(groups)]
+    people = sorted({s.group for s in samples})
+    fold_of = {s.id: str(people.index(s.group) % k) for s in samples}
+    victim = samples[moved % len(samples)]
+    alone = sum(s.group == victim.group for s in samples) == 1
+    fold_of[victim.id] = str((int(fold_of[victim.id]) + 1) % k)
+    section = protocol("folds", valid=0.3)
+    try:
+        folds = make_folds(section, samples, range(len(samples)), seed, fold_of, "id")
+    except DataError:
+        return
+    assert alone, "one of a person's recordings went to the other side, and nobody said so"
+    assert not crosses_groups(folds, samples)
+
+
+@ANY
+@given(PEOPLE, st.sampled_from(["hold-out", "k-fold", "leave-one-group-out"]), st.integers(0, 99), st.randoms())
+def test_labels_and_files_have_no_say_in_who_is_tested(groups, use, seed, random):
+    """By group, folds rest on names and the seed alone: no choice of labels can bring a recording into a split."""
+    plain = [SampleRef(f"r{i}", f"g{g}", {}, {}) for i, g in enumerate(groups)]
+    other = [SampleRef(s.id, s.group, {"audio": "x"}, {"emotion": random.randint(0, 5)}) for s in plain]
+    try:
+        folds = folds_of(protocol(use, k=2), plain, seed)
+    except DataError:
+        return
+    assert folds == folds_of(protocol(use, k=2), other, seed)
