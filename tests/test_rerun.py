@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -27,17 +28,22 @@ def test_a_run_repeats_to_the_bit_and_says_so(tiny_plan, run, capsys):
     found = differences(run.root, again)
     assert found.scores > 4
     assert found.differences == ()
+    assert found.surroundings == {}
     assert (found.weights, found.other_weights) == (1, ())
     assert read_json(again / "plan.json")["plan"]["seed"] == [5]
 
 
-def test_what_differs_is_said_score_by_score(tiny_plan, run, capsys):
+def test_what_differs_is_said_score_by_score(tiny_plan, run, capsys, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     run_all(tiny_plan("pretrain.epochs=1", "probe.inputs=[audio]"), run, workers=1)
     report, plan = read_json(run.root / "report.json"), read_json(run.root / "plan.json")
     changed = report["scores"][0]
     changed["value"] = 0.123456
     write_json(run.root / "report.json", report)
     plan["versions"]["torch"] = "1.0"
+    plan["hardware"]["cores"] = 999
+    plan["determinism"]["threads"] = 77
+    plan["determinism"]["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     write_json(run.root / "plan.json", plan)
     weights = next(path for _, _, path in run.units("pretrain")) / "encoders.safetensors"
     content = bytearray(weights.read_bytes())
@@ -47,10 +53,23 @@ def test_what_differs_is_said_score_by_score(tiny_plan, run, capsys):
     text = capsys.readouterr().out
     assert "1 of them different; 1 files of weights, 1 of them different" in text
     assert "version of torch: 1.0 then" in text
+    assert "  cores: 999 then, " in text
+    assert "  threads: 77 then, " in text
+    assert "  CUBLAS_WORKSPACE_CONFIG: :4096:8 then, not set now" in text
+    assert "cudnn" not in text  # what is the same is not said
     assert f"{changed['metric']}: 0.123456 then" in text
     assert call("rerun", run.root, "--workers", 1, "--out", run.root.with_name("other"), "--json") == 1
     said = json.loads(capsys.readouterr().out)
     assert said["differences"][0]["old"] == 0.123456
+
+
+def test_a_run_from_before_its_surroundings_were_written_is_compared_all_the_same(tiny_run, tmp_path):
+    folders = [tmp_path / name for name in ("old", "new")]
+    for folder in folders:
+        shutil.copytree(tiny_run.root, folder)
+    plan = read_json(folders[0] / "plan.json")
+    write_json(folders[0] / "plan.json", {k: v for k, v in plan.items() if k not in ("git", "hardware", "determinism")})
+    assert differences(*folders).surroundings == {}
 
 
 def test_folds_from_a_file_travel_with_the_run(tiny_plan, run, tmp_path):

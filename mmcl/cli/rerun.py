@@ -20,7 +20,7 @@ from . import options
 def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, as_json: bool) -> None:
     """Repeat RUN from its folder alone, and say what came out differently; exit code 1 if anything did.
 
-    On the same machine with the same versions, weights are the same to the bit.
+    On the same machine with the same versions and threads, weights are the same to the bit.
     """
     from ..stages.rerun import differences, plan_of
 
@@ -39,6 +39,8 @@ def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, a
         )
         for name, (old, new) in found.versions.items():
             click.echo(f"  version of {name}: {old} then, {new} now")
+        for name, (before, after) in found.surroundings.items():
+            click.echo(f"  {name}: {_plain(before)} then, {_plain(after)} now")
         for one in found.differences[:50]:
             click.echo(
                 f"  {one.task} {one.input} {one.head} {one.encoder} fold {one.fold} seed {one.seed} {one.metric}: {_number(one.old)} then, {_number(one.new)} now"
@@ -47,6 +49,10 @@ def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, a
             click.echo(f"  … and {len(found.differences) - 50} more (--json has all)")
     if found.differences or found.other_weights:
         sys.exit(1)
+
+
+def _plain(value: object) -> str:
+    return "not set" if value is None else str(value)
 
 
 def _number(value: float | None) -> str:

@@ -119,6 +119,7 @@ class Plan:
     pretext: Part | None = None  # takes all streams together, in place of backbones and pairs
     scores: Mapping[str, ScorePlan] = field(default_factory=dict)
     weights: tuple[float, ...] = ()  # one a pair, above 0; () where the recipe gives none: all 1
+    folder: Path | None = None  # where the recipe lies; None for one that is in no file
 
     @property
     def name(self) -> str:
@@ -302,6 +303,7 @@ class _Planner:
         return Plan(
             recipe, self.document.text, self.overrides, dataset, info, root, tuple(modalities), pairs, loss, positives,
             heads, inputs, tasks, fold_of, fold_key, supervised, pretext, scores, weights,
+            self.document.folder if self.document.folder.is_absolute() else None,
         )  # fmt: skip
 
     def recipe(self) -> Recipe:

@@ -12,6 +12,7 @@ from .. import __version__
 from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
 from ..screen import say
+from .surroundings import determinism, git_of, hardware
 
 ORDER = ("prepare", "pretrain", "embed", "probe", "supervise", "worth", "report")
 
@@ -103,6 +104,9 @@ def about(plan: Plan, device: str) -> dict[str, Any]:
         "versions": versions,
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
         "device": device,
+        "git": git_of(plan.folder),
+        "hardware": hardware(device),
+        "determinism": determinism(),
         "uses_labels": plan.uses_labels(),
         "protocol": f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}",
         "plan": plan.to_json(),

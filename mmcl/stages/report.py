@@ -316,6 +316,7 @@ def report_html(
             recipe=found.recipe,
             overrides=plan["overrides"],
             versions=found.about["versions"],
+            surroundings=words.surroundings(found.about),
             machine=found.about.get("machine", {}),
             device=found.about.get("device", ""),
             plugins=_plugins(plan),

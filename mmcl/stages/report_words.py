@@ -585,3 +585,27 @@ def _levels(levels: Sequence[float]) -> str:
         return "nothing"
     low, high = plain(levels[0]), plain(levels[-1])
     return low if low == high else f"{low} to {high}"
+
+
+def surroundings(about: Mapping[str, Any]) -> list[str]:
+    """Where the recipe came from, on what it ran, and what makes sums come out the same: a line each, where plan.json says so."""
+    lines = []
+    if "git" in about:
+        git = about["git"]
+        if git is None:
+            lines.append("Git: the recipe lies in no work tree.")
+        else:
+            changes = {True: "with uncommitted changes", False: "nothing uncommitted", None: "changes not known"}
+            lines.append(f"Git: commit {git['commit'] or 'not made yet'}, {changes[git['uncommitted']]}.")
+    if "hardware" in about:
+        one = about["hardware"]
+        parts = [f"{one['cores'] or 'an unknown number of'} logical cores"]
+        parts += [f"{one['memory_gb']:g} GB of memory"] if one["memory_gb"] is not None else []
+        parts += [one["gpu"]] if one["gpu"] else []
+        lines.append(f"Hardware: {', '.join(parts)}.")
+    if "determinism" in about:
+        said = {True: "on", False: "off", None: "not set"}
+        each = [f"{name.replace('_', ' ') if name.islower() else name} {said[v] if v is None or isinstance(v, bool) else v}"
+                for name, v in about["determinism"].items()]  # fmt: skip
+        lines.append(f"Determinism: {', '.join(each)}.")
+    return lines

@@ -40,6 +40,7 @@ class Rerun:
     weights: int  # files of trained weights that both have
     other_weights: tuple[str, ...]  # those of them that are not the same to the bit
     versions: Mapping[str, tuple[str, str]]  # what was of another version: old, new
+    surroundings: Mapping[str, tuple[Any, Any]]  # what else was otherwise of the machine, its threads and switches: old, new
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -78,14 +79,19 @@ def differences(old: Path, new: Path) -> Rerun:
     ]
     here, there = _weights(old), _weights(new)
     both = sorted(here.keys() & there.keys())
-    versions = [read_json(folder / "plan.json")["versions"] for folder in (old, new)]
-    changed = {
-        name: (versions[0].get(name, "–"), versions[1].get(name, "–"))
-        for name in sorted(versions[0].keys() | versions[1].keys())
-        if versions[0].get(name) != versions[1].get(name)
-    }
+    then, now = (read_json(folder / "plan.json") for folder in (old, new))
+    changed = {name: (a or "–", b or "–") for name, (a, b) in _changed(then["versions"], now["versions"]).items()}
+    around = _changed({"device": then.get("device")}, {"device": now.get("device")})
+    for part in ("hardware", "determinism"):
+        if part in then and part in now:  # runs of old don't say
+            around |= _changed(then[part], now[part])
     other = tuple(name for name in both if here[name] != there[name])
-    return Rerun(str(new), len(a.keys() | b.keys()), tuple(found), len(both), other, changed)
+    return Rerun(str(new), len(a.keys() | b.keys()), tuple(found), len(both), other, changed, around)
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What is not the same in both: name → old, new; None where it is not there."""
+    return {name: (old.get(name), new.get(name)) for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)}
 
 
 def _scores(report: Mapping[str, Any]) -> dict[Key, float | None]:
