@@ -52,8 +52,13 @@ class R2plus1d(nn.Module):
         self.project = nn.Linear(512, params.width)
 
     def forward(self, stream: Stream) -> Encoded:
-        """The vector [B, width]."""
-        return Encoded(vector=self.project(self.dropout(self.network(self.taken(stream)))))
+        """The vector [B, width]. On a processor in float32 always, whatever precision is asked for.
+
+        There the bfloat16 gradient of a convolution over time alone (3 × 1 × 1) reads memory that nobody has written (oneDNN, seen with
+        torch 2.12): NaN now and then.
+        """
+        with torch.autocast("cpu", enabled=False):
+            return Encoded(vector=self.project(self.dropout(self.network(self.taken(stream)))))
 
     def train(self, mode: bool = True) -> R2plus1d:
         """As any module's, but BatchNorm stays still where it is to stay as the weights have it."""

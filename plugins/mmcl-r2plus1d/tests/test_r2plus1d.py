@@ -109,3 +109,15 @@ def test_streams_it_cannot_take_are_refused():
 
 def test_the_toolkits_own_checks_pass():
     check_backbone(R2PLUS1D, R2plus1dParams(frames=4), layout())
+
+
+def test_half_precision_on_a_processor_reads_no_memory_that_nobody_wrote():
+    """The bfloat16 gradient of a convolution over time alone does (oneDNN); what was in memory before must not matter."""
+    rubbish = [torch.full((10**k,), float("nan")) for k in range(1, 7)] + [torch.full((3_000_000,), float("nan"))]
+    del rubbish
+    network = make(frames=8).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        vector = network(stream(8, 8, 8)).vector
+    vector.float().square().mean().backward()
+    assert vector.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
