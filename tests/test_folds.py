@@ -115,6 +115,8 @@ def test_too_little_data_is_said():
         folds_of(protocol("k-fold", k=10), people(3))
     with pytest.raises(DataError, match="has no recording for train"):
         folds_of(protocol("leave-one-group-out"), people(2))
+    with pytest.raises(DataError, match="no recording that could be split"):
+        folds_of(protocol("leave-one-group-out"), [])
 
 
 @settings(max_examples=60, deadline=None)

@@ -66,6 +66,8 @@ def make_folds(
             valid, train = _hold(rest, protocol.valid, rng)
             pairs.append((_rows(units, train), _rows(units, valid), _rows(units, test)))
     folds = [Fold(i, *(tuple(sorted(part, key=number.__getitem__)) for part in parts)) for i, parts in enumerate(pairs)]
+    if not folds:
+        raise DataError("protocol: there is no recording that could be split")
     for fold in folds:
         _check(fold, protocol.by, samples)
     if protocol.only is not None:
