@@ -7,6 +7,7 @@ read_film(path, …)     a video file (PyAV), or a folder of numbered pictures, 
 read_sound(path)       the sound of a video file → Audio
 has_pictures(folder)   whether a folder holds numbered pictures
 require_folder(…)      the folder of a dataset, or a DataError that says what belongs there and how to get it
+progress(title, total) shows how far a plug-in's own long work has come: `with progress(…) as tick: tick(done, "words")`
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from numpy.typing import NDArray
 
 from .api.errors import DataError
 from .api.raw import Audio, Table, Video
+from .screen import progress
 
-__all__ = ["has_pictures", "read_audio", "read_film", "read_mat", "read_sound", "read_table", "require_folder"]
+__all__ = ["has_pictures", "progress", "read_audio", "read_film", "read_mat", "read_sound", "read_table", "require_folder"]
 
 PICTURES = (".jpg", ".jpeg", ".png")
 """Endings of the pictures that a folder may hold in place of a video file."""

@@ -45,13 +45,17 @@ class RecipeError(MmclError):
         super().__init__("\n".join(str(p) for p in self.problems))
 
 
+WORDS = {"published": "paper"}
+"""What people call a kind of plug-in, where its name in the code is no noun."""
+
+
 class UnknownNameError(MmclError):
     """`what` named `name` is offered by nobody."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], failed: Iterable[str] = ()) -> None:
         self.what, self.name, self.known = what, name, tuple(sorted(known))
         near = difflib.get_close_matches(name, self.known, n=2, cutoff=0.6)
-        text = f"unknown {what} '{name}'"
+        text = f"unknown {WORDS.get(what, what)} '{name}'"
         if near:
             text += "; did you mean " + " or ".join(f"'{n}'" for n in near) + "?"
         text += f" Known: {', '.join(self.known)}." if near else f"; known: {', '.join(self.known) or 'none'}."

@@ -20,7 +20,7 @@ COMMANDS = {
     "check": ("check", "Say everything that is wrong with a recipe, and what it would do."),
     "schema": ("schema", "Print the JSON schema of recipes, for editors."),
     "sweep": ("sweep", "Search over values of a recipe, on validation recordings alone."),
-    "report": ("report", "Write the report of a run again."),
+    "report": ("report", "Write the report of a run again, or of several on one page."),
     "compare": ("compare", "Set runs side by side, with intervals and tests over speakers."),
     "rerun": ("rerun", "Repeat a run from its folder, and say what differs."),
     "audit": ("audit", "Look for leaks in a run's files."),

@@ -21,7 +21,9 @@ from . import options
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where networks run."
 )
 @click.option(
-    "--stop-after", type=click.Choice(["prepare", "pretrain", "embed", "probe", "supervise", "worth"]), help="Go no further than this stage."
+    "--stop-after",
+    type=click.Choice(["prepare", "pretrain", "embed", "probe", "supervise", "worth"]),
+    help="Go no further than this stage.",
 )
 def run(
     recipe: str,

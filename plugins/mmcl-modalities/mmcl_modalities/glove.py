@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcl.api import DataError, Raw, Timed, Words
+from mmcl.media import progress
 
 from . import GloveParams
 from .words import plain, spoken_words
@@ -127,9 +128,11 @@ def _read(path: Path, dim: int, folder: Path) -> None:
     vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, (lines, dim))
     digests, rows = np.zeros(lines, np.uint64), np.zeros(lines, np.int64)
     total, count = np.zeros(dim), 0
-    with path.open(encoding="utf-8", newline="\n") as file:
+    with path.open(encoding="utf-8", newline="\n") as file, progress(f"read {path.name}, once", lines) as tick:
         try:
             for number, line in enumerate(file, 1):
+                if number % 10_000 == 0:
+                    tick(number, "")
                 parts = line.rstrip("\r\n").rsplit(" ", dim)  # from the right: some words of glove.840B hold blanks
                 if number == 1 and len(parts) == 2 and all(part.isdigit() for part in parts):
                     continue  # word2vec's heading: how many words, how many numbers
@@ -148,6 +151,7 @@ def _read(path: Path, dim: int, folder: Path) -> None:
                 digests[count], rows[count] = digest(parts[0]), count
                 total += values
                 count += 1
+            tick(lines, "")
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: is not text in UTF-8 ({error.reason} after line {count})") from error
     order = np.argsort(digests[:count], kind="stable")  # of a word given twice the first one counts
