@@ -69,6 +69,10 @@ def smaller(path: Path, data: Path, root: Path) -> list[str]:
     small = ["seed=0", "pretrain.batch_size=8", "probe.training={epochs: 2}"]
     if recipe.pretrain.epochs:
         small.append("pretrain.epochs=1")
+    if recipe.worth is not None:
+        few = "[0.5]" if recipe.worth.few_shot else "[]"
+        small += [f"worth.few_shot={few}", "worth.draws=1", "worth.maps=[pca]", "worth.points=20"]
+        small += ["worth.robustness={noise: [1.0], late: [0.5]}"] if recipe.worth.robustness.noise else []
     if recipe.supervise is not None:
         small += ["supervise.epochs=1", "supervise.batch_size=8"]
     if recipe.protocol.use != "official":
