@@ -122,7 +122,7 @@ def test_the_command_prints_a_table_and_draws_a_picture(two, tmp_path, capsys):
     ("options", "words"),
     [
         ({"task": "mood"}, "no task is named 'mood' in all of these runs; they have emotion"),
-        ({"inputs": ["faces"]}, "nothing is left to compare"),
+        ({"inputs": ["faces"]}, "nothing is left to compare; .* the runs have the inputs .*all.* and the heads .*linear"),
         ({"reference": "tiny: "}, "is the beginning of 2 names"),
     ],
 )

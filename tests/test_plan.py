@@ -89,7 +89,7 @@ def test_pairs_are_what_they_say(pairs, expected):
         ("pretrain.objective.pairs=every", "must be all, same, all+same, star:NAME or a list of pairs, got 'every'"),
         ("probe.inputs=[audio+text]", "probe.inputs[0]: no modality is named 'text'"),
         ("probe.tasks=[mood]", "probe.tasks[0]: no task is named 'mood'; 'toy' has the tasks emotion"),
-        ("modalities.audio.source=faces", "'log-mel' reads audio; the dataset has words (words), audio (audio)"),
+        ("modalities.audio.source=faces", "'log-mel' reads audio, and source 'faces' is video; the dataset has words (words), audio (audio)"),
         ("modalities.audio.source=voice", "the dataset has no source 'voice'"),
         ("modalities.audio.features=skeleton", "modalities.audio"),
         ("modalities.audio.backbone=r2plus1", "unknown backbone 'r2plus1'"),
@@ -357,8 +357,9 @@ def test_the_recipe_that_the_sentences_are_tried_on_is_sound():
         ("    backbone: eye", "    backbone: cell", "s.yaml:10: modalities.camera.backbone: 'cell' takes time × channel; 'stills' gives "
          "pictures (time × channel 3 × height 8 × width 8). Backbones that take it: eye"),
         ("features: beats", "features: {use: beats, channels: 32}", "s.yaml:7: modalities.voice.backbone: 32 channels are more than cell takes; 16 at most"),
-        ("    features: stills", "    features: beats", "s.yaml:8: modalities.camera: several sources fit 'beats': set source: to one of voice, wrist"),
-        ("  camera:\n", "  camera:\n    source: voice\n", "s.yaml:9: modalities.camera.source: 'stills' reads video; the dataset has voice (audio), "
+        ("    features: stills", "    features: beats", "s.yaml:8: modalities.camera: several sources fit 'beats': set source: to one of voice, wrist, or name the "
+         "modality after it"),
+        ("  camera:\n", "  camera:\n    source: voice\n", "s.yaml:9: modalities.camera.source: 'stills' reads video, and source 'voice' is audio; the dataset has voice (audio), "
          "camera (video), wrist (audio)"),
         ("  camera:\n", "  camera:\n    source: webcam\n", "s.yaml:9: modalities.camera.source: the dataset has no source 'webcam'; it has voice (audio), "
          "camera (video), wrist (audio)"),

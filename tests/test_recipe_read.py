@@ -70,6 +70,11 @@ def test_a_key_given_twice_names_both_lines():
         ("", "is empty; a recipe starts with 'format: 1'"),
         ("- a\n- b\n", "must be a mapping of keys"),
         ("a: [1,\n", "is not valid YAML"),
+        ("a: {b: 1\nc: 2\n", "r.yaml:2: is not valid YAML: while parsing a flow mapping expected ',' or '}', but got ':'; it begins on line 1"),
+        ("a:\n  b: 2\n  c:1\nd: 3\n", "r.yaml:3: is not valid YAML: while scanning a simple key could not find expected ':'; "
+         "a key is followed by a colon and a space"),
+        ("a: 1\n  b: 2\n", "r.yaml:2: is not valid YAML: mapping values are not allowed here; keys of one section are indented alike, "
+         "each with a colon and a space; a text with ': ' in it stands in quotes"),
         ("a:\n\tb: 1\n", "r.yaml:2: is not valid YAML: while scanning for the next token found character '\\t' that cannot start any token; "
          "indent with spaces"),
         ("a: 1\n---\nb: 2\n", "is not valid YAML"),

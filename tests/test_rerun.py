@@ -24,7 +24,7 @@ def test_a_run_repeats_to_the_bit_and_says_so(tiny_plan, run, capsys):
     run_all(tiny_plan("pretrain.epochs=2", "probe.inputs=[audio]", "seed=5"), run, workers=1)
     assert call("rerun", run.root, "--workers", 1) == 0
     again = run.root.with_name("tiny-again")
-    assert "0 of them different; 1 files of weights, 0 of them different" in capsys.readouterr().out
+    assert "0 of them different; 1 file of weights, 0 of them different" in capsys.readouterr().out
     found = differences(run.root, again)
     assert found.scores > 4
     assert found.differences == ()
@@ -51,7 +51,7 @@ def test_what_differs_is_said_score_by_score(tiny_plan, run, capsys, monkeypatch
     weights.write_bytes(bytes(content))
     assert call("rerun", run.root, "--workers", 1, "--out", run.root.with_name("other")) == 1
     text = capsys.readouterr().out
-    assert "1 of them different; 1 files of weights, 1 of them different" in text
+    assert "1 of them different; 1 file of weights, 1 of them different" in text
     assert "version of torch: 1.0 then" in text
     assert "  cores: 999 then, " in text
     assert "  threads: 77 then, " in text

@@ -35,7 +35,7 @@ def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, a
         click.echo(json.dumps(found.to_json(), indent=1))
     else:
         click.echo(
-            f"{folder}: {found.scores} scores, {len(found.differences)} of them different; {found.weights} files of weights, {len(found.other_weights)} of them different"
+            f"{folder}: {found.scores} scores, {len(found.differences)} of them different; {found.weights} file{'' if found.weights == 1 else 's'} of weights, {len(found.other_weights)} of them different"
         )
         for name, (old, new) in found.versions.items():
             click.echo(f"  version of {name}: {old} then, {new} now")

@@ -530,7 +530,9 @@ class _Planner:
                 return None
             if given not in fitting:
                 self.say(
-                    (*key, "source"), f"'{features.use}' reads {' or '.join(features.spec.accepts)}; the dataset has {listed}"
+                    (*key, "source"),
+                    f"'{features.use}' reads {' or '.join(features.spec.accepts)}, and source '{given}' is {info.sources[given].type}; "
+                    f"the dataset has {listed}",
                 )
                 return None
             return given
@@ -539,7 +541,10 @@ class _Planner:
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
-            self.say(key, f"several sources fit '{features.use}': set source: to one of {', '.join(fitting)}")
+            self.say(
+                key,
+                f"several sources fit '{features.use}': set source: to one of {', '.join(fitting)}, or name the modality after it",
+            )
         else:
             self.say(
                 (*key, "features"), f"'{features.use}' reads {' or '.join(features.spec.accepts)}; the dataset has {listed}"

@@ -130,10 +130,16 @@ def _values(text: str, file: str, places: dict[Key, tuple[str, int | None]], at:
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark, begun = error.problem_mark or error.context_mark, error.context_mark
         words = " ".join(str(w) for w in (error.context, error.problem) if w)
         if "'\\t'" in words:
             words += "; indent with spaces"
+        elif error.context == "while scanning a simple key":  # what is missing is noticed a line later
+            mark, words = begun or mark, words + "; a key is followed by a colon and a space"
+        elif "mapping values are not allowed" in words:
+            words += "; keys of one section are indented alike, each with a colon and a space; a text with ': ' in it stands in quotes"
+        elif begun and mark and begun.line < mark.line and file != "--set":
+            words += f"; it begins on line {begun.line + 1}"
         problems.append(Problem(dotted(at), f"is not valid YAML: {words}", line_of(mark) if mark else None, file))
         return None
     except yaml.reader.ReaderError as error:  # a control character; only its place in the text is known

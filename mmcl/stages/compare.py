@@ -76,18 +76,25 @@ def compare_runs(
     kind = next(iter(said.values()))["prepare"]["tasks"][task]["type"]
     short = short_names(folders)
     found: dict[str, dict[str, list[float]]] = {}
+    there: dict[str, dict[str, None]] = {"input": {}, "head": {}}
     groups: dict[str, str] = {}
     for folder, _ in runs:
         each = said[str(folder)]
         groups |= each["groups"]
         kept = inputs or (["all"] if any(row["input"] == "all" for row in each["rows"]) else [])
         for row in each["rows"]:
+            if row["task"] == task:
+                for what, names_of in there.items():
+                    names_of[row[what]] = None
             if row["task"] != task or (kept and row["input"] not in kept) or (heads and row["head"] not in heads):
                 continue
             name = f"{short[str(folder)]}: {row['encoder']} {row['input']} {row['head']}"
             found.setdefault(name, {}).setdefault(row["id"], []).append(_worth(kind, row))
     if not found:
-        raise DataError("nothing is left to compare; look at --inputs and --heads")
+        raise DataError(
+            "nothing is left to compare; look at --inputs and --heads: the runs have the "
+            + " and the ".join(f"{what}s {', '.join(sorted(names_of))}" for what, names_of in there.items())
+        )
     ids = sorted(set.intersection(*(set(each) for each in found.values())))
     if not ids:
         raise DataError("the runs have no test recording in common: they are of other corpora, folds or splits")

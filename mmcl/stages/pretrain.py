@@ -381,7 +381,7 @@ def _stop_if_lost(objective: Objective, made: Batch, prepared: Prepared, epoch: 
         ids = ", ".join(prepared.samples[int(row)].id for row in made.items.row[:4])
         bad = ", ".join(name for name, values in objective.pairs.items() if not bool(torch.isfinite(values["loss"])))
         raise StageError(
-            f"pretrain: the loss became {float(objective.loss)} in epoch {epoch + 1}, step {step + 1} (pairs {bad}; recordings {ids}, …); "
+            f"pretrain: the loss became {objective.loss.item()} in epoch {epoch + 1}, step {step + 1} (pairs {bad}; recordings {ids}, …); "
             "lower pretrain.optimizer.lr, set pretrain.clip, or use precision: float32"
         )
 
