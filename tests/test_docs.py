@@ -92,6 +92,22 @@ def test_dataset_of_the_tutorial_lists_and_reads(tmp_path):
     np.testing.assert_array_equal(dataset.read("r2", "wrist").values, [[1, 2, 3], [4, 5, 6]])
 
 
+def test_features_of_arrays_of_ones_own_come_from_the_module_as_the_start_page_says(tiny_run):
+    import torch
+
+    from mmcl import load_encoders
+
+    (text,) = blocks(ROOT / "docs" / "start.md", "python")
+    encoders = load_encoders(next(path for _, _, path in tiny_run.units("pretrain")))
+    channels = encoders["audio"].layout.sizes["channel"]
+    scope: dict = {"encoders": encoders}
+    exec(compile(text.replace("120, 40)", f"120, {channels})"), "start.md", "exec"), scope)
+    assert scope["vectors"].shape == (3, encoders["audio"].width)
+    stream = scope["Stream"](scope["values"][1:2, :75], scope["steps"][1:2, :75], torch.ones(1, dtype=torch.bool))
+    with torch.no_grad():  # alone, and without its padding
+        torch.testing.assert_close(encoders["audio"].backbone(encoders["audio"].normalise(stream)).vector, scope["vectors"][1:2])
+
+
 def test_reference_pages_name_every_built_in_and_every_key(monkeypatch, tmp_path):
     module = runpy.run_path(str(ROOT / "docs" / "build.py"))
     page = module["plugins_page"]()

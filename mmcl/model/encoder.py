@@ -87,6 +87,10 @@ class Encoder(nn.Module):
         self.projection = projection
         self.width: int = cast(Any, backbone).width
 
+    def forward(self, stream: Stream) -> Tensor:
+        """The vectors [n, width] of the rows that are present, in their order: what the frozen features are made of."""
+        return self.encode(stream)[0].vector
+
     def encode(
         self, stream: Stream, augmentation: Augmentation | None = None, generator: torch.Generator | None = None
     ) -> tuple[Encoded, Tensor]:
