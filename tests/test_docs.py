@@ -78,13 +78,17 @@ def test_dataset_of_the_tutorial_lists_and_reads(tmp_path):
     import numpy as np
     import soundfile
 
-    (text,) = blocks(ROOT / "docs" / "write-a-dataset.md", "python")
+    from mmcl.testing import check_dataset
+
+    text, test = blocks(ROOT / "docs" / "write-a-dataset.md", "python")
+    assert "check_dataset(WRIST, tmp_path)" in test
     scope: dict = {}
     exec(compile(text, "write-a-dataset.md", "exec"), scope)
     (tmp_path / "index.csv").write_text("id,person,mood\nr1,ann,tense\nr2,bob,calm\n")
     soundfile.write(tmp_path / "r1.wav", np.zeros(800, np.float32), 16000)
     (tmp_path / "r2.csv").write_text("x,y,z\n1,2,3\n4,5,6\n")
     spec = scope["WRIST"]
+    check_dataset(spec, tmp_path / "made")
     dataset = spec.build(spec.params(), tmp_path)
     first, second = dataset.samples()
     assert (set(first.sources), set(second.sources)) == ({"audio"}, {"wrist"})
@@ -105,7 +109,9 @@ def test_features_of_arrays_of_ones_own_come_from_the_module_as_the_start_page_s
     assert scope["vectors"].shape == (3, encoders["audio"].width)
     stream = scope["Stream"](scope["values"][1:2, :75], scope["steps"][1:2, :75], torch.ones(1, dtype=torch.bool))
     with torch.no_grad():  # alone, and without its padding
-        torch.testing.assert_close(encoders["audio"].backbone(encoders["audio"].normalise(stream)).vector, scope["vectors"][1:2])
+        torch.testing.assert_close(
+            encoders["audio"].backbone(encoders["audio"].normalise(stream)).vector, scope["vectors"][1:2]
+        )
 
 
 def test_reference_pages_name_every_built_in_and_every_key(monkeypatch, tmp_path):

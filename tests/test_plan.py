@@ -89,7 +89,10 @@ def test_pairs_are_what_they_say(pairs, expected):
         ("pretrain.objective.pairs=every", "must be all, same, all+same, star:NAME or a list of pairs, got 'every'"),
         ("probe.inputs=[audio+text]", "probe.inputs[0]: no modality is named 'text'"),
         ("probe.tasks=[mood]", "probe.tasks[0]: no task is named 'mood'; 'toy' has the tasks emotion"),
-        ("modalities.audio.source=faces", "'log-mel' reads audio, and source 'faces' is video; the dataset has words (words), audio (audio)"),
+        (
+            "modalities.audio.source=faces",
+            "'log-mel' reads audio, and source 'faces' is video; the dataset has words (words), audio (audio)",
+        ),
         ("modalities.audio.source=voice", "the dataset has no source 'voice'"),
         ("modalities.audio.features=skeleton", "modalities.audio"),
         ("modalities.audio.backbone=r2plus1", "unknown backbone 'r2plus1'"),
