@@ -403,6 +403,13 @@ def _stranger() -> Plugins:
     )
 
 
+def test_a_dataset_says_where_it_is_looked_for(capsys):
+    for name, found in (("utd-mhad", True), ("toy", False)):
+        assert call("describe", "dataset", name) == 0
+        text = capsys.readouterr().out
+        assert ("looked for in: DIR/utd-mhad (DIR: --data DIR or $MMCL_DATA), or dataset.root" in text) == found
+
+
 def test_a_dataset_with_a_needed_option_can_be_described(monkeypatch, capsys):
     monkeypatch.setattr("mmcl.plugins.plugins", _stranger)
     assert call("describe", "dataset", "yearly") == 0

@@ -362,6 +362,10 @@ def test_the_recipe_that_the_sentences_are_tried_on_is_sound():
         ("features: beats", "features: {use: beats, channels: 32}", "s.yaml:7: modalities.voice.backbone: 32 channels are more than cell takes; 16 at most"),
         ("    features: stills", "    features: beats", "s.yaml:8: modalities.camera: several sources fit 'beats': set source: to one of voice, wrist, or name the "
          "modality after it"),
+        ("epochs: 2", "epochs: 2\nwindow: {seconds: 0.001}", "s.yaml:13: window.seconds: 0.001 s are shorter than a step of any modality; the fastest "
+         "has 50 a second"),
+        ("epochs: 2", "epochs: 2\nwindow: {seconds: 1, hop: 1e-3}", "s.yaml:13: window.hop: 0.001 s are shorter than a step of any modality; the fastest "
+         "has 50 a second"),
         ("  camera:\n", "  camera:\n    source: voice\n", "s.yaml:9: modalities.camera.source: 'stills' reads video, and source 'voice' is audio; the dataset has voice (audio), "
          "camera (video), wrist (audio)"),
         ("  camera:\n", "  camera:\n    source: webcam\n", "s.yaml:9: modalities.camera.source: the dataset has no source 'webcam'; it has voice (audio), "

@@ -146,6 +146,7 @@ def _dataset(spec: Any) -> dict[str, Any]:
         "synthetic": "yes" if info.synthetic else "no",
         "licence": info.licence or "not stated",
         "get": info.get or "made on the spot",
+        **({"looked for in": f"DIR/{spec.name} (DIR: --data DIR or $MMCL_DATA), or dataset.root"} if spec.needs_root else {}),
     }
 
 

@@ -290,6 +290,13 @@ class _Planner:
             self.say(("window", "share"), "stands in place of window.seconds; keep one of the two")
         if recipe.window.embed != "whole" and recipe.window.hop and not recipe.window.seconds:
             self.say(("window", "hop"), "needs window.seconds")
+        rates = [m.layout.rate for m in modalities if m.layout.rate]
+        for name, seconds in (("seconds", recipe.window.seconds), ("hop", recipe.window.hop)):
+            if seconds and rates and seconds * max(rates) < 1 - 1e-9:  # thousands of windows, all of one step
+                self.say(
+                    ("window", name),
+                    f"{seconds:g} s are shorter than a step of any modality; the fastest has {max(rates):g} a second",
+                )
         if recipe.worth is not None and "umap" in recipe.worth.maps and importlib.util.find_spec("umap") is None:
             self.say(("worth", "maps"), "umap is not installed: pip install 'mmcl[umap]'")
         if "tensorboard" in recipe.track and importlib.util.find_spec("tensorboard") is None:
