@@ -49,6 +49,8 @@ frame.onload = () => {
   const box = s => s.getBoundingClientRect();
   const away = [...d.querySelectorAll("nav a")].filter(a => !d.querySelector(a.getAttribute("href"))).length;
   const spill = [...d.querySelectorAll("p, h1, h2, h3, dd, figure")].filter(e => box(e).right > root.clientWidth + 1).map(e => e.outerHTML.slice(0, 80));
+  const cut = shown.flatMap(s => [...s.querySelectorAll("text")].filter(t => box(t).left < box(s).left - 1 || box(t).right > box(s).right + 1)
+    .map(t => t.textContent));
   const label = [...d.querySelectorAll(".picture")].filter(p => !p.getAttribute("aria-label")).length;
   const paper = w.getComputedStyle(d.body).backgroundColor, ink = w.getComputedStyle(d.body).color;
   const unknown = shown.filter(s => [...s.querySelectorAll("[style*='var(--']")].some(e => {
@@ -58,7 +60,7 @@ frame.onload = () => {
   const out = document.createElement("pre");
   out.id = "found";
   out.textContent = JSON.stringify({wide: root.scrollWidth - root.clientWidth, shown: shown.length, pictures: d.querySelectorAll(".picture").length,
-    small: shown.filter(s => box(s).width < 100 || box(s).height < 40).length, away, spill, label, paper, ink, unknown});
+    small: shown.filter(s => box(s).width < 100 || box(s).height < 40).length, away, spill, cut, label, paper, ink, unknown});
   document.body.append(out);
 };
 document.body.append(frame);
@@ -102,6 +104,7 @@ def test_a_page_fits_a_phone_and_a_desk(pages, which, width, tmp_path):
     said = look(pages[which], width, tmp_path)
     assert said["wide"] == 0, "the page itself must not scroll sideways"
     assert said["spill"] == []
+    assert said["cut"] == [], "words that reach beyond their picture are cut"
     assert said["pictures"] == said["shown"] > 3, "of each picture's two drawings exactly one is shown"
     assert said["small"] == said["away"] == said["label"] == said["unknown"] == 0
 

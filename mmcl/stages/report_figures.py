@@ -14,6 +14,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 from markupsafe import Markup
@@ -368,7 +369,7 @@ def pair_map(names: Sequence[str], found: Mapping[str, Mapping[tuple[str, str], 
         cell = max(36.0, min(64.0, room / k))
         tilt = max(len(n) for n in names) * _LETTER > cell - 4
         top, bottom = 44.0, (label * 0.72 + 24 if tilt else 30.0)
-        one_w, one_h = label + cell * k, top + cell * k + bottom
+        one_w, one_h = label + max(cell * k, 154.0), top + cell * k + bottom  # of two modalities the title is the wider part
         across = len(found) if side else 1
         whole_w, whole_h = one_w * across + 24 * (across - 1) + 8, one_h * (1 if side else len(found))
         figure = Figure(figsize=(whole_w / 72, whole_h / 72), dpi=72)
@@ -441,8 +442,11 @@ def ranked(rows: Sequence[tuple[str, float, float, float]], reference: str, acro
     """Scores with intervals, one below the other: (name, mean, low, high). The reference stands out, and its mean is a line."""
 
     def draw(width: float) -> Figure:
-        label, step = min(width * 0.45, max(len(row[0]) for row in rows) * _LETTER + 20), 26.0
-        figure, ax = _canvas(width, 12 + step * len(rows) + 42, label, 56.0, 12.0, 42.0)
+        label, step = min(width * 0.5, max(len(row[0]) for row in rows) * _LETTER + 20), 26.0
+        # The words under the axis stand at its middle, and may reach to the nearer edge of the picture on both sides.
+        under = fill(across, int((width - abs(label - 56.0) - 8) / _LETTER))
+        bottom = 42.0 + 16 * under.count("\n")
+        figure, ax = _canvas(width, 12 + step * len(rows) + bottom, label, 56.0, 12.0, bottom)
         low, high = _span([v for row in rows for v in row[1:]], (-math.inf, math.inf))
         ax.set_xlim(low, high)
         ax.set_ylim(len(rows) - 0.5, -0.5)
@@ -450,7 +454,7 @@ def ranked(rows: Sequence[tuple[str, float, float, float]], reference: str, acro
         ax.xaxis.set_major_locator(MaxNLocator(4 if width < 500 else 6, steps=[1, 2, 2.5, 5, 10]))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _number(x)))
         ax.grid(axis="x", color=_PLACE["line"], linewidth=1)
-        ax.set_xlabel(across, color=_PLACE["muted"], fontsize=_SIZE, labelpad=6)
+        ax.set_xlabel(under, color=_PLACE["muted"], fontsize=_SIZE, labelpad=6)
         for y, (name, mean, left, right) in enumerate(rows):
             mine = name == reference
             colour = _PLACE["pretrained" if mine else "muted"]
@@ -573,7 +577,7 @@ def heat(
     low, high = ends
 
     def draw(width: float) -> Figure:
-        label = _room(rows, width)
+        label = max(_room(rows, width), len(f"{down} ↓") * _LETTER + 12)
         cell = max(20.0, min(64.0, (width - label - 8) / len(columns)))
         tilt = max(len(c) for c in columns) * _LETTER > cell - 4
         bottom = min(_room(columns, width), _room(columns, WIDE)) * 0.72 + 20 if tilt else 30.0

@@ -93,7 +93,7 @@ def differences(plans: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[
             short[top] = ["–" if not any(k == top or k.startswith(f"{top}.") for k in e) else "there" for e in flat.values()]
         else:
             short[key] = values
-    return list(short.items())
+    return [(key.replace(".params.", "."), values) for key, values in short.items()]  # as the recipe has it
 
 
 def _flat(value: Any, at: str = "") -> list[tuple[str, str]]:

@@ -200,11 +200,19 @@ def _few(
     return {
         "said": sentence + ".",
         "picture": figures.lines({"": drawn}, "share of the labels", words.metric(metric), floor, f"{words.metric(metric)} of {task} by share of labels: {'; '.join(lines)}.", shares=True),
-        "kinds": kinds,
+        "kinds": kinds, "over": _over(by_kind[subject][middle]),
         "rows": [
             {"share": share, "labels": labels.get(share), "said": {kind: by_kind[kind].get(share) for kind in kinds}} for share in sorted(by_kind[subject])
         ],
     }  # fmt: skip
+
+
+def _over(said: Summary) -> str:
+    """What a few-label interval is over; "" where there is none."""
+    if said.low is None:
+        return ""
+    what = {"head seeds": "draws of the labels"}.get(said.over, said.over)
+    return f"{said.units} {what}" + ("" if said.over == "folds" else ", test set fixed")
 
 
 def _missing(mine: Rows, subject: str, metric: str, modalities: Sequence[str], floor: float | None) -> JsonObject | None:
