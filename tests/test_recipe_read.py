@@ -88,6 +88,15 @@ def test_what_is_no_recipe_is_refused_in_words(text, words):
     assert words in problems(text)
 
 
+def test_an_empty_override_takes_a_name_of_the_users_choice_away():
+    text = "modalities: {a: {x: 1}, b: {x: 2}}\nprobe: {heads: {one: linear, two: knn}, seeds: [0]}\n"
+    found = parse_recipe(text, "r.yaml", ["modalities.a=", "probe.heads.two=", "probe.seeds="])
+    assert found.values == {"modalities": {"b": {"x": 2}}, "probe": {"heads": {"one": "linear"}, "seeds": None}}
+    assert ("modalities", "a", "x") not in found.places
+    with pytest.raises(RecipeError, match="--set: modalities.c: is not there to be taken away; there are a, b"):
+        parse_recipe(text, "r.yaml", ["modalities.c="])
+
+
 def test_what_is_refused_is_said_once():
     """A block mapping begins where its first key does; the sign is the key's alone."""
     assert problems("!x a: 1\n") == "r.yaml:1: a: has a tag (!…); recipes have no tags"

@@ -18,6 +18,9 @@ from ..api.errors import Problem, RecipeError
 
 Key = tuple[str | int, ...]
 
+NAMED = (("modalities",), ("probe", "heads"), ("supervise", "heads"), ("scores",))
+"""Sections whose keys are names of the user's choice: an empty override takes one away."""
+
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
@@ -216,5 +219,11 @@ def _lay_over(document: Document, override: str, problems: list[Problem]) -> Non
         document.places.setdefault(key[: depth + 1], ("--set", None))
     if not isinstance(inner, dict):
         problems.append(Problem(dotted(key), f"cannot be set: '{dotted(key[:-1])}' is not a mapping", None, "--set"))
+        return
+    if value is None and not text.strip() and key[:-1] in NAMED:
+        if inner.pop(names[-1], None) is None:
+            problems.append(
+                Problem(dotted(key), f"is not there to be taken away; there are {', '.join(inner) or 'none'}", None, "--set")
+            )
         return
     inner[names[-1]] = value
