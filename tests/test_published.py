@@ -105,3 +105,10 @@ def test_the_command_prints_every_cell_and_says_what_was_not_run(tmp_path, capsy
     assert f"{cell.value:.2f}" in text
     for table in spec.tables:
         assert table.name in text
+
+
+def test_a_run_that_belongs_to_no_cell_is_said(tmp_path, capsys):
+    run = write(tmp_path / "run", "mine", [summary()])
+    with pytest.raises(SystemExit):
+        main(["tables", "mpuc-mer", str(run)])
+    assert capsys.readouterr().err == "no cell of mpuc-mer belongs to recipe 'mine'; its run is not shown\n"

@@ -25,7 +25,10 @@ def tables(name: str, runs: tuple[Path, ...], as_json: bool) -> None:
     from ..published import fill, found_runs
 
     spec = plugins().get("published", name).spec
-    filled = fill(spec, found_runs(runs))
+    found = found_runs(runs)
+    filled = fill(spec, found)
+    for recipe in sorted(set(found) - {cell["recipe"] for table in filled for cell in table["cells"]}):
+        click.echo(f"no cell of {spec.name} belongs to recipe '{recipe}'; its run is not shown", err=True)
     if as_json:
         click.echo(json.dumps({"name": spec.name, "paper": spec.paper, "tables": filled}, indent=1, ensure_ascii=False))
         return
