@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 
@@ -14,7 +15,7 @@ from sklearn import metrics as sk
 
 from mmcl.evaluate import metrics
 from mmcl.evaluate.metrics import concordance, evaluate, multi_label, regression, single_label, weighted_accuracy
-from mmcl.evaluate.retrieval import ranks, retrieval
+from mmcl.evaluate.retrieval import _within, places, ranks, retrieval
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -120,9 +121,30 @@ def test_retrieval_finds_itself_and_knows_chance():
 def test_guessing_scores_chance_among_32():
     generator = torch.Generator().manual_seed(3)
     query, gallery = torch.randn(3200, 16, generator=generator), torch.randn(3200, 16, generator=generator)
-    value, chance = retrieval(query, gallery, 32, generator)["R@5"]
+    value, chance = retrieval(query, gallery, 32)["R@5"]
     assert chance == pytest.approx(5 / 32)
     assert abs(value - chance) < 4 * math.sqrt(chance * (1 - chance) / 3200)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_search_among_few_is_the_mean_over_every_choice_of_others(tied):
+    """Seven recordings, four of them searched: every set of three others, one after the other."""
+    generator = torch.Generator().manual_seed(7)
+    query, gallery = torch.randn(7, 3, generator=generator), torch.randn(7, 3, generator=generator)
+    if tied:
+        gallery[4], gallery[5] = gallery[1], gallery[1]
+    every = []
+    for i in range(7):
+        for others in itertools.combinations([j for j in range(7) if j != i], 3):
+            rows = torch.tensor([i, *others])
+            every.append(float(ranks(query[rows], gallery[rows])[0]))
+    found = retrieval(query, gallery, 4)
+    assert found["R@1"][0] == pytest.approx(np.mean([rank <= 1 for rank in every]), abs=1e-12)
+    better, equal = places(query, gallery)
+    for k in range(1, 5):
+        assert _within(k, better, equal, 7, 4).mean() == pytest.approx(np.mean([rank <= k for rank in every]), abs=1e-12)
+    whole = sorted(every)
+    assert abs(found["median_rank"][0] - whole[(len(whole) - 1) // 2]) <= 0.5
 
 
 def test_multi_label_metrics_over_rows_are_scikit_learns_and_the_definition():

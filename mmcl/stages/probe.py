@@ -192,7 +192,7 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
         for about, task, ids, target, output in _answers(plan, mine, test, who, base):
             scores += scores_of(about, task, target, output)
             predictions += predictions_of(about, task, ids, target, output)
-        found += _retrieval(plan, test, {"encoder": kind, "fold": fold, "seed": seed}, (seed, "fold", fold, "retrieval"))
+        found += _retrieval(test, {"encoder": kind, "fold": fold, "seed": seed})
         if kind == encoder_kinds(plan)[0] and "majority" in plan.recipe.report.against:
             for task in plan.tasks:
                 target, known = target_of(task, who["targets"])
@@ -381,9 +381,7 @@ def predictions_of(
     return rows
 
 
-def _retrieval(
-    plan: Plan, test: Mapping[str, Features], about: Mapping[str, Any], where: tuple[str | int, ...]
-) -> list[dict[str, Any]]:
+def _retrieval(test: Mapping[str, Features], about: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Retrieval between every two modalities, both directions, among all test recordings and among AMONG of them."""
     rows = []
     names = list(test)
@@ -396,9 +394,7 @@ def _retrieval(
             for among in (AMONG, None):
                 if among is not None and int(both.sum()) < among:
                     continue
-                # The address names neither modality nor encoder: every pair is asked in the same company.
-                generator = torch.Generator().manual_seed(address(*where, "among"))
-                for metric, (value, chance) in retrieval(query, gallery, among, generator).items():
+                for metric, (value, chance) in retrieval(query, gallery, among).items():
                     rows.append(
                         {
                             **about,

@@ -362,7 +362,7 @@ def _against(
     if "majority" in plan["report"]["against"]:
         parts.append(f"{FLOOR[kind].capitalize()}.")
     if alone is not None:
-        parts.append(f"The best single modality is {alone[0]}, with {plain(alone[1].mean, 2)} {metric(name)}.")
+        parts.append(f"Of the single modalities {alone[0]} scored highest, with {plain(alone[1].mean, 2)} {metric(name)}.")
     return " ".join(parts) or "Nothing: the recipe leaves the baselines out."
 
 
@@ -492,6 +492,11 @@ def retrieval(maps: Mapping[str, Mapping[tuple[str, str], float]], levels: Seque
     if not values:
         return f"No pair has two test recordings in common ({where})."
     best, worst = max(values, key=lambda p: values[p]), min(values, key=lambda p: values[p])
+    if levels and values[best] < 1.25 * levels[-1]:
+        return (
+            f"Given a recording in one modality, its counterpart is found {where} about as often as by guessing: "
+            f"{plain(values[best])} at best, from {best[0]} to {best[1]}; guessing gives {_levels(levels)}."
+        )
     text = f"Given a recording in one modality, its counterpart is the nearest {where} most often from {best[0]} to {best[1]}"
     text += f" ({plain(values[best], 2)})"
     if best != worst:

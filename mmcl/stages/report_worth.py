@@ -196,7 +196,7 @@ def _few(
         and (by_kind[subject][share].mean or 0) >= (by_kind["random"][1.0].mean or 0)
     ]
     if enough and subject == "pretrained":
-        sentence += f". {100 * enough[0]:g}% of the labels on pretrained encoders are worth all of them on random ones"
+        sentence += f". On average, pretrained encoders with {100 * enough[0]:g}% of the labels are where random ones are with all of them"
     return {
         "said": sentence + ".",
         "picture": figures.lines({"": drawn}, "share of the labels", words.metric(metric), floor, f"{words.metric(metric)} of {task} by share of labels: {'; '.join(lines)}.", shares=True),
@@ -239,7 +239,9 @@ def _missing(mine: Rows, subject: str, metric: str, modalities: Sequence[str], f
     worst = max(dropped, key=lambda name: dropped[name]) if dropped else None
     sentence = ""
     if worst:
-        sentence = f"The head was fitted on all of them. Without {worst} it loses most: {words.plain(dropped[worst], 2)}. "
+        sentence = "The head was fitted on all of them. "
+        if dropped[worst] > 0:
+            sentence += f"On average it loses most without {worst}: {words.plain(dropped[worst], 2)}. "
         sentence += f"Left with one modality it keeps {words.plain(mean(subject, min(counts)), 2)} on average."
     lines = [
         f"{words.many(n, 'modality')} left: " + ", ".join(f"{kind} {words.plain(mean(kind, n), 2)}" for kind in kinds)
