@@ -455,3 +455,24 @@ pretrain: {batch_size: 16, epochs: 1, optimizer: {use: sgd, lr: 1e-2}}
         weights.append(load_file(str(run.stage("pretrain", 0, 3) / "encoders.safetensors")))
     for key, value in weights[0].items():
         assert np.allclose(value, weights[1][key], rtol=1e-4, atol=1e-6), key
+
+
+def test_without_data_there_is_no_run_and_nothing_is_left(tiny_plan, tmp_path):
+    text = """\
+format: 1
+name: tiny
+dataset: {use: ravdess}
+modalities:
+  audio: {features: {use: log-mel, bands: 8}, backbone: {use: tcn, channels: [8]}}
+pretrain: {epochs: 0}
+protocol: {use: hold-out}
+"""
+    run = RunFolder(tmp_path / "runs" / "tiny")
+    with pytest.raises(DataError, match="ravdess"):
+        run_all(tiny_plan(text=text, data=tmp_path), run, workers=1)
+    assert not run.root.exists()
+    run.root.mkdir(parents=True)  # what was there before stays
+    (run.root / "notes.txt").write_text("mine")
+    with pytest.raises(DataError):
+        run_all(tiny_plan(text=text, data=tmp_path), run, workers=1)
+    assert (run.root / "notes.txt").read_text() == "mine"

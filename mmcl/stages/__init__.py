@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..api.errors import MmclError
 from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
 from ..screen import say
@@ -47,6 +49,7 @@ def run_all(
     from .worth import worth
 
     where = device if stop_after == "prepare" else str(pick_device(device))
+    begun = run.root.exists()
     with run.held():
         write_text(run.root / "recipe.yaml", plan.text)
         if plan.fold_of is not None:  # so that the folder alone is enough to run it again
@@ -57,7 +60,12 @@ def run_all(
         for name in ORDER:
             meter = Meter()
             if name == "prepare":
-                prepare(plan, run, workers, strict)
+                try:
+                    prepare(plan, run, workers, strict)
+                except MmclError:
+                    if not begun:  # without data there is no run: nothing is left behind
+                        shutil.rmtree(run.root, ignore_errors=True)
+                    raise
             elif name == "pretrain":
                 if plan.recipe.pretrain.epochs > 0:
                     pretrain(plan, run, device)
