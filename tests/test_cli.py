@@ -604,3 +604,19 @@ def test_recipes_inside_an_installed_package_come_before_a_checkout(tmp_path, mo
     assert folder() == package / "shipped"
     assert names() == ["a"]
     assert heading(folder() / "a.yaml") == "What it is"
+
+
+def test_check_needs_nobody_to_say_where_the_data_are(monkeypatch, capsys):
+    monkeypatch.delenv("MMCL_DATA", raising=False)
+    assert call("check", "ravdess_audio_au") == 0
+    said = capsys.readouterr()
+    assert "ravdess_audio_au: no problem found" in said.out
+    assert (
+        "1%, 5%, 10%, 50% of the labels; missing modalities; transfer; geometry; spoilt by noise, loss, late; maps (pca, tsne)"
+        in said.out
+    )
+    assert said.err.startswith("mmcl: DIR is still to be given: --data DIR, or MMCL_DATA.")
+    assert call("check", "ravdess_audio_au", "--set", "pretrain.epochs=x") == 2
+    assert "pretrain.epochs" in capsys.readouterr().err
+    assert call("run", "ravdess_audio_au") == 2
+    assert "where is the data?" in capsys.readouterr().err

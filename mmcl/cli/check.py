@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..api.errors import RecipeError
 from . import options
 
 if TYPE_CHECKING:
     from ..recipe.plan import Plan
+
+WHERE = "where is the data?"
+"""How the planner's problem begins when nobody has said where the data lie."""
 
 
 @click.command()
@@ -31,7 +35,13 @@ def check(recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], dat
 
     sets = laid_over(presets, overrides)
     name = recipe if recipe.endswith((".yaml", ".yml")) else None
-    plan = load_plan(find(recipe), sets, data, name=name)
+    try:
+        plan = load_plan(find(recipe), sets, data, name=name)
+    except RecipeError as error:
+        if data is not None or not all(WHERE in problem.text for problem in error.problems):
+            raise
+        data = Path("DIR")  # nothing else is wrong: what it would do can be said without the data
+        plan = load_plan(find(recipe), sets, data, name=name)
     search = load_sweep(find(recipe), sets, data, name) if plan.recipe.sweep else None
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=1))
@@ -41,7 +51,9 @@ def check(recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], dat
         click.echo(
             f"  sweep       {search.section.sampler}, {_count(search.trials, 'trial')} of {', '.join(search.section.space)}"
         )
-    if plan.root is not None and not plan.root.is_dir():
+    if plan.root is not None and data == Path("DIR"):
+        click.echo(f"mmcl: DIR is still to be given: --data DIR, or MMCL_DATA. {plan.info.get}".rstrip(), err=True)
+    elif plan.root is not None and not plan.root.is_dir():
         click.echo(f"mmcl: the data are not there yet: {plan.root}. {plan.info.get}".rstrip(), err=True)
 
 
@@ -80,6 +92,15 @@ def summarise(plan: Plan) -> None:
         click.echo(
             f"  supervise   {', '.join(t.name for t in sup.tasks)} from {', '.join(sup.inputs)} by {', '.join(sup.heads)}, end to end"
         )
+    if plan.recipe.worth:
+        said = plan.recipe.worth
+        spoilt = [name for name in ("noise", "loss", "late") if getattr(said.robustness, name)]
+        parts = [
+            f"{', '.join(f'{100 * share:g}%' for share in said.few_shot)} of the labels" if said.few_shot else "",
+            "missing modalities" if said.missing else "", "transfer" if said.transfer else "", "geometry" if said.geometry else "",
+            f"spoilt by {', '.join(spoilt)}" if spoilt else "", f"maps ({', '.join(said.maps)})" if said.maps else "",
+        ]  # fmt: skip
+        click.echo(f"  worth       {'; '.join(part for part in parts if part)}")
     folds = fold_count(plan)
     times = _count(folds, "fold") if folds else "as many folds as groups"
     click.echo(f"  protocol    {protocol.use}, by {protocol.by}; {times}; seeds {', '.join(map(str, plan.seeds))}")
