@@ -476,3 +476,10 @@ protocol: {use: hold-out}
     with pytest.raises(DataError):
         run_all(tiny_plan(text=text, data=tmp_path), run, workers=1)
     assert (run.root / "notes.txt").read_text() == "mine"
+
+
+def test_a_window_longer_than_any_recording_is_said(tiny_plan, run, capsys):
+    run_all(tiny_plan("window.seconds=1000", "pretrain.epochs=0"), run, workers=1)
+    longest = max(m["longest"] for m in read_json(run.root / "prepare.json")["modalities"].values())
+    assert f"window.seconds is 1000, and no recording is longer than {longest:.3g} seconds" in capsys.readouterr().err
+    assert "The window is longer than any recording" in (run.root / "report.html").read_text()

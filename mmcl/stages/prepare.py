@@ -101,6 +101,12 @@ def prepare(
     run.log("prepare", made=made, samples=len(samples), skipped=skipped, seconds=round(time.monotonic() - began, 3))
     if skipped:
         say(f"prepare: {skipped} streams or recordings were skipped; prepare.json and the report list each with its reason")
+    longest = max((store.seconds(row) for store in stores.values() for row in store.rows), default=0.0)
+    asked = plan.recipe.window.seconds
+    if asked is not None and 0 < longest < asked:
+        say(
+            f"prepare: window.seconds is {asked:g}, and no recording is longer than {longest:.3g} seconds: whole recordings are taken"
+        )
 
 
 def load_prepared(run: RunFolder) -> Prepared:
@@ -414,6 +420,7 @@ def _about(
                 "present": len(store),
                 "missing": len(samples) - len(store),
                 "hours": round(sum(store.seconds(row) for row in store.rows) / 3600, 4),
+                "longest": round(max((store.seconds(row) for row in store.rows), default=0.0), 3),
                 "skipped": [asdict(one) for one in store.skipped],
                 "counts": store.counts,
             }

@@ -199,6 +199,16 @@ def banners(
                 f"a new {group}.",
             )
         )
+    window = plan.get("window", {}).get("seconds")
+    longest = max((m.get("longest", 0.0) for m in prepare["modalities"].values()), default=0.0)
+    if window and 0 < longest < window:
+        found.append(
+            (
+                "mild",
+                "The window is longer than any recording",
+                f"window.seconds is {window:g}, and the longest recording lasts {longest:.3g} seconds: whole recordings were taken.",
+            )
+        )
     if missing:
         spots = "; ".join(f"fold {fold}, seed {seed}" for fold, seed in missing[:6]) + (" …" if len(missing) > 6 else "")
         found.append(
