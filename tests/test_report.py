@@ -841,3 +841,19 @@ def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(StageError, match=r"prepare\.json: is missing"):
         write_report(root)
     assert not (root / "report.html").exists()
+
+
+def test_a_recipe_that_keeps_the_last_epoch_is_not_said_to_keep_the_best(tmp_path):
+    root = make_run(tmp_path / "run", folds=1, seeds=(0,))
+    plan = read_json(root / "plan.json")
+    plan["plan"]["pretrain"]["keep"] = "last"
+    write_json(root / "plan.json", plan)
+    ((_, _, folder),) = RunFolder(root).units("pretrain")
+    facts = read_json(folder / "finished.json")
+    assert facts["best_epoch"] < facts["epochs"]
+    write_report(root)
+    page = (root / "report.html").read_text()
+    assert f"{facts['epochs']} epochs were run and the weights of the last kept, as the recipe asks" in page
+    assert f"the validation loss was lowest in epoch {facts['best_epoch']}" in page
+    assert "The last epoch is kept, and frozen" in page
+    assert "lowest validation loss is kept" not in page

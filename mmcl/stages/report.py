@@ -626,6 +626,8 @@ def _learning(found: Found) -> JsonObject | None:
     trained = [one for one in found.trained if one.history]
     if not trained:
         return None
+    last = found.plan["pretrain"].get("keep") == "last"
+    kept_of = {(one.fold, one.seed): one.facts["epochs" if last else "best_epoch"] for one in trained}
     drawn = [
         figures.Curve(
             one.fold,
@@ -633,13 +635,13 @@ def _learning(found: Found) -> JsonObject | None:
             [row["epoch"] for row in one.history],
             [row["train_loss"] for row in one.history],
             [row["valid_loss"] for row in one.history],
-            one.facts["best_epoch"],
+            kept_of[one.fold, one.seed],
         )
         for one in trained
     ]
     pairs: dict[str, dict[str, list[float]]] = {}
     for one in trained:
-        kept = next((row for row in one.history if row["epoch"] == one.facts["best_epoch"]), one.history[-1])
+        kept = next((row for row in one.history if row["epoch"] == kept_of[one.fold, one.seed]), one.history[-1])
         for pair, values in kept["pairs"].items():
             for key, value in values.items():
                 if value is not None:
@@ -649,14 +651,15 @@ def _learning(found: Found) -> JsonObject | None:
             "fold": one.fold,
             "seed": one.seed,
             "epochs": one.facts["epochs"],
-            "best": one.facts["best_epoch"],
+            "best": kept_of[one.fold, one.seed],
+            "lowest": one.facts["best_epoch"],
             "stopped": one.facts["stopped"],
             "seconds": one.facts["seconds"],
             **next(
                 (
                     {"train": r["train_loss"], "valid": r["valid_loss"]}
                     for r in one.history
-                    if r["epoch"] == one.facts["best_epoch"]
+                    if r["epoch"] == kept_of[one.fold, one.seed]
                 ),
                 {"train": None, "valid": None},
             ),
@@ -673,7 +676,7 @@ def _learning(found: Found) -> JsonObject | None:
         "runs": runs,
         "skipped": skipped,
         "valid": any(run["valid"] is not None for run in runs),
-        "said": words.learning(runs, found.plan["pretrain"]["patience"]),
+        "said": words.learning(runs, found.plan["pretrain"]["patience"], last),
     }
 
 

@@ -420,8 +420,9 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
             (
                 "Pretrained",
                 f"Encoders trained for up to {many(pretrain['epochs'], 'epoch')}{patience}, with the loss "
-                f"“{objective['loss']['use']}” and the positives “{objective['positives']['use']}” on {pairs}. The epoch with "
-                "the lowest validation loss is kept, and frozen.",
+                f"“{objective['loss']['use']}” and the positives “{objective['positives']['use']}” on {pairs}. "
+                + ("The last epoch" if pretrain.get("keep") == "last" else "The epoch with the lowest validation loss")
+                + " is kept, and frozen.",
             )
         )
     if "random" in plan["report"]["against"] or not pretrain["epochs"]:
@@ -474,9 +475,9 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
     return found
 
 
-def learning(runs: Sequence[Mapping[str, Any]], patience: int | None) -> str:
-    """How long pretraining went, in a sentence."""
-    epochs, best = sorted(run["epochs"] for run in runs), sorted(run["best"] for run in runs)
+def learning(runs: Sequence[Mapping[str, Any]], patience: int | None, last: bool = False) -> str:
+    """How long pretraining went, in a sentence; `last` where the recipe keeps the last epoch, whatever its loss."""
+    epochs, best = sorted(run["epochs"] for run in runs), sorted(run["lowest"] for run in runs)
     stopped = sum(run["stopped"] == "patience" for run in runs)
 
     def between(values: Sequence[int]) -> str:
@@ -486,9 +487,12 @@ def learning(runs: Sequence[Mapping[str, Any]], patience: int | None) -> str:
         return "every run" if n == len(runs) else "no run" if not n else f"{n} of {len(runs)} runs"
 
     text = f"{between(epochs)} epochs were run and the weights of epoch {between(best)} kept"
+    if last:
+        text = f"{between(epochs)} epochs were run and the weights of the last kept, as the recipe asks; "
+        text += f"the {'validation' if runs[0]['valid'] is not None else 'training'} loss was lowest in epoch {between(best)}"
     if patience:
         text += f"; {share(stopped)} stopped early"
-    late = sum(run["best"] == run["epochs"] for run in runs)
+    late = sum(run["lowest"] == run["epochs"] for run in runs)
     text += "."
     if late and runs[0]["valid"] is not None:
         text += f" In {share(late)} the last epoch was the best: more epochs might help."
