@@ -36,6 +36,37 @@ def git(folder, *arguments):
     return done.stdout.strip()
 
 
+@pytest.mark.parametrize("asks", ["monitor", "filter", "submodule"])
+def test_a_work_tree_from_elsewhere_gets_nothing_run(tree, tmp_path, asks):
+    """Its own settings name programs that `git status` would run."""
+    ran = tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\ncat\n")
+    program.chmod(0o755)
+    inner = tree / "part" if asks == "submodule" else tree
+    if asks == "submodule":
+        git(tree, "init", "-q", "part")
+        (inner / "b.yaml").write_text("format: 1\n")
+        git(inner, "add", ".")
+        git(inner, "commit", "-q", "-m", "one")
+    (tree / "recipes" / "a.yaml").write_text("format: 1\n")
+    (tree / ".gitattributes").write_text("* filter=x\n")
+    git(tree, "add", ".")
+    git(tree, "commit", "-q", "-m", "one")
+    git(inner, "config", "core.fsmonitor" if asks == "monitor" else "filter.x.clean", str(program))
+    if asks == "submodule":
+        (inner / ".gitattributes").write_text("* filter=x\n")
+        (inner / "b.yaml").write_text("format: 2\n")
+    (tree / "recipes" / "a.yaml").write_text("format: 2\n")
+    assert not ran.exists()
+    said = git_of(tree / "recipes")
+    assert not ran.exists()
+    assert said["commit"] == git(tree, "rev-parse", "HEAD")
+    assert said["uncommitted"] is (None if asks == "filter" else True)
+    subprocess.run(["git", "-C", str(tree), "status", "--porcelain"], check=True, capture_output=True)
+    assert ran.exists(), "or the test would show nothing"
+
+
 def test_git_says_the_commit_and_what_is_not_in_it(tree):
     inside = tree / "recipes"
     assert git_of(inside) == {"commit": None, "uncommitted": False}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 GIT_SECONDS = 20.0
 """A git that has not answered by then is left alone."""
+
+THEIRS = re.compile(r"(?:local|worktree)\tfilter\.")
+"""Settings of a work tree whose programs `git status` would run on changed files. A user's own (git-lfs) are trusted."""
 
 VARIABLES = ("OMP_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
 """Variables of the environment on which the order of sums depends."""
@@ -17,11 +21,16 @@ VARIABLES = ("OMP_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
 def git_of(folder: Path | None) -> dict[str, Any] | None:
     """Commit of the work tree that a folder is in, and whether anything in it is not committed; None where there is no such thing.
 
-    commit  None in a work tree without any commit
+    A work tree may have come from anywhere, with settings of its own in .git: git is asked in such a way that it runs no program they name.
+
+    commit       None in a work tree without any commit
+    uncommitted  None where only running such a program (a filter) could tell
     """
     if folder is None or _git(folder, "rev-parse", "--is-inside-work-tree") != "true":
         return None
-    changes = _git(folder, "status", "--porcelain")
+    settings = _git(folder, "config", "--show-scope", "--list")
+    safe = settings is not None and not any(THEIRS.match(line) for line in settings.splitlines())
+    changes = _git(folder, "status", "--porcelain", "--ignore-submodules=all") if safe else None
     return {"commit": _git(folder, "rev-parse", "--verify", "HEAD"), "uncommitted": None if changes is None else bool(changes)}
 
 
@@ -52,7 +61,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
     """What git says; None if it is not there, or knows nothing."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=GIT_SECONDS, check=False,
+            ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=GIT_SECONDS, check=False,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
         )  # fmt: skip
     except (OSError, ValueError, subprocess.SubprocessError):

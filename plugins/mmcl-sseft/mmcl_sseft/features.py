@@ -24,7 +24,7 @@ def load(name: str, what: str) -> Any:
         raise DataError(f"'{what}' needs the transformers library: pip install 'mmcl[hf]'") from error
     transformers.logging.set_verbosity_error()
     try:
-        model = transformers.AutoModel.from_pretrained(place(name))
+        model = transformers.AutoModel.from_pretrained(place(name), trust_remote_code=False)
     except Exception as error:
         raise DataError(why(name, error)) from error
     return model.eval()
@@ -121,7 +121,9 @@ def tokenizer_of(model: str) -> Any:
     except ImportError as error:
         raise DataError("tokens need the transformers library: pip install 'mmcl[hf]'") from error
     try:
-        return transformers.AutoTokenizer.from_pretrained(place(model), use_fast=True, add_prefix_space=True)
+        return transformers.AutoTokenizer.from_pretrained(
+            place(model), use_fast=True, add_prefix_space=True, trust_remote_code=False
+        )
     except Exception as error:
         raise DataError(why(model, error)) from error
 
