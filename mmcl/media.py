@@ -5,6 +5,7 @@ read_table(path)       a CSV with a header → Table
 read_mat(path, key)    one array of a MATLAB file
 read_film(path, …)     a video file (PyAV), or a folder of numbered pictures, or a part of it → Video
 read_sound(path)       the sound of a video file → Audio
+write_film(path, …)    a small film, for the sample that a dataset writes of itself
 has_pictures(folder)   whether a folder holds numbered pictures
 require_folder(…)      the folder of a dataset, or a DataError that says what belongs there and how to get it
 progress(title, total) shows how far a plug-in's own long work has come: `with progress(…) as tick: tick(done, "words")`
@@ -18,6 +19,7 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,17 @@ from .api.errors import DataError
 from .api.raw import Audio, Table, Video
 from .screen import progress
 
-__all__ = ["has_pictures", "progress", "read_audio", "read_film", "read_mat", "read_sound", "read_table", "require_folder"]
+__all__ = [
+    "has_pictures",
+    "progress",
+    "read_audio",
+    "read_film",
+    "read_mat",
+    "read_sound",
+    "read_table",
+    "require_folder",
+    "write_film",
+]
 
 PICTURES = (".jpg", ".jpeg", ".png")
 """Endings of the pictures that a folder may hold in place of a video file."""
@@ -348,6 +360,39 @@ def _small(frame: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
     small = frame.reformat(width=size[1], height=size[0], format="rgb24", interpolation="AREA")
     found: NDArray[np.uint8] = small.to_ndarray().transpose(2, 0, 1)
     return found
+
+
+def write_film(path: Path, frames: NDArray[np.uint8], rate: Fraction | int, sound: Audio | None = None) -> bool:
+    """Write frames uint8 [T, height, width, 3], with or without sound, as MPEG-4 in the kind of file that the ending asks for (mp4, avi).
+
+    Equal input gives equal bytes. Without PyAV: a folder of numbered pictures of the same name without its ending, and no
+    sound; returns whether it is a film.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        import av
+    except ImportError:
+        from PIL import Image
+
+        folder = path.with_suffix("")
+        folder.mkdir()
+        for i, frame in enumerate(frames):
+            Image.fromarray(frame).save(folder / f"{i + 1:06d}.png")
+        return False
+    with av.open(str(path), "w") as film:
+        video = film.add_stream("mpeg4", rate=rate)
+        video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        video.options = {"qscale": "2", "flags": "+bitexact"}
+        voice = None if sound is None else film.add_stream("aac", rate=sound.rate, layout="mono")
+        for frame in frames:
+            film.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        film.mux(video.encode(None))
+        if voice is not None and sound is not None:
+            wave = av.AudioFrame.from_ndarray(sound.samples[None].astype(np.float32), format="fltp", layout="mono")
+            wave.rate = sound.rate
+            film.mux(voice.encode(wave))
+            film.mux(voice.encode(None))
+    return True
 
 
 def read_sound(path: Path) -> Audio:

@@ -148,7 +148,7 @@ def short_names(folders: Sequence[Path]) -> dict[str, str]:
 
 def _reference(values: Mapping[str, NDArray[np.float64]], wanted: str | None, first: str) -> str:
     if wanted is not None:
-        fitting = [name for name in values if name.startswith(wanted)]
+        fitting = [wanted] if wanted in values else [name for name in values if name.startswith(wanted)]
         if len(fitting) != 1:
             raise DataError(f"'{wanted}' is the beginning of {len(fitting)} names; one of {', '.join(values)} was expected")
         return fitting[0]

@@ -294,11 +294,15 @@ def _vectors(plan: Plan, features: Mapping[str, Features], modalities: Sequence[
 
 
 def scale_of(plan: Plan, train: Mapping[str, Features]) -> Scale:
-    """Mean and deviation over the training rows that have a modality; a constant feature stays as it is."""
+    """Mean and deviation over the training rows that have a modality."""
+    return fitted_scale({name: vector[train[name].present] for name, vector in _vectors(plan, train, list(train)).items()})
+
+
+def fitted_scale(vectors: Mapping[str, Tensor]) -> Scale:
+    """Mean and deviation of each set of vectors [n, width]; a constant feature stays as it is."""
     mean, deviation = {}, {}
-    for name, vector in _vectors(plan, train, list(train)).items():
-        here = vector[train[name].present].double()
-        here = here if len(here) else torch.zeros(1, vector.shape[1], dtype=torch.float64)
+    for name, vector in vectors.items():
+        here = vector.double() if len(vector) else torch.zeros(1, vector.shape[1], dtype=torch.float64)
         mean[name] = here.mean(0).float()
         spread = here.std(0, correction=0).float()
         deviation[name] = torch.where(spread > 1e-6 * (1 + mean[name].abs()), spread, torch.ones_like(spread))

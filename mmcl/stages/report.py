@@ -20,8 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ..api.errors import MmclError
 from ..evaluate.metrics import HEADLINE
 from ..evaluate.statistics import Summary, Unit, bounds_of, difference, summarise
-from ..recipe.plan import Plan
-from ..recipe.plan import main_input as input_with_most
+from ..recipe.plan import Plan, main_input
 from ..runs import JsonObject, RunFolder, read_json, read_jsonl, write_json, write_text
 from . import report_figures as figures
 from . import report_words as words
@@ -82,7 +81,7 @@ class Found:
     @property
     def main(self) -> str:
         """The input that the report is about, chosen by the recipe and never by its score: the one with most modalities."""
-        return main_input(self.plan)
+        return main_input(self.plan["probe"]["inputs"])
 
     @property
     def head(self) -> str:
@@ -110,7 +109,7 @@ def read_run(run: RunFolder) -> Found:
     plan = about["plan"]
     asked = list(itertools.product((fold["fold"] for fold in prepare["folds"]), plan["seed"]))
     probed = {(fold, seed): folder for fold, seed, folder in run.units("probe") if (fold, seed) in asked}
-    main, head = main_input(plan), next(iter(plan["probe"]["heads"]))
+    main, head = main_input(plan["probe"]["inputs"]), next(iter(plan["probe"]["heads"]))
     scores, predictions, retrieval = [], [], []
     for folder in probed.values():
         scores += read_jsonl(folder / "scores.jsonl")
@@ -162,11 +161,6 @@ def _took(run: RunFolder) -> list[JsonObject]:
 
 def _spent(run: RunFolder, stage: str, asked: Sequence[tuple[int, int]]) -> list[float]:
     return [read_json(folder / "finished.json")["seconds"] for fold, seed, folder in run.units(stage) if (fold, seed) in asked]
-
-
-def main_input(plan: Mapping[str, Any]) -> str:
-    """The input with most modalities: `all`, where a recipe has it."""
-    return input_with_most(plan["probe"]["inputs"])
 
 
 def values_of(scores: Iterable[Mapping[str, Any]]) -> dict[Cell, dict[Unit, float | None]]:
@@ -268,14 +262,13 @@ def _people(root: Path, found: Found) -> list[JsonObject]:
         inputs = [found.main] + [
             name for name, encoder in sorted(kinds) if encoder in ("supervised", "fine-tuned") and name != found.main
         ]
+        mine = f"{root.resolve().name}: {found.subject} {found.main} {found.head}"
         try:
-            one = compare_runs([root], task, inputs)
+            one = compare_runs([root], task, inputs, reference=mine)
         except MmclError:
             continue
-        wanted = f"{found.subject} {found.main} {found.head}"
-        mine = next((row.name for row in one.rows if row.name.endswith(f": {wanted}")), None)
-        if mine is not None and len(one.rows) > 1 and one.rows[0].score.groups > 1:
-            shown_ones.append(shown_comparison(compare_runs([root], task, inputs, reference=mine)))
+        if len(one.rows) > 1 and one.rows[0].score.groups > 1:
+            shown_ones.append(shown_comparison(one))
     return shown_ones
 
 
@@ -492,7 +485,7 @@ def _labelled(found: Found, summary: Mapping[Cell, Summary], task: str, metric: 
     section = found.plan.get("supervise")
     if not section:
         return []
-    main = max(section["inputs"], key=lambda name: len(section["inputs"][name]))
+    main = main_input(section["inputs"])
     return [
         (head, said)
         for head in section["heads"]

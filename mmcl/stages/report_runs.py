@@ -72,28 +72,23 @@ def _run(name: str, one: Found) -> JsonObject:
 
 def differences(plans: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     """Settings in which the plans are not all alike: (key, its value in each)."""
-    flat = {name: dict(_flat({k: v for k, v in plan.items() if k not in PASSED})) for name, plan in plans.items()}
-    keys = list(dict.fromkeys(key for each in flat.values() for key in each))
-    rows = []
-    for key in keys:
-        values = [each.get(key, "–") for each in flat.values()]
-        if len(set(values)) > 1 and not key.endswith((".version", ".package")):
-            rows.append((key, values))
-    # A whole section that one run has and another lacks is one line, not thirty.
-    short: dict[str, list[str]] = {}
-    for key, values in rows:
-        parent = key.rsplit(".", 1)[0]
-        lacking = [all(k not in each for k in keys if k.startswith(f"{parent}.")) for each in flat.values()]
-        if "." in key and any(lacking):
-            top = next(
-                key[:i]
-                for i in (*[j for j, c in enumerate(key) if c == "."], len(key))
-                if any(not any(k == key[:i] or k.startswith(f"{key[:i]}.") for k in e) for e in flat.values())
-            )
-            short[top] = ["–" if not any(k == top or k.startswith(f"{top}.") for k in e) else "there" for e in flat.values()]
+    flat = [dict(_flat({k: v for k, v in plan.items() if k not in PASSED})) for plan in plans.values()]
+    has = [
+        {key[:i] for key in each for i in range(1, len(key) + 1) if key[i : i + 1] in ("", ".")} for each in flat
+    ]  # sections too
+    found: dict[str, list[str]] = {}
+    for key in dict.fromkeys(key for each in flat for key in each):
+        values = [each.get(key, "–") for each in flat]
+        if len(set(values)) == 1 or key.endswith((".version", ".package")):
+            continue
+        # Of a section that one run has and another lacks there is one line, not thirty: the outermost that is lacking.
+        sections = [key[:i] for i, letter in enumerate(key) if letter == "."]
+        lacking = next((section for section in sections if not all(section in each for each in has)), None)
+        if lacking is None:
+            found[key] = values
         else:
-            short[key] = values
-    return [(key.replace(".params.", "."), values) for key, values in short.items()]  # as the recipe has it
+            found[lacking] = ["there" if lacking in each else "–" for each in has]
+    return [(key.replace(".params.", "."), values) for key, values in found.items()]  # as the recipe has it
 
 
 def _flat(value: Any, at: str = "") -> list[tuple[str, str]]:

@@ -39,8 +39,11 @@ from ..screen import Tick, progress
 from ..seeding import address
 from .embed import Features, embed_key, encode_rows, encoder_kinds, encoders_of, read_features
 from .prepare import Prepared, load_prepared
-from .probe import Scale, any_present, encoded_of, fit_head, output_of, scale_of, scores_of, shift_of, target_of
+from .probe import Scale, any_present, encoded_of, fit_head, fitted_scale, output_of, scale_of, scores_of, shift_of, target_of
 from .supervise import encoders_trained, supervise_key
+
+SHARED = "shared"
+"""The one name under which a head sees the projections of whichever modality it is asked about."""
 
 MANY = 5
 """Modalities beyond which they are taken away one by one only: their sets would be too many."""
@@ -139,8 +142,10 @@ class _Unit:
                     if self.section.missing and len(self.modalities) > 1:
                         mine.append(partial(self._missing, all_labels))
                 if self.section.transfer and self.plan.pretext is None and len(train[0]) > 1:
+                    scales = {name: _own_scale(one) for name, one in train[0].items()}
                     mine += [
-                        partial(self._transferred, source, one) for source, one in self._transfer(kind, task, train, valid)
+                        partial(self._transferred, source, one, scales)
+                        for source, one in self._transfer(kind, task, scales, train, valid)
                     ]
         # Everything is chosen. From here on the test set is open, and nothing is fitted any more.
         self.run.log("test opened", stage="worth", **self.base, heads=sum(len(each) for each in fitted.values()))
@@ -201,22 +206,24 @@ class _Unit:
             if one is not None:
                 yield one
 
-    def _transfer(self, kind: str, task: Task, train: Split, valid: Split) -> Iterator[tuple[str, Waiting]]:
+    def _transfer(
+        self, kind: str, task: Task, scales: Mapping[str, Scale], train: Split, valid: Split
+    ) -> Iterator[tuple[str, Waiting]]:
         """A head on each modality's projection, under one name, so that it can be asked about every other modality."""
         target, known = target_of(task, train[1]["targets"])
         target_valid, known_valid = target_of(task, valid[1]["targets"])
-        scales = {name: _own_scale(one) for name, one in train[0].items()}
         for name, features in train[0].items():
+            scale = scales[name]
             rows, rows_valid = known & features.present, known_valid & valid[0][name].present
             self.done += 1
             self.tick(self.done, f"{kind} {task.name} from {name}")
             if not bool(rows.any()) or not bool(rows_valid.any()):
                 continue
-            here = Labelled(_shared(scales[name], features, rows), target[rows])
-            there = Labelled(_shared(scales[name], valid[0][name], rows_valid), target_valid[rows_valid])
+            here = Labelled(_shared(scale, features, rows), target[rows])
+            there = Labelled(_shared(scale, valid[0][name], rows_valid), target_valid[rows_valid])
             spot = (self.seed, "fold", self.fold.number, "worth", "transfer", task.name, name, kind)
             head, shift = self._fitted(task, here, there, spot)
-            yield name, Waiting(task, head, shift, _Scales(scales), (name,), {**self._about(kind, task), "what": "transfer"})
+            yield name, Waiting(task, head, shift, scale, (name,), {**self._about(kind, task), "what": "transfer"})
 
     def _tested(self, one: Waiting, test: Mapping[str, Features], who: Mapping[str, Any]) -> Iterator[Row]:
         target, known = target_of(one.task, who["targets"])
@@ -237,9 +244,11 @@ class _Unit:
                 about = {**one.about, "what": "missing", "left": list(left)}
                 yield from self._tested(Waiting(one.task, one.head, one.shift, one.scale, names, about), kept, who)
 
-    def _transferred(self, source: str, one: Waiting, test: Mapping[str, Features], who: Mapping[str, Any]) -> Iterator[Row]:
+    def _transferred(
+        self, source: str, one: Waiting, scales: Mapping[str, Scale], test: Mapping[str, Features], who: Mapping[str, Any]
+    ) -> Iterator[Row]:
+        """A head of one modality, asked about each; every modality is scaled by its own training rows."""
         target, known = target_of(one.task, who["targets"])
-        scales = cast(_Scales, one.scale).each
         for name, features in test.items():
             rows = known & features.present
             if bool(rows.any()):
@@ -310,25 +319,14 @@ class _Unit:
         return found
 
 
-class _Scales(Scale):
-    """One scale for each modality's projection."""
-
-    def __init__(self, each: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        super().__init__({}, {})
-        self.each = each
-
-
-def _own_scale(features: Features) -> tuple[Tensor, Tensor]:
+def _own_scale(features: Features) -> Scale:
     """Mean and deviation of a modality's projections over its training rows: no label is needed for them."""
-    here = features.projection[features.present].double()
-    here = here if len(here) else torch.zeros(1, features.projection.shape[1], dtype=torch.float64)
-    spread = here.std(0, correction=0)
-    return here.mean(0).float(), torch.where(spread > 1e-6, spread, torch.ones_like(spread)).float()
+    return fitted_scale({SHARED: features.projection[features.present]})
 
 
-def _shared(scale: tuple[Tensor, Tensor], features: Features, rows: Tensor) -> dict[str, Any]:
-    values = (features.projection[rows] - scale[0]) / scale[1]
-    return {"shared": Encoded(values, present=torch.ones(len(values), dtype=torch.bool))}
+def _shared(scale: Scale, features: Features, rows: Tensor) -> dict[str, Encoded]:
+    """A modality's projections under the name that all modalities share."""
+    return scale.encoded({SHARED: features.projection}, {SHARED: features.present}, rows)
 
 
 def few(rows: Tensor, groups: Sequence[str], share: float, generator: np.random.Generator) -> Tensor:

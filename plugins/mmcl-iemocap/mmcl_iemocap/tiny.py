@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcl.media import write_film
+
 RATE = 16_000
 FPS = Fraction(30000, 1001)
 _WAYS = {
@@ -70,7 +72,7 @@ def write(root: Path, n: int, seed: int) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text("\n".join(rows) + "\n", encoding="utf-8")
             if (session, which) != (2, 1):
-                _write_film(base / "dialog" / "avi" / "DivX" / dialogue, _film(dialogue, shown, clock + 0.2))
+                write_film(base / "dialog" / "avi" / "DivX" / f"{dialogue}.avi", _film(dialogue, shown, clock + 0.2), FPS)
         with (base / "dialog" / "transcriptions" / f"Ses0{session}F_impro01.txt").open("ab") as file:
             file.write(b"M: caf\xe9\n")
         (base / "dialog" / "EmoEvaluation" / f"._Ses0{session}F_impro01.txt").write_bytes(b"\x00\x05\x16\x07")
@@ -105,24 +107,3 @@ def _film(dialogue: str, shown: list[tuple[float, float, str, str]], seconds: fl
         bright = 110 + 12 * list(_WAYS).index(code) if code in _WAYS else 105
         frames[round(start * float(FPS)) : round(end * float(FPS)), :, half] = bright
     return frames
-
-
-def _write_film(stem: Path, frames: NDArray[np.uint8]) -> None:
-    """An avi, or without PyAV a folder of pictures."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        import av
-    except ImportError:
-        from PIL import Image
-
-        stem.mkdir()
-        for i, frame in enumerate(frames):
-            Image.fromarray(frame).save(stem / f"{i + 1:06d}.png")
-        return
-    with av.open(str(stem.with_suffix(".avi")), "w") as film:
-        video = film.add_stream("mpeg4", rate=FPS)
-        video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        video.options = {"qscale": "2", "flags": "+bitexact"}
-        for frame in frames:
-            film.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        film.mux(video.encode(None))

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcl.media import write_film
+
 from . import EMOTIONS
 
 RATE = 16_000
@@ -70,7 +72,7 @@ def write(root: Path, n: int, seed: int) -> None:
         said[show] = {f"{show}_1": {"SpeakerInfo": people, "Dialog": dict(sorted(lines.items()))}}  # as strings: _10 before _2
         relations[show] = {f"{show}_1": {"episode": number + 2, "start_time": "00:23:48:04", "end_time": "00:24:15:08"}}
         if show not in ("nihao", "nowhere"):
-            _write_film(root / show / f"{show}_1", _film(shown, clock))
+            write_film(root / show / f"{show}_1.mp4", _film(shown, clock), FPS)
     for name, content in (("annotation.json", said), ("relation_annotation_release.json", relations)):
         (root / name).write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
     (root / "audio" / "._A_anjia_1_1.wav").write_bytes(b"\x00")
@@ -90,24 +92,3 @@ def _film(shown: list[tuple[int, int, int]], length: int) -> NDArray[np.uint8]:
     for first, after, emotion in shown:
         frames[first:after] = 110 + 15 * emotion
     return frames
-
-
-def _write_film(stem: Path, frames: NDArray[np.uint8]) -> None:
-    """An mp4, or without PyAV a folder of pictures."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        import av
-    except ImportError:
-        from PIL import Image
-
-        stem.mkdir()
-        for i, frame in enumerate(frames):
-            Image.fromarray(frame).save(stem / f"{i + 1:06d}.png")
-        return
-    with av.open(str(stem.with_suffix(".mp4")), "w") as film:
-        video = film.add_stream("mpeg4", rate=FPS)
-        video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        video.options = {"qscale": "2", "flags": "+bitexact"}
-        for frame in frames:
-            film.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        film.mux(video.encode(None))

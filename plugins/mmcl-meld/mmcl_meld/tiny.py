@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcl.api import Audio
+from mmcl.media import write_film
+
 from . import EMOTIONS
 
 SPEAKERS = ("Ana", "Ben", "Cleo", "Dov", "The Waiter")
@@ -95,29 +98,10 @@ def _clock(seconds: float, short: bool = False) -> str:
 def _write_clip(stem: Path, emotion: int, seconds: float, rng: np.random.Generator) -> None:
     """Sound and picture of one utterance: an mp4, or without PyAV a wav and a folder of pictures."""
     wave, frames = _voice(emotion, seconds, rng), _film(emotion, seconds, rng)
-    try:
-        import av
-    except ImportError:
+    if not write_film(stem.with_suffix(".mp4"), frames, FPS, Audio(wave.astype(np.float32), RATE)):
         import soundfile
-        from PIL import Image
 
         soundfile.write(stem.with_suffix(".wav"), wave, RATE, subtype="PCM_16")
-        stem.mkdir()
-        for i, frame in enumerate(frames):
-            Image.fromarray(frame).save(stem / f"{i + 1:06d}.png")
-        return
-    with av.open(str(stem.with_suffix(".mp4")), "w") as film:
-        video = film.add_stream("mpeg4", rate=FPS)
-        video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        video.options = {"qscale": "2", "flags": "+bitexact"}
-        voice = film.add_stream("aac", rate=RATE, layout="mono")
-        for frame in frames:
-            film.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        film.mux(video.encode(None))
-        sound = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
-        sound.rate = RATE
-        film.mux(voice.encode(sound))
-        film.mux(voice.encode(None))
 
 
 def _voice(emotion: int, seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:

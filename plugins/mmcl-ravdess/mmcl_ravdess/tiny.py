@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcl.api import Audio
+from mmcl.media import write_film
+
 from . import AVERAGED_COLUMNS, EMOTIONS, FRAME_COLUMNS, FRAME_RATE
 
 RATE = 48000
@@ -142,26 +145,5 @@ def _film(emotion: int, actor: int) -> NDArray[np.uint8]:
 
 def _write_film(path: Path, emotion: int, actor: int, wave: NDArray[np.float64] | None) -> None:
     """An mp4, with sound if there is a wave; without PyAV a folder of pictures, which has none."""
-    frames = _film(emotion, actor)
-    try:
-        import av
-    except ImportError:
-        from PIL import Image
-
-        path.mkdir(parents=True)
-        for i, frame in enumerate(frames):
-            Image.fromarray(frame).save(path / f"{i + 1:06d}.png")
-        return
-    with av.open(str(path.with_suffix(".mp4")), "w") as film:
-        video = film.add_stream("mpeg4", rate=Fraction(30000, 1001))
-        video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        video.options = {"qscale": "2", "flags": "+bitexact"}
-        voice = film.add_stream("aac", rate=RATE, layout="mono") if wave is not None else None
-        for frame in frames:
-            film.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        film.mux(video.encode(None))
-        if voice is not None and wave is not None:
-            sound = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
-            sound.rate = RATE
-            film.mux(voice.encode(sound))
-            film.mux(voice.encode(None))
+    sound = None if wave is None else Audio(wave.astype(np.float32), RATE)
+    write_film(path.with_suffix(".mp4"), _film(emotion, actor), Fraction(30000, 1001), sound)
