@@ -27,6 +27,41 @@ probe: {inputs: [audio, all], heads: {linear: {use: linear}}}
 protocol: {use: official}
 """
 
+SMALL = """\
+format: 1
+name: tiny
+seed: 3
+dataset: {use: toy, samples: 96, speakers: 12}
+modalities:
+  text: {features: {use: hashed-words, dim: 8}, backbone: {use: mlp, hidden: [8], width: 8}}
+  audio: {features: {use: log-mel, bands: 8, hop: 0.04, window: 0.05}, backbone: {use: tcn, channels: [8], dropout: 0.1}}
+window: {seconds: 0.8}
+projection: {hidden: 8, width: 4}
+pretrain: {batch_size: 16, epochs: 3, optimizer: {use: adamw, lr: 1e-3}}
+probe: {inputs: [audio, all], heads: {linear: {use: linear}}}
+worth: {few_shot: [0.2, 0.5], draws: 2, robustness: {noise: [1.0], loss: [0.5], late: [0.2]}, maps: [pca], points: 20}
+protocol: {use: official}
+"""
+
+
+@pytest.fixture
+def small_recipe() -> str:
+    """The text of a recipe of two modalities that measures everything of `worth`."""
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two finished runs of that recipe that differ in their pretraining. Tests read them and leave them as they are."""
+    from mmcl.stages import run_all
+
+    root = tmp_path_factory.mktemp("pair") / "runs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmcl.stages.WORTH_SAYING", 0.0)  # on a fast machine so small a stage would count as nothing to do
+        for name, sets in (("one", ()), ("two", ("pretrain.epochs=1",))):
+            run_all(make_plan(parse_recipe(SMALL, "tiny.yaml", sets), overrides=sets), RunFolder(root / name), workers=1)
+    return root / "one", root / "two"
+
 
 @pytest.fixture
 def tiny_plan() -> Callable[..., Plan]:

@@ -11,30 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mmcl.recipe.plan import make_plan
-from mmcl.recipe.read import parse_recipe
-from mmcl.runs import RunFolder
-from mmcl.stages import run_all
 from mmcl.stages.report_runs import report_runs
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
-
-RECIPE = """\
-format: 1
-name: tiny
-seed: 3
-dataset: {use: toy, samples: 96, speakers: 12}
-modalities:
-  text: {features: {use: hashed-words, dim: 8}, backbone: {use: mlp, hidden: [8], width: 8}}
-  audio: {features: {use: log-mel, bands: 8, hop: 0.04, window: 0.05}, backbone: {use: tcn, channels: [8], dropout: 0.1}}
-window: {seconds: 0.8}
-projection: {hidden: 8, width: 4}
-pretrain: {batch_size: 16, epochs: 1, optimizer: {use: adamw, lr: 1e-3}}
-probe: {inputs: [audio, all], heads: {linear: {use: linear}}}
-worth: {few_shot: [0.2, 0.5], draws: 2, robustness: {noise: [1.0], loss: [0.5]}, maps: [pca], points: 20}
-protocol: {use: official}
-"""
 
 LOOK = """
 <script>
@@ -69,12 +49,9 @@ document.body.append(frame);
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory):
+def pages(pair, tmp_path_factory):
     """A report, and a page of two runs."""
-    root = tmp_path_factory.mktemp("browser") / "runs"
-    for name, sets in (("one", ()), ("two", ("pretrain.epochs=2",))):
-        run_all(make_plan(parse_recipe(RECIPE, "tiny.yaml", sets), overrides=sets), RunFolder(root / name), workers=1)
-    return {"report": root / "one" / "report.html", "runs": report_runs([root / "one", root / "two"])}
+    return {"report": pair[0] / "report.html", "runs": report_runs(pair, tmp_path_factory.mktemp("browser") / "runs.html")}
 
 
 def look(page: Path, width: int, tmp_path: Path, dark: bool = False) -> dict[str, object]:
