@@ -32,6 +32,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is where the toolkit speaks
 
 
+def part_of(tick: Tick, before: int) -> Tick:
+    """The same display for one part of the work, whose steps come after `before` others."""
+    return lambda done, text: tick(before + done, text)
+
+
 @contextmanager
 def progress(title: str, total: int, start: int = 0, every: float = 15.0) -> Iterator[Tick]:
     """Show how far some work has come. Piped, a line appears at most once in `every` seconds, and at the end."""

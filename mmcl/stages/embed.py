@@ -69,7 +69,7 @@ def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str
             folder = run.stage("embed", fold.number, seed)
             restart(folder)
             for kind in encoder_kinds(plan):
-                encode = encoder_of(plan, run, prepared, fold, seed, kind, where)
+                encode = _encoder_of(plan, run, prepared, fold, seed, kind, where)
                 for split in splits:
                     features = encode(getattr(fold, split))
                     _write(folder / f"{kind}-{split}.safetensors", features)
@@ -85,7 +85,7 @@ def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str
             tick(done, f"fold {fold.number}, seed {seed}")
 
 
-def encoder_of(
+def _encoder_of(
     plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, kind: str, device: torch.device
 ) -> Callable[[Sequence[int]], dict[str, Features]]:
     """What turns recordings into frozen features: the plan's pretrained or random encoders."""

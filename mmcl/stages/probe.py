@@ -31,7 +31,7 @@ from ..evaluate.metrics import evaluate, thresholds
 from ..evaluate.retrieval import retrieval
 from ..recipe.plan import Part, Plan
 from ..runs import RunFolder, fingerprint, finish, finished, restart, write_jsonl
-from ..screen import Tick, progress
+from ..screen import Tick, part_of, progress
 from ..seeding import address
 from .embed import Features, embed_key, encoder_kinds, read_features
 from .prepare import load_prepared
@@ -86,7 +86,7 @@ def probe(plan: Plan, run: RunFolder) -> None:
             began = time.monotonic()
             folder = run.stage("probe", fold, seed)
             restart(folder)
-            facts = _probe_unit(plan, run, fold, seed, folder, partial(_tick_after, tick, done * each))
+            facts = _probe_unit(plan, run, fold, seed, folder, part_of(tick, done * each))
             finish(folder, keys[fold, seed], seconds=round(time.monotonic() - began, 3), **facts)
             run.log("probe", fold=fold, seed=seed, seconds=round(time.monotonic() - began, 3), **facts)
 
@@ -203,10 +203,6 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
     write_jsonl(folder / "retrieval.jsonl", found)
     write_jsonl(folder / "chosen.jsonl", chosen)
     return {"heads": len(fitted)}
-
-
-def _tick_after(tick: Tick, before: int, done: int, text: str) -> None:
-    tick(before + done, text)
 
 
 def fit_head(

@@ -35,7 +35,7 @@ from ..model.encoder import Augmentation, Encoder
 from ..recipe.plan import Plan, main_input
 from ..recipe.schema import Worth
 from ..runs import RunFolder, fingerprint, finish, finished, restart, write_json, write_jsonl
-from ..screen import Tick, progress
+from ..screen import Tick, part_of, progress
 from ..seeding import address
 from .embed import Features, embed_key, encode_rows, encoder_kinds, encoders_of, read_features
 from .prepare import Prepared, load_prepared
@@ -84,7 +84,7 @@ def worth(plan: Plan, run: RunFolder, device: str = "auto") -> None:
             began = time.monotonic()
             folder = run.stage("worth", fold.number, seed)
             restart(folder)
-            unit = _Unit(plan, section, run, prepared, fold, seed, where, partial(_after, tick, done * each))
+            unit = _Unit(plan, section, run, prepared, fold, seed, where, part_of(tick, done * each))
             write_jsonl(folder / "worth.jsonl", unit.rows())
             if (fold, seed) == units[0] and section.maps:
                 write_json(folder / "maps.json", {"format": 1, "maps": unit.maps()})
@@ -99,10 +99,6 @@ def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool
     rest = [said["probe"][key] for key in ("inputs", "tasks", "features", "threshold", "training", "seeds")]
     maps = [supervise_key(plan, prepared, fold, seed)] if first and plan.supervised is not None else []
     return fingerprint([embed_key(plan, prepared, fold, seed), heads, rest, said["worth"], maps, __version__])
-
-
-def _after(tick: Tick, before: int, done: int, text: str) -> None:
-    tick(before + done, text)
 
 
 def _steps(plan: Plan, section: Worth) -> int:
