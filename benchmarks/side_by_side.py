@@ -32,9 +32,12 @@ def compare(ours: Callable[[], object], theirs: Callable[[], object], rounds: in
         pairs.append((_seconds(ours), _seconds(theirs)))
     ratios = sorted(b / a for a, b in pairs)
     return Ratio(
-        statistics.median(ratios), ratios[len(ratios) // 10], ratios[-1 - len(ratios) // 10],
-        1e3 * statistics.median(a for a, _ in pairs), 1e3 * statistics.median(b for _, b in pairs),
-    )  # fmt: skip
+        statistics.median(ratios),
+        ratios[len(ratios) // 10],
+        ratios[-1 - len(ratios) // 10],
+        1e3 * statistics.median(a for a, _ in pairs),
+        1e3 * statistics.median(b for _, b in pairs),
+    )
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -57,18 +57,33 @@ def options(model: type[BaseModel]) -> list[str]:
 def recipe_page() -> str:
     """Every section of a recipe."""
     sections: list[tuple[str, type[BaseModel]]] = [
-        ("recipe", schema.Recipe), ("dataset", schema.UseDataset), ("modalities.NAME", schema.ModalitySection),
-        ("modalities.NAME.augment", schema.Augment), ("window", schema.Window), ("projection", schema.Projection),
-        ("pretrain", schema.Pretrain), ("pretrain.objective", schema.Objective),
-        ("pretrain.optimizer, use: sgd", schema.Sgd), ("pretrain.optimizer, use: adamw", schema.AdamW),
-        ("pretrain.schedule, use: constant", schema.Constant), ("pretrain.schedule, use: step", schema.Step),
-        ("pretrain.schedule, use: cosine", schema.Cosine), ("scores.NAME", schema.UseScorer), ("probe", schema.Probe), ("probe.training", schema.HeadTraining),
+        ("recipe", schema.Recipe),
+        ("dataset", schema.UseDataset),
+        ("modalities.NAME", schema.ModalitySection),
+        ("modalities.NAME.augment", schema.Augment),
+        ("window", schema.Window),
+        ("projection", schema.Projection),
+        ("pretrain", schema.Pretrain),
+        ("pretrain.objective", schema.Objective),
+        ("pretrain.optimizer, use: sgd", schema.Sgd),
+        ("pretrain.optimizer, use: adamw", schema.AdamW),
+        ("pretrain.schedule, use: constant", schema.Constant),
+        ("pretrain.schedule, use: step", schema.Step),
+        ("pretrain.schedule, use: cosine", schema.Cosine),
+        ("scores.NAME", schema.UseScorer),
+        ("probe", schema.Probe),
+        ("probe.training", schema.HeadTraining),
         ("supervise", schema.Supervise),
-        ("protocol, use: official", schema.Official), ("protocol, use: hold-out", schema.HoldOut),
-        ("protocol, use: k-fold", schema.KFold), ("protocol, use: folds", schema.Folds),
-        ("protocol, use: leave-one-group-out", schema.LeaveOneGroupOut), ("report", schema.Report),
-        ("sweep", schema.Sweep), ("sweep.score", schema.SweepScore), ("sweep.space.KEY, as a range", schema.Range),
-    ]  # fmt: skip
+        ("protocol, use: official", schema.Official),
+        ("protocol, use: hold-out", schema.HoldOut),
+        ("protocol, use: k-fold", schema.KFold),
+        ("protocol, use: folds", schema.Folds),
+        ("protocol, use: leave-one-group-out", schema.LeaveOneGroupOut),
+        ("report", schema.Report),
+        ("sweep", schema.Sweep),
+        ("sweep.score", schema.SweepScore),
+        ("sweep.space.KEY, as a range", schema.Range),
+    ]
     lines = ["# Keys of a recipe", ""]
     for title, model in sections:
         lines += [f"## {title}", "", (model.__doc__ or "").strip(), "", *options(model), ""]

@@ -55,11 +55,11 @@ def run(
 
     Raises MmclError, with one clear sentence, for everything that is the user's to mend.
     """
+    from .report import run_and_report
     from .runs import RunFolder
-    from .stages import run_all
 
     plan = check(recipe, set, data, presets)
-    return run_all(
+    return run_and_report(
         plan, RunFolder(Path(out) if out is not None else Path("runs") / plan.name), workers, strict, device, stop_after
     )
 

@@ -54,10 +54,24 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
-    "HEAVY", "NotTried", "Result", "check_backbone", "check_dataset", "check_head", "check_loss", "check_modality",
-    "check_plugin", "check_positives", "check_spec", "make_layouts", "make_pair", "make_raw", "make_sources", "make_stream",
+    "HEAVY",
+    "NotTried",
+    "Result",
+    "check_backbone",
+    "check_dataset",
+    "check_head",
+    "check_loss",
+    "check_modality",
+    "check_plugin",
+    "check_positives",
+    "check_spec",
+    "make_layouts",
+    "make_pair",
+    "make_raw",
+    "make_sources",
+    "make_stream",
     "make_variants",
-]  # fmt: skip
+]
 
 HEAVY = ("torch", "torchvision", "torchaudio", "librosa", "scipy", "sklearn")
 """What a plug-in's package must not import before `build`: every command imports every plug-in."""
@@ -429,8 +443,13 @@ def make_sources(kind: str) -> list[Source]:
     points = [f"{axis}_{i}" for axis in "xy" for i in range(68)]
     columns = {"columns": ["timestamp", "confidence", "success", *points, *units]}
     body = {
-        "shape": [20, 3], "axes": ["joint", "channel"], "graph": "kinect-20", "root": 3, "shoulders": [4, 8], "torso": [1, 3],
-    }  # fmt: skip
+        "shape": [20, 3],
+        "axes": ["joint", "channel"],
+        "graph": "kinect-20",
+        "root": 3,
+        "shoulders": [4, 8],
+        "torso": [1, 3],
+    }
     face = {"shape": [68, 2], "axes": ["joint", "channel"], "graph": "face-68"}
     made = {
         "audio": [Source("audio", "made up", 16_000.0)],
@@ -1124,9 +1143,11 @@ def _loss_answer(case: _LossCase) -> None:
             f"{case.subject}: pair.{name} is changed in place; the same tensors are scored again in the other direction",
         )
     _close(
-        loss(make_pair()).loss, scored.loss, 1e-12,
+        loss(make_pair()).loss,
+        scored.loss,
+        1e-12,
         f"{case.subject}: it scores one pair differently when the cosines are worked out beforehand, or when asked twice",
-    )  # fmt: skip
+    )
 
 
 def _loss_brute_force(case: _LossCase) -> None:
@@ -1153,15 +1174,15 @@ def _loss_order(case: _LossCase) -> None:
         pair = make_pair(*size)
         draw = torch.Generator().manual_seed(4)
         rows, columns = (torch.randperm(n, generator=draw) for n in size)  # not the same order on both sides
-        turned = Pair(
-            pair.left[rows], pair.right[columns], pair.positive[rows][:, columns], pair.ignore[rows][:, columns]
-        )  # fmt: skip
+        turned = Pair(pair.left[rows], pair.right[columns], pair.positive[rows][:, columns], pair.ignore[rows][:, columns])
         _close(
-            loss(turned).loss, loss(pair).loss, 1e-9,
+            loss(turned).loss,
+            loss(pair).loss,
+            1e-9,
             f"{case.subject}, {size[0]} anchors and {size[1]} candidates: the loss changes when anchors and candidates come in "
             "another order, masks with them. Read who belongs to whom from pair.positive[anchor, candidate] alone, never from "
             "places in the batch",
-        )  # fmt: skip
+        )
 
 
 def _loss_anchors(case: _LossCase) -> None:
@@ -1181,10 +1202,12 @@ def _loss_anchors(case: _LossCase) -> None:
         )
         if loss.reduction != "whole":
             _close(
-                scored.loss, wanted.loss, 1e-9,
+                scored.loss,
+                wanted.loss,
+                1e-9,
                 f"{case.subject}: anchors without a positive change the loss of the others; leave them out of the sum and of "
                 "what it is divided by",
-            )  # fmt: skip
+            )
 
 
 def _loss_nothing(case: _LossCase) -> None:
@@ -1227,10 +1250,12 @@ def _loss_blocks(case: _LossCase) -> None:
         else:
             total = torch.stack([part.loss for part in parts]).sum()
         _close(
-            total, whole.loss, 1e-9,
+            total,
+            whole.loss,
+            1e-9,
             f"{case.subject} says reduction = '{loss.reduction}', but blocks of rows put together again (weighted by their "
             "anchors, for a mean) are not the whole. Divide a mean by the number of anchors, or say 'sum' or 'whole'",
-        )  # fmt: skip
+        )
         _expect(
             sum(int(part.anchors) for part in parts) == int(whole.anchors),
             f"{case.subject}: the anchors of blocks of rows do not add up to those of the whole, {int(whole.anchors)}",
@@ -1293,10 +1318,12 @@ def _loss_symmetry(case: _LossCase) -> None:
     pair = make_pair(6, 6)
     swapped = Pair(pair.right, pair.left, pair.positive.T, pair.ignore.T)
     _close(
-        loss(swapped).loss, loss(pair).loss, 1e-9,
+        loss(swapped).loss,
+        loss(pair).loss,
+        1e-9,
         f"{case.subject} says symmetric = True, so only one direction is ever scored, but left and right swapped give another "
         "loss",
-    )  # fmt: skip
+    )
 
 
 _LOSS: Mapping[str, Callable[[_LossCase], None]] = {
@@ -1801,9 +1828,11 @@ def _head_missing(case: _HeadCase) -> None:
         f"{case.subject}: a row whose modality is missing (zeros, present=False) gives a value that is not finite",
     )
     _close(
-        first, output[:1], 1e-5,
+        first,
+        output[:1],
+        1e-5,
         f"{case.subject}: in eval mode, a row alone gets another output than among others",
-    )  # fmt: skip
+    )
 
 
 def _head_gradient(case: _HeadCase) -> None:
@@ -1857,9 +1886,12 @@ def _head_shows(case: _HeadCase) -> None:
         where = f"{case.subject}, shown table '{one.title}'"
         names = (*one.rows, *one.columns)
         _expect(
-            bool(one.title) and isinstance(one.rows, tuple) and isinstance(one.columns, tuple) and all(isinstance(n, str) for n in names),
+            bool(one.title)
+            and isinstance(one.rows, tuple)
+            and isinstance(one.columns, tuple)
+            and all(isinstance(n, str) for n in names),
             f"{where}: has a title, and tuples of names for rows and columns",
-        )  # fmt: skip
+        )
         lengths = sorted({len(row) for row in one.values})
         _expect(
             len(one.values) == len(one.rows) and all(length == len(one.columns) for length in lengths),
@@ -1962,9 +1994,11 @@ def _pretext_padding(case: _PretextCase) -> None:
     network = case.build().eval()
     with torch.no_grad():
         _close(
-            network(case.streams(7)).vector, network(case.streams()).vector, 1e-5,
+            network(case.streams(7)).vector,
+            network(case.streams()).vector,
+            1e-5,
             f"{case.subject}: 7 more padded steps change the vectors. {PADDING}",
-        )  # fmt: skip
+        )
 
 
 def _pretext_rows(case: _PretextCase) -> None:
@@ -1973,9 +2007,11 @@ def _pretext_rows(case: _PretextCase) -> None:
     network = case.build().eval()
     with torch.no_grad():
         _close(
-            network(case.streams(rows=2)).vector, network(case.streams()).vector[:2], 1e-5,
+            network(case.streams(rows=2)).vector,
+            network(case.streams()).vector[:2],
+            1e-5,
             f"{case.subject}: what it makes of a recording depends on which others stand in the batch",
-        )  # fmt: skip
+        )
 
 
 def _pretext_gradient(case: _PretextCase) -> None:

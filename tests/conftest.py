@@ -53,7 +53,7 @@ def small_recipe() -> str:
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two finished runs of that recipe that differ in their pretraining. Tests read them and leave them as they are."""
-    from mmcl.stages import run_all
+    from mmcl.report import run_and_report as run_all
 
     root = tmp_path_factory.mktemp("pair") / "runs"
     with pytest.MonkeyPatch.context() as patch:
@@ -82,7 +82,7 @@ def run(tmp_path: Path) -> RunFolder:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run of the tiny recipe. Tests read it and leave it as it is."""
-    from mmcl.stages import run_all
+    from mmcl.report import run_and_report as run_all
 
     folder = RunFolder(tmp_path_factory.mktemp("session") / "runs" / "tiny")
     run_all(make_plan(parse_recipe(TINY, "tiny.yaml")), folder, workers=1)

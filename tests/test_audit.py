@@ -25,12 +25,13 @@ from safetensors.torch import load_file, save_file
 
 from mmcl.api import Audio, Layout, StageError
 from mmcl.cli import main
+from mmcl.data.prepared import load_prepared
 from mmcl.data.store import Store, StoreWriter
 from mmcl.plugins import plugins
+from mmcl.report import run_and_report as run_all
+from mmcl.review.audit import _alike, audit, audit_folder
 from mmcl.runs import RunFolder, fingerprint, read_json, read_jsonl, write_json, write_jsonl
-from mmcl.stages import run_all
-from mmcl.stages.audit import _alike, audit, audit_folder
-from mmcl.stages.prepare import load_prepared, open_dataset
+from mmcl.stages.prepare import open_dataset
 
 
 @pytest.fixture
@@ -157,11 +158,15 @@ def store_of(folder, layout, streams):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda v: 0.7 * v, lambda v: 1.2 * v, lambda v: v + 40, lambda v: 255 * (v / 255) ** 0.7, lambda v: v[: int(0.98 * len(v))],
+        lambda v: 0.7 * v,
+        lambda v: 1.2 * v,
+        lambda v: v + 40,
+        lambda v: 255 * (v / 255) ** 0.7,
+        lambda v: v[: int(0.98 * len(v))],
         lambda v: v + 0.01 * v.std() * np.random.default_rng(0).standard_normal(v.shape),
     ],
     ids=["darker", "brighter", "lighter", "gamma", "cut", "noise"],
-)  # fmt: skip
+)
 def test_pictures_copied_after_a_change_of_their_light(pictures, tmp_path, which, change):
     frames = [f for _, f in pictures]
     frames.append(change(frames[which].astype(float)).round().clip(0, 255).astype(np.uint8))

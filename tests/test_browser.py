@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcl.stages.report_runs import report_runs
+from mmcl.report.several import report_runs
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
@@ -62,13 +62,27 @@ def look(page: Path, width: int, tmp_path: Path, dark: bool = False) -> dict[str
     assert CHROMIUM is not None
     done = subprocess.run(
         [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / f'profile-{width}-{dark}'}", "--window-size=1400,1000",
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / f'profile-{width}-{dark}'}",
+            "--window-size=1400,1000",
             *(["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []),
-            "--virtual-time-budget=8000", "--dump-dom", outer.as_uri(),
+            "--virtual-time-budget=8000",
+            "--dump-dom",
+            outer.as_uri(),
         ],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stderr[-500:]
     said: dict[str, object] = json.loads(found[1].replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))

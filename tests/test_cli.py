@@ -216,9 +216,15 @@ def test_version_is_the_package_s(capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["run"], ["check", "quickstart", "--nonsense"], ["describe", "backbones", "tcn"], ["run", "quickstart", "--workers", "0"], ["--nonsense"]],
+    [
+        ["run"],
+        ["check", "quickstart", "--nonsense"],
+        ["describe", "backbones", "tcn"],
+        ["run", "quickstart", "--workers", "0"],
+        ["--nonsense"],
+    ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_a_mistyped_command_line_exits_with_2_and_no_traceback(arguments, capsys):
     assert call(*arguments) == 2
     said = capsys.readouterr()
@@ -286,7 +292,7 @@ def test_run_hands_everything_over_and_ends_stdout_with_the_report(monkeypatch, 
         given.update(plan=plan, root=run.root, workers=workers, strict=strict, device=device, stop_after=stop_after)
         return run.root / "report.html"
 
-    monkeypatch.setattr("mmcl.stages.run_all", run_all)
+    monkeypatch.setattr("mmcl.report.run_and_report", run_all)
     out = tmp_path / "here"
     line = [
         "run",
@@ -337,8 +343,12 @@ def test_check_says_what_a_run_would_do(capsys, monkeypatch, tmp_path):
     assert "1 pair (audio~units)" in text
     assert "5 folds; seeds 0, 1, 2" in text
     assert "log-mel → spectrogram (time × channel 64, 50 steps/s) → tcn" in text
-    for protocol, folds in (("{use: k-fold, k: 7}", "7 folds"), ("leave-one-group-out", "as many folds as groups"), ("hold-out", "1 fold"),
-                            ("{use: k-fold, k: 7, only: [1, 4]}", "2 folds")):  # fmt: skip
+    for protocol, folds in (
+        ("{use: k-fold, k: 7}", "7 folds"),
+        ("leave-one-group-out", "as many folds as groups"),
+        ("hold-out", "1 fold"),
+        ("{use: k-fold, k: 7, only: [1, 4]}", "2 folds"),
+    ):
         assert call("check", "quickstart", "--set", f"protocol={protocol}", "--set", "pretrain.epochs=0") == 0
         text = capsys.readouterr().out
         assert f"{folds}; seeds 17" in text
@@ -449,15 +459,45 @@ def test_an_unknown_name_is_described_by_the_nearest(capsys):
 
 def fits(schema: dict, value, whole: dict) -> bool:
     """Whether a value fits a JSON schema, by the letter of the standard; only what our schema uses, and anything else is refused."""
-    known = {"$ref", "$defs", "$schema", "title", "description", "default", "type", "enum", "const", "anyOf", "oneOf", "properties", "required",
-             "additionalProperties", "items", "prefixItems", "minItems", "maxItems", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
-             "minProperties", "minLength", "maxLength", "pattern"}  # fmt: skip
+    known = {
+        "$ref",
+        "$defs",
+        "$schema",
+        "title",
+        "description",
+        "default",
+        "type",
+        "enum",
+        "const",
+        "anyOf",
+        "oneOf",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "prefixItems",
+        "minItems",
+        "maxItems",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "minProperties",
+        "minLength",
+        "maxLength",
+        "pattern",
+    }
     assert set(schema) <= known, f"the test does not know {set(schema) - known}"
     number = isinstance(value, int | float) and not isinstance(value, bool)
     types = {
-        "object": isinstance(value, dict), "array": isinstance(value, list), "string": isinstance(value, str), "boolean": isinstance(value, bool),
-        "null": value is None, "number": number, "integer": number and value == int(value),
-    }  # fmt: skip
+        "object": isinstance(value, dict),
+        "array": isinstance(value, list),
+        "string": isinstance(value, str),
+        "boolean": isinstance(value, bool),
+        "null": value is None,
+        "number": number,
+        "integer": number and value == int(value),
+    }
     checks = [
         "$ref" not in schema or fits(whole["$defs"][schema["$ref"].removeprefix("#/$defs/")], value, whole),
         "type" not in schema or types[schema["type"]],
@@ -468,10 +508,11 @@ def fits(schema: dict, value, whole: dict) -> bool:
     ]
     if number:
         checks += [
-            value >= schema.get("minimum", value), value <= schema.get("maximum", value),
+            value >= schema.get("minimum", value),
+            value <= schema.get("maximum", value),
             "exclusiveMinimum" not in schema or value > schema["exclusiveMinimum"],
             "exclusiveMaximum" not in schema or value < schema["exclusiveMaximum"],
-        ]  # fmt: skip
+        ]
     if isinstance(value, str):
         checks += [re.search(schema.get("pattern", ""), value) is not None]
         checks += [schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))]
@@ -507,24 +548,64 @@ def test_every_shipped_recipe_fits_the_schema(recipe, recipe_schema):
 @pytest.mark.parametrize(
     ("override", "sound"),
     [
-        ("pretrain.optimizer=adamw", True), ("pretrain.optimizer={use: sgd}", True), ("pretrain.optimizer={lr: 1e-3}", False), ("pretrain.optimizer={momentum: 0.8}", False),
-        ("pretrain.optimizer=adam", False), ("pretrain.optimizer={use: sgd, betas: [0.9, 0.99]}", False),
-        ("pretrain.optimizer={use: adamw, betas: [0.9, 1.5]}", False), ("pretrain.optimizer={use: adamw, betas: [0.9, 0.95]}", True),
-        ("pretrain.schedule=cosine", True), ("pretrain.schedule=step", False), ("pretrain.schedule={use: step, every: 2}", True),
-        ("protocol=leave-one-group-out", True), ("protocol=folds", False), ("protocol={use: k-fold, k: 1}", False), ("protocol={use: k-fold}", True),
-        ("protocol={use: k-fold, valid: next}", False), ("protocol={use: k-fold, only: []}", False), ("protocol={use: k-fold, only: [0, 2]}", True),
-        ("modalities.audio.backbone=tcn", True), ("modalities.audio.backbone=tnc", False), ("modalities.audio.backbone={use: tcn, kernel: 0}", False),
-        ("modalities.audio.backbone={use: tcn, heads: 2}", False), ("modalities.audio.backbone={kernel: 3}", False), ("modalities.audio.backbone=5", False),
-        ("modalities.audio.normalise=no", False), ("modalities.audio=log-mel", False), ("modalities={}", False),
-        ("dataset={use: toy, root: x}", False), ("dataset=toy", True), ("dataset={use: toy, samples: 100}", True), ("dataset={use: toy, samples: many}", False),
-        ("pretrain.objective.pairs=star:audio", True), ("pretrain.objective.pairs=[[text, audio]]", True), ("pretrain.objective.pairs=[[text]]", False),
-        ("pretrain.objective.pairs=[text, audio]", False), ("pretrain.objective.pairs=5", False),
-        ("probe.heads={}", False), ("probe.inputs=[]", False), ("probe.inputs=", True), ("probe.seeds=3", False), ("probe.seeds=[3]", True),
-        ("seed=3", True), ("seed=[1, 2]", True), ("seed=[]", False), ("seed=x", False), ("seed=true", False),
-        ("name=a/b", False), ("format=2", False), ("format=", False), ("pretrain.epochs=1.5", False), ("pretrain.epochs=-1", False),
-        ("pretrain.patience=", True), ("pretrain.epochs=", False), ("nonsense=1", False), ("track=[tensorboard]", True), ("track=[wandb]", False),
+        ("pretrain.optimizer=adamw", True),
+        ("pretrain.optimizer={use: sgd}", True),
+        ("pretrain.optimizer={lr: 1e-3}", False),
+        ("pretrain.optimizer={momentum: 0.8}", False),
+        ("pretrain.optimizer=adam", False),
+        ("pretrain.optimizer={use: sgd, betas: [0.9, 0.99]}", False),
+        ("pretrain.optimizer={use: adamw, betas: [0.9, 1.5]}", False),
+        ("pretrain.optimizer={use: adamw, betas: [0.9, 0.95]}", True),
+        ("pretrain.schedule=cosine", True),
+        ("pretrain.schedule=step", False),
+        ("pretrain.schedule={use: step, every: 2}", True),
+        ("protocol=leave-one-group-out", True),
+        ("protocol=folds", False),
+        ("protocol={use: k-fold, k: 1}", False),
+        ("protocol={use: k-fold}", True),
+        ("protocol={use: k-fold, valid: next}", False),
+        ("protocol={use: k-fold, only: []}", False),
+        ("protocol={use: k-fold, only: [0, 2]}", True),
+        ("modalities.audio.backbone=tcn", True),
+        ("modalities.audio.backbone=tnc", False),
+        ("modalities.audio.backbone={use: tcn, kernel: 0}", False),
+        ("modalities.audio.backbone={use: tcn, heads: 2}", False),
+        ("modalities.audio.backbone={kernel: 3}", False),
+        ("modalities.audio.backbone=5", False),
+        ("modalities.audio.normalise=no", False),
+        ("modalities.audio=log-mel", False),
+        ("modalities={}", False),
+        ("dataset={use: toy, root: x}", False),
+        ("dataset=toy", True),
+        ("dataset={use: toy, samples: 100}", True),
+        ("dataset={use: toy, samples: many}", False),
+        ("pretrain.objective.pairs=star:audio", True),
+        ("pretrain.objective.pairs=[[text, audio]]", True),
+        ("pretrain.objective.pairs=[[text]]", False),
+        ("pretrain.objective.pairs=[text, audio]", False),
+        ("pretrain.objective.pairs=5", False),
+        ("probe.heads={}", False),
+        ("probe.inputs=[]", False),
+        ("probe.inputs=", True),
+        ("probe.seeds=3", False),
+        ("probe.seeds=[3]", True),
+        ("seed=3", True),
+        ("seed=[1, 2]", True),
+        ("seed=[]", False),
+        ("seed=x", False),
+        ("seed=true", False),
+        ("name=a/b", False),
+        ("format=2", False),
+        ("format=", False),
+        ("pretrain.epochs=1.5", False),
+        ("pretrain.epochs=-1", False),
+        ("pretrain.patience=", True),
+        ("pretrain.epochs=", False),
+        ("nonsense=1", False),
+        ("track=[tensorboard]", True),
+        ("track=[wandb]", False),
     ],
-)  # fmt: skip
+)
 def test_schema_and_plan_agree_on_what_is_a_recipe(override, sound, recipe_schema, monkeypatch):
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: object()

@@ -11,9 +11,9 @@ import pytest
 from mmcl.api import DataError, StageError
 from mmcl.cli import main
 from mmcl.evaluate.paired import compare, estimate, holm
+from mmcl.report import run_and_report as run_all
+from mmcl.review.compare import compare_runs
 from mmcl.runs import RunFolder, read_jsonl
-from mmcl.stages import run_all
-from mmcl.stages.compare import compare_runs
 
 
 def people(rng, groups, each, spread=0.15, level=0.6):

@@ -81,8 +81,10 @@ def test_official_takes_validation_from_training_groups_alone():
 
 def test_official_refuses_a_speaker_on_both_sides_and_names_the_clips():
     samples = [
-        SampleRef("a", "ann", {}, {}, "train"), SampleRef("v", "bob", {}, {}, "valid"), SampleRef("b", "ann", {}, {}, "test"),
-    ]  # fmt: skip
+        SampleRef("a", "ann", {}, {}, "train"),
+        SampleRef("v", "bob", {}, {}, "valid"),
+        SampleRef("b", "ann", {}, {}, "test"),
+    ]
     with pytest.raises(DataError, match=r"group 'ann' is in train \(recording 'a'\) and in test \(recording 'b'\)"):
         folds_of(protocol("official"), samples)
     (fold,) = folds_of(protocol("official", by="sample"), samples)

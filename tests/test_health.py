@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mmcl.evaluate.health import describe, warnings
+from mmcl.report import run_and_report as run_all
 from mmcl.runs import read_json, read_jsonl
-from mmcl.stages import run_all
 
 
 def test_rank_and_likeness_are_their_definitions():
@@ -52,10 +52,17 @@ def test_each_way_of_going_wrong_has_its_sentence(history, words):
 @pytest.mark.parametrize(
     "history",
     [
-        [], [row()] * 9, [row(loss=math.log(32), accuracy=1 / 32)] * 2, [row(rank=20.0), row(rank=3.0)], [row(loss=math.log(32), accuracy=0.4)] * 9,
-        [row(alike=0.99, accuracy=0.01)] * 3, [row(alike=0.99)] * 9, [row(temperature=0.07)], [row(skipped=("a~b",)), row()],
+        [],
+        [row()] * 9,
+        [row(loss=math.log(32), accuracy=1 / 32)] * 2,
+        [row(rank=20.0), row(rank=3.0)],
+        [row(loss=math.log(32), accuracy=0.4)] * 9,
+        [row(alike=0.99, accuracy=0.01)] * 3,
+        [row(alike=0.99)] * 9,
+        [row(temperature=0.07)],
+        [row(skipped=("a~b",)), row()],
     ],
-)  # fmt: skip
+)
 def test_what_is_well_or_has_just_begun_is_left_alone(history):
     assert warnings(history, 32) == []
 

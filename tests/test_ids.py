@@ -110,8 +110,14 @@ def test_labels_and_contrast_reach_the_model_through_the_head(model, tmp_path):
         "epochs: 1, contrast: 0.5}"
     )
     run = RunFolder(tmp_path / "runs" / "finetuned")
-    plan = plan_of(model, section, "pretrain.epochs=0", "pretrain.views=2", "pretrain.objective.pairs=same",
-                   "modalities.text.backbone.layers=1")  # fmt: skip
+    plan = plan_of(
+        model,
+        section,
+        "pretrain.epochs=0",
+        "pretrain.views=2",
+        "pretrain.objective.pairs=same",
+        "modalities.text.backbone.layers=1",
+    )
     prepare(plan, run, workers=1)
     supervise(plan, run, "cpu")
     ((_, _, folder),) = run.units("supervise")

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # A part of mmcl/ → the parts it may import, wherever in a file the import stands, for type checkers alone or not. A part may
-# always import itself, and `mmcl.__version__`.
+# always import itself, and `mmcl.__version__`. The arrows run one way:
+#   cli → report → {review, search} → stages → model → {data, recipe} → {evaluate, engine, objective, plugins, runs} → api
 BELOW = {
     "api": set(),
     "screen": set(),
@@ -20,28 +21,28 @@ BELOW = {
     "media": {"api", "screen"},  # screen: a plug-in with long work of its own shows how far it is
     "runs": {"api"},
     "plugins": {"api"},
-    "published": {"api"},
-    "recipe": {"api", "plugins"},
-    "data": {"api", "seeding"},
     "objective": {"api", "seeding"},
     "engine": {"api", "seeding"},
     "evaluate": {"api", "seeding"},
-    "model": {"api", "plugins", "seeding"},  # plugins: encoders on disk are rebuilt by the names of their backbones
-    "stages": {
-        "api", "data", "engine", "evaluate", "media", "model", "objective", "plugins", "recipe", "runs", "screen", "seeding",
-    },
-    "cli": {"api", "plugins", "published", "recipe", "runs", "screen", "stages", "testing"},
+    "recipe": {"api", "plugins"},
+    "data": {"api", "runs", "seeding"},
+    "model": {"api", "data", "engine", "plugins", "recipe", "seeding"},
+    "stages": {"api", "data", "engine", "evaluate", "model", "objective", "plugins", "recipe", "runs", "screen", "seeding"},
+    "review": {"api", "data", "evaluate", "model", "recipe", "runs", "stages"},
+    "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages"},
+    "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
     "testing": {"api", "plugins"},
+    "cli": {"api", "plugins", "recipe", "report", "review", "runs", "screen", "search", "testing"},
     "__main__": {"cli"},
-    "mmcl": {"api", "model", "recipe", "runs", "stages"},  # mmcl/__init__.py: the Python API
-}  # fmt: skip
+    "mmcl": {"api", "model", "recipe", "report", "runs"},  # mmcl/__init__.py: the Python API
+}
 
 PLUGINS_MAY = {"api", "media"}
 THEIR_TESTS_MAY = PLUGINS_MAY | {"testing"}
 
 HEAVY = {"torch", "torchvision", "torchaudio", "librosa"}
 # Parts that every command imports, so that importing them (and all they import on the way) must not import anything heavy.
-LIGHT = {"api", "screen", "seeding", "runs", "plugins", "recipe", "cli", "testing", "__main__", "mmcl"}
+LIGHT = {"api", "screen", "seeding", "runs", "plugins", "recipe", "review", "report", "cli", "testing", "__main__", "mmcl"}
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,31 @@ def modules() -> dict[str, Path]:
         names = path.relative_to(ROOT).with_suffix("").parts
         found[".".join(names[:-1] if names[-1] == "__init__" else names)] = path
     return found
+
+
+def circles(sources: dict[str, tuple[str, bool]], late: bool = True) -> list[str]:
+    """Modules that import each other; `sources` holds name → (text, is a package).
+
+    late  whether a package's imports inside functions count: in a plug-in they are how its light file builds what its heavy ones
+          hold, whose options stand in the light file
+    """
+    edges = {
+        name: {
+            target
+            for one in imports(text, name, is_package)
+            if late or one.on_import or not is_package
+            for target in (one.module if one.module in sources else one.module.rpartition(".")[0],)
+            if target in sources and target != name and one.module != "mmcl.__version__"
+        }
+        for name, (text, is_package) in sources.items()
+    }
+    while free := [name for name, targets in edges.items() if not targets & set(edges)]:
+        for name in free:
+            del edges[name]
+    while last := [name for name in edges if not any(name in targets for targets in edges.values())]:
+        for name in last:  # what merely leads to a circle is not in it
+            del edges[name]
+    return sorted(edges)
 
 
 def core_breaches(module: str, source: str, is_package: bool = False) -> list[str]:
@@ -172,6 +198,34 @@ def test_the_table_has_no_circle():
         order += free
 
 
+def test_no_modules_of_the_core_import_each_other():
+    assert circles(SOURCES) == []
+
+
+@pytest.mark.parametrize("package", sorted((ROOT / "plugins").iterdir()), ids=lambda p: p.name)
+def test_no_modules_of_a_plugin_import_each_other(package):
+    name = package.name.replace("-", "_")
+    files = {}
+    for path in (package / name).rglob("*.py"):
+        names = path.relative_to(package).with_suffix("").parts
+        is_package = names[-1] == "__init__"
+        files[".".join(names[:-1] if is_package else names)] = (path.read_text(encoding="utf-8"), is_package)
+    assert circles(files, late=False) == []
+
+
+def test_circle_is_found_and_what_leads_to_it_is_not():
+    sources = {
+        "mmcl.a": ("def late():\n    from .b import b", False),
+        "mmcl.b": ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mmcl.c import C", False),
+        "mmcl.c": ("from . import a", False),
+        "mmcl.d": ("from .a import a", False),
+        "mmcl.e": ("import torch", False),
+    }
+    assert circles(sources) == ["mmcl.a", "mmcl.b", "mmcl.c"]
+    sources["mmcl.c"] = ("from . import e", False)
+    assert circles(sources) == []
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_core_imports_downwards_only_and_names_no_plugin(module):
     text, is_package = SOURCES[module]
@@ -200,7 +254,7 @@ def test_plugins_import_the_contract_and_nothing_else(path):
     ("module", "source"),
     [
         ("mmcl.api.loss", "from ..plugins import load"),
-        ("mmcl.data.store", "from ..runs import RunFolder"),
+        ("mmcl.data.store", "from ..recipe.plan import Plan"),
         ("mmcl.data.store", "import mmcl.stages.prepare"),
         ("mmcl.data.store", "from mmcl import stages"),
         ("mmcl.data.store", "from .. import stages"),
@@ -225,7 +279,7 @@ def test_import_against_the_table_is_caught(module, source):
     ("module", "source"),
     [
         ("mmcl.data.stack", "from .store import Store\nfrom ..api import Batch\nimport torch, numpy"),
-        ("mmcl.stages.report", "from .. import __version__\nfrom ..runs import RunFolder"),
+        ("mmcl.report.page", "from .. import __version__\nfrom ..runs import RunFolder"),
         ("mmcl.model.keep", "from ..plugins import plugins"),
     ],
 )

@@ -10,8 +10,8 @@ import pytest
 from mmcl.api import Cell, DataError, PublishedSpec, PublishedTable
 from mmcl.cli import main
 from mmcl.plugins import plugins
-from mmcl.published import fill, found_runs
 from mmcl.recipe.shipped import names
+from mmcl.review.published import fill, found_runs
 from mmcl.testing import check_spec
 
 
@@ -38,10 +38,13 @@ def write(folder, name, rows, when=None):
 
 
 SPEC = PublishedSpec(
-    "tiny", "a tiny paper", "Nobody 2020",
+    "tiny",
+    "a tiny paper",
+    "Nobody 2020",
     (
         PublishedTable(
-            "Table I", "accuracy",
+            "Table I",
+            "accuracy",
             (
                 Cell("ours", "all", 78.5, "one", "emotion"),
                 Cell("ours", "voice", 60.0, "one", "emotion", "audio"),
@@ -49,7 +52,7 @@ SPEC = PublishedSpec(
             ),
         ),
     ),
-)  # fmt: skip
+)
 
 
 def test_a_cell_holds_the_score_it_names_and_no_other(tmp_path):

@@ -25,11 +25,31 @@ def problems(text: str, *overrides: str) -> str:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("3e-4", 3e-4), ("1e3", 1000.0), (".5", 0.5), ("-2", -2), ("+7", 7), ("1.", 1.0), ("no", "no"), ("on", "on"), ("yes", "yes"), ("12:30", "12:30"),
-        ("2024-01-02", "2024-01-02"), ("1_000", "1_000"), ("0x10", "0x10"), ("true", True), ("false", False), ("null", None), ("~", None), ("", None),
-        ("True", "True"), (".inf", ".inf"), ("nan", "nan"), ("'3'", "3"), ('"true"', "true"),
+        ("3e-4", 3e-4),
+        ("1e3", 1000.0),
+        (".5", 0.5),
+        ("-2", -2),
+        ("+7", 7),
+        ("1.", 1.0),
+        ("no", "no"),
+        ("on", "on"),
+        ("yes", "yes"),
+        ("12:30", "12:30"),
+        ("2024-01-02", "2024-01-02"),
+        ("1_000", "1_000"),
+        ("0x10", "0x10"),
+        ("true", True),
+        ("false", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("True", "True"),
+        (".inf", ".inf"),
+        ("nan", "nan"),
+        ("'3'", "3"),
+        ('"true"', "true"),
     ],
-)  # fmt: skip
+)
 def test_a_word_means_what_it_looks_like(text, value):
     found = values(f"a: {text}\n")["a"]
     assert found == value
@@ -70,20 +90,32 @@ def test_a_key_given_twice_names_both_lines():
         ("", "is empty; a recipe starts with 'format: 1'"),
         ("- a\n- b\n", "must be a mapping of keys"),
         ("a: [1,\n", "is not valid YAML"),
-        ("a: {b: 1\nc: 2\n", "r.yaml:2: is not valid YAML: while parsing a flow mapping expected ',' or '}', but got ':'; it begins on line 1"),
-        ("a:\n  b: 2\n  c:1\nd: 3\n", "r.yaml:3: is not valid YAML: while scanning a simple key could not find expected ':'; "
-         "a key is followed by a colon and a space"),
-        ("a: 1\n  b: 2\n", "r.yaml:2: is not valid YAML: mapping values are not allowed here; keys of one section are indented alike, "
-         "each with a colon and a space; a text with ': ' in it stands in quotes"),
-        ("a:\n\tb: 1\n", "r.yaml:2: is not valid YAML: while scanning for the next token found character '\\t' that cannot start any token; "
-         "indent with spaces"),
+        (
+            "a: {b: 1\nc: 2\n",
+            "r.yaml:2: is not valid YAML: while parsing a flow mapping expected ',' or '}', but got ':'; it begins on line 1",
+        ),
+        (
+            "a:\n  b: 2\n  c:1\nd: 3\n",
+            "r.yaml:3: is not valid YAML: while scanning a simple key could not find expected ':'; "
+            "a key is followed by a colon and a space",
+        ),
+        (
+            "a: 1\n  b: 2\n",
+            "r.yaml:2: is not valid YAML: mapping values are not allowed here; keys of one section are indented alike, "
+            "each with a colon and a space; a text with ': ' in it stands in quotes",
+        ),
+        (
+            "a:\n\tb: 1\n",
+            "r.yaml:2: is not valid YAML: while scanning for the next token found character '\\t' that cannot start any token; "
+            "indent with spaces",
+        ),
         ("a: 1\n---\nb: 2\n", "is not valid YAML"),
         ("? [a, b]\n: 1\n", "has a key that is not a word"),
         ("a: 1\nb: \x07\n", "r.yaml:2: is not valid YAML: unacceptable character #x0007"),
         ("# nothing but a comment\n", "r.yaml:1: is empty"),
         ("just words\n", "r.yaml:1: must be a mapping of keys"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_recipe_is_refused_in_words(text, words):
     assert words in problems(text)
 
@@ -164,11 +196,16 @@ def test_a_file_that_is_missing_or_not_text_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("a.b=2", {"a": {"b": 2, "c": "x"}}), ("a.new.deep=3e-4", {"a": {"b": 1, "c": "x", "new": {"deep": 3e-4}}}), ("a=", {"a": None}),
-        ("a=[1, 2]", {"a": (1, 2)}), ("a={use: y, k: 1}", {"a": {"use": "y", "k": 1}}), ("a.c=p=q", {"a": {"b": 1, "c": "p=q"}}),
-        ("a.c.kernel=5", {"a": {"b": 1, "c": {"use": "x", "kernel": 5}}}), ("z=no", {"a": {"b": 1, "c": "x"}, "z": "no"}),
+        ("a.b=2", {"a": {"b": 2, "c": "x"}}),
+        ("a.new.deep=3e-4", {"a": {"b": 1, "c": "x", "new": {"deep": 3e-4}}}),
+        ("a=", {"a": None}),
+        ("a=[1, 2]", {"a": (1, 2)}),
+        ("a={use: y, k: 1}", {"a": {"use": "y", "k": 1}}),
+        ("a.c=p=q", {"a": {"b": 1, "c": "p=q"}}),
+        ("a.c.kernel=5", {"a": {"b": 1, "c": {"use": "x", "kernel": 5}}}),
+        ("z=no", {"a": {"b": 1, "c": "x"}, "z": "no"}),
     ],
-)  # fmt: skip
+)
 def test_set_lays_a_value_over_the_recipe(override, expected):
     assert values("a: {b: 1, c: x}\n", override) == expected
 

@@ -10,7 +10,7 @@ import yaml
 
 from mmcl.plugins import plugins
 from mmcl.recipe.plan import load_plan
-from mmcl.recipe.sweep import load_sweep
+from mmcl.recipe.search import load_sweep
 from mmcl.runs import RunFolder, read_json, read_jsonl
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
@@ -56,9 +56,17 @@ def tiny_model(which: str, root: Path) -> Path:
         transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
     else:
         config = transformers.Wav2Vec2Config(
-            hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, conv_dim=(4, 4), conv_kernel=(10, 320),
-            conv_stride=(5, 64), num_feat_extract_layers=2, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
-        )  # fmt: skip
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=8,
+            conv_dim=(4, 4),
+            conv_kernel=(10, 320),
+            conv_stride=(5, 64),
+            num_feat_extract_layers=2,
+            num_conv_pos_embeddings=4,
+            num_conv_pos_embedding_groups=2,
+        )
         transformers.Wav2Vec2Model(config).save_pretrained(folder)
     return folder
 
@@ -119,8 +127,8 @@ def smaller(path: Path, data: Path, root: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipe_runs_end_to_end_on_a_sample_of_its_data(path, tmp_path, monkeypatch):
-    from mmcl.stages import run_all
-    from mmcl.stages.audit import audit
+    from mmcl.report import run_and_report as run_all
+    from mmcl.review.audit import audit
 
     monkeypatch.setenv("MMCL_CACHE", str(tmp_path / "cache"))
     plan = load_plan(path, data=tmp_path)

@@ -23,8 +23,8 @@ from scipy import stats
 from mmcl.api import StageError
 from mmcl.evaluate.metrics import evaluate
 from mmcl.evaluate.statistics import Unit, difference, summarise
+from mmcl.report.page import companies_of, write_report
 from mmcl.runs import RunFolder, read_json, read_jsonl, write_json, write_jsonl, write_text
-from mmcl.stages.report import companies_of, write_report
 
 EMOTIONS = ["anger", "disgust", "fear", "happiness", "neutral", "sadness"]
 PARTS = {"package": "mmcl", "version": "0.1.0"}
@@ -516,8 +516,18 @@ def test_report_json_has_every_score_as_it_was_measured(default):
         json.dumps({k: row[k] for k in said["scores"][0]}) for row in rows_of(default)
     )
     assert set(said["scores"][0]) == {
-        "task", "input", "head", "encoder", "protocol", "fold", "seed", "metric", "value", "n", "head_seed",
-    }  # fmt: skip
+        "task",
+        "input",
+        "head",
+        "encoder",
+        "protocol",
+        "fold",
+        "seed",
+        "metric",
+        "value",
+        "n",
+        "head_seed",
+    }
     assert said["retrieval"] == rows_of(default, "retrieval.jsonl")
 
 
@@ -699,7 +709,7 @@ def test_names_and_the_recipe_are_text_and_never_markup(made, tmp_path):
 def test_making_a_report_needs_no_torch(default, tmp_path):
     shutil.copytree(default, tmp_path / "run")
     code = (
-        "import sys; from pathlib import Path; from mmcl.stages.report import write_report; write_report(Path(sys.argv[1])); "
+        "import sys; from pathlib import Path; from mmcl.report.page import write_report; write_report(Path(sys.argv[1])); "
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True, check=False)

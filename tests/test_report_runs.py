@@ -10,9 +10,9 @@ import pytest
 
 from mmcl.api import MmclError
 from mmcl.cli import main
+from mmcl.report.page import write_report
+from mmcl.report.several import differences, report_runs
 from mmcl.runs import read_json, read_jsonl
-from mmcl.stages.report import write_report
-from mmcl.stages.report_runs import differences, report_runs
 
 
 def rows_of(folder):

@@ -9,9 +9,9 @@ import pytest
 
 from mmcl.api import StageError
 from mmcl.cli import main
+from mmcl.report import run_and_report as run_all
+from mmcl.review.rerun import differences, plan_of
 from mmcl.runs import RunFolder, read_json, write_json
-from mmcl.stages import run_all
-from mmcl.stages.rerun import differences, plan_of
 
 
 def call(*arguments):

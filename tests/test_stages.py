@@ -19,10 +19,11 @@ from safetensors.numpy import load_file
 
 from mmcl import load_encoders, load_joint
 from mmcl.api import DataError, SampleRef, StageError
+from mmcl.data.prepared import load_prepared
+from mmcl.model.frozen import encode_rows
+from mmcl.report import run_and_report as run_all
 from mmcl.runs import RunFolder, read_json, read_jsonl
-from mmcl.stages import run_all
-from mmcl.stages.embed import encode_rows
-from mmcl.stages.prepare import load_prepared, prepare
+from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import _rows_of
 
 
@@ -44,8 +45,12 @@ def test_a_run_writes_what_the_run_folder_page_promises(tiny_run):
         "finished.json",
     }
     assert {p.name for p in unit(tiny_run, "probe").iterdir()} == {
-        "scores.jsonl", "predictions.jsonl", "retrieval.jsonl", "chosen.jsonl", "finished.json",
-    }  # fmt: skip
+        "scores.jsonl",
+        "predictions.jsonl",
+        "retrieval.jsonl",
+        "chosen.jsonl",
+        "finished.json",
+    }
     assert not list(tiny_run.root.parent.rglob("*.tmp"))
     assert not list(tiny_run.root.parent.rglob("*.pkl"))
 
@@ -54,9 +59,12 @@ def test_every_result_has_its_random_encoder_and_the_majority_class_beside_it(ti
     rows = read_jsonl(unit(tiny_run, "probe") / "scores.jsonl")
     found = {(r["input"], r["head"], r["encoder"]) for r in rows if r["metric"] == "accuracy"}
     assert found == {
-        ("audio", "linear", "pretrained"), ("audio", "linear", "random"), ("all", "linear", "pretrained"), ("all", "linear", "random"),
+        ("audio", "linear", "pretrained"),
+        ("audio", "linear", "random"),
+        ("all", "linear", "pretrained"),
+        ("all", "linear", "random"),
         ("none", "majority", "none"),
-    }  # fmt: skip
+    }
     assert set(rows[0]) >= {"task", "input", "head", "encoder", "protocol", "fold", "seed", "metric", "value", "n"}
 
 
@@ -144,7 +152,7 @@ def test_a_killed_run_goes_on_to_bit_identical_weights(tiny_plan, tmp_path):
         "from mmcl.recipe.plan import make_plan\n"
         "from mmcl.recipe.read import parse_recipe\n"
         "from mmcl.runs import RunFolder\n"
-        "from mmcl.stages import run_all\n"
+        "from mmcl.report import run_and_report as run_all\n"
         "plan = make_plan(parse_recipe(Path(sys.argv[1]).read_text(), 'tiny.yaml'))\n"
         "run_all(plan, RunFolder(Path(sys.argv[2])), workers=1, stop_after='pretrain')\n",
         encoding="utf-8",
@@ -246,7 +254,7 @@ protocol: {use: hold-out, test: 0.3, valid: 0.3}
 
 
 def test_one_broken_clip_is_listed_skipped_and_counted_and_strict_ends_there(tiny_plan, ravdess, run):
-    from mmcl.stages.report import report
+    from mmcl.report.page import report
 
     victim = sorted((ravdess / "ravdess").glob("Actor_*/03-01-*.wav"))[0]
     victim.write_bytes(victim.read_bytes()[:300])
@@ -371,8 +379,11 @@ def test_no_pretraining_probes_random_encoders_alone(tiny_plan, run):
 
 CAE = (
     "pretrain={pretext: {use: cae, steps: 10, channels: [2, 2, 2, 2]}, batch_size: 16, epochs: 2, optimizer: {use: adamw, lr: 1e-3}}",
-    "modalities.text.backbone=", "modalities.audio.backbone=", "modalities.landmarks.backbone=", "probe.inputs=[all]",
-)  # fmt: skip
+    "modalities.text.backbone=",
+    "modalities.audio.backbone=",
+    "modalities.landmarks.backbone=",
+    "probe.inputs=[all]",
+)
 
 
 def test_a_pretext_learns_one_vector_of_all_modalities_and_is_probed_and_reported(tiny_plan, run):

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from mmcl.api import RecipeError
+from mmcl.report import run_and_report as run_all
 from mmcl.runs import RunFolder, read_json, read_jsonl
-from mmcl.stages import run_all
 from mmcl.stages.supervise import supervise
 
 ON = (
@@ -166,8 +166,8 @@ def test_weights_of_pairs_reach_the_contrast_and_the_fingerprint(tiny_plan, begu
     import torch.nn as nn
 
     from mmcl.api import Encoded, Items
+    from mmcl.data.prepared import load_prepared
     from mmcl.objective.score import Embedded, score
-    from mmcl.stages.prepare import load_prepared
     from mmcl.stages.pretrain import pretrain_key
     from mmcl.stages.supervise import _Contrast, _models, supervise_key
 
@@ -216,7 +216,8 @@ def test_each_mistake_has_its_sentence(tiny_plan, override, message):
 
 
 def test_contrast_sees_as_many_windows_as_the_recipe_says(tiny_plan, run):
-    from mmcl.stages.prepare import load_prepared, prepare
+    from mmcl.data.prepared import load_prepared
+    from mmcl.stages.prepare import prepare
     from mmcl.stages.supervise import _cut
 
     sections = "supervise={heads: {mlp: {use: mlp, hidden: 8}}, epochs: 1, contrast: %s}"

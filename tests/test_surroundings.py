@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from mmcl.cli import main
+from mmcl.engine.surroundings import determinism, git_of, hardware
 from mmcl.recipe.plan import load_plan
+from mmcl.report.words import surroundings
 from mmcl.runs import read_json
 from mmcl.stages import about
-from mmcl.stages.report_words import surroundings
-from mmcl.stages.surroundings import determinism, git_of, hardware
 
 
 @pytest.fixture

@@ -11,17 +11,19 @@ from pathlib import Path
 
 import pytest
 
-import mmcl.stages.sweep as stage
+import mmcl.search.sweep as stage
 from mmcl.api import RecipeError, StageError
 from mmcl.cli import main
+from mmcl.data.prepared import load_prepared
 from mmcl.data.store import Store
 from mmcl.recipe.plan import make_plan
 from mmcl.recipe.read import as_yaml, parse_recipe
-from mmcl.recipe.sweep import Source, SweepPlan, make_sweep, settings
+from mmcl.recipe.search import Source, SweepPlan, make_sweep, settings
+from mmcl.report import run_and_report as run_all
+from mmcl.report import search_and_report
 from mmcl.runs import RunFolder, read_json, read_jsonl
-from mmcl.stages import run_all
 from mmcl.stages.embed import embed_key
-from mmcl.stages.prepare import load_prepared, prepare
+from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import pretrain_key
 from mmcl.stages.probe import probe_key, validation_scores
 from mmcl.stages.supervise import supervise_key
@@ -82,7 +84,7 @@ def out(prepared, request):
 def searched(prepared):
     """A finished sweep with its best values run in full. Tests read it and leave it as it is."""
     folder = prepared / "whole"
-    return stage.sweep(plan(), folder), folder
+    return search_and_report(plan(), folder), folder
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ def test_no_test_recording_is_embedded_or_scored_in_a_trial(out, monkeypatch, la
 
     monkeypatch.setattr(stage, "_prepare_once", prepare_then_close)
     monkeypatch.setattr(Store, "values", values)
-    done = stage.sweep(found, out, final=False)
+    done = search_and_report(found, out, final=False)
     assert [one.state for one in done.trials] == ["done"]
     assert closed
     assert seen <= opened
@@ -148,8 +150,9 @@ def test_validation_scores_are_those_of_the_heads_that_a_run_tests(run_of_best):
     """By hand: the head's own guesses on validation features, counted."""
     import torch
 
+    from mmcl.evaluate.answers import target_of
     from mmcl.stages.embed import read_features
-    from mmcl.stages.probe import _fit_unit, any_present, encoded_of, target_of
+    from mmcl.stages.probe import _fit_unit, any_present, encoded_of
 
     made, run = run_of_best
     rows = validation_scores(made, run)
@@ -162,9 +165,10 @@ def test_validation_scores_are_those_of_the_heads_that_a_run_tests(run_of_best):
     with torch.inference_mode():
         guess = head.head(encoded_of(made, head.scale, features, head.modalities, here)).argmax(1)
     (mine,) = [
-        r for r in rows
+        r
+        for r in rows
         if (r["fold"], r["seed"], r["input"], r["encoder"], r["metric"]) == (1, 4, "all", "pretrained", "accuracy")
-    ]  # fmt: skip
+    ]
     assert mine["value"] == pytest.approx(float((guess == target[here]).double().mean()))
     assert mine["n"] == int(here.sum())
 
@@ -217,28 +221,28 @@ def test_the_same_trials_come_again_also_where_a_killed_sweep_goes_on(searched, 
 
     monkeypatch.setattr(stage, "_score", killed_in_the_second)
     with pytest.raises(KeyboardInterrupt):
-        stage.sweep(plan(), out, final=False)
+        search_and_report(plan(), out, final=False)
     with (out / "study.jsonl").open("a") as file:
         file.write('{"half')  # and the machine stopped while it wrote
-    again = stage.sweep(plan(), out, final=False)
+    again = search_and_report(plan(), out, final=False)
     assert len(calls) == 4  # the killed one was run again, the first was not
     assert [replace(one, seconds=0.0) for one in again.trials] == [replace(one, seconds=0.0) for one in found.trials]
-    more = stage.sweep(plan(trials=4), out, final=False)
+    more = search_and_report(plan(trials=4), out, final=False)
     assert len(more.trials) == 4
     assert len(calls) == 5
     monkeypatch.undo()
-    stage.sweep(plan(trials=4), out, final=False)
+    search_and_report(plan(trials=4), out, final=False)
     with pytest.raises(StageError, match="was begun with another space; give another --out, or delete the folder"):
-        stage.sweep(plan("sweep.space={projection.width: [2, 4]}"), out)
+        search_and_report(plan("sweep.space={projection.width: [2, 4]}"), out)
     with pytest.raises(StageError, match="was begun with another score and another recipe"):
-        stage.sweep(plan("sweep.score={input: audio}", "projection.width=6"), out)
+        search_and_report(plan("sweep.score={input: audio}", "projection.width=6"), out)
 
 
 def test_a_trial_that_fails_has_its_sentence_and_the_sweep_goes_on(out, capsys):
     found = plan(
         "sweep={space: {pretrain.optimizer.lr: [1e-3, 1e30]}, sampler: grid}", "pretrain.optimizer.use=sgd", "pretrain.epochs=2"
     )
-    done = stage.sweep(found, out, final=False)
+    done = search_and_report(found, out, final=False)
     assert [one.state for one in done.trials] == ["done", "failed"]
     assert "the loss became" in done.trials[1].sentence
     assert "trial 1 (pretrain.optimizer.lr=1.0e+30) failed: pretrain: the loss became" in capsys.readouterr().err
@@ -249,7 +253,7 @@ def test_a_trial_that_fails_has_its_sentence_and_the_sweep_goes_on(out, capsys):
 def test_where_all_fail_the_sweep_ends_with_the_sentence(out):
     found = plan("sweep={space: {pretrain.optimizer.lr: [1e30]}, sampler: grid}", "pretrain.optimizer.use=sgd")
     with pytest.raises(StageError, match="none of 1 trials has a score; the first ended with: pretrain: the loss became"):
-        stage.sweep(found, out)
+        search_and_report(found, out)
     assert read_json(out / "trials.json")["trials"][0]["state"] == "failed"
 
 
@@ -259,7 +263,7 @@ def test_a_grid_is_every_combination(out, monkeypatch):
         "score: {metric: f1_macro}}"
     )
     monkeypatch.setattr(stage, "_score", lambda *args: 0.5)
-    done = stage.sweep(found, out, final=False)
+    done = search_and_report(found, out, final=False)
     pairs = [(one.values["pretrain.optimizer.lr"], one.values["projection.width"]) for one in done.trials]
     assert pairs == [(lr, width) for lr in (0.1, 0.2, 0.3) for width in ("2", "4")]
     assert done.best.number == 0
@@ -273,7 +277,7 @@ def test_of_an_error_less_is_better(out, monkeypatch):
     scores = iter([0.5, 0.4, 0.6])
     monkeypatch.setattr(stage, "LESS_IS_BETTER", {"accuracy"})
     monkeypatch.setattr(stage, "_score", lambda *args: next(scores))
-    done = stage.sweep(plan(), out, final=False)
+    done = search_and_report(plan(), out, final=False)
     assert (done.best.number, done.best.score, done.less) == (1, 0.4, True)
 
 
@@ -298,7 +302,7 @@ def test_a_trial_is_ended_where_its_validation_figures_are_worse_than_the_median
         return 1 / loss
 
     monkeypatch.setattr(stage, "_score", score)
-    done = stage.sweep(plan(text=text), out, final=False)
+    done = search_and_report(plan(text=text), out, final=False)
     assert [one.state for one in done.trials] == ["done", "done", "ended early"]
     assert heard[-1] == (9.0, 1)
     assert done.best.number == 0
@@ -306,7 +310,7 @@ def test_a_trial_is_ended_where_its_validation_figures_are_worse_than_the_median
 
 
 def test_two_workers_run_every_trial_once(out):
-    done = stage.sweep(plan(trials=2), out, jobs=2, final=False)
+    done = search_and_report(plan(trials=2), out, jobs=2, final=False)
     assert [(one.number, one.state) for one in done.trials] == [(0, "done"), (1, "done")]
     assert all(one.score is not None for one in done.trials)
 
@@ -345,7 +349,7 @@ def test_the_page_is_offline_warns_of_selection_and_says_its_pictures_in_words(s
 
 def test_one_trial_says_that_importance_cannot_be_known(out, monkeypatch):
     monkeypatch.setattr(stage, "_score", lambda *args: 0.5)
-    done = stage.sweep(plan(trials=1), out, final=False)
+    done = search_and_report(plan(trials=1), out, final=False)
     assert done.importance_says == "One trial has a score; how much a key matters shows from two on."
     assert done.importance_says in (out / "sweep.html").read_text()
 
@@ -356,24 +360,56 @@ LR = "    pretrain.optimizer.lr: {low: 1e-4, high: 1e-1, log: true}\n"
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (LR, "    pretrain.optimzer.lr: [1e-3]\n", "tiny.yaml:20: sweep.space.pretrain.optimzer.lr: with 0.001: pretrain.optimzer: is not a key here; did you mean 'optimizer'?"),
-        (LR, "    pretrain.optimizer.lr: [1e-3, -1.0]\n", "tiny.yaml:20: sweep.space.pretrain.optimizer.lr: with -1.0: must be greater than 0, got -1.0"),
+        (
+            LR,
+            "    pretrain.optimzer.lr: [1e-3]\n",
+            "tiny.yaml:20: sweep.space.pretrain.optimzer.lr: with 0.001: pretrain.optimzer: is not a key here; did you mean 'optimizer'?",
+        ),
+        (
+            LR,
+            "    pretrain.optimizer.lr: [1e-3, -1.0]\n",
+            "tiny.yaml:20: sweep.space.pretrain.optimizer.lr: with -1.0: must be greater than 0, got -1.0",
+        ),
         ("high: 1e-1", "high: 1e-5", "tiny.yaml:20: sweep.space.pretrain.optimizer.lr: low 0.0001 must be below high 1e-05"),
-        ("low: 1e-4", "low: 0", "tiny.yaml:20: sweep.space.pretrain.optimizer.lr: a logarithmic scale needs low above 0, got 0"),
-        (LR, "    pretrain.optimizer.lr: 1e-3\n", "tiny.yaml:20: sweep.space.pretrain.optimizer.lr: must be a list of values, or a range such as"),
+        (
+            "low: 1e-4",
+            "low: 0",
+            "tiny.yaml:20: sweep.space.pretrain.optimizer.lr: a logarithmic scale needs low above 0, got 0",
+        ),
+        (
+            LR,
+            "    pretrain.optimizer.lr: 1e-3\n",
+            "tiny.yaml:20: sweep.space.pretrain.optimizer.lr: must be a list of values, or a range such as",
+        ),
         (LR, "    seed: [1, 2]\n", "tiny.yaml:20: sweep.space.seed: decides which recordings are scored, or by what luck"),
         (LR, "    report.against: [[random]]\n", "sweep.space.report.against: changes no validation score"),
         (LR, "    probe.heads: [{mlp: mlp}]\n", "with {mlp: mlp}: takes probe's 'linear' away, which is scored"),
-        (LR, "    pretrain.transductive: [[test]]\n", "pretrain.transductive contrasts test recordings, which no trial may read"),
-        ("startup: 2", "startup: 2\n  sampler: grid", "sweep.space.pretrain.optimizer.lr: a grid needs a list of values, or a step"),
+        (
+            LR,
+            "    pretrain.transductive: [[test]]\n",
+            "pretrain.transductive contrasts test recordings, which no trial may read",
+        ),
+        (
+            "startup: 2",
+            "startup: 2\n  sampler: grid",
+            "sweep.space.pretrain.optimizer.lr: a grid needs a list of values, or a step",
+        ),
         ("  trials: 3\n", "", "tiny.yaml:18: sweep.trials: is missing"),
-        (LR, "    projection.width: [2, 4]\n  prune: median\n", "tiny.yaml:21: sweep.prune: median compares validation losses, and 'projection.width' changes what the loss means; set prune: none"),
+        (
+            LR,
+            "    projection.width: [2, 4]\n  prune: median\n",
+            "tiny.yaml:21: sweep.prune: median compares validation losses, and 'projection.width' changes what the loss means; set prune: none",
+        ),
         ("startup: 2", "seeds: 3", "sweep.seeds: asks for 3 seeds, the recipe has 2"),
-        ("startup: 2", "score: {task: mood, input: faces}", "sweep.score.task: there is no task 'mood' in probe; there are emotion"),
+        (
+            "startup: 2",
+            "score: {task: mood, input: faces}",
+            "sweep.score.task: there is no task 'mood' in probe; there are emotion",
+        ),
         ("startup: 2", "score: {stage: supervise}", "sweep.score.stage: the recipe has no supervise section"),
-        (RECIPE[RECIPE.index("sweep:"):], "", "tiny.yaml:1: sweep: is missing; it says what is tried"),
+        (RECIPE[RECIPE.index("sweep:") :], "", "tiny.yaml:1: sweep: is missing; it says what is tried"),
     ],
-)  # fmt: skip
+)
 def test_each_mistake_has_its_sentence_and_its_line(old, new, words):
     assert old in RECIPE
     text = RECIPE.replace(old, new)
@@ -386,12 +422,12 @@ def test_a_metric_that_the_task_has_not_is_said_with_those_it_has(out):
     with pytest.raises(
         RecipeError, match=r"tiny.yaml:23: sweep.score.metric: task 'emotion' has no metric 'acc'; it has accuracy, uar"
     ):
-        stage.sweep(plan(text=RECIPE.replace("startup: 2", "score: {metric: acc}")), out)
+        search_and_report(plan(text=RECIPE.replace("startup: 2", "score: {metric: acc}")), out)
 
 
 def test_more_folds_than_there_are_is_said(out):
     with pytest.raises(StageError, match="3 folds are asked for, where 'k-fold' gives 2"):
-        stage.sweep(plan("sweep.folds=3"), out)
+        search_and_report(plan("sweep.folds=3"), out)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from mmcl.api import (
     Source,
     Task,
     Timed,
-)  # fmt: skip
+)
 from mmcl.testing import (
     NotTried,
     check_backbone,
@@ -56,7 +56,7 @@ from mmcl.testing import (
     make_sources,
     make_stream,
     make_variants,
-)  # fmt: skip
+)
 
 # -------------------------------------------------------------------------------------------------------------- backbone
 
@@ -803,9 +803,11 @@ def write_sample(root, n, seed):
 
 
 INFO = DatasetInfo(
-    {"wrist": Source("sequence", "a sensor", 50.0, {"shape": [6]})}, {"mood": Task("mood", "single-label", ("calm", "tense"))},
-    "speaker", ("train", "test"),
-)  # fmt: skip
+    {"wrist": Source("sequence", "a sensor", 50.0, {"shape": [6]})},
+    {"mood": Task("mood", "single-label", ("calm", "tense"))},
+    "speaker",
+    ("train", "test"),
+)
 
 
 def dataset(folder=Folder, info=INFO, sample=write_sample):

@@ -21,8 +21,8 @@ from mmcl.evaluate.geometry import alignment, effective_rank, gap, uniformity
 from mmcl.evaluate.maps import flatten
 from mmcl.evaluate.metrics import single_label
 from mmcl.recipe.plan import load_plan
+from mmcl.report import run_and_report as run_all
 from mmcl.runs import RunFolder, read_json, read_jsonl
-from mmcl.stages import run_all
 from mmcl.stages import worth as stage_module
 from mmcl.stages.worth import few
 
@@ -289,9 +289,10 @@ def test_all_labels_all_modalities_and_nothing_spoilt_is_the_probes_score(worthy
 def test_a_head_that_is_trained_is_the_probes_own_too(tiny_run, tmp_path):
     run = copied(tiny_run, tmp_path)
     run_with(
-        run, "probe={inputs: [all], heads: {mlp: {use: mlp, hidden: 4}}, training: {epochs: 3}, seeds: [2, 5]}",
+        run,
+        "probe={inputs: [all], heads: {mlp: {use: mlp, hidden: 4}}, training: {epochs: 3}, seeds: [2, 5]}",
         "worth={few_shot: [0.5], draws: 1, transfer: false, geometry: false, maps: []}",
-    )  # fmt: skip
+    )
     for encoder in ("pretrained", "random"):
         scores = {
             r["metric"]: r["value"]

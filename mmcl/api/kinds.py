@@ -69,14 +69,22 @@ class Layout:
     def to_json(self) -> dict[str, Any]:
         """Plain values, for plan.json and encoders.json."""
         return {
-            "kind": self.kind, "axes": list(self.axes), "sizes": dict(self.sizes),
-            "rate": self.rate, "scale": self.scale, "notes": dict(self.notes),
-        }  # fmt: skip
+            "kind": self.kind,
+            "axes": list(self.axes),
+            "sizes": dict(self.sizes),
+            "rate": self.rate,
+            "scale": self.scale,
+            "notes": dict(self.notes),
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Layout:
         """The layout that `to_json` wrote."""
         return cls(
-            kind=value["kind"], axes=tuple(value["axes"]), sizes=dict(value["sizes"]),
-            rate=value["rate"], scale=value["scale"], notes=dict(value["notes"]),
-        )  # fmt: skip
+            kind=value["kind"],
+            axes=tuple(value["axes"]),
+            sizes=dict(value["sizes"]),
+            rate=value["rate"],
+            scale=value["scale"],
+            notes=dict(value["notes"]),
+        )

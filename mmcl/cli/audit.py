@@ -21,7 +21,7 @@ def audit(run: Path, as_json: bool) -> None:
     Splits, statistics, chosen epochs, features, probes, thresholds and predictions are derived again from the files. What the recipe asks
     for in so many words (splitting by recording, contrasting test inputs) is found too.
     """
-    from ..stages.audit import audit_folder
+    from ..review.audit import audit_folder
 
     found = audit_folder(run)
     if as_json:

@@ -30,8 +30,8 @@ def check(recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], dat
     Reads no data and imports no torch.
     """
     from ..recipe.plan import laid_over, load_plan
+    from ..recipe.search import load_sweep
     from ..recipe.shipped import find
-    from ..recipe.sweep import load_sweep
 
     sets = laid_over(presets, overrides)
     name = recipe if recipe.endswith((".yaml", ".yml")) else None
@@ -97,9 +97,12 @@ def summarise(plan: Plan) -> None:
         spoilt = [name for name in ("noise", "loss", "late") if getattr(said.robustness, name)]
         parts = [
             f"{', '.join(f'{100 * share:g}%' for share in said.few_shot)} of the labels" if said.few_shot else "",
-            "missing modalities" if said.missing else "", "transfer" if said.transfer else "", "geometry" if said.geometry else "",
-            f"spoilt by {', '.join(spoilt)}" if spoilt else "", f"maps ({', '.join(said.maps)})" if said.maps else "",
-        ]  # fmt: skip
+            "missing modalities" if said.missing else "",
+            "transfer" if said.transfer else "",
+            "geometry" if said.geometry else "",
+            f"spoilt by {', '.join(spoilt)}" if spoilt else "",
+            f"maps ({', '.join(said.maps)})" if said.maps else "",
+        ]
         click.echo(f"  worth       {'; '.join(part for part in parts if part)}")
     folds = fold_count(plan)
     times = _count(folds, "fold") if folds else "as many folds as groups"

@@ -34,8 +34,9 @@ def compare(
     Intervals and tests are over groups (speakers, subjects), not over clips: a bootstrap of groups, and a test that flips the signs of whole
     groups, corrected for the number of comparisons (Holm).
     """
-    from ..stages.compare import compare_runs, p_words
-    from ..stages.compare import picture as draw
+    from ..report.comparison import p_words
+    from ..report.comparison import picture as draw
+    from ..review.compare import compare_runs
 
     found = compare_runs(runs, task, inputs, heads, against)
     if picture is not None:

@@ -164,11 +164,14 @@ def _options(params: Any) -> list[dict[str, Any]]:
         types = [_type(one) for one in (said.get("anyOf") or [said])]
         found.append(
             {
-                "name": name, "type": " or ".join(types), "bounds": bounds, "required": field.is_required(),
+                "name": name,
+                "type": " or ".join(types),
+                "bounds": bounds,
+                "required": field.is_required(),
                 "default": None if field.is_required() else to_jsonable_python(field.get_default(call_default_factory=True)),
                 "description": field.description or "",
             }
-        )  # fmt: skip
+        )
     return found
 
 

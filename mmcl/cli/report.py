@@ -22,11 +22,11 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     if len(runs) == 1:
         if out is not None:
             raise click.UsageError("--out is for several runs; the report of one lies in its folder")
-        from ..stages.report import write_report
+        from ..report.page import write_report
 
         write_report(runs[0])
         click.echo(runs[0] / "report.html")
         return
-    from ..stages.report_runs import report_runs
+    from ..report.several import report_runs
 
     click.echo(report_runs(runs, out))

@@ -22,14 +22,14 @@ def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, a
 
     On the same machine with the same versions and threads, weights are the same to the bit.
     """
-    from ..stages.rerun import differences, plan_of
+    from ..review.rerun import differences, plan_of
 
     plan = plan_of(run, data)
+    from ..report import run_and_report
     from ..runs import RunFolder
-    from ..stages import run_all
 
     folder = out if out is not None else run.resolve().with_name(f"{run.resolve().name}-again")
-    run_all(plan, RunFolder(folder), workers)
+    run_and_report(plan, RunFolder(folder), workers)
     found = differences(run, folder)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))

@@ -46,8 +46,8 @@ def run(
 
     sets = laid_over(presets, overrides)
     plan = load_plan(find(recipe), sets, data, name=recipe if recipe.endswith((".yaml", ".yml")) else None)
-    from ..stages import run_all  # after the plan: a mistake in the recipe is said before torch is imported
+    from ..report import run_and_report  # after the plan: a mistake in the recipe is said before torch is imported
 
     folder = RunFolder(out if out is not None else Path("runs") / plan.name)
-    report = run_all(plan, folder, workers, strict, device, stop_after)
+    report = run_and_report(plan, folder, workers, strict, device, stop_after)
     click.echo(report if stop_after is None else folder.root)

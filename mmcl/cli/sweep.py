@@ -38,16 +38,16 @@ def sweep(
     on with the trials that are missing.
     """
     from ..recipe.plan import laid_over
+    from ..recipe.search import load_sweep
     from ..recipe.shipped import find
-    from ..recipe.sweep import load_sweep
 
     name = recipe if recipe.endswith((".yaml", ".yml")) else None
     found = load_sweep(find(recipe), laid_over(presets, overrides), data, name, trials)
-    from ..stages.sweep import sweep as search  # after the plan: a mistake in the recipe is said before torch is imported
+    from ..report import search_and_report
+    from ..report.search import ranked, shown  # after the plan: a mistake in the recipe is said before torch is imported
 
     folder = out if out is not None else Path("runs") / f"{found.plan.name}-sweep"
-    said = search(found, folder, jobs, device, not no_final)
-    from ..stages.sweep_page import ranked, shown
+    said = search_and_report(found, folder, jobs, device, not no_final)
 
     click.echo(f"{said.about}\n")
     rows = [

@@ -22,7 +22,7 @@ def tables(name: str, runs: tuple[Path, ...], as_json: bool) -> None:
     newest of them where several are given; n/a where none was run.
     """
     from ..plugins import plugins
-    from ..published import fill, found_runs
+    from ..review.published import fill, found_runs
 
     spec = plugins().get("published", name).spec
     found = found_runs(runs)

@@ -32,9 +32,13 @@ class Fold:
 
 
 def make_folds(
-    protocol: Any, samples: Sequence[SampleRef], usable: Sequence[int], seed: int,
-    fold_of: Mapping[str, str] | None = None, fold_key: str = "group",
-) -> list[Fold]:  # fmt: skip
+    protocol: Any,
+    samples: Sequence[SampleRef],
+    usable: Sequence[int],
+    seed: int,
+    fold_of: Mapping[str, str] | None = None,
+    fold_key: str = "group",
+) -> list[Fold]:
     """The folds of a protocol (a section of the recipe), over the rows that can be used.
 
     Raises DataError if a split would be empty, a group would stand on both sides, or a file of folds does not cover the data.

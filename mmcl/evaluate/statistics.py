@@ -13,7 +13,7 @@ a single fold it is over seeds alone: the test set is fixed, and nothing is said
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -117,3 +117,16 @@ def _quantile(freedom: int) -> float:
     from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, without the second that importing scipy.stats takes
 
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
+Cell = tuple[str, str, str, str, str]
+"""What one score is of: (task, input, head, encoder, metric)."""
+
+
+def values_of(scores: Iterable[Mapping[str, Any]]) -> dict[Cell, dict[Unit, float | None]]:
+    """Every measured value by what it is of and where it was measured."""
+    table: dict[Cell, dict[Unit, float | None]] = {}
+    for row in scores:
+        cell = (row["task"], row["input"], row["head"], row["encoder"], row["metric"])
+        table.setdefault(cell, {})[row["fold"], row["seed"], row["head_seed"]] = row["value"]
+    return table

@@ -127,10 +127,14 @@ class Encoder(nn.Module):
             rows = slice(k, k + part)
             kept.append(
                 checkpoint(
-                    self._embed_part, stream.values[rows], stream.steps[rows], stream.present[rows], use_reentrant=False,
+                    self._embed_part,
+                    stream.values[rows],
+                    stream.steps[rows],
+                    stream.present[rows],
+                    use_reentrant=False,
                     context_fn=lambda: (nullcontext(), _statistics_kept(self.backbone)),
                 )
-            )  # fmt: skip
+            )
         return torch.cat(kept)
 
     def _embed_part(self, values: Tensor, steps: Tensor, present: Tensor) -> Tensor:

@@ -76,9 +76,17 @@ def score(
             continue
         who, other = (_pick(items, embedded[first].rows[left], name) for name in (first, second))
         both = _Both(
-            _at(embedded[first].z, left), _at(embedded[second].z, right), _at(unit[first], left), _at(unit[second], right),
-            who, other, positives, loss, first == second, 1 if loss.symmetric or first == second else 2,
-        )  # fmt: skip
+            _at(embedded[first].z, left),
+            _at(embedded[second].z, right),
+            _at(unit[first], left),
+            _at(unit[second], right),
+            who,
+            other,
+            positives,
+            loss,
+            first == second,
+            1 if loss.symmetric or first == second else 2,
+        )
         scored, value = _whole(both) if len(left) * len(right) <= small else _in_blocks(both, block, held)
         heard = [s for s in scored if int(s.anchors) > 0]
         if not heard:

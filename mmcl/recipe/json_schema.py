@@ -39,10 +39,13 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
                 short.append(name)
             choices.append(
                 {
-                    "title": f"{slot.what} {name}", "type": "object", "properties": properties,
-                    "required": ["use", *needed], "additionalProperties": False,
+                    "title": f"{slot.what} {name}",
+                    "type": "object",
+                    "properties": properties,
+                    "required": ["use", *needed],
+                    "additionalProperties": False,
                 }
-            )  # fmt: skip
+            )
         named = {"enum": short, "description": "the plug-in with its default options"}
         definitions[slot.__name__] = {"description": slot.__doc__, "anyOf": [named, *choices]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "mmcl recipe"}

@@ -68,9 +68,13 @@ class ModalityPlan:
     def to_json(self) -> dict[str, Any]:
         """Plain values, for plan.json."""
         return {
-            "source": self.source, "features": self.features.to_json(), "layout": self.layout.to_json(),
-            "backbone": self.backbone and self.backbone.to_json(), "normalise": self.normalise, "augment": self.augment.model_dump(mode="json"),
-        }  # fmt: skip
+            "source": self.source,
+            "features": self.features.to_json(),
+            "layout": self.layout.to_json(),
+            "backbone": self.backbone and self.backbone.to_json(),
+            "normalise": self.normalise,
+            "augment": self.augment.model_dump(mode="json"),
+        }
 
 
 @dataclass(frozen=True)
@@ -308,10 +312,27 @@ class _Planner:
         assert loss is not None
         assert positives is not None
         return Plan(
-            recipe, self.document.text, self.overrides, dataset, info, root, tuple(modalities), pairs, loss, positives,
-            heads, inputs, tasks, fold_of, fold_key, supervised, pretext, scores, weights,
+            recipe,
+            self.document.text,
+            self.overrides,
+            dataset,
+            info,
+            root,
+            tuple(modalities),
+            pairs,
+            loss,
+            positives,
+            heads,
+            inputs,
+            tasks,
+            fold_of,
+            fold_key,
+            supervised,
+            pretext,
+            scores,
+            weights,
             self.document.folder if self.document.folder.is_absolute() else None,
-        )  # fmt: skip
+        )
 
     def recipe(self) -> Recipe:
         """The recipe's own keys, checked; plug-ins' options are checked later, each by its plug-in."""

@@ -110,9 +110,12 @@ class Augment(Section):
     mask_time: float = Field(0.0, ge=0, lt=1, description="share of the steps set to the mean, in one random span")
     mask_channels: float = Field(0.0, ge=0, lt=1, description="share of the channels set to the mean, drawn per recording")
     rotate: float = Field(
-        0.0, ge=0, le=3.1416, description="radians, up to which each recording is turned about each of three axes; for streams "
-        "whose channels come in threes, x y z (joints, acceleration, angular velocity)"
-    )  # fmt: skip
+        0.0,
+        ge=0,
+        le=3.1416,
+        description="radians, up to which each recording is turned about each of three axes; for streams "
+        "whose channels come in threes, x y z (joints, acceleration, angular velocity)",
+    )
 
 
 class ModalitySection(Section):
@@ -136,14 +139,18 @@ class Window(Section):
 
     seconds: float | None = Field(None, gt=0, description="length in seconds; left out: whole recordings")
     share: float | None = Field(
-        None, gt=0, le=1, description="in place of seconds: while pretraining, a stretch of each recording that lasts between "
-        "this share and all of it; frozen features are then those of whole recordings"
-    )  # fmt: skip
+        None,
+        gt=0,
+        le=1,
+        description="in place of seconds: while pretraining, a stretch of each recording that lasts between "
+        "this share and all of it; frozen features are then those of whole recordings",
+    )
     place: Literal["random", "start", "centre"] = Field("random", description="where it is cut while pretraining")
     embed: Literal["sliding", "whole", "start"] = Field(
-        "sliding", description="how frozen features are taken: mean over windows sliding over the recording, the whole "
-        "recording at once, or its first window"
-    )  # fmt: skip
+        "sliding",
+        description="how frozen features are taken: mean over windows sliding over the recording, the whole "
+        "recording at once, or its first window",
+    )
     hop: float | None = Field(None, gt=0, description="seconds between sliding windows; left out: half a window")
 
 
@@ -247,9 +254,10 @@ class Pretrain(Section):
 
     objective: Objective = Field(default_factory=lambda: Objective(), description="what is pulled together and pushed apart")
     pretext: Annotated[UsePretext, _SHORT] | None = Field(
-        None, description="in place of the objective and of the modalities' backbones: one vector of all modalities, learned by "
-        "a task of its own"
-    )  # fmt: skip
+        None,
+        description="in place of the objective and of the modalities' backbones: one vector of all modalities, learned by "
+        "a task of its own",
+    )
     optimizer: Optimizer = Field(default_factory=lambda: Sgd(), description="how weights are updated")
     schedule: Schedule = Field(default_factory=lambda: Constant(), description="learning rate over time")
     batch_size: int = Field(32, ge=2, description="recordings in a batch; each anchor sees batch_size − 1 negatives")
@@ -260,13 +268,15 @@ class Pretrain(Section):
         "batch_size needs the memory of a small one and gets the same gradient (batch normalisation sees each part for itself)",
     )
     transductive: Annotated[tuple[Literal["valid", "test"], ...], _DISTINCT] = Field(
-        (), description="splits whose inputs, without labels, are contrasted beside the training rows; the report then says so "
-        "(MPUC-MER's code: both)"
-    )  # fmt: skip
+        (),
+        description="splits whose inputs, without labels, are contrasted beside the training rows; the report then says so "
+        "(MPUC-MER's code: both)",
+    )
     balance: str | None = Field(
-        None, description="a single-label task: recordings are drawn, with replacement, so that its classes come equally often, "
-        "which uses labels (MPUC-MER's code)"
-    )  # fmt: skip
+        None,
+        description="a single-label task: recordings are drawn, with replacement, so that its classes come equally often, "
+        "which uses labels (MPUC-MER's code)",
+    )
     views: int = Field(
         1,
         ge=1,
@@ -542,9 +552,10 @@ class Sweep(Section):
         "tpe", description="tpe: learns from earlier trials where to look; random; grid: every combination"
     )
     prune: Literal["median", "none"] = Field(
-        "none", description="median: a trial that does worse than the median of earlier ones at the same epoch, on validation "
-        "recordings, is ended"
-    )  # fmt: skip
+        "none",
+        description="median: a trial that does worse than the median of earlier ones at the same epoch, on validation "
+        "recordings, is ended",
+    )
     startup: int = Field(5, ge=1, description="random trials before tpe learns, and whole ones before any is ended early")
     folds: int = Field(1, ge=1, description="folds of the protocol, the first ones, on which each trial is run")
     seeds: int = Field(1, ge=1, description="seeds of the recipe, the first ones, with which each trial is run")

@@ -5,18 +5,22 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..api.errors import MmclError
+from ..engine.surroundings import determinism, git_of, hardware
 from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
 from ..screen import say
-from .surroundings import determinism, git_of, hardware
 
-ORDER = ("prepare", "pretrain", "embed", "probe", "supervise", "worth", "report")
+ORDER = ("prepare", "pretrain", "embed", "probe", "supervise", "worth")
+
+Page = Callable[[Plan, RunFolder], None]
+"""Writes the page of a run whose stages are finished."""
 
 
 WORTH_SAYING = 0.2
@@ -30,21 +34,21 @@ def run_all(
     strict: bool = False,
     device: str = "auto",
     stop_after: str | None = None,
+    page: Page | None = None,
 ) -> Path:
-    """Every stage that is not finished yet; the path of the report.
+    """Every stage that is not finished yet, then the page; the path of the page.
 
     workers     processes that prepare streams; left out: one a core
     strict      end at the first stream that cannot be read
     device      "auto", "cpu" or "cuda"
-    stop_after  name of the last stage to run
+    stop_after  name of the last stage to run; no page is written then
+    page        writes the report, once all stages are finished
     """
     from ..engine.devices import pick_device
     from ..engine.resources import Meter
     from .embed import embed
-    from .prepare import prepare
     from .pretrain import pretrain
     from .probe import probe
-    from .report import report
     from .supervise import supervise
     from .worth import worth
 
@@ -57,28 +61,18 @@ def run_all(
             write_text(run.root / "folds.csv", f"{plan.fold_key},fold\n{rows}")
         write_json(run.root / "plan.json", about(plan, where))
         run.log("run", command=sys.argv[1:], mmcl=__version__)
-        for name in ORDER:
+        steps: dict[str, Callable[[], None]] = {
+            "prepare": lambda: _prepare(plan, run, workers, strict, begun),
+            "pretrain": lambda: pretrain(plan, run, device) if plan.recipe.pretrain.epochs > 0 else None,
+            "embed": lambda: embed(plan, run, device),
+            "probe": lambda: probe(plan, run),
+            "supervise": lambda: supervise(plan, run, device),
+            "worth": lambda: worth(plan, run, device),
+            "report": lambda: page(plan, run) if page is not None else None,
+        }
+        for name, step in steps.items():
             meter = Meter()
-            if name == "prepare":
-                try:
-                    prepare(plan, run, workers, strict)
-                except MmclError:
-                    if not begun:  # without data there is no run: nothing is left behind
-                        shutil.rmtree(run.root, ignore_errors=True)
-                    raise
-            elif name == "pretrain":
-                if plan.recipe.pretrain.epochs > 0:
-                    pretrain(plan, run, device)
-            elif name == "embed":
-                embed(plan, run, device)
-            elif name == "probe":
-                probe(plan, run)
-            elif name == "supervise":
-                supervise(plan, run, device)
-            elif name == "worth":
-                worth(plan, run, device)
-            else:
-                report(plan, run)
+            step()
             took = meter.read()
             if took["seconds"] >= WORTH_SAYING:
                 run.log("took", stage=name, **took)
@@ -86,6 +80,18 @@ def run_all(
                 break
         say(f"{plan.name}: done")
     return run.root / "report.html"
+
+
+def _prepare(plan: Plan, run: RunFolder, workers: int | None, strict: bool, begun: bool) -> None:
+    """`prepare`; without data there is no run, so that nothing is left behind in a folder that was not there before."""
+    from .prepare import prepare
+
+    try:
+        prepare(plan, run, workers, strict)
+    except MmclError:
+        if not begun:
+            shutil.rmtree(run.root, ignore_errors=True)
+        raise
 
 
 def about(plan: Plan, device: str) -> dict[str, Any]:

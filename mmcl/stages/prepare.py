@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,6 +28,7 @@ from ..api.kinds import Layout
 from ..api.modality import Modality
 from ..api.raw import Timed
 from ..data.folds import Fold, crosses_groups, make_folds
+from ..data.prepared import Prepared, load_prepared
 from ..data.store import Skipped, Store, StoreWriter
 from ..plugins import plugins
 from ..recipe.plan import ModalityPlan, Part, Plan, ScorePlan
@@ -38,19 +39,7 @@ CHUNK = 16
 """Recordings handed to a worker at a time."""
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What the later stages start from."""
-
-    samples: Sequence[SampleRef]
-    stores: dict[str, Store]
-    folds: list[Fold]
-    key: str  # fingerprint of everything above
-
-
-def prepare(
-    plan: Plan, run: RunFolder, workers: int | None = None, strict: bool = False, first: int | None = None
-) -> None:  # fmt: skip
+def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool = False, first: int | None = None) -> None:
     """Write every modality's store that is not there yet, then prepare.json and folds.json.
 
     first  how many of the protocol's folds are run, the first ones; left out: all
@@ -109,18 +98,6 @@ def prepare(
         )
 
 
-def load_prepared(run: RunFolder) -> Prepared:
-    """What `prepare` left. Raises StageError if it has not run."""
-    about = read_json(run.root / "folds.json")
-    samples = [SampleRef(**one) for one in about["samples"]]
-    stores = {name: Store((run.root / one["folder"]).resolve()) for name, one in about["stores"].items()}
-    for name, store in stores.items():
-        if store.key != about["stores"][name]["key"]:
-            raise StageError(f"{store.folder}: holds other data than this run was prepared with; run again without --from")
-    folds = [Fold(f["fold"], tuple(f["train"]), tuple(f["valid"]), tuple(f["test"])) for f in about["folds"]]
-    return Prepared(samples, stores, folds, about["key"])
-
-
 def open_dataset(plan: Plan) -> Dataset:
     """The dataset of a plan. Raises DataError if its folder is missing."""
     if plan.dataset.spec.needs_root and (plan.root is None or not plan.root.is_dir()):
@@ -151,9 +128,13 @@ def add_scores(
             for sample, values in zip(samples, kept["values"], strict=True)
         ]
         said[name] = {
-            "use": score.scorer.use, "source": score.source, "values": list(score.task.classes), "facts": kept["facts"],
-            "known": sum(values is not None for values in kept["values"]), "skipped": kept["skipped"],
-        }  # fmt: skip
+            "use": score.scorer.use,
+            "source": score.source,
+            "values": list(score.task.classes),
+            "facts": kept["facts"],
+            "known": sum(values is not None for values in kept["values"]),
+            "skipped": kept["skipped"],
+        }
     return samples, said
 
 
@@ -190,11 +171,15 @@ def store_of(plan: Plan, run: RunFolder, modality: ModalityPlan, stamps: Sequenc
     """The folder of a modality's prepared streams, named after everything that its content depends on."""
     key = fingerprint(
         {
-            "dataset": plan.dataset.to_json(), "source": modality.source, "features": modality.features.to_json(),
-            "extract": modality.features.spec.version, "layout": modality.layout.to_json(),
-            "files": [one.get(modality.source) for one in stamps], "format": 1,
+            "dataset": plan.dataset.to_json(),
+            "source": modality.source,
+            "features": modality.features.to_json(),
+            "extract": modality.features.spec.version,
+            "layout": modality.layout.to_json(),
+            "files": [one.get(modality.source) for one in stamps],
+            "format": 1,
         }
-    )  # fmt: skip
+    )
     return run.prepared / plan.dataset.spec.name / f"{modality.features.spec.name}-{key}", key
 
 
@@ -313,9 +298,14 @@ def _extracting(
         tally.heard(0, _counts_of(dataset, made))
         return
     begin = (
-        plan.dataset.use, plan.dataset.params.model_dump_json(), plan.root, modality.source,
-        modality.features.use, modality.features.params.model_dump_json(), modality.layout.to_json(),
-    )  # fmt: skip
+        plan.dataset.use,
+        plan.dataset.params.model_dump_json(),
+        plan.root,
+        modality.source,
+        modality.features.use,
+        modality.features.params.model_dump_json(),
+        modality.layout.to_json(),
+    )
     with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin, initargs=begin) as pool:
 
         def extract(todo: Iterable[Job]) -> Iterator[Made]:
@@ -390,9 +380,15 @@ def _check_stream(stream: Any, layout: Layout, id: str, where: str) -> None:
 
 
 def _about(
-    plan: Plan, dataset: Dataset, samples: Sequence[SampleRef], stores: dict[str, Store], scored: dict[str, Any],
-    folds: list[Fold], lost: Sequence[int], seconds: float,
-) -> dict[str, Any]:  # fmt: skip
+    plan: Plan,
+    dataset: Dataset,
+    samples: Sequence[SampleRef],
+    stores: dict[str, Store],
+    scored: dict[str, Any],
+    folds: list[Fold],
+    lost: Sequence[int],
+    seconds: float,
+) -> dict[str, Any]:
     """What prepare.json says, for the report and for people."""
     usable = len(samples) - len(lost)
 
@@ -431,13 +427,16 @@ def _about(
         "skipped": [{"id": samples[row].id, "reason": "has none of the modalities"} for row in lost],
         "folds": [
             {
-                "fold": f.number, "train": len(f.train), "valid": len(f.valid), "test": len(f.test),
+                "fold": f.number,
+                "train": len(f.train),
+                "valid": len(f.valid),
+                "test": len(f.test),
                 "groups": {"train": groups(f.train), "valid": groups(f.valid), "test": groups(f.test)},
             }
             for f in folds
         ],
         "seconds": round(seconds, 3),
-    }  # fmt: skip
+    }
 
 
 __all__ = ["Part", "Prepared", "load_prepared", "open_dataset", "prepare", "store_of"]

@@ -23,22 +23,23 @@ from ..api.batch import Batch, Items, Stream
 from ..api.errors import StageError
 from ..data.batches import ahead, balanced, epoch_batches
 from ..data.folds import Fold
-from ..data.stack import batch, stack
+from ..data.prepared import Prepared, load_prepared
+from ..data.stack import batch
 from ..data.store import Store
 from ..data.windows import draw
 from ..engine.devices import arithmetic, pick_device
 from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.resume import load_checkpoint, save_checkpoint
 from ..evaluate import health
-from ..model.encoder import Augmentation, Encoder, Normalise, build_encoder, parameters_of
-from ..model.joint import Joint, build_joint
+from ..model.build import build_encoders, build_joint_of, fit_joint, fit_normalise, given
+from ..model.encoder import Augmentation, Encoder, parameters_of
+from ..model.joint import Joint
 from ..model.keep import best_state, save_encoders
 from ..objective.score import Embedded, Objective, score
-from ..recipe.plan import JOINT, Part, Plan
+from ..recipe.plan import JOINT, Plan
 from ..runs import RunFolder, fingerprint, finish, finished, restart, write_jsonl
 from ..screen import progress, say
 from ..seeding import address
-from .prepare import Prepared, load_prepared
 
 Watch = Callable[[int, float], None]
 """Told the epochs that are done and their validation loss; what it raises ends the training."""
@@ -69,57 +70,17 @@ def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
     return fingerprint([parts, stores, fold.train, fold.valid, seed, __version__])
 
 
-def build_encoders(plan: Plan, *where: str | int) -> dict[str, Encoder]:
-    """Fresh encoders; their weights depend on the address alone."""
-    return {
-        m.name: build_encoder(
-            m.name,
-            m.layout,
-            _has(m.backbone).spec,
-            _has(m.backbone).params,
-            plan.recipe.projection.hidden,
-            plan.recipe.projection.width,
-            m.normalise == "channel",
-            *where,
-        )
-        for m in plan.modalities
-    }
-
-
-def _has(part: Part | None) -> Part:
-    assert part is not None, "the plan gives every modality a backbone unless a pretext takes all streams together"
-    return part
-
-
-def build_joint_of(plan: Plan, *where: str | int) -> Joint:
-    """Fresh weights of the plan's pretext; they depend on the address alone."""
-    pretext = _has(plan.pretext)
-    layouts = {m.name: m.layout for m in plan.modalities}
-    normalised = [m.name for m in plan.modalities if m.normalise == "channel"]
-    return build_joint(layouts, normalised, pretext.spec, pretext.params, *where)
-
-
-def fit_joint(joint: Joint, stores: Mapping[str, Store], rows: Sequence[int]) -> None:
-    """Set the normalisations from the training rows, whole recordings, each step counting once."""
-    for name, normalise in joint.normalise.items():
-        _fit(cast(Normalise, normalise), stores[name], rows)
-
-
-def fit_normalise(encoders: Mapping[str, Encoder], stores: Mapping[str, Store], rows: Sequence[int]) -> None:
-    """Set every encoder's normalisation from the training rows, whole recordings, each step counting once."""
-    for name, encoder in encoders.items():
-        if encoder.normalise is not None:
-            _fit(encoder.normalise, stores[name], rows)
-
-
-def _fit(normalise: Normalise, store: Store, rows: Sequence[int]) -> None:
-    normalise.fit(stack([store.values(row)], store.layout) for row in rows if row in store)
-
-
 def _train(
-    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, folder: Path, key: str, device: torch.device,
+    plan: Plan,
+    run: RunFolder,
+    prepared: Prepared,
+    fold: Fold,
+    seed: int,
+    folder: Path,
+    key: str,
+    device: torch.device,
     watch: Watch | None = None,
-) -> None:  # fmt: skip
+) -> None:
     section, stores = plan.recipe.pretrain, prepared.stores
     spot = (seed, "fold", fold.number)
     if plan.pretext is not None:
@@ -197,11 +158,19 @@ def _train(
                 )
             valid = _validate(plan, objective_of, model, stores, fold, section.batch_size, spot)
             row = {
-                "epoch": epoch + 1, "train_loss": heard.loss, "valid_loss": valid.loss,
-                "lr": optimizer.param_groups[0]["lr"], "seconds": round(time.monotonic() - started, 3), "waited": round(waited, 3),
-                "pairs": {name: {**values, **{f"valid_{k}": v for k, v in valid.pairs.get(name, {}).items()}} for name, values in heard.pairs.items()},
-                "skipped_pairs": dict(heard.skipped), "embeddings": valid.embeddings,
-            }  # fmt: skip
+                "epoch": epoch + 1,
+                "train_loss": heard.loss,
+                "valid_loss": valid.loss,
+                "lr": optimizer.param_groups[0]["lr"],
+                "seconds": round(time.monotonic() - started, 3),
+                "waited": round(waited, 3),
+                "pairs": {
+                    name: {**values, **{f"valid_{k}": v for k, v in valid.pairs.get(name, {}).items()}}
+                    for name, values in heard.pairs.items()
+                },
+                "skipped_pairs": dict(heard.skipped),
+                "embeddings": valid.embeddings,
+            }
             counters["history"].append(row)
             counters["epoch"] = epoch + 1
             for sentence in health.warnings(counters["history"], section.batch_size * section.views):
@@ -235,11 +204,16 @@ def _train(
     save_encoders(folder, kept, encoders_json(plan, fold.number, seed, counters))
     write_jsonl(folder / "history.jsonl", counters["history"])
     facts = {
-        "epochs": counters["epoch"], "best_epoch": counters["best_epoch"], "best_loss": counters["best_loss"], "stopped": stopped,
-        "seconds": round(counters["seconds"], 3), "parameters": parameters_of(kept), "skipped_pairs": counters["skipped"],
+        "epochs": counters["epoch"],
+        "best_epoch": counters["best_epoch"],
+        "best_loss": counters["best_loss"],
+        "stopped": stopped,
+        "seconds": round(counters["seconds"], 3),
+        "parameters": parameters_of(kept),
+        "skipped_pairs": counters["skipped"],
         "labels": plan.labels,
         "warnings": health.warnings(counters["history"], section.batch_size * section.views),
-    }  # fmt: skip
+    }
     finish(folder, key, **facts)
     shutil.rmtree(folder / "resume", ignore_errors=True)
     run.log("pretrain", fold=fold.number, seed=seed, device=str(device), **facts)
@@ -259,10 +233,16 @@ def encoders_json(plan: Plan, fold: int, seed: int, counters: Mapping[str, Any])
     """What encoders.json says: all that is needed to use the encoders without the recipe."""
     said = plan.to_json()
     return {
-        "mmcl": __version__, "name": plan.name, "fold": fold, "seed": seed, "epoch": counters["best_epoch" if plan.recipe.pretrain.keep == "best" else "epoch"],
-        "modalities": said["modalities"], "projection": said["projection"], "window": said["window"],
+        "mmcl": __version__,
+        "name": plan.name,
+        "fold": fold,
+        "seed": seed,
+        "epoch": counters["best_epoch" if plan.recipe.pretrain.keep == "best" else "epoch"],
+        "modalities": said["modalities"],
+        "projection": said["projection"],
+        "window": said["window"],
         "pretext": said["pretrain"]["pretext"],
-    }  # fmt: skip
+    }
 
 
 def _cut(stores: Mapping[str, Store], rows: Sequence[int], plan: Plan, generator: np.random.Generator) -> Batch:
@@ -282,19 +262,31 @@ class _Objective(Protocol):
 
 
 def _pretext_objective(
-    joint: Joint, plan: Plan, device: torch.device, made: Batch, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None
-) -> Objective:  # fmt: skip
+    joint: Joint,
+    plan: Plan,
+    device: torch.device,
+    made: Batch,
+    augmentations: Mapping[str, Augmentation],
+    generator: torch.Generator | None,
+) -> Objective:
     """The pretext's loss, under its name where pairs would stand."""
     with arithmetic(plan.recipe.pretrain.precision, device):
         scored = joint.learn(made, device, augmentations, generator)
-    name = _has(plan.pretext).use
+    name = given(plan.pretext).use
     return Objective(scored.loss, {name: {"loss": scored.loss.detach(), **scored.metrics}})
 
 
 def _pair_objective(
-    plan: Plan, encoders: Mapping[str, Encoder], positives: Any, loss: Any, device: torch.device, targets: Mapping[str, Tensor],
-    made: Batch, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None,
-) -> Objective:  # fmt: skip
+    plan: Plan,
+    encoders: Mapping[str, Encoder],
+    positives: Any,
+    loss: Any,
+    device: torch.device,
+    targets: Mapping[str, Tensor],
+    made: Batch,
+    augmentations: Mapping[str, Augmentation],
+    generator: torch.Generator | None,
+) -> Objective:
     """Encode every modality once, then score every pair."""
     embedded = {}
     with arithmetic(plan.recipe.pretrain.precision, device):
@@ -320,8 +312,14 @@ def _pair_objective(
 
 @torch.no_grad()
 def _validate(
-    plan: Plan, objective_of: _Objective, model: nn.Module, stores: Mapping[str, Store], fold: Fold, size: int, spot: tuple[str | int, ...]
-) -> _Means:  # fmt: skip
+    plan: Plan,
+    objective_of: _Objective,
+    model: nn.Module,
+    stores: Mapping[str, Store],
+    fold: Fold,
+    size: int,
+    spot: tuple[str | int, ...],
+) -> _Means:
     """The objective on validation rows, in eval mode, on the same batches and windows after every epoch."""
     model.eval()
     heard = _Means()

@@ -29,13 +29,16 @@ from ..api.errors import StageError
 from ..api.head import Showing
 from ..data.batches import ahead, epoch_batches
 from ..data.folds import Fold
+from ..data.prepared import Prepared, load_prepared
 from ..data.stack import batch
 from ..data.store import Store
 from ..data.windows import Span, draw, slide
 from ..engine.devices import arithmetic, pick_device
 from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.resume import load_checkpoint, save_checkpoint
+from ..evaluate.answers import decided, finite_or_none, loss_of, positive_weight, predictions_of, scores_of, shift_of, target_of
 from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate
+from ..model.build import build_encoders, fit_normalise
 from ..model.encoder import Augmentation, Encoder
 from ..model.keep import best_state, load_encoders
 from ..objective.score import Embedded, score
@@ -43,9 +46,7 @@ from ..recipe.plan import Part, Plan, SupervisePlan, main_input
 from ..runs import RunFolder, fingerprint, finish, finished, restart, write_json, write_jsonl
 from ..screen import progress
 from ..seeding import address
-from .prepare import Prepared, load_prepared
-from .pretrain import build_encoders, contrast_targets, fit_normalise, pretrain_key
-from .probe import decided, loss_of, positive_weight, predictions_of, scores_of, shift_of, target_of
+from .pretrain import contrast_targets, pretrain_key
 
 WINDOWS = 64
 """Windows predicted at a time."""
@@ -90,9 +91,7 @@ def supervise(plan: Plan, run: RunFolder, device: str = "auto") -> None:
             run.log("supervise", fold=fold.number, seed=seed, seconds=round(time.monotonic() - began, 3), **facts)
 
 
-def validation_scores(
-    plan: Plan, run: RunFolder, device: str = "auto", watch: Watch | None = None
-) -> list[dict[str, Any]]:  # fmt: skip
+def validation_scores(plan: Plan, run: RunFolder, device: str = "auto", watch: Watch | None = None) -> list[dict[str, Any]]:
     """Every metric of every model, trained as `supervise` trains it, on validation rows. No test recording is read."""
     assert plan.supervised is not None
     prepared = load_prepared(run)
@@ -111,9 +110,17 @@ def validation_scores(
 
 
 def _train_all(
-    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, models: Sequence[Model], folder: Path, key: str,
-    device: torch.device, watch: Watch | None = None,
-) -> None:  # fmt: skip
+    plan: Plan,
+    run: RunFolder,
+    prepared: Prepared,
+    fold: Fold,
+    seed: int,
+    models: Sequence[Model],
+    folder: Path,
+    key: str,
+    device: torch.device,
+    watch: Watch | None = None,
+) -> None:
     """Train the models of one fold and seed that are not trained yet."""
     if not _same_work(folder, key):
         restart(folder)
@@ -154,9 +161,17 @@ def _models(plan: SupervisePlan) -> list[Model]:
 
 
 def _train(
-    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, model: Model, folder: Path, key: str, device: torch.device,
+    plan: Plan,
+    run: RunFolder,
+    prepared: Prepared,
+    fold: Fold,
+    seed: int,
+    model: Model,
+    folder: Path,
+    key: str,
+    device: torch.device,
     watch: Watch | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """One model, from its first weights to its best ones on disk."""
     section = plan.recipe.supervise
     assert section is not None
@@ -182,8 +197,14 @@ def _train(
     resume = folder / "resume"
     best = best_state(network)
     counters: dict[str, Any] = {
-        "key": f"{key} {model.stem}", "epoch": 0, "step": 0, "best_epoch": 0, "best": None, "history": [], "seconds": 0.0,
-    }  # fmt: skip
+        "key": f"{key} {model.stem}",
+        "epoch": 0,
+        "step": 0,
+        "best_epoch": 0,
+        "best": None,
+        "history": [],
+        "seconds": 0.0,
+    }
     restored = load_checkpoint(resume, counters["key"], network, optimizer)
     if restored is not None:
         counters, best = restored
@@ -232,9 +253,14 @@ def _train(
             monitored = worse if section.choose == "score" and math.isfinite(worse) else valid_loss
             train_loss = math.fsum(float(v) * n for v, n in losses) / sum(n for _, n in losses)
             counters["history"].append(
-                {"epoch": epoch + 1, "train_loss": train_loss, "valid_loss": valid_loss, f"valid_{metric}": _plain(value),
-                 "lr": optimizer.param_groups[0]["lr"]}
-            )  # fmt: skip
+                {
+                    "epoch": epoch + 1,
+                    "train_loss": train_loss,
+                    "valid_loss": valid_loss,
+                    f"valid_{metric}": finite_or_none(value),
+                    "lr": optimizer.param_groups[0]["lr"],
+                }
+            )
             counters["epoch"] = epoch + 1
             if counters["best"] is None or monitored < counters["best"]:
                 counters["best"], counters["best_epoch"] = monitored, epoch + 1
@@ -252,9 +278,11 @@ def _train(
     if section.keep == "best":
         network.load_state_dict(best)
     shift = shift_of(
-        section.threshold, model.task, targets[torch.tensor(valid, dtype=torch.int64)],
+        section.threshold,
+        model.task,
+        targets[torch.tensor(valid, dtype=torch.int64)],
         lambda: decided(network.head, _predict(plan, network, stores, valid, device)),
-    )  # fmt: skip
+    )
     kept = {} if isinstance(shift, float) else {"thresholds": [float(v) for v in shift]}
     _keep(folder / "models", model, network, {**counters, "stopped": stopped, "metric": metric, **kept})
 
@@ -393,10 +421,14 @@ def _keep(folder: Path, model: Model, network: Network, facts: Mapping[str, Any]
     about: dict[str, Any] = {"task": model.task.name, "input": model.input, "head": model.head, "use": model.part.use}
     if isinstance(network.head, Showing):
         about["shown"] = [
-            {"title": one.title, "rows": list(one.rows), "columns": list(one.columns),
-             "values": [[None if v is None else _plain(round(v, 6)) for v in row] for row in one.values]}
+            {
+                "title": one.title,
+                "rows": list(one.rows),
+                "columns": list(one.columns),
+                "values": [[None if v is None else finite_or_none(round(v, 6)) for v in row] for row in one.values],
+            }
             for one in network.head.show()
-        ]  # fmt: skip
+        ]
     write_json(
         folder / f"{model.stem}.json", {"format": 1, **about, **{k: v for k, v in facts.items() if k not in ("key", "step")}}
     )
@@ -418,9 +450,7 @@ def encoders_trained(
             yield label, {name: cast(Encoder, encoder) for name, encoder in network.encoders.items()}
 
 
-def load_trained(
-    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, model: Model, folder: Path
-) -> Network:  # fmt: skip
+def load_trained(plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, model: Model, folder: Path) -> Network:
     """A model with the weights that were kept."""
     network = _build(plan, run, prepared, fold, seed, model, (seed, "fold", fold.number, "supervise", model.stem))
     network.load_state_dict(load_file(str(folder / "models" / f"{model.stem}.safetensors")))
@@ -443,8 +473,15 @@ def said_of_validation(
 
 
 def _test(
-    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, models: Sequence[Model], folder: Path, device: torch.device
-) -> None:  # fmt: skip
+    plan: Plan,
+    run: RunFolder,
+    prepared: Prepared,
+    fold: Fold,
+    seed: int,
+    models: Sequence[Model],
+    folder: Path,
+    device: torch.device,
+) -> None:
     """Open the test set, once, for models that are all chosen."""
     run.log("test opened", stage="supervise", fold=fold.number, seed=seed, heads=len(models))
     protocol = f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}"
@@ -453,9 +490,7 @@ def _test(
     chosen: list[dict[str, Any]] = []
     base = {"encoder": _kind(plan), "protocol": protocol, "fold": fold.number, "seed": seed, "head_seed": 0}
     for model in models:
-        about, target, output, rows, facts = _answer(
-            plan, run, prepared, fold, seed, model, folder, device, fold.test, base
-        )  # fmt: skip
+        about, target, output, rows, facts = _answer(plan, run, prepared, fold, seed, model, folder, device, fold.test, base)
         scores += scores_of(about, model.task, target, output)
         predictions += predictions_of(about, model.task, [prepared.samples[row].id for row in rows], target, output)
         chosen.append({**about, **{k: facts[k] for k in ("epoch", "best_epoch", "best", "stopped", "seconds")}})
@@ -465,9 +500,17 @@ def _test(
 
 
 def _answer(
-    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, model: Model, folder: Path, device: torch.device,
-    among: Sequence[int], base: Mapping[str, Any],
-) -> tuple[dict[str, Any], Tensor, NDArray[np.float64], list[int], dict[str, Any]]:  # fmt: skip
+    plan: Plan,
+    run: RunFolder,
+    prepared: Prepared,
+    fold: Fold,
+    seed: int,
+    model: Model,
+    folder: Path,
+    device: torch.device,
+    among: Sequence[int],
+    base: Mapping[str, Any],
+) -> tuple[dict[str, Any], Tensor, NDArray[np.float64], list[int], dict[str, Any]]:
     """What a trained model says of some recordings: about it, their targets, its outputs, which rows, what is known of it."""
     network = load_trained(plan, run, prepared, fold, seed, model, folder).to(device)
     stores = {name: prepared.stores[name] for name in model.modalities}
@@ -488,7 +531,3 @@ def _kind(plan: Plan) -> str:
     """What scores call these encoders."""
     assert plan.recipe.supervise is not None
     return "fine-tuned" if plan.recipe.supervise.start == "pretrained" else "supervised"
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

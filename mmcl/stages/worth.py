@@ -26,20 +26,22 @@ from ..api.batch import Encoded
 from ..api.dataset import Task
 from ..api.head import Head, Labelled
 from ..data.folds import Fold
+from ..data.prepared import Prepared, load_prepared
 from ..data.store import Store
 from ..data.windows import Late
 from ..engine.devices import pick_device
+from ..evaluate.answers import output_of, scores_of, shift_of, target_of
 from ..evaluate.geometry import alignment, effective_rank, gap, uniformity
 from ..evaluate.maps import flatten
 from ..model.encoder import Augmentation, Encoder
+from ..model.frozen import Features, encode_rows
 from ..recipe.plan import Plan, main_input
 from ..recipe.schema import Worth
 from ..runs import RunFolder, fingerprint, finish, finished, restart, write_json, write_jsonl
 from ..screen import Tick, part_of, progress
 from ..seeding import address
-from .embed import Features, embed_key, encode_rows, encoder_kinds, encoders_of, read_features
-from .prepare import Prepared, load_prepared
-from .probe import Scale, any_present, encoded_of, fit_head, fitted_scale, output_of, scale_of, scores_of, shift_of, target_of
+from .embed import embed_key, encoder_kinds, encoders_of, read_features
+from .probe import Scale, any_present, encoded_of, fit_head, fitted_scale, scale_of
 from .supervise import encoders_trained, supervise_key
 
 SHARED = "shared"
@@ -112,8 +114,16 @@ class _Unit:
     """One fold and seed."""
 
     def __init__(
-        self, plan: Plan, section: Worth, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, device: torch.device, tick: Tick
-    ) -> None:  # fmt: skip
+        self,
+        plan: Plan,
+        section: Worth,
+        run: RunFolder,
+        prepared: Prepared,
+        fold: Fold,
+        seed: int,
+        device: torch.device,
+        tick: Tick,
+    ) -> None:
         self.plan, self.section, self.run, self.prepared, self.fold, self.seed = plan, section, run, prepared, fold, seed
         self.device, self.tick, self.done = device, tick, 0
         self.main = main_input(plan.inputs)
@@ -306,12 +316,17 @@ class _Unit:
             samples = [self.prepared.samples[self.fold.test[row]] for _, row in who]
             found.append(
                 {
-                    "encoder": kind, "of": of, "method": method, "x": [round(float(v), 4) for v in points[:, 0]],
-                    "y": [round(float(v), 4) for v in points[:, 1]], "modality": [name for name, _ in who],
-                    "id": [s.id for s in samples], "group": [s.group for s in samples],
+                    "encoder": kind,
+                    "of": of,
+                    "method": method,
+                    "x": [round(float(v), 4) for v in points[:, 0]],
+                    "y": [round(float(v), 4) for v in points[:, 1]],
+                    "modality": [name for name, _ in who],
+                    "id": [s.id for s in samples],
+                    "group": [s.group for s in samples],
                     "targets": {task.name: [s.targets.get(task.name) for s in samples] for task in self.plan.tasks},
                 }
-            )  # fmt: skip
+            )
         return found
 
 

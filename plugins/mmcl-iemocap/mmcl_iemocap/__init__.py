@@ -8,9 +8,16 @@ from typing import Annotated, Literal
 from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, Register, Source, Task, hookimpl
 
 CODES = {
-    "neu": "neutral", "hap": "happy", "exc": "excited", "sad": "sad", "ang": "angry", "fru": "frustrated", "fea": "fearful",
-    "sur": "surprised", "dis": "disgusted",
-}  # fmt: skip
+    "neu": "neutral",
+    "hap": "happy",
+    "exc": "excited",
+    "sad": "sad",
+    "ang": "angry",
+    "fru": "frustrated",
+    "fea": "fearful",
+    "sur": "surprised",
+    "dis": "disgusted",
+}
 """Code in the evaluation files → name. What is undecided (xxx) or another emotion (oth) has none."""
 
 FOUR = ("neutral", "happy", "sad", "angry")
@@ -31,17 +38,19 @@ class IemocapParams(Params):
         description="what never stands on both sides of a split: a session, so that both speakers of a dialogue stay together, or a speaker",
     )
     undecided: Literal["drop", "keep"] = Field(
-        "drop", description="turns on whose emotion the annotators did not agree (xxx) or that have another one (oth): they have no class; keep: "
-        "they are listed for valence, arousal and dominance"
-    )  # fmt: skip
+        "drop",
+        description="turns on whose emotion the annotators did not agree (xxx) or that have another one (oth): they have no class; keep: "
+        "they are listed for valence, arousal and dominance",
+    )
     words: Literal["aligned", "transcribed"] = Field(
         "aligned",
         description="aligned: words with their times, in small letters and without marks, where a forced alignment lies beside the sound, and the "
         "transcription without times elsewhere; transcribed: the transcription everywhere, as text models want it",
     )
     films: Literal["auto", "none"] = Field(
-        "auto", description="auto offers the source `video` to turns whose dialogue's film is there; none looks for no film and leaves it out"
-    )  # fmt: skip
+        "auto",
+        description="auto offers the source `video` to turns whose dialogue's film is there; none looks for no film and leaves it out",
+    )
     side: Literal["markers-left", "markers-right", "whole"] = Field(
         "markers-left",
         description="a film shows two actors side by side. markers-left: the one who wears markers (the letter in the dialogue's name) is in the left "
@@ -52,8 +61,10 @@ class IemocapParams(Params):
         description="height and width in pixels to which one actor's half, or with side: whole the whole picture, is resized while reading",
     )
     picture_rate: float = Field(
-        30000 / 1001, gt=0, description="frames per second of films that were unpacked to folders of pictures; an avi tells its own rate"
-    )  # fmt: skip
+        30000 / 1001,
+        gt=0,
+        description="frames per second of films that were unpacked to folders of pictures; an avi tells its own rate",
+    )
 
 
 def info(params: IemocapParams) -> DatasetInfo:

@@ -16,11 +16,15 @@ from mmcl.media import write_film
 RATE = 16_000
 FPS = Fraction(30000, 1001)
 _WAYS = {
-    "neu": ("the paper is on the table", 0.10, 150, (3.0, 2.5, 3.0)), "hap": ("great that is wonderful", 0.30, 230, (4.5, 3.6, 3.2)),
-    "exc": ("wow yes we won it", 0.40, 260, (4.6, 4.2, 3.6)), "sad": ("she is gone and I miss her", 0.08, 120, (1.8, 2.0, 2.2)),
-    "ang": ("stop it now I told you", 0.50, 200, (1.7, 4.2, 4.3)), "fru": ("not again this never works", 0.35, 180, (2.0, 3.5, 3.4)),
-    "xxx": ("well I do not know", 0.15, 160, (2.8, 2.9, 2.9)), "oth": ("hm so so", 0.12, 150, (3.1, 2.8, 2.7)),
-}  # fmt: skip
+    "neu": ("the paper is on the table", 0.10, 150, (3.0, 2.5, 3.0)),
+    "hap": ("great that is wonderful", 0.30, 230, (4.5, 3.6, 3.2)),
+    "exc": ("wow yes we won it", 0.40, 260, (4.6, 4.2, 3.6)),
+    "sad": ("she is gone and I miss her", 0.08, 120, (1.8, 2.0, 2.2)),
+    "ang": ("stop it now I told you", 0.50, 200, (1.7, 4.2, 4.3)),
+    "fru": ("not again this never works", 0.35, 180, (2.0, 3.5, 3.4)),
+    "xxx": ("well I do not know", 0.15, 160, (2.8, 2.9, 2.9)),
+    "oth": ("hm so so", 0.12, 150, (3.1, 2.8, 2.7)),
+}
 _BESIDE = ("fea", "sur", "dis")
 
 

@@ -16,9 +16,16 @@ from mmcl.api import DataError
 from mmcl.testing import check_dataset
 
 CODED = {
-    "neu": "neutral", "hap": "happy", "sad": "sad", "ang": "angry", "exc": "excited", "fru": "frustrated", "fea": "fearful", "sur": "surprised",
+    "neu": "neutral",
+    "hap": "happy",
+    "sad": "sad",
+    "ang": "angry",
+    "exc": "excited",
+    "fru": "frustrated",
+    "fea": "fearful",
+    "sur": "surprised",
     "dis": "disgusted",
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

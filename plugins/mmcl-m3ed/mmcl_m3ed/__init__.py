@@ -36,8 +36,10 @@ class M3edParams(Params):
         (90, 160), description="height and width in pixels to which films are resized while reading"
     )
     picture_rate: float = Field(
-        25.0, gt=0, description="frames per second of films that were unpacked to folders of pictures; an mp4 tells its own rate"
-    )  # fmt: skip
+        25.0,
+        gt=0,
+        description="frames per second of films that were unpacked to folders of pictures; an mp4 tells its own rate",
+    )
 
 
 def info(params: M3edParams) -> DatasetInfo:

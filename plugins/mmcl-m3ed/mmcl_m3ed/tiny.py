@@ -52,12 +52,16 @@ def write(root: Path, n: int, seed: int) -> None:
             end = f"00:00:{after // FPS:02d}:142" if (number, i) == (3, 5) else _time(0 if (number, i) == (0, 7) else after)
             emotions = [EMOTIONS[e].capitalize() for e in several]
             lines[id] = {
-                "StartTime": _time(first), "EndTime": end, "Text": text, "Speaker": speaker,
+                "StartTime": _time(first),
+                "EndTime": end,
+                "Text": text,
+                "Speaker": speaker,
                 "EmoAnnotation": {
                     **{f"EmoAnnotator{k}": EMOTIONS[main].capitalize() for k in (1, 2, 3)},
-                    "final_mul_emo": ",".join(emotions), "final_main_emo": EMOTIONS[main].capitalize(),
+                    "final_mul_emo": ",".join(emotions),
+                    "final_main_emo": EMOTIONS[main].capitalize(),
                 },
-            }  # fmt: skip
+            }
             shown.append((first, after, main))
             if (number, i) != (0, 4):
                 t = np.arange((after - first) * RATE // FPS) / RATE

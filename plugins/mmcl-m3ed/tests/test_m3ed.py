@@ -259,10 +259,15 @@ def test_what_is_odd_is_listed_and_counted(root):
     assert len(defects.main) == 1
     assert "seconds" not in samples[defects.times[0]].facts
     assert made.counts() == {
-        "shows that stand in no list": 1, "shows of the lists without an annotation": 1, "utterances without a word": 1,
-        "utterances without a wav": 1, "utterances without a film": len(defects.no_film), "utterances that end before they begin": 1,
-        "utterances with a time that cannot be": 1, "utterances whose strongest emotion is not among the agreed ones": 1,
-    }  # fmt: skip
+        "shows that stand in no list": 1,
+        "shows of the lists without an annotation": 1,
+        "utterances without a word": 1,
+        "utterances without a wav": 1,
+        "utterances without a film": len(defects.no_film),
+        "utterances that end before they begin": 1,
+        "utterances with a time that cannot be": 1,
+        "utterances whose strongest emotion is not among the agreed ones": 1,
+    }
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,18 @@ from . import EMOTIONS
 
 SPEAKERS = ("Ana", "Ben", "Cleo", "Dov", "The Waiter")
 COLUMNS = (
-    "Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "Season", "Episode",
-    "StartTime", "EndTime",
-)  # fmt: skip
+    "Sr No.",
+    "Utterance",
+    "Speaker",
+    "Emotion",
+    "Sentiment",
+    "Dialogue_ID",
+    "Utterance_ID",
+    "Season",
+    "Episode",
+    "StartTime",
+    "EndTime",
+)
 RATE = 48000
 FPS = Fraction(24000, 1001)
 
@@ -61,10 +70,18 @@ def write(root: Path, n: int, seed: int) -> None:
             lines.append(
                 [
                     max(1, i),  # 1, 1, 2, 3, …
-                    _said(emotion, rng), SPEAKERS[int(rng.integers(len(SPEAKERS)))], EMOTIONS[emotion], _WAYS[emotion][1],
-                    dialogue, number, which + 1, i // 4 + 1, _clock(start, short=i == 1), _clock(end),
+                    _said(emotion, rng),
+                    SPEAKERS[int(rng.integers(len(SPEAKERS)))],
+                    EMOTIONS[emotion],
+                    _WAYS[emotion][1],
+                    dialogue,
+                    number,
+                    which + 1,
+                    i // 4 + 1,
+                    _clock(start, short=i == 1),
+                    _clock(end),
                 ]
-            )  # fmt: skip
+            )
             stem = root / folders[split] / f"dia{dialogue}_utt{number}"
             stem.parent.mkdir(parents=True, exist_ok=True)
             if dialogue == 125:

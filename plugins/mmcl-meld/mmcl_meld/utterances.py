@@ -20,8 +20,17 @@ EXPECTED = (
     "train_splits, dev_splits_complete and output_repeated_splits_test of dia0_utt0.mp4 …"
 )
 COLUMNS = (
-    "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "Season", "Episode", "StartTime", "EndTime",
-)  # fmt: skip
+    "Utterance",
+    "Speaker",
+    "Emotion",
+    "Sentiment",
+    "Dialogue_ID",
+    "Utterance_ID",
+    "Season",
+    "Episode",
+    "StartTime",
+    "EndTime",
+)
 """What every table must have, by name. Numbers of rows (`Sr No.`) repeat, and are not read."""
 
 FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}

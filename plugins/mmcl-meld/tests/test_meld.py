@@ -60,9 +60,18 @@ def _refusal(call, *words: str) -> None:
 def _line(**cells: str) -> str:
     """One line of a table."""
     usual = {
-        "Sr No.": "1", "Utterance": "Hi.", "Speaker": "Ana", "Emotion": "joy", "Sentiment": "positive", "Dialogue_ID": "0",
-        "Utterance_ID": "0", "Season": "1", "Episode": "1", "StartTime": '"00:00:01,000"', "EndTime": '"00:00:02,000"',
-    }  # fmt: skip
+        "Sr No.": "1",
+        "Utterance": "Hi.",
+        "Speaker": "Ana",
+        "Emotion": "joy",
+        "Sentiment": "positive",
+        "Dialogue_ID": "0",
+        "Utterance_ID": "0",
+        "Season": "1",
+        "Episode": "1",
+        "StartTime": '"00:00:01,000"',
+        "EndTime": '"00:00:02,000"',
+    }
     return ",".join((usual | cells)[name] for name in HEADER.split(",")) + "\r\n"
 
 
@@ -329,9 +338,14 @@ def test_the_real_tables_have_the_published_counts(real):
     samples = _open(real).samples()
     assert Counter(s.split for s in samples) == {"train": 9989, "valid": 1109, "test": 2610}
     published = {  # train, dev, test
-        "neutral": (4710, 470, 1256), "joy": (1743, 163, 402), "surprise": (1205, 150, 281), "anger": (1109, 153, 345),
-        "sadness": (683, 111, 208), "disgust": (271, 22, 68), "fear": (268, 40, 50),
-    }  # fmt: skip
+        "neutral": (4710, 470, 1256),
+        "joy": (1743, 163, 402),
+        "surprise": (1205, 150, 281),
+        "anger": (1109, 153, 345),
+        "sadness": (683, 111, 208),
+        "disgust": (271, 22, 68),
+        "fear": (268, 40, 50),
+    }
     counts = Counter((EMOTIONS[s.targets["emotion"]], s.split) for s in samples)
     assert {e: tuple(counts[e, split] for split in ("train", "valid", "test")) for e in EMOTIONS} == published
     neutral = Counter(SENTIMENTS[s.targets["sentiment"]] == "neutral" for s in samples if s.targets["emotion"] == 0)

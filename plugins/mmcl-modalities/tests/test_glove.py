@@ -14,9 +14,13 @@ from mmcl.testing import check_modality
 SPECS = {spec.name: spec for spec in MODALITIES}
 WORDS = Source("words", "words")
 LINES = {
-    "the": [1, 2, 3], "Apple": [4, 5, 6], "apple": [-4, -5, -6], "at name@domain.com": [7, 8, 9], ". . .": [0.5, 0.25, -1e-3],
+    "the": [1, 2, 3],
+    "Apple": [4, 5, 6],
+    "apple": [-4, -5, -6],
+    "at name@domain.com": [7, 8, 9],
+    ". . .": [0.5, 0.25, -1e-3],
     "film": [1e2, 0, 0],
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,17 @@ SPECS = {spec.name: spec for spec in MODALITIES}
 RATE = 30.0
 UNITS = ["AU01_r", "AU12_r", "AU45_r", "AU01_c", "AU28_c"]
 OPENFACE = ["frame", "success", *(f"x_{i}" for i in range(68)), *(f"y_{i}" for i in range(68)), *UNITS]
-BODY = {"shape": [6, 3], "axes": ["joint", "channel"], "graph": "custom", "edges": [[0, 1]], "centre": 1,
-        "joints": list("abcdef"), "root": 3, "shoulders": [4, 5], "torso": [1, 3]}  # fmt: skip
+BODY = {
+    "shape": [6, 3],
+    "axes": ["joint", "channel"],
+    "graph": "custom",
+    "edges": [[0, 1]],
+    "centre": 1,
+    "joints": list("abcdef"),
+    "root": 3,
+    "shoulders": [4, 5],
+    "torso": [1, 3],
+}
 
 
 def make(name, source, **options):
@@ -201,7 +210,7 @@ def test_log_mel_is_librosas(rng, options, transform, window, hop, reference):
     got = modality.extract(Audio(samples, rate))
     wanted = librosa_level(
         samples, rate, transform, window, hop, bands, reference, options.get("fmin", 0.0), options.get("fmax")
-    )  # fmt: skip
+    )
     assert got.shape == wanted.shape == (1 + len(samples) // hop, bands)
     assert np.abs(got - wanted).max() < 1e-3
     assert lay("log-mel", Source("audio", ""), **options).rate == rate / hop

@@ -42,10 +42,12 @@ class MoseiParams(Params):
         "no such function, and then streams are not aligned)",
     )
     min_intensity: float = Field(
-        0.0, ge=0, le=3,
+        0.0,
+        ge=0,
+        le=3,
         description="an emotion is present above 0, as the SDK says, or from this intensity on (1: what MPUC-MER's code keeps when it cuts "
         "labels to whole numbers before it asks)",
-    )  # fmt: skip
+    )
     video: Literal["none", "frames"] = Field(
         "none", description="frames: the speaker's face from Frames/<segment>/ (pictures) or from the films, cut to the segment"
     )

@@ -51,10 +51,13 @@ class Converted:
                 sources = {name: "arrays.safetensors" for name in said["arrays"] if self._length(said, name, i)}
                 found.append(
                     SampleRef(
-                        id=id, group=said["groups"][i], sources=sources, split=split,
+                        id=id,
+                        group=said["groups"][i],
+                        sources=sources,
+                        split=split,
                         targets=targets(sentiment, values, self.params.min_intensity),
                     )
-                )  # fmt: skip
+                )
         return found
 
     def read(self, id: str, source: str) -> Raw:

@@ -222,11 +222,18 @@ class Segments:
                 own["video"] = str(film.relative_to(root))
             found.append(
                 SampleRef(
-                    id=id, group=video, sources=own, split=split,
-                    targets=targets(row.get("sentiment"), strong if self._emotions and len(strong) == len(EMOTIONS) else None, self.params.min_intensity),
+                    id=id,
+                    group=video,
+                    sources=own,
+                    split=split,
+                    targets=targets(
+                        row.get("sentiment"),
+                        strong if self._emotions and len(strong) == len(EMOTIONS) else None,
+                        self.params.min_intensity,
+                    ),
                     facts={"seconds": round(end - start, 3)},
                 )
-            )  # fmt: skip
+            )
         return found
 
     def _label_names(self, width: int) -> list[str]:

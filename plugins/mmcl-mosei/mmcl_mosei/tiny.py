@@ -14,9 +14,13 @@ RATE = 16_000
 SEGMENTS = 2
 SIDE = 24
 _WORDS = (
-    ("great", "love", "wonderful"), ("sad", "alone", "lost"), ("stop", "hate", "wrong"),
-    ("what", "wow", "suddenly"), ("gross", "awful", "smell"), ("afraid", "dark", "help"),
-)  # fmt: skip
+    ("great", "love", "wonderful"),
+    ("sad", "alone", "lost"),
+    ("stop", "hate", "wrong"),
+    ("what", "wow", "suddenly"),
+    ("gross", "awful", "smell"),
+    ("afraid", "dark", "help"),
+)
 _PLAIN = ("the", "film", "is", "and", "it", "was", "about", "people")
 
 

@@ -31,19 +31,57 @@ def _table_1() -> PublishedTable:
     row("late fusion", 64.10, 80.72, "_late", "all", "supervised", "late", "")
     row("multi-head attention", 65.40, 81.80, "_attention", "all", "supervised", "attention", "")
     row("MPUC-MER, images and one more", 63.78, 80.32, "", "landmarks+video", "pretrained", "mlp", NO_PAIR)
-    row("MPUC-MER, acoustics and landmarks", 77.10, 89.50, "", "audio+landmarks", "pretrained", "mlp",
-        "Ours is read out from encoders pretrained on all three; the paper pretrained on the two.")  # fmt: skip
+    row(
+        "MPUC-MER, acoustics and landmarks",
+        77.10,
+        89.50,
+        "",
+        "audio+landmarks",
+        "pretrained",
+        "mlp",
+        "Ours is read out from encoders pretrained on all three; the paper pretrained on the two.",
+    )
     row("MPUC-MER, all three", 78.54, 93.17, "", "all", "pretrained", "mlp")
     return PublishedTable("Table I", "RAVDESS, accuracy in percent, 10 folds", tuple(cells))
 
 
 _TABLE_2 = {
-    "late fusion": ("mosei_4mod_late", "supervised", "late", (59.71, 54.17, 54.58, 50.01, 54.29, 54.92, 54.60), (60.17, 27.97, 34.58, 3.31, 34.10, 22.83, 30.50)),
-    "multi-head attention": ("mosei_4mod_attention", "supervised", "attention", (61.27, 55.80, 54.92, 50.34, 55.84, 57.25, 55.90), (61.61, 36.09, 37.06, 5.66, 44.15, 43.71, 38.00)),
-    "MPUC-MER without text": ("mosei_no_text", "pretrained", "mlp", (63.96, 50.71, 54.88, 50.30, 58.37, 54.79, 55.50), (61.84, 12.41, 26.59, 2.76, 35.44, 27.56, 27.77)),
-    "MPUC-MER": ("mosei_4mod", "pretrained", "mlp", (68.82, 62.93, 67.91, 62.93, 72.91, 64.49, 66.70), (69.20, 55.70, 70.09, 72.73, 74.25, 74.85, 69.50)),
-    "CAE-LR (Table IV)": ("cae", "pretrained", "mlp", (64.70, 53.20, 61.80, 57.10, 69.00, 60.40, 61.03), (65.60, 55.60, 61.90, 70.70, 70.10, 69.20, 65.52)),
-}  # fmt: skip
+    "late fusion": (
+        "mosei_4mod_late",
+        "supervised",
+        "late",
+        (59.71, 54.17, 54.58, 50.01, 54.29, 54.92, 54.60),
+        (60.17, 27.97, 34.58, 3.31, 34.10, 22.83, 30.50),
+    ),
+    "multi-head attention": (
+        "mosei_4mod_attention",
+        "supervised",
+        "attention",
+        (61.27, 55.80, 54.92, 50.34, 55.84, 57.25, 55.90),
+        (61.61, 36.09, 37.06, 5.66, 44.15, 43.71, 38.00),
+    ),
+    "MPUC-MER without text": (
+        "mosei_no_text",
+        "pretrained",
+        "mlp",
+        (63.96, 50.71, 54.88, 50.30, 58.37, 54.79, 55.50),
+        (61.84, 12.41, 26.59, 2.76, 35.44, 27.56, 27.77),
+    ),
+    "MPUC-MER": (
+        "mosei_4mod",
+        "pretrained",
+        "mlp",
+        (68.82, 62.93, 67.91, 62.93, 72.91, 64.49, 66.70),
+        (69.20, 55.70, 70.09, 72.73, 74.25, 74.85, 69.50),
+    ),
+    "CAE-LR (Table IV)": (
+        "cae",
+        "pretrained",
+        "mlp",
+        (64.70, 53.20, 61.80, 57.10, 69.00, 60.40, 61.03),
+        (65.60, 55.60, 61.90, 70.70, 70.10, 69.20, 65.52),
+    ),
+}
 
 
 def _table_2() -> PublishedTable:
@@ -61,10 +99,15 @@ def _table_2() -> PublishedTable:
 
 def _table_3() -> PublishedTable:
     others = {
-        "human": (80.00, None), "Ghaleb et al. [42]": (67.70, None), "Ghaleb et al. [48]": (69.40, None),
-        "Ghaleb et al. [48] with attention": (76.30, None), "Radoi et al.": (78.70, None),
-        "Beard et al.": (None, 58.30), "Song et al.": (None, 90.00), "Tiwari et al.": (None, 93.30),
-    }  # fmt: skip
+        "human": (80.00, None),
+        "Ghaleb et al. [42]": (67.70, None),
+        "Ghaleb et al. [48]": (69.40, None),
+        "Ghaleb et al. [48] with attention": (76.30, None),
+        "Radoi et al.": (78.70, None),
+        "Beard et al.": (None, 58.30),
+        "Song et al.": (None, 90.00),
+        "Tiwari et al.": (None, 93.30),
+    }
     cells = [
         Cell(name, column, value, metric="accuracy")
         for name, values in others.items()
@@ -78,11 +121,19 @@ def _table_3() -> PublishedTable:
 
 def _table_4() -> PublishedTable:
     others = {
-        "MESM": (66.80, 46.80, NOT_BINARY), "Zhang et al.": (67.00, None, ""), "FE2E": (67.60, 47.40, NOT_BINARY),
-        "Graph-MFN": (62.35, 76.33, ""), "Delbrouck et al.": (None, 76.72, ""), "Huynh et al.": (57.70, 76.73, ""),
-        "Khare et al.": (66.90, 78.68, ""), "CIA": (62.88, 79.08, ""), "Tsai et al.": (81.58, 79.08, ACCURACY),
-        "Wen et al.": (82.08, 79.22, ACCURACY), "Shenoy et al.": (82.77, 80.35, ACCURACY), "M3ER": (None, 86.05, ""),
-    }  # fmt: skip
+        "MESM": (66.80, 46.80, NOT_BINARY),
+        "Zhang et al.": (67.00, None, ""),
+        "FE2E": (67.60, 47.40, NOT_BINARY),
+        "Graph-MFN": (62.35, 76.33, ""),
+        "Delbrouck et al.": (None, 76.72, ""),
+        "Huynh et al.": (57.70, 76.73, ""),
+        "Khare et al.": (66.90, 78.68, ""),
+        "CIA": (62.88, 79.08, ""),
+        "Tsai et al.": (81.58, 79.08, ACCURACY),
+        "Wen et al.": (82.08, 79.22, ACCURACY),
+        "Shenoy et al.": (82.77, 80.35, ACCURACY),
+        "M3ER": (None, 86.05, ""),
+    }
     cells = [
         Cell(name, column, value, metric=metric, note=note)
         for name, (accuracy, f1, note) in others.items()

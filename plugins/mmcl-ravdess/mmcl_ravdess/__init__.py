@@ -31,14 +31,21 @@ AVERAGED_COLUMNS = (*_INTENSITIES, *_PRESENCES)
 """The 17 intensities (0–5) and 18 presences (0–1) of action units."""
 
 FRAME_COLUMNS = (
-    "confidence", "success",
-    *(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz"), "gaze_angle_x", "gaze_angle_y",
+    "confidence",
+    "success",
+    *(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz"),
+    "gaze_angle_x",
+    "gaze_angle_y",
     *_points("xyXYZ", 56, "eye_lmk_"),
-    *(f"pose_T{axis}" for axis in "xyz"), *(f"pose_R{axis}" for axis in "xyz"),
-    *_points("xy", 68), *_points("XYZ", 68),
-    "p_scale", *(f"p_{what}" for what in ("rx", "ry", "rz", "tx", "ty")), *(f"p_{i}" for i in range(34)),
+    *(f"pose_T{axis}" for axis in "xyz"),
+    *(f"pose_R{axis}" for axis in "xyz"),
+    *_points("xy", 68),
+    *_points("XYZ", 68),
+    "p_scale",
+    *(f"p_{what}" for what in ("rx", "ry", "rz", "tx", "ty")),
+    *(f"p_{i}" for i in range(34)),
     *AVERAGED_COLUMNS,
-)  # fmt: skip
+)
 """What OpenFace 2.x writes of each frame, in its order, without the frame's number, face and time."""
 
 GET = (

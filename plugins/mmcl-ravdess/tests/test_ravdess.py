@@ -77,9 +77,12 @@ def test_every_take_is_listed_once_by_the_fields_of_its_name(tiny):
         assert s.targets == {"emotion": int(emotion) - 1}
         assert s.sources["audio"] == f"Actor_{actor}/03-{s.id}.wav"
         assert s.facts == {
-            "channel": "speech", "intensity": ["normal", "strong"][int(intensity) - 1], "repetition": int(repetition),
-            "statement": ["kids", "dogs"][int(statement) - 1], "sex": "female" if int(actor) % 2 == 0 else "male",
-        }  # fmt: skip
+            "channel": "speech",
+            "intensity": ["normal", "strong"][int(intensity) - 1],
+            "repetition": int(repetition),
+            "statement": ["kids", "dogs"][int(statement) - 1],
+            "sex": "female" if int(actor) % 2 == 0 else "male",
+        }
         assert s.split is None
 
 

@@ -24,7 +24,7 @@ from mmcl.api import (
     Source,
     Task,
     hookimpl,
-)  # fmt: skip
+)
 
 from .published import SSE_FT
 
@@ -389,28 +389,47 @@ def register_modalities(register: Register[ModalitySpec]) -> None:
     """Offer the features."""
     register(
         ModalitySpec(
-            "hf-text", "tokens of a frozen text model (RoBERTa, BERT and the like), from a folder or the hub", ("words",), HfTextParams,
-            text_layout, build_text, paper=PAPER,
+            "hf-text",
+            "tokens of a frozen text model (RoBERTa, BERT and the like), from a folder or the hub",
+            ("words",),
+            HfTextParams,
+            text_layout,
+            build_text,
+            paper=PAPER,
         )
-    )  # fmt: skip
+    )
     register(
         ModalitySpec(
-            "hf-speech", "frames of a frozen speech model (wav2vec 2.0, HuBERT, WavLM), from a folder or the hub", ("audio",), HfSpeechParams,
-            speech_layout, build_speech, paper=PAPER,
+            "hf-speech",
+            "frames of a frozen speech model (wav2vec 2.0, HuBERT, WavLM), from a folder or the hub",
+            ("audio",),
+            HfSpeechParams,
+            speech_layout,
+            build_speech,
+            paper=PAPER,
         )
-    )  # fmt: skip
+    )
     register(
         ModalitySpec(
-            "hf-tokens", "ids of a text model's tokens, for `hf-encoder` to train that model on", ("words",), HfTokensParams,
-            tokens_layout, build_tokens,
+            "hf-tokens",
+            "ids of a text model's tokens, for `hf-encoder` to train that model on",
+            ("words",),
+            HfTokensParams,
+            tokens_layout,
+            build_tokens,
         )
-    )  # fmt: skip
+    )
     register(
         ModalitySpec(
-            "fab-net", "frames of a face through FAb-Net's frozen encoder, 256 values each; weights from a file, or random", ("video",),
-            FabNetParams, fab_net_layout, build_fab_net, paper=FAB_NET,
+            "fab-net",
+            "frames of a face through FAb-Net's frozen encoder, 256 values each; weights from a file, or random",
+            ("video",),
+            FabNetParams,
+            fab_net_layout,
+            build_fab_net,
+            paper=FAB_NET,
         )
-    )  # fmt: skip
+    )
 
 
 @hookimpl
@@ -418,20 +437,30 @@ def register_backbones(register: Register[BackboneSpec]) -> None:
     """Offer the backbones."""
     register(
         BackboneSpec(
-            "cls-transformer", "a class token before the steps, self-attention over all; keeps every step for a fusion", (("time", "channel"),),
-            ClsParams, build_cls, cls_fits, PAPER,
+            "cls-transformer",
+            "a class token before the steps, self-attention over all; keeps every step for a fusion",
+            (("time", "channel"),),
+            ClsParams,
+            build_cls,
+            cls_fits,
+            PAPER,
             "Learned positions, LayerNorm and dropout, post-norm layers with GELU, as the authors. Differs: the class token begins at small "
             "random numbers (theirs at 0, by a slip); real steps that a crop has left are never taken for padding.",
         )
-    )  # fmt: skip
+    )
     register(
         BackboneSpec(
-            "hf-encoder", "a text model of the transformers library, trained on together with the rest", (("time", "token"),),
-            HfEncoderParams, build_hf_encoder, encoder_fits, "UniVA (its text encoder); Devlin et al., BERT, NAACL 2019",
+            "hf-encoder",
+            "a text model of the transformers library, trained on together with the rest",
+            (("time", "token"),),
+            HfEncoderParams,
+            build_hf_encoder,
+            encoder_fits,
+            "UniVA (its text encoder); Devlin et al., BERT, NAACL 2019",
             "The library's own classes, without their pooling layer. pool: additive is UniVA's reading of it: linear, dropout, additive attention.",
             rebuild=rebuild_hf_encoder,
         )
-    )  # fmt: skip
+    )
 
 
 @hookimpl
@@ -439,10 +468,14 @@ def register_heads(register: Register[HeadSpec]) -> None:
     """Offer the fusion."""
     register(
         HeadSpec(
-            "ima-fusion", "inter-modality attention between every two modalities, Hadamard products, then tanh and a linear layer",
-            ("single-label", "multi-label", "regression"), ImaParams, build_ima, PAPER,
+            "ima-fusion",
+            "inter-modality attention between every two modalities, Hadamard products, then tanh and a linear layer",
+            ("single-label", "multi-label", "regression"),
+            ImaParams,
+            build_ima,
+            PAPER,
         )
-    )  # fmt: skip
+    )
 
 
 @hookimpl

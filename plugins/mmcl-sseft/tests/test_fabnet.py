@@ -173,10 +173,14 @@ CONVOLUTION, NORM = "layers.2.weight", "layers.3.running_var"
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda s: s.update({CONVOLUTION: torch.zeros(128, 64, 3, 3)}),
-         r"'layers.2.weight' is \[128, 64, 3, 3\]; the weight of convolution 2 of 8 is \[128, 64, 4, 4\]"),
-        (lambda s: s.update({NORM: torch.ones(64), "layers.6.running_var": torch.ones(9)}),
-         r"'layers.3.running_var' is \[64\]; the running_var of the normalisation after convolution 2 is \[128\]"),
+        (
+            lambda s: s.update({CONVOLUTION: torch.zeros(128, 64, 3, 3)}),
+            r"'layers.2.weight' is \[128, 64, 3, 3\]; the weight of convolution 2 of 8 is \[128, 64, 4, 4\]",
+        ),
+        (
+            lambda s: s.update({NORM: torch.ones(64), "layers.6.running_var": torch.ones(9)}),
+            r"'layers.3.running_var' is \[64\]; the running_var of the normalisation after convolution 2 is \[128\]",
+        ),
         (lambda s: s.pop("layers.0.bias"), r"'layers.0.bias' is missing; convolution 1 of 8 has a bias of \[64\]"),
         (lambda s: [s.pop(f"layers.20.{part}") for part in ("weight", "bias")], "ends before convolution 8 of 8"),
         (lambda s: s.update({"layers.21.weight": torch.zeros(7, 256)}), r"'layers.21.weight' \[7, 256\] has no place"),
@@ -184,7 +188,7 @@ CONVOLUTION, NORM = "layers.2.weight", "layers.3.running_var"
         (lambda s: [s.pop(n) for n in list(s) if s[n].ndim == 4], "holds no convolution"),
     ],
     ids=["convolution", "first of two", "no bias", "too few", "too many", "nan", "no convolution"],
-)  # fmt: skip
+)
 def test_the_first_tensor_that_does_not_fit_is_named(change, words, tmp_path):
     state = {name: tensor.clone() for name, tensor in Encoder().state_dict().items()}
     change(state)

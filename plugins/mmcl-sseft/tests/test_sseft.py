@@ -60,9 +60,19 @@ def speech_model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(0)
     config = getattr(transformers, f"{request.param}Config")(
-        hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, conv_dim=(4, 4), conv_kernel=(10, 4), conv_stride=(5, 4),
-        num_feat_extract_layers=2, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, feat_extract_norm="group", num_buckets=8,
-    )  # fmt: skip
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=8,
+        conv_dim=(4, 4),
+        conv_kernel=(10, 4),
+        conv_stride=(5, 4),
+        num_feat_extract_layers=2,
+        num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+        feat_extract_norm="group",
+        num_buckets=8,
+    )
     getattr(transformers, f"{request.param}Model")(config).save_pretrained(folder)
     return folder
 

@@ -31,11 +31,28 @@ def _face_51() -> tuple[tuple[int, int], ...]:
     """The 51 points without the jaw: node i is iBUG landmark i + 17; paths, rings and the links between them."""
     edges: list[tuple[int, int]] = [
         *_path(*range(10)),  # brows, right to left, joined above the nose
-        *_path(10, 11, 12, 13), *_path(14, 15, 16, 17, 18),  # nose: bridge, nostrils
-        *_ring(19, 24), *_ring(25, 30), *_ring(31, 42), *_ring(43, 50),  # eyes, outer and inner lip
-        (0, 19), (9, 28), (10, 14), (10, 18), (10, 22), (10, 25), (13, 16), (16, 34), (19, 31), (28, 37),
-        (31, 43), (33, 44), (34, 45), (35, 46), (37, 47),
-    ]  # fmt: skip
+        *_path(10, 11, 12, 13),
+        *_path(14, 15, 16, 17, 18),  # nose: bridge, nostrils
+        *_ring(19, 24),
+        *_ring(25, 30),
+        *_ring(31, 42),
+        *_ring(43, 50),  # eyes, outer and inner lip
+        (0, 19),
+        (9, 28),
+        (10, 14),
+        (10, 18),
+        (10, 22),
+        (10, 25),
+        (13, 16),
+        (16, 34),
+        (19, 31),
+        (28, 37),
+        (31, 43),
+        (33, 44),
+        (34, 45),
+        (35, 46),
+        (37, 47),
+    ]
     return tuple(edges)
 
 
@@ -46,10 +63,26 @@ def _face_68() -> tuple[tuple[int, int], ...]:
 
 
 KINECT_20 = (
-    (0, 1), (1, 2), (2, 3),  # head, shoulder centre, spine, hip centre
-    (1, 4), (4, 5), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (10, 11),  # left arm, right arm
-    (3, 12), (12, 13), (13, 14), (14, 15), (3, 16), (16, 17), (17, 18), (18, 19),  # left leg, right leg
-)  # fmt: skip
+    (0, 1),
+    (1, 2),
+    (2, 3),  # head, shoulder centre, spine, hip centre
+    (1, 4),
+    (4, 5),
+    (5, 6),
+    (6, 7),
+    (1, 8),
+    (8, 9),
+    (9, 10),
+    (10, 11),  # left arm, right arm
+    (3, 12),
+    (12, 13),
+    (13, 14),
+    (14, 15),
+    (3, 16),
+    (16, 17),
+    (17, 18),
+    (18, 19),  # left leg, right leg
+)
 
 
 def _face_51_printed() -> tuple[tuple[int, int], ...]:

@@ -34,11 +34,19 @@ TOGETHER = np.eye(6) + 0.6 * np.eye(6)[[3, 4, 5, 0, 1, 2]]
 shows, which is what contrasting them can find."""
 
 SENTENCES = (
-    "the train from the north arrives at seven", "they put the new table near the window", "he said that the letter came this morning",
-    "we will meet them at the station today", "she left the keys on the kitchen shelf", "the children are talking by the door",
-    "there was a man waiting in the garden", "i heard the news on the radio", "the doctor called about the results",
-    "you should see what they did to the house", "my brother bought the old car", "it rained all day in the village",
-)  # fmt: skip
+    "the train from the north arrives at seven",
+    "they put the new table near the window",
+    "he said that the letter came this morning",
+    "we will meet them at the station today",
+    "she left the keys on the kitchen shelf",
+    "the children are talking by the door",
+    "there was a man waiting in the garden",
+    "i heard the news on the radio",
+    "the doctor called about the results",
+    "you should see what they did to the house",
+    "my brother bought the old car",
+    "it rained all day in the village",
+)
 VALUED = {
     1: ("lovely", "great", "wonderful", "glad", "sweet", "bright"),
     0: ("really", "just", "suddenly", "somehow", "again", "apparently"),

@@ -48,10 +48,14 @@ def theirs(network: Transformer, activation: str) -> list[nn.TransformerEncoderL
             network.width, ours.heads, ours.widen.out_features, 0.0, activation, batch_first=True, norm_first=ours.pre
         ).double()
         pairs = [
-            (layer.self_attn.in_proj_weight, ours.attend.weight), (layer.self_attn.in_proj_bias, ours.attend.bias),
-            (layer.self_attn.out_proj, ours.join), (layer.linear1, ours.widen), (layer.linear2, ours.narrow),
-            (layer.norm1, ours.first), (layer.norm2, ours.second),
-        ]  # fmt: skip
+            (layer.self_attn.in_proj_weight, ours.attend.weight),
+            (layer.self_attn.in_proj_bias, ours.attend.bias),
+            (layer.self_attn.out_proj, ours.join),
+            (layer.linear1, ours.widen),
+            (layer.linear2, ours.narrow),
+            (layer.norm1, ours.first),
+            (layer.norm2, ours.second),
+        ]
         with torch.no_grad():
             for to, source in pairs:
                 if isinstance(to, nn.Module):

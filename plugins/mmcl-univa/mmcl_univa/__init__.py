@@ -23,7 +23,7 @@ from mmcl.api import (
     ScorerSpec,
     Task,
     hookimpl,
-)  # fmt: skip
+)
 
 from .affect import classes_of
 from .published import UNIVA
@@ -233,10 +233,14 @@ def register_positives(register: Register[PositivesSpec]) -> None:
     )
     register(
         PositivesSpec(
-            "same-label", "recordings with the same labels belong together (supervised)", SameLabelParams, build_same_label,
-            lambda params, modalities: (params.target,), "Khosla et al. 2020; UniVA, Table 5: Sup-CL",
+            "same-label",
+            "recordings with the same labels belong together (supervised)",
+            SameLabelParams,
+            build_same_label,
+            lambda params, modalities: (params.target,),
+            "Khosla et al. 2020; UniVA, Table 5: Sup-CL",
         )
-    )  # fmt: skip
+    )
 
 
 @hookimpl
@@ -244,11 +248,14 @@ def register_losses(register: Register[LossSpec]) -> None:
     """Offer the loss."""
     register(
         LossSpec(
-            "sup-con", "contrast with several positives an anchor, cosines or plain products", SupConParams, build_sup_con,
+            "sup-con",
+            "contrast with several positives an anchor, cosines or plain products",
+            SupConParams,
+            build_sup_con,
             "L_i = −mean over positives p of log(exp(s_ip/τ) / Σ_a exp(s_ia/τ)), a over all that are not ignored; form: in, the mean inside the log",
             "Khosla et al.: Supervised Contrastive Learning, NeurIPS 2020; UniVA, Eq. 5",
         )
-    )  # fmt: skip
+    )
 
 
 @hookimpl
@@ -256,12 +263,17 @@ def register_backbones(register: Register[BackboneSpec]) -> None:
     """Offer the encoder."""
     register(
         BackboneSpec(
-            "univa-encoder", "linear, learned positions, self-attention, read out by additive attention", (("time", "channel"),),
-            EncoderParams, build_encoder, encoder_fits, PAPER,
+            "univa-encoder",
+            "linear, learned positions, self-attention, read out by additive attention",
+            (("time", "channel"),),
+            EncoderParams,
+            build_encoder,
+            encoder_fits,
+            PAPER,
             "The authors' layers for voice, face and GloVe (post-norm, exact GELU). Differs: positions for so many steps as the recipe says, "
             "not as the longest recording of all three splits has; a single step or a single recording needs no case of its own.",
         )
-    )  # fmt: skip
+    )
 
 
 @hookimpl
@@ -269,10 +281,14 @@ def register_heads(register: Register[HeadSpec]) -> None:
     """Offer the head."""
     register(
         HeadSpec(
-            "univa-fusion", "concatenation, softmax over emotions, divergence from the labels, correlation prior", ("multi-label", "single-label"),
-            FusionParams, build_fusion, f"{PAPER}, Eq. 6 to 10",
+            "univa-fusion",
+            "concatenation, softmax over emotions, divergence from the labels, correlation prior",
+            ("multi-label", "single-label"),
+            FusionParams,
+            build_fusion,
+            f"{PAPER}, Eq. 6 to 10",
         )
-    )  # fmt: skip
+    )
 
 
 @hookimpl

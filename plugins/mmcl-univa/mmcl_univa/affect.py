@@ -8,11 +8,26 @@ from pathlib import Path
 from mmcl.api import DataError, Task
 
 OWN: Mapping[str, tuple[float, float]] = {
-    "neutral": (0.0, 0.0), "calm": (0.4, -0.6), "happy": (0.8, 0.4), "joy": (0.8, 0.5), "excited": (0.7, 0.8),
-    "sad": (-0.7, -0.4), "sadness": (-0.7, -0.4), "anger": (-0.7, 0.7), "angry": (-0.7, 0.7), "frustrated": (-0.6, 0.4),
-    "frustration": (-0.6, 0.4), "surprise": (0.3, 0.8), "surprised": (0.3, 0.8), "disgust": (-0.7, 0.3), "disgusted": (-0.7, 0.3),
-    "fear": (-0.7, 0.6), "fearful": (-0.7, 0.6), "positive": (0.7, 0.2), "negative": (-0.7, 0.2),
-}  # fmt: skip
+    "neutral": (0.0, 0.0),
+    "calm": (0.4, -0.6),
+    "happy": (0.8, 0.4),
+    "joy": (0.8, 0.5),
+    "excited": (0.7, 0.8),
+    "sad": (-0.7, -0.4),
+    "sadness": (-0.7, -0.4),
+    "anger": (-0.7, 0.7),
+    "angry": (-0.7, 0.7),
+    "frustrated": (-0.6, 0.4),
+    "frustration": (-0.6, 0.4),
+    "surprise": (0.3, 0.8),
+    "surprised": (0.3, 0.8),
+    "disgust": (-0.7, 0.3),
+    "disgusted": (-0.7, 0.3),
+    "fear": (-0.7, 0.6),
+    "fearful": (-0.7, 0.6),
+    "positive": (0.7, 0.2),
+    "negative": (-0.7, 0.2),
+}
 """Our own table, chosen by us after the usual picture of the circumplex (Russell 1980); no value is measured."""
 
 

@@ -28,11 +28,15 @@ def _cells(
 
 def _table_2() -> PublishedTable:
     others = {
-        "MulT (GloVe)": ((44.5, 0.190, 53.1, 34.4), None), "M3ER": ((40.9, 0.195, 51.9, 34.9), None),
-        "HHMPN": ((45.9, 0.189, 55.6, 43.0), None), "TAILOR": ((43.7, 0.206, 49.7, 37.1), None),
-        "RobMMR": ((48.4, 0.185, 56.9, 41.7), (45.8, 0.168, 46.3, 33.5)), "MDI (RoBERTa)": ((49.9, 0.186, 50.2, 10.9), (47.6, 0.159, 51.9, 33.6)),
-        "FacialMMT": ((50.1, 0.190, 59.1, 40.8), (48.7, 0.154, 51.7, 37.9)), "Gemini, zero-shot": ((11.2, 0.268, 23.9, 20.6), (18.6, 0.198, 24.1, 19.1)),
-    }  # fmt: skip
+        "MulT (GloVe)": ((44.5, 0.190, 53.1, 34.4), None),
+        "M3ER": ((40.9, 0.195, 51.9, 34.9), None),
+        "HHMPN": ((45.9, 0.189, 55.6, 43.0), None),
+        "TAILOR": ((43.7, 0.206, 49.7, 37.1), None),
+        "RobMMR": ((48.4, 0.185, 56.9, 41.7), (45.8, 0.168, 46.3, 33.5)),
+        "MDI (RoBERTa)": ((49.9, 0.186, 50.2, 10.9), (47.6, 0.159, 51.9, 33.6)),
+        "FacialMMT": ((50.1, 0.190, 59.1, 40.8), (48.7, 0.154, 51.7, 37.9)),
+        "Gemini, zero-shot": ((11.2, 0.268, 23.9, 20.6), (18.6, 0.198, 24.1, 19.1)),
+    }
     cells = []
     for name, (mosei, m3ed) in others.items():
         cells += _cells(name, "MOSEI", mosei)
@@ -52,7 +56,7 @@ def _ablations() -> list[PublishedTable]:
         *_cells("without the prior", "M3ED", (49.1, 0.154, 51.7, 38.2), "univa_m3ed_no_prior", note=BLIND),
         *_cells("without both", "MOSEI", (49.7, 0.189, 58.2, 39.0), "univa_mosei_plain"),
         *_cells("without both", "M3ED", (48.0, 0.160, 51.4, 37.6), "univa_m3ed_plain", note=BLIND),
-    ]  # fmt: skip
+    ]
     some = ("Acc", "miF1")
     four = []
     for name, mosei, m3ed, input, other in (
@@ -61,14 +65,15 @@ def _ablations() -> list[PublishedTable]:
         ("text alone", (50.6, 59.4), (48.0, 51.6), "text", ("univa_m3ed_modalities", "text")),
         ("audio alone", (46.7, 54.5), (38.8, 41.3), "audio", ("univa_m3ed_modalities", "audio")),
         ("vision alone", (42.3, 48.2), (40.8, 40.7), "video", ("", "")),
-    ):  # fmt: skip
+    ):
         four += _cells(name, "MOSEI", mosei, "univa_mosei_modalities", some, input=input)
         four += _cells(name, "M3ED", m3ed, other[0], some, input=other[1] or "all")
     five = []
     for name, mosei, m3ed, recipe in (
-        ("VA-CL", (51.4, 60.1), (50.6, 53.4), "univa_mosei"), ("Sup-CL", (50.3, 59.0), (48.8, 52.7), "univa_mosei_sup_cl"),
+        ("VA-CL", (51.4, 60.1), (50.6, 53.4), "univa_mosei"),
+        ("Sup-CL", (50.3, 59.0), (48.8, 52.7), "univa_mosei_sup_cl"),
         ("Self-CL", (49.6, 58.2), (46.2, 50.1), "univa_mosei_self_cl"),
-    ):  # fmt: skip
+    ):
         five += _cells(name, "MOSEI", mosei, recipe, some)
         five += _cells(name, "M3ED", m3ed, recipe.replace("mosei", "m3ed"), some, BLIND)
     return [

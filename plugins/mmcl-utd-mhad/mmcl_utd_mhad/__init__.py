@@ -10,19 +10,58 @@ from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, Register,
 __all__ = ["ACTIONS", "CHANNELS", "DEPTH", "GET", "JOINTS", "UtdMhadParams"]
 
 ACTIONS = (
-    "swipe_left", "swipe_right", "wave", "clap", "throw", "arm_cross", "basketball_shoot", "draw_x", "draw_circle_cw",
-    "draw_circle_ccw", "draw_triangle", "bowling", "boxing", "baseball_swing", "tennis_swing", "arm_curl", "tennis_serve",
-    "push", "knock", "catch", "pickup_throw", "jog", "walk", "sit2stand", "stand2sit", "lunge", "squat",
-)  # fmt: skip
+    "swipe_left",
+    "swipe_right",
+    "wave",
+    "clap",
+    "throw",
+    "arm_cross",
+    "basketball_shoot",
+    "draw_x",
+    "draw_circle_cw",
+    "draw_circle_ccw",
+    "draw_triangle",
+    "bowling",
+    "boxing",
+    "baseball_swing",
+    "tennis_swing",
+    "arm_curl",
+    "tennis_serve",
+    "push",
+    "knock",
+    "catch",
+    "pickup_throw",
+    "jog",
+    "walk",
+    "sit2stand",
+    "stand2sit",
+    "lunge",
+    "squat",
+)
 """In the order of their codes a1–a27."""
 
 JOINTS = (
-    "head", "shoulder_center", "spine", "hip_center",
-    "left_shoulder", "left_elbow", "left_wrist", "left_hand",
-    "right_shoulder", "right_elbow", "right_wrist", "right_hand",
-    "left_hip", "left_knee", "left_ankle", "left_foot",
-    "right_hip", "right_knee", "right_ankle", "right_foot",
-)  # fmt: skip
+    "head",
+    "shoulder_center",
+    "spine",
+    "hip_center",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+    "left_hand",
+    "right_shoulder",
+    "right_elbow",
+    "right_wrist",
+    "right_hand",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "left_foot",
+    "right_hip",
+    "right_knee",
+    "right_ankle",
+    "right_foot",
+)
 
 CHANNELS = ("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")
 
@@ -54,11 +93,14 @@ class UtdMhadParams(Params):
 def _info(params: UtdMhadParams) -> DatasetInfo:
     (height, width), rate = DEPTH[params.depth]
     skeleton = {
-        "shape": [20, 3], "axes": ["joint", "channel"], "graph": "kinect-20", "joints": list(JOINTS),
+        "shape": [20, 3],
+        "axes": ["joint", "channel"],
+        "graph": "kinect-20",
+        "joints": list(JOINTS),
         "root": JOINTS.index("hip_center"),
         "shoulders": [JOINTS.index("left_shoulder"), JOINTS.index("right_shoulder")],
         "torso": [JOINTS.index("shoulder_center"), JOINTS.index("hip_center")],
-    }  # fmt: skip
+    }
     inertial = {"shape": [6], "axes": ["channel"], "channels": list(CHANNELS)}
     return DatasetInfo(
         sources={

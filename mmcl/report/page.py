@@ -15,26 +15,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from ..api.errors import MmclError
 from ..evaluate.metrics import HEADLINE
-from ..evaluate.statistics import Summary, Unit, bounds_of, difference, summarise
+from ..evaluate.statistics import Cell, Summary, Unit, bounds_of, difference, summarise, values_of
 from ..recipe.plan import Plan, main_input
+from ..review.compare import compare_runs
 from ..runs import JsonObject, RunFolder, read_json, read_jsonl, write_json, write_text
-from . import report_figures as figures
-from . import report_words as words
-from .compare import compare_runs
-from .compare import shown as shown_comparison
-from .report_worth import read_shown, read_worth, section, summaries
+from . import figures, words
+from .comparison import shown as shown_comparison
+from .pages import environment
+from .worth import read_shown, read_worth, section, summaries
 
 SHOWN = 20
 """Skipped recordings that the page lists; report.json has them all."""
 POINTS = 1000
 """Points of a scatter plot above which only every k-th is drawn."""
-
-Cell = tuple[str, str, str, str, str]
-"""What one score is of: (task, input, head, encoder, metric)."""
 
 
 @dataclass(frozen=True)
@@ -163,15 +158,6 @@ def _spent(run: RunFolder, stage: str, asked: Sequence[tuple[int, int]]) -> list
     return [read_json(folder / "finished.json")["seconds"] for fold, seed, folder in run.units(stage) if (fold, seed) in asked]
 
 
-def values_of(scores: Iterable[Mapping[str, Any]]) -> dict[Cell, dict[Unit, float | None]]:
-    """Every measured value by what it is of and where it was measured."""
-    table: dict[Cell, dict[Unit, float | None]] = {}
-    for row in scores:
-        cell = (row["task"], row["input"], row["head"], row["encoder"], row["metric"])
-        table.setdefault(cell, {})[row["fold"], row["seed"], row["head_seed"]] = row["value"]
-    return table
-
-
 def baselines_of(cell: Cell) -> dict[str, Cell]:
     """What a score is to be compared with: the same with random encoders, and the majority class."""
     task, input, head, encoder, metric = cell
@@ -285,7 +271,7 @@ def report_html(
     undefined = sum(1 for row in found.scores if row["value"] is None and row["encoder"] != "none")
     page = (
         environment()
-        .get_template("report.html.j2")
+        .get_template("page.html.j2")
         .render(
             name=plan["name"],
             about=plan["about"],
@@ -316,19 +302,6 @@ def report_html(
         )
     )
     return figures.distinct_ids(page)
-
-
-def environment() -> Environment:
-    """Where pages find their templates, and how they write numbers."""
-    made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {"plain": words.plain, "signed": words.signed, "duration": words.duration, "whole": words.whole}
-    return made
 
 
 def _facts(found: Found) -> list[tuple[str, str]]:
@@ -473,10 +446,15 @@ def _supervised(
         by = difference(table[frozen], table[cell], bounds_of(metric)) if frozen in table else None
         rows.append(
             {
-                "input": cell[1], "head": cell[2], "encoder": cell[3], "mine": said, "frozen": summary.get(frozen), "gain": by,
+                "input": cell[1],
+                "head": cell[2],
+                "encoder": cell[3],
+                "mine": said,
+                "frozen": summary.get(frozen),
+                "gain": by,
                 "n": sum(tested[cell].values()),
             }
-        )  # fmt: skip
+        )
     return rows
 
 

@@ -464,9 +464,16 @@ def ranked(rows: Sequence[tuple[str, float, float, float]], reference: str, acro
             ax.plot([left, right], [y, y], color=colour, linewidth=2.5, solid_capstyle="round")
             ax.plot([mean], [y], marker="o", markersize=9 if mine else 7, color=colour, markeredgewidth=0, zorder=4)
             ax.annotate(
-                f"{mean:.3f}".replace("-", "−"), (1, y), xycoords=ax.get_yaxis_transform(), xytext=(10, 0), textcoords="offset pixels",
-                va="center_baseline", fontsize=_SIZE, color=_PLACE["ink"], weight=700 if mine else 400,
-            )  # fmt: skip
+                f"{mean:.3f}".replace("-", "−"),
+                (1, y),
+                xycoords=ax.get_yaxis_transform(),
+                xytext=(10, 0),
+                textcoords="offset pixels",
+                va="center_baseline",
+                fontsize=_SIZE,
+                color=_PLACE["ink"],
+                weight=700 if mine else 400,
+            )
         return figure
 
     return _picture(draw, alt)
@@ -543,10 +550,17 @@ def lines(
                         linewidth=0,
                     )
                 ax.plot(
-                    xs, means, color=_PLACE[line.style], linewidth=2.2 if main else 1.6, marker="D" if line.style == "random" else "o",
-                    markersize=7 if main else 5, markerfacecolor=_PLACE["card"] if line.style == "random" else _PLACE[line.style],
-                    linestyle="-" if line.style != "random" else (0, (5, 2)), clip_on=False, zorder=4 if main else 3,
-                )  # fmt: skip
+                    xs,
+                    means,
+                    color=_PLACE[line.style],
+                    linewidth=2.2 if main else 1.6,
+                    marker="D" if line.style == "random" else "o",
+                    markersize=7 if main else 5,
+                    markerfacecolor=_PLACE["card"] if line.style == "random" else _PLACE[line.style],
+                    linestyle="-" if line.style != "random" else (0, (5, 2)),
+                    clip_on=False,
+                    zorder=4 if main else 3,
+                )
                 ends.append((means[-1], line))
             if named:
                 _name_ends(ax, ends, height, high - low)
@@ -564,15 +578,26 @@ def _name_ends(ax: Axes, ends: Sequence[tuple[float, Line]], height: float, span
     for value, line in sorted(ends, key=lambda end: end[0]):
         at = max(value, at + step)
         ax.annotate(
-            _shorten(line.name, 70), (1, at), xycoords=ax.get_yaxis_transform(), xytext=(8, 0), textcoords="offset pixels",
-            va="center_baseline", fontsize=11, color=_PLACE[line.style],
-        )  # fmt: skip
+            _shorten(line.name, 70),
+            (1, at),
+            xycoords=ax.get_yaxis_transform(),
+            xytext=(8, 0),
+            textcoords="offset pixels",
+            va="center_baseline",
+            fontsize=11,
+            color=_PLACE[line.style],
+        )
 
 
 def heat(
-    rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], down: str, across: str, alt: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    down: str,
+    across: str,
+    alt: str,
     ends: tuple[float, float] = (0.0, 1.0),
-) -> Picture:  # fmt: skip
+) -> Picture:
     """A table of numbers as shades, from the first of `ends` (empty) to the second (full)."""
     low, high = ends
 
@@ -595,10 +620,18 @@ def heat(
                     _inside(ax, j + 0.5, i + 0.5, f"{value:.2f}".replace("-", "−"), share, 12 if cell >= 40 else 9.5, False)
         for j, name in enumerate(columns):
             ax.annotate(
-                _shorten(name, 120 if tilt else cell), (j + 0.5, 0), xycoords=ax.get_xaxis_transform(), xytext=(4 if tilt else 0, -9 if tilt else -16),
-                textcoords="offset pixels", ha="right" if tilt else "center", va="top" if tilt else "baseline", rotation=45 if tilt else 0,
-                rotation_mode="anchor", fontsize=_SIZE, color=_PLACE["ink"],
-            )  # fmt: skip
+                _shorten(name, 120 if tilt else cell),
+                (j + 0.5, 0),
+                xycoords=ax.get_xaxis_transform(),
+                xytext=(4 if tilt else 0, -9 if tilt else -16),
+                textcoords="offset pixels",
+                ha="right" if tilt else "center",
+                va="top" if tilt else "baseline",
+                rotation=45 if tilt else 0,
+                rotation_mode="anchor",
+                fontsize=_SIZE,
+                color=_PLACE["ink"],
+            )
         for text, at, side in ((f"{across} →", (2, 9), "left"), (f"{down} ↓", (-10, 9), "right")):
             if text.strip(" →↓"):
                 ax.annotate(
@@ -653,22 +686,41 @@ def clouds(panels: Sequence[Cloud], alt: str) -> Picture:
                 mine = [i for i, k in enumerate(panel.kind) if k == kind]
                 if mine:
                     ax.plot(
-                        [panel.x[i] for i in mine], [panel.y[i] for i in mine], linestyle="none", marker=_shape(kind), markersize=4.2, markeredgewidth=0,
-                        color=_PLACE["line" if kind is None else MARKED[kind % len(MARKED)]], alpha=0.8,
-                    )  # fmt: skip
+                        [panel.x[i] for i in mine],
+                        [panel.y[i] for i in mine],
+                        linestyle="none",
+                        marker=_shape(kind),
+                        markersize=4.2,
+                        markeredgewidth=0,
+                        color=_PLACE["line" if kind is None else MARKED[kind % len(MARKED)]],
+                        alpha=0.8,
+                    )
             ax.set_title(panel.title, loc="left", fontsize=_SIZE, color=_PLACE["ink"], pad=6)
             for i, entries in enumerate(fitting[n]):
                 for kind, at, name in entries:
                     down = -14.0 - 15.0 * i
                     colour = _PLACE[MARKED[kind % len(MARKED)]]
                     ax.plot(
-                        [(at + 5) / side], [(down + 0.5) / side], transform=ax.transAxes, linestyle="none", marker=_shape(kind), markersize=5.5,
-                        color=colour, markeredgewidth=0, clip_on=False,
-                    )  # fmt: skip
+                        [(at + 5) / side],
+                        [(down + 0.5) / side],
+                        transform=ax.transAxes,
+                        linestyle="none",
+                        marker=_shape(kind),
+                        markersize=5.5,
+                        color=colour,
+                        markeredgewidth=0,
+                        clip_on=False,
+                    )
                     ax.annotate(
-                        name, (0, 0), xycoords="axes fraction", xytext=(at + 12, down), textcoords="offset pixels", va="center_baseline", fontsize=11,
+                        name,
+                        (0, 0),
+                        xycoords="axes fraction",
+                        xytext=(at + 12, down),
+                        textcoords="offset pixels",
+                        va="center_baseline",
+                        fontsize=11,
                         color=_PLACE["muted"],
-                    )  # fmt: skip
+                    )
         return figure
 
     return _picture(draw, alt)
@@ -762,13 +814,26 @@ def climb(scores: Mapping[int, float], ended: Sequence[int], less: bool, metric:
         ax.set_title(metric, loc="left", fontsize=11, color=_PLACE["muted"], pad=2)
         ax.step([*sorted(scores), last], [*best, best[-1]], where="post", color=_PLACE["pretrained"], linewidth=2)
         ax.plot(
-            list(scores), list(scores.values()), linestyle="none", marker="o", markersize=5.5, color=_PLACE["ink"], alpha=0.55,
-            markeredgewidth=0, clip_on=False,
-        )  # fmt: skip
+            list(scores),
+            list(scores.values()),
+            linestyle="none",
+            marker="o",
+            markersize=5.5,
+            color=_PLACE["ink"],
+            alpha=0.55,
+            markeredgewidth=0,
+            clip_on=False,
+        )
         ax.plot(
-            list(ended), [0.02] * len(ended), transform=ax.get_xaxis_transform(), linestyle="none", marker="|", markersize=8,
-            color=_PLACE["muted"], clip_on=False,
-        )  # fmt: skip
+            list(ended),
+            [0.02] * len(ended),
+            transform=ax.get_xaxis_transform(),
+            linestyle="none",
+            marker="|",
+            markersize=8,
+            color=_PLACE["muted"],
+            clip_on=False,
+        )
         return figure
 
     return _picture(draw, alt)
@@ -810,9 +875,16 @@ def slices(keys: Mapping[str, Sequence[float | str]], scores: Sequence[float], m
                 ax.set_xlim(-0.5, len(names) - 0.5)
                 ax.set_xticks(range(len(names)), [_shorten(one, inside / len(names)) for one in names])
             ax.plot(
-                places, scores, linestyle="none", marker="o", markersize=6, markeredgewidth=0, color=_PLACE["pretrained"], alpha=0.6,
+                places,
+                scores,
+                linestyle="none",
+                marker="o",
+                markersize=6,
+                markeredgewidth=0,
+                color=_PLACE["pretrained"],
+                alpha=0.6,
                 clip_on=False,
-            )  # fmt: skip
+            )
             ax.set_title(_shorten(name, inside), loc="left", fontsize=_SIZE, color=_PLACE["ink"], pad=8)
             if column == 0:
                 ax.set_ylabel(metric, color=_PLACE["muted"], fontsize=_SIZE, labelpad=4)
@@ -836,9 +908,15 @@ def shares(found: Mapping[str, float], alt: str) -> Picture:
             for size, alpha, colour in ((1.0, 0.6, "line"), (share, 0.85, "pretrained")):
                 ax.add_patch(Rectangle((0, y), size, 0.26, facecolor=_PLACE[colour], edgecolor="none", alpha=alpha))
             ax.annotate(
-                f"{100 * share:.0f}%", (1, y + 0.13), xycoords=ax.get_yaxis_transform(), xytext=(12, 0), textcoords="offset pixels",
-                va="center_baseline", fontsize=_SIZE, color=_PLACE["ink"],
-            )  # fmt: skip
+                f"{100 * share:.0f}%",
+                (1, y + 0.13),
+                xycoords=ax.get_yaxis_transform(),
+                xytext=(12, 0),
+                textcoords="offset pixels",
+                va="center_baseline",
+                fontsize=_SIZE,
+                color=_PLACE["ink"],
+            )
         return figure
 
     return _picture(draw, alt)

@@ -12,8 +12,7 @@ from typing import Any
 from ..evaluate.metrics import HEADLINE
 from ..evaluate.statistics import Summary, bounds_of, summarise
 from ..runs import JsonObject, RunFolder, read_json, read_jsonl
-from . import report_figures as figures
-from . import report_words as words
+from . import figures, words
 
 CHANGES = {
     "noise": "noise, in deviations of a channel",
@@ -82,9 +81,16 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], Summary]:
 
 
 def section(
-    rows: Sequence[JsonObject], maps: Sequence[JsonObject], shown: Sequence[JsonObject], tasks: Mapping[str, Mapping[str, Any]],
-    modalities: Sequence[str], subject: str, whole: Mapping[tuple[str, str], Summary], floors: Mapping[str, float | None], group: str,
-) -> JsonObject | None:  # fmt: skip
+    rows: Sequence[JsonObject],
+    maps: Sequence[JsonObject],
+    shown: Sequence[JsonObject],
+    tasks: Mapping[str, Mapping[str, Any]],
+    modalities: Sequence[str],
+    subject: str,
+    whole: Mapping[tuple[str, str], Summary],
+    floors: Mapping[str, float | None],
+    group: str,
+) -> JsonObject | None:
     """What the template shows; None where there is nothing.
 
     whole   (task, encoder) → the main head's score with all labels
@@ -100,13 +106,20 @@ def section(
     }
     found["shown"] = [
         {
-            "title": one["title"], "of": one["of"],
+            "title": one["title"],
+            "of": one["of"],
             "picture": figures.heat(
-                one["rows"], one["columns"], one["values"], "", "", f"{one['title']} ({one['of']}): {_cells(one)}.", _ends(one["values"])
+                one["rows"],
+                one["columns"],
+                one["values"],
+                "",
+                "",
+                f"{one['title']} ({one['of']}): {_cells(one)}.",
+                _ends(one["values"]),
             ),
         }
         for one in shown
-    ]  # fmt: skip
+    ]
     for name, task in tasks.items():
         metric = HEADLINE[task["type"]]
         mine = [
@@ -157,9 +170,15 @@ def clouds_of(
 
 
 def _few(
-    mine: Rows, rows: Sequence[JsonObject], task: str, metric: str, subject: str, whole: Mapping[tuple[str, str], Summary],
-    floor: float | None, group: str,
-) -> JsonObject | None:  # fmt: skip
+    mine: Rows,
+    rows: Sequence[JsonObject],
+    task: str,
+    metric: str,
+    subject: str,
+    whole: Mapping[tuple[str, str], Summary],
+    floor: float | None,
+    group: str,
+) -> JsonObject | None:
     by_kind: dict[str, dict[float, Summary]] = {}
     for key, said in mine:
         if key["what"] == "few-shot":
@@ -199,12 +218,21 @@ def _few(
         sentence += f". On average, pretrained encoders with {100 * enough[0]:g}% of the labels are where random ones are with all of them"
     return {
         "said": sentence + ".",
-        "picture": figures.lines({"": drawn}, "share of the labels", words.metric(metric), floor, f"{words.metric(metric)} of {task} by share of labels: {'; '.join(lines)}.", shares=True),
-        "kinds": kinds, "over": _over(by_kind[subject][middle]),
+        "picture": figures.lines(
+            {"": drawn},
+            "share of the labels",
+            words.metric(metric),
+            floor,
+            f"{words.metric(metric)} of {task} by share of labels: {'; '.join(lines)}.",
+            shares=True,
+        ),
+        "kinds": kinds,
+        "over": _over(by_kind[subject][middle]),
         "rows": [
-            {"share": share, "labels": labels.get(share), "said": {kind: by_kind[kind].get(share) for kind in kinds}} for share in sorted(by_kind[subject])
+            {"share": share, "labels": labels.get(share), "said": {kind: by_kind[kind].get(share) for kind in kinds}}
+            for share in sorted(by_kind[subject])
         ],
-    }  # fmt: skip
+    }
 
 
 def _over(said: Summary) -> str:
@@ -249,10 +277,12 @@ def _missing(mine: Rows, subject: str, metric: str, modalities: Sequence[str], f
     ]
     return {
         "said": sentence,
-        "picture": figures.lines({"": drawn}, "modalities left at test, mean over all sets", words.metric(metric), floor, "; ".join(lines) + "."),
+        "picture": figures.lines(
+            {"": drawn}, "modalities left at test, mean over all sets", words.metric(metric), floor, "; ".join(lines) + "."
+        ),
         "kinds": kinds,
         "rows": [{"left": left, "said": {kind: by_kind[kind].get(left) for kind in kinds}} for left in by_kind[subject]],
-    }  # fmt: skip
+    }
 
 
 def _transfer(mine: Rows, subject: str, metric: str, modalities: Sequence[str], floor: float | None) -> JsonObject | None:
@@ -284,11 +314,19 @@ def _transfer(mine: Rows, subject: str, metric: str, modalities: Sequence[str], 
     low = min(floor or 0.0, *(v for row in values[subject] for v in row if v is not None))
     return {
         "said": sentence,
-        "picture": figures.heat(names, list(modalities), values[subject], "labels of", "tested on", _alt_transfer(names, modalities, values[subject]), (low, top)),
+        "picture": figures.heat(
+            names,
+            list(modalities),
+            values[subject],
+            "labels of",
+            "tested on",
+            _alt_transfer(names, modalities, values[subject]),
+            (low, top),
+        ),
         "random": values.get("random") if subject == "pretrained" else None,
         "names": names,
         "columns": list(modalities),
-    }  # fmt: skip
+    }
 
 
 def _alt_transfer(names: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]]) -> str:
@@ -400,10 +438,15 @@ def _maps(
         if panels:
             found.append(
                 {
-                    "title": f"{METHODS[method]}, {kind} encoders" if kind in ("pretrained", "random") else f"{METHODS[method]}, {kind}",
-                    "picture": figures.clouds(panels, f"{METHODS[method]} of test recordings in {len(panels)} panels: {', '.join(p.title for p in panels)}. Points near each other have like embeddings."),
+                    "title": f"{METHODS[method]}, {kind} encoders"
+                    if kind in ("pretrained", "random")
+                    else f"{METHODS[method]}, {kind}",
+                    "picture": figures.clouds(
+                        panels,
+                        f"{METHODS[method]} of test recordings in {len(panels)} panels: {', '.join(p.title for p in panels)}. Points near each other have like embeddings.",
+                    ),
                 }
-            )  # fmt: skip
+            )
     return found
 
 

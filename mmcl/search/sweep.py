@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
@@ -30,14 +30,18 @@ import numpy as np
 
 from .. import __version__
 from ..api.errors import DataError, MmclError, RecipeError, StageError
+from ..data.prepared import load_prepared
 from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate
+from ..evaluate.statistics import bounds_of, summarise, values_of
 from ..recipe.plan import Plan, make_plan
 from ..recipe.read import parse_recipe
 from ..recipe.schema import Range
-from ..recipe.sweep import Source, SweepPlan, Value, make_sweep, settings, steps_of
-from ..runs import JsonObject, RunFolder, fingerprint, read_json, write_json, write_text
+from ..recipe.search import Source, SweepPlan, make_sweep, settings, steps_of
+from ..runs import RunFolder, fingerprint, read_json, read_jsonl, write_json, write_text
 from ..screen import Tick, hushed, progress, say
 from ..seeding import address
+from ..stages import Page
+from .told import DONE, EARLY, FAILED, Searched, Tried
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -45,48 +49,16 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
-DONE, EARLY, FAILED = "done", "ended early", "failed"
-"""How a trial came out, in words."""
 
-
-@dataclass(frozen=True)
-class Tried:
-    """One trial."""
-
-    number: int
-    state: str
-    values: Mapping[str, Value]
-    score: float | None  # on validation recordings
-    seconds: float
-    sentence: str  # why it failed
-
-
-@dataclass(frozen=True)
-class Searched:
-    """What a sweep found."""
-
-    name: str
-    metric: str
-    less: bool  # whether less of the metric is better
-    about: str  # what is scored, in words
-    trials: tuple[Tried, ...]
-    best: Tried
-    importance: Mapping[str, float]  # share of the scores' variance, by key; empty where it is not known
-    importance_says: str  # how it was computed, or why it was not
-    final: Mapping[str, Any] | None  # the test score of the best values, run in full
-    opened: tuple[int, ...]  # trials whose values have been tested so far
-
-    def to_json(self) -> JsonObject:
-        """Plain values."""
-        return {"format": 1, "mmcl": __version__, **asdict(self)}
-
-
-def sweep(found: SweepPlan, out: Path, jobs: int = 1, device: str = "auto", final: bool = True) -> Searched:
-    """Run the trials that are missing, then the best values in full; writes the page and gives what was found.
+def sweep(
+    found: SweepPlan, out: Path, jobs: int = 1, device: str = "auto", final: bool = True, page: Page | None = None
+) -> Searched:
+    """Run the trials that are missing, then the best values in full; gives what was found.
 
     out    folder of the sweep; prepared streams are kept beside it, as those of runs
     jobs   trials at a time, each in a process of its own
     final  whether the best values are run in full, which opens the test set
+    page   writes the report of the best values' run
 
     Raises RecipeError for a metric that is not there, StageError if Optuna is missing, another search lies in `out`, or all trials failed.
     """
@@ -109,13 +81,13 @@ def sweep(found: SweepPlan, out: Path, jobs: int = 1, device: str = "auto", fina
             write_json(out / "trials.json", {"format": 1, "name": found.plan.name, "trials": [asdict(one) for one in tried]})
             raise StageError(f"none of {len(tried)} trials has a score; the first ended with: {_first_sentence(tried)}")
         best = min(ended, key=lambda one: ((one.score or 0.0) if _less(metric) else -(one.score or 0.0), one.number))
-        tested = _final(found, best, metric, out, where, final)
+        tested = _final(found, best, metric, out, where, final, page)
         shares, says = _importance(study, found)
         opened = tuple(read_json(out / "sweep.json")["opened"])
         said = Searched(
             found.plan.name, metric, _less(metric), _about(found, metric), tuple(tried), best, shares, says, tested, opened
-        )  # fmt: skip
-        _write(said, out)
+        )
+        write_json(out / "trials.json", json.loads(json.dumps(said.to_json())))
         say(f"{found.plan.name}: {len(tried)} trials done")
     return said
 
@@ -164,11 +136,13 @@ def _same_search(found: SweepPlan, metric: str, out: Path) -> None:
     said["dataset"].pop("root")
     kept = ("seed", "dataset", "modalities", "scores", "window", "projection", "pretrain", "probe", "supervise", "protocol")
     search = {
-        "space": {key: choice.model_dump() if isinstance(choice, Range) else steps_of(choice) for key, choice in section.space.items()},
+        "space": {
+            key: choice.model_dump() if isinstance(choice, Range) else steps_of(choice) for key, choice in section.space.items()
+        },
         "score": {"stage": found.stage, "task": found.task.name, "input": found.input, "head": found.head, "metric": metric},
         "way of searching": section.model_dump(include={"sampler", "prune", "startup", "folds", "seeds", "seed"}),
         "recipe": {name: said[name] for name in kept},
-    }  # fmt: skip
+    }
     keys = {name: fingerprint(value) for name, value in search.items()}
     if (out / "sweep.json").exists():
         before = read_json(out / "sweep.json")["keys"]
@@ -203,7 +177,7 @@ def _mend(path: Path) -> None:
 
 def _prepare_once(found: SweepPlan, out: Path, prepared: Path) -> None:
     """Prepare what most trials share, on all cores and in sight; only then many processes look for it."""
-    from .prepare import prepare
+    from ..stages.prepare import prepare
 
     prepare(found.plan, RunFolder(out / "trials" / "recipe", prepared), first=found.section.folds)
 
@@ -234,7 +208,7 @@ def _search(found: SweepPlan, study: Study, out: Path, jobs: int, device: str) -
 
 def _search_together(
     found: SweepPlan, study: Study, out: Path, jobs: int, device: str, next_one: Callable[[], int | None], tick: Tick
-) -> None:  # fmt: skip
+) -> None:
     """Several trials at a time, each in a process; values are drawn here, so that no number is drawn twice."""
     cores = max(1, (os.cpu_count() or 1) // jobs)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin, initargs=(cores,)) as pool:
@@ -330,9 +304,7 @@ def _work(source: Source, out: Path, number: int, device: str) -> None:
     _run_trial(found, open_study(out, metric_of(found)), number, out, device, lambda words: None)
 
 
-def _run_trial(
-    found: SweepPlan, study: Study, number: int, out: Path, device: str, heard: Callable[[str], None]
-) -> None:  # fmt: skip
+def _run_trial(found: SweepPlan, study: Study, number: int, out: Path, device: str, heard: Callable[[str], None]) -> None:
     """Run one trial and tell the journal how it came out. What is the user's to mend is its sentence; a bug of ours goes through."""
     import torch
     from optuna import TrialPruned
@@ -382,7 +354,7 @@ class _Watch:
 
     def __init__(
         self, trial: Any, frozen: FrozenTrial, metric: str, epochs: int, first: bool, heard: Callable[[str], None]
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.trial, self.metric, self.epochs, self.heard = trial, metric, epochs, heard
         self.reported = set(frozen.intermediate_values)  # a trial that was killed has told some
         self.last = 0
@@ -413,12 +385,12 @@ class _Watch:
 
 def _score(found: SweepPlan, plan: Plan, run: RunFolder, device: str, watch: _Watch) -> float:
     """The validation score of a trial's plan, mean over its folds, seeds and seeds of the head."""
-    from . import about
-    from .embed import embed, encoder_kinds
-    from .prepare import prepare
-    from .pretrain import pretrain
-    from .probe import validation_scores
-    from .supervise import validation_scores as supervised_scores
+    from ..stages import about
+    from ..stages.embed import embed, encoder_kinds
+    from ..stages.prepare import prepare
+    from ..stages.pretrain import pretrain
+    from ..stages.probe import validation_scores
+    from ..stages.supervise import validation_scores as supervised_scores
 
     metric = metric_of(found)
     write_json(run.root / "plan.json", about(plan, device))
@@ -468,9 +440,13 @@ def _report(study: Study, number: int, tick: Tick) -> int:
 def _tried(one: FrozenTrial) -> Tried:
     state = {"COMPLETE": DONE, "PRUNED": EARLY}.get(one.state.name, FAILED)
     return Tried(
-        one.number, state, dict(one.params), one.value if state == DONE else None, one.user_attrs.get("seconds", 0.0),
+        one.number,
+        state,
+        dict(one.params),
+        one.value if state == DONE else None,
+        one.user_attrs.get("seconds", 0.0),
         one.user_attrs.get("sentence", ""),
-    )  # fmt: skip
+    )
 
 
 def _first_sentence(tried: list[Tried]) -> str:
@@ -478,17 +454,18 @@ def _first_sentence(tried: list[Tried]) -> str:
 
 
 def _final(
-    found: SweepPlan, best: Tried, metric: str, out: Path, device: str, wanted: bool
-) -> dict[str, Any] | None:  # fmt: skip
+    found: SweepPlan, best: Tried, metric: str, out: Path, device: str, wanted: bool, page: Page | None
+) -> dict[str, Any] | None:
     """Write best.yaml; run it in full, if wanted, into best/; the test score, if there is one of these values."""
-    from . import run_all
+    from ..stages import run_all
 
     name = f"{found.plan.name}-best"
     text = found.recipe_of(
-        best.values, name,
+        best.values,
+        name,
         f"{found.plan.name} with the best values of its sweep, those of trial {best.number}, chosen by\n"
         f"{_about(found, metric)}.\n  mmcl run {out / 'best.yaml'}",
-    )  # fmt: skip
+    )
     path, run = out / "best.yaml", RunFolder(out / "best", out.parent / "prepared")
     if run.root.exists() and not (path.exists() and path.read_text(encoding="utf-8") == text):
         shutil.rmtree(run.root)  # of other values, which were the best then
@@ -498,16 +475,19 @@ def _final(
         kept = read_json(out / "sweep.json")
         if best.number not in kept["opened"]:
             write_json(out / "sweep.json", {**kept, "opened": [*kept["opened"], best.number]})
-        run_all(plan, run, device=device)
-    if not (run.root / "report.json").exists():
+        run_all(plan, run, device=device, page=page)
+    units = [(fold.number, seed) for fold in load_prepared(run).folds for seed in plan.seeds] if run.root.exists() else []
+    folders = [run.stage(found.stage, fold, seed) for fold, seed in units]
+    if not units or not all((folder / "finished.json").exists() for folder in folders):
         return None
-    inputs = read_json(run.root / "report.json")["summary"]
-    encoder = {"probe": ("pretrained", "random"), "supervise": ("fine-tuned", "supervised")}[found.stage]
-    rows = [
-        row for kind in encoder for row in inputs
-        if (row["task"], row["input"], row["head"], row["metric"], row["encoder"]) == (found.task.name, found.input, found.head, metric, kind)
-    ]  # fmt: skip
-    return {key: rows[0][key] for key in ("mean", "low", "high", "folds", "seeds")} if rows else None
+    table = values_of(row for folder in folders for row in read_jsonl(folder / "scores.jsonl"))
+    encoders = {"probe": ("pretrained", "random"), "supervise": ("fine-tuned", "supervised")}[found.stage]
+    cells = [(found.task.name, found.input, found.head, encoder, metric) for encoder in encoders]
+    values = next((table[cell] for cell in cells if cell in table), None)
+    if values is None:
+        return None
+    score = summarise(values, bounds_of(metric))
+    return {key: getattr(score, key) for key in ("mean", "low", "high", "folds", "seeds")}
 
 
 def _importance(study: Study, found: SweepPlan) -> tuple[dict[str, float], str]:
@@ -528,11 +508,3 @@ def _importance(study: Study, found: SweepPlan) -> tuple[dict[str, float], str]:
         return {}, f"Optuna could not say how much each key matters: {error}"
     few = "; with so few, only a hint" if len(whole) < 10 * len(found.section.space) else ""
     return dict(shares), f"fANOVA over {len(whole)} trials{few}. Shares of the variance of the scores; they add up to 1."
-
-
-def _write(said: Searched, out: Path) -> None:
-    """trials.json and sweep.html."""
-    from .sweep_page import page
-
-    write_json(out / "trials.json", json.loads(json.dumps(said.to_json())))
-    write_text(out / "sweep.html", page(said))

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..recipe.read import scalar
-from . import report_figures as figures
-from .report import environment
+from ..runs import write_text
+from . import figures
+from .pages import environment
 
 FEW = 8
 """Values of a key up to which a screen reader hears each one's mean."""
 
 if TYPE_CHECKING:
-    from .sweep import Searched, Tried
+    from ..search.told import Searched, Tried
+
+
+def write_page(said: Searched, out: Path) -> Path:
+    """Write the page of a sweep into its folder; its path."""
+    write_text(out / "sweep.html", page(said))
+    return out / "sweep.html"
 
 
 def page(said: Searched) -> str:
@@ -22,7 +30,7 @@ def page(said: Searched) -> str:
     made.filters["value"] = shown
     scores = {one.number: one.score for one in said.trials if one.score is not None}
     ended = [one.number for one in said.trials if one.score is None]
-    text = made.get_template("sweep.html.j2").render(
+    text = made.get_template("search.html.j2").render(
         name=said.name,
         said=said,
         trials=ranked(said),
@@ -65,8 +73,9 @@ def _number_or_word(value: str | int | float) -> float | str:
 def ranked(said: Searched) -> list[Tried]:
     """Every trial, the best first; those without a score at the end, in their order."""
     return sorted(
-        said.trials, key=lambda one: (one.score is None, 0.0 if one.score is None else one.score if said.less else -one.score, one.number)
-    )  # fmt: skip
+        said.trials,
+        key=lambda one: (one.score is None, 0.0 if one.score is None else one.score if said.less else -one.score, one.number),
+    )
 
 
 def shown(value: str | int | float) -> str:

@@ -61,9 +61,13 @@ def _git(folder: Path, *arguments: str) -> str | None:
     """What git says; None if it is not there, or knows nothing."""
     try:
         done = subprocess.run(
-            ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=GIT_SECONDS, check=False,
+            ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=GIT_SECONDS,
+            check=False,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-        )  # fmt: skip
+        )
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

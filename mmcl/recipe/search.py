@@ -160,8 +160,9 @@ class _Sweeper:
             unfair = [key for key in section.space if any(_touches(key, one) for one in LOSS)]
             if unfair:
                 self.say(
-                    ("prune",), f"median compares validation losses, and '{unfair[0]}' changes what the loss means; set prune: none"
-                )  # fmt: skip
+                    ("prune",),
+                    f"median compares validation losses, and '{unfair[0]}' changes what the loss means; set prune: none",
+                )
         if section.seeds > len(plan.seeds):
             self.say(("seeds",), f"asks for {section.seeds} seeds, the recipe has {len(plan.seeds)}")
         if self.problems:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .api.errors import DataError
-from .api.published import Cell, PublishedSpec
+from ..api.errors import DataError
+from ..api.published import Cell, PublishedSpec
 
 
 def found_runs(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
@@ -52,7 +52,13 @@ def _filled(cell: Cell, report: Mapping[str, Any] | None) -> dict[str, Any]:
     )
     mean, sd = (None, None) if said is None else (said["mean"], said["sd"])
     return {
-        "row": cell.row, "column": cell.column, "published": cell.value, "recipe": cell.recipe, **wanted, "note": cell.note,
-        "ours": None if mean is None else mean * cell.scale, "sd": None if sd is None else sd * cell.scale,
+        "row": cell.row,
+        "column": cell.column,
+        "published": cell.value,
+        "recipe": cell.recipe,
+        **wanted,
+        "note": cell.note,
+        "ours": None if mean is None else mean * cell.scale,
+        "sd": None if sd is None else sd * cell.scale,
         "synthetic": bool((report or {}).get("synthetic")),
-    }  # fmt: skip
+    }

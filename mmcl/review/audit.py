@@ -23,17 +23,19 @@ from safetensors.torch import load_file
 from ..api.dataset import Task
 from ..api.errors import MmclError, StageError
 from ..api.head import Labelled
+from ..data.prepared import Prepared, load_prepared
 from ..data.stack import stack
 from ..data.store import Store
+from ..evaluate.answers import output_of, shift_of, target_of
 from ..evaluate.metrics import LESS_IS_BETTER, thresholds
 from ..model.encoder import Normalise
+from ..model.frozen import Features
 from ..recipe.plan import Plan, main_input
 from ..runs import RunFolder, read_json, read_jsonl
-from .embed import Features, encoder_kinds, read_features
-from .prepare import Prepared, load_prepared
-from .probe import any_present, encoded_of, fit_head, output_of, scale_of, shift_of, target_of
+from ..stages.embed import encoder_kinds, read_features
+from ..stages.probe import any_present, encoded_of, fit_head, scale_of
+from ..stages.supervise import said_of_validation
 from .rerun import plan_of
-from .supervise import said_of_validation
 
 SPLITS = ("train", "valid", "test")
 ALIKE = 0.9995
@@ -160,9 +162,12 @@ def _duplicates(run: RunFolder, prepared: Prepared, plan: Mapping[str, Any]) -> 
             where = {row: split for split, members in splits.items() for row in members}
             for kind, sets in (("the same", same), ("almost the same", near)):
                 crossing = [
-                    (a, b) for each in sets for i, a in enumerate(each) for b in each[i + 1 :]
+                    (a, b)
+                    for each in sets
+                    for i, a in enumerate(each)
+                    for b in each[i + 1 :]
                     if where.get(a) and where.get(b) and where[a] != where[b]
-                ]  # fmt: skip
+                ]
                 if crossing:
                     a, b = crossing[0]
                     yield Finding(
@@ -411,9 +416,15 @@ def _spot(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _fitted_again(
-    plan: Plan, part: Any, task: Task, labelled: Mapping[str, Labelled], where: tuple[str | int, ...], said: Mapping[str, Any],
-    ids: Sequence[str], predictions: Mapping[str, Any],
-) -> Iterator[str]:  # fmt: skip
+    plan: Plan,
+    part: Any,
+    task: Task,
+    labelled: Mapping[str, Labelled],
+    where: tuple[str | int, ...],
+    said: Mapping[str, Any],
+    ids: Sequence[str],
+    predictions: Mapping[str, Any],
+) -> Iterator[str]:
     """What is otherwise when a head is fitted on training rows and chosen on validation rows once more."""
     head, facts = fit_head(part, task, labelled["train"], labelled["valid"], plan.recipe.probe.training, where)
     for key, value in facts.items():

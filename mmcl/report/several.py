@@ -12,14 +12,14 @@ from typing import Any
 
 from ..api.errors import DataError, MmclError, StageError
 from ..evaluate.metrics import HEADLINE
-from ..evaluate.statistics import Summary, bounds_of, summarise
+from ..evaluate.statistics import Cell, Summary, bounds_of, summarise, values_of
+from ..review.compare import compare_runs, short_names
 from ..runs import JsonObject, RunFolder, write_text
-from . import report_figures as figures
-from . import report_words as words
-from .compare import compare_runs, short_names
-from .compare import shown as shown_comparison
-from .report import Cell, Found, environment, read_run, values_of
-from .report_worth import METHODS, clouds_of, few_shot_of
+from . import figures, words
+from .comparison import shown as shown_comparison
+from .page import Found, read_run
+from .pages import environment
+from .worth import METHODS, clouds_of, few_shot_of
 
 PASSED = ("name", "about", "overrides", "format", "report", "track", "worth", "sweep")
 """Parts of a plan that are no difference between two experiments."""
@@ -40,17 +40,21 @@ def report_runs(folders: Sequence[Path], out: Path | None = None) -> Path:
         for task in next(iter(found.values())).prepare["tasks"]
         if all(task in one.prepare["tasks"] for one in found.values())
     ]
-    page = environment().get_template("report_runs.html.j2").render(
-        title=words.listed(names),
-        runs=[_run(name, one) for name, one in found.items()],
-        differences=differences({name: one.plan for name, one in found.items()}),
-        names=names,
-        tasks=[_task(task, found, summary, folders) for task in tasks],
-        maps=_maps(found),
-        retrieval=_retrieval(found),
-        subject="pretrained",
-        versions=next(iter(found.values())).about["versions"],
-    )  # fmt: skip
+    page = (
+        environment()
+        .get_template("several.html.j2")
+        .render(
+            title=words.listed(names),
+            runs=[_run(name, one) for name, one in found.items()],
+            differences=differences({name: one.plan for name, one in found.items()}),
+            names=names,
+            tasks=[_task(task, found, summary, folders) for task in tasks],
+            maps=_maps(found),
+            retrieval=_retrieval(found),
+            subject="pretrained",
+            versions=next(iter(found.values())).about["versions"],
+        )
+    )
     path = out or folders[0].resolve().parent / f"{'+'.join(name.replace('/', '-') for name in names)[:120]}.html"
     write_text(path, figures.distinct_ids(page))
     return path
@@ -63,11 +67,17 @@ def _summary(one: Found) -> dict[Cell, Summary]:
 def _run(name: str, one: Found) -> JsonObject:
     plan, prepare = one.plan, one.prepare
     return {
-        "name": name, "about": plan["about"], "dataset": plan["dataset"]["use"], "protocol": prepare["protocol"],
-        "recordings": prepare["samples"], "groups": words.many(prepare["groups"], prepare["group"]),
-        "repeats": words.repeats(len({f for f, _ in one.units}), len({s for _, s in one.units})), "missing": len(one.missing),
-        "synthetic": prepare["synthetic"], "seconds": sum(sum(each) for each in one.seconds.values()),
-    }  # fmt: skip
+        "name": name,
+        "about": plan["about"],
+        "dataset": plan["dataset"]["use"],
+        "protocol": prepare["protocol"],
+        "recordings": prepare["samples"],
+        "groups": words.many(prepare["groups"], prepare["group"]),
+        "repeats": words.repeats(len({f for f, _ in one.units}), len({s for _, s in one.units})),
+        "missing": len(one.missing),
+        "synthetic": prepare["synthetic"],
+        "seconds": sum(sum(each) for each in one.seconds.values()),
+    }
 
 
 def differences(plans: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
@@ -125,10 +135,17 @@ def _task(
         f"{line.name}: " + ", ".join(f"{100 * p[0]:g}% {words.plain(p[1], 2)}" for p in line.points) for line in lines
     )
     return {
-        "name": task, "metric": words.metric(metric), "people": people, "trouble": trouble,
+        "name": task,
+        "metric": words.metric(metric),
+        "people": people,
+        "trouble": trouble,
         "rows": [{"input": k[0], "head": k[1], "encoder": k[2], "said": each} for k, each in sorted(rows.items(), key=_order)],
-        "few": figures.lines({"": lines}, "share of the labels", words.metric(metric), None, f"Few labels. {told}.", shares=True) if len(lines) > 1 else None,
-    }  # fmt: skip
+        "few": figures.lines(
+            {"": lines}, "share of the labels", words.metric(metric), None, f"Few labels. {told}.", shares=True
+        )
+        if len(lines) > 1
+        else None,
+    }
 
 
 def _order(row: tuple[tuple[str, str, str], Mapping[str, Summary]]) -> tuple[Any, ...]:

@@ -624,7 +624,9 @@ def surroundings(about: Mapping[str, Any]) -> list[str]:
         lines.append(f"Hardware: {', '.join(parts)}.")
     if "determinism" in about:
         said = {True: "on", False: "off", None: "not set"}
-        each = [f"{name.replace('_', ' ') if name.islower() else name} {said[v] if v is None or isinstance(v, bool) else v}"
-                for name, v in about["determinism"].items()]  # fmt: skip
+        each = [
+            f"{name.replace('_', ' ') if name.islower() else name} {said[v] if v is None or isinstance(v, bool) else v}"
+            for name, v in about["determinism"].items()
+        ]
         lines.append(f"Determinism: {', '.join(each)}.")
     return lines

@@ -1,0 +1,1 @@
+"""Searches over values of a recipe, judged on validation recordings alone."""
