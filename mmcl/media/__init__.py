@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .api.errors import DataError
-from .api.raw import Audio, Table, Video
-from .screen import progress
+from ..api.errors import DataError
+from ..api.raw import Audio, Table, Video
+from ..screen import progress
 
 __all__ = [
     "has_pictures",

@@ -32,23 +32,23 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
 import numpy as np
 
-from .api.backbone import BackboneSpec
-from .api.batch import Encoded, Items, Stream
-from .api.dataset import Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
-from .api.errors import DataError
-from .api.head import Deciding, HeadSpec, Labelled, OwnLoss, SelfFitting, Showing, Shown
-from .api.hooks import PROJECT
-from .api.kinds import Kind, Layout
-from .api.loss import LossSpec, Pair, PairLoss, PositivesSpec, Scored
-from .api.modality import ModalitySpec
-from .api.params import Params
-from .api.preset import PresetSpec
-from .api.pretext import PretextSpec
-from .api.published import PublishedSpec
-from .api.raw import Audio, Raw, Source, Table, Timed, Video, Words
-from .api.raw import Sequence as RawSequence
-from .api.scorer import ScorerSpec
-from .plugins import REGISTRIES, load
+from ..api.backbone import BackboneSpec
+from ..api.batch import Encoded, Items, Stream
+from ..api.dataset import Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
+from ..api.errors import DataError
+from ..api.head import Deciding, HeadSpec, Labelled, OwnLoss, SelfFitting, Showing, Shown
+from ..api.hooks import PROJECT
+from ..api.kinds import Kind, Layout
+from ..api.loss import LossSpec, Pair, PairLoss, PositivesSpec, Scored
+from ..api.modality import ModalitySpec
+from ..api.params import Params
+from ..api.preset import PresetSpec
+from ..api.pretext import PretextSpec
+from ..api.published import PublishedSpec
+from ..api.raw import Audio, Raw, Source, Table, Timed, Video, Words
+from ..api.raw import Sequence as RawSequence
+from ..api.scorer import ScorerSpec
+from ..plugins import REGISTRIES, load
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
