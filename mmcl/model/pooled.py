@@ -57,13 +57,13 @@ def statistics(values: NDArray[np.generic], layout: Layout) -> NDArray[np.float3
         return np.asarray(counts / max(1, values.size), np.float32)
     flat = _flat(values.astype(np.float64) * layout.scale, layout)
     if not layout.timed:
-        return flat[0].astype(np.float32)
+        return np.asarray(flat[0], np.float32)
     mean, deviation = flat.mean(0), flat.std(0)
     if _pictures(layout):
-        return np.concatenate([mean, deviation]).astype(np.float32)
+        return np.asarray(np.concatenate([mean, deviation]), np.float32)
     clock = np.linspace(-0.5, 0.5, len(flat)) if len(flat) > 1 else np.zeros(1)
     slope = clock @ (flat - mean) / max(float(clock @ clock), 1e-12)
-    return np.concatenate([mean, deviation, flat.min(0), flat.max(0), slope]).astype(np.float32)
+    return np.asarray(np.concatenate([mean, deviation, flat.min(0), flat.max(0), slope]), np.float32)
 
 
 def _pictures(layout: Layout) -> bool:
