@@ -27,13 +27,18 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 @dataclass
 class Document:
-    """A recipe as read: its values, and where each key stands (file and line, or "--set")."""
+    """A recipe as read: its values, and where each key stands (file and line, or "--set").
+
+    text   as it is written
+    whole  what runs without any other file: the text, or everything written out where it is derived from another recipe
+    """
 
     values: dict[str, Any]
     file: str
     text: str
     places: dict[Key, tuple[str, int | None]] = field(default_factory=dict)
     folder: Path = Path()
+    whole: str = ""
 
     def problem(self, key: Key, text: str) -> Problem:
         """A problem at `key`, placed at the line of the key or of the nearest one around it."""
@@ -53,23 +58,42 @@ def dotted(key: Key) -> str:
 
 
 def read_recipe(path: Path, overrides: Iterable[str] = (), name: str | None = None) -> Document:
-    """The recipe in a file, with `a.b=c` overrides laid over it.
+    """The recipe in a file, under it the one that its `base` names, and `a.b=c` overrides laid over both.
 
     Raises RecipeError with every problem of form: bad YAML, a tag, an anchor, a key given twice, a malformed override.
     """
     file = name or str(path)
+    return parse_recipe(_text_of(path, file), file, overrides, path.resolve().parent)
+
+
+def _text_of(path: Path, file: str) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise RecipeError(f"{file}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{file}: is not UTF-8 text (byte {error.start})") from error
-    return parse_recipe(text, file, overrides, path.resolve().parent)
 
 
 def parse_recipe(text: str, file: str, overrides: Iterable[str] = (), folder: Path = Path()) -> Document:
     """As `read_recipe`, from text."""
-    document = Document({}, file, text, {(): (file, 1)}, folder)
+    from .derive import derived
+
+    def base_of(path: Path, name: str) -> Document:
+        return _document(_text_of(path, name), name, path.resolve().parent)
+
+    document = derived(_document(text, file, folder), base_of)
+    problems: list[Problem] = []
+    for override in overrides:
+        _lay_over(document, override, problems)
+    if problems:
+        raise RecipeError(problems)
+    return document
+
+
+def _document(text: str, file: str, folder: Path) -> Document:
+    """A recipe by itself."""
+    document = Document({}, file, text, {(): (file, 1)}, folder, text)
     problems: list[Problem] = []
     values = _values(text, file, document.places, (), problems)
     if values is None and not problems:
@@ -79,10 +103,6 @@ def parse_recipe(text: str, file: str, overrides: Iterable[str] = (), folder: Pa
     if problems:
         raise RecipeError(problems)
     document.values = values
-    for override in overrides:
-        _lay_over(document, override, problems)
-    if problems:
-        raise RecipeError(problems)
     return document
 
 

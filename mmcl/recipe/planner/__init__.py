@@ -88,7 +88,7 @@ def make_plan(
     assert positives is not None
     return Plan(
         recipe=recipe,
-        text=document.text,
+        text=document.whole,
         overrides=overrides,
         dataset=dataset,
         info=info,
