@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..api.errors import MmclError, RecipeError
-from .read import Document, Key, as_yaml
+from .form import Document, Key, as_yaml
 from .schema import Recipe
 from .shipped import find
 
@@ -36,6 +36,8 @@ def derived(document: Document, read: typing.Callable[[Path, str], Document]) ->
     name = document.values["base"]
     if not isinstance(name, str) or not name:
         raise RecipeError([document.problem(("base",), "must name a recipe: a shipped one, or a file beside this one")])
+    if "name" not in document.values:
+        raise RecipeError([document.problem(("name",), f"is missing; its base's name is that of another run: '{name}'")])
     path = _path(document, name)
     base = read(path, name if name.endswith((".yaml", ".yml")) else str(path))
     if "base" in base.values:

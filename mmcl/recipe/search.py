@@ -14,9 +14,10 @@ from typing import Any
 
 from ..api.dataset import Task
 from ..api.errors import Problem, RecipeError
+from .form import Document, Key, as_yaml
 from .plan import Plan, SupervisePlan, main_input
 from .planner import make_plan
-from .read import Document, Key, as_yaml, parse_recipe, read_recipe
+from .read import parse_recipe, read_recipe
 from .schema import Range, Report, Sweep
 
 Value = str | int | float

@@ -14,8 +14,9 @@ from ...api.dataset import DatasetInfo
 from ...api.errors import MmclError, RecipeError
 from ...plugins import Plugins
 from ...plugins import plugins as installed
+from ..form import Document
 from ..plan import JOINT, Part, Plan
-from ..read import Document, read_recipe
+from ..read import read_recipe
 from ..schema import Recipe
 from .dataset import has, root, scores
 from .heads import able, inputs, supervised, tasks

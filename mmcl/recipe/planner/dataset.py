@@ -9,8 +9,8 @@ from typing import Any
 
 from ...api.dataset import DatasetInfo
 from ...api.errors import MmclError
+from ..form import Key
 from ..plan import Part, ScorePlan
-from ..read import Key
 from ..schema import Recipe
 from .lookup import Lookup
 

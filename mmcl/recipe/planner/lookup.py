@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from ...api.errors import PluginError, Problem, RecipeError, UnknownNameError
 from ...plugins import Plugins
+from ..form import Document, Key
 from ..plan import Part
-from ..read import Document, Key
 from ..schema import NAME, Recipe, Use
 
 ABSENT = object()

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ...api.dataset import DatasetInfo
 from ...api.errors import MmclError
 from ...api.kinds import Layout
+from ..form import Key
 from ..plan import ModalityPlan, Part
-from ..read import Key
 from ..schema import Augment, Recipe
 from .lookup import Lookup
 

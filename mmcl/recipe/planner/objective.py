@@ -6,8 +6,8 @@ import itertools
 import math
 
 from ...api.dataset import DatasetInfo
+from ..form import Key
 from ..plan import Pairs
-from ..read import Key
 from ..schema import PAIRS, Recipe
 from .dataset import has
 from .lookup import Lookup

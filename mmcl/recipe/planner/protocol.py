@@ -7,8 +7,8 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..form import Key
 from ..plan import ModalityPlan
-from ..read import Key
 from ..schema import Folds, Recipe
 from .lookup import Lookup
 
