@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,10 @@ def defect(counted_as: str, kind: Callable[[], Any] = list) -> Any:
     return field(default_factory=kind, metadata={"counted as": counted_as})
 
 
-def count_defects(defects: Any) -> dict[str, int]:
-    """How often each defect is there, by the names that `defect` gave them: what a dataset's `counts` says."""
-    return {one.metadata["counted as"]: len(getattr(defects, one.name)) for one in fields(defects)}
+def count_defects(defects: Any, leave_out: Collection[str] = ()) -> dict[str, int]:
+    """How often each defect is there, by the names that `defect` gave them: what a dataset's `counts` says.
+
+    leave_out  fields that these options of the dataset do not look at
+    """
+    counted = [one for one in fields(defects) if one.name not in leave_out]
+    return {one.metadata["counted as"]: len(getattr(defects, one.name)) for one in counted}
