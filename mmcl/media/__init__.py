@@ -2,6 +2,7 @@
 
 read_audio(path)       a sound file → Audio
 read_table(path)       a CSV with a header → Table
+is_number(text)        whether a text is a number
 read_mat(path, key)    one array of a MATLAB file
 read_film(path, …)     a video file (PyAV), or a folder of numbered pictures, or a part of it → Video
 read_sound(path)       the sound of a video file → Audio
@@ -22,13 +23,14 @@ from .film import has_pictures, read_film, read_sound, write_film
 from .matlab import read_mat
 from .samples import lit_wall, nodding_oval
 from .sound import read_audio, write_audio
-from .tables import read_table
+from .tables import is_number, read_table
 
 __all__ = [
     "Recordings",
     "count_defects",
     "defect",
     "has_pictures",
+    "is_number",
     "lit_wall",
     "nodding_oval",
     "progress",

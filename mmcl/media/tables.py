@@ -64,15 +64,20 @@ def _first_fault(path: Path, columns: tuple[str, ...]) -> str:
             if len(row) != len(columns):
                 return f"line {reader.line_num} has {len(row)} cells and the header {len(columns)}; as many were expected"
             for name, cell in zip(columns, row, strict=True):
-                if not _is_number(cell):
+                if not _fits(cell):
                     return f"line {reader.line_num}, column '{name}': a finite number was expected, not {cell.strip()!r}"
     return "cannot be read as a table of numbers"
 
 
-def _is_number(cell: str) -> bool:
+def _fits(cell: str) -> bool:
     """Whether a cell holds a number that float32 can hold."""
+    return is_number(cell) and "_" not in cell and math.isfinite(float(cell)) and abs(float(cell)) <= _FLOAT32_MAX
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number, of those that `float` reads: nan and inf are."""
     try:
-        value = float(cell)
+        float(text)
     except ValueError:
         return False
-    return "_" not in cell and math.isfinite(value) and abs(value) <= _FLOAT32_MAX
+    return True
