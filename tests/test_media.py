@@ -10,9 +10,8 @@ import pytest
 import soundfile
 from scipy.io import savemat
 
-from mmcl import media
 from mmcl.api import DataError
-from mmcl.media import read_audio, read_film, read_mat, read_table, require_folder
+from mmcl.media import film, read_audio, read_film, read_mat, read_table, require_folder
 
 
 def _wav(path: Path, samples: np.ndarray, rate: int = 8000, subtype: str = "PCM_16") -> Path:
@@ -278,16 +277,16 @@ def _film(path: Path, codec: str = "libx264", frames: int = 160, left_out: tuple
 @pytest.fixture
 def decoded(monkeypatch):
     """The frames that have been decoded, in a list that grows."""
-    found = []
-    real = media._decoded
+    stamps = []
+    real = film._decoded
 
     def counting(*given):
         for frame in real(*given):
-            found.append(frame.pts)
+            stamps.append(frame.pts)
             yield frame
 
-    monkeypatch.setattr(media, "_decoded", counting)
-    return found
+    monkeypatch.setattr(film, "_decoded", counting)
+    return stamps
 
 
 PARTS = [(a / 25, (a + n) / 25) for a in (0, 1, 38, 39, 40, 41, 79, 97, 120, 158) for n in (1, 2, 45) if a + n <= 160]

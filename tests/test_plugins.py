@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -33,14 +34,14 @@ _count = itertools.count()
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     """An empty folder on sys.path in which packages can be installed, and the loader can look."""
-    made = []
+    modules = []
 
     class World:
         def install(self, package, body=None, names=("first",), version="1.0", plugin=None, folder="site"):
             site = tmp_path / folder
             site.mkdir(exist_ok=True)
             module = f"stranger_{next(_count)}"
-            made.append(module)
+            modules.append(module)
             (site / f"{module}.py").write_text(body if body is not None else GOOD.format(names=names, package=package))
             info = site / f"{re.sub('[-.]', '_', package)}-{version}.dist-info"
             info.mkdir()
@@ -49,16 +50,16 @@ def world(tmp_path, monkeypatch):
             monkeypatch.syspath_prepend(str(site))
 
         def look(self, limit=None, folders=("site",)) -> Plugins:
-            found = importlib.metadata.distributions(path=[str(tmp_path / folder) for folder in folders])
-            return load([point for one in found for point in one.entry_points if point.group == "mmcl"], limit)
+            installed = importlib.metadata.distributions(path=[str(tmp_path / folder) for folder in folders])
+            return load([point for one in installed for point in one.entry_points if point.group == "mmcl"], limit)
 
     yield World()
-    for module in made:
+    for module in modules:
         sys.modules.pop(module, None)
 
 
-def names(found: Plugins, what: str = "loss") -> list[str]:
-    return [name for name, _ in found.all(what)]
+def names(registry: Plugins, what: str = "loss") -> list[str]:
+    return [name for name, _ in registry.all(what)]
 
 
 # ---------------------------------------------------------------------------------------------------- broken packages
@@ -80,9 +81,9 @@ def names(found: Plugins, what: str = "loss") -> list[str]:
 def test_broken_package_is_listed_with_its_reason_and_stops_nothing(world, body, reason):
     world.install("mmcl-broken", body, version="0.3")
     world.install("mmcl-good")
-    found = world.look()
-    assert names(found) == ["first"]
-    (failed,) = found.failed
+    registry = world.look()
+    assert names(registry) == ["first"]
+    (failed,) = registry.failed
     assert (failed.plugin, failed.package, failed.version, failed.offers) == ("broken", "mmcl-broken", "0.3", ())
     assert failed.failure.startswith(reason) or reason in failed.failure
     assert "\n" not in failed.failure
@@ -90,9 +91,9 @@ def test_broken_package_is_listed_with_its_reason_and_stops_nothing(world, body,
 
 def test_hook_that_raises_half_way_leaves_none_of_its_offers(world):
     world.install("mmcl-half", GOOD.format(names=("first", "second"), package="half") + "    raise OSError('disk')\n")
-    found = world.look()
-    assert names(found) == []
-    assert found.failed[0].failure == "OSError: disk"
+    registry = world.look()
+    assert names(registry) == []
+    assert registry.failed[0].failure == "OSError: disk"
 
 
 def test_later_hook_that_raises_takes_the_earlier_ones_back(world):
@@ -144,9 +145,9 @@ def test_one_name_may_stand_for_things_of_two_sorts(world):
         "    register(PositivesSpec('vicreg', 'x', NoParams, print))\n"
     )
     world.install("mmcl-two", body)
-    found = world.look()
-    assert found.failed == ()
-    assert names(found) == names(found, "positives") == ["vicreg"]
+    registry = world.look()
+    assert registry.failed == ()
+    assert names(registry) == names(registry, "positives") == ["vicreg"]
 
 
 # ------------------------------------------------------------------------------------------------------ whose name it is
@@ -155,31 +156,31 @@ def test_one_name_may_stand_for_things_of_two_sorts(world):
 def test_bare_name_means_ours_and_the_package_reaches_the_strangers(world):
     world.install("mmcl", names=("info-nce",), plugin="losses")
     world.install("mmcl-rival", names=("info-nce", "other"))
-    found = world.look()
-    assert found.get("loss", "info-nce").package == OURS
-    assert found.get("loss", "mmcl:info-nce").package == OURS
-    assert found.get("loss", "mmcl-rival:info-nce").package == "mmcl-rival"
-    assert found.get("loss", "other").package == "mmcl-rival"
-    assert names(found) == ["info-nce", "mmcl-rival:info-nce", "other"]
+    registry = world.look()
+    assert registry.get("loss", "info-nce").package == OURS
+    assert registry.get("loss", "mmcl:info-nce").package == OURS
+    assert registry.get("loss", "mmcl-rival:info-nce").package == "mmcl-rival"
+    assert registry.get("loss", "other").package == "mmcl-rival"
+    assert names(registry) == ["info-nce", "mmcl-rival:info-nce", "other"]
 
 
 def test_listed_names_reach_what_they_list(world):
     world.install("mmcl", names=("a", "b"), plugin="losses")
     world.install("mmcl-one", names=("b", "c", "d"))
     world.install("mmcl-two", names=("c", "b"))
-    found = world.look()
-    assert len(found.all("loss")) == 7
-    for name, offer in found.all("loss"):
-        assert found.get("loss", name) is offer
+    registry = world.look()
+    assert len(registry.all("loss")) == 7
+    for name, offer in registry.all("loss"):
+        assert registry.get("loss", name) is offer
 
 
 def test_two_strangers_with_one_name_must_be_told_apart(world):
     world.install("mmcl-one", names=("same",))
     world.install("mmcl-two", names=("same",))
-    found = world.look()
+    registry = world.look()
     with pytest.raises(PluginError, match="'same' is offered by 2 packages: write 'mmcl-one:same' or 'mmcl-two:same'"):
-        found.get("loss", "same")
-    assert found.get("loss", "mmcl-two:same").package == "mmcl-two"
+        registry.get("loss", "same")
+    assert registry.get("loss", "mmcl-two:same").package == "mmcl-two"
 
 
 @pytest.mark.parametrize("written", ["mmcl-rival", "mmcl_rival", "MMCL.Rival"])
@@ -211,11 +212,11 @@ def test_order_of_installation_changes_nothing(world):
     for package in ("mmcl-b", "mmcl-a", "mmcl-c"):
         world.install(package, names=(package[-1],))
     world.install("mmcl", names=("z",), plugin="losses")
-    found = world.look()
-    assert [one.package for one in found.loaded] == ["mmcl", "mmcl-a", "mmcl-b", "mmcl-c"]
+    registry = world.look()
+    assert [one.package for one in registry.loaded] == ["mmcl", "mmcl-a", "mmcl-b", "mmcl-c"]
 
 
-# ------------------------------------------------------------------------------------------------------- which are loaded
+# ------------------------------------------------------------------------------------------------------- which are registry
 
 
 @pytest.mark.parametrize(
@@ -242,13 +243,13 @@ def test_plugin_that_is_left_out_is_not_even_imported(world):
     assert world.look("none").loaded == ()
 
 
-def test_package_found_twice_on_the_path_is_loaded_once(world):
+def test_package_that_stands_twice_on_the_path_is_loaded_once(world):
     world.install("mmcl-good", names=("a",), version="2.0", folder="first")
     world.install("mmcl-good", names=("a",), version="1.0", folder="second")
-    found = world.look(folders=("first", "second"))
-    assert [(one.package, one.version) for one in found.loaded] == [("mmcl-good", "2.0")]
-    assert names(found) == ["a"]
-    assert found.get("loss", "a").version == "2.0"
+    registry = world.look(folders=("first", "second"))
+    assert [(one.package, one.version) for one in registry.loaded] == [("mmcl-good", "2.0")]
+    assert names(registry) == ["a"]
+    assert registry.get("loss", "a").version == "2.0"
 
 
 # ------------------------------------------------------------------------------------------------------------- our own
@@ -267,27 +268,54 @@ def test_built_in_offers_name_the_installed_version():
     }
 
 
-def test_folders_entry_points_and_wheel_name_the_same_plugins():
+def test_folders_and_entry_points_name_the_same_plugins():
     about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     folders = sorted(path.name for path in (ROOT / "plugins").iterdir() if path.is_dir())
     assert folders
-    wanted = sorted(f"plugins/{name}/{name.replace('-', '_')}" for name in folders)
-    wheel = about["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert sorted(set(wheel["packages"]) - {"mmcl"}) == wanted
-    assert sorted(set(wheel["dev-mode-dirs"]) - {"."}) == sorted(f"plugins/{name}" for name in folders)
     points = about["project"]["entry-points"]["mmcl"]
     assert sorted(points.items()) == sorted((name.removeprefix("mmcl-"), name.replace("-", "_")) for name in folders)
-    for path in wanted:
-        assert (ROOT / path / "__init__.py").is_file()
     for name in folders:
+        assert (ROOT / "plugins" / name / name.replace("-", "_") / "__init__.py").is_file()
         assert (ROOT / "plugins" / name / "README.md").is_file(), f"plugins/{name} has no README.md"
         assert list((ROOT / "plugins" / name / "tests").glob("test_*.py")), f"plugins/{name} has no tests"
 
 
+def built(version: str, folder: Path) -> zipfile.ZipFile:
+    """What hatchling makes of this tree: a wheel to give away ("standard") or one that points here ("editable")."""
+    wheel = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed (it comes with mmcl[dev])")
+    return zipfile.ZipFile(next(wheel.WheelBuilder(str(ROOT)).build(directory=str(folder), versions=[version])))
+
+
+def test_a_wheel_holds_the_core_every_plugins_package_and_the_recipes_and_nothing_beside_them(tmp_path):
+    with built("standard", tmp_path) as wheel:
+        packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    wanted = set()
+    for top, parts in (("mmcl", 0), ("plugins", 2), ("recipes", 1)):
+        for path in (ROOT / top).rglob("*"):
+            where = path.relative_to(ROOT).parts[parts:]
+            if path.is_dir() or "__pycache__" in where or (top == "plugins" and not where[0].startswith("mmcl_")):
+                continue  # beside a plug-in's package stand its tests and its README
+            wanted.add("/".join(("mmcl", "shipped", *where) if top == "recipes" else where))
+    assert {"mmcl_toy/corpus.py", "mmcl/shipped/quickstart.yaml"} <= wanted
+    assert packed == wanted
+
+
+def test_an_editable_install_looks_for_every_plugin_where_it_stands(tmp_path):
+    with built("editable", tmp_path) as wheel:
+        lines = [
+            line
+            for name in sorted(wheel.namelist())
+            if name.endswith(".pth")
+            for line in wheel.read(name).decode().splitlines()
+        ]
+        assert "mmcl/shipped/quickstart.yaml" in wheel.namelist()
+    assert lines == [str(ROOT), *sorted(str(path) for path in (ROOT / "plugins").iterdir() if path.is_dir())]
+
+
 def test_loading_every_plugin_imports_nothing_heavy():
     code = (
-        "import sys, json; from mmcl.plugins import plugins; from mmcl.testing import HEAVY; found = plugins();"
-        "print(json.dumps([len(found.loaded), [m for m in HEAVY if m in sys.modules]]))"
+        "import sys, json; from mmcl.plugins import plugins; from mmcl.testing import HEAVY; registry = plugins();"
+        "print(json.dumps([len(registry.loaded), [m for m in HEAVY if m in sys.modules]]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     count, heavy = json.loads(done.stdout)

@@ -83,7 +83,7 @@ class Knn(nn.Module):
         # Only what neighbours weigh against each other counts: the nearest weighs 1, and none so little that its vote is lost.
         apart = ((nearest - nearest[:, :1]) / self.params.temperature).clamp_min(-LEAST)
         weight = apart.exp() if self.params.weights == "similarity" else torch.ones_like(nearest)
-        found = []
+        votes = []
         target = self.target.double()
         known_rows = (~target.isnan()).sum(0)
         for k in ks:
@@ -93,7 +93,7 @@ class Knn(nn.Module):
             yes = (labels.nan_to_num() * known).sum(1)
             if self.task.type == "regression":
                 fallback = target.nanmean(0).nan_to_num()
-                found.append(torch.where(total > 0, yes / total.clamp_min(1e-300), fallback))
+                votes.append(torch.where(total > 0, yes / total.clamp_min(1e-300), fallback))
                 continue
             # One made-up neighbour, as light as the lightest, knows the shares among all training rows.
             least = mine.amin(1)
@@ -101,11 +101,11 @@ class Knn(nn.Module):
             prior = (target.nan_to_num().sum(0) + 1) / (known_rows + ways)
             above = (yes + least * prior).log()
             if self.task.type == "single-label":
-                found.append(above - (total + least).log())
+                votes.append(above - (total + least).log())
             else:
                 no = ((1 - labels).nan_to_num() * known).sum(1)
-                found.append(above - (no + least * (1 - prior)).log())
-        return found
+                votes.append(above - (no + least * (1 - prior)).log())
+        return votes
 
     def _loss(self, output: Tensor, target: Tensor) -> float:
         if self.task.type == "single-label":

@@ -30,16 +30,16 @@ class Late(nn.Module):
 
     def forward(self, encoded: Mapping[str, Encoded]) -> Tensor:
         """Mean log-probabilities, logits or values [B, outputs]."""
-        said, heard = [], []
+        opinions, presence = [], []
         for name, probe in self.probes.items():
             one = encoded[name]
             output = probe({name: one})
-            said.append(output.log_softmax(1) if self.task.type == "single-label" else output)
+            opinions.append(output.log_softmax(1) if self.task.type == "single-label" else output)
             present = torch.ones(len(output), dtype=torch.bool) if one.present is None else one.present
-            heard.append(present.to(output))
-        weight = torch.stack(heard)
+            presence.append(present.to(output))
+        weight = torch.stack(presence)
         weight = torch.where(weight.sum(0) > 0, weight, torch.ones_like(weight))
-        return (torch.stack(said) * weight[..., None]).sum(0) / weight.sum(0)[:, None]
+        return (torch.stack(opinions) * weight[..., None]).sum(0) / weight.sum(0)[:, None]
 
     def fit(self, train: Labelled, valid: Labelled, generator: torch.Generator) -> Mapping[str, float]:
         """Fit every probe. Returns each one's l2 and what it was chosen by, under "MODALITY l2"; draws nothing.
@@ -49,10 +49,10 @@ class Late(nn.Module):
         facts: dict[str, float] = {}
         for name, probe in self.probes.items():
             try:
-                found = cast(Linear, probe).fit(_having(train, name), _having(valid, name), generator)
+                chosen = cast(Linear, probe).fit(_having(train, name), _having(valid, name), generator)
             except StageError as error:
                 raise StageError(f"head 'late', modality '{name}': {error}") from error
-            facts |= {f"{name} {key}": value for key, value in found.items() if key not in ("steps", "gradient")}
+            facts |= {f"{name} {key}": value for key, value in chosen.items() if key not in ("steps", "gradient")}
         return facts
 
 

@@ -194,13 +194,13 @@ class Linear(nn.Module):
             start = torch.zeros_like(bias)
             start[learnable] = prior - prior.mean() if family is SOFTMAX else prior - (rows - total)[learnable].log()
         share = (known / rows.clamp_min(1))[:, learnable]
-        found = minimise(family, x, target[:, learnable], share, start[learnable], penalties)
+        solution = minimise(family, x, target[:, learnable], share, start[learnable], penalties)
         weight = x.new_zeros(len(penalties), count, x.shape[1])
-        weight[:, learnable] = found.weight.mT
+        weight[:, learnable] = solution.weight.mT
         bias = bias.repeat(len(penalties), 1)
         # A softmax leaves one number free. With logits of 0 on average, a class that never occurs is always below the best one.
-        bias[:, learnable] = found.bias - found.bias.mean(1, keepdim=True) if family is SOFTMAX else found.bias
-        return weight, bias, found
+        bias[:, learnable] = solution.bias - solution.bias.mean(1, keepdim=True) if family is SOFTMAX else solution.bias
+        return weight, bias, solution
 
     def _quality(self, output: Tensor, target: Tensor) -> tuple[str, list[float]]:
         """What l2 is chosen by, and its value for each: output [L, n, outputs]."""

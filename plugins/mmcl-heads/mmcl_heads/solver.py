@@ -76,16 +76,16 @@ def minimise(family: Family, x: Tensor, target: Tensor, share: Tensor, bias: Ten
         spectrum, rows = _eigen(x @ x.T)
         kept = spectrum > 1e-12 * spectrum[-1].clamp_min(torch.finfo(x.dtype).tiny)
         spectrum, rows = spectrum[kept], rows[:, kept]
-        found = _solve(family, rows * spectrum.sqrt(), None, spectrum / len(x), target, share, bias, penalties)
-        weight = torch.einsum("nd,nr,lrc->ldc", x, rows / spectrum.sqrt(), found.weight)
+        solution = _solve(family, rows * spectrum.sqrt(), None, spectrum / len(x), target, share, bias, penalties)
+        weight = torch.einsum("nd,nr,lrc->ldc", x, rows / spectrum.sqrt(), solution.weight)
     else:
         # In float32: a preconditioner steers the way and not the goal.
         coarse = x.float()
         spectrum, axes = _eigen(coarse.T @ coarse / len(x))
         del coarse
-        found = _solve(family, x, axes.to(x.dtype), spectrum.to(x.dtype), target, share, bias, penalties)
-        weight = found.weight
-    return Solution(weight, found.bias - mean @ weight, found.gradient, found.steps)
+        solution = _solve(family, x, axes.to(x.dtype), spectrum.to(x.dtype), target, share, bias, penalties)
+        weight = solution.weight
+    return Solution(weight, solution.bias - mean @ weight, solution.gradient, solution.steps)
 
 
 def _eigen(gram: Tensor) -> tuple[Tensor, Tensor]:

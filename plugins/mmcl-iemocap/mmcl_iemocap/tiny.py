@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcl.media import write_film
+from mmcl.media import lit_wall, write_audio, write_film
 
 RATE = 16_000
 FPS = Fraction(30000, 1001)
@@ -35,14 +35,12 @@ def write(root: Path, n: int, seed: int) -> None:
     name in the transcriptions, hidden copies of files, a letter that is not UTF-8, turns that overlap, one without length, one without a wav,
     one without words, a dialogue without a film, and forced alignments of every third turn, with silences, noises and variants.
     """
-    import soundfile
-
     each = max(8, round(n / 10))
     for session in range(1, 6):
         base = root / f"Session{session}"
         for which, dialogue in enumerate((f"Ses0{session}F_impro01", f"Ses0{session}M_script01_1{'b' * (session == 5)}")):
             rng = np.random.default_rng((seed, session, which))
-            lines, said = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""], []
+            lines, texts = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""], []
             shown: list[tuple[float, float, str, str]] = []  # start, end, speaker, code
             clock = 0.5
             for i in range(each):
@@ -59,19 +57,17 @@ def write(root: Path, n: int, seed: int) -> None:
                 values = ", ".join(f"{v + rng.normal(0, 0.2):.4f}" for v in vad)
                 lines += _evaluated(turn, start, start + length, code, values)
                 if i != 5 or session != 1:
-                    said.append(f"{turn} [{start:08.4f}-{start + length:08.4f}]: {text.capitalize()}.")
+                    texts.append(f"{turn} [{start:08.4f}-{start + length:08.4f}]: {text.capitalize()}.")
                 if i != 4 or session != 2:
                     t = np.arange(round(length * RATE)) / RATE
                     wave = loud * np.sin(2 * np.pi * pitch * (1.3 if speaker == "F" else 1) * t) + rng.normal(0, 0.003, len(t))
-                    path = base / "sentences" / "wav" / dialogue / f"{turn}.wav"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    soundfile.write(path, wave.clip(-1, 1), RATE)
+                    write_audio(base / "sentences" / "wav" / dialogue / f"{turn}.wav", wave, RATE)
                 if i % 3 == 0:
                     _align(base / "sentences" / "ForcedAlignment" / dialogue / f"{turn}.wdseg", text.split(), length)
             if (session, which) == (3, 0):
                 lines += _evaluated(f"{dialogue}_F{each:03d}", clock, clock, "neu", "3.0000, 3.0000, 3.0000")
-            said += [f"{dialogue}_XX000 [{clock:08.4f}-{clock + 1:08.4f}]: Hm.", "M: (breathing)", ""]
-            for folder, rows in (("EmoEvaluation", lines), ("transcriptions", said)):
+            texts += [f"{dialogue}_XX000 [{clock:08.4f}-{clock + 1:08.4f}]: Hm.", "M: (breathing)", ""]
+            for folder, rows in (("EmoEvaluation", lines), ("transcriptions", texts)):
                 path = base / "dialog" / folder / f"{dialogue}.txt"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text("\n".join(rows) + "\n", encoding="utf-8")
@@ -105,9 +101,9 @@ def _align(path: Path, words: list[str], seconds: float) -> None:
 
 def _film(dialogue: str, shown: list[tuple[float, float, str, str]], seconds: float) -> NDArray[np.uint8]:
     """Two actors side by side, uint8 [T, 32, 48, 3]: who wears markers on the left; the half of who speaks is bright, by the emotion."""
-    frames = np.full((round(seconds * float(FPS)), 32, 48, 3), 40, np.uint8)
+    lit = []
     for start, end, speaker, code in shown:
         half = slice(0, 24) if speaker == dialogue[5] else slice(24, 48)
         bright = 110 + 12 * list(_WAYS).index(code) if code in _WAYS else 105
-        frames[round(start * float(FPS)) : round(end * float(FPS)), :, half] = bright
-    return frames
+        lit.append((round(start * float(FPS)), round(end * float(FPS)), half, bright))
+    return lit_wall(round(seconds * float(FPS)), 32, 48, lit)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mmcl.api import Audio, DataError, Raw, SampleRef, Video, Words
-from mmcl.media import has_pictures, read_audio, read_film, require_folder
+from mmcl.media import Recordings, count_defects, defect, has_pictures, read_audio, read_film
 
 from . import CODES, FOUR, GET, SIX, IemocapParams
 
@@ -55,81 +55,41 @@ class Defects:
     sessions   sessions that are not there
     """
 
-    undecided: list[str] = field(default_factory=list)
-    overlaps: list[str] = field(default_factory=list)
-    no_length: list[str] = field(default_factory=list)
-    no_audio: list[str] = field(default_factory=list)
-    no_words: list[str] = field(default_factory=list)
-    no_film: list[str] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    hidden: list[str] = field(default_factory=list)
-    sessions: list[str] = field(default_factory=list)
-
-
-COUNTED = {
-    "undecided": "turns on whose emotion nobody agreed, or of another one",
-    "overlaps": "turns that begin before another ends",
-    "no_length": "turns that end before they begin",
-    "no_audio": "turns without a wav",
-    "no_words": "turns without words",
-    "no_film": "turns without a film",
-    "lines": "lines of transcriptions without a turn",
-    "hidden": "hidden files that are no data",
-    "sessions": "sessions that are not there",
-}
-"""Field of `Defects` → what the data card calls it."""
+    undecided: list[str] = defect("turns on whose emotion nobody agreed, or of another one")
+    overlaps: list[str] = defect("turns that begin before another ends")
+    no_length: list[str] = defect("turns that end before they begin")
+    no_audio: list[str] = defect("turns without a wav")
+    no_words: list[str] = defect("turns without words")
+    no_film: list[str] = defect("turns without a film")
+    lines: list[str] = defect("lines of transcriptions without a turn")
+    hidden: list[str] = defect("hidden files that are no data")
+    sessions: list[str] = defect("sessions that are not there")
 
 
 class Iemocap:
     """The evaluated turns below one folder, by session, dialogue and time."""
 
     def __init__(self, params: IemocapParams, root: Path | None) -> None:
-        self.params, self._root = params, root
-        self._samples: tuple[SampleRef, ...] | None = None
-        self._by_id: dict[str, SampleRef] = {}
+        self.params = params
+        self._recordings = Recordings(root, EXPECTED, GET, self._listing, "turn")
         self._turns: dict[str, Turn] = {}
-        self._said: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
         self._defects = Defects()
 
     def samples(self) -> Sequence[SampleRef]:
         """Every turn with an emotion (every turn, with `undecided: keep`). Raises DataError naming file and line of what cannot be read."""
-        if self._samples is None:
-            root = require_folder(self._root, EXPECTED, GET)
-            base = next((p for p in (root, root / "IEMOCAP_full_release") if (p / "Session1").is_dir()), None)
-            if base is None:
-                raise DataError(f"{root}: has no Session1; expected: {EXPECTED}. {GET}")
-            self._defects, self._turns, self._said = Defects(), {}, {}
-            found = []
-            for session in range(1, 6):
-                folder = base / f"Session{session}"
-                if not folder.is_dir():
-                    self._defects.sessions.append(folder.name)
-                    continue
-                self._note_hidden(root, folder)
-                for path in sorted((folder / "dialog" / "EmoEvaluation").glob("*.txt")):
-                    if not path.name.startswith("."):
-                        found += self._of_dialogue(root, folder, session, path)
-            if not found:
-                raise DataError(f"{base}: has no evaluated turn; expected: {EXPECTED}. {GET}")
-            self._samples = tuple(found)
-            self._by_id = {sample.id: sample for sample in found}
-        return self._samples
+        return self._recordings.all()
 
     def read(self, id: str, source: str) -> Raw:
         """The turn's words, sound or picture; the picture is the dialogue's film from the turn's beginning to its end."""
-        self.samples()
-        root = require_folder(self._root, EXPECTED, GET)
-        sample = self._by_id.get(id)
-        if sample is None or source not in sample.sources:
-            raise DataError(f"{root}: turn '{id}' {'is not there' if sample is None else f'has no {source}'}")
-        where = root / sample.sources[source]
+        path = self._recordings.file(id, source)
         if source == "video":
-            return self._picture(where, self._turns[id])
+            return self._picture(path, self._turns[id])
         if source == "audio":
-            return _sound(where)
-        if where.suffix == ".wdseg":
-            return read_aligned(where)
-        return Words(tuple(self._said[id].split()))
+            return _sound(path)
+        if path.suffix == ".wdseg":
+            return read_aligned(path)
+        return Words(tuple(self._texts[id].split()))
 
     def defects(self) -> Defects:
         """What is not as it should be, from names and texts alone."""
@@ -138,8 +98,26 @@ class Iemocap:
 
     def counts(self) -> dict[str, int]:
         """How often each defect is there."""
-        found = self.defects()
-        return {COUNTED[one.name]: len(getattr(found, one.name)) for one in fields(found)}
+        return count_defects(self.defects())
+
+    def _listing(self, root: Path) -> list[SampleRef]:
+        base = next((p for p in (root, root / "IEMOCAP_full_release") if (p / "Session1").is_dir()), None)
+        if base is None:
+            raise DataError(f"{root}: has no Session1; expected: {EXPECTED}. {GET}")
+        self._defects, self._turns, self._texts = Defects(), {}, {}
+        samples = []
+        for session in range(1, 6):
+            folder = base / f"Session{session}"
+            if not folder.is_dir():
+                self._defects.sessions.append(folder.name)
+                continue
+            self._note_hidden(root, folder)
+            for path in sorted((folder / "dialog" / "EmoEvaluation").glob("*.txt")):
+                if not path.name.startswith("."):
+                    samples += self._of_dialogue(root, folder, session, path)
+        if not samples:
+            raise DataError(f"{base}: has no evaluated turn; expected: {EXPECTED}. {GET}")
+        return samples
 
     def _note_hidden(self, root: Path, folder: Path) -> None:
         dialog, sentences = folder / "dialog", folder / "sentences"
@@ -156,9 +134,9 @@ class Iemocap:
         turns = sorted(self._read_turns(path, session), key=lambda turn: (turn.start, turn.id))
         self._defects.overlaps.extend(overlapping(turns))
         script = folder / "dialog" / "transcriptions" / f"{dialogue}.txt"
-        said = self._transcription(root, script)
+        texts = self._transcription(root, script)
         film = _film_of(folder / "dialog" / "avi" / "DivX", dialogue) if self.params.films == "auto" else None
-        found = []
+        samples = []
         for turn in turns:
             if turn.code not in CODES:
                 self._defects.undecided.append(turn.id)
@@ -169,9 +147,9 @@ class Iemocap:
             files: dict[str, Path] = {}
             if self.params.words == "aligned" and aligned.is_file():
                 files["words"] = aligned
-            elif said.get(turn.id, "").split():
+            elif texts.get(turn.id, "").split():
                 files["words"] = script
-                self._said[turn.id] = said[turn.id]
+                self._texts[turn.id] = texts[turn.id]
             else:
                 self._defects.no_words.append(turn.id)
             if wav.is_file():
@@ -183,7 +161,7 @@ class Iemocap:
             elif self.params.films == "auto":
                 self._defects.no_film.append(turn.id)
             self._turns[turn.id] = turn
-            found.append(
+            samples.append(
                 SampleRef(
                     id=turn.id,
                     group=f"session-{session}" if self.params.group == "session" else turn.speaker,
@@ -200,7 +178,7 @@ class Iemocap:
                     },
                 )
             )
-        return found
+        return samples
 
     def _read_turns(self, path: Path, session: int) -> Iterator[Turn]:
         """The summary lines of an evaluation file; the heading and the annotators' own lines below each are passed over."""
@@ -235,18 +213,18 @@ class Iemocap:
 
     def _transcription(self, root: Path, path: Path) -> dict[str, str]:
         """Turn → what is said in it. Lines without a turn's name, or of turns of nobody (XX), are noted and passed over."""
-        found: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for number, line in _lines(path) if path.is_file() else ():
             match = _LINE.match(line)
             if match is not None and _TURN.fullmatch(match[1]):
-                found[match[1]] = match[4].strip()
+                texts[match[1]] = match[4].strip()
             elif line.strip():
                 self._defects.lines.append(f"{path.relative_to(root).as_posix()}:{number}")
-        if not found and path.is_file():
+        if not texts and path.is_file():
             raise DataError(
                 f"{path}: holds nothing that a turn says; lines such as '{path.stem}_F000 [006.2901-008.2357]: text' were expected"
             )
-        return found
+        return texts
 
     def _picture(self, path: Path, turn: Turn) -> Video:
         """The film between the turn's beginning and end, uint8 [T, 3, height, width]: the speaker's half, or the whole picture."""
@@ -266,12 +244,12 @@ class Iemocap:
 
 def overlapping(turns: Sequence[Turn]) -> list[str]:
     """Ids of the turns that begin before an earlier one ends. The turns stand in the order of their beginnings."""
-    found, end = [], -1.0
+    ids, end = [], -1.0
     for turn in turns:
         if turn.start < end:
-            found.append(turn.id)
+            ids.append(turn.id)
         end = max(end, turn.end)
-    return found
+    return ids
 
 
 def read_aligned(path: Path) -> Words:
@@ -314,19 +292,19 @@ def _film_of(folder: Path, dialogue: str) -> Path | None:
 
 
 def _targets(turn: Turn) -> Mapping[str, int | float | list[int] | list[float]]:
-    found: dict[str, int | float | list[int] | list[float]] = {"vad": list(turn.vad)}
+    targets: dict[str, int | float | list[int] | list[float]] = {"vad": list(turn.vad)}
     name = CODES.get(turn.code)
     if name is None:
-        return found
+        return targets
     joined = "happy" if name == "excited" else name
     if joined in FOUR:
-        found["emotion-4"] = FOUR.index(joined)
+        targets["emotion-4"] = FOUR.index(joined)
     if name in FOUR:
-        found["emotion-4-strict"] = FOUR.index(name)
-        found["emotions"] = [int(name == one) for one in FOUR]
+        targets["emotion-4-strict"] = FOUR.index(name)
+        targets["emotions"] = [int(name == one) for one in FOUR]
     if name in SIX:
-        found["emotion-6"] = SIX.index(name)
-    return found
+        targets["emotion-6"] = SIX.index(name)
+    return targets
 
 
 def _numbers(match: re.Match[str], *groups: int) -> list[float] | None:

@@ -8,8 +8,13 @@ from pydantic import model_validator
 
 from mmcl.api import Field, LossSpec, NoParams, PairLoss, Params, Positives, PositivesSpec, Register, hookimpl
 
+UNIVA = "UniVA: A Unimodal Valence-Arousal Driven Contrastive Learning Framework for Multimodal Multi-Label Emotion Recognition"
+
 LARGEST_SCALE = 100.0
 """A learned 1/τ is held below this (Radford et al. 2021): beyond it the softmax is a maximum and training diverges."""
+
+
+# ----------------------------------------------------------------------------------------------------------------- losses
 
 
 class InfoNceParams(Params):
@@ -62,6 +67,27 @@ def build_info_nce(params: InfoNceParams) -> PairLoss:
     return InfoNce(params)
 
 
+class SupConParams(Params):
+    """Options of `sup-con`."""
+
+    form: Literal["out", "in"] = Field(
+        "out", description="out: mean over positives outside the logarithm (Khosla et al., Eq. 2; UniVA); in: inside it (Eq. 3)"
+    )
+    temperature: float = Field(0.1, gt=0, description="τ, by which similarities are divided (UniVA's code: 0.4 to 0.7)")
+    normalise: bool = Field(True, description="cosines; false: products of the vectors as they are, as UniVA has it")
+    reduction: Literal["mean", "sum"] = Field("mean", description="mean or sum over anchors that have a positive")
+
+
+def build_sup_con(params: SupConParams) -> PairLoss:
+    """The loss."""
+    from .sup_con import SupCon
+
+    return SupCon(params)
+
+
+# -------------------------------------------------------------------------------------------------------------- positives
+
+
 def build_same_sample(params: NoParams) -> Positives:
     """The rule."""
     from .positives import same_sample
@@ -90,6 +116,43 @@ def build_across_group(params: GroupParams) -> Positives:
     return ByGroup(params, within=False)
 
 
+class VaPositivesParams(Params):
+    """Options of `valence-arousal`."""
+
+    target: str = Field(
+        "va-{modality}",
+        description="score that holds valence and arousal; {modality} stands for the modality of the rows, so that each has its own",
+    )
+    threshold: float = Field(
+        0.1, gt=0, description="δ: recordings nearer than this in the plane of valence and arousal belong together (strictly)"
+    )
+
+
+def va_needs(params: VaPositivesParams, modalities: tuple[str, ...]) -> tuple[str, ...]:
+    """The scores of these modalities."""
+    return tuple(dict.fromkeys(params.target.replace("{modality}", name) for name in modalities))
+
+
+def build_va(params: VaPositivesParams) -> Positives:
+    """The rule."""
+    from .positives import ValenceArousal
+
+    return ValenceArousal(params)
+
+
+class SameLabelParams(Params):
+    """Options of `same-label`."""
+
+    target: str = Field("emotion", description="task whose labels must be the same (all of them, for a multi-label task)")
+
+
+def build_same_label(params: SameLabelParams) -> Positives:
+    """The rule."""
+    from .positives import SameLabel
+
+    return SameLabel(params)
+
+
 INFO_NCE = LossSpec(
     name="info-nce",
     summary="softmax over candidates: the positive against the negatives",
@@ -99,6 +162,14 @@ INFO_NCE = LossSpec(
     "a runs over all candidates that are not ignored, or over the negatives alone",
     paper="van den Oord et al. 2018; Radford et al. 2021 (CLIP); several positives: Khosla et al. 2020, L_out; "
     "denominator: negatives: MPUC-MER (ICPR 2022), Eq. 1",
+)
+SUP_CON = LossSpec(
+    name="sup-con",
+    summary="contrast with several positives an anchor, cosines or plain products",
+    params=SupConParams,
+    build=build_sup_con,
+    equation="L_i = −mean over positives p of log(exp(s_ip/τ) / Σ_a exp(s_ia/τ)), a over all that are not ignored; form: in, the mean inside the log",
+    paper="Khosla et al.: Supervised Contrastive Learning, NeurIPS 2020; UniVA, Eq. 5",
 )
 SAME_SAMPLE = PositivesSpec(
     name="same-sample",
@@ -127,12 +198,29 @@ ACROSS_GROUP = PositivesSpec(
     params=GroupParams,
     build=build_across_group,
 )
+VALENCE_AROUSAL = PositivesSpec(
+    name="valence-arousal",
+    summary="recordings near in valence and arousal belong together",
+    params=VaPositivesParams,
+    build=build_va,
+    needs=va_needs,
+    paper=f"{UNIVA}, Eq. 4 and 5",
+)
+SAME_LABEL = PositivesSpec(
+    name="same-label",
+    summary="recordings with the same labels belong together (supervised)",
+    params=SameLabelParams,
+    build=build_same_label,
+    needs=lambda params, modalities: (params.target,),
+    paper="Khosla et al. 2020; UniVA, Table 5: Sup-CL",
+)
 
 
 @hookimpl
 def register_losses(register: Register[LossSpec]) -> None:
     """Offer the losses."""
     register(INFO_NCE)
+    register(SUP_CON)
 
 
 @hookimpl
@@ -142,3 +230,5 @@ def register_positives(register: Register[PositivesSpec]) -> None:
     register(CROSS_WINDOW)
     register(WITHIN_GROUP)
     register(ACROSS_GROUP)
+    register(VALENCE_AROUSAL)
+    register(SAME_LABEL)

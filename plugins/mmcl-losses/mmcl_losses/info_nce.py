@@ -139,9 +139,9 @@ class _Rows(torch.autograd.Function):
             ctx.fixed_scale = None if isinstance(scale, Tensor) else scale
             learned = (scale, cosine) if ctx.needs_input_grad[1] else (None, None)
             ctx.save_for_backward(derivative, *learned)
-        found = each * counts, right.to(cosine.dtype), near * counts, far * opposed, counts, opposed
-        ctx.mark_non_differentiable(*found[1:])
-        return found
+        rows = each * counts, right.to(cosine.dtype), near * counts, far * opposed, counts, opposed
+        ctx.mark_non_differentiable(*rows[1:])
+        return rows
 
     @staticmethod
     def _one_positive(ctx: Any, cosine: Tensor, scale: Tensor | float, partner: Tensor) -> tuple[Tensor, ...]:
@@ -164,9 +164,9 @@ class _Rows(torch.autograd.Function):
             ctx.save_for_backward(derivative, *learned)
         counts = torch.ones_like(right)
         opposed = counts if candidates > 1 else ~counts
-        found = each, right.to(cosine.dtype), near.squeeze(1), far * opposed, counts, opposed.clone()
-        ctx.mark_non_differentiable(*found[1:])
-        return found
+        rows = each, right.to(cosine.dtype), near.squeeze(1), far * opposed, counts, opposed.clone()
+        ctx.mark_non_differentiable(*rows[1:])
+        return rows
 
     @staticmethod
     @once_differentiable

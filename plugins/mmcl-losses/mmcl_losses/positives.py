@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmcl.api import Items, StageError
 
-from . import GroupParams
+from . import GroupParams, SameLabelParams, VaPositivesParams
 
 
 def same_sample(left: Items, right: Items) -> tuple[Tensor, Tensor]:
@@ -54,3 +54,43 @@ def _kept(left: Tensor, right: Tensor, share: float) -> Tensor:
     mixed = (low * 0x9E3779B1 + high * 0x85EBCA6B) & 0xFFFFFFFF  # two large odd numbers: near recordings fall far apart
     mixed = ((mixed ^ (mixed >> 15)) * 0x2C1B3C6D) & 0xFFFFFFFF
     return (mixed ^ (mixed >> 13)) % 65_536 < share * 65_536
+
+
+class ValenceArousal:
+    """j is a positive of i if their (valence, arousal) lie nearer than δ, or if both are windows of one recording.
+
+    Where a score is missing, other recordings are neither positive nor negative: nobody knows.
+    """
+
+    def __init__(self, params: VaPositivesParams) -> None:
+        self.params = params
+
+    def __call__(self, left: Items, right: Items) -> tuple[Tensor, Tensor]:
+        """Positive and ignore, [N, K]."""
+        mine, theirs = self._scores(left), self._scores(right)
+        own = left.row[:, None] == right.row[None, :]
+        distance = (mine[:, None] - theirs[None, :]).square().sum(-1).sqrt()
+        unknown = distance.isnan() & ~own
+        return own | (distance < self.params.threshold), unknown
+
+    def _scores(self, items: Items) -> Tensor:
+        return items.targets[self.params.target.replace("{modality}", items.modality)].float()
+
+
+class SameLabel:
+    """j is a positive of i if their labels are the same, or if both are windows of one recording (Sup-CL)."""
+
+    def __init__(self, params: SameLabelParams) -> None:
+        self.params = params
+
+    def __call__(self, left: Items, right: Items) -> tuple[Tensor, Tensor]:
+        """Positive and ignore, [N, K]; an unknown label (−1, or NaN) is neither."""
+        mine, theirs = left.targets[self.params.target], right.targets[self.params.target]
+        own = left.row[:, None] == right.row[None, :]
+        if mine.ndim == 1:
+            same = mine[:, None] == theirs[None, :]
+            unknown = (mine < 0)[:, None] | (theirs < 0)[None, :] if not mine.is_floating_point() else torch.zeros_like(same)
+        else:
+            same = (mine[:, None] == theirs[None, :]).all(-1)
+            unknown = mine.isnan().any(-1)[:, None] | theirs.isnan().any(-1)[None, :]
+        return own | (same & ~unknown), unknown & ~own

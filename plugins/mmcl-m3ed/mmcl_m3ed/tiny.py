@@ -9,9 +9,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mmcl.media import write_film
+from mmcl.media import lit_wall, write_audio, write_film
 
 from . import EMOTIONS
 
@@ -28,11 +27,9 @@ def write(root: Path, n: int, seed: int) -> None:
     and digits, one without a wav, one that ends before it begins, a time that cannot be, a dialogue without a film, a show in no list, a
     listed show that nobody annotated, a hidden file.
     """
-    import soundfile
-
     shows = [show for names in _SHOWS.values() for show in names]
     each = max(12, round(n / len(shows)))
-    said: dict[str, dict[str, object]] = {}
+    annotation: dict[str, dict[str, object]] = {}
     relations: dict[str, dict[str, object]] = {}
     for number, show in enumerate([*shows, "nowhere"]):
         rng = np.random.default_rng((seed, number))
@@ -66,18 +63,20 @@ def write(root: Path, n: int, seed: int) -> None:
             if (number, i) != (0, 4):
                 t = np.arange((after - first) * RATE // FPS) / RATE
                 wave = (0.1 + 0.05 * main) * np.sin(2 * np.pi * (120 + 30 * main) * t) + rng.normal(0, 0.003, len(t))
-                path = root / "audio" / f"{speaker}_{id}.wav"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, wave.clip(-1, 1), RATE)
+                write_audio(root / "audio" / f"{speaker}_{id}.wav", wave, RATE)
         people = {
             name: {"Name": name, "Age": age, "Gender": gender, "OtherName": []}
             for name, age, gender in (("A", "mid", "female"), ("B", "young", "male"))
         }
-        said[show] = {f"{show}_1": {"SpeakerInfo": people, "Dialog": dict(sorted(lines.items()))}}  # as strings: _10 before _2
+        annotation[show] = {
+            f"{show}_1": {"SpeakerInfo": people, "Dialog": dict(sorted(lines.items()))}
+        }  # as strings: _10 before _2
         relations[show] = {f"{show}_1": {"episode": number + 2, "start_time": "00:23:48:04", "end_time": "00:24:15:08"}}
         if show not in ("nihao", "nowhere"):
-            write_film(root / show / f"{show}_1.mp4", _film(shown, clock), FPS)
-    for name, content in (("annotation.json", said), ("relation_annotation_release.json", relations)):
+            # A wall that is bright while somebody speaks, by the emotion, and dark in between.
+            lit = [(first, after, slice(None), 110 + 15 * emotion) for first, after, emotion in shown]
+            write_film(root / show / f"{show}_1.mp4", lit_wall(clock, 24, 32, lit), FPS)
+    for name, content in (("annotation.json", annotation), ("relation_annotation_release.json", relations)):
         (root / name).write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
     (root / "audio" / "._A_anjia_1_1.wav").write_bytes(b"\x00")
     (root / "splitInfo").mkdir(exist_ok=True)
@@ -88,11 +87,3 @@ def write(root: Path, n: int, seed: int) -> None:
 
 def _time(frames: int) -> str:
     return f"00:{frames // 1500:02d}:{frames // FPS % 60:02d}:{frames % FPS:02d}"
-
-
-def _film(shown: list[tuple[int, int, int]], length: int) -> NDArray[np.uint8]:
-    """A wall, uint8 [T, 24, 32, 3], that is bright while somebody speaks, by the emotion, and dark in between."""
-    frames = np.full((length, 24, 32, 3), 40, np.uint8)
-    for first, after, emotion in shown:
-        frames[first:after] = 110 + 15 * emotion
-    return frames

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmcl.api import DataError, Raw, SampleRef, Video, Words
-from mmcl.media import has_pictures, read_audio, read_film, require_folder
+from mmcl.media import Recordings, count_defects, defect, has_pictures, read_audio, read_film, walk_folders
 
 from . import EMOTIONS, GET, M3edParams
 
@@ -53,36 +52,22 @@ class Defects:
     main       utterances whose strongest emotion is not among those agreed on
     """
 
-    unlisted: list[str] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    no_words: list[str] = field(default_factory=list)
-    no_audio: list[str] = field(default_factory=list)
-    no_film: list[str] = field(default_factory=list)
-    no_length: list[str] = field(default_factory=list)
-    times: list[str] = field(default_factory=list)
-    main: list[str] = field(default_factory=list)
-
-
-COUNTED = {
-    "unlisted": "shows that stand in no list",
-    "absent": "shows of the lists without an annotation",
-    "no_words": "utterances without a word",
-    "no_audio": "utterances without a wav",
-    "no_film": "utterances without a film",
-    "no_length": "utterances that end before they begin",
-    "times": "utterances with a time that cannot be",
-    "main": "utterances whose strongest emotion is not among the agreed ones",
-}
-"""Field of `Defects` → what the data card calls it."""
+    unlisted: list[str] = defect("shows that stand in no list")
+    absent: list[str] = defect("shows of the lists without an annotation")
+    no_words: list[str] = defect("utterances without a word")
+    no_audio: list[str] = defect("utterances without a wav")
+    no_film: list[str] = defect("utterances without a film")
+    no_length: list[str] = defect("utterances that end before they begin")
+    times: list[str] = defect("utterances with a time that cannot be")
+    main: list[str] = defect("utterances whose strongest emotion is not among the agreed ones")
 
 
 class M3ed:
     """The utterances below one folder, by show, dialogue and number."""
 
     def __init__(self, params: M3edParams, root: Path | None) -> None:
-        self.params, self._root = params, root
-        self._samples: tuple[SampleRef, ...] | None = None
-        self._by_id: dict[str, SampleRef] = {}
+        self.params = params
+        self._recordings = Recordings(root, EXPECTED, GET, self._listing, "utterance")
         self._utterances: dict[str, Utterance] = {}
         self._defects = Defects()
 
@@ -91,50 +76,16 @@ class M3ed:
 
         Raises DataError naming the file and the utterance of what cannot be read.
         """
-        if self._samples is None:
-            root = require_folder(self._root, EXPECTED, GET)
-            path = next((p for name in ("annotation.json", "M3ED.json") if (p := root / name).is_file()), None)
-            if path is None:
-                raise DataError(f"{root}: has no annotation.json; expected: {EXPECTED}. {GET}")
-            shows = _json(path)
-            splits = _splits(root)
-            episodes = _episodes(root / "relation_annotation_release.json")
-            wavs, films = _clips(root) if self.params.clips == "auto" else ({}, {})
-            self._defects, self._utterances = Defects(absent=[show for show in sorted(splits) if show not in shows]), {}
-            found = []
-            for show in sorted(shows):
-                if show not in splits:
-                    self._defects.unlisted.append(show)
-                    continue
-                if not isinstance(shows[show], Mapping):
-                    raise DataError(f"{path}: show '{show}' is no table of dialogues")
-                for dialogue in sorted(shows[show], key=_number):
-                    said = shows[show][dialogue]
-                    people = said.get("SpeakerInfo") if isinstance(said, Mapping) else None
-                    for one in self._of_dialogue(path, show, dialogue, said):
-                        if one.id in self._utterances:
-                            raise DataError(f"{path}: utterance '{one.id}' stands in two dialogues")
-                        self._utterances[one.id] = one
-                        facts = _facts(one, people, episodes.get(dialogue))
-                        found.append(self._sample(path, root, one, splits[show], facts, wavs, films))
-            if not found:
-                raise DataError(f"{path}: has no utterance of a show that the lists in {root / 'splitInfo'} name")
-            self._samples = tuple(found)
-            self._by_id = {sample.id: sample for sample in found}
-        return self._samples
+        return self._recordings.all()
 
     def read(self, id: str, source: str) -> Raw:
         """The utterance's words, sound or picture; the picture is the dialogue's film from the utterance's beginning to its end."""
-        self.samples()
-        root = require_folder(self._root, EXPECTED, GET)
-        sample = self._by_id.get(id)
-        if sample is None or source not in sample.sources:
-            raise DataError(f"{root}: utterance '{id}' {'is not there' if sample is None else f'has no {source}'}")
+        path = self._recordings.file(id, source)
         if source == "audio":
-            return read_audio(root / sample.sources[source])
+            return read_audio(path)
         one = self._utterances[id]
         if source == "video":
-            return self._picture(root / sample.sources[source], one)
+            return self._picture(path, one)
         return Words(divided(one.text, self.params.words))
 
     def defects(self) -> Defects:
@@ -144,15 +95,43 @@ class M3ed:
 
     def counts(self) -> dict[str, int]:
         """How often each defect is there."""
-        found = self.defects()
-        return {COUNTED[one.name]: len(getattr(found, one.name)) for one in fields(found)}
+        return count_defects(self.defects())
 
-    def _of_dialogue(self, path: Path, show: str, dialogue: str, said: Any) -> list[Utterance]:
+    def _listing(self, root: Path) -> list[SampleRef]:
+        path = next((p for name in ("annotation.json", "M3ED.json") if (p := root / name).is_file()), None)
+        if path is None:
+            raise DataError(f"{root}: has no annotation.json; expected: {EXPECTED}. {GET}")
+        shows = _json(path)
+        splits = _splits(root)
+        episodes = _episodes(root / "relation_annotation_release.json")
+        wavs, films = _clips(root) if self.params.clips == "auto" else ({}, {})
+        self._defects, self._utterances = Defects(absent=[show for show in sorted(splits) if show not in shows]), {}
+        samples = []
+        for show in sorted(shows):
+            if show not in splits:
+                self._defects.unlisted.append(show)
+                continue
+            if not isinstance(shows[show], Mapping):
+                raise DataError(f"{path}: show '{show}' is no table of dialogues")
+            for dialogue in sorted(shows[show], key=_number):
+                annotation = shows[show][dialogue]
+                people = annotation.get("SpeakerInfo") if isinstance(annotation, Mapping) else None
+                for one in self._of_dialogue(path, show, dialogue, annotation):
+                    if one.id in self._utterances:
+                        raise DataError(f"{path}: utterance '{one.id}' stands in two dialogues")
+                    self._utterances[one.id] = one
+                    facts = _facts(one, people, episodes.get(dialogue))
+                    samples.append(self._sample(path, root, one, splits[show], facts, wavs, films))
+        if not samples:
+            raise DataError(f"{path}: has no utterance of a show that the lists in {root / 'splitInfo'} name")
+        return samples
+
+    def _of_dialogue(self, path: Path, show: str, dialogue: str, annotation: Any) -> list[Utterance]:
         """The utterances of one dialogue by their numbers."""
-        lines = said.get("Dialog") if isinstance(said, Mapping) else None
+        lines = annotation.get("Dialog") if isinstance(annotation, Mapping) else None
         if not isinstance(lines, Mapping):
             raise DataError(f"{path}: dialogue '{dialogue}' has no 'Dialog' of utterances")
-        found = []
+        utterances = []
         for id in sorted(lines, key=_number):
             one = lines[id]
             try:
@@ -170,8 +149,8 @@ class M3ed:
                     f"{path}: utterance '{id}' has the emotion '{unknown[0]}'; one of {', '.join(EMOTIONS)} was expected"
                 )
             start, end = (self._seconds(path, id, key, one[key]) if key in one else None for key in ("StartTime", "EndTime"))
-            found.append(Utterance(id, show, dialogue, speaker, text, names, main, start, end))
-        return found
+            utterances.append(Utterance(id, show, dialogue, speaker, text, names, main, start, end))
+        return utterances
 
     def _sample(
         self,
@@ -240,35 +219,35 @@ def divided(text: str, way: str) -> tuple[str, ...]:
 
 def _facts(one: Utterance, people: Any, episode: Any) -> dict[str, str | int | float]:
     """Who speaks, where, and for how long; age and gender as the annotators judged them."""
-    found: dict[str, str | int | float] = {"speaker": f"{one.dialogue}_{one.speaker}", "dialogue": one.dialogue}
+    facts: dict[str, str | int | float] = {"speaker": f"{one.dialogue}_{one.speaker}", "dialogue": one.dialogue}
     person = people.get(one.speaker) if isinstance(people, Mapping) else None
     for key in ("Gender", "Age"):
         value = person.get(key) if isinstance(person, Mapping) else None
         if isinstance(value, str) and value.strip():
-            found[key.lower()] = value.strip().lower()
+            facts[key.lower()] = value.strip().lower()
     if isinstance(episode, int):
-        found["episode"] = episode
+        facts["episode"] = episode
     if one.start is not None and one.end is not None:
-        found["seconds"] = round(one.end - one.start, 3)
-    return found
+        facts["seconds"] = round(one.end - one.start, 3)
+    return facts
 
 
 def _json(path: Path) -> Mapping[str, Any]:
     """A table in JSON. Raises DataError naming the file if it is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        table = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); copy it again") from error
     except ValueError as error:  # UnicodeDecodeError is one, too
         raise DataError(f"{path}: is not JSON in UTF-8 ({error}); copy it again") from error
-    if not isinstance(found, Mapping):
+    if not isinstance(table, Mapping):
         raise DataError(f"{path}: is no table of shows")
-    return found
+    return table
 
 
 def _splits(root: Path) -> dict[str, str]:
     """Show → split, from the three lists."""
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for name, split in LISTS.items():
         path = root / "splitInfo" / f"movie_list_{name}.txt"
         try:
@@ -278,9 +257,9 @@ def _splits(root: Path) -> dict[str, str]:
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: is not text in UTF-8; one name of a show in each line was expected") from error
         for show in shows:
-            if found.setdefault(show, split) != split:
-                raise DataError(f"{path}: show '{show}' stands in {found[show]} too")
-    return found
+            if splits.setdefault(show, split) != split:
+                raise DataError(f"{path}: show '{show}' stands in {splits[show]} too")
+    return splits
 
 
 def _episodes(path: Path) -> dict[str, Any]:
@@ -309,17 +288,10 @@ def _clips(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     """
     wavs: dict[str, Path] = {}
     films: dict[str, Path] = {}
-    known = set()
-    for name, folders, files in os.walk(root, followlinks=True):
-        folder, real = Path(name), os.path.realpath(name)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if real in known:  # a link may lead back up
-            folders.clear()
-            continue
-        known.add(real)
-        for file in sorted(files):
+    for folder, folders, files in walk_folders(root):
+        for file in files:
             stem, _, ending = file.rpartition(".")
-            if file.startswith(".") or ending.lower() not in ("wav", "mp4"):
+            if ending.lower() not in ("wav", "mp4"):
                 continue
             kept = wavs if ending.lower() == "wav" else films
             if stem in kept and kept[stem].is_file():

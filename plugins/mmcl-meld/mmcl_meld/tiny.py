@@ -13,24 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcl.api import Audio
-from mmcl.media import write_film
+from mmcl.media import nodding_oval, write_audio, write_film
 
 from . import EMOTIONS
+from .utterances import COLUMNS, FOLDERS
 
 SPEAKERS = ("Ana", "Ben", "Cleo", "Dov", "The Waiter")
-COLUMNS = (
-    "Sr No.",
-    "Utterance",
-    "Speaker",
-    "Emotion",
-    "Sentiment",
-    "Dialogue_ID",
-    "Utterance_ID",
-    "Season",
-    "Episode",
-    "StartTime",
-    "EndTime",
-)
 RATE = 48000
 FPS = Fraction(24000, 1001)
 
@@ -54,7 +42,6 @@ def write(root: Path, n: int, seed: int) -> None:
     missing, one known to be broken, one that no row speaks of, and files that are no clips.
     """
     rows = {"train": max(8, round(0.6 * n)), "dev": max(4, round(0.2 * n)), "test": max(4, round(0.2 * n))}
-    folders = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
     for which, (split, count) in enumerate(rows.items()):
         lines = []
         for i in range(count):
@@ -70,7 +57,7 @@ def write(root: Path, n: int, seed: int) -> None:
             lines.append(
                 [
                     max(1, i),  # 1, 1, 2, 3, …
-                    _said(emotion, rng),
+                    _sentence(emotion, rng),
                     SPEAKERS[int(rng.integers(len(SPEAKERS)))],
                     EMOTIONS[emotion],
                     _WAYS[emotion][1],
@@ -82,7 +69,7 @@ def write(root: Path, n: int, seed: int) -> None:
                     _clock(end),
                 ]
             )
-            stem = root / folders[split] / f"dia{dialogue}_utt{number}"
+            stem = root / FOLDERS[split] / f"dia{dialogue}_utt{number}"
             stem.parent.mkdir(parents=True, exist_ok=True)
             if dialogue == 125:
                 stem.with_suffix(".mp4").write_bytes(b"no film")
@@ -90,15 +77,15 @@ def write(root: Path, n: int, seed: int) -> None:
                 _write_clip(stem, emotion, seconds, rng)
         with (root / f"{split}_sent_emo.csv").open("w", newline="", encoding="utf-8") as file:
             out = csv.writer(file)
-            out.writerow(COLUMNS)
+            out.writerow(("Sr No.", *COLUMNS))
             out.writerows(lines)
-    (root / folders["dev"] / "dia66_utt9.mp4").write_bytes(b"no row speaks of it")
-    (root / folders["test"] / "._dia0_utt0.mp4").write_bytes(b"\x00\x05\x16\x07")
-    (root / folders["test"] / "final_videos_testdia0_utt0.mp4").write_bytes(b"the same clip once more")
+    (root / FOLDERS["dev"] / "dia66_utt9.mp4").write_bytes(b"no row speaks of it")
+    (root / FOLDERS["test"] / "._dia0_utt0.mp4").write_bytes(b"\x00\x05\x16\x07")
+    (root / FOLDERS["test"] / "final_videos_testdia0_utt0.mp4").write_bytes(b"the same clip once more")
     (root / "README.txt").write_text("Made-up data in the format of MELD, written by mmcl. Nobody was recorded.\n")
 
 
-def _said(emotion: int, rng: np.random.Generator) -> str:
+def _sentence(emotion: int, rng: np.random.Generator) -> str:
     """Words that lean with the emotion, a comma and a curly quote among them."""
     words = _WAYS[emotion][0].split()
     picked = [words[int(rng.integers(len(words)))] for _ in range(3)]
@@ -114,11 +101,12 @@ def _clock(seconds: float, short: bool = False) -> str:
 
 def _write_clip(stem: Path, emotion: int, seconds: float, rng: np.random.Generator) -> None:
     """Sound and picture of one utterance: an mp4, or without PyAV a wav and a folder of pictures."""
-    wave, frames = _voice(emotion, seconds, rng), _film(emotion, seconds, rng)
-    if not write_film(stem.with_suffix(".mp4"), frames, FPS, Audio(wave.astype(np.float32), RATE)):
-        import soundfile
-
-        soundfile.write(stem.with_suffix(".wav"), wave, RATE, subtype="PCM_16")
+    wave = _voice(emotion, seconds, rng)
+    # How high the face stands, and how fast it nods, lean with the emotion.
+    place, frames = rng.integers(20, 44), max(2, round(seconds * float(FPS)))
+    film = nodding_oval(frames, float(FPS), 12 + 2 * emotion, 1 + 0.3 * emotion, place, skin=(210, 160, 140), wall=(60, 70, 90))
+    if not write_film(stem.with_suffix(".mp4"), film, FPS, Audio(wave.astype(np.float32), RATE)):
+        write_audio(stem.with_suffix(".wav"), wave, RATE)
 
 
 def _voice(emotion: int, seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -129,12 +117,3 @@ def _voice(emotion: int, seconds: float, rng: np.random.Generator) -> NDArray[np
     buzz = sum(np.sin(2 * np.pi * k * pitch * t) / k for k in range(1, 9))
     wave = 0.4 * loudness * rng.uniform(0.8, 1.2) * np.clip(np.minimum(t, seconds - t) / 0.05, 0, 1) * buzz
     return np.asarray(np.clip(wave + rng.normal(0, 0.003, len(t)), -1, 1))
-
-
-def _film(emotion: int, seconds: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A bright oval that nods before a dark wall, uint8 [T, height, width, 3]; how high it stands leans with the emotion."""
-    t = np.arange(max(2, round(seconds * float(FPS))))[:, None, None] / float(FPS)
-    y, x = np.mgrid[0:36, 0:64]
-    high = 12 + 2 * emotion + 2 * np.sin(2 * np.pi * (1 + 0.3 * emotion) * t)
-    face = ((y - high) / 8) ** 2 + ((x - rng.integers(20, 44)) / 6) ** 2 < 1
-    return np.where(face[..., None], np.array([210, 160, 140]), np.array([60, 70, 90])).astype(np.uint8)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmcl.api import DataError, Raw, SampleRef, Words
-from mmcl.media import has_pictures, read_audio, read_film, read_sound, require_folder
+from mmcl.media import Recordings, count_defects, defect, has_pictures, read_audio, read_film, read_sound, walk_folders
 
 from . import BROKEN, EMOTIONS, GET, SENTIMENTS, SPLITS, MeldParams
 
@@ -66,75 +65,38 @@ class Utterance:
 class Defects:
     """What is wrong with a copy of MELD, by the ids of utterances.
 
+    no_words     rows without a word
     broken       clips that are not offered though they may be there → why: those known to be wrongly cut or damaged, and rows
                  that end no later than they begin
     absent       utterances whose clip is neither there nor known to be broken; all of them without the clips
     without_row  clips that no table speaks of, relative to the root
-    no_words     rows without a word
     """
 
-    broken: Mapping[str, str]
-    absent: tuple[str, ...]
-    without_row: tuple[str, ...]
-    no_words: tuple[str, ...]
+    no_words: tuple[str, ...] = defect("rows without a word", tuple)
+    broken: Mapping[str, str] = defect("clips known to be broken", dict)
+    absent: tuple[str, ...] = defect("clips absent", tuple)
+    without_row: tuple[str, ...] = defect("clips without a row", tuple)
 
 
 class Meld:
     """The utterances of the three tables below one folder, in the tables' order."""
 
     def __init__(self, params: MeldParams, root: Path | None) -> None:
-        self.params, self._root = params, root
+        self.params = params
+        self._recordings = Recordings(root, EXPECTED, GET, self._listing, "utterance")
         self._utterances: dict[str, Utterance] = {}
-        self._samples: tuple[SampleRef, ...] | None = None
-        self._by_id: dict[str, SampleRef] = {}
-        self._defects = Defects({}, (), (), ())
+        self._defects = Defects()
 
     def samples(self) -> Sequence[SampleRef]:
         """Every row of train, dev and test, in this order. Raises DataError naming the line of a row that cannot be read."""
-        if self._samples is None:
-            root = require_folder(self._root, EXPECTED, GET)
-            tables, clips = _find(root, self.params.clips == "auto")
-            rows = [row for split, path in tables.items() for row in read_rows(path, split)]
-            broken = {}
-            for row in rows:
-                if (reason := BROKEN.get((row.split, row.dialogue, row.number))) is not None:
-                    broken[row.id] = reason
-                elif row.end <= row.start:
-                    broken[row.id] = "has no length by its own times"
-            sources: dict[str, dict[str, str]] = {}
-            for row in rows:
-                sources[row.id] = {"text": tables[row.split].relative_to(root).as_posix()} if row.text.split() else {}
-                if row.id not in broken:
-                    sources[row.id] |= {name: path.relative_to(root).as_posix() for name, path in clips.get(row.id, {}).items()}
-            self._defects = Defects(
-                broken=broken,
-                absent=tuple(row.id for row in rows if row.id not in clips and row.id not in broken),
-                without_row=tuple(
-                    sorted(
-                        next(iter(files.values())).relative_to(root).as_posix()
-                        for id, files in clips.items()
-                        if id not in sources
-                    )
-                ),
-                no_words=tuple(row.id for row in rows if not row.text.split()),
-            )
-            self._utterances = {row.id: row for row in rows}
-            self._samples = tuple(self._sample(row, sources[row.id]) for row in rows)
-            self._by_id = {sample.id: sample for sample in self._samples}
-        return self._samples
+        return self._recordings.all()
 
     def read(self, id: str, source: str) -> Raw:
         """The words of an utterance, or the sound or the picture of its clip."""
-        self.samples()
-        root = require_folder(self._root, EXPECTED, GET)
-        sample = self._by_id.get(id)
-        if sample is None or source not in sample.sources:
-            why = self._defects.broken.get(id, "")
-            why = f" (its clip {why})" if why and source != "text" else ""
-            raise DataError(f"{root}: utterance '{id}' {'is not there' if sample is None else f'has no {source}{why}'}")
+        reason = self.defects().broken.get(id)
+        path = self._recordings.file(id, source, f" (its clip {reason})" if reason and source != "text" else "")
         if source == "text":
             return Words(tuple(self._utterances[id].text.split()))
-        path = root / sample.sources[source]
         if source == "video":
             return read_film(path, self.params.video_size, self.params.picture_rate)
         return read_audio(path) if path.suffix.lower() == ".wav" else read_sound(path)
@@ -146,15 +108,35 @@ class Meld:
 
     def counts(self) -> dict[str, int]:
         """How much of each defect this copy has."""
-        found = self.defects()
-        counted = {"rows without a word": len(found.no_words)}
-        if self.params.clips == "auto":
-            counted |= {
-                "clips known to be broken": len(found.broken),
-                "clips absent": len(found.absent),
-                "clips without a row": len(found.without_row),
-            }
-        return counted
+        unseen = () if self.params.clips == "auto" else ("broken", "absent", "without_row")
+        return count_defects(self.defects(), leave_out=unseen)
+
+    def _listing(self, root: Path) -> list[SampleRef]:
+        tables, clips = _find(root, self.params.clips == "auto")
+        rows = [row for split, path in tables.items() for row in read_rows(path, split)]
+        broken = {}
+        for row in rows:
+            if (reason := BROKEN.get((row.split, row.dialogue, row.number))) is not None:
+                broken[row.id] = reason
+            elif row.end <= row.start:
+                broken[row.id] = "has no length by its own times"
+        sources: dict[str, dict[str, str]] = {}
+        for row in rows:
+            sources[row.id] = {"text": tables[row.split].relative_to(root).as_posix()} if row.text.split() else {}
+            if row.id not in broken:
+                sources[row.id] |= {name: path.relative_to(root).as_posix() for name, path in clips.get(row.id, {}).items()}
+        self._defects = Defects(
+            broken=broken,
+            absent=tuple(row.id for row in rows if row.id not in clips and row.id not in broken),
+            without_row=tuple(
+                sorted(
+                    next(iter(files.values())).relative_to(root).as_posix() for id, files in clips.items() if id not in sources
+                )
+            ),
+            no_words=tuple(row.id for row in rows if not row.text.split()),
+        )
+        self._utterances = {row.id: row for row in rows}
+        return [self._sample(row, sources[row.id]) for row in rows]
 
     def _sample(self, row: Utterance, sources: dict[str, str]) -> SampleRef:
         facts: dict[str, str | int | float] = {
@@ -245,10 +227,10 @@ def _whole(where: str, name: str, cells: Mapping[str, str]) -> int:
 
 
 def _seconds(where: str, name: str, cells: Mapping[str, str]) -> float:
-    found = _TIME.fullmatch(cells[name].strip())
-    if found is None:
+    match = _TIME.fullmatch(cells[name].strip())
+    if match is None:
         raise DataError(f"{where}, column '{name}': a time such as 00:16:16,059 was expected, not {cells[name]!r}")
-    hours, minutes, seconds, thousandths = map(int, found.groups())  # three rows write ",28" for ",028"
+    hours, minutes, seconds, thousandths = map(int, match.groups())  # three rows write ",28" for ",028"
     return hours * 3600 + minutes * 60 + seconds + thousandths / 1000
 
 
@@ -260,16 +242,11 @@ def _find(root: Path, with_clips: bool) -> tuple[dict[str, Path], dict[str, dict
     tables: dict[str, Path] = {}
     clips: dict[str, dict[str, Path]] = {}
     split_of = {folder: split for split, folder in FOLDERS.items()}
-    walked: list[tuple[Path, set[str]]] = []
-    known = set()
-    for name, folders, files in os.walk(root, followlinks=True):
-        folder, real = Path(name), os.path.realpath(name)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if folder.name in split_of or real in known:
-            folders.clear()  # below clips there is nothing; and a link may lead back up
-        if real not in known:
-            walked.append((folder, set(files)))
-        known.add(real)
+    walked: list[tuple[Path, list[str]]] = []
+    for folder, folders, files in walk_folders(root):
+        if folder.name in split_of:
+            folders.clear()  # below clips there is nothing
+        walked.append((folder, files))
     for folder, names in sorted(walked, key=lambda one: (len(one[0].parts), one[0])):
         for split in SPLITS:
             for name in (f"{split}_sent_emo.csv", f"meld_{split}.csv"):
@@ -281,11 +258,11 @@ def _find(root: Path, with_clips: bool) -> tuple[dict[str, Path], dict[str, dict
                     raise DataError(f"{folder / name}: {tables[split]} is the table of {split} too; leave one of the two")
         if with_clips and folder.name in split_of:
             split = split_of[folder.name]
-            for id, found in _clips(folder, split):
+            for id, sources in _clips(folder, split):
                 if id in clips:
                     other = next(iter(clips[id].values()))
                     raise DataError(f"{folder}: {other} is the clip of '{id}' too; leave one of the two folders")
-                clips[id] = found
+                clips[id] = sources
     if missing := [split for split in SPLITS if split not in tables]:
         raise DataError(f"{root}: has no {missing[0]}_sent_emo.csv; expected: {EXPECTED}. {GET}")
     return {split: tables[split] for split in SPLITS}, clips
@@ -296,19 +273,19 @@ def _clips(folder: Path, split: str) -> Iterator[tuple[str, dict[str, Path]]]:
 
     A wav beside the mp4 is its sound, a folder of pictures of the same name its frames: whoever unpacked them wants them read.
     """
-    found: dict[str, dict[str, Path]] = {}
+    clips: dict[str, dict[str, Path]] = {}
     paths = sorted(folder.iterdir(), key=lambda path: (path.suffix.lower() != ".mp4", path.name))
     for path in paths:
         named = _CLIP.fullmatch(path.stem)
         if named is None or path.suffix.lower() not in (".mp4", ".wav", ""):
             continue
-        files = found.setdefault(f"{split}_dia{int(named[1])}_utt{int(named[2])}", {})
+        files = clips.setdefault(f"{split}_dia{int(named[1])}_utt{int(named[2])}", {})
         if path.suffix.lower() == ".mp4":
             files |= {"audio": path, "video": path}
         elif path.suffix.lower() == ".wav":
             files["audio"] = path
         elif path.is_dir() and has_pictures(path):
             files["video"] = path
-    for id, files in found.items():
+    for id, files in clips.items():
         if files:
             yield id, dict(sorted(files.items()))

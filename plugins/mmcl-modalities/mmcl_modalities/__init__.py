@@ -95,12 +95,12 @@ def unit_columns(params: ActionUnitsParams, source: Source) -> list[str]:
     """The columns to take, by name."""
     endings = {"both": ("_r", "_c"), "intensities": ("_r",), "presences": ("_c",)}[params.units]
     columns = [str(c).strip() for c in source.notes.get("columns", ())]
-    found = [c for c in columns if c.startswith("AU") and c.endswith(endings)]
-    if not found:
+    units = [c for c in columns if c.startswith("AU") and c.endswith(endings)]
+    if not units:
         raise ValueError(
             f"the table has no OpenFace columns AUxx{' or AUxx'.join(endings)}; it has {', '.join(columns[:6]) or 'none'}, …"
         )
-    return found
+    return units
 
 
 def action_units_layout(params: ActionUnitsParams, source: Source) -> Layout:

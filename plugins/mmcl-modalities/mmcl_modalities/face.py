@@ -58,8 +58,8 @@ class FaceLandmarks:
         rows = np.flatnonzero(good & (points != 0).any(axis=(1, 2)))
         if len(rows) == 0:
             raise DataError(f"none of its {len(points)} frames has a face")
-        found = require_finite(points[rows], lambda i: cell(rows[i[0]], f"{'xy'[i[2]]}_{i[1]}"))
-        filled = interpolated(found.astype(np.float64), rows, len(points))
+        finite = require_finite(points[rows], lambda i: cell(rows[i[0]], f"{'xy'[i[2]]}_{i[1]}"))
+        filled = interpolated(finite.astype(np.float64), rows, len(points))
         if self.params.normalise == "clip-minmax":
             low, high = filled.min(axis=(0, 1)), filled.max(axis=(0, 1))
             filled = (filled - low) / np.where(high > low, high - low, 1.0)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcl.api import DataError, Raw, Timed, Words
-from mmcl.media import progress
+from mmcl.media import is_number, progress
 
 from . import GloveParams
 from .words import plain, spoken_words
@@ -40,14 +40,14 @@ class Glove:
             self._table = open_table(Path(self.params.file).expanduser(), self.params.dim)
         vectors, kept = [], []
         for i, word in enumerate(words):
-            found = self._vector(word)
+            vector = self._vector(word)
             self._seen["words"] += 1
-            if found is None:
+            if vector is None:
                 self._seen["words that are not in the vocabulary"] += 1
                 if self.params.unknown == "skip":
                     continue
-                found = self._table.mean if self.params.unknown == "mean" else np.zeros(self.params.dim, np.float32)
-            vectors.append(found)
+                vector = self._table.mean if self.params.unknown == "mean" else np.zeros(self.params.dim, np.float32)
+            vectors.append(vector)
             kept.append(i)
         if not kept:
             raise DataError(f"none of its {len(words)} words is in {self.params.file}; the first is '{words[0]}'")
@@ -143,7 +143,7 @@ def _read(path: Path, dim: int, folder: Path) -> None:
                 try:
                     values = np.array(parts[1:], np.float32)
                 except ValueError:
-                    bad = next(part for part in parts[1:] if not _is_number(part))
+                    bad = next(part for part in parts[1:] if not is_number(part))
                     raise DataError(f"{path}:{number}: '{bad}' is no number, after the word '{parts[0][:40]}'") from None
                 if not np.isfinite(values).all():
                     raise DataError(f"{path}:{number}: the word '{parts[0][:40]}' has a value that is not finite")
@@ -160,11 +160,3 @@ def _read(path: Path, dim: int, folder: Path) -> None:
     np.save(folder / "rows.npy", rows[kept])
     vectors.flush()
     np.save(folder / "mean.npy", (total / max(1, count)).astype(np.float32))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -67,26 +67,26 @@ def sources(params: MoseiParams) -> dict[str, Source]:
             for name, width in zip(("text", "audio", "vision"), params.widths, strict=True)
         }
     by_word = params.align == "words"
-    found = {"words": Source("words", "what is said, with the times of each word")}
+    offered = {"words": Source("words", "what is said, with the times of each word")}
     if by_word:
-        found["glove"] = Source("sequence", "GloVe vectors of the words", WORD_RATE, {"shape": [300], "axes": ["channel"]})
+        offered["glove"] = Source("sequence", "GloVe vectors of the words", WORD_RATE, {"shape": [300], "axes": ["channel"]})
     for name, text in (("covarep", "COVAREP's 74 features of the voice"), ("facet", "FACET's 35 features of the face")):
         rate = WORD_RATE if by_word else RATES[name]
-        found[name] = Source("sequence", text, rate, {"shape": [WIDTHS[name]], "axes": ["channel"]})
-    found["openface"] = Source(
+        offered[name] = Source("sequence", text, rate, {"shape": [WIDTHS[name]], "axes": ["channel"]})
+    offered["openface"] = Source(
         "table", "68 landmarks of the face, from OpenFace 2", WORD_RATE if by_word else FRAME_RATE, {"columns": list(POINTS)}
     )
     if not by_word:
-        found["audio"] = Source("audio", "the voice, from the raw archive")
+        offered["audio"] = Source("audio", "the voice, from the raw archive")
         if params.video == "frames":
             height, width = params.video_size
-            found["video"] = Source("video", "the speaker's face", FRAME_RATE, {"shape": [3, height, width]})
-    return found
+            offered["video"] = Source("video", "the speaker's face", FRAME_RATE, {"shape": [3, height, width]})
+    return offered
 
 
 def tasks(emotions: bool) -> Mapping[str, Task]:
     """What there is to predict."""
-    found = {
+    of_sentiment = {
         "sentiment": Task("sentiment", "regression", (), "from −3 to 3", extra=("sentiment",)),
         "sentiment-2": Task("sentiment-2", "single-label", ("negative", "not negative"), "below zero, or zero and above"),
         "sentiment-2-nonzero": Task(
@@ -97,8 +97,8 @@ def tasks(emotions: bool) -> Mapping[str, Task]:
         ),
     }
     if not emotions:
-        return found
-    return {"emotions": Task("emotions", "multi-label", EMOTIONS, "present or not; several at once"), **found}
+        return of_sentiment
+    return {"emotions": Task("emotions", "multi-label", EMOTIONS, "present or not; several at once"), **of_sentiment}
 
 
 def _info(params: MoseiParams, emotions: bool) -> DatasetInfo:

@@ -69,12 +69,12 @@ def convert(path: Path, out: Path, emotions: tuple[str, ...] | None = None) -> d
 
     Raises DataError if the pickle is refused or is none of the known forms.
     """
-    said = read_pickle(path)
-    if not isinstance(said, Mapping):
-        raise DataError(f"{path}: holds a {type(said).__name__}; a dictionary of splits was expected")
+    splits = read_pickle(path)
+    if not isinstance(splits, Mapping):
+        raise DataError(f"{path}: holds a {type(splits).__name__}; a dictionary of splits was expected")
     arrays: dict[str, NDArray[Any]] = {}
     index: dict[str, Any] = {"format": 1, "from": path.name, "splits": {}}
-    for name, part in said.items():
+    for name, part in splits.items():
         split = SPLITS.get(str(name))
         if split is None:
             continue
@@ -82,7 +82,7 @@ def convert(path: Path, out: Path, emotions: tuple[str, ...] | None = None) -> d
         index["splits"][split] = _write_split(split, rows, arrays, emotions)
     if not index["splits"]:
         raise DataError(
-            f"{path}: has none of the splits {', '.join(SPLITS)}; its keys are {', '.join(map(str, list(said)[:8]))}"
+            f"{path}: has none of the splits {', '.join(SPLITS)}; its keys are {', '.join(map(str, list(splits)[:8]))}"
         )
     ids = [id for one in index["splits"].values() for id in one["ids"]]
     if len(set(ids)) < len(ids):
@@ -109,8 +109,8 @@ def _of_arrays(part: Any, path: Path) -> dict[str, Any]:
     count = len(values["text"])
     labels = part.get("regression_labels", part.get("labels"))
     labels = np.asarray(labels, np.float64).reshape(count, -1) if labels is not None else np.zeros((count, 0))
-    said = part.get("id", part.get("ids"))
-    ids = [_text(one) for one in said] if said is not None else [f"row-{i}" for i in range(count)]
+    given = part.get("id", part.get("ids"))
+    ids = [_text(one) for one in given] if given is not None else [f"row-{i}" for i in range(count)]
     ids = [id if ids.count(id) == 1 else f"{id}#{i}" for i, id in enumerate(ids)] if len(set(ids)) < count else ids
     lengths = {name: np.asarray(part[f"{name}_lengths"]).ravel() for name in values if f"{name}_lengths" in part}
     streams = {

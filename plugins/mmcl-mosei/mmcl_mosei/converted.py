@@ -35,30 +35,30 @@ class Converted:
         """Every row."""
         root = require_folder(self._root, EXPECTED, GET, ("index.json",))
         index = self._read_index(root)
-        found = []
+        refs = []
         for split in ("train", "valid", "test"):
-            said = index["splits"].get(split)
-            if said is None:
+            rows = index["splits"].get(split)
+            if rows is None:
                 continue
-            order = said.get("emotions")
-            for i, id in enumerate(said["ids"]):
+            order = rows.get("emotions")
+            for i, id in enumerate(rows["ids"]):
                 values = None
                 if order and self._emotions:
-                    row = dict(zip(order, said["labels"][i], strict=True))
+                    row = dict(zip(order, rows["labels"][i], strict=True))
                     values = [float(row[name]) for name in EMOTIONS] if set(EMOTIONS) <= set(row) else None
-                sentiment = None if said.get("sentiment") is None else said["sentiment"][i]
+                sentiment = None if rows.get("sentiment") is None else rows["sentiment"][i]
                 self._where[id] = (split, i)
-                sources = {name: "arrays.safetensors" for name in said["arrays"] if self._length(said, name, i)}
-                found.append(
+                sources = {name: "arrays.safetensors" for name in rows["arrays"] if self._length(rows, name, i)}
+                refs.append(
                     SampleRef(
                         id=id,
-                        group=said["groups"][i],
+                        group=rows["groups"][i],
                         sources=sources,
                         split=split,
                         targets=targets(sentiment, values, self.params.min_intensity),
                     )
                 )
-        return found
+        return refs
 
     def read(self, id: str, source: str) -> Raw:
         """One array of one row, without its padding."""
@@ -68,7 +68,7 @@ class Converted:
         if id not in self._where:
             raise DataError(f"{root / 'index.json'}: there is no row '{id}'")
         split, i = self._where[id]
-        said = self._read_index(root)["splits"][split]
+        rows = self._read_index(root)["splits"][split]
         if self._arrays is None:
             from safetensors import safe_open
 
@@ -76,8 +76,8 @@ class Converted:
                 self._arrays = safe_open(str(root / "arrays.safetensors"), "np")
             except Exception as error:
                 raise DataError(f"{root / 'arrays.safetensors'}: cannot be read; convert the pickle again") from error
-        first = said["arrays"][source]["offsets"][i]
-        values = self._arrays.get_slice(f"{split}/{source}")[first : first + self._length(said, source, i)]
+        first = rows["arrays"][source]["offsets"][i]
+        values = self._arrays.get_slice(f"{split}/{source}")[first : first + self._length(rows, source, i)]
         bad = ~np.isfinite(values)
         if bad.any():
             self._seen[f"values of {source} that were no numbers, taken as 0"] += int(bad.sum())
@@ -96,8 +96,8 @@ class Converted:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_arrays": None}
 
-    def _length(self, said: dict[str, Any], name: str, i: int) -> int:
-        return int(said["arrays"][name]["lengths"][i])
+    def _length(self, rows: dict[str, Any], name: str, i: int) -> int:
+        return int(rows["arrays"][name]["lengths"][i])
 
     def _read_index(self, root: Path) -> dict[str, Any]:
         if self._index is None:

@@ -15,13 +15,13 @@ def targets(
 
     intensities  of EMOTIONS, in [0, 3]; one is present above 0, or from `least` on
     """
-    found: dict[str, int | float | list[int] | list[float]] = {}
+    values: dict[str, int | float | list[int] | list[float]] = {}
     if intensities is not None and all(map(math.isfinite, intensities)):
-        found["emotions"] = [int(value >= least if least > 0 else value > 0) for value in intensities]
+        values["emotions"] = [int(value >= least if least > 0 else value > 0) for value in intensities]
     if sentiment is not None and math.isfinite(sentiment):
-        found["sentiment"] = float(sentiment)
-        found["sentiment-2"] = int(sentiment >= 0)
+        values["sentiment"] = float(sentiment)
+        values["sentiment-2"] = int(sentiment >= 0)
         if sentiment != 0:
-            found["sentiment-2-nonzero"] = int(sentiment > 0)
-        found["sentiment-7"] = round(min(LARGEST, max(-LARGEST, sentiment))) + 3
-    return found
+            values["sentiment-2-nonzero"] = int(sentiment > 0)
+        values["sentiment-7"] = round(min(LARGEST, max(-LARGEST, sentiment))) + 3
+    return values

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mmcl.api import Audio, DataError, Raw, SampleRef, Table, Video, Words
 from mmcl.api import Sequence as RawSequence
-from mmcl.media import has_pictures, read_audio, read_film, require_folder
+from mmcl.media import Recordings, has_pictures, read_audio, read_film
 
 from . import EMOTIONS, FRAME_RATE, GET, POINTS, RATES, WIDTHS, WORD_RATE, MoseiParams
 from .labels import LARGEST, targets
@@ -50,7 +50,7 @@ class Segments:
 
     def __init__(self, params: MoseiParams, root: Path | None, emotions: bool) -> None:
         self.params, self._root, self._emotions = params, root, emotions
-        self._samples: tuple[SampleRef, ...] | None = None
+        self._recordings = Recordings(root, EXPECTED, GET, self._listing, "segment")
         self._segments: dict[str, Segment] = {}
         self._files: dict[str, Path] = {}
         self._open: tuple[int, dict[str, Any]] = (0, {})
@@ -58,33 +58,16 @@ class Segments:
 
     def samples(self) -> Sequence[SampleRef]:
         """Every labelled segment of the standard folds (all segments with `folds: none`), ordered by video and row."""
-        if self._samples is None:
-            root = require_folder(self._root, EXPECTED, GET)
-            self._files = self._find(root)
-            if "labels" not in self._files:
-                raise DataError(f"{root}: has no .csd file of labels; expected: {EXPECTED}. {GET}")
-            folds = self._folds(root)
-            there = {name: set(self._group(name)) for name in self._files if name != "labels"}
-            found = []
-            for video in sorted(self._group("labels")):
-                if folds is not None and video not in folds:
-                    self._seen["segments outside the standard folds"] += len(self._group("labels")[video]["features"])
-                    continue
-                found += self._of_video(root, video, None if folds is None else folds[video], there)
-            if not found:
-                raise DataError(
-                    f"{self._files['labels']}: no labelled video stands in {self.params.folds}; are they of one dataset?"
-                )
-            self._samples = tuple(found)
-        return self._samples
+        return self._recordings.all()
 
     def read(self, id: str, source: str) -> Raw:
         """One stream of one segment, cut to its span."""
-        sample = next((s for s in self.samples() if s.id == id), None) if id not in self._segments else True
-        if not sample:
+        if id not in self._segments:
+            self.samples()
+        segment = self._segments.get(id)
+        if segment is None:
             raise DataError(f"{self._root}: there is no segment '{id}'")
-        segment = self._segments[id]
-        root = require_folder(self._root, EXPECTED, GET)
+        root = self._recordings.folder()
         if source == "audio":
             return self._audio(self._voice(root, segment.video), segment)
         if source == "video":
@@ -120,18 +103,36 @@ class Segments:
 
     # ------------------------------------------------------------------------------------------------------- what is there
 
+    def _listing(self, root: Path) -> list[SampleRef]:
+        self._files = self._find(root)
+        if "labels" not in self._files:
+            raise DataError(f"{root}: has no .csd file of labels; expected: {EXPECTED}. {GET}")
+        folds = self._folds(root)
+        there = {name: set(self._group(name)) for name in self._files if name != "labels"}
+        refs = []
+        for video in sorted(self._group("labels")):
+            if folds is not None and video not in folds:
+                self._seen["segments outside the standard folds"] += len(self._group("labels")[video]["features"])
+                continue
+            refs += self._of_video(root, video, None if folds is None else folds[video], there)
+        if not refs:
+            raise DataError(
+                f"{self._files['labels']}: no labelled video stands in {self.params.folds}; are they of one dataset?"
+            )
+        return refs
+
     def _find(self, root: Path) -> dict[str, Path]:
         """The .csd file of each sequence, by the name of its one root group, not by its file name."""
-        found: dict[str, Path] = {}
+        files: dict[str, Path] = {}
         for path in sorted(root.rglob("*.csd")):
             name = self._root_name(path)
             kind = next((kind for kind, pattern in _KINDS.items() if pattern.search(name)), None)
             if kind is None:
                 continue
-            if kind in found:
-                raise DataError(f"{path}: holds '{name}', as {found[kind]} does; keep one of them below {root}")
-            found[kind] = path
-        return found
+            if kind in files:
+                raise DataError(f"{path}: holds '{name}', as {files[kind]} does; keep one of them below {root}")
+            files[kind] = path
+        return files
 
     def _root_name(self, path: Path) -> str:
         import h5py
@@ -170,13 +171,13 @@ class Segments:
             return None
         path = root / self.params.folds
         try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-            said = said.get("mosei" if self._emotions else "mosi", said)  # a file may hold the folds of several corpora
-            found: dict[str, str] = {}
+            lists = json.loads(path.read_text(encoding="utf-8"))
+            lists = lists.get("mosei" if self._emotions else "mosi", lists)  # a file may hold the folds of several corpora
+            folds: dict[str, str] = {}
             for split in ("train", "valid", "test"):
-                for video in said[split]:
-                    if found.setdefault(str(video), split) != split:
-                        raise DataError(f"{path}: video '{video}' stands in {found[str(video)]} and in {split}")
+                for video in lists[split]:
+                    if folds.setdefault(str(video), split) != split:
+                        raise DataError(f"{path}: video '{video}' stands in {folds[str(video)]} and in {split}")
         except FileNotFoundError:
             raise DataError(
                 f"{path}: is not there; it names the videos of the standard folds (folds: none does without). {GET}"
@@ -185,7 +186,7 @@ class Segments:
             raise DataError(
                 f'{path}: must be {{"train": [...], "valid": [...], "test": [...]}} of video ids ({error!r})'
             ) from error
-        return found
+        return folds
 
     def _of_video(self, root: Path, video: str, split: str | None, there: dict[str, set[str]]) -> list[SampleRef]:
         group = self._group("labels")[video]
@@ -199,7 +200,7 @@ class Segments:
             present.pop("glove", None)
             if (voice := self._voice(root, video)) is not None:
                 present["audio"] = str(voice.relative_to(root))
-        found = []
+        refs = []
         for number in range(len(features)):
             start, end = intervals[number]
             if not end > start:
@@ -220,7 +221,7 @@ class Segments:
                 and (film := self._film(root, segment)) is not None
             ):
                 own["video"] = str(film.relative_to(root))
-            found.append(
+            refs.append(
                 SampleRef(
                     id=id,
                     group=video,
@@ -234,28 +235,18 @@ class Segments:
                     facts={"seconds": round(end - start, 3)},
                 )
             )
-        return found
+        return refs
 
     def _label_names(self, width: int) -> list[str]:
         """Names of the label columns: from the file where it says them, else the SDK's order."""
-        import h5py
-
-        usual = ["sentiment", *EMOTIONS][:width]
-        with h5py.File(self._files["labels"], "r") as file:
-            said = file[next(iter(file))].get("metadata", {}).get("dimension names")
-            if said is not None:
-                try:
-                    text = np.asarray(said).ravel()[0]
-                    names = [str(name).strip().lower() for name in json.loads(text)]
-                    if len(names) == width and "sentiment" in names:
-                        return [{"happiness": "happy", "sadness": "sad", "angry": "anger"}.get(name, name) for name in names]
-                except (ValueError, TypeError, IndexError):
-                    pass
+        names = [name.lower() for name in _column_names(self._files["labels"])]
+        if len(names) == width and "sentiment" in names:
+            return [{"happiness": "happy", "sadness": "sad", "angry": "anger"}.get(name, name) for name in names]
         if width not in (1, 7):
             raise DataError(
                 f"{self._files['labels']}: has {width} labels a segment; 7 (sentiment, six emotions) or 1 (sentiment) were expected"
             )
-        return usual
+        return ["sentiment", *EMOTIONS][:width]
 
     # ---------------------------------------------------------------------------------------------------------- reading it
 
@@ -279,17 +270,8 @@ class Segments:
 
     def _landmarks(self, values: NDArray[Any], path: Path) -> NDArray[Any]:
         """x_0 … x_67, y_0 … y_67 out of OpenFace 2's columns: by name where the file says them, else by its known widths."""
-        import h5py
-
         width = values.shape[1] if values.ndim == 2 else 0
-        with h5py.File(path, "r") as file:
-            said = file[next(iter(file))].get("metadata", {}).get("dimension names")
-            names: list[str] = []
-            if said is not None:
-                try:
-                    names = [str(name).strip() for name in json.loads(np.asarray(said).ravel()[0])]
-                except (ValueError, TypeError, IndexError):
-                    names = []
+        names = _column_names(path)
         if len(names) == width and set(POINTS) <= set(names):
             place = {name: i for i, name in enumerate(names)}
             return values[:, [place[name] for name in POINTS]]
@@ -303,13 +285,13 @@ class Segments:
 
     def _finite(self, values: NDArray[Any], kind: str) -> NDArray[np.float32]:
         """What is no number takes the column's least finite value in this segment (0 where there is none), and is counted."""
-        found = np.asarray(values, np.float32)
-        bad = ~np.isfinite(found)
+        finite = np.asarray(values, np.float32)
+        bad = ~np.isfinite(finite)
         if bad.any():
             self._seen[f"values of {kind} that were no numbers"] += int(bad.sum())
-            least = np.where(bad, np.inf, found).min(0)
-            found = np.where(bad, np.where(np.isfinite(least), least, 0.0), found).astype(np.float32)
-        return found
+            least = np.where(bad, np.inf, finite).min(0)
+            finite = np.where(bad, np.where(np.isfinite(least), least, 0.0), finite).astype(np.float32)
+        return finite
 
     def _by_word(
         self, values: NDArray[np.float32], intervals: NDArray[np.float64], segment: Segment, kind: str
@@ -321,14 +303,14 @@ class Segments:
         if not len(words):
             raise DataError(f"{self._files[kind]}: no word of segment '{segment.video}[{segment.number}]' has a time")
         middle = intervals.mean(1)
-        found = np.zeros((len(words), values.shape[1]), np.float32)
+        means = np.zeros((len(words), values.shape[1]), np.float32)
         for i, (start, end) in enumerate(words):
             here = (middle >= start) & (middle < end)
             if here.any():
-                found[i] = values[here].mean(0)
+                means[i] = values[here].mean(0)
             else:
                 self._seen[f"words without {kind}"] += 1
-        return found
+        return means
 
     def _same_rate(self, intervals: NDArray[np.float64], rate: float, path: Path) -> None:
         """Refuse a stream that is clearly not of the rate that `info` promises."""
@@ -339,8 +321,8 @@ class Segments:
 
     def _words(self, segment: Segment) -> Words:
         values, intervals = self._rows("words", segment)
-        said = [value[0].decode("utf-8", "replace") if isinstance(value[0], bytes) else str(value[0]) for value in values]
-        kept = [(word, span) for word, span in zip(said, intervals, strict=True) if word.strip().lower() not in _PAUSE]
+        words = [value[0].decode("utf-8", "replace") if isinstance(value[0], bytes) else str(value[0]) for value in values]
+        kept = [(word, span) for word, span in zip(words, intervals, strict=True) if word.strip().lower() not in _PAUSE]
         if not kept:
             raise DataError(f"{self._files['words']}: segment '{segment.video}[{segment.number}]' has no word but pauses")
         times = np.array([span for _, span in kept], np.float64) - segment.start
@@ -396,3 +378,17 @@ class Segments:
         count = max(1, round(len(frames) / rate * FRAME_RATE))
         place = np.minimum((np.arange(count) * rate / FRAME_RATE).round().astype(int), len(frames) - 1)
         return np.ascontiguousarray(frames[place])
+
+
+def _column_names(path: Path) -> list[str]:
+    """Names of a sequence's columns, where the file says them; none elsewhere."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        dimensions = file[next(iter(file))].get("metadata", {}).get("dimension names")
+        if dimensions is None:
+            return []
+        try:
+            return [str(name).strip() for name in json.loads(np.asarray(dimensions).ravel()[0])]
+        except (ValueError, TypeError, IndexError):
+            return []

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcl.media import write_audio
+
 from . import EMOTIONS, POINTS
 
 RATE = 16_000
 SEGMENTS = 2
+PAUSE = 0.2
+"""Seconds between two segments."""
 SIDE = 24
 _WORDS = (
     ("great", "love", "wonderful"),
@@ -21,6 +26,9 @@ _WORDS = (
     ("gross", "awful", "smell"),
     ("afraid", "dark", "help"),
 )
+Rows = tuple[NDArray[np.generic], NDArray[np.float64]]
+"""Features and intervals of one video in one stream."""
+
 _PLAIN = ("the", "film", "is", "and", "it", "was", "about", "people")
 
 
@@ -35,7 +43,7 @@ def write(root: Path, n: int, seed: int, emotions: bool) -> None:
     folds = {"train": [v for i, v in enumerate(videos) if i % 3 == 0 or i % 9 in (1, 4)], "valid": [], "test": []}
     rest = [v for v in videos if v not in folds["train"]]
     folds["valid"], folds["test"] = rest[::2], rest[1::2]
-    streams: dict[str, dict[str, tuple[NDArray[np.generic], NDArray[np.float64]]]] = {
+    streams: dict[str, dict[str, Rows]] = {
         name: {} for name in ("labels", "words", "glove_vectors", "COVAREP", "FACET 4.2", "OpenFace_2")
     }
     for number, video in enumerate([*videos, "outside"]):
@@ -53,7 +61,7 @@ def write(root: Path, n: int, seed: int, emotions: bool) -> None:
         "OpenFace_2": ("OpenFace_2", f"CMU_{which}_VisualOpenFace2.csd"),
     }
     names = {
-        "labels": ["sentiment", *(("happy", "sad", "anger", "surprise", "disgust", "fear") if emotions else ())],
+        "labels": ["sentiment", *(EMOTIONS if emotions else ())],
         "OpenFace_2": _columns(),
     }
     for name, (group, file) in files.items():
@@ -80,110 +88,126 @@ def _video(
     video: str,
     number: int,
     rng: np.random.Generator,
-    streams: dict[str, dict[str, tuple[NDArray[np.generic], NDArray[np.float64]]]],
+    streams: dict[str, dict[str, Rows]],
     emotions: bool,
 ) -> None:
     """One video of two segments of about a second and a half."""
-    spans, labels = [], []
-    words: list[tuple[str, float, float]] = []
-    present = [0] * 6
-    seconds = 0.3
-    loud, faces, voice = [], [], []
-    strong = []
-    for k in range(SEGMENTS):
-        length = 1.4 + 0.3 * rng.random()
-        place = number * SEGMENTS + k
-        present = [1 - p for p in present] if k else [int(p) for p in rng.random(6) < 0.4]  # both in every video
-        if place % 11 == 10:
-            strong.append([0] * 6)
-        else:
-            strong.append(present)
-        felt_here = strong[-1]
-        row = np.array([float(p) * (1 + rng.integers(0, 3) / 3) for p in felt_here])
-        feeling = float(np.clip(row[0] - row[1] - 0.5 * row[2] + 0.3 * (place % 3 - 1), -3, 3))
-        if place == 3:
-            row[0] = 3.5  # as early releases have it
-        spans.append((seconds, seconds + length))
-        labels.append([feeling, *row] if emotions else [feeling])
-        choices = [w for e in range(6) if felt_here[e] for w in _WORDS[e]] or list(_PLAIN)
-        times = np.linspace(seconds, seconds + length, 6)
-        for i in range(5):
-            word = "sp" if i == 2 else str(rng.choice(choices if rng.random() < 0.7 else _PLAIN))
-            words.append((word, float(times[i]), float(times[i + 1])))
-        loud.append((seconds, seconds + length, 0.1 + 0.15 * felt_here[2], 180 + 60 * felt_here[3] - 30 * felt_here[1]))
-        seconds += length + 0.2
-    order = np.argsort([-start for start, _ in spans]) if number % 4 == 1 else np.arange(SEGMENTS)
+    segments = _segments(number, rng)
+    order = sorted(range(SEGMENTS), key=lambda k: -segments[k].start) if number % 4 == 1 else list(range(SEGMENTS))
+    labels = [[one.sentiment, *one.intensities] if emotions else [one.sentiment] for one in segments]
+    spans = [(one.start, one.end) for one in segments]
     streams["labels"][video] = (np.array(labels, np.float32)[order], np.array(spans)[order])
+    words = [word for one in segments for word in one.words]
     spoken = np.array([[word.encode()] for word, _, _ in words], dtype="S20")
     intervals = np.array([(start, end) for _, start, end in words])
     streams["words"][video] = (spoken, intervals)
     vectors = np.array([np.random.default_rng([ord(c) for c in word]).normal(size=300) for word, _, _ in words], np.float32)
     streams["glove_vectors"][video] = (vectors, intervals)
-
-    def steps(rate: float) -> NDArray[np.float64]:
-        starts = np.arange(0, seconds, 1 / rate)
-        return np.stack([starts, starts + 1 / rate], 1)
-
-    def feelings(times: NDArray[np.float64]) -> NDArray[np.float64]:
-        found = np.zeros((len(times), 6))
-        for (start, end), present in zip(spans, strong, strict=True):
-            found[(times.mean(1) >= start) & (times.mean(1) < end)] = present
-        return found
-
+    seconds = segments[-1].end + PAUSE
     for name, rate, width in (("COVAREP", 100.0, 74), ("FACET 4.2", 30.0, 35)):
-        times = steps(rate)
+        times = _steps(seconds, rate)
         values = rng.normal(size=(len(times), width)).astype(np.float32)
-        values[:, :6] += feelings(times).astype(np.float32)
+        values[:, :6] += _present(segments, times).astype(np.float32)
         if name == "COVAREP":
             values[::17, 3] = -np.inf
             values[5, 8] = np.nan
         streams[name][video] = (values, times)
-    times = steps(30.0)
+    streams["OpenFace_2"][video] = _landmarks(segments, _steps(seconds, 30.0), rng)
+    write_audio(root / "Raw/Audio/Full/WAV_16000" / f"{video}.wav", _voice(segments, seconds + 0.2, rng), RATE)
+    for k, row in enumerate(order):
+        _pictures(root / "Frames" / f"{video}_{k}", segments[row], rng)
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """What happens between two times, in seconds."""
+
+    start: float
+    end: float
+    present: list[int]  # each emotion: 0 or 1
+    intensities: NDArray[np.float64]
+    sentiment: float
+    words: list[tuple[str, float, float]]
+
+
+def _segments(number: int, rng: np.random.Generator) -> list[_Segment]:
+    """The segments of a video: every emotion is in one of the two, but for a segment without any."""
+    segments: list[_Segment] = []
+    drawn = [0] * 6
+    start = 0.3
+    for k in range(SEGMENTS):
+        length = 1.4 + 0.3 * rng.random()
+        place = number * SEGMENTS + k
+        drawn = [1 - p for p in drawn] if k else [int(p) for p in rng.random(6) < 0.4]  # both in every video
+        present = [0] * 6 if place % 11 == 10 else drawn
+        intensities = np.array([float(p) * (1 + rng.integers(0, 3) / 3) for p in present])
+        sentiment = float(np.clip(intensities[0] - intensities[1] - 0.5 * intensities[2] + 0.3 * (place % 3 - 1), -3, 3))
+        if place == 3:
+            intensities[0] = 3.5  # as early releases have it
+        choices = [w for e in range(6) if present[e] for w in _WORDS[e]] or list(_PLAIN)
+        times = np.linspace(start, start + length, 6)
+        words = []
+        for i in range(5):
+            word = "sp" if i == 2 else str(rng.choice(choices if rng.random() < 0.7 else _PLAIN))
+            words.append((word, float(times[i]), float(times[i + 1])))
+        segments.append(_Segment(start, start + length, present, intensities, sentiment, words))
+        start += length + PAUSE
+    return segments
+
+
+def _steps(seconds: float, rate: float) -> NDArray[np.float64]:
+    """Begin and end of each step [T, 2]."""
+    starts = np.arange(0, seconds, 1 / rate)
+    return np.stack([starts, starts + 1 / rate], 1)
+
+
+def _present(segments: list[_Segment], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Which emotions are there at each step [T, 6]."""
+    present = np.zeros((len(times), 6))
+    middle = times.mean(1)
+    for one in segments:
+        present[(middle >= one.start) & (middle < one.end)] = one.present
+    return present
+
+
+def _landmarks(segments: list[_Segment], times: NDArray[np.float64], rng: np.random.Generator) -> Rows:
+    """OpenFace's 713 columns: points on a circle, of which the mouth leans with the first emotion, and noise."""
     face = rng.normal(scale=0.3, size=(len(times), 713)).astype(np.float32)
-    felt = feelings(times)
     circle = np.linspace(0, 2 * np.pi, 68, endpoint=False)
     first = len(_columns()) - 713 + 298
     face[:, first : first + 68] += (200 + 40 * np.cos(circle)[None, :]).astype(np.float32)
     face[:, first + 68 : first + 136] += (
-        150 + 50 * np.sin(circle)[None, :] + 6 * felt[:, :1] * (np.arange(68) > 47)[None, :]
+        150 + 50 * np.sin(circle)[None, :] + 6 * _present(segments, times)[:, :1] * (np.arange(68) > 47)[None, :]
     ).astype(np.float32)
     face[:, 2:4] = 1
-    streams["OpenFace_2"][video] = (face, times)
-    faces.append(felt)
+    return face, times
 
-    clock = np.arange(round((seconds + 0.2) * RATE)) / RATE
+
+def _voice(segments: list[_Segment], seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A tone in each segment whose pitch and loudness lean with the emotions, and some noise."""
+    clock = np.arange(round(seconds * RATE)) / RATE
     wave = 0.01 * rng.normal(size=len(clock))
-    for start, end, level, pitch in loud:
-        here = (clock >= start) & (clock < end)
+    for one in segments:
+        here = (clock >= one.start) & (clock < one.end)
+        level, pitch = 0.1 + 0.15 * one.present[2], 180 + 60 * one.present[3] - 30 * one.present[1]
         wave[here] += level * np.sin(2 * np.pi * pitch * clock[here])
-    voice.append(wave)
-    _wav(root / "Raw/Audio/Full/WAV_16000" / f"{video}.wav", wave)
-    for k, row in enumerate(order):
-        _pictures(root / "Frames" / f"{video}_{k}", spans[int(row)], strong[int(row)], rng)
+    return wave
 
 
-def _wav(path: Path, wave: NDArray[np.float64]) -> None:
-    import soundfile
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, wave.clip(-1, 1), RATE)
-
-
-def _pictures(folder: Path, span: tuple[float, float], present: list[int], rng: np.random.Generator) -> None:
+def _pictures(folder: Path, segment: _Segment, rng: np.random.Generator) -> None:
     """A face as grey shapes: brightness and the height of the mouth lean with two emotions."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    for i in range(max(2, round((span[1] - span[0]) * 10))):
+    present = segment.present
+    for i in range(max(2, round((segment.end - segment.start) * 10))):
         picture = rng.integers(0, 40, (SIDE, SIDE, 3), dtype=np.uint8)
         picture[4:20, 5:19] = 150 + 40 * present[0]
         picture[14 + 2 * present[1] : 16 + 2 * present[1], 8:16] = 60
         Image.fromarray(picture).save(folder / f"{i + 1:04d}.png")
 
 
-def _csd(
-    path: Path, group: str, videos: dict[str, tuple[NDArray[np.generic], NDArray[np.float64]]], names: list[str] | None
-) -> None:
+def _csd(path: Path, group: str, videos: dict[str, Rows], names: list[str] | None) -> None:
     """One computational sequence, as the SDK writes it."""
     import h5py
 
@@ -195,11 +219,8 @@ def _csd(
             one.create_dataset("features", data=features, compression="gzip", compression_opts=9)
             one.create_dataset("intervals", data=intervals, compression="gzip", compression_opts=9)
         metadata = root.create_group("metadata")
-        said = {"root name": group, "computational sequence version": "1.0", "creator": "mmcl, made up"}
+        notes: dict[str, object] = {"root name": group, "computational sequence version": "1.0", "creator": "mmcl, made up"}
         if names is not None:
-            said["dimension names"] = names  # type: ignore[assignment]  # JSON holds lists too
-        for key, value in said.items():
+            notes["dimension names"] = names
+        for key, value in notes.items():
             metadata.create_dataset(key, data=np.array([json.dumps(value)], dtype=object), dtype=h5py.string_dtype("utf-8"))
-
-
-__all__ = ["EMOTIONS", "write"]

@@ -92,19 +92,20 @@ class Norm(nn.BatchNorm3d):
         return super().forward(input)
 
 
-def read_weights(said: str) -> Mapping[str, Tensor] | None:
+def read_weights(weights: str) -> Mapping[str, Tensor] | None:
     """The state of a network trained on Kinetics-400, or None.
 
     Raises DataError if the file is missing, cannot be had or is not such a state.
     """
-    if said == "none":
+    if weights == "none":
         return None
-    if said == "kinetics400":
+    if weights == "kinetics400":
         name = URL.rsplit("/", 1)[-1]
         cache = Path(torch.hub.get_dir()) / "checkpoints" / name
         if not cache.is_file():
             try:
-                torch.hub.download_url_to_file(URL, str(_made(cache)), progress=False)
+                cache.parent.mkdir(parents=True, exist_ok=True)
+                torch.hub.download_url_to_file(URL, str(cache), progress=False)
             except (OSError, RuntimeError) as error:
                 raise DataError(
                     f"backbone r2plus1d: the weights kinetics400 cannot be downloaded ({error}); fetch {URL} on another machine and "
@@ -112,7 +113,7 @@ def read_weights(said: str) -> Mapping[str, Tensor] | None:
                 ) from error
         path = cache
     else:
-        path = Path(said).expanduser()
+        path = Path(weights).expanduser()
         if not path.is_file():
             raise DataError(f"backbone r2plus1d: {path}: there is no such file; weights is none, kinetics400 or a file's path")
     try:
@@ -120,17 +121,12 @@ def read_weights(said: str) -> Mapping[str, Tensor] | None:
             from safetensors.torch import load_file
 
             return load_file(str(path))
-        found: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        return found
+        tensors: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return tensors
     except Exception as error:
         raise DataError(
             f"backbone r2plus1d: {path}: is not a file of weights ({type(error).__name__}); fetch {URL} again"
         ) from error
-
-
-def _made(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor], whence: str) -> None:

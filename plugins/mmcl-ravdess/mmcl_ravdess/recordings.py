@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcl.api import DataError, Raw, SampleRef, Table, Video
-from mmcl.media import has_pictures, read_audio, read_film, read_sound, read_table, require_folder
+from mmcl.media import Recordings, has_pictures, read_audio, read_film, read_sound, read_table, walk_folders
 
 from . import AVERAGED_COLUMNS, EMOTIONS, FRAME_COLUMNS, FRAME_RATE, GET, RavdessParams, classes_of
 
@@ -45,10 +44,10 @@ class Take:
     @classmethod
     def from_name(cls, stem: str) -> Take | None:
         """The take that a file's name tells of; None if that is no name of RAVDESS's."""
-        found = _NAME.fullmatch(stem)
-        if found is None:
+        match = _NAME.fullmatch(stem)
+        if match is None:
             return None
-        modality, id, *fields = found.groups()
+        modality, id, *fields = match.groups()
         return cls(id, modality, *fields)
 
 
@@ -74,38 +73,17 @@ class Ravdess:
     """The recordings below one folder. Only wav files of modality 03 count as audio: 01 and 02 are the same takes again."""
 
     def __init__(self, params: RavdessParams, root: Path | None) -> None:
-        self.params, self._root = params, root
-        self._samples: tuple[SampleRef, ...] | None = None
-        self._by_id: dict[str, SampleRef] = {}
+        self.params = params
+        self._recordings = Recordings(root, EXPECTED, GET, self._listing)
         self._seen: Counter[str] = Counter()
 
     def samples(self) -> Sequence[SampleRef]:
         """Every take that has a file of one of the sources, ordered by actor and name. All files of a take are one sample."""
-        if self._samples is None:
-            root = require_folder(self._root, EXPECTED, GET)
-            wanted = {"speech": ("01",), "song": ("02",), "both": ("01", "02")}[self.params.channel]
-            takes: dict[str, Take] = {}
-            sources: dict[str, dict[str, str]] = {}
-            for source, files in self._find(root, wanted).items():
-                for path, take in files:
-                    takes[take.id] = take
-                    sources.setdefault(take.id, {})[source] = path.relative_to(root).as_posix()
-            if not takes:
-                what = "speech or song" if self.params.channel == "both" else self.params.channel
-                raise DataError(f"{root}: has no recording of {what}; expected: {EXPECTED}. {GET}")
-            in_order = sorted(takes.values(), key=lambda take: (take.actor, take.id))
-            self._samples = tuple(self._sample(take, sources[take.id]) for take in in_order)
-            self._by_id = {sample.id: sample for sample in self._samples}
-        return self._samples
+        return self._recordings.all()
 
     def read(self, id: str, source: str) -> Raw:
         """The voice, or the OpenFace columns that `info` promises, in its order."""
-        self.samples()
-        root = require_folder(self._root, EXPECTED, GET)
-        sample = self._by_id.get(id)
-        if sample is None or source not in sample.sources:
-            raise DataError(f"{root}: recording '{id}' {'is not there' if sample is None else f'has no {source}'}")
-        path = root / sample.sources[source]
+        path = self._recordings.file(id, source)
         if source == "audio":
             if path.suffix.lower() == ".mp4":
                 return read_sound(path)
@@ -132,7 +110,7 @@ class Ravdess:
         Reads the head of each wav and the column `success` of each CSV: seconds for audio, minutes for frames of all actors.
         """
         samples = self.samples()
-        root = require_folder(self._root, EXPECTED, GET)
+        root = self._recordings.folder()
         stereo, rates, failed = [], {}, {}
         for sample in samples:
             voice, face = sample.sources.get("audio", ""), sample.sources.get("openface")
@@ -158,12 +136,26 @@ class Ravdess:
             absent_actors=tuple(sorted(singers - {sample.id[-2:] for sample in samples})),
         )
 
+    def _listing(self, root: Path) -> list[SampleRef]:
+        wanted = {"speech": ("01",), "song": ("02",), "both": ("01", "02")}[self.params.channel]
+        takes: dict[str, Take] = {}
+        sources: dict[str, dict[str, str]] = {}
+        for source, files in self._find(root, wanted).items():
+            for path, take in files:
+                takes[take.id] = take
+                sources.setdefault(take.id, {})[source] = path.relative_to(root).as_posix()
+        if not takes:
+            what = "speech or song" if self.params.channel == "both" else self.params.channel
+            raise DataError(f"{root}: has no recording of {what}; expected: {EXPECTED}. {GET}")
+        in_order = sorted(takes.values(), key=lambda take: (take.actor, take.id))
+        return [self._sample(take, sources[take.id]) for take in in_order]
+
     def _find(self, root: Path, channels: tuple[str, ...]) -> dict[str, list[tuple[Path, Take]]]:
         """The file of each source for each take of these channels, searched by name in every folder below the root."""
         paths = list(_paths(root))
-        found = {"audio": _nearest(root, _named(paths, ".wav", channels), "03")}
+        files_of = {"audio": _nearest(root, _named(paths, ".wav", channels), "03")}
         if self.params.visual == "auto":
-            found["openface"] = _csvs(paths, channels)
+            files_of["openface"] = _csvs(paths, channels)
         if self.params.video == "auto":
             films, folders = list(_named(paths, ".mp4", channels)), list(_named(paths, "", channels))
             seen, unseen = _nearest(root, films, "01"), _nearest(root, films, "02")
@@ -171,10 +163,10 @@ class Ravdess:
             best: dict[str, tuple[Path, Take]] = {}
             for files in (unseen, seen, _nearest(root, folders, "02"), _nearest(root, folders, "01")):
                 best.update({take.id: (path, take) for path, take in files})
-            found["video"] = list(best.values())
-            heard = {take.id for _, take in found["audio"]}
-            found["audio"] += [(path, take) for path, take in seen if take.id not in heard]
-        return found
+            files_of["video"] = list(best.values())
+            with_wav = {take.id for _, take in files_of["audio"]}
+            files_of["audio"] += [(path, take) for path, take in seen if take.id not in with_wav]
+        return files_of
 
     def _sample(self, take: Take, sources: dict[str, str]) -> SampleRef:
         emotion = EMOTIONS[int(take.emotion) - 1]
@@ -222,16 +214,9 @@ class Ravdess:
 
 def _paths(root: Path) -> Iterator[Path]:
     """Every file, and every folder named like a recording, in a stable order; what begins with a dot is passed over."""
-    walked = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if (real := os.path.realpath(folder)) in walked:  # a link that leads back up
-            folders.clear()
-            continue
-        walked.add(real)
-        here = Path(folder)
-        yield from (here / name for name in sorted(files) if not name.startswith("."))  # ._03-… is what macOS leaves behind
-        yield from (here / name for name in folders if _NAME_LIKE.fullmatch(name))
+    for folder, folders, files in walk_folders(root):
+        yield from (folder / name for name in files)
+        yield from (folder / name for name in folders if _NAME_LIKE.fullmatch(name))
 
 
 def _named(paths: Sequence[Path], suffix: str, channels: tuple[str, ...]) -> Iterator[tuple[Path, Take]]:
@@ -273,7 +258,7 @@ def _nearest(root: Path, files: Iterable[tuple[Path, Take]], modality: str) -> l
 def _csvs(paths: Sequence[Path], channels: tuple[str, ...]) -> list[tuple[Path, Take]]:
     """The CSV files of OpenFace, in whatever folder. Raises DataError if one has a field out of range, or two are of one take."""
     misnamed: list[Path] = []
-    found: dict[str, tuple[Path, Take]] = {}
+    csvs: dict[str, tuple[Path, Take]] = {}
     for path in sorted(paths):
         if path.suffix != ".csv" or not path.name.startswith("01-"):
             continue
@@ -281,12 +266,12 @@ def _csvs(paths: Sequence[Path], channels: tuple[str, ...]) -> list[tuple[Path, 
         if take is None:
             if _NAME_LIKE.fullmatch(path.stem):
                 misnamed.append(path)
-        elif take.id in found:
-            raise DataError(f"{path}: {found[take.id][0]} is the same take; leave one of the two")
+        elif take.id in csvs:
+            raise DataError(f"{path}: {csvs[take.id][0]} is the same take; leave one of the two")
         elif take.channel in channels:
-            found[take.id] = (path, take)
+            csvs[take.id] = (path, take)
     _refuse(misnamed)
-    return list(found.values())
+    return list(csvs.values())
 
 
 def _wav_head(path: Path) -> tuple[int, int]:

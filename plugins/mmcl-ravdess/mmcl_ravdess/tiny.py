@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcl.api import Audio
-from mmcl.media import write_film
+from mmcl.media import nodding_oval, write_audio, write_film
 
 from . import AVERAGED_COLUMNS, EMOTIONS, FRAME_COLUMNS, FRAME_RATE
 
@@ -42,11 +42,11 @@ def write(root: Path, n: int, seed: int, whole: bool = False) -> None:
         wave = _voice(emotion, actor, 0.4 if i == 3 else 1.0 + 0.2 * rng.random(), rng)
         folder = root / f"Actor_{actor:02d}"
         if i == 1:
-            _write_wav(folder / f"03-{name}.wav", np.stack([wave, 0.5 * wave], axis=1), RATE)
+            write_audio(folder / f"03-{name}.wav", np.stack([wave, 0.5 * wave], axis=1), RATE)
         elif i == 2:
-            _write_wav(folder / f"03-{name}.wav", _voice(emotion, actor, 1.0, rng, 22050), 22050)
+            write_audio(folder / f"03-{name}.wav", _voice(emotion, actor, 1.0, rng, 22050), 22050)
         else:
-            _write_wav(folder / f"03-{name}.wav", wave, RATE)
+            write_audio(folder / f"03-{name}.wav", wave, RATE)
         if whole:
             _write_frames(root / "OpenFace" / f"01-{name}.csv", rng)
             _write_film(folder / f"01-{name}", emotion, actor, wave)
@@ -59,9 +59,9 @@ def write(root: Path, n: int, seed: int, whole: bool = False) -> None:
         emotion, rng = int(name[3:5]) - 1, np.random.default_rng((seed, n, 1))
         _write_film(root / "Actor_01" / f"01-{name}", emotion, 1, _voice(emotion, 1, 1.0, rng))
     rng = np.random.default_rng((seed, n))
-    _write_wav(root / "Actor_01" / "03-02-03-01-01-01-01.wav", _voice(2, 1, 1.0, rng), RATE)
+    write_audio(root / "Actor_01" / "03-02-03-01-01-01-01.wav", _voice(2, 1, 1.0, rng), RATE)
     _write_frames(root / "OpenFace" / "01-02-03-01-01-01-01.csv", np.random.default_rng((seed, n, 2)))
-    _write_wav(root / "Actor_01" / "02-01-03-01-01-01-01.wav", np.zeros(RATE // 10), RATE)
+    write_audio(root / "Actor_01" / "02-01-03-01-01-01-01.wav", np.zeros(RATE // 10), RATE)
     (root / "Actor_01" / "._03-01-01-01-01-01-01.wav").write_bytes(b"\x00\x05\x16\x07")
     (root / "README.txt").write_text("Made-up data in the format of RAVDESS, written by mmcl. Nobody was recorded.\n")
 
@@ -98,13 +98,6 @@ def _face(emotion: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return np.where(intensity, np.clip(values, 0, 5), np.clip(values / 2, 0, 1))
 
 
-def _write_wav(path: Path, wave: NDArray[np.float64], rate: int) -> None:
-    import soundfile
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, wave, rate, subtype="PCM_16")
-
-
 def _write_csv(path: Path, values: NDArray[np.float64]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
@@ -133,17 +126,12 @@ def _write_frames(path: Path, rng: np.random.Generator) -> None:
             out.writerow([i + 1, 0, f"{i / FRAME_RATE:.3f}", *(f"{v:.3f}" for v in row)])
 
 
-def _film(emotion: int, actor: int) -> NDArray[np.uint8]:
-    """2 s of a bright oval that nods before a grey wall, uint8 [T, height, width, 3]; how high it stands leans with the emotion."""
-    t = np.arange(round(2 * FRAME_RATE))[:, None, None] / FRAME_RATE
-    y, x = np.mgrid[0:36, 0:64]
-    high = 12 + 1.5 * emotion + 2 * np.sin(2 * np.pi * (0.5 + 0.2 * emotion) * t)
-    face = ((y - high) / 8) ** 2 + ((x - 32) / 6) ** 2 < 1
-    wall, skin = np.array([90, 90, 95]), np.array([200, 150 + 2 * actor, 130])
-    return np.where(face[..., None], skin, wall).astype(np.uint8)
-
-
 def _write_film(path: Path, emotion: int, actor: int, wave: NDArray[np.float64] | None) -> None:
-    """An mp4, with sound if there is a wave; without PyAV a folder of pictures, which has none."""
+    """2 s as an mp4, with sound if there is a wave; without PyAV a folder of pictures, which has none.
+
+    How high the face stands, and how fast it nods, lean with the emotion.
+    """
+    skin, wall = (200, 150 + 2 * actor, 130), (90, 90, 95)
+    film = nodding_oval(round(2 * FRAME_RATE), FRAME_RATE, 12 + 1.5 * emotion, 0.5 + 0.2 * emotion, 32, skin, wall)
     sound = None if wave is None else Audio(wave.astype(np.float32), RATE)
-    write_film(path.with_suffix(".mp4"), _film(emotion, actor), Fraction(30000, 1001), sound)
+    write_film(path.with_suffix(".mp4"), film, Fraction(30000, 1001), sound)

@@ -52,7 +52,7 @@ class ImaFusion(nn.Module):
         others = [y for x, y in self.pairs if x == core]
         if not others:
             return [token]
-        found = []
+        views = []
         for other in others:
             view = token
             keys, real = self._sequence(encoded[other], other)
@@ -60,11 +60,11 @@ class ImaFusion(nn.Module):
                 view = layer(view, keys, real)
             there = _present(encoded[other])[:, None]
             neutral = torch.ones_like(view) if self.params.fusion == "hadamard" else token
-            found.append(torch.where(there, view, neutral))
+            views.append(torch.where(there, view, neutral))
         if self.params.fusion == "concat":
-            return found
-        product = found[0]
-        for view in found[1:]:
+            return views
+        product = views[0]
+        for view in views[1:]:
             product = product * view
         alone = torch.stack([_present(encoded[other]) for other in others]).any(0)[:, None]
         return [torch.where(alone, product, token)]

@@ -104,13 +104,13 @@ def graph_for(name: str, edges: Sequence[Sequence[int]], centre: int | None, lay
     if name != "custom" and edges:
         raise ValueError(f"edges are for graph: custom, and graph is '{name}'")
     if name == "auto":
-        said = layout.notes.get("graph")
+        stated = layout.notes.get("graph")
         if layout.notes.get("edges"):
             name, edges = "custom", layout.notes["edges"]
-        elif said in GRAPHS:
-            name = str(said)
+        elif stated in GRAPHS:
+            name = str(stated)
         else:
-            whose = f"calls its graph '{said}', which is none of ours" if said else "does not name its graph"
+            whose = f"calls its graph '{stated}', which is none of ours" if stated else "does not name its graph"
             raise ValueError(
                 f"the stream of {joints} joints {whose}; set graph: to one of {', '.join(GRAPHS)}, or to custom with edges:"
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from mmcl.api import Audio, DataError, Raw, SampleRef, Sequence, Video, Words
 
 from . import EMOTIONS, FACE_RATE, LANDMARK_RATE, SAMPLE_RATE, ToyParams
+from .clip import Clip
 
 CUES = ("pitch", "rate", "mouth", "brow", "eyes", "words")
 """What an emotion shows in. Voice: pitch and rate. Landmarks: mouth and brow. Face: eyes and mouth. Words: words."""
@@ -55,20 +55,6 @@ VALUED = {
 """Words that an expression of the value adds to a sentence."""
 
 
-@dataclass(frozen=True)
-class Clip:
-    """What one clip is about; rendering adds what the camera and the microphone add."""
-
-    number: int
-    speaker: int
-    sentence: int
-    emotion: int
-    label: int
-    cues: NDArray[np.float64]  # [6], as CUES
-    seconds: float
-    missing: tuple[str, ...]
-
-
 class Toy:
     """The corpus. Listing is cheap: nothing is drawn or sung before it is read."""
 
@@ -109,10 +95,10 @@ class Toy:
         people = self.params.speakers
         first, second = round(0.6 * people), round(0.75 * people)
         split = {int(s): "train" if i < first else "valid" if i < second else "test" for i, s in enumerate(self._order)}
-        found = []
+        refs = []
         for number in range(self.params.samples):
             clip = self.clip(number)
-            found.append(
+            refs.append(
                 SampleRef(
                     id=f"toy-{number:05d}",
                     group=f"speaker-{clip.speaker:03d}",
@@ -126,7 +112,7 @@ class Toy:
                     facts={"sentence": SENTENCES[clip.sentence]},
                 )
             )
-        return found
+        return refs
 
     def read(self, id: str, source: str) -> Raw:
         """One source of one clip, drawn now."""
@@ -164,15 +150,3 @@ class Toy:
         ends = np.cumsum(weight) / weight.sum() * (clip.seconds - 0.3) + 0.15
         starts = np.concatenate([[0.15], ends[:-1]])
         return tuple(words), np.stack([starts, ends], axis=1)
-
-
-def syllables(clip: Clip, times: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How open the mouth is while speaking, in [0, 1], at some times: one bump a word."""
-    middle, width = times.mean(1), np.maximum(times[:, 1] - times[:, 0], 0.05) / 3
-    return np.exp(-(((at[:, None] - middle) / width) ** 2)).sum(1).clip(0, 1)
-
-
-def course(clip: Clip, at: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """How far the expression has come at some times: rises to its apex and falls a little, in [0.3, 1]."""
-    apex = clip.seconds * rng.uniform(0.35, 0.65)
-    return 0.3 + 0.7 * np.exp(-(((at - apex) / (0.45 * clip.seconds)) ** 2))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import FACE_RATE, FACE_SIZE, LANDMARK_RATE
-from .corpus import Clip, course, syllables
+from .clip import Clip, course, syllables
 
 Points = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import SAMPLE_RATE
-from .corpus import Clip, course, syllables
+from .clip import Clip, course, syllables
 
 HARMONICS = np.arange(1, 9)
 

@@ -1,4 +1,4 @@
-"""UniVA: contrast within a modality, steered by valence and arousal; its encoders, its head, its scores and its tables."""
+"""UniVA: its encoder, its head with a prior from valence and arousal, the scores that steer its contrast, and its tables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from mmcl.api import (
     Head,
     HeadSpec,
     Layout,
-    LossSpec,
-    PairLoss,
     Params,
-    Positives,
-    PositivesSpec,
     PublishedSpec,
     Register,
     Scorer,
@@ -30,64 +26,6 @@ from .published import UNIVA
 
 PAPER = "UniVA: A Unimodal Valence-Arousal Driven Contrastive Learning Framework for Multimodal Multi-Label Emotion Recognition"
 VALUES = ("valence", "arousal")
-
-
-# ------------------------------------------------------------------------------------------------- positives and their loss
-
-
-class VaPositivesParams(Params):
-    """Options of `valence-arousal`."""
-
-    target: str = Field(
-        "va-{modality}",
-        description="score that holds valence and arousal; {modality} stands for the modality of the rows, so that each has its own",
-    )
-    threshold: float = Field(
-        0.1, gt=0, description="δ: recordings nearer than this in the plane of valence and arousal belong together (strictly)"
-    )
-
-
-class SameLabelParams(Params):
-    """Options of `same-label`."""
-
-    target: str = Field("emotion", description="task whose labels must be the same (all of them, for a multi-label task)")
-
-
-def va_needs(params: VaPositivesParams, modalities: tuple[str, ...]) -> tuple[str, ...]:
-    """The scores of these modalities."""
-    return tuple(dict.fromkeys(params.target.replace("{modality}", name) for name in modalities))
-
-
-def build_va(params: VaPositivesParams) -> Positives:
-    """The rule."""
-    from .positives import ValenceArousal
-
-    return ValenceArousal(params)
-
-
-def build_same_label(params: SameLabelParams) -> Positives:
-    """The rule."""
-    from .positives import SameLabel
-
-    return SameLabel(params)
-
-
-class SupConParams(Params):
-    """Options of `sup-con`."""
-
-    form: Literal["out", "in"] = Field(
-        "out", description="out: mean over positives outside the logarithm (Khosla et al., Eq. 2; UniVA); in: inside it (Eq. 3)"
-    )
-    temperature: float = Field(0.1, gt=0, description="τ, by which similarities are divided (UniVA's code: 0.4 to 0.7)")
-    normalise: bool = Field(True, description="cosines; false: products of the vectors as they are, as UniVA has it")
-    reduction: Literal["mean", "sum"] = Field("mean", description="mean or sum over anchors that have a positive")
-
-
-def build_sup_con(params: SupConParams) -> PairLoss:
-    """The loss."""
-    from .sup_con import SupCon
-
-    return SupCon(params)
 
 
 # ------------------------------------------------------------------------------------------------------------------ encoder
@@ -216,46 +154,6 @@ def build_table(params: TableParams, tasks: Mapping[str, Task]) -> Scorer:
     from .scorers import TableScores
 
     return TableScores(params)
-
-
-@hookimpl
-def register_positives(register: Register[PositivesSpec]) -> None:
-    """Offer the rules."""
-    register(
-        PositivesSpec(
-            "valence-arousal",
-            "recordings near in valence and arousal belong together",
-            VaPositivesParams,
-            build_va,
-            va_needs,
-            f"{PAPER}, Eq. 4 and 5",
-        )
-    )
-    register(
-        PositivesSpec(
-            "same-label",
-            "recordings with the same labels belong together (supervised)",
-            SameLabelParams,
-            build_same_label,
-            lambda params, modalities: (params.target,),
-            "Khosla et al. 2020; UniVA, Table 5: Sup-CL",
-        )
-    )
-
-
-@hookimpl
-def register_losses(register: Register[LossSpec]) -> None:
-    """Offer the loss."""
-    register(
-        LossSpec(
-            "sup-con",
-            "contrast with several positives an anchor, cosines or plain products",
-            SupConParams,
-            build_sup_con,
-            "L_i = −mean over positives p of log(exp(s_ip/τ) / Σ_a exp(s_ia/τ)), a over all that are not ignored; form: in, the mean inside the log",
-            "Khosla et al.: Supervised Contrastive Learning, NeurIPS 2020; UniVA, Eq. 5",
-        )
-    )
 
 
 @hookimpl

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmcl.api import DataError, Task
+from mmcl.media import is_number
 
 OWN: Mapping[str, tuple[float, float]] = {
     "neutral": (0.0, 0.0),
@@ -42,23 +43,23 @@ def read_lexicon(path: Path) -> dict[str, tuple[float, float]]:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); the NRC-VAD lexicon was expected, https://saifmohammad.com/WebPages/nrc-vad.html"
         ) from error
-    found: dict[str, tuple[float, float]] = {}
+    places: dict[str, tuple[float, float]] = {}
     for number, line in enumerate(lines, 1):
         parts = line.split("\t")
-        if len(parts) < 3 or (number == 1 and not _is_number(parts[1])):
+        if len(parts) < 3 or (number == 1 and not is_number(parts[1])):
             if line.strip() and number > 1:
                 raise DataError(
                     f"{path}:{number}: has {len(parts)} columns; word, valence, arousal and dominance were expected, by tabs"
                 )
             continue
-        if not (_is_number(parts[1]) and _is_number(parts[2])):
+        if not (is_number(parts[1]) and is_number(parts[2])):
             raise DataError(f"{path}:{number}: '{parts[1]}' or '{parts[2]}' is no number")
-        found[parts[0].strip().lower()] = float(parts[1]), float(parts[2])
-    if not found:
+        places[parts[0].strip().lower()] = float(parts[1]), float(parts[2])
+    if not places:
         raise DataError(f"{path}: holds no word; word, valence, arousal and dominance were expected, by tabs")
-    if min(min(pair) for pair in found.values()) >= 0:
-        found = {word: (2 * v - 1, 2 * a - 1) for word, (v, a) in found.items()}
-    return found
+    if min(min(pair) for pair in places.values()) >= 0:
+        places = {word: (2 * v - 1, 2 * a - 1) for word, (v, a) in places.items()}
+    return places
 
 
 def of_names(names: tuple[str, ...], lexicon: str) -> list[tuple[float, float]]:
@@ -112,11 +113,3 @@ def correlation(places: list[tuple[float, float]]) -> list[list[float]]:
         ]
         for i, x in enumerate(stretched)
     ]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

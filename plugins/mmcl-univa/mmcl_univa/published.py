@@ -18,12 +18,12 @@ def _cells(
     note: str = "",
     input: str = "all",
 ) -> list[Cell]:
-    found = []
+    cells = []
     for value, (name, metric, scale) in zip(values, [m for m in METRICS if m[0] in which], strict=True):
-        found.append(
+        cells.append(
             Cell(row, f"{corpus} {name}", value, recipe, "emotions", input, "univa", "supervised", metric, scale, note)
         )
-    return found
+    return cells
 
 
 def _table_2() -> PublishedTable:

@@ -15,115 +15,32 @@ from mmcl_univa import (
     EncoderParams,
     FusionParams,
     LabelsParams,
-    SameLabelParams,
-    SupConParams,
     TableParams,
-    VaPositivesParams,
     WordsParams,
 )
 from mmcl_univa.affect import OWN, correlation, of_names, read_lexicon
 from mmcl_univa.encoder import AdditiveAttention, UnivaEncoder
 from mmcl_univa.fusion import Fusion
-from mmcl_univa.positives import SameLabel, ValenceArousal
 from mmcl_univa.scorers import Labels, TableScores, TextRegressor
-from mmcl_univa.sup_con import SupCon
 
-from mmcl.api import DataError, Encoded, Items, Layout, Pair, SampleRef, Stream, Task, Words
-from mmcl.testing import check_head, check_plugin, check_positives, check_scorer
+from mmcl.api import DataError, Encoded, Layout, SampleRef, Stream, Task, Words
+from mmcl.testing import check_head, check_plugin, check_scorer
 
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
 
 
 def test_the_toolkits_own_checks_pass(tmp_path):
     results = check_plugin(mmcl_univa, tmp_path)
-    assert {r.name for r in results} >= {"loss sup-con", "head univa-fusion", "backbone univa-encoder", "scorer va-labels"}
+    assert {r.name for r in results} >= {"head univa-fusion", "backbone univa-encoder", "scorer va-labels"}
     assert [(r.name, r.check, r.message) for r in results if r.passed is False] == []
     untried = {r.name for r in results if r.passed is None}
-    assert untried <= {"scorer va-words", "scorer va-table", "positives valence-arousal"}
-
-
-# ------------------------------------------------------------------------------------------------------------- positives
-
-
-def items(rows, values, view=0, modality="text", name="va-text"):
-    return Items(torch.tensor(rows), torch.full((len(rows),), view), {name: torch.tensor(values)}, modality)
-
-
-def test_neighbours_in_the_plane_are_positives_strictly_within_the_threshold():
-    values = [[0.0, 0.0], [0.0, 0.1], [0.06, 0.08], [0.05, 0.0], [math.nan, 0.0], [5.0, 5.0]]
-    one = items([0, 1, 2, 3, 4, 0], values)
-    positive, ignore = ValenceArousal(VaPositivesParams())(one, one)
-    for i, a in enumerate(values):
-        for j, b in enumerate(values):
-            own = [0, 1, 2, 3, 4, 0][i] == [0, 1, 2, 3, 4, 0][j]
-            unknown = any(map(math.isnan, (*a, *b)))
-            near = not unknown and float(np.linalg.norm(np.float32(a) - np.float32(b))) < np.float32(0.1)
-            assert bool(positive[i, j]) == (own or near), (i, j)
-            assert bool(ignore[i, j]) == (unknown and not own), (i, j)
-
-
-def test_each_modality_is_placed_by_its_own_score():
-    params = VaPositivesParams()
-    assert mmcl_univa.va_needs(params, ("text", "audio")) == ("va-text", "va-audio")
-    assert mmcl_univa.va_needs(VaPositivesParams(target="va"), ("text", "audio")) == ("va",)
-    both = {"va-text": torch.zeros(3, 2), "va-audio": torch.tensor([[0.0, 0], [1, 1], [2, 2]])}
-    rows, view = torch.arange(3), torch.zeros(3, dtype=torch.int64)
-    for name, wanted in (("text", 9), ("audio", 3)):
-        one = Items(rows, view, both, name)
-        assert int(ValenceArousal(params)(one, one)[0].sum()) == wanted
-    check_positives(
-        next(s for s in specs("positives") if s.name == "valence-arousal"),
-        items=Items(torch.arange(8), torch.zeros(8, dtype=torch.int64), {"va-one": torch.rand(8, 2)}, "one"),
-    )
+    assert untried <= {"scorer va-words", "scorer va-table"}
 
 
 def specs(what):
     found = []
     getattr(mmcl_univa, f"register_{what}")(found.append)
     return found
-
-
-def test_same_labels_means_all_of_them():
-    one = items([0, 1, 2, 3, 3], [[1.0, 0], [1, 0], [1, 1], [math.nan, 0], [math.nan, 0]], name="emotions")
-    positive, ignore = SameLabel(SameLabelParams(target="emotions"))(one, one)
-    assert positive.int().tolist() == [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1], [0, 0, 0, 1, 1]]
-    assert ignore.int().tolist() == [[0, 0, 0, 1, 1]] * 3 + [[1, 1, 1, 0, 0]] * 2
-    single = items([0, 1, 2], [4, 4, -1], name="emotion")
-    positive, ignore = SameLabel(SameLabelParams())(single, single)
-    assert positive.int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
-    assert ignore.int().tolist() == [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
-
-
-# ------------------------------------------------------------------------------------------------------------------ loss
-
-
-@pytest.mark.parametrize("form", ["out", "in"])
-@pytest.mark.parametrize("normalise", [True, False])
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_the_loss_equals_a_double_loop(form, normalise, reduction):
-    generator = torch.Generator().manual_seed(0)
-    left = torch.randn(7, 4, dtype=torch.float64, generator=generator)
-    right = torch.randn(9, 4, dtype=torch.float64, generator=generator)
-    positive, ignore = torch.rand(7, 9, generator=generator) < 0.3, torch.rand(7, 9, generator=generator) < 0.2
-    positive[2] = False
-    loss = SupCon(SupConParams(form=form, normalise=normalise, reduction=reduction, temperature=0.4))
-    got = loss(Pair(left, right, positive, ignore))
-    terms = []
-    for i in range(7):
-        s = [
-            float(left[i] @ right[j]) / ((float(left[i].norm()) * float(right[j].norm())) if normalise else 1) / 0.4
-            for j in range(9)
-        ]
-        total = math.fsum(math.exp(s[j]) for j in range(9) if not ignore[i, j])
-        mine = [j for j in range(9) if positive[i, j] and not ignore[i, j]]
-        if not mine:
-            continue
-        if form == "out":
-            terms.append(-math.fsum(math.log(math.exp(s[j]) / total) for j in mine) / len(mine))
-        else:
-            terms.append(-math.log(math.fsum(math.exp(s[j]) / total for j in mine) / len(mine)))
-    assert int(got.anchors) == len(terms) < 7
-    assert got.loss.item() == pytest.approx(math.fsum(terms) / (len(terms) if reduction == "mean" else 1), abs=1e-10)
 
 
 # --------------------------------------------------------------------------------------------------------------- encoder

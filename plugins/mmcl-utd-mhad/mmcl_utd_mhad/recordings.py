@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmcl.api import DataError, Raw, SampleRef, Video
 from mmcl.api import Sequence as Steps
-from mmcl.media import read_mat, require_folder
+from mmcl.media import Recordings, read_mat
 
 from . import DEPTH, GET, UtdMhadParams
 
@@ -28,32 +28,16 @@ class UtdMhad:
     """The samples below one folder; 861 of the 27 × 8 × 4 were published."""
 
     def __init__(self, params: UtdMhadParams, root: Path | None) -> None:
-        self.params, self._root = params, root
-        self._samples: tuple[SampleRef, ...] | None = None
-        self._by_id: dict[str, SampleRef] = {}
+        self.params = params
+        self._recordings = Recordings(root, EXPECTED, GET, _listing, "sample", holds=tuple(FOLDERS.values()))
 
     def samples(self) -> Sequence[SampleRef]:
         """Every sample that has one of the three files, ordered by action, subject and trial."""
-        if self._samples is None:
-            root = require_folder(self._root, EXPECTED, GET, holds=tuple(FOLDERS.values()))
-            sources: dict[tuple[int, int, int], dict[str, str]] = {}
-            for source, folder in FOLDERS.items():
-                for path in sorted((root / folder).glob("*.mat")):
-                    if not path.name.startswith("."):  # ._a1_… is what macOS leaves behind
-                        sources.setdefault(_place(path, source), {})[source] = path.relative_to(root).as_posix()
-            if not sources:
-                raise DataError(f"{root}: has no .mat file in {', '.join(FOLDERS.values())}; expected: {EXPECTED}. {GET}")
-            self._samples = tuple(_sample(*place, sources[place]) for place in sorted(sources))
-            self._by_id = {sample.id: sample for sample in self._samples}
-        return self._samples
+        return self._recordings.all()
 
     def read(self, id: str, source: str) -> Raw:
         """Joints [T, 20, 3], the sensor [T, 6], or depth [T, 1, height, width] in the size that the options ask for."""
-        self.samples()
-        root = require_folder(self._root, EXPECTED, GET)
-        sample = self._by_id.get(id)
-        if sample is None or source not in sample.sources:
-            raise DataError(f"{root}: sample '{id}' {'is not there' if sample is None else f'has no {source}'}")
+        sample, root = self._recordings.one(id, source), self._recordings.folder()
         path = root / sample.sources[source]
         if source == "skeleton":
             joints = _array(path, "d_skel", (20, 3, None))
@@ -87,6 +71,17 @@ class UtdMhad:
         return Video(frames, rate)
 
 
+def _listing(root: Path) -> list[SampleRef]:
+    sources: dict[tuple[int, int, int], dict[str, str]] = {}
+    for source, folder in FOLDERS.items():
+        for path in sorted((root / folder).glob("*.mat")):
+            if not path.name.startswith("."):  # ._a1_… is what macOS leaves behind
+                sources.setdefault(_place(path, source), {})[source] = path.relative_to(root).as_posix()
+    if not sources:
+        raise DataError(f"{root}: has no .mat file in {', '.join(FOLDERS.values())}; expected: {EXPECTED}. {GET}")
+    return [_sample(*place, sources[place]) for place in sorted(sources)]
+
+
 def spread(samples: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
     """The same movement [T, channel] in another number of evenly spaced steps, interpolated linearly; both ends stay."""
     places = np.linspace(0, len(samples) - 1, max(1, steps))
@@ -106,9 +101,9 @@ def _array(path: Path, key: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
 
 def _place(path: Path, source: str) -> tuple[int, int, int]:
     """Action, subject and trial by the name of a file. Raises DataError if it is not one of UTD-MHAD's names."""
-    found = _NAME.fullmatch(path.stem)
-    if found is not None and found[4] == source:
-        action, subject, trial = (int(field) for field in found.groups()[:3])
+    match = _NAME.fullmatch(path.stem)
+    if match is not None and match[4] == source:
+        action, subject, trial = (int(field) for field in match.groups()[:3])
         if 1 <= action <= 27 and 1 <= subject <= 8 and 1 <= trial <= 4:
             return action, subject, trial
     raise DataError(f"{path}: is misnamed; names are aA_sS_tT_{source}.mat with action 1–27, subject 1–8, trial 1–4")

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 
-import mmcl_sseft
+import mmcl_hub
 import numpy as np
 import pytest
 import torch
-from mmcl_sseft import HfEncoderParams, HfTokensParams
-from mmcl_sseft.features import HfTokens
-from mmcl_sseft.finetuned import HfEncoder
+from mmcl_hub import HfEncoderParams, HfTokensParams
+from mmcl_hub.features import HfTokens
+from mmcl_hub.finetuned import HfEncoder
 
 from mmcl.api import DataError, Layout, Source, Stream, Words
 from mmcl.testing import check_backbone, check_modality
 
 transformers = pytest.importorskip("transformers")
 BACKBONES, MODALITIES = [], []
-mmcl_sseft.register_backbones(BACKBONES.append)
-mmcl_sseft.register_modalities(MODALITIES.append)
+mmcl_hub.register_backbones(BACKBONES.append)
+mmcl_hub.register_modalities(MODALITIES.append)
 ENCODER = next(spec for spec in BACKBONES if spec.name == "hf-encoder")
 TOKENS = next(spec for spec in MODALITIES if spec.name == "hf-tokens")
 SIZES = {"hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 8}

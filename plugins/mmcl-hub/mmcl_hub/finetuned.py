@@ -75,12 +75,12 @@ def unlearned(name: str, config: Mapping[str, object]) -> Any:
         raise DataError("'hf-encoder' needs the transformers library: pip install 'mmcl[hf]'") from error
     transformers.logging.set_verbosity_error()
     try:
-        made = (
+        architecture = (
             transformers.AutoConfig.for_model(**config)
             if config
             else transformers.AutoConfig.from_pretrained(place(name), trust_remote_code=False)
         )
-        return transformers.AutoModel.from_config(made).float().eval()
+        return transformers.AutoModel.from_config(architecture).float().eval()
     except Exception as error:
         raise DataError(why(name, error)) from error
 

@@ -60,14 +60,14 @@ class HfText:
     def extract(self, raw: Raw) -> NDArray[np.float32] | Timed:
         """[tokens, dim] with times, or their mean. Raises DataError if nothing is said, or the model cannot be had."""
         assert isinstance(raw, Words)
-        words, spans = said(raw, self.params.words_per_second)
+        words, spans = spoken(raw, self.params.words_per_second)
         if self._model is None:
             self._model = load(self.params.model, "hf-text").requires_grad_(False)
             self._tokenizer = tokenizer_of(self.params.model)
         given = tokens(self._tokenizer, words, self.params.longest)
         with torch.inference_mode():
-            found = self._model(**{name: given[name] for name in ("input_ids", "attention_mask")}, output_hidden_states=True)
-        values = picked(found.hidden_states, self.params.layer, self.params.model)[0].float().numpy()
+            output = self._model(**{name: given[name] for name in ("input_ids", "attention_mask")}, output_hidden_states=True)
+        values = picked(output.hidden_states, self.params.layer, self.params.model)[0].float().numpy()
         if values.shape[1] != width_of(self.params, "hf-text"):
             raise DataError(f"model '{self.params.model}' gives {values.shape[1]} features a step; dim says {self.params.dim}")
         if self.params.pool == "mean":
@@ -88,7 +88,7 @@ class HfTokens:
     def extract(self, raw: Raw) -> Timed:
         """[tokens, 1] with times. Raises DataError if nothing is said, the tokenizer cannot be had, or is not this model's."""
         assert isinstance(raw, Words)
-        words, spans = said(raw, self.params.words_per_second)
+        words, spans = spoken(raw, self.params.words_per_second)
         if self._tokenizer is None:
             self._tokenizer = tokenizer_of(self.params.model)
         given = tokens(self._tokenizer, words, self.params.longest)
@@ -102,7 +102,7 @@ class HfTokens:
         return {**self.__dict__, "_tokenizer": None}
 
 
-def said(raw: Words, words_per_second: float) -> tuple[list[str], NDArray[np.float64]]:
+def spoken(raw: Words, words_per_second: float) -> tuple[list[str], NDArray[np.float64]]:
     """The words that are none of them empty, and the seconds of each [n, 2]. Raises DataError if there is none."""
     words = [word.strip() for word in raw.words]
     kept = [i for i, word in enumerate(words) if word]
@@ -170,12 +170,12 @@ class HfSpeech:
             samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
         try:
             with torch.inference_mode():
-                found = self._model(torch.from_numpy(samples)[None], output_hidden_states=True)
+                output = self._model(torch.from_numpy(samples)[None], output_hidden_states=True)
         except RuntimeError as error:
             raise DataError(
                 f"lasts {len(samples) / RATE:.3f} s, which is too short for one step of '{self.params.model}'"
             ) from error
-        values = picked(found.hidden_states, self.params.layer, self.params.model)[0].float().numpy()
+        values = picked(output.hidden_states, self.params.layer, self.params.model)[0].float().numpy()
         return np.asarray(values.mean(0) if self.params.pool == "mean" else values)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import pickle
 
-import mmcl_sseft
+import mmcl_fabnet
 import numpy as np
 import pytest
 import torch
-from mmcl_sseft import FabNetParams
-from mmcl_sseft.fabnet import Encoder, FabNet, made
+from mmcl_fabnet import FabNetParams
+from mmcl_fabnet.network import Encoder, FabNet, frozen_encoder
 from safetensors.torch import save_file
 
 from mmcl.api import DataError, Source, Video
 from mmcl.testing import check_modality, check_spec
 
 SPECS = []
-mmcl_sseft.register_modalities(SPECS.append)
+mmcl_fabnet.register_modalities(SPECS.append)
 (SPEC,) = (spec for spec in SPECS if spec.name == "fab-net")
 SOURCE = Source("video", "made up", 25.0, {"shape": [3, 40, 56]})
 NONE = FabNetParams(weights="none")
@@ -39,7 +39,7 @@ def extracted(video, source=SOURCE, **options):
 @pytest.fixture(scope="module")
 def trained():
     """An encoder whose normalisations have seen something, as if it had been trained."""
-    encoder, draw = made(FabNetParams(weights="none", seed=5)), torch.Generator().manual_seed(0)
+    encoder, draw = frozen_encoder(FabNetParams(weights="none", seed=5)), torch.Generator().manual_seed(0)
     for name, tensor in encoder.state_dict().items():
         if tensor.ndim == 1:
             values = torch.rand(tensor.shape, generator=draw)
@@ -106,7 +106,7 @@ def test_grey_frames_are_read_as_three_equal_channels():
 
 def test_larger_images_give_the_mean_over_places():
     video = film(1)
-    encoder = made(NONE)
+    encoder = frozen_encoder(NONE)
     image = torch.from_numpy(resized(video.frames[0], 512) / 255)[None]
     with torch.no_grad():
         wanted = encoder.layers(image)
@@ -162,7 +162,7 @@ def test_weights_are_found_in_every_make_of_file(make, trained, tmp_path):
     got = extracted(video, weights=str(path))
     np.testing.assert_array_equal(got, trained.embed(video.frames, 256))
     assert np.abs(got - extracted(video)).max() > 1e-2
-    frozen = made(FabNetParams(weights=str(path)))
+    frozen = frozen_encoder(FabNetParams(weights=str(path)))
     assert not frozen.training
     assert not any(weight.requires_grad for weight in frozen.parameters())
 

@@ -44,12 +44,14 @@ class FabNet:
         assert isinstance(raw, Video)
         frames = self._taken(raw)
         if self._encoder is None:
-            self._encoder = made(self.params)
+            self._encoder = frozen_encoder(self.params)
         size = self.params.batch
-        found = [self._encoder.embed(frames[start : start + size], self.params.size) for start in range(0, len(frames), size)]
+        embeddings = [
+            self._encoder.embed(frames[start : start + size], self.params.size) for start in range(0, len(frames), size)
+        ]
         if self.params.weights == RANDOM:
             self._random += len(frames)
-        values = np.concatenate(found)
+        values = np.concatenate(embeddings)
         return np.asarray(values.mean(0) if self.params.pool == "mean" else values)
 
     def counts(self) -> dict[str, int]:
@@ -96,8 +98,8 @@ class Encoder(nn.Module):
             before = filters
 
     def forward(self, images: Tensor) -> Tensor:
-        found: Tensor = self.layers(images)
-        return found.mean((2, 3))
+        places: Tensor = self.layers(images)
+        return places.mean((2, 3))
 
     @torch.inference_mode()
     def embed(self, frames: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
@@ -105,11 +107,11 @@ class Encoder(nn.Module):
         images = torch.from_numpy(np.array(frames, np.float32))
         if images.shape[2:] != (size, size):
             images = nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
-        found: NDArray[np.float32] = self((images / 255).expand(-1, 3, -1, -1)).numpy()
-        return found
+        embeddings: NDArray[np.float32] = self((images / 255).expand(-1, 3, -1, -1)).numpy()
+        return embeddings
 
 
-def made(params: FabNetParams) -> Encoder:
+def frozen_encoder(params: FabNetParams) -> Encoder:
     """The encoder, frozen. Raises DataError if its weights cannot be had or are not FAb-Net's."""
     with torch.random.fork_rng(devices=[]):  # layers draw from the one generator of all as they are made
         encoder = Encoder()
@@ -131,18 +133,18 @@ def read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            found: Any = load_file(str(path))
-            found = {name: found[name] for name in sorted(found, key=_by_number)}  # the file has them in another order
+            content: Any = load_file(str(path))
+            content = {name: content[name] for name in sorted(content, key=_by_number)}  # the file has them in another order
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         why = str(error).strip().split("\n", 1)[0][:160] or type(error).__name__
         raise DataError(
             f"{path}: is not a file of weights that can be read safely ({why}); a safetensors file, or a torch file of tensors alone was "
             "expected"
         ) from error
-    inside = [one for one in found.values() if isinstance(one, Mapping)] if isinstance(found, Mapping) else []
-    for state in (found, *inside):
+    inside = [one for one in content.values() if isinstance(one, Mapping)] if isinstance(content, Mapping) else []
+    for state in (content, *inside):
         tensors = {str(n): v for n, v in state.items() if isinstance(v, Tensor)} if isinstance(state, Mapping) else {}
         if any(tensor.ndim == 4 for tensor in tensors.values()):
             break

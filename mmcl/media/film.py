@@ -1,0 +1,312 @@
+"""Films: video files (PyAV) and folders of numbered pictures, their frames and their sound, read whole or refused; and small ones, written."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..api.errors import DataError
+from ..api.raw import Audio, Video
+
+PICTURES = (".jpg", ".jpeg", ".png")
+"""Endings of the pictures that a folder may hold in place of a video file."""
+
+_Kept = tuple[list[NDArray[np.uint8]], int]
+"""Frames of a part of a film, and how many frames of the film are known of, by the number of the last one seen."""
+
+
+def read_film(path: Path, size: tuple[int, int], rate: float, start: float | None = None, end: float | None = None) -> Video:
+    """Every frame of a film in colour, uint8 [T, 3, height, width], resized to `size` (height, width) while it is decoded.
+
+    rate        frames per second of a folder of pictures, which cannot say it; a video file tells its own
+    start, end  seconds of the part that is wanted, by the frames' numbers: those from round(start · rate) to before round(end · rate),
+                one at least. A video file is decoded from the keyframe before it alone, where the file's own times tell the frames'
+                numbers; else from the beginning. What comes after is not decoded, so damage there is not noticed
+
+    Raises DataError if the film is missing, damaged, cut short or without pictures, if more than a tenth of a part lies after its end,
+    or if a video file is to be read and PyAV is not installed.
+    """
+    if start is not None or end is not None:
+        return _part(path, size, rate, start or 0.0, end)
+    if path.is_dir():
+        return Video(_pictures(path, size)[0], rate)
+    from_file = rate
+    frames: list[NDArray[np.uint8]] = []
+    with _opened(path) as film:
+        stream = _pictures_of(path, film)
+        from_file = float(stream.average_rate or 0)
+        promised = stream.frames
+        frames += [_small(frame, size) for frame in _decoded(path, film, stream)]
+    if not frames:
+        raise DataError(f"{path}: a video was expected, and not one of its frames can be decoded")
+    # Films cut without a new encoding may hide a few frames before their beginning; more than a tenth is damage.
+    if len(frames) < 0.9 * promised:
+        raise DataError(f"{path}: cut short: {promised} frames were expected and {len(frames)} could be decoded; copy it again")
+    if from_file <= 0:
+        raise DataError(f"{path}: does not say how many frames a second it has")
+    return Video(np.ascontiguousarray(np.stack(frames)), from_file)
+
+
+def read_sound(path: Path) -> Audio:
+    """The sound of a video file at its own rate, float32 in [-1, 1], its channels mixed to their mean.
+
+    Raises DataError if the file is missing, damaged, cut short or without sound, or if PyAV is not installed.
+    """
+    pieces: list[NDArray[np.float32]] = []
+    with _opened(path) as film:
+        if not film.streams.audio:
+            raise DataError(f"{path}: has no sound")
+        import av
+
+        stream = film.streams.audio[0]
+        to_float = av.AudioResampler(format="fltp")
+        for frame in _decoded(path, film, stream):
+            pieces += [piece.to_ndarray().mean(axis=0, dtype=np.float32) for piece in to_float.resample(frame)]
+        pieces += [piece.to_ndarray().mean(axis=0, dtype=np.float32) for piece in to_float.resample(None)] if pieces else []
+        rate = int(stream.rate or 0)
+        promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    if not pieces:
+        raise DataError(f"{path}: sound was expected, and none of it can be decoded")
+    samples = np.concatenate(pieces)
+    if len(samples) / rate < 0.9 * promised:
+        raise DataError(
+            f"{path}: cut short: {promised:.2f} s of sound were expected and {len(samples) / rate:.2f} s could be decoded; copy it again"
+        )
+    if not np.isfinite(samples).all():
+        raise DataError(f"{path}: its sound is NaN or infinite in places; finite samples were expected")
+    return Audio(np.clip(samples, -1, 1), rate)  # what AAC decodes to may overshoot a little
+
+
+def write_film(path: Path, frames: NDArray[np.uint8], rate: Fraction | int, sound: Audio | None = None) -> bool:
+    """Write frames uint8 [T, height, width, 3], with or without sound, as MPEG-4 in the kind of file that the ending asks for (mp4, avi).
+
+    Equal input gives equal bytes. Without PyAV: a folder of numbered pictures of the same name without its ending, and no
+    sound; returns whether it is a film.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        import av
+    except ImportError:
+        from PIL import Image
+
+        folder = path.with_suffix("")
+        folder.mkdir()
+        for i, frame in enumerate(frames):
+            Image.fromarray(frame).save(folder / f"{i + 1:06d}.png")
+        return False
+    with av.open(str(path), "w") as film:
+        video = film.add_stream("mpeg4", rate=rate)
+        video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        video.options = {"qscale": "2", "flags": "+bitexact"}
+        voice = None if sound is None else film.add_stream("aac", rate=sound.rate, layout="mono")
+        for frame in frames:
+            film.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        film.mux(video.encode(None))
+        if voice is not None and sound is not None:
+            wave = av.AudioFrame.from_ndarray(sound.samples[None].astype(np.float32), format="fltp", layout="mono")
+            wave.rate = sound.rate
+            film.mux(voice.encode(wave))
+            film.mux(voice.encode(None))
+    return True
+
+
+def has_pictures(folder: Path) -> bool:
+    """Whether a folder holds numbered pictures."""
+    return any(_is_picture(path) for path in folder.iterdir())
+
+
+def _part(path: Path, size: tuple[int, int], rate: float, start: float, end: float | None) -> Video:
+    """The frames of a film between two times."""
+
+    def numbers(rate: float) -> tuple[int, int | None]:
+        first = round(start * rate)
+        return first, None if end is None else max(first + 1, round(end * rate))
+
+    if path.is_dir():
+        first, last = numbers(rate)
+        frames, seen = _pictures(path, size, slice(first, last))
+    else:
+        with _opened(path) as film:
+            stream = _pictures_of(path, film)
+            rate = float(stream.average_rate or 0)
+            if rate <= 0:
+                raise DataError(f"{path}: does not say how many frames a second it has")
+            first, last = numbers(rate)
+            part = _sought(path, film, stream, first, last, size)
+        if part is None:
+            with _opened(path) as film:
+                part = _counted(path, film, _pictures_of(path, film), first, last, size)
+        kept, seen = part
+        frames = np.stack(kept) if kept else np.zeros((0, 3, *size), np.uint8)
+    wanted = 1 if last is None else last - first
+    if len(frames) < 0.9 * wanted:  # a film may end a moment early; more is another film, or a part of one
+        raise DataError(
+            f"{path}: ends after {seen / rate:.2f} s, and the part from {start:.2f} s to {'its end' if end is None else f'{end:.2f} s'} "
+            "was to be read; copy the film again"
+        )
+    return Video(np.ascontiguousarray(frames), rate)
+
+
+def _counted(path: Path, film: Any, stream: Any, first: int, last: int | None, size: tuple[int, int]) -> _Kept:
+    """Frames by their number, counted from the beginning."""
+    kept, seen = [], 0
+    for frame in _decoded(path, film, stream):
+        if last is not None and seen >= last:
+            break
+        if seen >= first:
+            kept.append(_small(frame, size))
+        seen += 1
+    return kept, seen
+
+
+def _sought(path: Path, film: Any, stream: Any, first: int, last: int | None, size: tuple[int, int]) -> _Kept | None:
+    """Frames by their number, from the keyframe before them; None where the film's times do not tell numbers for certain.
+
+    They do where the film says how many frames it has, and their times are that many even steps.
+    """
+    rate, base = stream.average_rate, stream.time_base
+    if not stream.frames or not base or stream.base_rate != rate:
+        return None
+    begin = next(_decoded(path, film, stream), None)
+    if begin is None or begin.pts is None:
+        return None
+    wanted, step = min(first, stream.frames - 1), 1
+    while True:
+        film.seek(begin.pts + int(wanted / (rate * base)), stream=stream)
+        kept: list[NDArray[np.uint8]] = []
+        seen: int | None = None  # the number of the frame before; None before a keyframe
+        for frame in _decoded(path, film, stream):
+            if seen is None and not frame.key_frame:
+                continue  # frames before a keyframe, which may need others that were not decoded
+            at = None if frame.pts is None else (frame.pts - begin.pts) * base * rate
+            number = None if at is None else round(at)
+            if at is None or number is None or at != number:
+                return None
+            if seen is None and number > first:
+                break  # the keyframe comes too late: begin further before it
+            if seen is not None and number != seen + 1:
+                return None
+            if last is not None and number >= last:
+                return kept, number
+            seen = number
+            if number >= first:
+                kept.append(_small(frame, size))
+        if seen is not None:
+            return kept, seen + 1
+        if wanted == 0:
+            return None
+        wanted, step = max(0, wanted - step), 4 * step
+
+
+def _pictures_of(path: Path, film: Any) -> Any:
+    """The stream of pictures."""
+    if not film.streams.video:
+        raise DataError(f"{path}: a video was expected, and it has no pictures")
+    stream = film.streams.video[0]
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def _small(frame: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A frame in colour, resized, [3, height, width]."""
+    small = frame.reformat(width=size[1], height=size[0], format="rgb24", interpolation="AREA")
+    pixels: NDArray[np.uint8] = small.to_ndarray().transpose(2, 0, 1)
+    return pixels
+
+
+def _decoded(path: Path, film: Any, stream: Any) -> Iterator[Any]:
+    """The frames of one stream. Raises DataError at a packet of which only a part is there."""
+    for packet in film.demux(stream):
+        if packet.is_corrupt:
+            raise DataError(f"{path}: cut short: a part of its stream is missing; copy it again")
+        yield from packet.decode()
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES and not path.name.startswith(".")
+
+
+def _pictures(folder: Path, size: tuple[int, int], part: slice = slice(None)) -> tuple[NDArray[np.uint8], int]:
+    """The pictures of a folder in the order of the last number in their names, [T, 3, height, width], and how many it holds."""
+    from PIL import Image
+
+    numbered: dict[int, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if _is_picture(path)):
+        numbers = re.findall(r"\d+", path.stem)
+        if not numbers:
+            raise DataError(f"{path}: has no number in its name; pictures of a film are numbered in their order")
+        if (number := int(numbers[-1])) in numbered:
+            raise DataError(
+                f"{path}: has the number {number}, and so has {numbered[number].name}; a film's pictures stand in one row"
+            )
+        numbered[number] = path
+    if not numbered:
+        raise DataError(f"{folder}: holds no pictures ({', '.join(PICTURES)} were expected)")
+    gaps = sorted(set(range(min(numbered), max(numbered) + 1)) - set(numbered))
+    if gaps:
+        raise DataError(
+            f"{folder}: picture {gaps[0]} is missing between {min(numbered)} and {max(numbered)}; copy the folder again"
+        )
+    frames = []
+    for _, path in sorted(numbered.items())[part]:
+        try:
+            with Image.open(path) as picture:
+                small = picture.convert("RGB").resize((size[1], size[0]), Image.Resampling.BOX)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"{path}: a picture was expected, and it cannot be decoded; copy it again") from error
+        frames.append(np.asarray(small, np.uint8).transpose(2, 0, 1))
+    return np.ascontiguousarray(np.stack(frames)) if frames else np.zeros((0, 3, *size), np.uint8), len(numbered)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A video file, open. Whatever stops the decoding inside is a DataError of one sentence."""
+    if not path.is_file():
+        raise DataError(f"{path}: is not there; a video file was expected")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: is empty; a video file was expected")
+    if (missing := _missing_bytes(path)) > 0:
+        raise DataError(f"{path}: cut short: {missing:,} bytes of the video file are missing; copy it again")
+    try:
+        import av
+    except ImportError as error:
+        raise DataError(
+            f"{path}: reading video files needs PyAV, which is not installed: pip install 'mmcl[video]' (or unpack it to a folder of pictures)"
+        ) from error
+    try:
+        with av.open(str(path)) as film:
+            yield film
+    except av.FFmpegError as error:
+        reason = str(error.strerror or type(error).__name__).strip().rstrip(".")
+        raise DataError(f"{path}: a video file was expected, and it is damaged or cut short ({reason})") from error
+
+
+def _missing_bytes(path: Path) -> int:
+    """How many bytes an mp4 or AVI file lacks at its end by the lengths of its boxes; 0 for whole files and other formats."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(4) == b"RIFF" and len(long := file.read(8)) == 8 and long[4:] == b"AVI ":
+            return max(0, int(8 + struct.unpack("<I", long[:4])[0] - size))  # a second RIFF of very long films is not looked at
+        file.seek(0)
+        while len(head := file.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            if not name.isalnum() or (length == 1 and len(long := file.read(8)) < 8):
+                return 0
+            if length == 0:  # reaches to the end of the file, wherever that is
+                return 0
+            begin = file.tell() - (16 if length == 1 else 8)
+            end = begin + (struct.unpack(">Q", long)[0] if length == 1 else length)
+            if end > size:
+                return int(end - size)
+            if end < file.tell():
+                return 0
+            file.seek(end)
+    return 0

@@ -1,0 +1,43 @@
+"""Arrays of MATLAB files, read whole or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..api.errors import DataError
+from .files import require_file
+
+
+def read_mat(path: Path, key: str) -> NDArray[Any]:
+    """The array called `key` in a MATLAB file (version 4 to 7.2), in the file's own shape and type.
+
+    Raises DataError if the file is missing, damaged or of version 7.3, has no such array (those it has are named), or the
+    array is not of finite real numbers.
+    """
+    from scipy.io import loadmat, whosmat
+
+    require_file(path, f"a MATLAB file with the array '{key}'")
+    try:
+        arrays = loadmat(path, variable_names=[key], appendmat=False)
+        names = [name for name, _, _ in whosmat(path, appendmat=False)] if key not in arrays else []
+    except NotImplementedError as error:  # what scipy says to files that are HDF5 inside
+        raise DataError(f"{path}: is a MATLAB 7.3 file; save it again with -v7 to have '{key}' read") from error
+    # In a damaged file scipy stumbles over whatever comes first: zlib.error, TypeError, MemoryError, its own MatReadError …
+    except Exception as error:
+        cause = type(error).__name__
+        raise DataError(
+            f"{path}: a MATLAB file with the array '{key}' was expected, and it is damaged or cut short ({cause})"
+        ) from error
+    if key not in arrays:
+        raise DataError(f"{path}: has no array '{key}'; it has {', '.join(names) or 'no array at all, as if cut short'}")
+    array = np.asarray(arrays[key])
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{path}: '{key}' is not an array of real numbers (numpy type {array.dtype})")
+    if not np.isfinite(array).all():
+        place = ", ".join(str(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise DataError(f"{path}: '{key}' is NaN or infinite at [{place}]; finite numbers were expected")
+    return array
