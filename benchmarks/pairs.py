@@ -16,7 +16,7 @@ from mmcl.objective.score import Embedded, score
 from mmcl.plugins import plugins
 
 
-def made(n: int, m: int, d: int) -> list[torch.Tensor]:
+def embeddings(n: int, m: int, d: int) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(n, d, generator=generator, requires_grad=True) for _ in range(m)]
 
@@ -39,9 +39,9 @@ def ours(z: list[torch.Tensor]) -> torch.Tensor:
     embedded = {str(i): Embedded(one, rows) for i, one in enumerate(z)}
     pairs = list(itertools.combinations(embedded, 2))
     items = Items(rows, torch.zeros_like(rows))
-    found = score(embedded, items, pairs, positives.build(positives.params()), loss.build(loss.params())).loss
-    assert found is not None
-    return found
+    loss_value = score(embedded, items, pairs, positives.build(positives.params()), loss.build(loss.params())).loss
+    assert loss_value is not None
+    return loss_value
 
 
 def step(function: object, z: list[torch.Tensor]) -> None:
@@ -57,7 +57,7 @@ def peak(which: str, n: int, m: int, d: int) -> float:
 
 
 def grow(which: str, n: int, m: int, d: int) -> None:
-    z = made(n, m, d)
+    z = embeddings(n, m, d)
     step({"ours": ours, "plain": plain}[which], [one[:8].detach().requires_grad_() for one in z])
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far, the parent's included (Linux)
     before = most()
@@ -74,7 +74,7 @@ def most() -> float:
 def main() -> None:
     """Print the table."""
     for n, m in ((32, 2), (32, 4), (256, 4), (1024, 4)):
-        z = made(n, m, 128)
+        z = embeddings(n, m, 128)
         difference = abs(ours(z).item() - plain(z).item())
         assert difference < 1e-4, "the two do not compute the same"
         ratio = compare(lambda z=z: step(ours, z), lambda z=z: step(plain, z), 9 if n > 256 else 25)

@@ -80,7 +80,7 @@ def examples():
     film_raw = Video(rng.integers(0, 256, (9, 3, 12, 16), np.uint8), RATE)
     sensor = Source("sequence", "sensor", 50.0, {"shape": [6], "axes": ["channel"]})
     sensed = Sequence(rng.normal(size=(40, 6)), 50.0)
-    said = Words(("so", "it", "goes"), np.array([[0, 0.5], [0.5, 0.7], [1, 2.0]]))
+    words = Words(("so", "it", "goes"), np.array([[0, 0.5], [0.5, 0.7], [1, 2.0]]))
     yield "log-mel", {}, audio, sound
     yield "log-mel", {"bands": 128, "sample_rate": 22050, "hop": 1 / 30, "mean": "subtract"}, audio, sound
     yield "action-units", {}, frames, openface(rng, 9)
@@ -96,8 +96,8 @@ def examples():
     yield "face-clip", {"size": (6, 8)}, film, film_raw
     yield "log-mel", {"engine": "torch"}, audio, sound
     yield "frames", {"size": (5, 7), "grey": True, "rate": 10.0}, film, film_raw
-    yield "hashed-words", {}, Source("words", "said"), said
-    yield "hashed-words", {"dim": 5, "pieces": "trigrams"}, Source("words", "said"), Words(said.words)
+    yield "hashed-words", {}, Source("words", "said"), words
+    yield "hashed-words", {"dim": 5, "pieces": "trigrams"}, Source("words", "said"), Words(words.words)
 
 
 @pytest.mark.parametrize(("name", "options", "source", "raw"), list(examples()))
@@ -320,7 +320,7 @@ def test_action_units_of_a_recording_are_the_mean_of_good_rows(rng):
 
 
 @pytest.mark.parametrize(("units", "wanted"), [("intensities", UNITS[:3]), ("presences", UNITS[3:]), ("both", UNITS)])
-def test_columns_are_found_by_name_wherever_they_stand_and_whatever_blanks_surround_them(rng, units, wanted):
+def test_columns_count_by_name_wherever_they_stand_and_whatever_blanks_surround_them(rng, units, wanted):
     order = rng.permutation(len(OPENFACE))
     table = openface(rng, 4)
     moved = Table(table.values[:, order], tuple(f" {OPENFACE[i]} " for i in order), RATE)
@@ -335,7 +335,7 @@ def test_table_without_action_units_is_refused_before_any_file_is_read():
 
 
 @pytest.mark.parametrize("name", ["action-units", "face-landmarks"])
-def test_recording_in_which_no_face_was_found_is_refused(rng, name):
+def test_recording_in_which_no_face_is_seen_is_refused(rng, name):
     table = openface(rng, 4)
     fail(table, range(4))
     with pytest.raises(DataError, match=r"none of its 4 (rows|frames)"):

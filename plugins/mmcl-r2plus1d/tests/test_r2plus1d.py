@@ -79,7 +79,7 @@ def test_still_statistics_stay_still_while_training():
     assert not torch.equal(moving.network.stem[1].running_mean, before)
 
 
-def test_what_is_no_file_of_weights_is_said(tmp_path, monkeypatch):
+def test_what_is_no_file_of_weights_is_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="there is no such file; weights is none, kinetics400 or a file's path"):
         make(weights=str(tmp_path / "nowhere.pth"))
     (tmp_path / "bad.pth").write_bytes(b"nothing")

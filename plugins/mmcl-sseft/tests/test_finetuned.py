@@ -122,7 +122,7 @@ def test_ids_are_the_tokenizers_own_at_the_times_of_their_words(model):
     check_modality(TOKENS, params=HfTokensParams(model=str(model), longest=40))
 
 
-def test_a_tokenizer_of_another_model_is_said(tmp_path):
+def test_a_tokenizer_of_another_model_is_refused(tmp_path):
     folder = bert(tmp_path / "bert", vocab_size=9)
     with pytest.raises(DataError, match="knows 9 ids, but its tokenizer gives 13"):
         HfTokens(HfTokensParams(model=str(folder))).extract(WORDS)
@@ -140,10 +140,10 @@ def test_it_keeps_the_contract(model, tmp_path, options):
 
 
 def test_it_gives_what_the_model_gives_and_padding_changes_nothing(model):
-    made = HfEncoder(HfEncoderParams(pool="mean"), layout_of(model), pretrained=True).eval()
+    encoder = HfEncoder(HfEncoderParams(pool="mean"), layout_of(model), pretrained=True).eval()
     plain = transformers.AutoModel.from_pretrained(model).eval()
     first, second = [0, 5, 6, 7, 8, 2], [0, 9, 2]
-    got, padded = made(stream_of(first, second)), made(stream_of(first, second, pad=20))
+    got, padded = encoder(stream_of(first, second)), encoder(stream_of(first, second, pad=20))
     for i, row in enumerate((first, second)):
         with torch.no_grad():
             wanted = plain(input_ids=torch.tensor([row])).last_hidden_state[0]
@@ -157,33 +157,37 @@ def test_it_gives_what_the_model_gives_and_padding_changes_nothing(model):
 
 def test_additive_attention_is_its_formula(model):
     torch.manual_seed(1)
-    made = HfEncoder(HfEncoderParams(pool="additive"), layout_of(model), pretrained=True).eval()
+    encoder = HfEncoder(HfEncoderParams(pool="additive"), layout_of(model), pretrained=True).eval()
     row = [0, 5, 6, 7, 2]
     with torch.no_grad():
-        got = made(stream_of(row, [0, 2, 3, 4, 5, 6, 7, 2]))
-        hidden = made.enter(made.model(input_ids=torch.tensor([row])).last_hidden_state[0])
-        energy = torch.stack([made.weigh.weight[0] @ (made.project.weight @ h + made.project.bias).tanh() for h in hidden])
+        got = encoder(stream_of(row, [0, 2, 3, 4, 5, 6, 7, 2]))
+        hidden = encoder.enter(encoder.model(input_ids=torch.tensor([row])).last_hidden_state[0])
+        energy = torch.stack(
+            [encoder.weigh.weight[0] @ (encoder.project.weight @ h + encoder.project.bias).tanh() for h in hidden]
+        )
         weight = energy.exp() / energy.exp().sum()
     torch.testing.assert_close(got.vector[0], sum(w * h for w, h in zip(weight, hidden, strict=True)), rtol=0, atol=1e-5)
 
 
 def test_only_the_top_layers_learn_and_what_is_frozen_has_no_dropout(tmp_path):
     folder = bert(tmp_path / "bert", hidden_dropout_prob=0.5)
-    made = HfEncoder(HfEncoderParams(layers=1), layout_of(folder), pretrained=True)
-    assert not made.model.training  # as it was loaded
-    learn = {name for name, p in made.named_parameters() if p.requires_grad}
-    assert learn == {name for name, _ in made.named_parameters() if "encoder.layer.2." in name}
-    made.train()
-    assert made.training
-    below = {name for name, m in made.model.named_modules() if isinstance(m, torch.nn.Dropout) and m.training}
+    encoder = HfEncoder(HfEncoderParams(layers=1), layout_of(folder), pretrained=True)
+    assert not encoder.model.training  # as it was loaded
+    learn = {name for name, p in encoder.named_parameters() if p.requires_grad}
+    assert learn == {name for name, _ in encoder.named_parameters() if "encoder.layer.2." in name}
+    encoder.train()
+    assert encoder.training
+    below = {name for name, m in encoder.model.named_modules() if isinstance(m, torch.nn.Dropout) and m.training}
     assert below
     assert all(name.startswith("encoder.layer.2.") for name in below)
-    before = {name: p.detach().clone() for name, p in made.named_parameters()}
-    optimizer = torch.optim.SGD([p for p in made.parameters() if p.requires_grad], 0.1)
-    made(stream_of([2, 5, 6, 3], [2, 7, 3])).vector.square().sum().backward()
+    before = {name: p.detach().clone() for name, p in encoder.named_parameters()}
+    optimizer = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], 0.1)
+    encoder(stream_of([2, 5, 6, 3], [2, 7, 3])).vector.square().sum().backward()
     optimizer.step()
-    assert {name for name, p in made.named_parameters() if not torch.equal(p, before[name])} <= learn
-    assert not torch.equal(made.model.encoder.layer[2].output.dense.weight, before["model.encoder.layer.2.output.dense.weight"])
+    assert {name for name, p in encoder.named_parameters() if not torch.equal(p, before[name])} <= learn
+    assert not torch.equal(
+        encoder.model.encoder.layer[2].output.dense.weight, before["model.encoder.layer.2.output.dense.weight"]
+    )
     everything = HfEncoder(HfEncoderParams(), layout_of(folder), pretrained=True)
     assert all(p.requires_grad for p in everything.parameters())
     assert everything.train().model.embeddings.dropout.training
@@ -204,7 +208,7 @@ def test_random_weights_are_drawn_from_the_seed_and_pretrained_ones_are_the_fold
     assert not torch.equal(one[name], plain[name])
 
 
-def test_what_does_not_fit_is_said_before_a_run(tmp_path):
+def test_what_does_not_fit_is_refused_before_a_run(tmp_path):
     one, other = bert(tmp_path / "bert"), roberta(tmp_path / "roberta")
     folder = tmp_path / "t5"
     folder.mkdir()
