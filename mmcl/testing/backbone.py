@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..api.backbone import BackboneSpec
 from ..api.batch import Encoded, Stream
 from ..api.kinds import Layout
-from .batch import make_stream
+from .batch import make_stream, row_of
 from .checks import Check, NotTried, expect, refusal, run_checks
 from .kinds import expect_axes, make_layouts
 from .networks import PADDING, expect_close, through_safetensors
@@ -286,13 +286,10 @@ def _rows_apart(case: _Case) -> None:
         )
         _same_encoding(network(changed), together, [(0, 0)], 1e-5, sentence)
         for row in range(len(lengths)):
-            length = lengths[row] if case.layout.timed else stream.values.shape[1]
-            alone = Stream(
-                stream.values[row : row + 1, :length], stream.steps[row : row + 1, :length], stream.present[row : row + 1]
-            )
-            what = f"of {length} step(s) " if case.layout.timed else ""
+            length = lengths[row] if case.layout.timed else None
+            what = "" if length is None else f"of {length} step(s) "
             sentence = f"{case.subject}: in eval mode, a recording {what}alone is not encoded as within a batch. {PADDING}"
-            _same_encoding(network(alone), together, [(0, row)], 1e-5, sentence)
+            _same_encoding(network(row_of(stream, row, length)), together, [(0, row)], 1e-5, sentence)
 
 
 def _gradient(case: _Case) -> None:

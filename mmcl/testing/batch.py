@@ -1,4 +1,10 @@
-"""Made-up streams."""
+"""Made-up streams, and single rows of them.
+
+make_stream(layout, lengths)   a stream of a layout, as a backbone is given it
+make_rows(shape, *lengths)     the same in float64, to be compared with a formula computed slowly
+stack_rows(rows)               a stream of rows that are there already
+row_of(stream, row)            one row alone, without its padding
+"""
 
 from __future__ import annotations
 
@@ -26,12 +32,40 @@ def make_stream(layout: Layout, lengths: Sequence[int], padding: int = 0, seed: 
         return torch.randint(1, int(layout.notes.get("vocab", 2)), shape, generator=generator).float()
 
     generators = [torch.Generator().manual_seed(1000 * seed + row) for row in range(len(lengths))]
-    present = torch.ones(len(lengths), dtype=torch.bool)
-    if not layout.timed:
-        values = torch.stack([drawn(layout.shape, generator) for generator in generators])
-        return Stream(values, torch.ones(len(lengths), 1, dtype=torch.bool), present)
+    if layout.timed:
+        rows = [drawn((length, *layout.shape), g) for length, g in zip(lengths, generators, strict=True)]
+        return stack_rows(rows, padding)
+    values = torch.stack([drawn(layout.shape, generator) for generator in generators])
+    count = len(lengths)
+    return Stream(values, torch.ones(count, 1, dtype=torch.bool), torch.ones(count, dtype=torch.bool))
+
+
+def make_rows(shape: Sequence[int], *lengths: int, pad: int = 0) -> Stream:
+    """Random rows of these lengths in float64, the same ones whatever the padding; `shape` is that of a step."""
+    import torch
+
+    generators = [torch.Generator().manual_seed(row) for row in range(len(lengths))]
+    rows = [
+        torch.randn(length, *shape, dtype=torch.float64, generator=generator)
+        for length, generator in zip(lengths, generators, strict=True)
+    ]
+    return stack_rows(rows, pad)
+
+
+def stack_rows(rows: Sequence[Tensor], padding: int = 0) -> Stream:
+    """A stream of these rows, each [its steps, …]; `padding` steps more than the longest needs."""
+    import torch
+
+    lengths = [len(row) for row in rows]
     steps = max(lengths) + padding
-    values = torch.zeros(len(lengths), steps, *layout.shape)
-    for row, (length, generator) in enumerate(zip(lengths, generators, strict=True)):
-        values[row, :length] = drawn((length, *layout.shape), generator)
+    values = rows[0].new_zeros(len(rows), steps, *rows[0].shape[1:])
+    for i, row in enumerate(rows):
+        values[i, : len(row)] = row
+    present = torch.ones(len(rows), dtype=torch.bool)
     return Stream(values, torch.arange(steps)[None, :] < torch.tensor(lengths)[:, None], present)
+
+
+def row_of(stream: Stream, row: int, length: int | None = None) -> Stream:
+    """One row of a stream by itself, cut to `length` steps; with all of its steps, padded ones included, if left out."""
+    here = slice(row, row + 1)
+    return Stream(stream.values[here, :length], stream.steps[here, :length], stream.present[here])

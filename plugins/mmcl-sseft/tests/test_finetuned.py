@@ -13,8 +13,9 @@ from mmcl_sseft import HfEncoderParams, HfTokensParams
 from mmcl_sseft.features import HfTokens
 from mmcl_sseft.finetuned import HfEncoder
 
-from mmcl.api import DataError, Layout, Source, Stream, Words
+from mmcl.api import DataError, Layout, Source, Words
 from mmcl.testing import check_backbone, check_modality
+from mmcl.testing.batch import stack_rows
 
 transformers = pytest.importorskip("transformers")
 BACKBONES, MODALITIES = [], []
@@ -94,12 +95,7 @@ def layout_of(model, **more):
 
 
 def stream_of(*rows, pad=0):
-    longest = max(map(len, rows)) + pad
-    values = torch.zeros(len(rows), longest, 1)
-    for i, row in enumerate(rows):
-        values[i, : len(row), 0] = torch.tensor(row, dtype=torch.float32)
-    steps = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
-    return Stream(values, steps, torch.ones(len(rows), dtype=torch.bool))
+    return stack_rows([torch.tensor(row, dtype=torch.float32)[:, None] for row in rows], pad)
 
 
 # ------------------------------------------------------------------------------------------------------------------ tokens

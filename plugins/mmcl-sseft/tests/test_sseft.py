@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import mmcl_sseft
@@ -13,8 +14,9 @@ from mmcl_sseft.features import HfSpeech, HfText
 from mmcl_sseft.fusion import CrossLayer, ImaFusion
 from mmcl_sseft.network import ClsTransformer
 
-from mmcl.api import Audio, DataError, Encoded, Layout, Source, Stream, Task, Words
+from mmcl.api import Audio, DataError, Encoded, Layout, Source, Task, Words
 from mmcl.testing import check_modality, check_plugin
+from mmcl.testing.batch import make_rows
 
 transformers = pytest.importorskip("transformers")
 SPECS = []
@@ -151,13 +153,7 @@ def test_what_cannot_be_had_is_refused(tmp_path, text_model):
 # --------------------------------------------------------------------------------------------------------------- network
 
 
-def stream(*lengths, pad=0, channels=6):
-    longest = max(lengths) + pad
-    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    values = torch.zeros(len(lengths), longest, channels, dtype=torch.float64)
-    for i, length in enumerate(lengths):
-        values[i, :length] = torch.randn(length, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
-    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
+stream = functools.partial(make_rows, (6,))
 
 
 def network(**options):
