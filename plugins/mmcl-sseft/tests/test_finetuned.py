@@ -28,37 +28,6 @@ STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 WORDS = Words(("the", "words", "film"), np.array([[0.0, 0.4], [0.4, 1.0], [1.0, 1.2]]))
 
 
-def bert(folder, **more):
-    """A random BERT with a tokenizer of 18 pieces, as its library saves it."""
-    folder.mkdir(exist_ok=True)
-    pieces = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        "the",
-        "film",
-        "great",
-        "##er",
-        "was",
-        "so",
-        "it",
-        "word",
-        "##s",
-        "a",
-        "##b",
-        "c",
-        "d",
-    ]
-    (folder / "vocab.txt").write_text("\n".join(pieces))
-    torch.manual_seed(0)
-    config = transformers.BertConfig(**{"vocab_size": len(pieces), "initializer_range": 0.3, **SIZES, **more})
-    transformers.BertModel(config).save_pretrained(folder)
-    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    return folder
-
-
 def roberta(folder, **more):
     """A random RoBERTa, which counts positions from its padding's id, with byte pairs of single letters."""
     folder.mkdir(exist_ok=True)
@@ -82,12 +51,15 @@ def roberta(folder, **more):
     return folder
 
 
-MAKERS = {"bert": bert, "roberta": roberta}
+@pytest.fixture(scope="module")
+def write_model(bert):
+    """Writes a tiny model of either sort into a folder of that name."""
+    return lambda folder, **more: {"bert": bert, "roberta": roberta}[folder.name](folder, **more)
 
 
-@pytest.fixture(scope="module", params=MAKERS)
-def model(request, tmp_path_factory):
-    return MAKERS[request.param](tmp_path_factory.mktemp("models") / request.param)
+@pytest.fixture(scope="module", params=["bert", "roberta"])
+def model(request, write_model, tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("models") / request.param)
 
 
 def layout_of(model, **more):
@@ -118,7 +90,7 @@ def test_ids_are_the_tokenizers_own_at_the_times_of_their_words(model):
     check_modality(TOKENS, params=HfTokensParams(model=str(model), longest=40))
 
 
-def test_a_tokenizer_of_another_model_is_refused(tmp_path):
+def test_a_tokenizer_of_another_model_is_refused(bert, tmp_path):
     folder = bert(tmp_path / "bert", vocab_size=9)
     with pytest.raises(DataError, match="knows 9 ids, but its tokenizer gives 13"):
         HfTokens(HfTokensParams(model=str(folder))).extract(WORDS)
@@ -130,8 +102,8 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "options", [{"pool": "cls"}, {"pool": "mean"}, {"pool": "additive"}, {"layers": 1}, {"weights": "random"}], ids=str
 )
-def test_it_keeps_the_contract(model, tmp_path, options):
-    still = MAKERS[model.name](tmp_path / model.name, **STILL)
+def test_it_keeps_the_contract(model, write_model, tmp_path, options):
+    still = write_model(tmp_path / model.name, **STILL)
     check_backbone(ENCODER, HfEncoderParams(**options), layout_of(still))
 
 
@@ -165,7 +137,7 @@ def test_additive_attention_is_its_formula(model):
     torch.testing.assert_close(got.vector[0], sum(w * h for w, h in zip(weight, hidden, strict=True)), rtol=0, atol=1e-5)
 
 
-def test_only_the_top_layers_learn_and_what_is_frozen_has_no_dropout(tmp_path):
+def test_only_the_top_layers_learn_and_what_is_frozen_has_no_dropout(bert, tmp_path):
     folder = bert(tmp_path / "bert", hidden_dropout_prob=0.5)
     encoder = HfEncoder(HfEncoderParams(layers=1), layout_of(folder), pretrained=True)
     assert not encoder.model.training  # as it was loaded
@@ -204,7 +176,7 @@ def test_random_weights_are_drawn_from_the_seed_and_pretrained_ones_are_the_fold
     assert not torch.equal(one[name], plain[name])
 
 
-def test_what_does_not_fit_is_refused_before_a_run(tmp_path):
+def test_what_does_not_fit_is_refused_before_a_run(bert, tmp_path):
     one, other = bert(tmp_path / "bert"), roberta(tmp_path / "roberta")
     folder = tmp_path / "t5"
     folder.mkdir()

@@ -25,36 +25,8 @@ TEXT, SPEECH, TOKENS = SPECS[:3]
 
 
 @pytest.fixture(scope="module")
-def text_model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bert")
-    words = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        "the",
-        "film",
-        "great",
-        "##er",
-        "was",
-        "so",
-        "it",
-        "goes",
-        "word",
-        "##s",
-        "a",
-        "##b",
-        "c",
-    ]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8
-    )
-    transformers.BertModel(config).save_pretrained(folder)
-    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    return folder
+def text_model(bert, tmp_path_factory):
+    return bert(tmp_path_factory.mktemp("bert"), num_hidden_layers=2, initializer_range=0.02)
 
 
 @pytest.fixture(scope="module", params=["Wav2Vec2", "Hubert", "WavLM"])
