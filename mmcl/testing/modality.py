@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -156,3 +156,18 @@ def _same(spec: ModalitySpec, raw: Raw, source: Source, params: Any) -> None:
         f"modality '{spec.name}' of {source.type}: two extractions of one recording differ; prepared streams are kept under a "
         "fingerprint and must be what a second run would make (seed any draw from the params)",
     )
+
+
+def builders(specs: Iterable[ModalitySpec]) -> tuple[Callable[..., Any], Callable[..., Layout]]:
+    """Two functions of a modality's name, a source, and options by keyword: the modality that is built, and its layout."""
+    by_name = {spec.name: spec for spec in specs}
+
+    def build(name: str, source: Source, **options: Any) -> Any:
+        spec = by_name[name]
+        return spec.build(spec.params(**options), source)
+
+    def lay(name: str, source: Source, **options: Any) -> Layout:
+        spec = by_name[name]
+        return spec.layout(spec.params(**options), source)
+
+    return build, lay
