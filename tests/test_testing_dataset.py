@@ -46,9 +46,9 @@ class Folder:
 
 
 def write_sample(root, n, seed):
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     for i in range(n):
-        (root / f"{'abc'[i % 3]}-{i}.bin").write_bytes(b"\0" * 4 + draw.random(299, np.float32).tobytes())
+        (root / f"{'abc'[i % 3]}-{i}.bin").write_bytes(b"\0" * 4 + rng.random(299, np.float32).tobytes())
 
 
 INFO = DatasetInfo(

@@ -1,4 +1,4 @@
-"""What tests of modalities draw from."""
+"""The generator that tests of modalities draw from."""
 
 from __future__ import annotations
 

@@ -39,10 +39,10 @@ def extracted(video, source=SOURCE, **options):
 @pytest.fixture(scope="module")
 def trained():
     """An encoder whose normalisations have seen something, as if it had been trained."""
-    encoder, draw = made(FabNetParams(weights="none", seed=5)), torch.Generator().manual_seed(0)
+    encoder, generator = made(FabNetParams(weights="none", seed=5)), torch.Generator().manual_seed(0)
     for name, tensor in encoder.state_dict().items():
         if tensor.ndim == 1:
-            values = torch.rand(tensor.shape, generator=draw)
+            values = torch.rand(tensor.shape, generator=generator)
             tensor.copy_(values + 0.5 if name.endswith(("running_var", "weight")) else values - 0.5)
     return encoder
 
