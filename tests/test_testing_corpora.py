@@ -91,7 +91,7 @@ def test_the_one_dataset_of_a_plug_in_is_its_own():
     assert dataset_of(Module) is TINY
 
 
-def test_calls_are_noted_and_still_made(monkeypatch):
+def test_calls_are_noted_and_still_done(monkeypatch):
     calls = calls_of(monkeypatch, math, "hypot")
     assert math.hypot(3, 4) == 5
     assert math.hypot(5, 12) == 13
