@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import mmcl_sseft
@@ -11,8 +12,9 @@ from mmcl_sseft import ClsParams, ImaParams
 from mmcl_sseft.fusion import CrossLayer, ImaFusion
 from mmcl_sseft.network import ClsTransformer
 
-from mmcl.api import DataError, Encoded, Layout, Stream, Task
+from mmcl.api import DataError, Encoded, Layout, Task
 from mmcl.testing import check_plugin
+from mmcl.testing.batch import make_rows
 
 
 def test_the_toolkits_own_checks_pass(tmp_path):
@@ -25,13 +27,7 @@ def test_the_toolkits_own_checks_pass(tmp_path):
 # --------------------------------------------------------------------------------------------------------------- network
 
 
-def stream(*lengths, pad=0, channels=6):
-    longest = max(lengths) + pad
-    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    values = torch.zeros(len(lengths), longest, channels, dtype=torch.float64)
-    for i, length in enumerate(lengths):
-        values[i, :length] = torch.randn(length, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
-    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
+stream = functools.partial(make_rows, (6,))
 
 
 def network(**options):
@@ -41,20 +37,20 @@ def network(**options):
 
 
 def test_the_vector_is_the_class_token_before_all_steps():
-    made = network()
-    got = made(stream(5, 3, pad=2))
+    transformer = network()
+    got = transformer(stream(5, 3, pad=2))
     assert got.sequence.shape == (2, 8, 6)
     assert got.steps.tolist() == [[True] * 6 + [False] * 2, [True] * 4 + [False] * 4]
     torch.testing.assert_close(got.vector, got.sequence[:, 0])
     changed = stream(5, 3, pad=2)
     changed.values[0, 4, 0] += 1
-    assert (made(changed).vector[0] - got.vector[0]).abs().max() > 1e-6  # it has looked at the last step
-    torch.testing.assert_close(made(changed).vector[1], got.vector[1])
+    assert (transformer(changed).vector[0] - got.vector[0]).abs().max() > 1e-6  # it has looked at the last step
+    torch.testing.assert_close(transformer(changed).vector[1], got.vector[1])
 
 
 def test_the_first_step_can_be_the_class_token_and_nothing_is_changed_without_layers():
-    made, given = network(layers=0, cls="first"), stream(5, 3)
-    got = made(given)
+    transformer, given = network(layers=0, cls="first"), stream(5, 3)
+    got = transformer(given)
     torch.testing.assert_close(got.vector, given.values[:, 0])
     torch.testing.assert_close(got.sequence, given.values)
 
@@ -72,12 +68,12 @@ def head(widths=WIDTHS, kind="regression", **options):
 
 def encoded(widths=WIDTHS, rows=3):
     generator = torch.Generator().manual_seed(1)
-    found = {}
+    encodings = {}
     for i, (name, width) in enumerate(widths.items()):
         steps = torch.arange(5) < torch.tensor([5, 3 - i % 2, 2])[:rows, None]
         sequence = torch.randn(rows, 5, width, dtype=torch.float64, generator=generator) * steps[..., None]
-        found[name] = Encoded(sequence[:, 0], sequence, steps, torch.ones(rows, dtype=torch.bool))
-    return found
+        encodings[name] = Encoded(sequence[:, 0], sequence, steps, torch.ones(rows, dtype=torch.bool))
+    return encodings
 
 
 def normed(layer, x):
@@ -100,8 +96,8 @@ def slow_layer(layer: CrossLayer, token, keys):
 
 @pytest.mark.parametrize("fusion", ["hadamard", "concat", "none"])
 def test_the_fusion_is_its_equation(fusion):
-    made, given = head(fusion=fusion), encoded()
-    got = made(given)
+    ima, given = head(fusion=fusion), encoded()
+    got = ima(given)
     for row in range(3):
         parts = []
         for core in WIDTHS:
@@ -111,7 +107,7 @@ def test_the_fusion_is_its_equation(fusion):
                     continue
                 token = given[core].vector[row]
                 keys = given[other].sequence[row][given[other].steps[row]]
-                for layer in made.stacks[f"{core}>{other}"]:
+                for layer in ima.stacks[f"{core}>{other}"]:
                     token = slow_layer(layer, token, keys)
                 views.append(token)
             if fusion == "none":
@@ -121,26 +117,26 @@ def test_the_fusion_is_its_equation(fusion):
             parts += views
         joined = torch.cat(parts)
         assert len(joined) == (32 if fusion == "concat" else 16)
-        torch.testing.assert_close(got[row], made.out(made.mix(joined).tanh()), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(got[row], ima.out(ima.mix(joined).tanh()), rtol=1e-9, atol=1e-9)
 
 
 def test_a_missing_modality_is_no_core_and_changes_no_product():
-    made, given = head(), encoded()
+    ima, given = head(), encoded()
     given["video"].present = torch.tensor([True, False, True])
     given["video"].vector[1], given["video"].sequence[1], given["video"].steps[1] = 0, 0, False
-    views = made.views(given, "text")[0]
+    views = ima.views(given, "text")[0]
     token = given["text"].vector[1]
     keys = given["audio"].sequence[1][given["audio"].steps[1]]
-    for layer in made.stacks["text>audio"]:
+    for layer in ima.stacks["text>audio"]:
         token = slow_layer(layer, token, keys)
     torch.testing.assert_close(views[1], token)
-    output = made(given)
+    output = ima(given)
     assert output.isfinite().all()
-    whole = made(encoded())
+    whole = ima(encoded())
     torch.testing.assert_close(output[[0, 2]], whole[[0, 2]])
     for name in ("audio", "video"):  # text alone is left
         given[name].present = torch.tensor([True, False, True])
-    torch.testing.assert_close(made.views(given, "text")[0][1], given["text"].vector[1])
+    torch.testing.assert_close(ima.views(given, "text")[0][1], given["text"].vector[1])
 
 
 def test_one_modality_alone_is_its_class_token_and_two_are_two_views():
