@@ -461,7 +461,9 @@ def test_results_of_a_test_set_that_nobody_opened(copy):
 def test_few_shot_opened_twice(copy, tiny_plan):
     run_all(tiny_plan("worth={few_shot: [0.2], draws: 1, maps: []}"), copy, workers=1)
     run_all(tiny_plan("worth={few_shot: [0.3], draws: 1, maps: []}"), copy, workers=1)
-    assert findings(copy)["the test set opened once"].evidence.startswith("worth, fold 0, seed 3: the test set was opened 2 times")
+    assert findings(copy)["the test set opened once"].evidence.startswith(
+        "worth, fold 0, seed 3: the test set was opened 2 times"
+    )
 
 
 def test_what_an_earlier_recipe_left_behind_is_not_looked_at(copy, tiny_plan):

@@ -43,7 +43,8 @@ def pretraining(case: Case) -> Iterator[Leak]:
     if case.about.get("uses_labels"):
         how = pretrain["objective"]["positives"]["use"]
         yield Leak(
-            f"labels or scores of training recordings were read (positives '{how}', balance {pretrain.get('balance')})", asked=True
+            f"labels or scores of training recordings were read (positives '{how}', balance {pretrain.get('balance')})",
+            asked=True,
         )
 
 
