@@ -33,14 +33,14 @@ _count = itertools.count()
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     """An empty folder on sys.path in which packages can be installed, and the loader can look."""
-    made = []
+    modules = []
 
     class World:
         def install(self, package, body=None, names=("first",), version="1.0", plugin=None, folder="site"):
             site = tmp_path / folder
             site.mkdir(exist_ok=True)
             module = f"stranger_{next(_count)}"
-            made.append(module)
+            modules.append(module)
             (site / f"{module}.py").write_text(body if body is not None else GOOD.format(names=names, package=package))
             info = site / f"{re.sub('[-.]', '_', package)}-{version}.dist-info"
             info.mkdir()
@@ -49,16 +49,16 @@ def world(tmp_path, monkeypatch):
             monkeypatch.syspath_prepend(str(site))
 
         def look(self, limit=None, folders=("site",)) -> Plugins:
-            found = importlib.metadata.distributions(path=[str(tmp_path / folder) for folder in folders])
-            return load([point for one in found for point in one.entry_points if point.group == "mmcl"], limit)
+            installed = importlib.metadata.distributions(path=[str(tmp_path / folder) for folder in folders])
+            return load([point for one in installed for point in one.entry_points if point.group == "mmcl"], limit)
 
     yield World()
-    for module in made:
+    for module in modules:
         sys.modules.pop(module, None)
 
 
-def names(found: Plugins, what: str = "loss") -> list[str]:
-    return [name for name, _ in found.all(what)]
+def names(offers: Plugins, what: str = "loss") -> list[str]:
+    return [name for name, _ in offers.all(what)]
 
 
 # ---------------------------------------------------------------------------------------------------- broken packages
@@ -80,9 +80,9 @@ def names(found: Plugins, what: str = "loss") -> list[str]:
 def test_broken_package_is_listed_with_its_reason_and_stops_nothing(world, body, reason):
     world.install("mmcl-broken", body, version="0.3")
     world.install("mmcl-good")
-    found = world.look()
-    assert names(found) == ["first"]
-    (failed,) = found.failed
+    offers = world.look()
+    assert names(offers) == ["first"]
+    (failed,) = offers.failed
     assert (failed.plugin, failed.package, failed.version, failed.offers) == ("broken", "mmcl-broken", "0.3", ())
     assert failed.failure.startswith(reason) or reason in failed.failure
     assert "\n" not in failed.failure
@@ -90,9 +90,9 @@ def test_broken_package_is_listed_with_its_reason_and_stops_nothing(world, body,
 
 def test_hook_that_raises_half_way_leaves_none_of_its_offers(world):
     world.install("mmcl-half", GOOD.format(names=("first", "second"), package="half") + "    raise OSError('disk')\n")
-    found = world.look()
-    assert names(found) == []
-    assert found.failed[0].failure == "OSError: disk"
+    offers = world.look()
+    assert names(offers) == []
+    assert offers.failed[0].failure == "OSError: disk"
 
 
 def test_later_hook_that_raises_takes_the_earlier_ones_back(world):
@@ -144,9 +144,9 @@ def test_one_name_may_stand_for_things_of_two_sorts(world):
         "    register(PositivesSpec('vicreg', 'x', NoParams, print))\n"
     )
     world.install("mmcl-two", body)
-    found = world.look()
-    assert found.failed == ()
-    assert names(found) == names(found, "positives") == ["vicreg"]
+    offers = world.look()
+    assert offers.failed == ()
+    assert names(offers) == names(offers, "positives") == ["vicreg"]
 
 
 # ------------------------------------------------------------------------------------------------------ whose name it is
@@ -155,31 +155,31 @@ def test_one_name_may_stand_for_things_of_two_sorts(world):
 def test_bare_name_means_ours_and_the_package_reaches_the_strangers(world):
     world.install("mmcl", names=("info-nce",), plugin="losses")
     world.install("mmcl-rival", names=("info-nce", "other"))
-    found = world.look()
-    assert found.get("loss", "info-nce").package == OURS
-    assert found.get("loss", "mmcl:info-nce").package == OURS
-    assert found.get("loss", "mmcl-rival:info-nce").package == "mmcl-rival"
-    assert found.get("loss", "other").package == "mmcl-rival"
-    assert names(found) == ["info-nce", "mmcl-rival:info-nce", "other"]
+    offers = world.look()
+    assert offers.get("loss", "info-nce").package == OURS
+    assert offers.get("loss", "mmcl:info-nce").package == OURS
+    assert offers.get("loss", "mmcl-rival:info-nce").package == "mmcl-rival"
+    assert offers.get("loss", "other").package == "mmcl-rival"
+    assert names(offers) == ["info-nce", "mmcl-rival:info-nce", "other"]
 
 
 def test_listed_names_reach_what_they_list(world):
     world.install("mmcl", names=("a", "b"), plugin="losses")
     world.install("mmcl-one", names=("b", "c", "d"))
     world.install("mmcl-two", names=("c", "b"))
-    found = world.look()
-    assert len(found.all("loss")) == 7
-    for name, offer in found.all("loss"):
-        assert found.get("loss", name) is offer
+    offers = world.look()
+    assert len(offers.all("loss")) == 7
+    for name, offer in offers.all("loss"):
+        assert offers.get("loss", name) is offer
 
 
 def test_two_strangers_with_one_name_must_be_told_apart(world):
     world.install("mmcl-one", names=("same",))
     world.install("mmcl-two", names=("same",))
-    found = world.look()
+    offers = world.look()
     with pytest.raises(PluginError, match="'same' is offered by 2 packages: write 'mmcl-one:same' or 'mmcl-two:same'"):
-        found.get("loss", "same")
-    assert found.get("loss", "mmcl-two:same").package == "mmcl-two"
+        offers.get("loss", "same")
+    assert offers.get("loss", "mmcl-two:same").package == "mmcl-two"
 
 
 @pytest.mark.parametrize("written", ["mmcl-rival", "mmcl_rival", "MMCL.Rival"])
@@ -211,8 +211,8 @@ def test_order_of_installation_changes_nothing(world):
     for package in ("mmcl-b", "mmcl-a", "mmcl-c"):
         world.install(package, names=(package[-1],))
     world.install("mmcl", names=("z",), plugin="losses")
-    found = world.look()
-    assert [one.package for one in found.loaded] == ["mmcl", "mmcl-a", "mmcl-b", "mmcl-c"]
+    offers = world.look()
+    assert [one.package for one in offers.loaded] == ["mmcl", "mmcl-a", "mmcl-b", "mmcl-c"]
 
 
 # ------------------------------------------------------------------------------------------------------- which are loaded
@@ -242,13 +242,13 @@ def test_plugin_that_is_left_out_is_not_even_imported(world):
     assert world.look("none").loaded == ()
 
 
-def test_package_found_twice_on_the_path_is_loaded_once(world):
+def test_package_installed_twice_on_the_path_is_loaded_once(world):
     world.install("mmcl-good", names=("a",), version="2.0", folder="first")
     world.install("mmcl-good", names=("a",), version="1.0", folder="second")
-    found = world.look(folders=("first", "second"))
-    assert [(one.package, one.version) for one in found.loaded] == [("mmcl-good", "2.0")]
-    assert names(found) == ["a"]
-    assert found.get("loss", "a").version == "2.0"
+    offers = world.look(folders=("first", "second"))
+    assert [(one.package, one.version) for one in offers.loaded] == [("mmcl-good", "2.0")]
+    assert names(offers) == ["a"]
+    assert offers.get("loss", "a").version == "2.0"
 
 
 # ------------------------------------------------------------------------------------------------------------- our own
@@ -286,8 +286,8 @@ def test_folders_entry_points_and_wheel_name_the_same_plugins():
 
 def test_loading_every_plugin_imports_nothing_heavy():
     code = (
-        "import sys, json; from mmcl.plugins import plugins; from mmcl.testing import HEAVY; found = plugins();"
-        "print(json.dumps([len(found.loaded), [m for m in HEAVY if m in sys.modules]]))"
+        "import sys, json; from mmcl.plugins import plugins; from mmcl.testing import HEAVY; offers = plugins();"
+        "print(json.dumps([len(offers.loaded), [m for m in HEAVY if m in sys.modules]]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     count, heavy = json.loads(done.stdout)

@@ -29,7 +29,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every way of predicting one task on the recordings that all of them predicted."""
+    """Every way of predicting one task on the recordings that all of them predicted.
+
+    measure    what one recording is worth: one of MEASURES
+    reference  name of the row that the others are compared with
+    rows       the best first
+    group      what a group is in this corpus, in a word: speaker, subject
+    """
 
     task: str
     measure: str

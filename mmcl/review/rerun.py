@@ -12,10 +12,6 @@ from ..api.errors import StageError
 from ..recipe.plan import Plan, load_plan
 from ..runs import RunFolder, read_json
 
-PLACE = ("task", "input", "head", "encoder", "fold", "seed", "metric")
-"""What says of a score what it is of, and where it was measured."""
-
-
 @dataclass(frozen=True)
 class Difference:
     """One score in the old run and in the new one; None where it is not there."""
@@ -100,6 +96,10 @@ def differences(old: Path, new: Path) -> Rerun:
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What is not the same in both: name → old, new; None where it is not there."""
     return {name: (old.get(name), new.get(name)) for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)}
+
+
+PLACE = ("task", "input", "head", "encoder", "fold", "seed", "metric")
+"""What says of a score what it is of, and where it was measured."""
 
 
 def _scores(report: Mapping[str, Any]) -> dict[tuple[Any, ...], float | None]:
