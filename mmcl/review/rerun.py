@@ -12,6 +12,7 @@ from ..api.errors import StageError
 from ..recipe.plan import Plan, load_plan
 from ..runs import RunFolder, read_json
 
+
 @dataclass(frozen=True)
 class Difference:
     """One score in the old run and in the new one; None where it is not there."""
