@@ -12,7 +12,7 @@ import importlib.metadata
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pluggy
@@ -149,6 +149,7 @@ def load(entry_points: Iterable[importlib.metadata.EntryPoint], limit: str | Non
 
 def _load_one(point: importlib.metadata.EntryPoint, package: str, version: str) -> Loaded:
     """Load one entry point; whatever goes wrong becomes its reason."""
+    loaded = Loaded(plugin=point.name, package=package, version=version, module=point.value)
     offers: list[Offer] = []
     try:
         module = point.load()
@@ -164,14 +165,14 @@ def _load_one(point: importlib.metadata.EntryPoint, package: str, version: str) 
 
             def register(spec: Any, what: str = what, kind: type[Any] = kind) -> None:
                 _check(what, spec, kind, [o.name for o in offers if o.what == what])
-                offers.append(Offer(what, spec, package, version, point.name))
+                offers.append(Offer(what=what, spec=spec, package=package, version=version, plugin=point.name))
 
             getattr(manager.hook, hook)(register=register)
     # A stranger's import may raise anything at all, SystemExit included; it is reported, never passed over.
     except (Exception, SystemExit) as error:  # noqa: BLE001
         cause = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        return Loaded(point.name, package, version, point.value, failure=cause)
-    return Loaded(point.name, package, version, point.value, tuple(offers))
+        return replace(loaded, failure=cause)
+    return replace(loaded, offers=tuple(offers))
 
 
 def _check(what: str, spec: Any, kind: type[Any], taken: list[str]) -> None:

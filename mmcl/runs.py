@@ -49,11 +49,11 @@ class RunFolder:
 
     def units(self, stage: str) -> list[tuple[int, int, Path]]:
         """Every (fold, seed, folder) for which a stage has finished."""
-        found = []
+        units = []
         for mark in self.root.glob(f"fold-*/seed-*/{stage}/finished.json"):
             folder = mark.parent
-            found.append((int(folder.parts[-3].removeprefix("fold-")), int(folder.parts[-2].removeprefix("seed-")), folder))
-        return sorted(found)
+            units.append((int(folder.parts[-3].removeprefix("fold-")), int(folder.parts[-2].removeprefix("seed-")), folder))
+        return sorted(units)
 
     def log(self, event: str, **values: Any) -> None:
         """Add one line to log.jsonl."""

@@ -29,7 +29,8 @@ from mmcl.data.prepared import load_prepared
 from mmcl.data.store import Store, StoreWriter
 from mmcl.plugins import plugins
 from mmcl.report import run_and_report as run_all
-from mmcl.review.audit import _alike, audit, audit_folder
+from mmcl.review.audit import audit, audit_folder
+from mmcl.review.audit.copies import near_duplicates
 from mmcl.runs import RunFolder, fingerprint, read_json, read_jsonl, write_json, write_jsonl
 from mmcl.stages.prepare import open_dataset
 
@@ -41,7 +42,7 @@ def copy(tiny_run, tmp_path):
     return RunFolder(tmp_path / "runs" / "tiny")
 
 
-def found(run):
+def findings(run):
     return {one.check: one for one in audit(run).findings}
 
 
@@ -56,24 +57,24 @@ def test_an_honest_run_has_none(tiny_run, capsys):
 
 def refold(run, change):
     path = run.root / "folds.json"
-    said = read_json(path)
-    change(said)
-    said.pop("key")
-    write_json(path, {**said, "key": fingerprint(said)})
+    folds = read_json(path)
+    change(folds)
+    folds.pop("key")
+    write_json(path, {**folds, "key": fingerprint(folds)})
 
 
 def test_a_recording_in_two_splits(copy):
-    refold(copy, lambda said: said["folds"][0]["train"].append(said["folds"][0]["test"][0]))
-    assert "stand in train and test" in found(copy)["no recording in two splits"].evidence
+    refold(copy, lambda folds: folds["folds"][0]["train"].append(folds["folds"][0]["test"][0]))
+    assert "stand in train and test" in findings(copy)["no recording in two splits"].evidence
 
 
 def test_a_speaker_in_two_splits(copy):
-    def change(said):
-        a, b = said["folds"][0]["train"][0], said["folds"][0]["test"][0]
-        said["samples"][b]["group"] = said["samples"][a]["group"]
+    def change(folds):
+        a, b = folds["folds"][0]["train"][0], folds["folds"][0]["test"][0]
+        folds["samples"][b]["group"] = folds["samples"][a]["group"]
 
     refold(copy, change)
-    one = found(copy)["no group in two splits"]
+    one = findings(copy)["no group in two splits"]
     assert "groups stand in train and test" in one.evidence
     assert not one.asked
 
@@ -97,7 +98,7 @@ def rewrite(run, name, change):
 
 def test_a_clip_copied_to_another_split(copy):
     rewrite(copy, "audio", lambda values: values)
-    assert "have the same audio" in found(copy)["no recording twice under two names, across splits"].evidence
+    assert "have the same audio" in findings(copy)["no recording twice under two names, across splits"].evidence
 
 
 def planted(run, name, row, values):
@@ -129,7 +130,7 @@ def test_a_clip_copied_after_a_change_of_its_sound(copy, tiny_plan, change, whic
     a, b = [row for row in fold.train if row in store][which], next(row for row in fold.test if row in store)
     raw = open_dataset(plan).read(prepared.samples[a].id, "audio")
     planted(copy, "audio", b, extract(Audio(CHANGES[change](raw.samples).astype(np.float32), raw.rate)))
-    evidence = found(copy)["no recording twice under two names, across splits"].evidence
+    evidence = findings(copy)["no recording twice under two names, across splits"].evidence
     assert evidence.startswith("fold 0: 1 pairs of recordings in different splits have almost the same audio")
     assert f"'{prepared.samples[a].id}' (train)" in evidence
     assert f"'{prepared.samples[b].id}' (test)" in evidence
@@ -171,17 +172,17 @@ def test_pictures_copied_after_a_change_of_their_light(pictures, tmp_path, which
     frames = [f for _, f in pictures]
     frames.append(change(frames[which].astype(float)).round().clip(0, 255).astype(np.uint8))
     store = store_of(tmp_path / "s", FRAMES, frames)
-    assert _alike(store, store.rows) == [(which, len(frames) - 1)]
+    assert near_duplicates(store, store.rows) == [(which, len(frames) - 1)]
 
 
 def test_nobodys_own_recordings_are_called_copies_of_each_other(pictures, tiny_run, tmp_path):
     """Different recordings by one speaker, in pictures, sound and landmarks: alike, and not the same."""
     store = store_of(tmp_path / "s", FRAMES, [f for _, f in pictures])
     assert len(store.rows) - len({speaker for speaker, _ in pictures}) > 60
-    assert _alike(store, store.rows) == []
+    assert near_duplicates(store, store.rows) == []
     for name in ("audio", "landmarks"):
         store = load_prepared(tiny_run).stores[name]
-        assert _alike(store, store.rows) == []
+        assert near_duplicates(store, store.rows) == []
 
 
 def test_repetitions_of_one_movement_are_no_copies(tmp_path):
@@ -193,15 +194,15 @@ def test_repetitions_of_one_movement_are_no_copies(tmp_path):
         (movement * (1 + 0.05 * rng.normal(size=6)) + 0.03 * rng.normal(size=(90, 6))).astype(np.float32) for _ in range(12)
     ]
     store = store_of(tmp_path / "s", layout, takes)
-    assert _alike(store, store.rows) == []
+    assert near_duplicates(store, store.rows) == []
     again = store_of(tmp_path / "again", layout, [*takes, 2 * takes[3] + 1])
-    assert _alike(again, again.rows) == [(3, 12)]
+    assert near_duplicates(again, again.rows) == [(3, 12)]
 
 
 def test_a_clip_copied_with_a_little_noise(copy):
     rng = np.random.default_rng(0)
     rewrite(copy, "audio", lambda values: values + rng.normal(0, 0.01 * values.std(), values.shape).astype(values.dtype))
-    assert "have almost the same audio" in found(copy)["no recording twice under two names, across splits"].evidence
+    assert "have almost the same audio" in findings(copy)["no recording twice under two names, across splits"].evidence
 
 
 def test_statistics_of_all_splits(copy):
@@ -214,7 +215,7 @@ def test_statistics_of_all_splits(copy):
     save_file(weights, str(folder / "encoders.safetensors"))
     assert (
         "mean and deviation of 'audio' are those of all splits together"
-        in found(copy)["normalisation from training rows alone"].evidence
+        in findings(copy)["normalisation from training rows alone"].evidence
     )
 
 
@@ -222,14 +223,14 @@ def test_an_epoch_that_validation_did_not_choose(copy):
     ((_, _, folder),) = copy.units("pretrain")
     facts = read_json(folder / "finished.json")
     write_json(folder / "finished.json", {**facts, "best_epoch": facts["best_epoch"] % 3 + 1})
-    assert "was best; the lowest validation loss" in found(copy)["epochs chosen by validation loss"].evidence
+    assert "was best; the lowest validation loss" in findings(copy)["epochs chosen by validation loss"].evidence
 
 
 def test_a_test_recording_among_training_features(copy):
     ((_, _, folder),) = copy.units("embed")
     train, test = read_json(folder / "train.json"), read_json(folder / "test.json")
     write_json(folder / "train.json", {**train, "ids": [*train["ids"], test["ids"][0]]})
-    assert test["ids"][0] in found(copy)["features of each split are of that split"].evidence
+    assert test["ids"][0] in findings(copy)["features of each split are of that split"].evidence
 
 
 def test_a_head_chosen_by_a_test_figure(copy):
@@ -237,7 +238,7 @@ def test_a_head_chosen_by_a_test_figure(copy):
     rows = read_jsonl(folder / "chosen.jsonl")
     rows[0]["test_accuracy"] = 0.9
     write_jsonl(folder / "chosen.jsonl", rows)
-    assert "was chosen by 'test_accuracy'" in found(copy)["heads chosen on validation rows"].evidence
+    assert "was chosen by 'test_accuracy'" in findings(copy)["heads chosen on validation rows"].evidence
 
 
 def test_predictions_of_training_recordings(copy):
@@ -246,15 +247,15 @@ def test_predictions_of_training_recordings(copy):
     rows = read_jsonl(folder / "predictions.jsonl")
     rows[0]["id"] = prepared.samples[prepared.folds[0].train[0]].id
     write_jsonl(folder / "predictions.jsonl", rows)
-    assert "are of no test recording" in found(copy)["predictions are of test recordings"].evidence
+    assert "are of no test recording" in findings(copy)["predictions are of test recordings"].evidence
 
 
 def test_a_test_set_opened_twice(copy):
     copy.log("test opened", fold=0, seed=3, heads=1)
-    assert "was opened 2 times" in found(copy)["the test set opened once"].evidence
+    assert "was opened 2 times" in findings(copy)["the test set opened once"].evidence
 
 
-def test_what_a_recipe_asks_for_is_found_and_called_so(tiny_plan, run):
+def test_what_a_recipe_asks_for_is_reported_and_called_so(tiny_plan, run):
     run_all(
         tiny_plan(
             "pretrain={epochs: 1, batch_size: 16, transductive: [test]}",
@@ -264,12 +265,12 @@ def test_what_a_recipe_asks_for_is_found_and_called_so(tiny_plan, run):
         run,
         workers=1,
     )
-    findings = audit(run).findings
-    assert {one.check for one in findings} == {"no group in two splits", "pretraining saw training inputs alone, and no labels"}
-    assert all(one.asked for one in findings)
+    leaks = audit(run).findings
+    assert {one.check for one in leaks} == {"no group in two splits", "pretraining saw training inputs alone, and no labels"}
+    assert all(one.asked for one in leaks)
 
 
-def test_labels_in_pretraining_are_found(tiny_plan, run):
+def test_labels_in_pretraining_are_reported(tiny_plan, run):
     run_all(tiny_plan("pretrain={epochs: 1, batch_size: 16, balance: emotion}", "probe.inputs=[audio]"), run, workers=1)
     assert "labels or scores of training recordings were read" in audit(run).findings[0].evidence
 
@@ -285,13 +286,13 @@ def test_supervised_epochs_are_derived_again(tiny_plan, run):
     (path,) = (folder / "models").glob("*.json")
     facts = read_json(path)
     write_json(path, {**facts, "best_epoch": facts["best_epoch"] % 3 + 1})
-    assert "on validation rows" in found(run)["epochs chosen by validation loss"].evidence
+    assert "on validation rows" in findings(run)["epochs chosen by validation loss"].evidence
 
 
 PROBES = "probes fitted on training rows and chosen on validation rows"
 
 
-def said(run, check):
+def evidence_of(run, check):
     return [one.evidence for one in audit(run).findings if one.check == check]
 
 
@@ -305,7 +306,7 @@ def test_a_choice_that_validation_rows_do_not_make(copy, tiny_plan, use, choice)
     rows = read_jsonl(folder / "chosen.jsonl")
     rows[0][choice] = 7 * rows[0][choice]
     write_jsonl(folder / "chosen.jsonl", rows)
-    (evidence,) = said(copy, PROBES)
+    (evidence,) = evidence_of(copy, PROBES)
     assert f"{choice} was {rows[0][choice]}; fitted on training rows and chosen on validation rows it is" in evidence
 
 
@@ -330,7 +331,7 @@ def test_a_probe_that_has_seen_test_recordings(copy, tiny_plan, monkeypatch, lea
     opened = (copy.root / "log.jsonl").read_text().splitlines()[len(log) :]  # the first opening is forgotten
     kept = [line for line in log if '"test opened"' not in line]
     (copy.root / "log.jsonl").write_text("\n".join([*kept, *opened]) + "\n")
-    evidence = said(copy, PROBES)
+    evidence = evidence_of(copy, PROBES)
     assert {one.check for one in audit(copy).findings} == {PROBES}
     if leak == "chosen on test":
         assert any("fitted on training rows and chosen on validation rows it is" in one for one in evidence)
@@ -371,9 +372,9 @@ def of_several(run, tmp_path):
 
 
 def test_thresholds_of_honest_runs_are_those_of_validation_rows(several):
-    found = audit(several)
-    assert found.findings == ()
-    assert found.left_out == {}
+    audited = audit(several)
+    assert audited.findings == ()
+    assert audited.left_out == {}
     ((_, _, folder),) = several.units("probe")
     assert {row["head"]: len(row["thresholds"]) for row in read_jsonl(folder / "chosen.jsonl")} == {"linear": 6, "mlp": 6}
 
@@ -385,7 +386,7 @@ def test_a_probes_threshold_that_is_not_of_validation_rows(several, tmp_path):
     for row in rows:
         row["thresholds"][0] += 5.0 if row["head"] == "linear" else 0.0
     write_jsonl(folder / "chosen.jsonl", rows)
-    evidence = said(run, PROBES)
+    evidence = evidence_of(run, PROBES)
     assert any("head 'linear' on all" in one and "the threshold of 'happy' was" in one for one in evidence)
     assert not any("head 'mlp'" in one for one in evidence)
 
@@ -393,8 +394,8 @@ def test_a_probes_threshold_that_is_not_of_validation_rows(several, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda found: found[:-1], "5 thresholds are written for 6 classes"),
-        (lambda found: None, "0 thresholds are written for 6 classes"),
+        (lambda thresholds: thresholds[:-1], "5 thresholds are written for 6 classes"),
+        (lambda thresholds: None, "0 thresholds are written for 6 classes"),
     ],
     ids=["one lacks", "all lack"],
 )
@@ -405,7 +406,7 @@ def test_thresholds_of_a_trained_head_that_cannot_be_applied(several, tmp_path, 
     for row in rows:
         row["thresholds"] = change(row["thresholds"]) if row["head"] == "mlp" else row["thresholds"]
     write_jsonl(folder / "chosen.jsonl", rows)
-    evidence = said(run, PROBES)
+    evidence = evidence_of(run, PROBES)
     assert evidence
     assert all("head 'mlp'" in one and words in one for one in evidence)
 
@@ -414,9 +415,9 @@ def test_a_threshold_where_validation_rows_show_nothing(several, tmp_path):
     """A trained head is not kept: what it chose cannot be derived again, but a choice without any ground shows."""
     run = of_several(several, tmp_path)
 
-    def change(said):
-        for row in said["folds"][0]["valid"]:
-            said["samples"][row]["targets"]["emotions"][2] = 0.0
+    def change(folds):
+        for row in folds["folds"][0]["valid"]:
+            folds["samples"][row]["targets"]["emotions"][2] = 0.0
 
     refold(run, change)
     ((_, _, folder),) = run.units("probe")
@@ -424,7 +425,7 @@ def test_a_threshold_where_validation_rows_show_nothing(several, tmp_path):
     for row in rows:
         row["thresholds"][2] = 0.4
     write_jsonl(folder / "chosen.jsonl", rows)
-    evidence = said(run, PROBES)
+    evidence = evidence_of(run, PROBES)
     assert any("head 'mlp'" in one and "was 0.4, though validation rows have it one way only" in one for one in evidence)
 
 
@@ -434,7 +435,7 @@ def test_thresholds_of_a_model_trained_with_labels_are_derived_from_its_weights(
     (path,) = (folder / "models").glob("*.json")
     facts = read_json(path)
     write_json(path, {**facts, "thresholds": [facts["thresholds"][0] - 9.0, *facts["thresholds"][1:]]})
-    (evidence,) = said(run, "thresholds of trained models from validation rows")
+    (evidence,) = evidence_of(run, "thresholds of trained models from validation rows")
     assert "emotions~all~mlp: the threshold of 'happy' was" in evidence
 
 
@@ -447,20 +448,22 @@ def test_few_labels_that_were_more(copy, tiny_plan):
         if row["what"] == "few-shot":
             row["labels"] += 1
     write_jsonl(folder / "worth.jsonl", rows)
-    evidence = found(copy)["few labels were few, and of training rows"].evidence
+    evidence = findings(copy)["few labels were few, and of training rows"].evidence
     assert "with 0.2 of the labels was fitted on 13 recordings; 12 of 56 labelled training recordings were expected" in evidence
 
 
 def test_results_of_a_test_set_that_nobody_opened(copy):
     log = (copy.root / "log.jsonl").read_text().splitlines()
     (copy.root / "log.jsonl").write_text("\n".join(line for line in log if '"test opened"' not in line) + "\n")
-    assert "log.jsonl does not say when" in found(copy)["the test set opened once"].evidence
+    assert "log.jsonl does not say when" in findings(copy)["the test set opened once"].evidence
 
 
 def test_few_shot_opened_twice(copy, tiny_plan):
     run_all(tiny_plan("worth={few_shot: [0.2], draws: 1, maps: []}"), copy, workers=1)
     run_all(tiny_plan("worth={few_shot: [0.3], draws: 1, maps: []}"), copy, workers=1)
-    assert found(copy)["the test set opened once"].evidence.startswith("worth, fold 0, seed 3: the test set was opened 2 times")
+    assert findings(copy)["the test set opened once"].evidence.startswith(
+        "worth, fold 0, seed 3: the test set was opened 2 times"
+    )
 
 
 def test_what_an_earlier_recipe_left_behind_is_not_looked_at(copy, tiny_plan):
@@ -469,11 +472,11 @@ def test_what_an_earlier_recipe_left_behind_is_not_looked_at(copy, tiny_plan):
     assert audit(copy).findings == ()
 
 
-def test_what_cannot_be_looked_at_is_said_and_is_not_called_sound(copy, capsys):
+def test_what_cannot_be_looked_at_is_named_and_is_not_called_sound(copy, capsys):
     shutil.rmtree(copy.stage("embed", 0, 3))
-    found = audit(copy)
-    assert found.findings == ()
-    assert "has no features; what rests on them cannot be derived again" in found.left_out[PROBES]
+    audited = audit(copy)
+    assert audited.findings == ()
+    assert "has no features; what rests on them cannot be derived again" in audited.left_out[PROBES]
     with pytest.raises(SystemExit):
         main(["audit", str(copy.root)])
     assert f"?     {PROBES}: could not be looked at" in capsys.readouterr().out
@@ -490,6 +493,6 @@ def test_the_command_exits_with_1_and_the_evidence(copy, capsys):
     assert json.loads(capsys.readouterr().out)["findings"][0]["check"] == "the test set opened once"
 
 
-def test_what_is_no_run_is_said(tmp_path):
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(StageError, match="is no run folder"):
         audit_folder(tmp_path)

@@ -40,17 +40,17 @@ def test_intervals_cover_the_true_value_in_95_of_100_worlds(groups):
 
 def test_the_test_rejects_a_true_hypothesis_in_5_of_100_worlds_and_finds_what_is_there():
     rng = np.random.default_rng(0)
-    false, found = 0, 0
+    false, true = 0, 0
     for world in range(400):
         a, names = people(rng, 10, 20)
         shift = rng.normal(0, 0.1, 10).repeat(20)  # people differ in what the second does for them, on average nothing
         b = (rng.random(200) < np.clip(0.6 + shift, 0, 1)).astype(float)
         c = (rng.random(200) < 0.6).astype(float)
         false += (compare(b, c, names, seed=world).p or 1) < 0.05
-        found += (compare((rng.random(200) < 0.8).astype(float), c, names, seed=world).p or 1) < 0.05
+        true += (compare((rng.random(200) < 0.8).astype(float), c, names, seed=world).p or 1) < 0.05
         del a
     assert false / 400 < 0.08
-    assert found / 400 > 0.95
+    assert true / 400 > 0.95
 
 
 def test_a_difference_is_paired_and_exact_for_few_groups():
@@ -88,17 +88,17 @@ def two(tiny_run, tiny_plan, tmp_path):
 
 def test_rows_are_what_the_predictions_hold(two):
     tiny, other = two
-    found = compare_runs([tiny.root, other.root])
-    names = {row.name for row in found.rows}
+    comparison = compare_runs([tiny.root, other.root])
+    names = {row.name for row in comparison.rows}
     assert names == {"tiny: pretrained all linear", "tiny: random all linear", "other: random all linear"}
-    assert found.reference in ("tiny: pretrained all linear", "tiny: random all linear")
+    assert comparison.reference in ("tiny: pretrained all linear", "tiny: random all linear")
     ((_, _, folder),) = tiny.units("probe")
     rows = [r for r in read_jsonl(folder / "predictions.jsonl") if (r["encoder"], r["input"]) == ("pretrained", "all")]
-    mine = next(row for row in found.rows if row.name == "tiny: pretrained all linear")
+    mine = next(row for row in comparison.rows if row.name == "tiny: pretrained all linear")
     ids = {r["id"] for r in rows}
-    if found.recordings == len(ids):
+    if comparison.recordings == len(ids):
         assert mine.score.mean == pytest.approx(np.mean([r["target"] == r["prediction"] for r in rows]))
-    assert [row.score.mean for row in found.rows] == sorted((row.score.mean for row in found.rows), reverse=True)
+    assert [row.score.mean for row in comparison.rows] == sorted((row.score.mean for row in comparison.rows), reverse=True)
 
 
 def test_the_command_prints_a_table_and_draws_a_picture(two, tmp_path, capsys):
@@ -126,11 +126,11 @@ def test_the_command_prints_a_table_and_draws_a_picture(two, tmp_path, capsys):
         ({"reference": "tiny: "}, "is the beginning of 2 names"),
     ],
 )
-def test_what_cannot_be_compared_is_said(two, options, words):
+def test_what_cannot_be_compared_is_refused(two, options, words):
     with pytest.raises(DataError, match=words):
         compare_runs([r.root for r in two], **options)
 
 
-def test_what_is_no_run_is_said(tmp_path):
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(StageError, match="is no run folder"):
         compare_runs([tmp_path])

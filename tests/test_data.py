@@ -176,9 +176,9 @@ def test_frames_are_scaled_and_vectors_have_no_time():
 
 def test_batch_keeps_rows_in_order_in_every_modality(tmp_path):
     stores = two_rates(tmp_path)
-    made = batch(stores, [2, 0], [WHOLE, WHOLE])
-    assert made.items.row.tolist() == [2, 0]
-    assert [int(s.steps[0].sum()) for s in made.streams.values()] == [stores["slow"].length(2), stores["fast"].length(2)]
+    both = batch(stores, [2, 0], [WHOLE, WHOLE])
+    assert both.items.row.tolist() == [2, 0]
+    assert [int(s.steps[0].sum()) for s in both.streams.values()] == [stores["slow"].length(2), stores["fast"].length(2)]
 
 
 def test_every_row_comes_once_an_epoch_and_a_lone_last_row_joins_its_neighbours():

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from mmcl.api import Task
 from mmcl.evaluate import metrics
+from mmcl.evaluate.answers import predictions_of, scores_of, target_of, target_tensor
 from mmcl.evaluate.metrics import concordance, evaluate, multi_label, regression, single_label, weighted_accuracy
 from mmcl.evaluate.retrieval import _within, places, ranks, retrieval
 
@@ -22,11 +24,11 @@ from mmcl.evaluate.retrieval import _within, places, ranks, retrieval
 def test_single_label_metrics_agree_with_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     target, output = rng.integers(0, 5, 60), rng.normal(size=(60, 6))
-    found = evaluate("single-label", "abcdef", target.astype(float), output)
+    scores = evaluate("single-label", "abcdef", target.astype(float), output)
     guess = output.argmax(1)
-    assert found["accuracy"] == (pytest.approx(sk.accuracy_score(target, guess)), 60)
-    assert found["uar"][0] == pytest.approx(np.mean([(guess[target == c] == c).mean() for c in np.unique(target)]))
-    assert found["f1_weighted"][0] == pytest.approx(sk.f1_score(target, guess, average="weighted"))
+    assert scores["accuracy"] == (pytest.approx(sk.accuracy_score(target, guess)), 60)
+    assert scores["uar"][0] == pytest.approx(np.mean([(guess[target == c] == c).mean() for c in np.unique(target)]))
+    assert scores["f1_weighted"][0] == pytest.approx(sk.f1_score(target, guess, average="weighted"))
 
 
 def test_perfect_predictions_score_one_in_every_metric():
@@ -34,13 +36,13 @@ def test_perfect_predictions_score_one_in_every_metric():
     assert {value for value, _ in single_label(target, target).values()} == {1.0}
     truth = np.array([[1.0, 0], [0, 1], [1, 1], [1, 0]])
     truth = np.concatenate([truth, 1 - truth[:2]])
-    found = multi_label("ab", truth, truth * 2 - 1)
-    assert found.pop("hamming_loss")[0] == 0.0
-    assert {name: value for name, (value, _) in found.items() if value != 1.0} == {}
+    scores = multi_label("ab", truth, truth * 2 - 1)
+    assert scores.pop("hamming_loss")[0] == 0.0
+    assert {name: value for name, (value, _) in scores.items() if value != 1.0} == {}
     values = np.arange(5.0)
-    found = regression(["v"], values, values)
-    assert found["mae"][0] == 0.0
-    assert (found["pearson"][0], found["ccc"][0]) == (pytest.approx(1.0), pytest.approx(1.0))
+    scores = regression(["v"], values, values)
+    assert scores["mae"][0] == 0.0
+    assert (scores["pearson"][0], scores["ccc"][0]) == (pytest.approx(1.0), pytest.approx(1.0))
 
 
 def test_a_class_that_never_occurs_does_not_lower_uar():
@@ -63,20 +65,20 @@ def test_weighted_accuracy_without_one_class_is_undefined_not_zero(truth):
 
 def test_the_mean_over_classes_is_undefined_if_one_class_is():
     truth = np.array([[1.0, 0], [0, 0]])
-    found = multi_label("ab", truth, truth)
-    assert found["a/w_acc"][0] == 0.5 or not math.isnan(found["a/w_acc"][0])
-    assert math.isnan(found["b/w_acc"][0])
-    assert math.isnan(found["w_acc"][0])
+    scores = multi_label("ab", truth, truth)
+    assert scores["a/w_acc"][0] == 0.5 or not math.isnan(scores["a/w_acc"][0])
+    assert math.isnan(scores["b/w_acc"][0])
+    assert math.isnan(scores["w_acc"][0])
 
 
 def test_multi_label_metrics_agree_with_scikit_learn():
     rng = np.random.default_rng(1)
     truth, output = (rng.random((80, 3)) < 0.3).astype(float), rng.normal(size=(80, 3))
-    found = multi_label("abc", truth, output)
+    scores = multi_label("abc", truth, output)
     for i, name in enumerate("abc"):
-        assert found[f"{name}/auroc"][0] == pytest.approx(sk.roc_auc_score(truth[:, i], output[:, i]))
-        assert found[f"{name}/f1_binary"][0] == pytest.approx(sk.f1_score(truth[:, i], output[:, i] > 0))
-        assert found[f"{name}/average_precision"][0] == pytest.approx(sk.average_precision_score(truth[:, i], output[:, i]))
+        assert scores[f"{name}/auroc"][0] == pytest.approx(sk.roc_auc_score(truth[:, i], output[:, i]))
+        assert scores[f"{name}/f1_binary"][0] == pytest.approx(sk.f1_score(truth[:, i], output[:, i] > 0))
+        assert scores[f"{name}/average_precision"][0] == pytest.approx(sk.average_precision_score(truth[:, i], output[:, i]))
 
 
 def test_unknown_labels_are_left_out_of_their_class():
@@ -113,9 +115,9 @@ def test_constant_embeddings_get_the_rank_of_guessing():
 
 def test_retrieval_finds_itself_and_knows_chance():
     z = torch.randn(40, 8, generator=torch.Generator().manual_seed(1))
-    found = retrieval(z, z)
-    assert found["R@1"] == (1.0, pytest.approx(1 / 40))
-    assert found["median_rank"] == (1.0, 20.5)
+    scores = retrieval(z, z)
+    assert scores["R@1"] == (1.0, pytest.approx(1 / 40))
+    assert scores["median_rank"] == (1.0, 20.5)
 
 
 def test_guessing_scores_chance_among_32():
@@ -138,13 +140,13 @@ def test_a_search_among_few_is_the_mean_over_every_choice_of_others(tied):
         for others in itertools.combinations([j for j in range(7) if j != i], 3):
             rows = torch.tensor([i, *others])
             every.append(float(ranks(query[rows], gallery[rows])[0]))
-    found = retrieval(query, gallery, 4)
-    assert found["R@1"][0] == pytest.approx(np.mean([rank <= 1 for rank in every]), abs=1e-12)
+    scores = retrieval(query, gallery, 4)
+    assert scores["R@1"][0] == pytest.approx(np.mean([rank <= 1 for rank in every]), abs=1e-12)
     better, equal = places(query, gallery)
     for k in range(1, 5):
         assert _within(k, better, equal, 7, 4).mean() == pytest.approx(np.mean([rank <= k for rank in every]), abs=1e-12)
     whole = sorted(every)
-    assert abs(found["median_rank"][0] - whole[(len(whole) - 1) // 2]) <= 0.5
+    assert abs(scores["median_rank"][0] - whole[(len(whole) - 1) // 2]) <= 0.5
 
 
 def test_multi_label_metrics_over_rows_are_scikit_learns_and_the_definition():
@@ -154,24 +156,24 @@ def test_multi_label_metrics_over_rows_are_scikit_learns_and_the_definition():
     target, output = (rng.random((60, 4)) < 0.3).astype(float), rng.normal(size=(60, 4))
     target[3], output[3] = 0, -1  # both empty: scikit-learn's zero_division and ours count 0
     guess = output > 0
-    found = metrics.multi_label(tuple("abcd"), target, output)
-    assert found["jaccard"][0] == pytest.approx(jaccard_score(target, guess, average="samples", zero_division=0))
-    assert found["hamming_loss"][0] == pytest.approx(hamming_loss(target, guess))
-    assert found["f1_micro"][0] == pytest.approx(f1_score(target, guess, average="micro"))
-    assert found["f1_macro"][0] == pytest.approx(f1_score(target, guess, average="macro", zero_division=0))
+    scores = metrics.multi_label(tuple("abcd"), target, output)
+    assert scores["jaccard"][0] == pytest.approx(jaccard_score(target, guess, average="samples", zero_division=0))
+    assert scores["hamming_loss"][0] == pytest.approx(hamming_loss(target, guess))
+    assert scores["f1_micro"][0] == pytest.approx(f1_score(target, guess, average="micro"))
+    assert scores["f1_macro"][0] == pytest.approx(f1_score(target, guess, average="macro", zero_division=0))
     target[5, 1] = np.nan
     assert metrics.multi_label(tuple("abcd"), target, output)["jaccard"][1] == 59
 
 
 def test_sentiment_metrics_say_which_variant_they_are():
-    truth, said = np.array([0.0, 0.5, -0.5, 2.5, -3.0, 1.0]), np.array([-0.1, 0.4, 0.2, 2.4, -9.0, 1.5])
-    found = {name: value for name, (value, _) in metrics.sentiment(truth, said).items()}
-    assert found["acc7"] == pytest.approx(5 / 6)  # 0 0 -0 2 -3 1 against -0 0 0 2 -3 2
-    assert found["acc7_away"] == pytest.approx(2 / 6)  # 0 1 -1 3 -3 1 against 0 0 0 2 -3 2
-    assert found["acc2_nonneg"] == pytest.approx(4 / 6)
-    assert found["acc2_nonzero"] == pytest.approx(4 / 5)
-    assert metrics.evaluate("regression", (), truth, said, ("sentiment",)).keys() >= {"acc7", "mae"}
-    assert "acc7" not in metrics.evaluate("regression", (), truth, said)
+    truth, guess = np.array([0.0, 0.5, -0.5, 2.5, -3.0, 1.0]), np.array([-0.1, 0.4, 0.2, 2.4, -9.0, 1.5])
+    scores = {name: value for name, (value, _) in metrics.sentiment(truth, guess).items()}
+    assert scores["acc7"] == pytest.approx(5 / 6)  # 0 0 -0 2 -3 1 against -0 0 0 2 -3 2
+    assert scores["acc7_away"] == pytest.approx(2 / 6)  # 0 1 -1 3 -3 1 against 0 0 0 2 -3 2
+    assert scores["acc2_nonneg"] == pytest.approx(4 / 6)
+    assert scores["acc2_nonzero"] == pytest.approx(4 / 5)
+    assert metrics.evaluate("regression", (), truth, guess, ("sentiment",)).keys() >= {"acc7", "mae"}
+    assert "acc7" not in metrics.evaluate("regression", (), truth, guess)
 
 
 def test_thresholds_are_the_best_cut_for_each_class_and_stay_where_nothing_is_to_be_gained():
@@ -179,19 +181,19 @@ def test_thresholds_are_the_best_cut_for_each_class_and_stay_where_nothing_is_to
     target = (rng.random((80, 3)) < 0.4).astype(float)
     output = target * 2 + rng.normal(size=(80, 3)) + np.array([3.0, -5.0, 0.0])
     target[:, 2] = 1  # occurs one way: nothing to choose by
-    found = metrics.thresholds(target, output)
-    assert found[2] == 0
+    cuts = metrics.thresholds(target, output)
+    assert cuts[2] == 0
     for i in range(2):
         tried = [metrics.weighted_accuracy(target[:, i] > 0.5, output[:, i] > cut) for cut in np.linspace(-9, 9, 2000)]
-        got = metrics.weighted_accuracy(target[:, i] > 0.5, output[:, i] > found[i])
+        got = metrics.weighted_accuracy(target[:, i] > 0.5, output[:, i] > cuts[i])
         assert got >= max(tried) - 1e-9
         assert got > metrics.weighted_accuracy(target[:, i] > 0.5, output[:, i] > 0) + 0.2
     perfect = np.where(target[:, :1] > 0.5, 1.0, -1.0)
     assert metrics.thresholds(target[:, :1], perfect)[0] == 0
 
 
-def same(found, expected):
-    return (math.isnan(found) and math.isnan(expected)) or found == pytest.approx(expected, abs=1e-12)
+def same(value, expected):
+    return (math.isnan(value) and math.isnan(expected)) or value == pytest.approx(expected, abs=1e-12)
 
 
 EASY = settings(max_examples=60, deadline=None)
@@ -200,19 +202,19 @@ CLASSES = st.integers(2, 5)
 
 @EASY
 @given(st.data(), CLASSES, st.integers(1, 12))
-def test_single_label_metrics_are_scikit_learns_whatever_occurs_or_is_said(data, classes, n):
-    """Classes that never occur, classes that are never said, single rows: nothing is special."""
+def test_single_label_metrics_are_scikit_learns_whatever_occurs_or_is_guessed(data, classes, n):
+    """Classes that never occur, classes that are never guessed, single rows: nothing is special."""
     some = st.lists(st.integers(0, classes - 1), min_size=n, max_size=n)
     target, guess = np.array(data.draw(some)), np.array(data.draw(some))
-    found = evaluate("single-label", "abcde"[:classes], target.astype(float), np.eye(classes)[guess])
-    assert {count for _, count in found.values()} == {n}
+    scores = evaluate("single-label", "abcde"[:classes], target.astype(float), np.eye(classes)[guess])
+    assert {count for _, count in scores.values()} == {n}
     seen = sorted(set(target) | set(guess))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes that were said and do not occur
-        assert same(found["uar"][0], sk.balanced_accuracy_score(target, guess))
-    assert same(found["accuracy"][0], sk.accuracy_score(target, guess))
-    assert same(found["f1_macro"][0], sk.f1_score(target, guess, labels=seen, average="macro", zero_division=0))
-    assert same(found["f1_weighted"][0], sk.f1_score(target, guess, average="weighted", zero_division=0))
+        warnings.simplefilter("ignore")  # of classes that were guessed and do not occur
+        assert same(scores["uar"][0], sk.balanced_accuracy_score(target, guess))
+    assert same(scores["accuracy"][0], sk.accuracy_score(target, guess))
+    assert same(scores["f1_macro"][0], sk.f1_score(target, guess, labels=seen, average="macro", zero_division=0))
+    assert same(scores["f1_weighted"][0], sk.f1_score(target, guess, average="weighted", zero_division=0))
 
 
 def auroc_of_pairs(truth, score):
@@ -242,65 +244,65 @@ def precision_by_steps(truth, score):
 def test_a_label_of_many_is_scored_as_scikit_learn_and_as_the_definitions_say(rows):
     """Ties in scores, unknown labels, all yes, all no, a single row; a score of exactly 0 says no."""
     target, output = np.array([[t] for t, _ in rows]), np.array([[o] for _, o in rows])
-    found = {name: value for name, (value, _) in multi_label("a", target, output).items()}
+    scores = {name: value for name, (value, _) in multi_label("a", target, output).items()}
     known = ~np.isnan(target[:, 0])
     assert multi_label("a", target, output)["a/auroc"][1] == int(known.sum())
     truth, score = target[known, 0] > 0.5, output[known, 0]
     guess = score > 0
     both = bool(truth.any() and not truth.all())
-    assert same(found["a/auroc"], auroc_of_pairs(truth, score))
-    assert same(found["a/average_precision"], precision_by_steps(truth, score))
-    assert math.isnan(found["a/w_acc"]) != both
+    assert same(scores["a/auroc"], auroc_of_pairs(truth, score))
+    assert same(scores["a/average_precision"], precision_by_steps(truth, score))
+    assert math.isnan(scores["a/w_acc"]) != both
     if both:
-        assert same(found["a/auroc"], sk.roc_auc_score(truth, score))
-        assert same(found["a/w_acc"], sk.balanced_accuracy_score(truth, guess))
+        assert same(scores["a/auroc"], sk.roc_auc_score(truth, score))
+        assert same(scores["a/w_acc"], sk.balanced_accuracy_score(truth, guess))
     if truth.any():
-        assert same(found["a/average_precision"], sk.average_precision_score(truth, score))
+        assert same(scores["a/average_precision"], sk.average_precision_score(truth, score))
     if truth.any() or guess.any():
-        assert same(found["a/f1_binary"], sk.f1_score(truth, guess, zero_division=0))
+        assert same(scores["a/f1_binary"], sk.f1_score(truth, guess, zero_division=0))
     else:
-        assert math.isnan(found["a/f1_binary"])
+        assert math.isnan(scores["a/f1_binary"])
     if len(truth):
-        assert same(found["a/f1_weighted"], sk.f1_score(truth, guess, average="weighted", zero_division=0))
-        assert same(found["jaccard"], np.mean([float(t and g) for t, g in zip(truth, guess, strict=True)]))  # of one class
-        assert same(found["hamming_loss"], sk.hamming_loss(truth, guess))
+        assert same(scores["a/f1_weighted"], sk.f1_score(truth, guess, average="weighted", zero_division=0))
+        assert same(scores["jaccard"], np.mean([float(t and g) for t, g in zip(truth, guess, strict=True)]))  # of one class
+        assert same(scores["hamming_loss"], sk.hamming_loss(truth, guess))
     else:
-        assert all(math.isnan(value) for value in found.values())
+        assert all(math.isnan(value) for value in scores.values())
 
 
 @EASY
 @given(st.lists(st.tuples(st.floats(-3, 3), st.floats(-3, 3)), min_size=1, max_size=20))
 def test_values_are_scored_as_scikit_learn_and_lin_say(rows):
     target, output = np.array([t for t, _ in rows]), np.array([o for _, o in rows])
-    found = {name: value for name, (value, _) in regression(["v"], target, output).items()}
-    assert same(found["mae"], sk.mean_absolute_error(target, output))
+    scores = {name: value for name, (value, _) in regression(["v"], target, output).items()}
+    assert same(scores["mae"], sk.mean_absolute_error(target, output))
     if len(rows) > 1 and min(target.std(), output.std()) > 1e-6:
-        assert found["pearson"] == pytest.approx(np.corrcoef(target, output)[0, 1], abs=1e-9)
-        assert abs(found["ccc"]) <= abs(found["pearson"]) + 1e-9 <= 1 + 2e-9
+        assert scores["pearson"] == pytest.approx(np.corrcoef(target, output)[0, 1], abs=1e-9)
+        assert abs(scores["ccc"]) <= abs(scores["pearson"]) + 1e-9 <= 1 + 2e-9
     if len(rows) == 1:
-        assert math.isnan(found["pearson"])
-        assert math.isnan(found["ccc"])
+        assert math.isnan(scores["pearson"])
+        assert math.isnan(scores["ccc"])
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 123.456])
 @pytest.mark.parametrize("n", [3, 7, 20])
 def test_a_constant_has_no_correlation_however_it_is_rounded(value, n):
     other = np.arange(float(n))
-    for found in (regression(["v"], np.full(n, value), other), regression(["v"], other, np.full(n, value))):
-        assert math.isnan(found["pearson"][0])
-        assert found["ccc"][0] == pytest.approx(0, abs=1e-9)
+    for scores in (regression(["v"], np.full(n, value), other), regression(["v"], other, np.full(n, value))):
+        assert math.isnan(scores["pearson"][0])
+        assert scores["ccc"][0] == pytest.approx(0, abs=1e-9)
     assert math.isnan(concordance(np.full(n, value), np.full(n, value)))
 
 
 def test_values_that_are_unknown_are_left_out_of_their_value_alone():
     target = np.array([[1.0, 2], [2, np.nan], [4, 1], [np.nan, 5]])
     output = np.array([[1.5, 2], [2, 9], [3, 3], [9, 4]])
-    found = regression(["a", "b"], target, output)
-    assert found["a/mae"] == (pytest.approx(0.5), 3)
-    assert found["b/mae"] == (pytest.approx(1.0), 3)
-    assert found["mae"][0] == pytest.approx(0.75)
-    assert found["a/pearson"][0] == pytest.approx(np.corrcoef([1, 2, 4], [1.5, 2, 3])[0, 1])
-    assert found["b/ccc"][0] == pytest.approx(concordance(np.array([2.0, 1, 5]), np.array([2.0, 3, 4])))
+    scores = regression(["a", "b"], target, output)
+    assert scores["a/mae"] == (pytest.approx(0.5), 3)
+    assert scores["b/mae"] == (pytest.approx(1.0), 3)
+    assert scores["mae"][0] == pytest.approx(0.75)
+    assert scores["a/pearson"][0] == pytest.approx(np.corrcoef([1, 2, 4], [1.5, 2, 3])[0, 1])
+    assert scores["b/ccc"][0] == pytest.approx(concordance(np.array([2.0, 1, 5]), np.array([2.0, 3, 4])))
 
 
 @EASY
@@ -309,17 +311,17 @@ def test_values_that_are_unknown_are_left_out_of_their_value_alone():
 )
 def test_no_cut_is_better_than_the_threshold_and_none_as_good_is_nearer_to_zero(rows):
     target, output = np.array([[t] for t, _ in rows]), np.array([[o] for _, o in rows])
-    (found,) = metrics.thresholds(target, output)
+    (threshold,) = metrics.thresholds(target, output)
     known = ~np.isnan(target[:, 0])
     truth, score = target[known, 0] > 0.5, output[known, 0]
     if truth.all() or not truth.any():
-        assert found == 0
+        assert threshold == 0
         return
-    got = metrics.weighted_accuracy(truth, score > found)
+    got = metrics.weighted_accuracy(truth, score > threshold)
     for cut in np.linspace(-4, 5, 91):
         assert metrics.weighted_accuracy(truth, score > cut) <= got + 1e-12
     if metrics.weighted_accuracy(truth, score > 0) >= got - 1e-12:
-        assert found == 0
+        assert threshold == 0
 
 
 def test_no_recordings_have_no_value_of_any_metric():
@@ -328,3 +330,40 @@ def test_no_recordings_have_no_value_of_any_metric():
     nothing |= evaluate("regression", ("v",), np.zeros((0, 1)), np.zeros((0, 1)), ("sentiment",))
     assert len(nothing) > 20
     assert all(math.isnan(value) and n == 0 for value, n in nothing.values())
+
+
+# -------------------------------------------------------------------------------------------------------------- answers
+
+EMOTION = Task("emotion", "single-label", ("calm", "happy", "sad"))
+EMOTIONS = Task("emotions", "multi-label", ("happy", "sad"))
+VALENCE = Task("valence", "regression", ())
+
+
+def test_targets_are_a_row_a_recording_and_unknown_ones_stand_out():
+    targets = [{"emotion": 2, "emotions": (1, 0), "valence": 0.5}, {}, {"emotion": 0.0, "emotions": [0, math.nan]}]
+    classes, known = target_of(EMOTION, targets)
+    assert (classes.dtype, classes.tolist(), known.tolist()) == (torch.int64, [2, -1, 0], [True, False, True])
+    labels = target_tensor(EMOTIONS, targets)
+    assert (labels.dtype, labels.shape) == (torch.float32, (3, 2))
+    np.testing.assert_array_equal(labels, [[1, 0], [math.nan, math.nan], [0, math.nan]])
+    np.testing.assert_array_equal(target_tensor(VALENCE, targets), [[0.5], [math.nan], [math.nan]])
+    assert target_of(EMOTIONS, targets)[1].tolist() == [True, False, True]
+    assert [target_tensor(task, []).shape for task in (EMOTION, EMOTIONS, VALENCE)] == [(0,), (0, 2), (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("task", "output", "prediction", "target"),
+    [
+        (EMOTION, [0.1, 3.0, -1.0], 1, 2),
+        (EMOTIONS, [0.1, 0.0], [1, 0], [1.0, None]),
+        (VALENCE, [0.123456789], [0.123457], [0.5]),
+    ],
+    ids=lambda value: value.type if isinstance(value, Task) else None,
+)
+def test_a_prediction_is_what_an_output_means_in_plain_values(task, output, prediction, target):
+    targets = target_tensor(task, [{"emotion": 2, "emotions": (1, math.nan), "valence": 0.5}])
+    (row,) = predictions_of({"fold": 0}, task, ["a"], targets, np.array([output]))
+    assert row == {"fold": 0, "id": "a", "target": target, "prediction": prediction}
+    scores = scores_of({"fold": 0}, task, targets, np.array([output]))
+    assert {row["metric"] for row in scores} >= {metrics.HEADLINE[task.type]}
+    assert all(row["value"] is None or math.isfinite(row["value"]) for row in scores)

@@ -112,7 +112,7 @@ def test_folds_are_numbered_as_in_the_protocol_when_only_some_are_run():
         folds_of(protocol("k-fold", only=(7,)), people())
 
 
-def test_too_little_data_is_said():
+def test_too_little_data_is_refused():
     with pytest.raises(DataError, match="10 folds of 3 groups"):
         folds_of(protocol("k-fold", k=10), people(3))
     with pytest.raises(DataError, match="has no recording for train"):

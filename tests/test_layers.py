@@ -11,30 +11,45 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# A part of mmcl/ → the parts it may import, wherever in a file the import stands, for type checkers alone or not. A part may
-# always import itself, and `mmcl.__version__`. The arrows run one way:
-#   cli → report → {review, search} → stages → model → {data, recipe} → {evaluate, engine, objective, plugins, runs} → api
+# The house, floor by floor. A part may import what lies on the floors below its own: never a neighbour, never what lies above.
+FLOORS = (
+    {"cli"},
+    {"report"},
+    {"review", "search"},
+    {"stages"},
+    {"model"},
+    {"data", "recipe"},
+    {"evaluate", "engine", "objective", "plugins", "runs"},
+    {"api"},
+)
+# What any floor may import besides: a line on the screen, the seed of a draw. They import nothing.
+EVERYWHERE = {"screen", "seeding"}
+
+# A part of mmcl/ → the parts that it may import, wherever in a file the import stands, for type checkers alone or not. No more
+# than its floor allows, and often less: a row grows with the import that needs it. A part may always import itself, and
+# `mmcl.__version__`.
 BELOW = {
+    "cli": {"api", "plugins", "recipe", "report", "review", "runs"},
+    "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
+    "review": {"api", "data", "evaluate", "model", "recipe", "runs", "stages"},
+    "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages"},
+    "stages": {"api", "data", "engine", "evaluate", "model", "objective", "plugins", "recipe", "runs", "screen", "seeding"},
+    "model": {"api", "data", "engine", "evaluate", "objective", "plugins", "recipe", "seeding"},
+    "data": {"api", "runs", "seeding"},
+    "recipe": {"api", "plugins"},
+    "evaluate": {"api", "seeding"},
+    "engine": {"api", "seeding"},
+    "objective": {"api", "seeding"},
+    "plugins": {"api"},
+    "runs": {"api"},
     "api": set(),
     "screen": set(),
     "seeding": set(),
+    # Beside the floors: what authors of plug-ins use, and the two doors.
     "media": {"api", "screen"},  # screen: a plug-in with long work of its own shows how far it is
-    "runs": {"api"},
-    "plugins": {"api"},
-    "objective": {"api", "seeding"},
-    "engine": {"api", "seeding"},
-    "evaluate": {"api", "seeding"},
-    "recipe": {"api", "plugins"},
-    "data": {"api", "runs", "seeding"},
-    "model": {"api", "data", "engine", "plugins", "recipe", "seeding"},
-    "stages": {"api", "data", "engine", "evaluate", "model", "objective", "plugins", "recipe", "runs", "screen", "seeding"},
-    "review": {"api", "data", "evaluate", "model", "recipe", "runs", "stages"},
-    "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages"},
-    "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
     "testing": {"api", "plugins"},
-    "cli": {"api", "plugins", "recipe", "report", "review", "runs", "screen", "search", "testing"},
+    "mmcl": {"model", "recipe", "report", "runs"},  # mmcl/__init__.py: the Python API
     "__main__": {"cli"},
-    "mmcl": {"api", "model", "recipe", "report", "runs"},  # mmcl/__init__.py: the Python API
 }
 
 PLUGINS_MAY = {"api", "media"}
@@ -56,18 +71,18 @@ class Import:
 
 def imports(source: str, module: str, is_package: bool = False) -> list[Import]:
     """Every import of a file; `from x import y` is x.y, since y may be a module. Relative ones are made absolute."""
-    found: list[Import] = []
+    every: list[Import] = []
 
     def visit(node: ast.AST, on_import: bool) -> None:
         if isinstance(node, ast.Import):
-            found.extend(Import(alias.name, node.lineno, on_import) for alias in node.names)
+            every.extend(Import(alias.name, node.lineno, on_import) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 package = module.split(".") if is_package else module.split(".")[:-1]
                 kept = package[: len(package) - node.level + 1]
                 base = ".".join([*kept, *([node.module] if node.module else [])])
-            found.extend(Import(f"{base}.{alias.name}", node.lineno, on_import) for alias in node.names)
+            every.extend(Import(f"{base}.{alias.name}", node.lineno, on_import) for alias in node.names)
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for child in node.body:
                 visit(child, False)
@@ -79,7 +94,7 @@ def imports(source: str, module: str, is_package: bool = False) -> list[Import]:
                 visit(child, inside)
 
     visit(ast.parse(source), True)
-    return found
+    return every
 
 
 def part(module: str) -> str | None:
@@ -92,11 +107,13 @@ def part(module: str) -> str | None:
 
 def modules() -> dict[str, Path]:
     """Every module of the core by its dotted name."""
-    found = {}
-    for path in sorted((ROOT / "mmcl").rglob("*.py")):
-        names = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(names[:-1] if names[-1] == "__init__" else names)] = path
-    return found
+    return {dotted(path, ROOT): path for path in sorted((ROOT / "mmcl").rglob("*.py"))}
+
+
+def dotted(path: Path, root: Path) -> str:
+    """The name by which a file below `root` is imported; that of a package is its folder's."""
+    names = path.relative_to(root).with_suffix("").parts
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)
 
 
 def circles(sources: dict[str, tuple[str, bool]], late: bool = True) -> list[str]:
@@ -159,7 +176,7 @@ def plugin_breaches(package: str, path: str, source: str, is_package: bool, is_t
 
 def heavy_on_the_way(start: str, sources: dict[str, tuple[str, bool]]) -> list[str]:
     """How importing a module leads to a heavy one, as 'a → b → torch'; `sources` holds name → (text, is a package)."""
-    found, seen, ahead = [], set(), [(start, (start,))]
+    ways, seen, ahead = [], set(), [(start, (start,))]
     while ahead:
         module, way = ahead.pop()
         if module in seen:
@@ -172,11 +189,11 @@ def heavy_on_the_way(start: str, sources: dict[str, tuple[str, bool]]) -> list[s
             if not one.on_import:
                 continue
             if one.module.split(".")[0] in HEAVY:
-                found.append(" → ".join((*way, one.module)))
+                ways.append(" → ".join((*way, one.module)))
             target = one.module if one.module in sources else one.module.rpartition(".")[0]
             if target in sources:
                 ahead.append((target, (*way, target)))
-    return found
+    return ways
 
 
 MODULES = modules()
@@ -184,10 +201,17 @@ SOURCES = {name: (path.read_text(encoding="utf-8"), path.name == "__init__.py") 
 PLUGIN_FILES = sorted(path for path in (ROOT / "plugins").glob("*/**/*.py"))
 
 
-def test_every_part_of_the_core_has_a_place_in_the_table():
-    parts = {path.stem if path.is_file() else path.name for path in (ROOT / "mmcl").iterdir()}
-    parts = {name for name in parts if name not in ("__init__", "__pycache__", "py", "shipped")}
-    assert parts <= set(BELOW), "a new part of mmcl/ needs a row in BELOW"
+def test_every_part_of_the_core_has_a_row_in_the_table_and_every_row_a_part():
+    parts = {path.stem for path in (ROOT / "mmcl").iterdir() if path.suffix == ".py" or any(path.glob("*.py"))}
+    assert parts - {"__init__"} == set(BELOW) - {"mmcl"}, "a new part of mmcl/ needs a row in BELOW, and a floor or a reason"
+
+
+def test_the_table_lets_no_part_reach_its_own_floor_or_a_higher_one():
+    lower = set(EVERYWHERE)
+    for floor in reversed(FLOORS):
+        for name in floor:
+            assert BELOW[name] <= lower, f"mmcl/{name} may not import {sorted(BELOW[name] - lower)}"
+        lower |= floor
 
 
 def test_the_table_has_no_circle():
@@ -204,16 +228,12 @@ def test_no_modules_of_the_core_import_each_other():
 
 @pytest.mark.parametrize("package", sorted((ROOT / "plugins").iterdir()), ids=lambda p: p.name)
 def test_no_modules_of_a_plugin_import_each_other(package):
-    name = package.name.replace("-", "_")
-    files = {}
-    for path in (package / name).rglob("*.py"):
-        names = path.relative_to(package).with_suffix("").parts
-        is_package = names[-1] == "__init__"
-        files[".".join(names[:-1] if is_package else names)] = (path.read_text(encoding="utf-8"), is_package)
+    paths = (package / package.name.replace("-", "_")).rglob("*.py")
+    files = {dotted(path, package): (path.read_text(encoding="utf-8"), path.name == "__init__.py") for path in paths}
     assert circles(files, late=False) == []
 
 
-def test_circle_is_found_and_what_leads_to_it_is_not():
+def test_circle_is_caught_and_what_leads_to_it_is_not():
     sources = {
         "mmcl.a": ("def late():\n    from .b import b", False),
         "mmcl.b": ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mmcl.c import C", False),
@@ -239,12 +259,10 @@ def test_light_parts_reach_nothing_heavy_when_imported(module):
 
 @pytest.mark.parametrize("path", PLUGIN_FILES, ids=lambda p: str(p.relative_to(ROOT / "plugins")))
 def test_plugins_import_the_contract_and_nothing_else(path):
-    folder = path.relative_to(ROOT / "plugins").parts
-    package = folder[0].replace("-", "_")
-    names = path.relative_to(ROOT / "plugins" / folder[0]).with_suffix("").parts
-    is_package = names[-1] == "__init__"
-    dotted = ".".join(names[:-1] if is_package else names)
-    assert plugin_breaches(package, dotted, path.read_text(encoding="utf-8"), is_package, folder[1] == "tests") == []
+    project, inside, *_ = path.relative_to(ROOT / "plugins").parts
+    package, module = project.replace("-", "_"), dotted(path, ROOT / "plugins" / project)
+    text = path.read_text(encoding="utf-8")
+    assert plugin_breaches(package, module, text, path.name == "__init__.py", inside == "tests") == []
 
 
 # The rules can fail: each of these snippets breaks one.

@@ -11,7 +11,7 @@ from mmcl.api import Cell, DataError, PublishedSpec, PublishedTable
 from mmcl.cli import main
 from mmcl.plugins import plugins
 from mmcl.recipe.shipped import names
-from mmcl.review.published import fill, found_runs
+from mmcl.review.published import fill, reports_of
 from mmcl.testing import check_spec
 
 
@@ -58,7 +58,7 @@ SPEC = PublishedSpec(
 def test_a_cell_holds_the_score_it_names_and_no_other(tmp_path):
     rows = [summary(metric="uar", mean=0.1), summary(encoder="random", mean=0.2), summary(head="linear", mean=0.3), summary()]
     run = write(tmp_path / "run", "one", rows)
-    cells = fill(SPEC, found_runs([run]))[0]["cells"]
+    cells = fill(SPEC, reports_of([run]))[0]["cells"]
     assert [(c["ours"], c["sd"]) for c in cells] == [(50.0, 2.0), (None, None), (None, None)]
     assert [c["published"] for c in cells] == [78.5, 60.0, 66.0]
 
@@ -67,15 +67,15 @@ def test_of_two_runs_of_a_recipe_the_newer_one_counts(tmp_path):
     old = write(tmp_path / "old", "one", [summary(mean=0.1)], when=1_000)
     new = write(tmp_path / "new", "one", [summary(mean=0.9)], when=2_000)
     for order in ([old, new], [new, old]):
-        assert fill(SPEC, found_runs(order))[0]["cells"][0]["ours"] == pytest.approx(90)
+        assert fill(SPEC, reports_of(order))[0]["cells"][0]["ours"] == pytest.approx(90)
 
 
-def test_a_folder_without_a_report_is_said(tmp_path):
+def test_a_folder_without_a_report_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no report.json; name run folders"):
-        found_runs([tmp_path])
+        reports_of([tmp_path])
     (tmp_path / "report.json").write_text("{")
     with pytest.raises(DataError, match="is no report of a run"):
-        found_runs([tmp_path])
+        reports_of([tmp_path])
 
 
 @pytest.mark.parametrize("name", [n for n, _ in plugins().all("published")])
@@ -110,7 +110,7 @@ def test_the_command_prints_every_cell_and_says_what_was_not_run(tmp_path, capsy
         assert table.name in text
 
 
-def test_a_run_that_belongs_to_no_cell_is_said(tmp_path, capsys):
+def test_a_run_that_belongs_to_no_cell_is_named(tmp_path, capsys):
     run = write(tmp_path / "run", "mine", [summary()])
     with pytest.raises(SystemExit):
         main(["tables", "mpuc-mer", str(run)])

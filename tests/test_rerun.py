@@ -25,15 +25,15 @@ def test_a_run_repeats_to_the_bit_and_says_so(tiny_plan, run, capsys):
     assert call("rerun", run.root, "--workers", 1) == 0
     again = run.root.with_name("tiny-again")
     assert "0 of them different; 1 file of weights, 0 of them different" in capsys.readouterr().out
-    found = differences(run.root, again)
-    assert found.scores > 4
-    assert found.differences == ()
-    assert found.surroundings == {}
-    assert (found.weights, found.other_weights) == (1, ())
+    comparison = differences(run.root, again)
+    assert comparison.scores > 4
+    assert comparison.differences == ()
+    assert comparison.surroundings == {}
+    assert (comparison.weights, comparison.other_weights) == (1, ())
     assert read_json(again / "plan.json")["plan"]["seed"] == [5]
 
 
-def test_what_differs_is_said_score_by_score(tiny_plan, run, capsys, monkeypatch):
+def test_what_differs_is_listed_score_by_score(tiny_plan, run, capsys, monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     run_all(tiny_plan("pretrain.epochs=1", "probe.inputs=[audio]"), run, workers=1)
     report, plan = read_json(run.root / "report.json"), read_json(run.root / "plan.json")
@@ -59,8 +59,8 @@ def test_what_differs_is_said_score_by_score(tiny_plan, run, capsys, monkeypatch
     assert "cudnn" not in text  # what is the same is not said
     assert f"{changed['metric']}: 0.123456 then" in text
     assert call("rerun", run.root, "--workers", 1, "--out", run.root.with_name("other"), "--json") == 1
-    said = json.loads(capsys.readouterr().out)
-    assert said["differences"][0]["old"] == 0.123456
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["differences"][0]["old"] == 0.123456
 
 
 def test_a_run_from_before_its_surroundings_were_written_is_compared_all_the_same(tiny_run, tmp_path):
@@ -89,6 +89,6 @@ def test_folds_from_a_file_travel_with_the_run(tiny_plan, run, tmp_path):
         plan_of(run.root)
 
 
-def test_what_is_no_run_is_said(tmp_path):
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(StageError, match="is no run folder"):
         plan_of(tmp_path)

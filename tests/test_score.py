@@ -62,7 +62,7 @@ def brute(z: dict[str, dict[int, list[float]]], pairs, temperature=0.1) -> float
     return sum(terms) / len(terms)
 
 
-def made(presence: dict[str, list[int]], seed: int = 0, width: int = 5) -> dict[str, Embedded]:
+def drawn(presence: dict[str, list[int]], seed: int = 0, width: int = 5) -> dict[str, Embedded]:
     generator = torch.Generator().manual_seed(seed)
     return {
         name: Embedded(
@@ -83,7 +83,7 @@ GAPS = {"a": [0, 1, 2, 5, 7], "b": [1, 2, 3, 4, 5], "c": [0, 2, 6]}
 
 @pytest.mark.parametrize("presence", [FULL, GAPS], ids=["complete", "with missing rows"])
 def test_all_pairs_both_directions_equal_a_double_loop(presence):
-    embedded = made(presence)
+    embedded = drawn(presence)
     pairs = list(itertools.combinations(presence, 2))
     objective = score(embedded, ITEMS, pairs, same_sample, Nce())
     used = [p for p in pairs if len(set(presence[p[0]]) & set(presence[p[1]])) >= 2]
@@ -91,14 +91,14 @@ def test_all_pairs_both_directions_equal_a_double_loop(presence):
 
 
 def test_swapping_the_modalities_of_a_pair_changes_nothing():
-    embedded = made(GAPS)
+    embedded = drawn(GAPS)
     one = score(embedded, ITEMS, [("a", "b")], same_sample, Nce()).loss
     other = score(embedded, ITEMS, [("b", "a")], same_sample, Nce()).loss
     torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
 def test_a_pair_with_fewer_than_two_shared_rows_is_skipped_and_named():
-    embedded = made({"a": [0, 1, 2], "b": [2, 3, 4], "c": [0, 1]})
+    embedded = drawn({"a": [0, 1, 2], "b": [2, 3, 4], "c": [0, 1]})
     objective = score(embedded, ITEMS, [("a", "b"), ("a", "c")], same_sample, Nce())
     assert objective.skipped == ("a~b",)
     assert set(objective.pairs) == {"a~c"}
@@ -106,12 +106,12 @@ def test_a_pair_with_fewer_than_two_shared_rows_is_skipped_and_named():
 
 
 def test_nothing_shared_gives_no_loss_rather_than_zero():
-    objective = score(made({"a": [0, 1], "b": [2, 3]}), ITEMS, [("a", "b")], same_sample, Nce())
+    objective = score(drawn({"a": [0, 1], "b": [2, 3]}), ITEMS, [("a", "b")], same_sample, Nce())
     assert objective.loss is None
 
 
 def test_absent_rows_get_no_gradient():
-    embedded = made(GAPS)
+    embedded = drawn(GAPS)
     score(embedded, ITEMS, [("a", "b")], same_sample, Nce()).loss.backward()
     alone = [i for i, row in enumerate(GAPS["a"]) if row not in GAPS["b"]]
     assert float(embedded["a"].z.grad[alone].abs().sum()) == 0.0
@@ -151,7 +151,7 @@ def even_only(left: Items, right: Items):
 @pytest.mark.parametrize("kind", [Nce, Learned])
 def test_scoring_in_blocks_of_rows_gives_the_same_value_gradient_and_metrics(kind, held, presence, positives, reduction):
     pairs = list(itertools.combinations(presence, 2))
-    whole, parts = made(presence, 3), made(presence, 3)
+    whole, parts = drawn(presence, 3), drawn(presence, 3)
     one, other = kind(reduction), kind(reduction)
     a = score(whole, ITEMS, pairs, positives, one)
     b = score(parts, ITEMS, pairs, positives, other, small=1, block=12, held=held)
@@ -169,18 +169,18 @@ def test_scoring_in_blocks_of_rows_gives_the_same_value_gradient_and_metrics(kin
 
 
 def test_blocks_hold_no_matrix_for_the_backward_pass():
-    embedded = made({"a": list(range(64)), "b": list(range(64))}, width=4)
+    embedded = drawn({"a": list(range(64)), "b": list(range(64))}, width=4)
     items = Items(torch.arange(64), torch.zeros(64, dtype=torch.int64))
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-        found = score(embedded, items, [("a", "b")], same_sample, Nce(), small=1, block=512)
+        objective = score(embedded, items, [("a", "b")], same_sample, Nce(), small=1, block=512)
     assert max(kept) < 64 * 64
-    found.loss.backward()
+    objective.loss.backward()
     assert embedded["a"].z.grad is not None
 
 
 def test_blocks_without_gradient_give_the_same_value():
-    embedded = made(FULL)
+    embedded = drawn(FULL)
     with torch.no_grad():
         value = score(embedded, ITEMS, [("a", "b")], same_sample, Nce(), small=1, block=12).loss
     assert not value.requires_grad
@@ -191,7 +191,7 @@ def test_blocks_without_gradient_give_the_same_value():
 
 def test_an_item_is_never_its_own_positive_within_one_modality():
     items = Items(torch.tensor([1, 1, 2, 2]), torch.tensor([0, 1, 0, 1]))
-    embedded = made({"a": [0, 1, 2, 3]})
+    embedded = drawn({"a": [0, 1, 2, 3]})
     seen = {}
 
     class Look(Nce):
@@ -205,7 +205,7 @@ def test_an_item_is_never_its_own_positive_within_one_modality():
 
 
 def test_bf16_embeddings_are_scored_in_float32():
-    embedded = {k: Embedded(e.z.detach().bfloat16(), e.rows) for k, e in made(FULL).items()}
+    embedded = {k: Embedded(e.z.detach().bfloat16(), e.rows) for k, e in drawn(FULL).items()}
     assert score(embedded, ITEMS, [("a", "b")], same_sample, Nce()).loss.dtype == torch.float32
 
 
@@ -241,7 +241,7 @@ def test_the_preset_of_the_authors_code_is_their_formula():
     spec = offers.get("loss", "info-nce").spec
     loss = spec.build(spec.params(temperature=0.07, factor=0.5))
     positives = offers.get("positives", "cross-window").spec
-    embedded = made({name: list(range(10)) for name in "abc"}, seed=3)
+    embedded = drawn({name: list(range(10)) for name in "abc"}, seed=3)
     items = Items(torch.arange(5).repeat(2), torch.tensor([0] * 5 + [1] * 5))  # first all first windows, as training has them
     ours = score(embedded, items, list(itertools.combinations("abc", 2)), positives.build(positives.params()), loss).loss
     unit = {name: torch.nn.functional.normalize(e.z.detach(), dim=-1) for name, e in embedded.items()}
@@ -253,26 +253,26 @@ def test_equation_1_as_printed_is_preset_mpuc_eq1():
     """L_i = -log( exp(s_ii/tau) / sum over j other than i of exp(s_ij/tau) ), summed over i, mean over ordered pairs."""
     spec = plugins().get("loss", "info-nce").spec
     loss = spec.build(spec.params(temperature=0.07, denominator="negatives", reduction="sum"))
-    embedded = made({name: list(range(6)) for name in "abc"}, seed=4)
+    embedded = drawn({name: list(range(6)) for name in "abc"}, seed=4)
     items = Items(torch.arange(6), torch.zeros(6, dtype=torch.int64))
     ours = score(embedded, items, list(itertools.combinations("abc", 2)), same_sample, loss).loss
     unit = {name: torch.nn.functional.normalize(e.z.detach(), dim=-1).tolist() for name, e in embedded.items()}
-    found = []
+    losses = []
     for m, n in itertools.permutations("abc", 2):
         s = [[math.fsum(a * b for a, b in zip(x, y, strict=True)) / 0.07 for y in unit[n]] for x in unit[m]]
-        found.append(sum(-(s[i][i] - math.log(math.fsum(math.exp(s[i][j]) for j in range(6) if j != i))) for i in range(6)))
-    assert ours.item() == pytest.approx(sum(found) / len(found), abs=1e-10)
+        losses.append(sum(-(s[i][i] - math.log(math.fsum(math.exp(s[i][j]) for j in range(6) if j != i))) for i in range(6)))
+    assert ours.item() == pytest.approx(sum(losses) / len(losses), abs=1e-10)
 
 
-def test_positives_hear_whose_rows_they_are_given():
-    heard = []
+def test_positives_are_given_whose_rows_they_compare():
+    asked = []
 
-    def listen(left, right):
-        heard.append((left.modality, right.modality))
+    def compare(left, right):
+        asked.append((left.modality, right.modality))
         return same_sample(left, right)
 
-    score(made(FULL), ITEMS, [("a", "b")], listen, Nce())
-    assert set(heard) == {("a", "b")}
+    score(drawn(FULL), ITEMS, [("a", "b")], compare, Nce())
+    assert set(asked) == {("a", "b")}
 
 
 # --------------------------------------------------------------------------------------------------------------- weights
@@ -300,7 +300,7 @@ def test_weights_of_one_are_the_plain_mean_to_the_bit(kind, presence, dtype):
 
     def graded(*weights):
         embedded = {
-            name: Embedded(e.z.detach().to(dtype).requires_grad_(), e.rows) for name, e in made(presence, seed=5).items()
+            name: Embedded(e.z.detach().to(dtype).requires_grad_(), e.rows) for name, e in drawn(presence, seed=5).items()
         }
         loss = score(embedded, TWO_VIEWS, pairs, same_sample, kind(), *weights).loss
         loss.backward()
@@ -311,8 +311,8 @@ def test_weights_of_one_are_the_plain_mean_to_the_bit(kind, presence, dtype):
     assert all(torch.equal(without[name].z.grad, given[name].z.grad) for name in presence)
     # The mean as it is without weights: the sum of both directions of every pair by their number. Halving and doubling are exact.
     alone = [score(without, TWO_VIEWS, [pair], same_sample, kind()).loss for pair in pairs]
-    heard = [2 * value.detach() for value in alone if value is not None]
-    assert torch.equal(plain, torch.stack(heard).sum() / (2 * len(heard)))
+    doubled = [2 * value.detach() for value in alone if value is not None]
+    assert torch.equal(plain, torch.stack(doubled).sum() / (2 * len(doubled)))
 
 
 @pytest.mark.parametrize("kind", [Nce, Even])
@@ -321,16 +321,16 @@ def test_weights_of_one_are_the_plain_mean_to_the_bit(kind, presence, dtype):
 def test_weighted_pairs_are_a_weighted_mean(kind, presence, small):
     """Σ w · loss / Σ w, in float64 over plain lists, over the pairs that share two recordings; the gradient with it."""
     pairs, weights = [("a", "b"), ("a", "c"), ("b", "c")], [3.0, 0.5, 1.25]
-    embedded = made(presence, seed=6)
+    embedded = drawn(presence, seed=6)
     lists = as_lists(embedded)
-    found = score(embedded, ITEMS, pairs, same_sample, kind(), weights, small=small, block=12)
+    objective = score(embedded, ITEMS, pairs, same_sample, kind(), weights, small=small, block=12)
     used = [(p, w) for p, w in zip(pairs, weights, strict=True) if len(set(presence[p[0]]) & set(presence[p[1]])) >= 2]
     assert len(used) == (3 if presence is FULL else 2)
     total = math.fsum(w for _, w in used)
-    assert found.loss.item() == pytest.approx(math.fsum(w * brute(lists, [p]) for p, w in used) / total, abs=1e-12)
+    assert objective.loss.item() == pytest.approx(math.fsum(w * brute(lists, [p]) for p, w in used) / total, abs=1e-12)
     for pair, _ in used:  # what is reported is each pair's own loss
-        assert found.pairs["~".join(pair)]["loss"].item() == pytest.approx(brute(lists, [pair]), abs=1e-12)
-    found.loss.backward()
+        assert objective.pairs["~".join(pair)]["loss"].item() == pytest.approx(brute(lists, [pair]), abs=1e-12)
+    objective.loss.backward()
     got = {name: e.z.grad.clone() for name, e in embedded.items()}
     for name in presence:
         for i, row in enumerate(presence[name][:2]):
@@ -343,7 +343,7 @@ def test_weighted_pairs_are_a_weighted_mean(kind, presence, small):
 
 
 def test_a_modality_with_itself_counts_in_both_directions_as_any_pair():
-    embedded = made(FULL, seed=7)
+    embedded = drawn(FULL, seed=7)
     apart = [score(embedded, TWO_VIEWS, [pair], same_sample, Nce()).loss.item() for pair in (("a", "a"), ("a", "b"))]
     both = score(embedded, TWO_VIEWS, [("a", "a"), ("a", "b")], same_sample, Nce(), [3.0, 2.0]).loss.item()
     assert both == pytest.approx((3 * apart[0] + 2 * apart[1]) / 5, abs=1e-12)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import mmcl.search.sweep as stage
 from mmcl.api import RecipeError, StageError
 from mmcl.cli import main
 from mmcl.data.prepared import load_prepared
@@ -23,6 +22,8 @@ from mmcl.recipe.search import Source, SweepPlan, make_sweep, settings
 from mmcl.report import run_and_report as run_all
 from mmcl.report import search_and_report
 from mmcl.runs import RunFolder, read_json, read_jsonl
+from mmcl.search import metric, sweep, trial
+from mmcl.search.study import open_study
 from mmcl.stages.embed import embed_key
 from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import pretrain_key
@@ -64,7 +65,7 @@ def plan(*overrides: str, text: str = RECIPE, trials: int | None = None) -> Swee
     return make_sweep(Source(text, "tiny.yaml", Path(), overrides, None, trials))
 
 
-def said(*overrides: str, text: str = RECIPE) -> str:
+def refusal(*overrides: str, text: str = RECIPE) -> str:
     with pytest.raises(RecipeError) as error:
         plan(*overrides, text=text)
     return str(error.value)
@@ -72,7 +73,7 @@ def said(*overrides: str, text: str = RECIPE) -> str:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """Where the streams of all sweeps of this file are kept: made once."""
+    """Where the streams of all sweeps of this file are kept: written once."""
     return tmp_path_factory.mktemp("runs")
 
 
@@ -111,14 +112,14 @@ def test_a_sweep_changes_no_fingerprint_of_a_run_and_stands_in_its_plan(run_of_b
 
 @pytest.mark.parametrize("labels", [False, True], ids=["probe", "supervise"])
 def test_no_test_recording_is_embedded_or_scored_in_a_trial(out, monkeypatch, labels):
-    found = plan("sweep.trials=1", *([LABELS, "pretrain.epochs=0"] if labels else []))
-    assert found.stage == ("supervise" if labels else "probe")
-    first = stage._prepare_once
+    search = plan("sweep.trials=1", *([LABELS, "pretrain.epochs=0"] if labels else []))
+    assert search.stage == ("supervise" if labels else "probe")
+    first = sweep._prepare_once
     closed: set[int] = set()
     opened: set[int] = set()
 
-    def prepare_then_close(found, out, prepared):
-        first(found, out, prepared)
+    def prepare_then_close(search, out, prepared):
+        first(search, out, prepared)
         (fold,) = load_prepared(RunFolder(out / "trials" / "recipe", prepared)).folds
         assert fold.number == 1  # the first of those that the recipe runs
         closed.update(fold.test)
@@ -132,9 +133,9 @@ def test_no_test_recording_is_embedded_or_scored_in_a_trial(out, monkeypatch, la
         seen.add(row)
         return read(self, row, start, stop)
 
-    monkeypatch.setattr(stage, "_prepare_once", prepare_then_close)
+    monkeypatch.setattr(sweep, "_prepare_once", prepare_then_close)
     monkeypatch.setattr(Store, "values", values)
-    done = search_and_report(found, out, final=False)
+    done = search_and_report(search, out, final=False)
     assert [one.state for one in done.trials] == ["done"]
     assert closed
     assert seen <= opened
@@ -155,16 +156,16 @@ def test_validation_scores_are_those_of_the_heads_that_a_run_tests(run_of_best):
     from mmcl.stages.embed import read_features
     from mmcl.stages.probe import _fit_unit, any_present, encoded_of
 
-    made, run = run_of_best
-    rows = validation_scores(made, run)
+    best, run = run_of_best
+    rows = validation_scores(best, run)
     folder = run.stage("embed", 1, 4)
-    fitted, _, _ = _fit_unit(made, folder, 1, 4, lambda done, text: None)
+    fitted, _, _ = _fit_unit(best, folder, 1, 4, lambda done, text: None)
     head = next(one for one in fitted if (one.input, one.encoder) == ("all", "pretrained"))
     features, who = read_features(folder, "pretrained", "valid")
     target, known = target_of(head.task, who["targets"])
     here = known & any_present(features, head.modalities)
     with torch.inference_mode():
-        guess = head.head(encoded_of(made, head.scale, features, head.modalities, here)).argmax(1)
+        guess = head.head(encoded_of(best, head.scale, features, head.modalities, here)).argmax(1)
     (mine,) = [
         r
         for r in rows
@@ -178,41 +179,41 @@ def test_validation_scores_are_those_of_the_heads_that_a_run_tests(run_of_best):
 def test_validation_scores_with_labels_are_those_of_the_kept_epoch(searched, out, keep):
     _, folder = searched
     labels = LABELS.replace("epochs: 3", f"inputs: [audio], epochs: 4, choose: score, keep: {keep}")
-    made = make_plan(parse_recipe((folder / "best.yaml").read_text(), "best.yaml", [labels, "seed=3"]))
+    kept = make_plan(parse_recipe((folder / "best.yaml").read_text(), "best.yaml", [labels, "seed=3"]))
     run = RunFolder(out)
-    prepare(made, run, first=1)
-    heard: list[float] = []
-    rows = supervised_scores(made, run, "cpu", lambda epoch, metrics: heard.append(metrics["accuracy"]))
+    prepare(kept, run, first=1)
+    accuracies: list[float] = []
+    rows = supervised_scores(kept, run, "cpu", lambda epoch, metrics: accuracies.append(metrics["accuracy"]))
     (value,) = [r["value"] for r in rows if r["metric"] == "accuracy"]
     about = read_json(run.stage("supervise", 1, 3) / "models" / "emotion~audio~late.json")
-    assert heard == [row["valid_accuracy"] for row in about["history"]]
-    assert value == pytest.approx(heard[-1] if keep == "last" else max(heard))
+    assert accuracies == [row["valid_accuracy"] for row in about["history"]]
+    assert value == pytest.approx(accuracies[-1] if keep == "last" else max(accuracies))
 
 
 def test_the_best_is_run_in_full_and_best_yaml_gives_it_again(searched, tmp_path):
-    found, folder = searched
-    assert found.final is not None
-    assert found.best.score == max(one.score for one in found.trials)
-    assert (found.final["folds"], found.final["seeds"]) == (2, 2)  # all of the recipe's, where a trial has one of each
+    result, folder = searched
+    assert result.final is not None
+    assert result.best.score == max(one.score for one in result.trials)
+    assert (result.final["folds"], result.final["seeds"]) == (2, 2)  # all of the recipe's, where a trial has one of each
     opened = [row for row in read_jsonl(folder / "best" / "log.jsonl") if row["event"] == "test opened"]
     assert [(row["fold"], row["seed"]) for row in opened] == [(1, 3), (1, 4), (2, 3), (2, 4)]
     text = (folder / "best.yaml").read_text()
-    made = make_plan(parse_recipe(text, "best.yaml"))
-    assert made.recipe.sweep is None
-    assert made.recipe.pretrain.optimizer.lr == found.best.values["pretrain.optimizer.lr"]
+    best = make_plan(parse_recipe(text, "best.yaml"))
+    assert best.recipe.sweep is None
+    assert best.recipe.pretrain.optimizer.lr == result.best.values["pretrain.optimizer.lr"]
     again = make_plan(parse_recipe(text, "best.yaml", ("seed=3", "protocol.only=[1]")))
     run = RunFolder(tmp_path / "again", folder.parent / "prepared")
     run_all(again, run)
     for name in ("pretrain/encoders.safetensors", "embed/pretrained-test.safetensors"):
-        stage_, file = name.split("/")
-        assert (run.stage(stage_, 1, 3) / file).read_bytes() == (
-            RunFolder(folder / "best").stage(stage_, 1, 3) / file
+        stage, file = name.split("/")
+        assert (run.stage(stage, 1, 3) / file).read_bytes() == (
+            RunFolder(folder / "best").stage(stage, 1, 3) / file
         ).read_bytes()
 
 
 def test_the_same_trials_come_again_also_where_a_killed_sweep_goes_on(searched, out, monkeypatch):
-    found, _ = searched
-    real, calls = stage._score, []
+    result, _ = searched
+    real, calls = trial.validation_score, []
 
     def killed_in_the_second(*args):
         calls.append(args)
@@ -220,14 +221,14 @@ def test_the_same_trials_come_again_also_where_a_killed_sweep_goes_on(searched, 
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(stage, "_score", killed_in_the_second)
+    monkeypatch.setattr(trial, "validation_score", killed_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         search_and_report(plan(), out, final=False)
     with (out / "study.jsonl").open("a") as file:
         file.write('{"half')  # and the machine stopped while it wrote
     again = search_and_report(plan(), out, final=False)
     assert len(calls) == 4  # the killed one was run again, the first was not
-    assert [replace(one, seconds=0.0) for one in again.trials] == [replace(one, seconds=0.0) for one in found.trials]
+    assert [replace(one, seconds=0.0) for one in again.trials] == [replace(one, seconds=0.0) for one in result.trials]
     more = search_and_report(plan(trials=4), out, final=False)
     assert len(more.trials) == 4
     assert len(calls) == 5
@@ -240,10 +241,10 @@ def test_the_same_trials_come_again_also_where_a_killed_sweep_goes_on(searched, 
 
 
 def test_a_trial_that_fails_has_its_sentence_and_the_sweep_goes_on(out, capsys):
-    found = plan(
+    search = plan(
         "sweep={space: {pretrain.optimizer.lr: [1e-3, 1e30]}, sampler: grid}", "pretrain.optimizer.use=sgd", "pretrain.epochs=2"
     )
-    done = search_and_report(found, out, final=False)
+    done = search_and_report(search, out, final=False)
     assert [one.state for one in done.trials] == ["done", "failed"]
     assert "the loss became" in done.trials[1].sentence
     assert "trial 1 (pretrain.optimizer.lr=1.0e+30) failed: pretrain: the loss became" in capsys.readouterr().err
@@ -252,19 +253,19 @@ def test_a_trial_that_fails_has_its_sentence_and_the_sweep_goes_on(out, capsys):
 
 
 def test_where_all_fail_the_sweep_ends_with_the_sentence(out):
-    found = plan("sweep={space: {pretrain.optimizer.lr: [1e30]}, sampler: grid}", "pretrain.optimizer.use=sgd")
+    search = plan("sweep={space: {pretrain.optimizer.lr: [1e30]}, sampler: grid}", "pretrain.optimizer.use=sgd")
     with pytest.raises(StageError, match="none of 1 trials has a score; the first ended with: pretrain: the loss became"):
-        search_and_report(found, out)
+        search_and_report(search, out)
     assert read_json(out / "trials.json")["trials"][0]["state"] == "failed"
 
 
 def test_a_grid_is_every_combination(out, monkeypatch):
-    found = plan(
+    search = plan(
         "sweep={space: {pretrain.optimizer.lr: {low: 0.1, high: 0.3, step: 0.1}, projection.width: [2, 4]}, sampler: grid, "
         "score: {metric: f1_macro}}"
     )
-    monkeypatch.setattr(stage, "_score", lambda *args: 0.5)
-    done = search_and_report(found, out, final=False)
+    monkeypatch.setattr(trial, "validation_score", lambda *args: 0.5)
+    done = search_and_report(search, out, final=False)
     pairs = [(one.values["pretrain.optimizer.lr"], one.values["projection.width"]) for one in done.trials]
     assert pairs == [(lr, width) for lr in (0.1, 0.2, 0.3) for width in ("2", "4")]
     assert done.best.number == 0
@@ -272,19 +273,19 @@ def test_a_grid_is_every_combination(out, monkeypatch):
 
 
 def test_of_an_error_less_is_better(out, monkeypatch):
-    assert stage._less("mae")
-    assert stage._less("joy/mae")
-    assert not stage._less("accuracy")
+    assert metric.less_is_better("mae")
+    assert metric.less_is_better("joy/mae")
+    assert not metric.less_is_better("accuracy")
     scores = iter([0.5, 0.4, 0.6])
-    monkeypatch.setattr(stage, "LESS_IS_BETTER", {"accuracy"})
-    monkeypatch.setattr(stage, "_score", lambda *args: next(scores))
+    monkeypatch.setattr(metric, "LESS_IS_BETTER", {"accuracy"})
+    monkeypatch.setattr(trial, "validation_score", lambda *args: next(scores))
     done = search_and_report(plan(), out, final=False)
     assert (done.best.number, done.best.score, done.less) == (1, 0.4, True)
 
 
 def test_what_pretraining_reports_of_each_epoch_is_its_validation_loss(searched):
     _, folder = searched
-    for one in stage.open_study(folder, "accuracy").get_trials():
+    for one in open_study(folder, "accuracy").get_trials():
         history = read_jsonl(RunFolder(folder / "trials" / f"{one.number:04d}").stage("pretrain", 1, 3) / "history.jsonl")
         assert one.intermediate_values == {row["epoch"]: -row["valid_loss"] for row in history}
 
@@ -293,19 +294,19 @@ def test_a_trial_is_ended_where_its_validation_figures_are_worse_than_the_median
     """Trial 2 does worse at every epoch than both before it: it is ended after a third of the epochs."""
     text = RECIPE.replace("startup: 2", "startup: 2\n  prune: median\n  sampler: random")
     losses = iter([1.0, 2.0, 9.0])
-    heard: list[tuple[float, int]] = []
+    reported: list[tuple[float, int]] = []
 
-    def score(found, plan, run, device, watch):
+    def score(search, plan, run, device, watch):
         loss = next(losses)
         for epoch in range(1, 4):
-            heard.append((loss, epoch))
+            reported.append((loss, epoch))
             watch.loss(epoch, loss - 0.1 * epoch)
         return 1 / loss
 
-    monkeypatch.setattr(stage, "_score", score)
+    monkeypatch.setattr(trial, "validation_score", score)
     done = search_and_report(plan(text=text), out, final=False)
     assert [one.state for one in done.trials] == ["done", "done", "ended early"]
-    assert heard[-1] == (9.0, 1)
+    assert reported[-1] == (9.0, 1)
     assert done.best.number == 0
     assert "ended early" in (out / "sweep.html").read_text()
 
@@ -321,26 +322,26 @@ class Reader(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
 
 
 def test_the_page_is_offline_warns_of_selection_and_says_its_pictures_in_words(searched):
-    found, folder = searched
+    result, folder = searched
     text = (folder / "sweep.html").read_text()
-    tags = Reader(text).found
+    tags = Reader(text).tags
     assert not [tag for tag, _ in tags if tag in ("script", "img", "iframe")]
     assert not re.search(r"(?:href|src)=\"(?!#|data:|best/report\.html)", text)
     pictures = [attrs["aria-label"] for tag, attrs in tags if attrs.get("role") == "img"]
     assert len(pictures) == 3
-    assert f"the best, {found.best.score:.3f}, is trial {found.best.number}" in pictures[0]
+    assert f"the best, {result.best.score:.3f}, is trial {result.best.number}" in pictures[0]
     assert "Mean validation accuracy by modalities.audio.backbone.channels: " in pictures[1]
     assert "explains: " in pictures[2]
     assert "The scores of the trials are too high." in text
-    assert f"<strong>{found.final['mean']:.3f}</strong>" in text
+    assert f"<strong>{result.final['mean']:.3f}</strong>" in text
     ids = [attrs["id"] for _, attrs in tags if attrs.get("id")]
     assert len(ids) == len(set(ids))
     kept = read_json(folder / "trials.json")
@@ -349,7 +350,7 @@ def test_the_page_is_offline_warns_of_selection_and_says_its_pictures_in_words(s
 
 
 def test_one_trial_says_that_importance_cannot_be_known(out, monkeypatch):
-    monkeypatch.setattr(stage, "_score", lambda *args: 0.5)
+    monkeypatch.setattr(trial, "validation_score", lambda *args: 0.5)
     done = search_and_report(plan(trials=1), out, final=False)
     assert done.importance_says == "One trial has a score; how much a key matters shows from two on."
     assert done.importance_says in (out / "sweep.html").read_text()
@@ -416,17 +417,17 @@ def test_each_mistake_has_its_sentence_and_its_line(old, new, words):
     text = RECIPE.replace(old, new)
     if "prune: median" in new:
         text = text.replace("    modalities.audio.backbone.channels: [[4], [8]]\n", "")
-    assert words in said(text=text)
+    assert words in refusal(text=text)
 
 
-def test_a_metric_that_the_task_has_not_is_said_with_those_it_has(out):
+def test_a_metric_that_the_task_has_not_is_refused_with_those_it_has(out):
     with pytest.raises(
         RecipeError, match=r"tiny.yaml:23: sweep.score.metric: task 'emotion' has no metric 'acc'; it has accuracy, uar"
     ):
         search_and_report(plan(text=RECIPE.replace("startup: 2", "score: {metric: acc}")), out)
 
 
-def test_more_folds_than_there_are_is_said(out):
+def test_more_folds_than_there_are_is_refused(out):
     with pytest.raises(StageError, match="3 folds are asked for, where 'k-fold' gives 2"):
         search_and_report(plan("sweep.folds=3"), out)
 
@@ -446,12 +447,12 @@ def test_the_best_recipe_finds_its_folds_from_another_folder(tmp_path):
     rows = "".join(f"s{i:02d},{i % 3}\n" for i in range(12))
     (folder / "folds.csv").write_text(f"group,fold\n{rows}")
     text = RECIPE.replace("{use: k-fold, k: 3, only: [1, 2]}", "{use: folds, file: folds.csv}")
-    found = make_sweep(Source(text, "tiny.yaml", folder, ("about=12:30",), None))
-    written = found.recipe_of({"pretrain.optimizer.lr": 0.01, "modalities.audio.backbone.channels": "[4]"}, "best", "one\ntwo")
-    made = make_plan(parse_recipe(written, "best.yaml", folder=tmp_path / "there"))
-    assert made.fold_of == found.plan.fold_of
-    assert made.recipe.modalities["audio"].backbone.options["channels"] == (4,)
-    assert (made.name, made.recipe.sweep, made.recipe.about) == ("best", None, "12:30")
+    search = make_sweep(Source(text, "tiny.yaml", folder, ("about=12:30",), None))
+    written = search.recipe_of({"pretrain.optimizer.lr": 0.01, "modalities.audio.backbone.channels": "[4]"}, "best", "one\ntwo")
+    best = make_plan(parse_recipe(written, "best.yaml", folder=tmp_path / "there"))
+    assert best.fold_of == search.plan.fold_of
+    assert best.recipe.modalities["audio"].backbone.options["channels"] == (4,)
+    assert (best.name, best.recipe.sweep, best.recipe.about) == ("best", None, "12:30")
     assert written.startswith("# one\n# two\nformat: 1\n")
 
 
@@ -462,7 +463,7 @@ def test_numbers_of_a_range_go_through_set_to_the_bit():
 
 
 def test_the_command_prints_the_best_ten_and_the_path_of_the_page(searched, tmp_path, capsys):
-    found, folder = searched
+    result, folder = searched
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(RECIPE)
     with pytest.raises(SystemExit) as ended:
@@ -470,7 +471,7 @@ def test_the_command_prints_the_best_ten_and_the_path_of_the_page(searched, tmp_
     assert not ended.value.code
     text = capsys.readouterr().out
     assert re.search(r"^trial +accuracy +pretrain\.optimizer\.lr +modalities\.audio\.backbone\.channels +state$", text, re.M)
-    assert f"  pretrain.optimizer.lr={found.best.values['pretrain.optimizer.lr']}" in text
+    assert f"  pretrain.optimizer.lr={result.best.values['pretrain.optimizer.lr']}" in text
     assert text.rstrip().endswith("sweep.html")
 
 

@@ -22,10 +22,10 @@ def tables(name: str, runs: tuple[Path, ...], as_json: bool) -> None:
     newest of them where several are given; n/a where none was run.
     """
     from ..plugins import plugins
-    from ..review.published import fill, found_runs
+    from ..review.published import fill, reports_of
 
     spec = plugins().get("published", name).spec
-    found = found_runs(runs)
+    found = reports_of(runs)
     filled = fill(spec, found)
     for recipe in sorted(set(found) - {cell["recipe"] for table in filled for cell in table["cells"]}):
         click.echo(f"no cell of {spec.name} belongs to recipe '{recipe}'; its run is not shown", err=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..seeding import address
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 def epoch_batches(rows: Sequence[int], size: int, *where: str | int) -> list[list[int]]:
@@ -35,35 +35,35 @@ def balanced(rows: Sequence[int], labels: Sequence[int | None], *where: str | in
     return [known[i][0] for i in drawn]
 
 
-def ahead(jobs: Sequence[Callable[[], Made]], depth: int = 2) -> Iterator[Made]:
+def ahead(jobs: Sequence[Callable[[], Result]], depth: int = 2) -> Iterator[Result]:
     """What the jobs return, in order, each worked on by one thread while the one before it is used."""
-    ready: queue.Queue[tuple[Made | None, BaseException | None]] = queue.Queue(depth)
+    ready: queue.Queue[tuple[Result | None, BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()
 
     def work() -> None:
         for job in jobs:
             try:
-                made: tuple[Made | None, BaseException | None] = (job(), None)
+                outcome: tuple[Result | None, BaseException | None] = (job(), None)
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, and raised there
-                made = (None, error)
+                outcome = (None, error)
             while not stop.is_set():
                 try:
-                    ready.put(made, timeout=0.1)
+                    ready.put(outcome, timeout=0.1)
                     break
                 except queue.Full:
                     continue
-            if stop.is_set() or made[1] is not None:
+            if stop.is_set() or outcome[1] is not None:
                 return
 
     thread = threading.Thread(target=work, name="mmcl-ahead", daemon=True)
     thread.start()
     try:
         for _ in jobs:
-            made, error = ready.get()
+            result, error = ready.get()
             if error is not None:
                 raise error
-            assert made is not None
-            yield made
+            assert result is not None
+            yield result
     finally:
         stop.set()
         thread.join()

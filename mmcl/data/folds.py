@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ..api.dataset import SampleRef
 from ..api.errors import DataError
 from ..seeding import address
-
-
-class ProtocolSection(Protocol):
-    """The part of a recipe that is needed here."""
-
-    use: str
-    by: str
-    only: tuple[int, ...] | None
 
 
 @dataclass(frozen=True)

@@ -14,21 +14,30 @@ from .store import Store
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the later stages start from."""
+    """What the later stages start from. A recording is named by its row, its place among `samples`."""
 
     samples: Sequence[SampleRef]
-    stores: dict[str, Store]
-    folds: list[Fold]
+    stores: dict[str, Store]  # modality → its streams, by row
+    folds: list[Fold]  # those that the recipe runs
     key: str  # fingerprint of everything above
 
 
 def load_prepared(run: RunFolder) -> Prepared:
-    """What `prepare` left. Raises StageError if it has not run."""
-    about = read_json(run.root / "folds.json")
-    samples = [SampleRef(**one) for one in about["samples"]]
-    stores = {name: Store((run.root / one["folder"]).resolve()) for name, one in about["stores"].items()}
+    """What folds.json says, with its stores opened; no stream is read yet.
+
+    Raises StageError if `prepare` has not run, or a store is not whole or holds other data than it did then.
+    """
+    kept = read_json(run.root / "folds.json")
+    stores = {name: Store((run.root / one["folder"]).resolve()) for name, one in kept["stores"].items()}
     for name, store in stores.items():
-        if store.key != about["stores"][name]["key"]:
+        if store.key != kept["stores"][name]["key"]:
             raise StageError(f"{store.folder}: holds other data than this run was prepared with; run again without --from")
-    folds = [Fold(f["fold"], tuple(f["train"]), tuple(f["valid"]), tuple(f["test"])) for f in about["folds"]]
-    return Prepared(samples, stores, folds, about["key"])
+    return Prepared(
+        samples=[SampleRef(**one) for one in kept["samples"]],
+        stores=stores,
+        folds=[
+            Fold(number=one["fold"], train=tuple(one["train"]), valid=tuple(one["valid"]), test=tuple(one["test"]))
+            for one in kept["folds"]
+        ],
+        key=kept["key"],
+    )

@@ -173,13 +173,13 @@ def mapped(path: Path) -> dict[str, NDArray[Any]]:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))
         whole = np.memmap(path, np.uint8, mode="r", offset=8 + size)
-        found = {}
+        arrays = {}
         for name, entry in header.items():
             if name != "__metadata__":
                 first, last = entry["data_offsets"]
                 if last > len(whole):
                     raise ValueError("cut short")
-                found[name] = whole[first:last].view(kinds[entry["dtype"]]).reshape(entry["shape"])
+                arrays[name] = whole[first:last].view(kinds[entry["dtype"]]).reshape(entry["shape"])
     except (OSError, ValueError, KeyError) as error:
         raise StageError(f"{path}: is not a whole safetensors file ({error}); delete its folder and run again") from error
-    return found
+    return arrays

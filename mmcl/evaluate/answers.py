@@ -1,4 +1,8 @@
-"""What a task asks and what an output answers: targets, loss, decisions, scores and predictions."""
+"""What a task asks and how an output answers it: targets, loss, decisions, scores and predictions.
+
+An output is what a head gives, [n, outputs]: logits of a single-label task (before softmax) or of a multi-label task (before
+sigmoid, yes above 0), values of a regression.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +22,38 @@ from ..api.dataset import Task
 from ..api.head import Deciding, Head, OwnLoss
 from .metrics import evaluate, thresholds
 
+Floats = NDArray[np.float64]
+
+UNKNOWN = -1
+"""The class of a recording that has no label of a single-label task. An unknown value is NaN."""
+
+
+def target_of(task: Task, targets: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
+    """A task's targets of some recordings, as `target_tensor` has them, and which recordings have one (bool [n])."""
+    known = torch.tensor([each.get(task.name) is not None for each in targets], dtype=torch.bool)
+    return target_tensor(task, targets), known
+
+
+def target_tensor(task: Task, targets: Sequence[Mapping[str, Any]]) -> Tensor:
+    """A task's targets of some recordings: classes (int64 [n]) of a single-label task, else values (float32 [n, classes]).
+
+    targets  of each recording, by name of the task; where it has none of this task stands UNKNOWN, or NaN
+    """
+    values = [each.get(task.name) for each in targets]
+    if task.type == "single-label":
+        return torch.tensor([UNKNOWN if value is None else int(value) for value in values], dtype=torch.int64)
+    width = max(1, len(task.classes))
+    rows = [[math.nan] * width if v is None else list(v) if isinstance(v, list | tuple) else [v] for v in values]
+    return torch.tensor(rows, dtype=torch.float32).reshape(len(rows), width)
+
 
 def loss_of(head: Head | nn.Module, task: Task, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-    """The head's own loss if it has one, else the one of the task's type."""
+    """The head's own loss if it has one, else the one of the task's type: a scalar."""
     return head.loss(output, target) if isinstance(head, OwnLoss) else task_loss(task, output, target, weight)
 
 
 def task_loss(task: Task, output: Tensor, target: Tensor, positive_weight: Tensor | None = None) -> Tensor:
-    """Cross-entropy, BCE with weighted positives, or mean squared error, by type of task; unknown labels (NaN) count nothing."""
+    """Cross-entropy, BCE with weighted positives, or mean squared error, by type of task; unknown values (NaN) count nothing."""
     if task.type == "single-label":
         return functional.cross_entropy(output.float(), target)
     known = ~target.isnan()
@@ -39,7 +67,10 @@ def task_loss(task: Task, output: Tensor, target: Tensor, positive_weight: Tenso
 
 
 def positive_weight(task: Task, target: Tensor) -> Tensor | None:
-    """Negatives per positive of each class, from training rows (MPUC-MER's code gives such weights)."""
+    """Negatives per positive of each class [classes], from training rows; None but for a multi-label task.
+
+    MPUC-MER's code gives such weights.
+    """
     if task.type != "multi-label":
         return None
     known = ~target.isnan()
@@ -47,68 +78,64 @@ def positive_weight(task: Task, target: Tensor) -> Tensor | None:
     return (known.sum(0) - positive) / positive.clamp_min(1)
 
 
-def target_of(task: Task, targets: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
-    """A task's targets of all rows, and which rows have one."""
-    values = [t.get(task.name) for t in targets]
-    known = torch.tensor([v is not None for v in values])
-    if task.type == "single-label":
-        return torch.tensor([0 if v is None else int(v) for v in values]), known
-    width = max(1, len(task.classes))
-    rows = [[math.nan] * width if v is None else list(v) if isinstance(v, list | tuple) else [v] for v in values]
-    return torch.tensor(rows, dtype=torch.float32), known
-
-
-def constant_output(task: Task, target: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The output that knows the training targets only: the most frequent class, or the mean."""
+def constant_output(task: Task, target: Tensor) -> Floats:
+    """The output [outputs] that knows the training targets only: the most frequent class, or the mean."""
     if task.type == "single-label":
         counts = Counter(target.tolist())
         best = min(counts, key=lambda c: (-counts[c], c)) if counts else 0
-        return cast("np.ndarray[Any, np.dtype[np.float64]]", np.eye(len(task.classes))[best])
+        return cast("Floats", np.eye(len(task.classes))[best])
     mean = target.double().nanmean(0).numpy()
     return np.where(mean > 0.5, 1.0, -1.0) if task.type == "multi-label" else np.asarray(mean)
 
 
 @torch.inference_mode()
-def output_of(head: Head, encoded: Mapping[str, Encoded]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """What a fitted head says, without gradient."""
+def output_of(head: Head, encoded: Mapping[str, Encoded]) -> Floats:
+    """The decided output of a fitted head, without gradient."""
     return decided(head, head(encoded))
 
 
-def decided(head: Head | nn.Module, output: Tensor) -> NDArray[np.float64]:
-    """What a head gave, as metrics read it: in its own way of deciding, if it has one."""
+def decided(head: Head | nn.Module, output: Tensor) -> Floats:
+    """An output as metrics read it: in the head's own way of deciding, if it has one."""
     value = head.decide(output) if isinstance(head, Deciding) else output
-    return cast("NDArray[np.float64]", value.detach().cpu().double().numpy())
+    return cast("Floats", value.detach().cpu().double().numpy())
 
 
-def shift_of(how: str, task: Task, target: Tensor, output: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64] | float:
-    """What is taken from outputs before they are read: thresholds of a multi-label task, from validation rows alone."""
+def shift_of(how: str, task: Task, target: Tensor, output: Callable[[], Floats]) -> Floats | float:
+    """What is taken from outputs before they are read: a threshold a class [classes], or 0.
+
+    how             "valid" where the recipe asks for thresholds of a multi-label task
+    target, output  of validation rows alone; without any, 0
+    """
     if how != "valid" or task.type != "multi-label" or not len(target):
         return 0.0
     return thresholds(target.double().numpy(), output())
 
 
-def scores_of(about: Mapping[str, Any], task: Task, target: Tensor, output: Any) -> list[dict[str, Any]]:
-    """Every metric of one output [n, outputs], as rows of scores.jsonl."""
+def scores_of(about: Mapping[str, Any], task: Task, target: Tensor, output: Floats) -> list[dict[str, Any]]:
+    """Every metric of a decided output, as rows of scores.jsonl; undefined ones are None."""
     measured = evaluate(task.type, task.classes, target.double().numpy(), output, task.extra)
     return [{**about, "metric": metric, "value": finite_or_none(value), "n": n} for metric, (value, n) in measured.items()]
 
 
 def predictions_of(
-    about: Mapping[str, Any], task: Task, ids: Sequence[str], target: Tensor, output: Any
+    about: Mapping[str, Any], task: Task, ids: Sequence[str], target: Tensor, output: Floats
 ) -> list[dict[str, Any]]:
-    """What was said of each recording, as rows of predictions.jsonl."""
+    """What a decided output predicts of each recording, as rows of predictions.jsonl; unknown values are None."""
     rows = []
     for id, truth, values in zip(ids, target.tolist(), output.tolist(), strict=True):
-        if task.type == "single-label":
-            said: Any = int(np.argmax(values))
-        elif task.type == "multi-label":
-            said = [int(v > 0) for v in values]
-        else:
-            said = [round(v, 6) for v in values]
         if isinstance(truth, list):
-            truth = [finite_or_none(v) for v in truth]
-        rows.append({**about, "id": id, "target": truth, "prediction": said})
+            truth = [finite_or_none(value) for value in truth]
+        rows.append({**about, "id": id, "target": truth, "prediction": _prediction(task, values)})
     return rows
+
+
+def _prediction(task: Task, values: Sequence[float]) -> int | list[int] | list[float]:
+    """The class, which classes, or the values that an output of one recording means."""
+    if task.type == "single-label":
+        return int(np.argmax(values))
+    if task.type == "multi-label":
+        return [int(value > 0) for value in values]
+    return [round(value, 6) for value in values]
 
 
 def finite_or_none(value: float) -> float | None:

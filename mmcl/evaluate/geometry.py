@@ -33,8 +33,8 @@ def gap(a: Tensor, b: Tensor) -> float | None:
 
 def effective_rank(z: Tensor) -> float | None:
     """How many directions the embeddings use: exp of the entropy of their singular values, centred (Roy & Vetterli 2007)."""
-    found = describe(z)
-    return float(found["rank"]) if found else None
+    description = describe(z)
+    return float(description["rank"]) if description else None
 
 
 def _unit(z: Tensor) -> Tensor:

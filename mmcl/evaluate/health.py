@@ -51,7 +51,7 @@ def warnings(history: Sequence[Mapping[str, Any]], candidates: int) -> list[str]
     """
     if not history:
         return []
-    found: list[str] = []
+    sentences: list[str] = []
     last = history[-1]
     for name, values in last.get("embeddings", {}).items():
         near = [row["embeddings"][name]["alike"] > ALIKE for row in history[-PATIENCE:] if name in row.get("embeddings", {})]
@@ -62,29 +62,29 @@ def warnings(history: Sequence[Mapping[str, Any]], candidates: int) -> list[str]
         )
         # Random networks begin with embeddings in a narrow cone: only where nothing is told apart in it has it collapsed.
         if len(history) > PATIENCE and all(near) and blind:
-            found.append(
+            sentences.append(
                 f"the embeddings of '{name}' are almost the same for every recording (mean cosine {values['alike']:.3f}): they have collapsed to a point"
             )
             continue
         ranks = [row["embeddings"][name]["rank"] for row in history if name in row.get("embeddings", {})]
         if len(history) > PATIENCE and ranks and ranks[-1] < FALLEN * max(ranks) and ranks[-1] < FEW:
-            found.append(
+            sentences.append(
                 f"the embeddings of '{name}' use {ranks[-1]:.1f} directions, down from {max(ranks):.1f}: their effective rank is falling"
             )
     if candidates > 1 and len(history) > PATIENCE:
         chance = math.log(candidates)
         for pair, values in last["pairs"].items():
             if "accuracy" in values and abs(values["loss"] - chance) < CHANCE * chance and values["accuracy"] < 2 / candidates:
-                found.append(
+                sentences.append(
                     f"the loss of {pair} is still that of guessing ({values['loss']:.3f}, guessing {chance:.3f}): nothing links the two yet"
                 )
     for pair, values in last["pairs"].items():
         temperature = values.get("temperature")
         if temperature is not None and (temperature < 0.0101 or temperature > 2):
-            found.append(
+            sentences.append(
                 f"the learned temperature of {pair} has run to {temperature:.4f}: its bound, or far from any useful value"
             )
-    heard = {pair for row in history for pair in row["pairs"]}
-    for pair in sorted({pair for row in history for pair in row.get("skipped_pairs", {})} - heard):
-        found.append(f"the pair {pair} never had two recordings in common in any batch: it has taught nothing")
-    return found
+    learned = {pair for row in history for pair in row["pairs"]}
+    for pair in sorted({pair for row in history for pair in row.get("skipped_pairs", {})} - learned):
+        sentences.append(f"the pair {pair} never had two recordings in common in any batch: it has taught nothing")
+    return sentences

@@ -4,9 +4,9 @@ single-label   accuracy; uar: mean recall of the classes that occur (unweighted 
                f1_macro, f1_weighted over the classes that occur in truth or guess
 multi-label    per class and their mean: w_acc = (TPR + TNR) / 2 (Tong et al. 2017; MPUC-MER, Tables II and IV); f1_binary of the
                positive class; f1_weighted = support-weighted mean of the F1 of present and absent; auroc; average_precision.
-               Over rows whose labels are all known: jaccard = mean over rows of |true ∧ said| / |true ∨ said|, 0 where both are
+               Over rows whose labels are all known: jaccard = mean over rows of |true ∧ guessed| / |true ∨ guessed|, 0 where both are
                empty (the "accuracy" of UniVA and others); hamming_loss = share of wrong labels; f1_micro over all labels;
-               f1_macro = mean of the classes' F1, a class that never occurs and is never said counting 0
+               f1_macro = mean of the classes' F1, a class that never occurs and is never guessed counting 0
 regression     mae; pearson; ccc (concordance correlation coefficient, Lin 1989)
                of sentiment from −3 to 3 besides: acc7 (rounded, half to even) and acc7_away (rounded away from 0 by sign, as the SDK's
                README); acc2_nonneg and f1_nonneg (below 0 against 0 and above, all rows); acc2_nonzero and f1_nonzero (below
@@ -36,17 +36,17 @@ def evaluate(
         return single_label(target.astype(np.int64), output.argmax(1))
     if kind == "multi-label":
         return multi_label(classes, target, output)
-    found = regression(classes, target, output)
-    return found | sentiment(target, output) if "sentiment" in extra else found
+    metrics = regression(classes, target, output)
+    return metrics | sentiment(target, output) if "sentiment" in extra else metrics
 
 
 def sentiment(target: Floats, output: Floats) -> dict[str, tuple[float, int]]:
     """Metrics of one value from −3 to 3, as the papers on CMU-MOSI and CMU-MOSEI have them, each under its own name."""
     from sklearn.metrics import f1_score
 
-    truth, said = target.reshape(-1), output.reshape(-1)
+    truth, guess = target.reshape(-1), output.reshape(-1)
     known = ~np.isnan(truth)
-    truth, said = truth[known], said[known]
+    truth, guess = truth[known], guess[known]
 
     def share(a: NDArray[np.generic], b: NDArray[np.generic]) -> tuple[float, int]:
         return (float((a == b).mean()) if len(a) else float("nan"), len(a))
@@ -62,12 +62,12 @@ def sentiment(target: Floats, output: Floats) -> dict[str, tuple[float, int]]:
 
     apart = truth != 0
     return {
-        "acc7": share(np.round(clamped(truth)), np.round(clamped(said))),
-        "acc7_away": share(away(truth), away(said)),
-        "acc2_nonneg": share(truth >= 0, said >= 0),
-        "f1_nonneg": f1(truth >= 0, said >= 0),
-        "acc2_nonzero": share(truth[apart] > 0, said[apart] > 0),
-        "f1_nonzero": f1(truth[apart] > 0, said[apart] > 0),
+        "acc7": share(np.round(clamped(truth)), np.round(clamped(guess))),
+        "acc7_away": share(away(truth), away(guess)),
+        "acc2_nonneg": share(truth >= 0, guess >= 0),
+        "f1_nonneg": f1(truth >= 0, guess >= 0),
+        "acc2_nonzero": share(truth[apart] > 0, guess[apart] > 0),
+        "f1_nonzero": f1(truth[apart] > 0, guess[apart] > 0),
     }
 
 
@@ -92,7 +92,7 @@ def multi_label(classes: Sequence[str], target: Floats, output: Floats) -> dict[
     from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
     per_class: dict[str, list[float]] = {}
-    found: dict[str, tuple[float, int]] = {}
+    metrics: dict[str, tuple[float, int]] = {}
     for i, name in enumerate(classes):
         known = ~np.isnan(target[:, i])
         truth, score = target[known, i] > 0.5, output[known, i]
@@ -107,13 +107,11 @@ def multi_label(classes: Sequence[str], target: Floats, output: Floats) -> dict[
         }
         for metric, value in values.items():
             per_class.setdefault(metric, []).append(value)
-            found[f"{name}/{metric}"] = (value, n)
+            metrics[f"{name}/{metric}"] = (value, n)
     for metric, each in per_class.items():
-        found[metric] = (
-            float(np.mean(each)),
-            len(target),
-        )  # NaN if any class is undefined: a mean over fewer classes is another metric
-    return found | _together(target, output)
+        # NaN if any class is undefined: a mean over fewer classes is another metric
+        metrics[metric] = (float(np.mean(each)), len(target))
+    return metrics | _together(target, output)
 
 
 def _together(target: Floats, output: Floats) -> dict[str, tuple[float, int]]:
@@ -139,7 +137,7 @@ def thresholds(target: Floats, output: Floats) -> Floats:
 
     Of equally good cuts the one nearest to 0 is taken, so that nothing moves without a reason. To be called with validation rows.
     """
-    found = np.zeros(output.shape[1])
+    best_cuts = np.zeros(output.shape[1])
     for i in range(output.shape[1]):
         known = ~np.isnan(target[:, i])
         truth, score = target[known, i] > 0.5, output[known, i]
@@ -149,8 +147,8 @@ def thresholds(target: Floats, output: Floats) -> Floats:
         cuts = np.concatenate([[0.0, order[0] - 1, order[-1] + 1], (order[1:] + order[:-1]) / 2])  # yes and no to all, too
         values = [weighted_accuracy(truth, score > cut) for cut in cuts]
         best = max(values)
-        found[i] = min((cut for cut, value in zip(cuts, values, strict=True) if value >= best - 1e-12), key=abs)
-    return found
+        best_cuts[i] = min((cut for cut, value in zip(cuts, values, strict=True) if value >= best - 1e-12), key=abs)
+    return best_cuts
 
 
 def weighted_accuracy(truth: NDArray[np.bool_], guess: NDArray[np.bool_]) -> float:
@@ -166,13 +164,13 @@ def regression(names: Sequence[str], target: Floats, output: Floats) -> dict[str
     target, output = target.reshape(len(target), width), output.reshape(len(output), width)
     known = ~np.isnan(target)
     kinds: dict[str, Callable[[Floats, Floats], float]] = {"mae": _mae, "pearson": pearson, "ccc": concordance}
-    found: dict[str, tuple[float, int]] = {}
+    metrics: dict[str, tuple[float, int]] = {}
     for metric, function in kinds.items():
         each = [(function(target[known[:, i], i], output[known[:, i], i]), int(known[:, i].sum())) for i in range(width)]
         if len(names) > 1:
-            found |= {f"{name}/{metric}": one for name, one in zip(names, each, strict=True)}
-        found[metric] = (float(np.mean([value for value, _ in each])), int(known.any(1).sum()))
-    return found
+            metrics |= {f"{name}/{metric}": one for name, one in zip(names, each, strict=True)}
+        metrics[metric] = (float(np.mean([value for value, _ in each])), int(known.any(1).sum()))
+    return metrics
 
 
 def _mae(target: Floats, output: Floats) -> float:
@@ -188,8 +186,8 @@ def pearson(target: Floats, output: Floats) -> float:
     """Linear correlation in [-1, 1]; NaN where either never changes."""
     if len(target) < 2 or _constant(target) or _constant(output):
         return float("nan")
-    found = float(np.corrcoef(target, output)[0, 1])
-    return min(1.0, max(-1.0, found))
+    correlation = float(np.corrcoef(target, output)[0, 1])
+    return min(1.0, max(-1.0, correlation))
 
 
 def concordance(target: Floats, output: Floats) -> float:

@@ -49,17 +49,17 @@ def estimate(values: Floats, groups: Sequence[str], seed: int = 0, draws: int = 
     known = ~np.isnan(values)
     kept, names = values[known], [name for name, here in zip(groups, known.tolist(), strict=True) if here]
     if not len(kept):
-        return Estimate(math.nan, math.nan, math.nan, 0, 0)
+        return Estimate(mean=math.nan, low=math.nan, high=math.nan, groups=0, recordings=0)
     sums, counts = _by_group(kept, names)
     mean = float(sums.sum() / counts.sum())
     if len(sums) < 2:
-        return Estimate(mean, mean, mean, len(sums), len(kept))
+        return Estimate(mean=mean, low=mean, high=mean, groups=len(sums), recordings=len(kept))
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(sums), (draws, len(sums)))
     means = np.sort(sums[drawn].sum(1) / counts[drawn].sum(1))
     left_out = (sums.sum() - sums) / (counts.sum() - counts)
     low, high = _accelerated(means, mean, left_out, confidence)
-    return Estimate(mean, low, high, len(sums), len(kept))
+    return Estimate(mean=mean, low=low, high=high, groups=len(sums), recordings=len(kept))
 
 
 def _accelerated(means: Floats, mean: float, left_out: Floats, confidence: float) -> tuple[float, float]:
@@ -92,31 +92,32 @@ def compare(first: Floats, second: Floats, groups: Sequence[str], seed: int = 0,
     apart = first - second
     known = ~np.isnan(apart)
     names = [name for name, here in zip(groups, known.tolist(), strict=True) if here]
-    found = estimate(apart, groups, seed, draws)
-    if found.groups < 2:
-        return Paired(found, None, None, int(found.mean > 0))
+    difference = estimate(apart, groups, seed, draws)
+    if difference.groups < 2:
+        return Paired(difference, None, None, int(difference.mean > 0))
     sums, counts = _by_group(apart[known], names)
     means = sums / counts
-    if found.groups <= 14:
-        signs = np.array([[1 if k >> i & 1 else -1 for i in range(found.groups)] for k in range(2**found.groups)])
+    if difference.groups <= 14:
+        signs = np.array([[1 if k >> i & 1 else -1 for i in range(difference.groups)] for k in range(2**difference.groups)])
     else:
-        signs = np.random.default_rng(seed).choice([-1, 1], (draws, found.groups))
+        signs = np.random.default_rng(seed).choice([-1, 1], (draws, difference.groups))
         signs[0] = 1
     flipped = np.abs(signs @ sums)
     p = float((flipped >= abs(sums.sum()) - 1e-12 * max(1.0, float(np.abs(sums).sum()))).mean())
     spread = float(means.std(ddof=1))
-    return Paired(found, p, float(means.mean()) / spread if spread > 0 else None, int((means > 0).sum()))
+    effect = float(means.mean()) / spread if spread > 0 else None
+    return Paired(difference, p, effect, int((means > 0).sum()))
 
 
 def holm(values: Mapping[str, float | None]) -> dict[str, float | None]:
     """p values made to hold together (Holm 1979): the chance of any false alarm among them stays below the level."""
     known = sorted((p, name) for name, p in values.items() if p is not None)
-    found: dict[str, float | None] = dict.fromkeys(values)
+    corrected: dict[str, float | None] = dict.fromkeys(values)
     highest = 0.0
     for i, (p, name) in enumerate(known):
         highest = max(highest, min(1.0, (len(known) - i) * p))
-        found[name] = highest
-    return found
+        corrected[name] = highest
+    return corrected
 
 
 def _by_group(values: Floats, groups: Sequence[str]) -> tuple[Floats, Floats]:

@@ -62,8 +62,8 @@ def _within(k: int, better: Counts, equal: Counts, n: int, size: int) -> NDArray
     from scipy.stats import hypergeom
 
     if size == n:
-        found: NDArray[np.float64] = (1 + better + equal / 2 <= k).astype(np.float64)
-        return found
+        within: NDArray[np.float64] = (1 + better + equal / 2 <= k).astype(np.float64)
+        return within
     drawn = size - 1
     chance = np.zeros(len(better))
     for ties in range(min(drawn, 2 * (k - 1), int(equal.max(initial=0))) + 1):  # that many of the equal ones come along

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -56,19 +56,39 @@ def summarise(values: Mapping[Unit, float | None], bounds: tuple[float, float] =
     known = {unit: value for unit, value in values.items() if value is not None}
     undefined = len(values) - len(known)
     if not known:
-        return Summary(None, None, None, None, 0, "nothing", 0, 0, undefined, 0)
+        return Summary(
+            mean=None,
+            sd=None,
+            low=None,
+            high=None,
+            units=0,
+            over="nothing",
+            folds=0,
+            seeds=0,
+            undefined=undefined,
+            above=0,
+        )
     depth = next((d for d in range(3) if len({unit[: d + 1] for unit in known}) > 1), None)
     # All units are alike above `depth`, so the means at that depth are the measurements.
     measured = list(_means(known, 0 if depth is None else depth).values())
     mean = fmean(measured)
-    folds, seeds = len({unit[0] for unit in known}), len({unit[1] for unit in known})
-    above = sum(value > 0 for value in measured)
+    one = Summary(
+        mean=mean,
+        sd=None,
+        low=None,
+        high=None,
+        units=len(measured),
+        over="nothing",
+        folds=len({unit[0] for unit in known}),
+        seeds=len({unit[1] for unit in known}),
+        undefined=undefined,
+        above=sum(value > 0 for value in measured),
+    )
     if depth is None:
-        return Summary(mean, None, None, None, 1, "nothing", folds, seeds, undefined, above)
+        return one
     sd = stdev(measured)
     half = _quantile(len(measured) - 1) * sd / math.sqrt(len(measured))
-    low, high = max(mean - half, bounds[0]), min(mean + half, bounds[1])
-    return Summary(mean, sd, low, high, len(measured), LEVELS[depth], folds, seeds, undefined, above)
+    return replace(one, sd=sd, low=max(mean - half, bounds[0]), high=min(mean + half, bounds[1]), over=LEVELS[depth])
 
 
 def difference(
@@ -82,13 +102,13 @@ def difference(
     """
     exact = {unit: value for unit, value in baseline.items() if value is not None}
     by_seed = _means(exact, 1)
-    found: dict[Unit, float | None] = {}
+    apart: dict[Unit, float | None] = {}
     for unit, value in values.items():
         other = exact.get(unit, by_seed.get(unit[:2]))
         if unit in baseline or unit[:2] in by_seed:
-            found[unit] = None if value is None or other is None else value - other
+            apart[unit] = None if value is None or other is None else value - other
     width = bounds[1] - bounds[0]
-    return summarise(found, (-width, width))
+    return summarise(apart, (-width, width))
 
 
 def bounds_of(metric: str) -> tuple[float, float]:

@@ -41,10 +41,10 @@ class Objective:
     """The objective of one batch. `loss` is None if no pair had two recordings in common."""
 
     loss: Tensor | None
-    pairs: dict[str, dict[str, Tensor]] = field(
-        default_factory=dict
-    )  # "audio~text" → detached scalars: loss, and the loss's metrics
-    embeddings: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # modality → what they look like, while validating
+    # "audio~text" → detached scalars: loss, and the loss's metrics
+    pairs: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    # modality → what its embeddings look like, while validating
+    embeddings: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()  # pairs with fewer than two shared rows, or without an anchor to learn from
 
 
@@ -76,28 +76,28 @@ def score(
             continue
         who, other = (_pick(items, embedded[first].rows[left], name) for name in (first, second))
         both = _Both(
-            _at(embedded[first].z, left),
-            _at(embedded[second].z, right),
-            _at(unit[first], left),
-            _at(unit[second], right),
-            who,
-            other,
-            positives,
-            loss,
-            first == second,
-            1 if loss.symmetric or first == second else 2,
+            left=_at(embedded[first].z, left),
+            right=_at(embedded[second].z, right),
+            unit_left=_at(unit[first], left),
+            unit_right=_at(unit[second], right),
+            who=who,
+            other=other,
+            positives=positives,
+            loss=loss,
+            same=first == second,
+            directions=1 if loss.symmetric or first == second else 2,
         )
         scored, value = _whole(both) if len(left) * len(right) <= small else _in_blocks(both, block, held)
-        heard = [s for s in scored if int(s.anchors) > 0]
-        if not heard:
+        learned = [s for s in scored if int(s.anchors) > 0]
+        if not learned:
             skipped.append(name)
             continue
         share = weight * (2 // both.directions)  # a symmetric loss stands for both directions
         total.append(value * share)
-        count += len(heard) * share
-        report[name] = {"loss": _mean([s.loss.detach() for s in heard])}
-        for metric in heard[0].metrics:
-            report[name][metric] = _mean([s.metrics[metric] for s in heard])
+        count += len(learned) * share
+        report[name] = {"loss": _mean([s.loss.detach() for s in learned])}
+        for metric in learned[0].metrics:
+            report[name][metric] = _mean([s.metrics[metric] for s in learned])
     return Objective(torch.stack(total).sum() / count if total else None, report, skipped=tuple(skipped))
 
 

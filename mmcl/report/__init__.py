@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ..recipe.plan import Plan
     from ..recipe.search import SweepPlan
     from ..runs import RunFolder
-    from ..search.told import Searched
+    from ..search.results import SweepResult
 
 
 def run_and_report(
@@ -27,7 +27,7 @@ def run_and_report(
     return run_all(plan, run, workers, strict, device, stop_after, page=report)
 
 
-def search_and_report(found: SweepPlan, out: Path, jobs: int = 1, device: str = "auto", final: bool = True) -> Searched:
+def search_and_report(found: SweepPlan, out: Path, jobs: int = 1, device: str = "auto", final: bool = True) -> SweepResult:
     """Run a sweep and write its page, sweep.html in `out`. The options and errors are those of `mmcl.search.sweep.sweep`."""
     from ..search.sweep import sweep
     from .page import report

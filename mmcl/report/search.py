@@ -15,16 +15,16 @@ FEW = 8
 """Values of a key up to which a screen reader hears each one's mean."""
 
 if TYPE_CHECKING:
-    from ..search.told import Searched, Tried
+    from ..search.results import SweepResult, TrialResult
 
 
-def write_page(said: Searched, out: Path) -> Path:
+def write_page(said: SweepResult, out: Path) -> Path:
     """Write the page of a sweep into its folder; its path."""
     write_text(out / "sweep.html", page(said))
     return out / "sweep.html"
 
 
-def page(said: Searched) -> str:
+def page(said: SweepResult) -> str:
     """The page, as text. Equal trials give equal bytes."""
     made = environment()
     made.filters["value"] = shown
@@ -44,7 +44,7 @@ def page(said: Searched) -> str:
     return figures.distinct_ids(text)
 
 
-def _slices(said: Searched) -> figures.Picture:
+def _slices(said: SweepResult) -> figures.Picture:
     """The score of every trial that has one, over each key's values."""
     whole = [one for one in said.trials if one.score is not None]
     keys = {key: [_number_or_word(one.values[key]) for one in whole] for key in said.best.values}
@@ -70,7 +70,7 @@ def _number_or_word(value: str | int | float) -> float | str:
     return float(read) if isinstance(read, int | float) and not isinstance(read, bool) else str(value)
 
 
-def ranked(said: Searched) -> list[Tried]:
+def ranked(said: SweepResult) -> list[TrialResult]:
     """Every trial, the best first; those without a score at the end, in their order."""
     return sorted(
         said.trials,
@@ -83,13 +83,13 @@ def shown(value: str | int | float) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _climb_words(said: Searched, scores: dict[int, float], ended: list[int]) -> str:
+def _climb_words(said: SweepResult, scores: dict[int, float], ended: list[int]) -> str:
     best = said.best
     low, high = min(scores.values()), max(scores.values())
     text = f"Validation {said.metric} of {len(scores)} trials, between {low:.3f} and {high:.3f}; the best, {best.score:.3f}, is trial {best.number}."
     return text + (f" {len(ended)} trials have no score: they failed or were ended early." if ended else "")
 
 
-def _share_words(said: Searched) -> str:
+def _share_words(said: SweepResult) -> str:
     each = ", ".join(f"{key} {100 * share:.0f} %" for key, share in said.importance.items())
     return f"How much of the scores' variance each key explains: {each}."

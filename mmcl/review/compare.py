@@ -1,4 +1,4 @@
-"""compare: what several runs say of the same test recordings, side by side, with intervals and tests over groups."""
+"""compare: what several runs predict of the same test recordings, side by side, with intervals and tests over groups."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..api.errors import DataError, StageError
-from ..evaluate.paired import Estimate, Paired, compare, estimate, holm
-from ..runs import RunFolder, read_json, read_jsonl
+from ..evaluate.paired import Estimate, Floats, Paired, compare, estimate, holm
+from ..runs import JsonObject, RunFolder, read_json, read_jsonl
 
 MEASURES = {"single-label": "accuracy", "multi-label": "jaccard", "regression": "−|error|"}
 """What a single recording is worth, by type of task; of regression the absolute error, with its sign turned, so that more is better."""
@@ -30,7 +29,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every way of predicting one task on the recordings that all of them predicted."""
+    """Every way of predicting one task on the recordings that all of them predicted.
+
+    measure    what one recording is worth: one of MEASURES
+    reference  name of the row that the others are compared with
+    rows       the best first
+    group      what a group is in this corpus, in a word: speaker, subject
+    """
 
     task: str
     measure: str
@@ -54,87 +59,47 @@ def compare_runs(
     """The rows of several runs, sorted by score.
 
     task       which to compare; left out: the only one that all runs predict
-    inputs, heads  names to keep; left out: "all" where every run has it, and every head
+    inputs     names to keep; left out: "all" alone of each run that has it, every input of the others
+    heads      names to keep; left out: every head
     reference  beginning of the name that the others are compared with; left out: the first run's best
 
     Raises DataError with a sentence if the runs have no task or no test recordings in common.
     """
-    runs = [(folder, RunFolder(folder)) for folder in folders]
-    said = {str(folder): _read(folder, run) for folder, run in runs}
-    tasks = set.intersection(*({row["task"] for row in each["rows"]} for each in said.values()))
-    if task is None:
-        if len(tasks) != 1:
-            raise DataError(
-                f"the runs have {len(tasks)} tasks in common ({', '.join(sorted(tasks)) or 'none'}); choose one with --task"
-            )
-        (task,) = tasks
-    elif task not in tasks:
-        raise DataError(
-            f"no task is named '{task}' in all of these runs; they have {', '.join(sorted(tasks)) or 'none'} in common"
-        )
-    kind = next(iter(said.values()))["prepare"]["tasks"][task]["type"]
+    runs = {str(folder): _read(folder) for folder in folders}
+    task = _common_task(list(runs.values()), task)
+    facts = next(iter(runs.values())).prepare
+    kind = facts["tasks"][task]["type"]
     short = short_names(folders)
-    found: dict[str, dict[str, list[float]]] = {}
-    there: dict[str, dict[str, None]] = {"input": {}, "head": {}}
-    groups: dict[str, str] = {}
-    for folder, _ in runs:
-        each = said[str(folder)]
-        groups |= each["groups"]
-        kept = inputs or (["all"] if any(row["input"] == "all" for row in each["rows"]) else [])
-        for row in each["rows"]:
-            if row["task"] == task:
-                for what, names_of in there.items():
-                    names_of[row[what]] = None
+    worths: dict[str, dict[str, list[float]]] = {}  # name of a row → recording → what each of its predictions is worth
+    group_of: dict[str, str] = {}
+    for folder in map(str, folders):
+        run = runs[folder]
+        group_of |= run.group_of
+        kept = inputs or (["all"] if any(row["input"] == "all" for row in run.predictions) else [])
+        for row in run.predictions:
             if row["task"] != task or (kept and row["input"] not in kept) or (heads and row["head"] not in heads):
                 continue
-            name = f"{short[str(folder)]}: {row['encoder']} {row['input']} {row['head']}"
-            found.setdefault(name, {}).setdefault(row["id"], []).append(_worth(kind, row))
-    if not found:
+            name = f"{short[folder]}: {row['encoder']} {row['input']} {row['head']}"
+            worths.setdefault(name, {}).setdefault(row["id"], []).append(_worth(kind, row))
+    if not worths:
+        known = [row for run in runs.values() for row in run.predictions if row["task"] == task]
         raise DataError(
             "nothing is left to compare; look at --inputs and --heads: the runs have the "
-            + " and the ".join(f"{what}s {', '.join(sorted(names_of))}" for what, names_of in there.items())
+            + " and the ".join(f"{what}s {', '.join(sorted({row[what] for row in known}))}" for what in ("input", "head"))
         )
-    ids = sorted(set.intersection(*(set(each) for each in found.values())))
+    ids = sorted(set.intersection(*(set(each) for each in worths.values())))
     if not ids:
         raise DataError("the runs have no test recording in common: they are of other corpora, folds or splits")
-    names = [groups[id] for id in ids]
-    values: dict[str, NDArray[np.float64]] = {name: np.array([np.mean(each[id]) for id in ids]) for name, each in found.items()}
+    groups = [group_of[id] for id in ids]
+    values: dict[str, Floats] = {name: np.array([np.mean(each[id]) for id in ids]) for name, each in worths.items()}
     chosen = _reference(values, reference, short[str(folders[0])])
-    pairs = {name: compare(each, values[chosen], names) for name, each in values.items() if name != chosen}
+    pairs = {name: compare(each, values[chosen], groups) for name, each in values.items() if name != chosen}
     corrected = holm({name: one.p for name, one in pairs.items()})
-    rows = [Row(name, estimate(each, names), pairs.get(name), corrected.get(name)) for name, each in values.items()]
+    rows = [Row(name, estimate(each, groups), pairs.get(name), corrected.get(name)) for name, each in values.items()]
     rows.sort(key=lambda row: -row.score.mean)
-    group = next(iter(said.values()))["prepare"]["group"]
-    return Comparison(task, MEASURES[kind], chosen, tuple(rows), len(ids), group)
-
-
-def _read(folder: Path, run: RunFolder) -> dict[str, Any]:
-    if not (folder / "folds.json").is_file():
-        raise StageError(f"{folder}: is no run folder; name runs such as runs/NAME, that `mmcl run` has finished")
-    rows = [
-        row
-        for stage in ("probe", "supervise")
-        for _, _, unit in run.units(stage)
-        for row in read_jsonl(unit / "predictions.jsonl")
-    ]
-    if not rows:
-        raise StageError(f"{folder}: has no predictions yet; let `mmcl run` finish it")
-    samples = read_json(folder / "folds.json")["samples"]
-    return {"rows": rows, "groups": {s["id"]: s["group"] for s in samples}, "prepare": read_json(folder / "prepare.json")}
-
-
-def _worth(kind: str, row: Mapping[str, Any]) -> float:
-    """What one prediction is worth; NaN where the target is not known."""
-    truth, said = row["target"], row["prediction"]
-    if kind == "single-label":
-        return float(truth == said)
-    if any(value is None for value in truth):
-        return float("nan")
-    if kind == "multi-label":
-        both = sum(t > 0.5 and s > 0.5 for t, s in zip(truth, said, strict=True))
-        either = sum(t > 0.5 or s > 0.5 for t, s in zip(truth, said, strict=True))
-        return both / either if either else 0.0
-    return -float(np.mean([abs(t - s) for t, s in zip(truth, said, strict=True)]))
+    return Comparison(
+        task=task, measure=MEASURES[kind], reference=chosen, rows=tuple(rows), recordings=len(ids), group=facts["group"]
+    )
 
 
 def short_names(folders: Sequence[Path]) -> dict[str, str]:
@@ -145,7 +110,60 @@ def short_names(folders: Sequence[Path]) -> dict[str, str]:
     return {str(folder): name for folder, name in zip(folders, names, strict=True)}
 
 
-def _reference(values: Mapping[str, NDArray[np.float64]], wanted: str | None, first: str) -> str:
+@dataclass(frozen=True)
+class _Run:
+    """What a finished run's files hold of its test recordings."""
+
+    predictions: list[JsonObject]  # rows of predictions.jsonl
+    group_of: dict[str, str]  # recording → its group
+    prepare: JsonObject  # prepare.json
+
+
+def _read(folder: Path) -> _Run:
+    if not (folder / "folds.json").is_file():
+        raise StageError(f"{folder}: is no run folder; name runs such as runs/NAME, that `mmcl run` has finished")
+    run = RunFolder(folder)
+    units = [unit for stage in ("probe", "supervise") for _, _, unit in run.units(stage)]
+    predictions = [row for unit in units for row in read_jsonl(unit / "predictions.jsonl")]
+    if not predictions:
+        raise StageError(f"{folder}: has no predictions yet; let `mmcl run` finish it")
+    samples = read_json(folder / "folds.json")["samples"]
+    return _Run(predictions, {one["id"]: one["group"] for one in samples}, read_json(folder / "prepare.json"))
+
+
+def _common_task(runs: Sequence[_Run], wanted: str | None) -> str:
+    """The task that is compared. Raises DataError if not all runs have it, or none is wanted and they have not one in common."""
+    tasks = sorted(set.intersection(*({row["task"] for row in run.predictions} for run in runs)))
+    if wanted is None:
+        if len(tasks) != 1:
+            raise DataError(
+                f"the runs have {len(tasks)} tasks in common ({', '.join(tasks) or 'none'}); choose one with --task"
+            )
+        return str(tasks[0])
+    if wanted not in tasks:
+        raise DataError(f"no task is named '{wanted}' in all of these runs; they have {', '.join(tasks) or 'none'} in common")
+    return wanted
+
+
+def _worth(kind: str, row: Mapping[str, Any]) -> float:
+    """What one prediction is worth; NaN where the target is not known."""
+    target, prediction = row["target"], row["prediction"]
+    if kind == "single-label":
+        return float(target == prediction)
+    if any(value is None for value in target):
+        return float("nan")
+    if kind == "multi-label":
+        both = sum(t > 0.5 and p > 0.5 for t, p in zip(target, prediction, strict=True))
+        either = sum(t > 0.5 or p > 0.5 for t, p in zip(target, prediction, strict=True))
+        return both / either if either else 0.0
+    return -float(np.mean([abs(t - p) for t, p in zip(target, prediction, strict=True)]))
+
+
+def _reference(values: Mapping[str, Floats], wanted: str | None, first: str) -> str:
+    """The name that others are compared with: the one that begins as `wanted`, or the best of the run with the short name `first`.
+
+    Raises DataError if not exactly one name begins so.
+    """
     if wanted is not None:
         fitting = [wanted] if wanted in values else [name for name in values if name.startswith(wanted)]
         if len(fitting) != 1:

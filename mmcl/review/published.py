@@ -11,26 +11,26 @@ from ..api.errors import DataError
 from ..api.published import Cell, PublishedSpec
 
 
-def found_runs(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+def reports_of(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """report.json of each run folder, by the name of its recipe; of several with one name the newest.
 
     Raises DataError if a folder holds no readable report.json.
     """
-    found: dict[str, tuple[float, dict[str, Any]]] = {}
+    newest: dict[str, tuple[float, dict[str, Any]]] = {}
     for folder in folders:
         path = folder / "report.json"
         try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-            name, written = str(said["name"]), path.stat().st_mtime
+            report = json.loads(path.read_text(encoding="utf-8"))
+            name, written = str(report["name"]), path.stat().st_mtime
         except FileNotFoundError:
             raise DataError(
                 f"{folder}: holds no report.json; name run folders, such as runs/NAME, that `mmcl run` has finished"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: is no report of a run ({error}); write it again with `mmcl report {folder}`") from error
-        if name not in found or written > found[name][0]:
-            found[name] = written, said
-    return {name: said for name, (_, said) in found.items()}
+        if name not in newest or written > newest[name][0]:
+            newest[name] = written, report
+    return {name: report for name, (_, report) in newest.items()}
 
 
 def fill(spec: PublishedSpec, reports: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -46,11 +46,11 @@ def fill(spec: PublishedSpec, reports: Mapping[str, Mapping[str, Any]]) -> list[
 
 
 def _filled(cell: Cell, report: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A cell with the mean and deviation of its score in the report, in the paper's unit; None where the report lacks it."""
     wanted = {"task": cell.task, "input": cell.input, "head": cell.head, "encoder": cell.encoder, "metric": cell.metric}
-    said = next(
-        (row for row in (report or {}).get("summary", ()) if all(row.get(key) == value for key, value in wanted.items())), None
-    )
-    mean, sd = (None, None) if said is None else (said["mean"], said["sd"])
+    summary = (report or {}).get("summary", ())
+    score = next((row for row in summary if all(row.get(key) == value for key, value in wanted.items())), None)
+    mean, sd = (None, None) if score is None else (score["mean"], score["sd"])
     return {
         "row": cell.row,
         "column": cell.column,

@@ -13,8 +13,6 @@ from ..recipe.plan import Plan
 from ..recipe.planner import load_plan
 from ..runs import RunFolder, read_json
 
-Key = tuple[Any, ...]
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -57,11 +55,11 @@ def plan_of(folder: Path, data: Path | None = None) -> Plan:
     """
     if not (folder / "plan.json").is_file() or not (folder / "recipe.yaml").is_file():
         raise StageError(f"{folder}: is no run folder (it lacks plan.json or recipe.yaml); name one such as runs/NAME")
-    said = read_json(folder / "plan.json")["plan"]
-    overrides = list(said["overrides"])
-    if said["dataset"]["root"] and data is None:
-        overrides.append(f"dataset.root={said['dataset']['root']}")
-    if said["protocol"]["use"] == "folds":
+    settings = read_json(folder / "plan.json")["plan"]
+    overrides = list(settings["overrides"])
+    if settings["dataset"]["root"] and data is None:
+        overrides.append(f"dataset.root={settings['dataset']['root']}")
+    if settings["protocol"]["use"] == "folds":
         file = folder / "folds.csv"
         if not file.is_file():
             raise StageError(f"{file}: is missing; it holds the folds of the run's recipe")
@@ -71,23 +69,30 @@ def plan_of(folder: Path, data: Path | None = None) -> Plan:
 
 def differences(old: Path, new: Path) -> Rerun:
     """What differs between two finished runs of one recipe."""
-    before, after = (read_json(folder / "report.json") for folder in (old, new))
-    a, b = (_scores(report) for report in (before, after))
-    found = [
-        Difference(*(*key, a.get(key), b.get(key)))
-        for key in sorted(a.keys() | b.keys(), key=str)
-        if a.get(key) != b.get(key) or (key in a) != (key in b)
+    before, after = (_scores(read_json(folder / "report.json")) for folder in (old, new))
+    scores = sorted(before.keys() | after.keys(), key=str)
+    changed = [
+        Difference(**dict(zip(PLACE, place, strict=True)), old=before.get(place), new=after.get(place))
+        for place in scores
+        if before.get(place) != after.get(place) or (place in before) != (place in after)
     ]
-    here, there = _weights(old), _weights(new)
-    both = sorted(here.keys() & there.keys())
     then, now = (read_json(folder / "plan.json") for folder in (old, new))
-    changed = {name: (a or "–", b or "–") for name, (a, b) in _changed(then["versions"], now["versions"]).items()}
-    around = _changed({"device": then.get("device")}, {"device": now.get("device")})
+    versions = {name: (a or "–", b or "–") for name, (a, b) in _changed(then["versions"], now["versions"]).items()}
+    surroundings = _changed({"device": then.get("device")}, {"device": now.get("device")})
     for part in ("hardware", "determinism"):
         if part in then and part in now:  # runs of old don't say
-            around |= _changed(then[part], now[part])
-    other = tuple(name for name in both if here[name] != there[name])
-    return Rerun(str(new), len(a.keys() | b.keys()), tuple(found), len(both), other, changed, around)
+            surroundings |= _changed(then[part], now[part])
+    here, there = _weights(old), _weights(new)
+    both = sorted(here.keys() & there.keys())
+    return Rerun(
+        folder=str(new),
+        scores=len(scores),
+        differences=tuple(changed),
+        weights=len(both),
+        other_weights=tuple(name for name in both if here[name] != there[name]),
+        versions=versions,
+        surroundings=surroundings,
+    )
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -95,11 +100,13 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[
     return {name: (old.get(name), new.get(name)) for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)}
 
 
-def _scores(report: Mapping[str, Any]) -> dict[Key, float | None]:
-    return {
-        (row["task"], row["input"], row["head"], row["encoder"], row["fold"], row["seed"], row["metric"]): row["value"]
-        for row in report["scores"]
-    }
+PLACE = ("task", "input", "head", "encoder", "fold", "seed", "metric")
+"""What says of a score what it is of, and where it was measured."""
+
+
+def _scores(report: Mapping[str, Any]) -> dict[tuple[Any, ...], float | None]:
+    """Every score of a report, by its PLACE."""
+    return {tuple(row[name] for name in PLACE): row["value"] for row in report["scores"]}
 
 
 def _weights(folder: Path) -> dict[str, str]:

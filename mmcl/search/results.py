@@ -1,4 +1,4 @@
-"""What a sweep tells its page and its caller."""
+"""What a sweep gives to its page and its caller: every trial, the best one, and what it came to on test recordings."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ DONE, EARLY, FAILED = "done", "ended early", "failed"
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One trial."""
+class TrialResult:
+    """One trial, finished in one way or another."""
 
     number: int
-    state: str
-    values: Mapping[str, Value]
+    state: str  # DONE, EARLY or FAILED
+    values: Mapping[str, Value]  # by key of the recipe
     score: float | None  # on validation recordings
     seconds: float
     sentence: str  # why it failed
 
 
 @dataclass(frozen=True)
-class Searched:
-    """What a sweep found."""
+class SweepResult:
+    """A finished sweep."""
 
     name: str
     metric: str
     less: bool  # whether less of the metric is better
     about: str  # what is scored, in words
-    trials: tuple[Tried, ...]
-    best: Tried
+    trials: tuple[TrialResult, ...]
+    best: TrialResult
     importance: Mapping[str, float]  # share of the scores' variance, by key; empty where it is not known
     importance_says: str  # how it was computed, or why it was not
     final: Mapping[str, Any] | None  # the test score of the best values, run in full

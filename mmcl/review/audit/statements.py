@@ -1,0 +1,128 @@
+"""Checks of what a run's files say: who is on which side, what was chosen by which figure, what was predicted, what was opened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from ...evaluate.metrics import LESS_IS_BETTER
+from ...runs import read_json, read_jsonl
+from .case import SPLITS, Case, Leak
+
+
+def recordings(case: Case) -> Iterator[Leak]:
+    """No recording stands in two splits."""
+    for number, fold in case.folds.items():
+        for a, b in combinations(SPLITS, 2):
+            both = sorted(set(getattr(fold, a)) & set(getattr(fold, b)))
+            if both:
+                example = case.prepared.samples[both[0]].id
+                yield Leak(f"fold {number}: {len(both)} recordings stand in {a} and {b}, such as '{example}'")
+
+
+def groups(case: Case) -> Iterator[Leak]:
+    """No group stands in two splits, unless the recipe splits by sample."""
+    asked = str(case.about.get("protocol", "")).endswith("by sample")
+    for number, fold in case.folds.items():
+        sides = {split: {case.prepared.samples[row].group for row in getattr(fold, split)} for split in SPLITS}
+        for a, b in combinations(SPLITS, 2):
+            both = sorted(sides[a] & sides[b])
+            if both:
+                yield Leak(f"fold {number}: {len(both)} groups stand in {a} and {b}, such as '{both[0]}'", asked)
+
+
+def pretraining(case: Case) -> Iterator[Leak]:
+    """Pretraining read no input of other splits and no label, unless the recipe says so."""
+    pretrain = case.settings["pretrain"]
+    if pretrain.get("transductive") and pretrain["epochs"]:
+        yield Leak(f"pretrain.transductive: inputs of {', '.join(pretrain['transductive'])} were contrasted", asked=True)
+    if case.about.get("uses_labels"):
+        how = pretrain["objective"]["positives"]["use"]
+        yield Leak(
+            f"labels or scores of training recordings were read (positives '{how}', balance {pretrain.get('balance')})",
+            asked=True,
+        )
+
+
+def epochs(case: Case) -> Iterator[Leak]:
+    """The epochs that were kept are those with the best validation figure of the history."""
+    for fold, seed, folder in case.units("pretrain"):
+        history, facts = read_jsonl(folder / "history.jsonl"), read_json(folder / "finished.json")
+        losses = [row["valid_loss"] if row["valid_loss"] is not None else row["train_loss"] for row in history]
+        if losses and facts["best_epoch"] != 1 + int(np.argmin(losses)):
+            yield Leak(
+                f"fold {fold}, seed {seed}: pretraining says epoch {facts['best_epoch']} was best; the lowest validation loss was that of "
+                f"epoch {1 + int(np.argmin(losses))}"
+            )
+    for fold, seed, folder in case.units("supervise"):
+        for path in sorted((folder / "models").glob("*.json")):
+            facts = read_json(path)
+            monitored = [_monitored(row, facts["metric"], case.settings["supervise"]["choose"]) for row in facts["history"]]
+            if monitored and facts["best_epoch"] != 1 + int(np.argmin(monitored)):
+                yield Leak(
+                    f"fold {fold}, seed {seed}: {path.stem} says epoch {facts['best_epoch']} was best; on validation rows {1 + int(np.argmin(monitored))} was"
+                )
+
+
+def _monitored(row: Mapping[str, Any], metric: str, choose: str) -> float:
+    """The figure of one epoch by which a supervised model is chosen, turned so that less is better."""
+    score = row[f"valid_{metric}"]
+    if choose == "score" and score is not None and math.isfinite(score):
+        return float(score if metric in LESS_IS_BETTER else -score)
+    return float(row["valid_loss"])
+
+
+def features(case: Case) -> Iterator[Leak]:
+    """The features of each split are of recordings of that split."""
+    for fold, seed, folder in case.units("embed"):
+        for split in SPLITS:
+            path = folder / f"{split}.json"
+            if not path.exists():
+                continue
+            wanted = case.ids(fold, split)
+            strange = [id for id in read_json(path)["ids"] if id not in wanted]
+            if strange:
+                yield Leak(
+                    f"fold {fold}, seed {seed}: {len(strange)} recordings in the features of {split} are not of it, such as '{strange[0]}'"
+                )
+
+
+def choices(case: Case) -> Iterator[Leak]:
+    """What a head was chosen by must be called a validation figure."""
+    for fold, seed, folder in case.units("probe"):
+        for row in read_jsonl(folder / "chosen.jsonl"):
+            strange = [key for key in row if "test" in key.lower()]
+            if strange:
+                yield Leak(f"fold {fold}, seed {seed}: head '{row['head']}' on {row['input']} was chosen by '{strange[0]}'")
+
+
+def predictions(case: Case) -> Iterator[Leak]:
+    """Predictions are of test recordings alone."""
+    for stage in ("probe", "supervise"):
+        for fold, seed, folder in case.units(stage):
+            strange = sorted({row["id"] for row in read_jsonl(folder / "predictions.jsonl")} - case.ids(fold, "test"))
+            if strange:
+                yield Leak(
+                    f"{stage}, fold {fold}, seed {seed}: {len(strange)} predictions are of no test recording, such as '{strange[0]}'"
+                )
+
+
+def openings(case: Case) -> Iterator[Leak]:
+    """More than one opening of the test set means that something was looked at before something was changed."""
+    counts: dict[tuple[str, int, int], int] = {}
+    for stage in ("probe", "supervise", "worth"):
+        counts |= {(stage, fold, seed): 0 for fold, seed, _ in case.units(stage)}
+    for row in read_jsonl(case.run.root / "log.jsonl"):
+        if row["event"] == "test opened":
+            unit = (row.get("stage", "probe"), row["fold"], row["seed"])
+            counts[unit] = counts.get(unit, 0) + 1
+    for (stage, fold, seed), count in sorted(counts.items()):
+        where = f"{stage}, fold {fold}, seed {seed}"
+        if count > 1:
+            yield Leak(f"{where}: the test set was opened {count} times (log.jsonl); the recipe was changed between")
+        elif count == 0:
+            yield Leak(f"{where}: has results, but log.jsonl does not say when the test set was opened")

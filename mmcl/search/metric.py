@@ -1,0 +1,43 @@
+"""The validation metric that a sweep searches for, and which way is better."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from ..api.errors import RecipeError
+from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate
+from ..recipe.search import SweepPlan
+
+
+def metric_of(search: SweepPlan) -> str:
+    """The metric that is searched for. Raises RecipeError if the task has none of that name."""
+    task = search.task
+    if search.metric is None:
+        return HEADLINE[task.type]
+    width = max(1, len(task.classes))
+    two = np.zeros((2, width)) if task.type != "single-label" else np.zeros(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of two made-up rows most metrics are undefined; their names are asked for
+        known = evaluate(task.type, task.classes, two, np.zeros((2, width)), task.extra)
+    if search.metric not in known:
+        problem = f"task '{task.name}' has no metric '{search.metric}'; it has {', '.join(known)}"
+        raise RecipeError([search.source.document().problem(("sweep", "score", "metric"), problem)])
+    return search.metric
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether less of a metric is better; "joy/mae" is an mae."""
+    return metric.rsplit("/", 1)[-1] in LESS_IS_BETTER
+
+
+def in_words(search: SweepPlan, metric: str) -> str:
+    """What a trial's score is of: the metric, task, input and head, and over how many folds and seeds."""
+    section = search.section
+    folds = f"{section.folds} {'fold' if section.folds == 1 else 'folds'}"
+    seeds = f"{section.seeds} {'seed' if section.seeds == 1 else 'seeds'}"
+    return (
+        f"{metric} of task {search.task.name} from {search.input} by {search.head} ({search.stage}) on validation recordings, "
+        f"mean over {folds} and {seeds}"
+    )
