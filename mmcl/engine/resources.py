@@ -25,14 +25,13 @@ class Meter:
 
         joules is what the whole processor used, whoever used it; None where it cannot be read.
         """
-        found: dict[str, Any] = {
+        return {
             "seconds": round(time.monotonic() - self.began, 3),
             "cpu_seconds": round(_cpu() - self.cpu, 3),
             "memory_mb": round(_peak(), 1),
             "gpu_memory_mb": _gpu(),
             "joules": self._joules(),
         }
-        return found
 
     def _joules(self) -> float | None:
         now = _counters(self.powercap)
@@ -64,11 +63,11 @@ def _gpu() -> float | None:
 
 def _counters(folder: Path) -> dict[str, tuple[int, int]]:
     """Name → (microjoules so far, where the counter begins again), of whole processor packages."""
-    found = {}
+    counters = {}
     for zone in sorted(folder.glob("intel-rapl:*")):
         if zone.name.count(":") == 1:
             try:
-                found[zone.name] = int((zone / "energy_uj").read_text()), int((zone / "max_energy_range_uj").read_text())
+                counters[zone.name] = int((zone / "energy_uj").read_text()), int((zone / "max_energy_range_uj").read_text())
             except (OSError, ValueError):
                 return {}
-    return found
+    return counters

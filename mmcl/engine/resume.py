@@ -16,6 +16,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is something to go on from."""
+    return (folder / "state.json").exists() or _before(folder).exists()
+
+
+def _before(folder: Path) -> Path:
+    """Where the checkpoint before lies while the new one is put in its place."""
+    return folder.with_name(f"{folder.name}.old")
+
+
 def save_checkpoint(
     folder: Path,
     module: nn.Module,
@@ -24,7 +34,7 @@ def save_checkpoint(
     counters: Mapping[str, Any],
 ) -> None:
     """Put a whole checkpoint in place of the one before."""
-    part, old = folder.with_name(f"{folder.name}.tmp"), folder.with_name(f"{folder.name}.old")
+    part, old = folder.with_name(f"{folder.name}.tmp"), _before(folder)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     tensors = {f"now/{name}": value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
@@ -44,7 +54,7 @@ def load_checkpoint(
     folder: Path, key: str, module: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
     """The counters and best weights of the last whole checkpoint, its state loaded; None if there is none for this key."""
-    old = folder.with_name(f"{folder.name}.old")
+    old = _before(folder)
     if not folder.exists() and old.exists():  # killed between the two renames
         old.replace(folder)
     if not (folder / "state.json").exists():

@@ -1,32 +1,63 @@
-"""Fresh encoders of a plan, with normalisation fitted on training rows."""
+"""Encoders of a plan: fresh ones, their normalisation fitted on training rows, or those that `pretrain` left."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 from ..data.stack import stack
 from ..data.store import Store
 from ..recipe.plan import Part, Plan
 from .encoder import Encoder, Normalise, build_encoder
-from .joint import Joint, build_joint
+from .joint import Joint, build_joint, load_joint
+from .keep import load_encoders
 
 
-def build_encoders(plan: Plan, *where: str | int) -> dict[str, Encoder]:
-    """Fresh encoders; their weights depend on the address alone."""
-    return {
-        m.name: build_encoder(
-            m.name,
-            m.layout,
-            given(m.backbone).spec,
-            given(m.backbone).params,
-            plan.recipe.projection.hidden,
-            plan.recipe.projection.width,
-            m.normalise == "channel",
+def fresh_encoders(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], *where: str | int) -> dict[str, Encoder]:
+    """Encoders with their first weights, which depend on the address `where` alone, normalised by the rows of training."""
+    encoders = {
+        modality.name: build_encoder(
+            modality.name,
+            modality.layout,
+            given(modality.backbone).spec,
+            given(modality.backbone).params,
             *where,
+            hidden=plan.recipe.projection.hidden,
+            width=plan.recipe.projection.width,
+            normalise=modality.normalise == "channel",
         )
-        for m in plan.modalities
+        for modality in plan.modalities
     }
+    for name, encoder in encoders.items():
+        if encoder.normalise is not None:
+            _fit(encoder.normalise, stores[name], rows)
+    return encoders
+
+
+def fresh_joint(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], *where: str | int) -> Joint:
+    """The plan's pretext with its first weights, which depend on the address `where` alone, normalised by the rows of training."""
+    pretext = given(plan.pretext)
+    layouts = {modality.name: modality.layout for modality in plan.modalities}
+    normalised = [modality.name for modality in plan.modalities if modality.normalise == "channel"]
+    joint = build_joint(layouts, normalised, pretext.spec, pretext.params, *where)
+    for name, normalise in joint.normalise.items():
+        _fit(cast(Normalise, normalise), stores[name], rows)
+    return joint
+
+
+def encoders_of(
+    plan: Plan, kind: str, folder: Path, stores: Mapping[str, Store], rows: Sequence[int], *where: str | int
+) -> dict[str, Encoder]:
+    """The encoders of that kind: "pretrained", which lie in a folder, or "random", which are fresh."""
+    return load_encoders(folder) if kind == "pretrained" else fresh_encoders(plan, stores, rows, *where)
+
+
+def joint_of(
+    plan: Plan, kind: str, folder: Path, stores: Mapping[str, Store], rows: Sequence[int], *where: str | int
+) -> Joint:
+    """The joint encoder of that kind: "pretrained", which lies in a folder, or "random", which is fresh."""
+    return load_joint(folder) if kind == "pretrained" else fresh_joint(plan, stores, rows, *where)
 
 
 def given(part: Part | None) -> Part:
@@ -35,26 +66,6 @@ def given(part: Part | None) -> Part:
     return part
 
 
-def build_joint_of(plan: Plan, *where: str | int) -> Joint:
-    """Fresh weights of the plan's pretext; they depend on the address alone."""
-    pretext = given(plan.pretext)
-    layouts = {m.name: m.layout for m in plan.modalities}
-    normalised = [m.name for m in plan.modalities if m.normalise == "channel"]
-    return build_joint(layouts, normalised, pretext.spec, pretext.params, *where)
-
-
-def fit_joint(joint: Joint, stores: Mapping[str, Store], rows: Sequence[int]) -> None:
-    """Set the normalisations from the training rows, whole recordings, each step counting once."""
-    for name, normalise in joint.normalise.items():
-        _fit(cast(Normalise, normalise), stores[name], rows)
-
-
-def fit_normalise(encoders: Mapping[str, Encoder], stores: Mapping[str, Store], rows: Sequence[int]) -> None:
-    """Set every encoder's normalisation from the training rows, whole recordings, each step counting once."""
-    for name, encoder in encoders.items():
-        if encoder.normalise is not None:
-            _fit(encoder.normalise, stores[name], rows)
-
-
 def _fit(normalise: Normalise, store: Store, rows: Sequence[int]) -> None:
+    """Set a normalisation from whole recordings, each step counting once."""
     normalise.fit(stack([store.values(row)], store.layout) for row in rows if row in store)

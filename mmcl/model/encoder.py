@@ -54,7 +54,7 @@ class Normalise(nn.Module):
         shape = [1] * stream.values.ndim
         shape[self.axis] = -1
         values = (stream.values - self.mean.view(shape)) / self.deviation.view(shape)
-        return Stream(values * _spread(stream.steps, values), stream.steps, stream.present)
+        return Stream(values=values * _spread(stream.steps, values), steps=stream.steps, present=stream.present)
 
     @torch.no_grad()
     def fit(self, streams: Any) -> None:
@@ -107,7 +107,7 @@ class Encoder(nn.Module):
     ) -> tuple[Stream, Tensor]:
         """The present rows as the backbone takes them, normalised and augmented, and which rows of the batch they are."""
         rows = stream.present.nonzero().squeeze(1)
-        kept = Stream(stream.values[rows], stream.steps[rows], stream.present[rows])
+        kept = Stream(values=stream.values[rows], steps=stream.steps[rows], present=stream.present[rows])
         if self.normalise is not None:
             kept = self.normalise(kept)
         if augmentation:
@@ -138,7 +138,7 @@ class Encoder(nn.Module):
         return torch.cat(kept)
 
     def _embed_part(self, values: Tensor, steps: Tensor, present: Tensor) -> Tensor:
-        return self.project(self.backbone(Stream(values, steps, present)))
+        return self.project(self.backbone(Stream(values=values, steps=steps, present=present)))
 
     def project(self, encoded: Encoded) -> Tensor:
         """The embedding that is contrasted, [n, projection width]."""
@@ -190,7 +190,7 @@ def augment(stream: Stream, layout: Layout, how: Augmentation, generator: torch.
         values = values * _spread(~hidden, values)
     if how.lose and layout.timed:
         values = values * _spread(torch.rand(stream.steps.shape, generator=generator).to(values) >= how.lose, values)
-    return Stream(values * _spread(stream.steps, values), stream.steps, stream.present)
+    return Stream(values=values * _spread(stream.steps, values), steps=stream.steps, present=stream.present)
 
 
 def rotations(angles: Tensor) -> Tensor:
@@ -213,12 +213,15 @@ def build_encoder(
     layout: Layout,
     spec: BackboneSpec,
     params: Params,
+    *where: str | int,
     hidden: int | None,
     width: int,
     normalise: bool,
-    *where: str | int,
 ) -> Encoder:
-    """A fresh encoder. Its weights depend on the address `where` and the modality's name alone."""
+    """A fresh encoder. Its weights depend on the address `where` and the modality's name alone.
+
+    hidden, width  of the projection
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(address(*where, "init", name, "backbone"))
         backbone = cast(nn.Module, spec.build(params, layout))
@@ -229,7 +232,7 @@ def build_encoder(
             if hidden is None
             else nn.Sequential(nn.Linear(inner, hidden), nn.ReLU(), nn.Linear(hidden, width))
         )
-    return Encoder(layout, backbone, projection, normalise)
+    return Encoder(layout=layout, backbone=backbone, projection=projection, normalise=normalise)
 
 
 def parameters_of(encoders: Mapping[str, nn.Module]) -> dict[str, int]:

@@ -33,33 +33,33 @@ class Joint(nn.Module):
         self.pretext = pretext
         self.width = int(cast(Any, pretext).width)
 
-    def forward(self, made: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
         """The joint vectors [B, width], and which recordings have any modality at all."""
-        streams = self._streams(made, device, {}, None)
+        streams = self._streams(batch, device, {}, None)
         present = torch.stack([stream.present for stream in streams.values()]).any(0)
         vector: Tensor = self.pretext(streams).vector
         return vector * present[:, None].to(vector.dtype), present
 
     def learn(
-        self, made: Batch, device: torch.device, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None
+        self, batch: Batch, device: torch.device, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None
     ) -> Scored:
         """The pretext's loss of one batch."""
-        scored: Scored = cast(Any, self.pretext).learn(self._streams(made, device, augmentations, generator))
+        scored: Scored = cast(Any, self.pretext).learn(self._streams(batch, device, augmentations, generator))
         return scored
 
     def _streams(
-        self, made: Batch, device: torch.device, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None
+        self, batch: Batch, device: torch.device, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None
     ) -> dict[str, Stream]:
-        found = {}
+        streams = {}
         for name, layout in self.layouts.items():
-            stream = made.streams[name].to(device)
+            stream = batch.streams[name].to(device)
             if name in self.normalise:
                 stream = self.normalise[name](stream)
             if how := augmentations.get(name):
                 stream = augment(stream, layout, how, generator)
             here = stream.present.view(-1, *[1] * (stream.values.ndim - 1)).to(stream.values.dtype)
-            found[name] = Stream(stream.values * here, stream.steps, stream.present)
-        return found
+            streams[name] = Stream(values=stream.values * here, steps=stream.steps, present=stream.present)
+        return streams
 
 
 def build_joint(
@@ -68,7 +68,7 @@ def build_joint(
     """A fresh one. Its weights depend on the address alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(address(*where, "init", "joint"))
-        return Joint(layouts, normalised, cast(nn.Module, spec.build(params, layouts)))
+        return Joint(layouts=layouts, normalised=normalised, pretext=cast(nn.Module, spec.build(params, layouts)))
 
 
 def load_joint(folder: Path | str, offers: Plugins | None = None) -> Joint:
@@ -78,11 +78,11 @@ def load_joint(folder: Path | str, offers: Plugins | None = None) -> Joint:
     """
     folder = Path(folder)
     about = describe_encoders(folder)
-    said = about.get("pretext")
-    if not said:
+    pretext = about.get("pretext")
+    if not pretext:
         raise PluginError(f"{folder}: holds an encoder for each modality, not one of all; read it with mmcl.load_encoders")
-    offer = (offers or plugins()).get("pretext", said["use"])
-    params = offer.spec.params.model_validate_json(json.dumps(said["params"]))
+    offer = (offers or plugins()).get("pretext", pretext["use"])
+    params = offer.spec.params.model_validate_json(json.dumps(pretext["params"]))
     layouts = {name: Layout.from_json(one["layout"]) for name, one in about["modalities"].items()}
     normalised = [name for name, one in about["modalities"].items() if one["normalise"] == "channel"]
     joint = build_joint(layouts, normalised, offer.spec, params)

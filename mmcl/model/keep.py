@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -49,25 +48,31 @@ def load_encoders(folder: Path | str, offers: Plugins | None = None) -> dict[str
         )
     tensors = load_file(str(folder / "encoders.safetensors"))
     projection = about["projection"]
-    found = {}
+    encoders = {}
     for name, one in about["modalities"].items():
         offer = (offers or plugins()).get("backbone", one["backbone"]["use"])
         params = offer.spec.params.model_validate_json(json.dumps(one["backbone"]["params"]))
         layout = Layout.from_json(one["layout"])
         spec = replace(offer.spec, build=offer.spec.rebuild or offer.spec.build)
         encoder = build_encoder(
-            name, layout, spec, params, projection["hidden"], projection["width"], one["normalise"] == "channel"
+            name,
+            layout,
+            spec,
+            params,
+            hidden=projection["hidden"],
+            width=projection["width"],
+            normalise=one["normalise"] == "channel",
         )
         state = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
         try:
             encoder.load_state_dict(state)
         except RuntimeError as error:
-            made, now = one["backbone"].get("version"), offer.version
             raise PluginError(
-                f"{folder}: the weights of '{name}' do not fit the backbone '{offer.name}' of {offer.package} {now} (they were made by {made}): {error}"
+                f"{folder}: the weights of '{name}' do not fit the backbone '{offer.name}' of {offer.package} {offer.version} "
+                f"(they were made by {one['backbone'].get('version')}): {error}"
             ) from error
-        found[name] = encoder.eval()
-    return found
+        encoders[name] = encoder.eval()
+    return encoders
 
 
 def describe_encoders(folder: Path | str) -> dict[str, Any]:
@@ -82,8 +87,3 @@ def describe_encoders(folder: Path | str) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{path}: is not JSON ({error})") from error
     return about
-
-
-def best_state(encoders: nn.Module) -> dict[str, torch.Tensor]:
-    """A copy of all weights, on the processor's memory."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in encoders.state_dict().items()}

@@ -5,45 +5,30 @@ For each fold and seed: reads the features that `embed` wrote. Writes scores.jso
 
 from __future__ import annotations
 
-import copy
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import __version__
-from ..api.batch import Encoded
 from ..api.dataset import Task
-from ..api.head import Head, Labelled, SelfFitting
-from ..data.batches import epoch_batches
+from ..api.head import Head, Labelled
 from ..data.prepared import load_prepared
-from ..engine.optim import build_optimizer
-from ..evaluate.answers import (
-    constant_output,
-    finite_or_none,
-    loss_of,
-    output_of,
-    positive_weight,
-    predictions_of,
-    scores_of,
-    shift_of,
-    target_of,
-)
+from ..evaluate.answers import constant_output, output_of, predictions_of, scores_of, shift_of, target_of
 from ..evaluate.retrieval import retrieval
 from ..model.frozen import Features
-from ..recipe.plan import Part, Plan
-from ..runs import RunFolder, fingerprint, finish, finished, restart, write_jsonl
+from ..model.heads import fit_head
+from ..model.scale import Scale, any_present, encoded_of, scale_of
+from ..recipe.plan import Plan
+from ..runs import RunFolder, finish, finished, restart, write_jsonl
 from ..screen import Tick, part_of, progress
-from ..seeding import address
-from .embed import embed_key, encoder_kinds, read_features
+from .embed import read_features
+from .units import embed_key, encoder_kinds, probe_key
 
 AMONG = 32
 """Recordings among which the right one is searched, beside the search among all: R@k depends on how many there are."""
@@ -64,23 +49,6 @@ class Fitted:
     shift: NDArray[np.float64] | float = 0.0  # taken from outputs: thresholds found on validation rows
 
 
-@dataclass
-class Scale:
-    """Mean and deviation of each modality's features, from training rows that have it."""
-
-    mean: dict[str, Tensor]
-    deviation: dict[str, Tensor]
-
-    def encoded(self, vectors: Mapping[str, Tensor], present: Mapping[str, Tensor], rows: Tensor) -> dict[str, Encoded]:
-        """Standardised features of some rows; a missing modality is zeros, which is the training mean."""
-        found = {}
-        for name, vector in vectors.items():
-            here = present[name][rows]
-            values = (vector[rows] - self.mean[name]) / self.deviation[name]
-            found[name] = Encoded(vector=values * here[:, None].to(values.dtype), present=here)
-        return found
-
-
 def probe(plan: Plan, run: RunFolder) -> None:
     """Fit and test every head of every fold and seed that is not done yet."""
     prepared = load_prepared(run)
@@ -98,12 +66,6 @@ def probe(plan: Plan, run: RunFolder) -> None:
             facts = _probe_unit(plan, run, fold, seed, folder, part_of(tick, done * each))
             finish(folder, keys[fold, seed], seconds=round(time.monotonic() - began, 3), **facts)
             run.log("probe", fold=fold, seed=seed, seconds=round(time.monotonic() - began, 3), **facts)
-
-
-def probe_key(plan: Plan, embedded: str) -> str:
-    """Fingerprint of everything that the scores depend on."""
-    said = plan.to_json()
-    return fingerprint([embedded, said["probe"], said["report"], __version__])
 
 
 def _fit_unit(
@@ -212,90 +174,6 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
     write_jsonl(folder / "retrieval.jsonl", found)
     write_jsonl(folder / "chosen.jsonl", chosen)
     return {"heads": len(fitted)}
-
-
-def fit_head(
-    part: Part, task: Task, train: Labelled, valid: Labelled, training: Any, where: tuple[str | int, ...]
-) -> tuple[Head, dict[str, Any]]:
-    """A head fitted on `train` and chosen on `valid`: by its own solver if it has one, else by the loop below."""
-    widths = {name: encoded.vector.shape[1] for name, encoded in train.encoded.items()}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(address(*where, "init"))
-        head: Head = part.spec.build(part.params, task, widths)
-        if isinstance(head, SelfFitting):
-            return head, {
-                name: finite_or_none(value)
-                for name, value in head.fit(train, valid, torch.Generator().manual_seed(address(*where, "fit"))).items()
-            }
-        return head, _train_head(cast(nn.Module, head), task, train, valid, training, where)
-
-
-def _train_head(
-    head: nn.Module, task: Task, train: Labelled, valid: Labelled, training: Any, where: tuple[str | int, ...]
-) -> dict[str, Any]:
-    """Minibatch training with early stopping on the validation loss; the best weights are kept."""
-    optimizer = build_optimizer(training.optimizer, head)
-    weight = positive_weight(task, train.target)
-    best, best_loss, best_epoch, epoch = copy.deepcopy(head.state_dict()), math.inf, 0, 0
-    for epoch in range(1, training.epochs + 1):
-        head.train()
-        for k, rows in enumerate(epoch_batches(range(len(train.target)), training.batch_size, *where, epoch)):
-            torch.manual_seed(address(*where, "step", epoch, k))
-            index = torch.tensor(rows)
-            loss = loss_of(head, task, head(_rows(train.encoded, index)), train.target[index], weight)
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimizer.step()
-        head.eval()
-        with torch.no_grad():
-            now = float(loss_of(head, task, head(valid.encoded), valid.target, weight))
-        if now < best_loss:
-            best, best_loss, best_epoch = copy.deepcopy(head.state_dict()), now, epoch
-        if epoch - best_epoch >= training.patience:
-            break
-    head.load_state_dict(best)
-    head.eval()
-    return {"epochs": epoch, "best_epoch": best_epoch, "valid_loss": finite_or_none(best_loss)}
-
-
-def _rows(encoded: Mapping[str, Encoded], index: Tensor) -> dict[str, Encoded]:
-    return {
-        name: Encoded(vector=e.vector[index], present=None if e.present is None else e.present[index])
-        for name, e in encoded.items()
-    }
-
-
-def _vectors(plan: Plan, features: Mapping[str, Features], modalities: Sequence[str]) -> dict[str, Tensor]:
-    projection = plan.recipe.probe.features == "projection"
-    return {name: features[name].projection if projection else features[name].vector for name in modalities}
-
-
-def scale_of(plan: Plan, train: Mapping[str, Features]) -> Scale:
-    """Mean and deviation over the training rows that have a modality."""
-    return fitted_scale({name: vector[train[name].present] for name, vector in _vectors(plan, train, list(train)).items()})
-
-
-def fitted_scale(vectors: Mapping[str, Tensor]) -> Scale:
-    """Mean and deviation of each set of vectors [n, width]; a constant feature stays as it is."""
-    mean, deviation = {}, {}
-    for name, vector in vectors.items():
-        here = vector.double() if len(vector) else torch.zeros(1, vector.shape[1], dtype=torch.float64)
-        mean[name] = here.mean(0).float()
-        spread = here.std(0, correction=0).float()
-        deviation[name] = torch.where(spread > 1e-6 * (1 + mean[name].abs()), spread, torch.ones_like(spread))
-    return Scale(mean, deviation)
-
-
-def encoded_of(
-    plan: Plan, scale: Scale, features: Mapping[str, Features], modalities: Sequence[str], rows: Tensor
-) -> dict[str, Encoded]:
-    """Standardised features of some rows, as heads take them."""
-    return scale.encoded(_vectors(plan, features, modalities), {name: features[name].present for name in modalities}, rows)
-
-
-def any_present(features: Mapping[str, Features], modalities: Sequence[str]) -> Tensor:
-    """Rows with at least one of the modalities; the others cannot be predicted from them and are not counted."""
-    return torch.stack([features[name].present for name in modalities]).any(0)
 
 
 def _retrieval(test: Mapping[str, Features], about: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,34 +21,30 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .. import __version__
-from ..api.batch import Batch, Encoded, Items
+from ..api.batch import Encoded, Items
 from ..api.dataset import Task
 from ..api.errors import StageError
 from ..api.head import Showing
-from ..data.batches import ahead, epoch_batches
+from ..data.batches import epoch_batches
 from ..data.folds import Fold
-from ..data.prepared import Prepared, load_prepared
-from ..data.stack import batch
+from ..data.prepared import Prepared
 from ..data.store import Store
-from ..data.windows import Span, draw, slide
 from ..engine.devices import arithmetic, pick_device
+from ..engine.means import Mean
 from ..engine.optim import build_optimizer, rate, set_rate
-from ..engine.resume import load_checkpoint, save_checkpoint
+from ..engine.progress import Progress
 from ..evaluate.answers import decided, finite_or_none, loss_of, positive_weight, predictions_of, scores_of, shift_of, target_of
 from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate
-from ..model.build import build_encoders, fit_normalise
+from ..model.build import encoders_of
+from ..model.contrast import Contrast, build_contrast
 from ..model.encoder import Augmentation, Encoder
-from ..model.keep import best_state, load_encoders
-from ..objective.score import Embedded, score
+from ..model.network import Network, build_network, embeddings_of, predict
+from ..model.windows import draw_batches
 from ..recipe.plan import Part, Plan, SupervisePlan, main_input
-from ..runs import RunFolder, fingerprint, finish, finished, restart, write_json, write_jsonl
+from ..recipe.schema import Supervise
+from ..runs import RunFolder, finish, finished, read_json, restart, write_json, write_jsonl
 from ..screen import progress
-from ..seeding import address
-from .pretrain import contrast_targets, pretrain_key
-
-WINDOWS = 64
-"""Windows predicted at a time."""
+from .units import Unit, supervise_key, units_of
 
 Watch = Callable[[int, Mapping[str, float]], None]
 """Told the epochs that are done and every metric on validation rows; what it raises ends the training."""
@@ -75,72 +70,57 @@ def supervise(plan: Plan, run: RunFolder, device: str = "auto") -> None:
     """Train and test the models of every fold and seed that are not done yet."""
     if plan.supervised is None:
         return
-    prepared = load_prepared(run)
+    units = units_of(plan, run)
     where = pick_device(device)
     models = _models(plan.supervised)
-    for fold in prepared.folds:
-        for seed in plan.seeds:
-            folder, key = run.stage("supervise", fold.number, seed), supervise_key(plan, prepared, fold, seed)
-            if finished(folder, key):
-                continue
-            began = time.monotonic()
-            _train_all(plan, run, prepared, fold, seed, models, folder, key, where)
-            _test(plan, run, prepared, fold, seed, models, folder, where)
-            facts = {"models": len(models), "labels": [task.name for task in plan.supervised.tasks]}
-            finish(folder, key, seconds=round(time.monotonic() - began, 3), **facts)
-            run.log("supervise", fold=fold.number, seed=seed, seconds=round(time.monotonic() - began, 3), **facts)
+    for unit in units:
+        folder, key = unit.folder("supervise"), supervise_key(plan, unit.prepared, unit.fold, unit.seed)
+        if finished(folder, key):
+            continue
+        began = time.monotonic()
+        _train_all(unit, models, key, where)
+        _test(unit, models, where)
+        facts = {"models": len(models), "labels": [task.name for task in plan.supervised.tasks]}
+        finish(folder, key, seconds=round(time.monotonic() - began, 3), **facts)
+        run.log("supervise", fold=unit.fold.number, seed=unit.seed, seconds=round(time.monotonic() - began, 3), **facts)
 
 
 def validation_scores(plan: Plan, run: RunFolder, device: str = "auto", watch: Watch | None = None) -> list[dict[str, Any]]:
     """Every metric of every model, trained as `supervise` trains it, on validation rows. No test recording is read."""
     assert plan.supervised is not None
-    prepared = load_prepared(run)
+    units = units_of(plan, run)
     where = pick_device(device)
     models = _models(plan.supervised)
     scores: list[dict[str, Any]] = []
-    for fold in prepared.folds:
-        for seed in plan.seeds:
-            folder, key = run.stage("supervise", fold.number, seed), supervise_key(plan, prepared, fold, seed)
-            _train_all(plan, run, prepared, fold, seed, models, folder, key, where, watch)
-            base = {"encoder": _kind(plan), "fold": fold.number, "seed": seed, "head_seed": 0}
-            for model in models:
-                about, target, output, _, _ = _answer(plan, run, prepared, fold, seed, model, folder, where, fold.valid, base)
-                scores += scores_of(about, model.task, target, output)
+    for unit in units:
+        _train_all(unit, models, supervise_key(plan, unit.prepared, unit.fold, unit.seed), where, watch)
+        for model in models:
+            answers = _answers(unit, model, unit.fold.valid, where)
+            scores += scores_of(_about(unit, model), model.task, answers.target, answers.output)
     return scores
 
 
+def _models(plan: SupervisePlan) -> list[Model]:
+    """Every model that is trained for one fold and seed."""
+    return [
+        Model(task=task, input=name, modalities=modalities, head=head, part=part)
+        for task in plan.tasks
+        for name, modalities in plan.inputs.items()
+        for head, part in plan.heads.items()
+    ]
+
+
 def _train_all(
-    plan: Plan,
-    run: RunFolder,
-    prepared: Prepared,
-    fold: Fold,
-    seed: int,
-    models: Sequence[Model],
-    folder: Path,
-    key: str,
-    device: torch.device,
-    watch: Watch | None = None,
+    unit: Unit, models: Sequence[Model], key: str, device: torch.device, watch: Watch | None = None
 ) -> None:
     """Train the models of one fold and seed that are not trained yet."""
+    folder = unit.folder("supervise")
     if not _same_work(folder, key):
         restart(folder)
         write_json(folder / "work.json", {"key": key})
     for model in models:
         if not (folder / "models" / f"{model.stem}.json").exists():
-            _train(plan, run, prepared, fold, seed, model, folder, key, device, watch)
-
-
-def supervise_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
-    """Fingerprint of everything that the models and their scores depend on."""
-    said = plan.to_json()
-    said["supervise"].pop("checkpoint_minutes")
-    parts = {name: said[name] for name in ("modalities", "window", "projection", "supervise")}
-    if plan.recipe.supervise and plan.recipe.supervise.start == "pretrained":
-        parts["pretrained"] = pretrain_key(plan, prepared, fold, seed)
-    elif plan.recipe.supervise and plan.recipe.supervise.contrast:
-        parts["objective"] = said["pretrain"]["objective"], said["pretrain"]["views"], said["scores"]
-    stores = {name: store.key for name, store in prepared.stores.items()}
-    return fingerprint([parts, stores, prepared.key, fold.train, fold.valid, fold.test, seed, __version__])
+            _train(unit, model, key, device, watch)
 
 
 def _same_work(folder: Path, key: str) -> bool:
@@ -151,383 +131,319 @@ def _same_work(folder: Path, key: str) -> bool:
         return False
 
 
-def _models(plan: SupervisePlan) -> list[Model]:
-    return [
-        Model(task, name, modalities, head, part)
-        for task in plan.tasks
-        for name, modalities in plan.inputs.items()
-        for head, part in plan.heads.items()
-    ]
-
-
-def _train(
-    plan: Plan,
-    run: RunFolder,
-    prepared: Prepared,
-    fold: Fold,
-    seed: int,
-    model: Model,
-    folder: Path,
-    key: str,
-    device: torch.device,
-    watch: Watch | None = None,
-) -> None:
+def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watch | None) -> None:
     """One model, from its first weights to its best ones on disk."""
-    section = plan.recipe.supervise
-    assert section is not None
-    stores = {name: prepared.stores[name] for name in model.modalities}
-    spot = (seed, "fold", fold.number, "supervise", model.stem)
-    network = _build(plan, run, prepared, fold, seed, model, spot)
-    network.to(device)
+    plan, section, resume = unit.plan, _section(unit.plan), unit.folder("supervise") / "resume"
+    where, stores = _address(unit, model), _stores(unit, model)
+    network = _build(unit, model).to(device)
     optimizer = build_optimizer(section.optimizer, network)
-    targets, known = target_of(model.task, [dict(s.targets) for s in prepared.samples])
-    train = _usable(stores, fold.train, known)
-    valid = _usable(stores, fold.valid, known)
-    if not train or not valid:
-        raise StageError(
-            f"supervise fold {fold.number}: no {'training' if not train else 'validation'} recording has both a label of task "
-            f"'{model.task.name}' and one of {', '.join(model.modalities)}"
-        )
-    weight = positive_weight(model.task, targets[torch.tensor(train)])
-    weight = None if weight is None else weight.to(device)
-    contrast = _Contrast(plan, prepared, model, device) if section.contrast else None
+    labels = _labels_of(unit, model, device)
+    contrast = _contrast_of(unit, model, device)
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
     metric = HEADLINE[model.task.type]
-
-    resume = folder / "resume"
-    best = best_state(network)
-    counters: dict[str, Any] = {
-        "key": f"{key} {model.stem}",
-        "epoch": 0,
-        "step": 0,
-        "best_epoch": 0,
-        "best": None,
-        "history": [],
-        "seconds": 0.0,
-    }
-    restored = load_checkpoint(resume, counters["key"], network, optimizer)
-    if restored is not None:
-        counters, best = restored
-    began = saved = time.monotonic()
-    spent, stopped = counters["seconds"], "epochs"
-    with progress(
-        f"supervise fold {fold.number}, seed {seed}, {model.input} {model.head}", section.epochs, counters["epoch"]
-    ) as tick:
-        for epoch in range(counters["epoch"], section.epochs):
+    state = Progress(key=f"{key} {model.stem}")
+    state.restore(resume, network, optimizer)
+    stopped = "epochs"
+    with progress(f"supervise {unit}, {model.input} {model.head}", section.epochs, state.epoch) as tick:
+        for epoch in range(state.epoch, section.epochs):
             network.train()
-            batches = epoch_batches(train, section.batch_size, *spot, "epoch", epoch)
-            jobs = [
-                partial(_cut, stores, rows, plan, np.random.default_rng(address(*spot, "window", epoch, k)))
-                for k, rows in enumerate(batches)
-            ]
-            losses: list[tuple[Tensor, int]] = []
-            for k, made in enumerate(ahead(jobs)):
-                torch.manual_seed(address(*spot, "step", counters["step"]))  # dropout, and whatever else draws while stepping
-                generator = torch.Generator().manual_seed(address(*spot, "augment", counters["step"]))
-                set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(batches)))
+            train = Mean()
+            rows = epoch_batches(labels.train, section.batch_size, *where, "epoch", epoch)
+            for k, batch in enumerate(draw_batches(plan, stores, rows, _views(plan), *where, "window", epoch)):
+                generator = state.seed_step(*where)
+                set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(rows)))
                 with arithmetic(section.precision, device):
-                    encoded = network.encode(made, device, augmentations, generator)
+                    encoded = network.encode(batch, device, augmentations, generator)
                     output = network.head(encoded)
-                loss = loss_of(network.head, model.task, output, targets[made.items.row].to(device), weight)
+                target = labels.targets[batch.items.row].to(device)
+                loss = loss_of(network.head, model.task, output, target, labels.weight)
                 if contrast is not None:
-                    loss = loss + section.contrast * contrast(network, encoded, made.items)
-                if not bool(torch.isfinite(loss)):
-                    raise StageError(
-                        f"supervise fold {fold.number}: the loss of {model.stem} became {float(loss.detach())} in epoch {epoch + 1}; "
-                        "lower the learning rate, or set supervise.clip"
-                    )
+                    loss = loss + section.contrast * _contrast_loss(contrast, network, encoded, batch.items, device)
+                _stop_if_lost(loss, unit, model, epoch)
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
                 if section.clip is not None:
                     torch.nn.utils.clip_grad_norm_(network.parameters(), section.clip)
                 optimizer.step()
-                counters["step"] += 1
-                losses.append((loss.detach(), len(made.items.row)))
-            output_valid = _predict(plan, network, stores, valid, device)
-            truth = targets[torch.tensor(valid)]
-            valid_loss = float(loss_of(network.head, model.task, output_valid.to(device), truth.to(device), weight))
-            said = decided(network.head, output_valid)
-            measured = evaluate(model.task.type, model.task.classes, truth.double().numpy(), said, model.task.extra)
-            value = measured[metric][0]
-            worse = value if metric in LESS_IS_BETTER else -value
-            monitored = worse if section.choose == "score" and math.isfinite(worse) else valid_loss
-            train_loss = math.fsum(float(v) * n for v, n in losses) / sum(n for _, n in losses)
-            counters["history"].append(
-                {
-                    "epoch": epoch + 1,
-                    "train_loss": train_loss,
-                    "valid_loss": valid_loss,
-                    f"valid_{metric}": finite_or_none(value),
-                    "lr": optimizer.param_groups[0]["lr"],
-                }
-            )
-            counters["epoch"] = epoch + 1
-            if counters["best"] is None or monitored < counters["best"]:
-                counters["best"], counters["best_epoch"] = monitored, epoch + 1
-                best = best_state(network)
-            counters["seconds"] = spent + time.monotonic() - began
-            tick(epoch + 1, f"train {train_loss:.3f}, valid {valid_loss:.3f}, {metric} {value:.3f}")
+                state.step += 1
+                train.add(loss, len(batch.items.row))
+            valid_loss, metrics = _validate(unit, model, network, labels, device)
+            row = {
+                "epoch": epoch + 1,
+                "train_loss": train.value,
+                "valid_loss": valid_loss,
+                f"valid_{metric}": finite_or_none(metrics[metric]),
+                "lr": optimizer.param_groups[0]["lr"],
+            }
+            monitored = _monitored(section.choose, metric, metrics[metric], valid_loss)
+            state.finish_epoch(row, monitored=monitored, model=network)
+            tick(state.epoch, f"train {train.value:.3f}, valid {valid_loss:.3f}, {metric} {metrics[metric]:.3f}")
             if watch is not None:
-                watch(epoch + 1, {name: one for name, (one, _) in measured.items()})
-            if section.patience is not None and epoch + 1 - counters["best_epoch"] >= section.patience:
+                watch(state.epoch, metrics)
+            if state.patience_is_over(section.patience):
                 stopped = "patience"
                 break
-            if time.monotonic() - saved >= 60 * section.checkpoint_minutes and epoch + 1 < section.epochs:
-                save_checkpoint(resume, network, optimizer, best, counters)
-                saved = time.monotonic()
+            if state.due(section.checkpoint_minutes) and state.epoch < section.epochs:
+                state.save(resume, network, optimizer)
     if section.keep == "best":
-        network.load_state_dict(best)
-    shift = shift_of(
-        section.threshold,
+        network.load_state_dict(state.weights)
+    _keep(unit, model, network, state, stopped, _thresholds(unit, model, network, labels, device))
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """A task's targets, and the recordings from which a model learns and on which its epoch is chosen."""
+
+    targets: Tensor  # of every recording
+    train: list[int]
+    valid: list[int]
+    weight: Tensor | None  # of positives, by class, from the training rows
+
+
+def _labels_of(unit: Unit, model: Model, device: torch.device) -> _Labels:
+    """The labels that a model learns. Raises StageError if nobody has one and something to predict it from."""
+    targets, train = _labelled(unit, model, unit.fold.train)
+    _, valid = _labelled(unit, model, unit.fold.valid)
+    if not train or not valid:
+        raise StageError(
+            f"supervise fold {unit.fold.number}: no {'training' if not train else 'validation'} recording has both a label of task "
+            f"'{model.task.name}' and one of {', '.join(model.modalities)}"
+        )
+    weight = positive_weight(model.task, targets[torch.tensor(train)])
+    return _Labels(targets=targets, train=train, valid=valid, weight=None if weight is None else weight.to(device))
+
+
+def _labelled(unit: Unit, model: Model, rows: Sequence[int]) -> tuple[Tensor, list[int]]:
+    """The targets of every recording, and those of `rows` that have one and at least one of the modalities."""
+    targets, known = target_of(model.task, [dict(sample.targets) for sample in unit.prepared.samples])
+    stores = _stores(unit, model)
+    return targets, [row for row in rows if bool(known[row]) and any(row in store for store in stores.values())]
+
+
+def _views(plan: Plan) -> int:
+    """Windows of every recording in a training batch: one, or as many as `pretrain.views` says where contrast is added."""
+    return plan.recipe.pretrain.views if _section(plan).contrast else 1
+
+
+def _contrast_of(unit: Unit, model: Model, device: torch.device) -> Contrast | None:
+    """The contrast of the model's modalities, where the recipe adds it to the loss of the labels."""
+    if not _section(unit.plan).contrast:
+        return None
+    contrast = build_contrast(unit.plan, unit.prepared.samples, model.modalities)
+    if isinstance(contrast.loss, nn.Module):
+        contrast.loss.to(device)
+    return contrast
+
+
+def _contrast_loss(
+    contrast: Contrast, network: Network, encoded: Mapping[str, Encoded], items: Items, device: torch.device
+) -> Tensor:
+    """The contrastive objective on the batches that labels are learned from; 0 where no pair has two recordings in common."""
+    loss = contrast(embeddings_of(network, encoded), items, device).loss
+    return torch.zeros((), device=device) if loss is None else loss
+
+
+def _stop_if_lost(loss: Tensor, unit: Unit, model: Model, epoch: int) -> None:
+    """Stop on a loss that is no number, before it spoils the weights."""
+    if not bool(torch.isfinite(loss)):
+        raise StageError(
+            f"supervise fold {unit.fold.number}: the loss of {model.stem} became {float(loss.detach())} in epoch {epoch + 1}; "
+            "lower the learning rate, or set supervise.clip"
+        )
+
+
+def _validate(
+    unit: Unit, model: Model, network: Network, labels: _Labels, device: torch.device
+) -> tuple[float, dict[str, float]]:
+    """The loss and every metric on validation recordings, in eval mode."""
+    output = predict(unit.plan, network, _stores(unit, model), labels.valid, device)
+    target = labels.targets[torch.tensor(labels.valid)]
+    loss = float(loss_of(network.head, model.task, output.to(device), target.to(device), labels.weight))
+    decisions = decided(network.head, output)
+    measured = evaluate(model.task.type, model.task.classes, target.double().numpy(), decisions, model.task.extra)
+    return loss, {name: value for name, (value, _) in measured.items()}
+
+
+def _monitored(choose: str, metric: str, value: float, valid_loss: float) -> float:
+    """What the best epoch has least of: the loss, or a metric that is asked for and defined, turned round where more is better."""
+    if choose != "score" or not math.isfinite(value):
+        return valid_loss
+    return value if metric in LESS_IS_BETTER else -value
+
+
+def _thresholds(
+    unit: Unit, model: Model, network: Network, labels: _Labels, device: torch.device
+) -> NDArray[np.float64] | float:
+    """What is taken from outputs before they are read, from validation recordings alone."""
+    return shift_of(
+        _section(unit.plan).threshold,
         model.task,
-        targets[torch.tensor(valid, dtype=torch.int64)],
-        lambda: decided(network.head, _predict(plan, network, stores, valid, device)),
+        labels.targets[torch.tensor(labels.valid, dtype=torch.int64)],
+        lambda: _outputs(unit, model, network, labels.valid, device),
     )
-    kept = {} if isinstance(shift, float) else {"thresholds": [float(v) for v in shift]}
-    _keep(folder / "models", model, network, {**counters, "stopped": stopped, "metric": metric, **kept})
 
 
-class Network(nn.Module):
-    """Encoders of some modalities, and a head."""
-
-    def __init__(self, encoders: Mapping[str, Encoder], head: nn.Module) -> None:
-        super().__init__()
-        self.encoders = nn.ModuleDict(dict(encoders))
-        self.head = head
-
-    def encode(
-        self,
-        made: Batch,
-        device: torch.device,
-        augmentations: Mapping[str, Augmentation] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> dict[str, Encoded]:
-        """Every modality of a batch; rows that lack one have zeros and `present` False."""
-        found = {}
-        for name, encoder in self.encoders.items():
-            encoder = cast(Encoder, encoder)
-            stream = made.streams[name].to(device)
-            rows, size = stream.present.nonzero().squeeze(1), len(stream.present)
-            if len(rows) == 0:
-                found[name] = Encoded(torch.zeros(size, encoder.width, device=device), present=stream.present)
-                continue
-            encoded, rows = encoder.encode(stream, (augmentations or {}).get(name), generator)
-            found[name] = Encoded(
-                _put(encoded.vector, rows, size),
-                None if encoded.sequence is None else _put(encoded.sequence, rows, size),
-                None if encoded.steps is None else _put(encoded.steps, rows, size),
-                stream.present,
-            )
-        return found
-
-
-def _put(values: Tensor, rows: Tensor, size: int) -> Tensor:
-    """Rows back at their places among `size`, zeros elsewhere."""
-    if len(rows) == size:
-        return values
-    return values.new_zeros(size, *values.shape[1:]).index_copy(0, rows, values)
-
-
-class _Contrast:
-    """The contrastive objective on the batches that labels are learned from."""
-
-    def __init__(self, plan: Plan, prepared: Prepared, model: Model, device: torch.device) -> None:
-        self.targets = contrast_targets(plan, prepared)
-        self.positives = plan.positives.spec.build(plan.positives.params)
-        self.loss = plan.loss.spec.build(plan.loss.params)
-        if isinstance(self.loss, nn.Module):
-            self.loss.to(device)
-        weights = plan.weights or (1.0,) * len(plan.pairs)
-        here = [(pair, weight) for pair, weight in zip(plan.pairs, weights, strict=True) if set(pair) <= set(model.modalities)]
-        self.pairs, self.weights = [pair for pair, _ in here], [weight for _, weight in here]
-        self.device = device
-
-    def __call__(self, network: Network, encoded: Mapping[str, Encoded], items: Items) -> Tensor:
-        embedded = {}
-        for name, one in encoded.items():
-            assert one.present is not None
-            rows = one.present.nonzero().squeeze(1)
-            here = Encoded(one.vector[rows])
-            embedded[name] = Embedded(cast(Encoder, network.encoders[name]).project(here), rows)
-        targets = {name: target[items.row].to(self.device) for name, target in self.targets.items()}
-        who = Items(items.row.to(self.device), items.view.to(self.device), targets)
-        value = score(embedded, who, self.pairs, self.positives, self.loss, self.weights).loss
-        return torch.zeros((), device=self.device) if value is None else value
-
-
-def _build(
-    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, model: Model, spot: tuple[str | int, ...]
-) -> Network:
-    """A model with its first weights."""
-    assert plan.recipe.supervise is not None
-    if plan.recipe.supervise.start == "pretrained":
-        encoders = load_encoders(run.stage("pretrain", fold.number, seed))
-    else:
-        encoders = build_encoders(plan, seed, "fold", fold.number)
-        fit_normalise(encoders, prepared.stores, fold.train)
-    chosen = {name: encoders[name] for name in model.modalities}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(address(*spot, "init"))
-        head = model.part.spec.build(model.part.params, model.task, {name: e.width for name, e in chosen.items()})
-    return Network(chosen, cast(nn.Module, head))
-
-
-def _usable(stores: Mapping[str, Store], rows: Sequence[int], known: Tensor) -> list[int]:
-    """Rows that have a label and at least one of the modalities."""
-    return [row for row in rows if bool(known[row]) and any(row in store for store in stores.values())]
-
-
-def _cut(stores: Mapping[str, Store], rows: Sequence[int], plan: Plan, generator: np.random.Generator) -> Batch:
-    """A training batch: one window of every recording, or as many as `pretrain.views` says where contrast is added."""
-    window, section = plan.recipe.window, plan.recipe.supervise
-    views = plan.recipe.pretrain.views if section is not None and section.contrast else 1
-    rows = [row for _ in range(views) for row in rows]
-    spans = [draw(stores, row, window.seconds, window.place, generator, window.share) for row in rows]
-    return batch(stores, rows, spans, [k * views // len(rows) for k in range(len(rows))])
-
-
-@torch.inference_mode()
-def _predict(plan: Plan, network: Network, stores: Mapping[str, Store], rows: Sequence[int], device: torch.device) -> Tensor:
-    """What the model says of some recordings [n, outputs]: the mean over the windows that the recipe's `window.embed` asks for."""
-    assert plan.recipe.supervise is not None
-    network.eval()
-    window = plan.recipe.window
-    cuts: list[tuple[int, int, Span]] = []
-    for i, row in enumerate(rows):
-        cuts += [(i, row, span) for span in slide(stores, row, window.seconds, window.embed, window.hop)]
-    parts = [cuts[k : k + WINDOWS] for k in range(0, len(cuts), WINDOWS)]
-    jobs = [partial(batch, stores, [row for _, row, _ in part], [span for _, _, span in part]) for part in parts]
-    total: Tensor | None = None
-    count = torch.zeros(len(rows))
-    for part, made in zip(parts, ahead(jobs), strict=True):
-        with arithmetic(plan.recipe.supervise.precision, device):
-            output = network.head(network.encode(made, device))
-        anything = torch.stack([stream.present for stream in made.streams.values()]).any(0)
-        index = torch.tensor([i for i, _, _ in part])[anything]
-        if total is None:
-            total = torch.zeros(len(rows), output.shape[1])
-        total.index_add_(0, index, output.float().cpu()[anything])
-        count.index_add_(0, index, torch.ones(len(index)))
-    assert total is not None
-    return total / count.clamp_min(1)[:, None]
-
-
-def _keep(folder: Path, model: Model, network: Network, facts: Mapping[str, Any]) -> None:
+def _keep(
+    unit: Unit, model: Model, network: Network, state: Progress, stopped: str, shift: NDArray[np.float64] | float
+) -> None:
     """Write a model's weights, then what is known of it: the second file says that it is done."""
+    folder = unit.folder("supervise") / "models"
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{model.stem}.safetensors.tmp"
     save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, str(part))
     part.replace(folder / f"{model.stem}.safetensors")
-    about: dict[str, Any] = {"task": model.task.name, "input": model.input, "head": model.head, "use": model.part.use}
+    facts: dict[str, Any] = {
+        "format": 1,
+        "task": model.task.name,
+        "input": model.input,
+        "head": model.head,
+        "use": model.part.use,
+    }
     if isinstance(network.head, Showing):
-        about["shown"] = [
-            {
-                "title": one.title,
-                "rows": list(one.rows),
-                "columns": list(one.columns),
-                "values": [[None if v is None else finite_or_none(round(v, 6)) for v in row] for row in one.values],
-            }
-            for one in network.head.show()
-        ]
-    write_json(
-        folder / f"{model.stem}.json", {"format": 1, **about, **{k: v for k, v in facts.items() if k not in ("key", "step")}}
+        facts["shown"] = _shown(network.head)
+    facts |= {
+        "epoch": state.epoch,
+        "best_epoch": state.best_epoch,
+        "best": state.best,
+        "history": state.history,
+        "seconds": state.seconds,
+        "stopped": stopped,
+        "metric": HEADLINE[model.task.type],
+    }
+    if not isinstance(shift, float):
+        facts["thresholds"] = [float(value) for value in shift]
+    write_json(folder / f"{model.stem}.json", facts)
+
+
+def _shown(head: Showing) -> list[dict[str, Any]]:
+    """The tables that a head shows."""
+    return [
+        {
+            "title": one.title,
+            "rows": list(one.rows),
+            "columns": list(one.columns),
+            "values": [[None if v is None else finite_or_none(round(v, 6)) for v in row] for row in one.values],
+        }
+        for one in head.show()
+    ]
+
+
+def _build(unit: Unit, model: Model) -> Network:
+    """A model with its first weights."""
+    plan, kind = unit.plan, "pretrained" if _section(unit.plan).start == "pretrained" else "random"
+    encoders = encoders_of(
+        plan, kind, unit.folder("pretrain"), unit.prepared.stores, unit.fold.train, *unit.address
     )
+    chosen = {name: encoders[name] for name in model.modalities}
+    return build_network(chosen, model.part, model.task, *_address(unit, model))
 
 
-def encoders_trained(
-    plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int
-) -> Iterator[tuple[str, dict[str, Encoder]]]:
+def _load(unit: Unit, model: Model) -> Network:
+    """A model with the weights that were kept."""
+    network = _build(unit, model)
+    network.load_state_dict(load_file(str(unit.folder("supervise") / "models" / f"{model.stem}.safetensors")))
+    return network
+
+
+def encoders_trained(unit: Unit) -> Iterator[tuple[str, dict[str, Encoder]]]:
     """The encoders that labels have trained in one fold and seed, of each task's and head's input with most modalities."""
+    plan = unit.plan
     if plan.supervised is None:
         return
     main = main_input(plan.supervised.inputs)
-    folder = run.stage("supervise", fold.number, seed)
     several = len(plan.supervised.tasks) > 1
     for model in _models(plan.supervised):
         if model.input == main:
-            network = load_trained(plan, run, prepared, fold, seed, model, folder)
+            network = _load(unit, model)
             label = f"{_kind(plan)} {model.head}" + (f" for {model.task.name}" if several else "")
             yield label, {name: cast(Encoder, encoder) for name, encoder in network.encoders.items()}
 
 
-def load_trained(plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, model: Model, folder: Path) -> Network:
-    """A model with the weights that were kept."""
-    network = _build(plan, run, prepared, fold, seed, model, (seed, "fold", fold.number, "supervise", model.stem))
-    network.load_state_dict(load_file(str(folder / "models" / f"{model.stem}.safetensors")))
-    return network
-
-
-def said_of_validation(
+def validation_outputs(
     plan: Plan, run: RunFolder, prepared: Prepared, fold: Fold, seed: int, device: torch.device
 ) -> Iterator[tuple[Model, NDArray[np.float64], NDArray[np.float64]]]:
-    """Of every kept model of one fold and seed, the targets of validation recordings [n, classes] and what it says of them."""
+    """Of every kept model of one fold and seed, the targets of validation recordings [n, classes] and its outputs for them."""
     assert plan.supervised is not None
-    folder = run.stage("supervise", fold.number, seed)
+    unit = Unit(plan=plan, run=run, prepared=prepared, fold=fold, seed=seed)
     for model in _models(plan.supervised):
-        network = load_trained(plan, run, prepared, fold, seed, model, folder).to(device)
-        stores = {name: prepared.stores[name] for name in model.modalities}
-        targets, known = target_of(model.task, [dict(s.targets) for s in prepared.samples])
-        rows = _usable(stores, fold.valid, known)
+        targets, rows = _labelled(unit, model, fold.valid)
         truth = targets[torch.tensor(rows, dtype=torch.int64)].double().numpy()
-        yield model, truth, decided(network.head, _predict(plan, network, stores, rows, device))
+        yield model, truth, _outputs(unit, model, _load(unit, model).to(device), rows, device)
 
 
-def _test(
-    plan: Plan,
-    run: RunFolder,
-    prepared: Prepared,
-    fold: Fold,
-    seed: int,
-    models: Sequence[Model],
-    folder: Path,
-    device: torch.device,
-) -> None:
+def _outputs(
+    unit: Unit, model: Model, network: Network, rows: Sequence[int], device: torch.device
+) -> NDArray[np.float64]:
+    """A model's outputs for some recordings [n, outputs], as metrics read them."""
+    if not rows:
+        return np.zeros((0, max(1, len(model.task.classes))))
+    return decided(network.head, predict(unit.plan, network, _stores(unit, model), rows, device))
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """A kept model's answers for some recordings."""
+
+    ids: list[str]
+    target: Tensor
+    output: NDArray[np.float64]  # [n, outputs], less the model's thresholds
+    facts: Mapping[str, Any]  # what is known of the model
+
+
+def _answers(unit: Unit, model: Model, among: Sequence[int], device: torch.device) -> _Answers:
+    """What a kept model says of those recordings that have a label and something to predict it from."""
+    targets, rows = _labelled(unit, model, among)
+    output = _outputs(unit, model, _load(unit, model).to(device), rows, device)
+    facts = read_json(unit.folder("supervise") / "models" / f"{model.stem}.json")
+    return _Answers(
+        ids=[unit.prepared.samples[row].id for row in rows],
+        target=targets[torch.tensor(rows, dtype=torch.int64)],
+        output=output - np.asarray(facts.get("thresholds", 0.0)),
+        facts=facts,
+    )
+
+
+def _about(unit: Unit, model: Model, **more: str) -> dict[str, Any]:
+    """What a model's rows in files of scores begin with."""
+    names = {"task": model.task.name, "input": model.input, "head": model.head, "encoder": _kind(unit.plan)}
+    return {**names, **more, "fold": unit.fold.number, "seed": unit.seed, "head_seed": 0}
+
+
+def _test(unit: Unit, models: Sequence[Model], device: torch.device) -> None:
     """Open the test set, once, for models that are all chosen."""
-    run.log("test opened", stage="supervise", fold=fold.number, seed=seed, heads=len(models))
+    plan, fold, folder = unit.plan, unit.fold, unit.folder("supervise")
+    unit.run.log("test opened", stage="supervise", fold=fold.number, seed=unit.seed, heads=len(models))
     protocol = f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}"
     scores: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
     chosen: list[dict[str, Any]] = []
-    base = {"encoder": _kind(plan), "protocol": protocol, "fold": fold.number, "seed": seed, "head_seed": 0}
     for model in models:
-        about, target, output, rows, facts = _answer(plan, run, prepared, fold, seed, model, folder, device, fold.test, base)
-        scores += scores_of(about, model.task, target, output)
-        predictions += predictions_of(about, model.task, [prepared.samples[row].id for row in rows], target, output)
-        chosen.append({**about, **{k: facts[k] for k in ("epoch", "best_epoch", "best", "stopped", "seconds")}})
+        answers = _answers(unit, model, fold.test, device)
+        about = _about(unit, model, protocol=protocol)
+        scores += scores_of(about, model.task, answers.target, answers.output)
+        predictions += predictions_of(about, model.task, answers.ids, answers.target, answers.output)
+        chosen.append({**about, **{k: answers.facts[k] for k in ("epoch", "best_epoch", "best", "stopped", "seconds")}})
     write_jsonl(folder / "scores.jsonl", scores)
     write_jsonl(folder / "predictions.jsonl", predictions)
     write_jsonl(folder / "chosen.jsonl", chosen)
 
 
-def _answer(
-    plan: Plan,
-    run: RunFolder,
-    prepared: Prepared,
-    fold: Fold,
-    seed: int,
-    model: Model,
-    folder: Path,
-    device: torch.device,
-    among: Sequence[int],
-    base: Mapping[str, Any],
-) -> tuple[dict[str, Any], Tensor, NDArray[np.float64], list[int], dict[str, Any]]:
-    """What a trained model says of some recordings: about it, their targets, its outputs, which rows, what is known of it."""
-    network = load_trained(plan, run, prepared, fold, seed, model, folder).to(device)
-    stores = {name: prepared.stores[name] for name in model.modalities}
-    targets, known = target_of(model.task, [dict(s.targets) for s in prepared.samples])
-    rows = _usable(stores, among, known)
-    output: NDArray[np.float64] = (
-        decided(network.head, _predict(plan, network, stores, rows, device))
-        if rows
-        else np.zeros((0, max(1, len(model.task.classes))))
-    )
-    facts = json.loads((folder / "models" / f"{model.stem}.json").read_text(encoding="utf-8"))
-    about = {"task": model.task.name, "input": model.input, "head": model.head, **base}
-    target = targets[torch.tensor(rows, dtype=torch.int64)]
-    return about, target, output - np.asarray(facts.get("thresholds", 0.0)), rows, facts
+def _address(unit: Unit, model: Model) -> tuple[str | int, ...]:
+    """What the address of every draw for a model begins with."""
+    return (*unit.address, "supervise", model.stem)
+
+
+def _stores(unit: Unit, model: Model) -> dict[str, Store]:
+    """The prepared streams that a model sees."""
+    return {name: unit.prepared.stores[name] for name in model.modalities}
+
+
+def _section(plan: Plan) -> Supervise:
+    """The recipe's section, where there is sure to be one."""
+    assert plan.recipe.supervise is not None
+    return plan.recipe.supervise
 
 
 def _kind(plan: Plan) -> str:
     """What scores call these encoders."""
-    assert plan.recipe.supervise is not None
-    return "fine-tuned" if plan.recipe.supervise.start == "pretrained" else "supervised"
+    return "fine-tuned" if _section(plan).start == "pretrained" else "supervised"

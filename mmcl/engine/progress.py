@@ -1,0 +1,94 @@
+"""How far a training has come: what a checkpoint keeps, what a patience waits for, and the best weights so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..seeding import address
+from .resume import load_checkpoint, save_checkpoint
+
+
+@dataclass
+class Progress:
+    """How far one training has come. `restore` begins it, anew or from the last checkpoint; `save` writes a checkpoint."""
+
+    key: str  # fingerprint of everything that the weights depend on: only a checkpoint with the same one is gone on from
+    best_name: str = "best"  # what a checkpoint calls `best`
+    epoch: int = 0  # epochs that are done
+    step: int = 0  # steps that are done, over all epochs
+    best_epoch: int = 0  # counted from 1; 0: none yet
+    best: float | None = None  # the lowest monitored value
+    history: list[dict[str, Any]] = field(default_factory=list)  # one row an epoch
+    skipped: dict[str, int] = field(default_factory=dict)  # pair of modalities → batches that had nothing to contrast in it
+    seconds: float = 0.0  # of training, those before an interruption included
+    weights: dict[str, Tensor] = field(default_factory=dict)  # those of the best epoch, in the processor's memory
+
+    def __post_init__(self) -> None:
+        self._began = self._saved = time.monotonic()
+
+    def restore(self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
+        """Go on from the checkpoint in a folder, if there is one with this key; whether there was."""
+        checkpoint = load_checkpoint(folder, self.key, model, optimizer)
+        if checkpoint is None:
+            self.weights = weights_of(model)
+        else:
+            state, self.weights = checkpoint
+            self.epoch, self.step = state["epoch"], state["step"]
+            self.best_epoch, self.best = state["best_epoch"], state[self.best_name]
+            self.history, self.skipped = state["history"], state.get("skipped", {})
+            self.seconds = state["seconds"]
+        self._began = time.monotonic() - self.seconds
+        self._saved = time.monotonic()
+        return checkpoint is not None
+
+    def save(self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Put a checkpoint in place of the one before."""
+        state = {
+            "key": self.key,
+            "epoch": self.epoch,
+            "step": self.step,
+            "best_epoch": self.best_epoch,
+            self.best_name: self.best,
+            "history": self.history,
+            "skipped": self.skipped,
+            "seconds": self.seconds,
+        }
+        save_checkpoint(folder, model, optimizer, self.weights, state)
+        self._saved = time.monotonic()
+
+    def due(self, minutes: float) -> bool:
+        """Whether the last checkpoint, or the beginning, is so many minutes ago."""
+        return time.monotonic() - self._saved >= 60 * minutes
+
+    def seed_step(self, *where: str | int) -> torch.Generator:
+        """Seeds torch for the next step (dropout, and whatever else draws while stepping); the generator of its augmentations."""
+        torch.manual_seed(address(*where, "step", self.step))
+        return torch.Generator().manual_seed(address(*where, "augment", self.step))
+
+    def finish_epoch(
+        self, row: dict[str, Any], monitored: float, model: nn.Module, skipped: Mapping[str, int] | None = None
+    ) -> None:
+        """Count an epoch that is done: its row of the history, and its weights if its monitored value is the lowest so far."""
+        self.history.append(row)
+        self.epoch += 1
+        for pair, batches in (skipped or {}).items():
+            self.skipped[pair] = self.skipped.get(pair, 0) + batches
+        if self.best is None or monitored < self.best:
+            self.best, self.best_epoch, self.weights = monitored, self.epoch, weights_of(model)
+        self.seconds = time.monotonic() - self._began
+
+    def patience_is_over(self, patience: int | None) -> bool:
+        """Whether the best epoch is so many epochs ago."""
+        return patience is not None and self.epoch - self.best_epoch >= patience
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of all weights, in the processor's memory."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}

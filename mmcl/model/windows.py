@@ -1,0 +1,91 @@
+"""Which windows of a recording networks see: drawn ones while they learn, all in turn where features are taken and averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..api.batch import Batch
+from ..data.batches import ahead
+from ..data.stack import batch
+from ..data.store import Store
+from ..data.windows import Span, draw, slide
+from ..recipe.plan import Plan
+from ..seeding import address
+
+WINDOWS = 64
+"""Windows that go through a network at a time where nothing is learned."""
+
+
+def draw_batches(
+    plan: Plan, stores: Mapping[str, Store], batches: Sequence[Sequence[int]], views: int, *where: str | int
+) -> Iterator[Batch]:
+    """Batches of drawn windows, prepared one step ahead; where they are cut depends on the address `where` alone.
+
+    batches  rows of recordings
+    views    windows of each recording
+    """
+    yield from ahead(
+        [
+            partial(draw_batch, plan, stores, rows, views, np.random.default_rng(address(*where, k)))
+            for k, rows in enumerate(batches)
+        ]
+    )
+
+
+def draw_batch(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], views: int, rng: np.random.Generator) -> Batch:
+    """Windows of every recording, each the same seconds in every modality; first all first views."""
+    window = plan.recipe.window
+    rows = [row for _ in range(views) for row in rows]
+    spans = [draw(stores, row, window.seconds, window.place, rng, window.share) for row in rows]
+    return batch(stores, rows, spans, views=[k * views // len(rows) for k in range(len(rows))])
+
+
+def windows_of(
+    plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], by_length: bool = True
+) -> Iterator[tuple[Tensor, Batch]]:
+    """The windows from which features are taken, in batches: which of `rows` each is of (int64 [n]), and its streams.
+
+    by_length  whole recordings come in batches of like length, which wastes less on padding; False: as `rows` has them
+    """
+    window = plan.recipe.window
+    cuts: list[tuple[int, int, Span]] = []
+    for i, row in enumerate(rows):
+        cuts += [(i, row, span) for span in slide(stores, row, window.seconds, window.embed, window.hop)]
+    if by_length:
+        cuts.sort(key=lambda cut: _steps(stores, cut[1]) if cut[2].seconds is None else 0)
+    parts = [cuts[k : k + WINDOWS] for k in range(0, len(cuts), WINDOWS)]
+    jobs = [partial(batch, stores, [row for _, row, _ in part], [span for _, _, span in part]) for part in parts]
+    for part, windows in zip(parts, ahead(jobs), strict=True):
+        yield torch.tensor([i for i, _, _ in part]), windows
+
+
+def _steps(stores: Mapping[str, Store], row: int) -> int:
+    """Steps of a recording, over all modalities that it has."""
+    return sum(store.length(row) for store in stores.values() if row in store)
+
+
+class WindowMean:
+    """The mean of some vectors over each recording's windows, in the processor's memory; zeros for one without any."""
+
+    def __init__(self, recordings: int, width: int) -> None:
+        self._total, self._count = torch.zeros(recordings, width), torch.zeros(recordings)
+
+    def add(self, index: Tensor, vectors: Tensor) -> None:
+        """The vectors [n, width] of some windows, and which recording each is of (int64 [n])."""
+        self._total.index_add_(0, index, vectors.float().cpu())
+        self._count.index_add_(0, index, torch.ones(len(index)))
+
+    @property
+    def present(self) -> Tensor:
+        """Which recordings have any window (bool)."""
+        return self._count > 0
+
+    @property
+    def value(self) -> Tensor:
+        """The means [recordings, width]."""
+        return self._total / self._count.clamp_min(1)[:, None]

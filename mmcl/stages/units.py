@@ -1,0 +1,110 @@
+"""One fold and seed of a run, for which every stage is done, and the fingerprints by which it is known whether it is done.
+
+A fingerprint holds everything that a stage's results depend on, those of the stages that it reads among it. A stage is done again
+where the one in its `finished.json` is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import __version__
+from ..data.folds import Fold
+from ..data.prepared import Prepared, load_prepared
+from ..recipe.plan import Plan
+from ..runs import RunFolder, fingerprint
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One fold and seed of a run."""
+
+    plan: Plan
+    run: RunFolder
+    prepared: Prepared
+    fold: Fold
+    seed: int
+
+    def __str__(self) -> str:
+        return f"fold {self.fold.number}, seed {self.seed}"
+
+    @property
+    def address(self) -> tuple[str | int, ...]:
+        """What every draw's address begins with."""
+        return self.seed, "fold", self.fold.number
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage leaves its files."""
+        return self.run.stage(stage, self.fold.number, self.seed)
+
+
+def units_of(plan: Plan, run: RunFolder) -> list[Unit]:
+    """Every fold and seed. Raises StageError if the run is not prepared."""
+    prepared = load_prepared(run)
+    return [
+        Unit(plan=plan, run=run, prepared=prepared, fold=fold, seed=seed) for fold in prepared.folds for seed in plan.seeds
+    ]
+
+
+def encoder_kinds(plan: Plan) -> list[str]:
+    """Which encoders are compared: pretrained (unless epochs is 0) and, beside them, random ones."""
+    kinds = ["pretrained"] if plan.recipe.pretrain.epochs > 0 else []
+    return kinds + (["random"] if "random" in plan.recipe.report.against or not kinds else [])
+
+
+def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
+    """Fingerprint of everything that the pretrained weights depend on."""
+    config = plan.to_json()
+    config["pretrain"].pop("checkpoint_minutes")
+    if config["pretrain"]["micro_batch"] is None:
+        config["pretrain"].pop("micro_batch")
+    parts = {name: config[name] for name in ("modalities", "window", "projection", "pretrain")}
+    return fingerprint([parts, _stores(prepared), fold.train, fold.valid, seed, __version__])
+
+
+def embed_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, splits: Sequence[str] = SPLITS) -> str:
+    """Fingerprint of everything that the features depend on."""
+    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, encoder_kinds(plan)]
+    return fingerprint(parts if tuple(splits) == SPLITS else [*parts, list(splits)])
+
+
+def probe_key(plan: Plan, embedded: str) -> str:
+    """Fingerprint of everything that the scores depend on.
+
+    embedded  that of the features
+    """
+    config = plan.to_json()
+    return fingerprint([embedded, config["probe"], config["report"], __version__])
+
+
+def supervise_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
+    """Fingerprint of everything that the models and their scores depend on."""
+    config = plan.to_json()
+    config["supervise"].pop("checkpoint_minutes")
+    parts = {name: config[name] for name in ("modalities", "window", "projection", "supervise")}
+    if plan.recipe.supervise and plan.recipe.supervise.start == "pretrained":
+        parts["pretrained"] = pretrain_key(plan, prepared, fold, seed)
+    elif plan.recipe.supervise and plan.recipe.supervise.contrast:
+        parts["objective"] = config["pretrain"]["objective"], config["pretrain"]["views"], config["scores"]
+    return fingerprint([parts, _stores(prepared), prepared.key, fold.train, fold.valid, fold.test, seed, __version__])
+
+
+def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool) -> str:
+    """Fingerprint of everything that the results depend on.
+
+    first  whether this is the run's first fold and seed, which has the maps
+    """
+    config = plan.to_json()
+    heads = list(config["probe"]["heads"].items())[:1]
+    rest = [config["probe"][key] for key in ("inputs", "tasks", "features", "threshold", "training", "seeds")]
+    maps = [supervise_key(plan, prepared, fold, seed)] if first and plan.supervised is not None else []
+    return fingerprint([embed_key(plan, prepared, fold, seed), heads, rest, config["worth"], maps, __version__])
+
+
+def _stores(prepared: Prepared) -> dict[str, str]:
+    """The fingerprint of each modality's prepared streams."""
+    return {name: store.key for name, store in prepared.stores.items()}
