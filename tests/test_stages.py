@@ -79,14 +79,14 @@ def test_scores_are_what_the_predictions_say(tiny_run):
 
 
 def test_two_views_of_a_recording_are_two_windows_of_one_row(tiny_plan, tiny_run):
-    from mmcl.stages.pretrain import _cut
+    from mmcl.model.windows import draw_batch
 
     plan = tiny_plan("pretrain.views=2", "window.seconds=0.3", "pretrain.objective.pairs=all+same")
     stores = load_prepared(tiny_run).stores
-    made = _cut(stores, [3, 1, 2], plan, np.random.default_rng(0))
-    assert made.items.row.tolist() == [3, 1, 2, 3, 1, 2]
-    assert made.items.view.tolist() == [0, 0, 0, 1, 1, 1]
-    values = made.streams["audio"].values
+    batch = draw_batch(plan, stores, [3, 1, 2], 2, np.random.default_rng(0))
+    assert batch.items.row.tolist() == [3, 1, 2, 3, 1, 2]
+    assert batch.items.view.tolist() == [0, 0, 0, 1, 1, 1]
+    values = batch.streams["audio"].values
     assert not torch.equal(values[:3], values[3:])
 
 
@@ -334,7 +334,7 @@ def test_a_recording_without_any_modality_is_listed_and_left_out(tiny_plan, run,
 
 
 def test_a_loss_that_is_no_number_stops_naming_the_recordings(tiny_plan, run, monkeypatch):
-    from mmcl.stages import pretrain as stage
+    from mmcl.model import contrast as stage
 
     real = stage.score
 

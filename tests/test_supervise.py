@@ -72,7 +72,7 @@ def test_running_again_trains_nothing_and_two_runs_give_the_same_weights(tiny_pl
 
 
 def test_a_stop_between_epochs_goes_on_to_the_same_weights(tiny_plan, begun, tmp_path, monkeypatch):
-    import mmcl.stages.supervise as stage
+    import mmcl.engine.progress as stage
 
     shutil.copytree(begun.root.parent, tmp_path / "again")
     again = RunFolder(tmp_path / "again" / "tiny")
@@ -102,10 +102,10 @@ def test_the_test_set_is_not_read_before_every_model_is_chosen(tiny_plan, begun,
     import mmcl.stages.supervise as stage
 
     fold = read_json(begun.root / "folds.json")["folds"][0]
-    real, seen = stage._predict, []
+    real, seen = stage.predict, []
     monkeypatch.setattr(
         stage,
-        "_predict",
+        "predict",
         lambda plan, net, stores, rows, device: (seen.append(set(rows)), real(plan, net, stores, rows, device))[1],
     )
     supervise(tiny_plan(ON), begun)
@@ -167,9 +167,11 @@ def test_weights_of_pairs_reach_the_contrast_and_the_fingerprint(tiny_plan, begu
 
     from mmcl.api import Encoded, Items
     from mmcl.data.prepared import load_prepared
-    from mmcl.objective.score import Embedded, score
-    from mmcl.stages.pretrain import pretrain_key
-    from mmcl.stages.supervise import _Contrast, _models, supervise_key
+    from mmcl.model.contrast import build_contrast
+    from mmcl.model.network import embeddings_of
+    from mmcl.objective.score import score
+    from mmcl.stages.supervise import _contrast_loss, _models
+    from mmcl.stages.units import pretrain_key, supervise_key
 
     prepared = load_prepared(begun)
     with_weights = "pretrain.objective.weights={text: 3, audio~landmarks: 0.5}"
@@ -189,14 +191,19 @@ def test_weights_of_pairs_reach_the_contrast_and_the_fingerprint(tiny_plan, begu
     for encoder in network.encoders.values():
         encoder.project = lambda one: one.vector
     items = Items(torch.arange(6), torch.zeros(6, dtype=torch.int64))
-    got = float(_Contrast(weighed, prepared, model, torch.device("cpu"))(network, encoded, items))
-    embedded = {name: Embedded(e.vector[e.present], e.present.nonzero().squeeze(1)) for name, e in encoded.items()}
+
+    def contrast_of(model):
+        contrast = build_contrast(weighed, prepared.samples, model.modalities)
+        return float(_contrast_loss(contrast, network, encoded, items, torch.device("cpu")))
+
+    got = contrast_of(model)
+    embedded = embeddings_of(network, encoded)
     positives, loss = (part.spec.build(part.params) for part in (plain.positives, plain.loss))
     apart = {pair: float(score(embedded, items, [pair], positives, loss).loss) for pair in plain.pairs}
     weight = {("text", "audio"): 3.0, ("text", "landmarks"): 3.0, ("audio", "landmarks"): 0.5}
     assert got == pytest.approx(sum(weight[pair] * value for pair, value in apart.items()) / 6.5, rel=1e-6)
     (audio,) = [m for m in _models(weighed.supervised) if (m.input, m.head) == ("audio", "attention")]
-    assert float(_Contrast(weighed, prepared, audio, torch.device("cpu"))(network, encoded, items)) == 0.0  # no pair is left
+    assert contrast_of(audio) == 0.0  # no pair is left
 
 
 @pytest.mark.parametrize(
@@ -217,16 +224,17 @@ def test_each_mistake_has_its_sentence(tiny_plan, override, message):
 
 def test_contrast_sees_as_many_windows_as_the_recipe_says(tiny_plan, run):
     from mmcl.data.prepared import load_prepared
+    from mmcl.model.windows import draw_batch
     from mmcl.stages.prepare import prepare
-    from mmcl.stages.supervise import _cut
+    from mmcl.stages.supervise import _views
 
     sections = "supervise={heads: {mlp: {use: mlp, hidden: 8}}, epochs: 1, contrast: %s}"
     for contrast, views in (("0.5", 3), ("0.0", 1)):
         plan = tiny_plan(sections % contrast, "pretrain.views=3", "window.seconds=0.5")
         prepare(plan, run)
-        made = _cut(load_prepared(run).stores, [4, 2], plan, np.random.default_rng(0))
-        assert made.items.row.tolist() == [4, 2] * views
-        assert made.items.view.tolist() == [view for view in range(views) for _ in range(2)]
+        batch = draw_batch(plan, load_prepared(run).stores, [4, 2], _views(plan), np.random.default_rng(0))
+        assert batch.items.row.tolist() == [4, 2] * views
+        assert batch.items.view.tolist() == [view for view in range(views) for _ in range(2)]
 
 
 SCORES = (

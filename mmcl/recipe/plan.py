@@ -33,7 +33,7 @@ class Part:
         """Plain values, for plan.json and for fingerprints."""
         return {
             "use": self.use,
-            "params": self.params.model_dump(mode="json"),
+            "params": self.params.stated(),
             "package": self.package,
             "version": self.version,
         }

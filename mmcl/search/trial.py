@@ -111,11 +111,12 @@ def validation_score(search: SweepPlan, plan: Plan, run: RunFolder, device: str,
     Raises DataError where the metric is undefined on the validation rows of any of them.
     """
     from ..stages import about
-    from ..stages.embed import embed, encoder_kinds
+    from ..stages.embed import embed
     from ..stages.prepare import prepare
     from ..stages.pretrain import pretrain
     from ..stages.probe import validation_scores
     from ..stages.supervise import validation_scores as supervised_scores
+    from ..stages.units import encoder_kinds
 
     metric = metric_of(search)
     write_json(run.root / "plan.json", about(plan, device))

@@ -118,8 +118,9 @@ def _address(row: Mapping[str, Any]) -> Address:
 def _probes(case: Case, fold: int, seed: int, features: Path) -> Iterator[_Probe]:
     """Every head of one fold and seed, in the order in which they were fitted."""
     from ...evaluate.answers import target_of
-    from ...stages.embed import encoder_kinds, read_features
-    from ...stages.probe import any_present, encoded_of, scale_of
+    from ...model.scale import any_present, encoded_of, scale_of
+    from ...stages.embed import read_features
+    from ...stages.units import encoder_kinds
 
     plan = case.plan
     targets_of = {sample.id: sample.targets for sample in case.prepared.samples}
@@ -152,7 +153,7 @@ def _probes(case: Case, fold: int, seed: int, features: Path) -> Iterator[_Probe
 def _refitted(case: Case, probe: _Probe, choice: Choice, predictions: Mapping[str, Any]) -> Iterator[str]:
     """What is otherwise when a head is fitted on training rows and chosen on validation rows once more."""
     from ...evaluate.answers import output_of, shift_of
-    from ...stages.probe import fit_head
+    from ...model.heads import fit_head
 
     section, task = case.plan.recipe.probe, probe.task
     train, valid, test = (probe.labelled[split] for split in SPLITS)
@@ -211,10 +212,10 @@ def _models_thresholds(case: Case, fold: int, seed: int, facts: Mapping[str, Map
     """Thresholds of one fold's and seed's models that are not those of validation rows. `facts` are the models' files, by stem."""
     import torch
 
-    from ...stages.supervise import said_of_validation
+    from ...stages.supervise import validation_outputs
 
     cpu = torch.device("cpu")
-    for model, target, output in said_of_validation(case.plan, case.run, case.prepared, case.folds[fold], seed, cpu):
+    for model, target, output in validation_outputs(case.plan, case.run, case.prepared, case.folds[fold], seed, cpu):
         if model.task.type == "multi-label":
             best, written = metrics.thresholds(target, output), facts[model.stem].get("thresholds")
             for problem in _other_thresholds(model.task, target, output, best, written):
@@ -282,8 +283,8 @@ def few_labels(case: Case) -> Iterator[Leak]:
 
 def _labels(case: Case, embedded: Path, encoder: str, task: str) -> int:
     """Training recordings that have a label of the task and something of the input with most modalities."""
+    from ...model.scale import any_present
     from ...stages.embed import read_features
-    from ...stages.probe import any_present
 
     inputs = case.settings["probe"]["inputs"]
     features, who = read_features(embedded, encoder, "train")

@@ -20,6 +20,8 @@ LARGEST_SCALE = 100.0
 class InfoNceParams(Params):
     """Options of `info-nce`."""
 
+    LATER = ("hardness", "false_negatives")
+
     denominator: Literal["all", "negatives"] = Field(
         "all",
         description="all: positives and negatives (InfoNCE, CLIP); negatives: negatives alone (MPUC-MER, Eq. 1 as printed)",
