@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..plugins import Plugins
-from .schema import Recipe, Use, UseBackbone, UseDataset, UseHead, UseLoss, UseModality, UsePositives
+from .schema import Recipe
+from .slots import Use, UseBackbone, UseDataset, UseHead, UseLoss, UseModality, UsePositives
 
 SLOTS: tuple[type[Use], ...] = (UseDataset, UseModality, UseBackbone, UseLoss, UsePositives, UseHead)
 

@@ -24,7 +24,8 @@ from ..api.params import Params
 from ..plugins import Plugins
 from ..plugins import plugins as installed
 from .read import Document, Key, read_recipe
-from .schema import NAME, PAIRS, Augment, Folds, Recipe, Use
+from .schema import NAME, PAIRS, Augment, Folds, Recipe
+from .slots import Use
 
 Pairs = tuple[tuple[str, str], ...]
 
