@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mmcl.plugins import plugins
-from mmcl.recipe.plan import load_plan
+from mmcl.recipe.planner import load_plan
 from mmcl.recipe.search import load_sweep
 from mmcl.runs import RunFolder, read_json, read_jsonl
 

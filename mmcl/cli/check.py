@@ -29,7 +29,7 @@ def check(recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], dat
 
     Reads no data and imports no torch.
     """
-    from ..recipe.plan import laid_over, load_plan
+    from ..recipe.planner import laid_over, load_plan
     from ..recipe.search import load_sweep
     from ..recipe.shipped import find
 
