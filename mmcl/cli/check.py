@@ -24,12 +24,18 @@ WHERE = "where is the data?"
 @options.overrides
 @options.data
 @options.as_json
-def check(recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], data: Path | None, as_json: bool) -> None:
+@click.option("--resolved", is_flag=True, help="Print the whole recipe as YAML: its base and what is laid over it merged.")
+def check(
+    recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], data: Path | None, as_json: bool, resolved: bool
+) -> None:
     """Look every name of RECIPE up, check every option, say all problems at once, and show what it would do.
 
     Reads no data and imports no torch.
     """
+    if as_json and resolved:
+        raise click.UsageError("--json prints the plan and --resolved the recipe; give one of the two")
     from ..recipe.planner import laid_over, load_plan
+    from ..recipe.read import read_recipe, written_out
     from ..recipe.search import load_sweep
     from ..recipe.shipped import find
 
@@ -45,12 +51,13 @@ def check(recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], dat
     search = load_sweep(find(recipe), sets, data, name) if plan.recipe.sweep else None
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=1))
+    elif resolved:
+        click.echo(written_out(read_recipe(find(recipe), sets, name), sets), nl=False)
     else:
         summarise(plan)
-    if search is not None and not as_json:
-        click.echo(
-            f"  sweep       {search.section.sampler}, {_count(search.trials, 'trial')} of {', '.join(search.section.space)}"
-        )
+        if search is not None:
+            section = search.section
+            click.echo(f"  sweep       {section.sampler}, {_count(search.trials, 'trial')} of {', '.join(section.space)}")
     if plan.root is not None and data == Path("DIR"):
         click.echo(f"mmcl: DIR is still to be given: --data DIR, or MMCL_DATA. {plan.info.get}".rstrip(), err=True)
     elif plan.root is not None and not plan.root.is_dir():
@@ -93,15 +100,15 @@ def summarise(plan: Plan) -> None:
             f"  supervise   {', '.join(t.name for t in sup.tasks)} from {', '.join(sup.inputs)} by {', '.join(sup.heads)}, end to end"
         )
     if plan.recipe.worth:
-        said = plan.recipe.worth
-        spoilt = [name for name in ("noise", "loss", "late") if getattr(said.robustness, name)]
+        worth = plan.recipe.worth
+        spoilt = [name for name in ("noise", "loss", "late") if getattr(worth.robustness, name)]
         parts = [
-            f"{', '.join(f'{100 * share:g}%' for share in said.few_shot)} of the labels" if said.few_shot else "",
-            "missing modalities" if said.missing else "",
-            "transfer" if said.transfer else "",
-            "geometry" if said.geometry else "",
+            f"{', '.join(f'{100 * share:g}%' for share in worth.few_shot)} of the labels" if worth.few_shot else "",
+            "missing modalities" if worth.missing else "",
+            "transfer" if worth.transfer else "",
+            "geometry" if worth.geometry else "",
             f"spoilt by {', '.join(spoilt)}" if spoilt else "",
-            f"maps ({', '.join(said.maps)})" if said.maps else "",
+            f"maps ({', '.join(worth.maps)})" if worth.maps else "",
         ]
         click.echo(f"  worth       {'; '.join(part for part in parts if part)}")
     folds = fold_count(plan)

@@ -94,7 +94,7 @@ class Plan:
     """Everything that a run will do. Stages read it; networks never see it."""
 
     recipe: Recipe
-    text: str  # the recipe as written, for the run folder
+    text: str  # the recipe for the run folder: as written, or whole where it derives from another
     overrides: tuple[str, ...]
     dataset: Part
     info: DatasetInfo

@@ -2,54 +2,26 @@
 
 A recipe is a small part of YAML 1.2: mappings, lists, text, numbers, true/false and null. `3e-4` is a number; `no`, `on` and
 `12:30` are words. Tags, anchors and a key given twice are refused. Lists become tuples, so that nothing changes later.
+`base` names a recipe whose keys hold wherever this one does not say otherwise.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ..api.errors import Problem, RecipeError
-
-Key = tuple[str | int, ...]
-
-NAMED = (("modalities",), ("probe", "heads"), ("supervise", "heads"), ("scores",))
-"""Sections whose keys are names of the user's choice: an empty override takes one away."""
+from ..api.errors import MmclError, Problem, RecipeError
+from .base import lay_over_base
+from .document import NAMED, Base, Document, Key, Places, anchored, below, dotted, not_there
+from .shipped import find
 
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-
-
-@dataclass
-class Document:
-    """A recipe as read: its values, and where each key stands (file and line, or "--set")."""
-
-    values: dict[str, Any]
-    file: str
-    text: str
-    places: dict[Key, tuple[str, int | None]] = field(default_factory=dict)
-    folder: Path = Path()
-
-    def problem(self, key: Key, text: str) -> Problem:
-        """A problem at `key`, placed at the line of the key or of the nearest one around it."""
-        for end in range(len(key), -1, -1):
-            if key[:end] in self.places:
-                file, line = self.places[key[:end]]
-                return Problem(dotted(key), text, line, file)
-        return Problem(dotted(key), text, None, self.file)
-
-
-def dotted(key: Key) -> str:
-    """A key as people write it: probe.heads.linear.l2[1]."""
-    text = ""
-    for part in key:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
 
 
 def read_recipe(path: Path, overrides: Iterable[str] = (), name: str | None = None) -> Document:
@@ -58,32 +30,101 @@ def read_recipe(path: Path, overrides: Iterable[str] = (), name: str | None = No
     Raises RecipeError with every problem of form: bad YAML, a tag, an anchor, a key given twice, a malformed override.
     """
     file = name or str(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(f"{file}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{file}: is not UTF-8 text (byte {error.start})") from error
-    return parse_recipe(text, file, overrides, path.resolve().parent)
+    return parse_recipe(_text_of(path, file), file, overrides, path.resolve().parent)
 
 
-def parse_recipe(text: str, file: str, overrides: Iterable[str] = (), folder: Path = Path()) -> Document:
-    """As `read_recipe`, from text."""
-    document = Document({}, file, text, {(): (file, 1)}, folder)
+def parse_recipe(
+    text: str, file: str, overrides: Iterable[str] = (), folder: Path = Path(), base: Base | None = None
+) -> Document:
+    """As `read_recipe`, from text.
+
+    base  what the recipe derives from, where that has been read already
+    """
+    document = Document(values={}, file=file, text=text, places={(): (file, 1)}, folder=folder, whole=text)
     problems: list[Problem] = []
-    values = _values(text, file, document.places, (), problems)
-    if values is None and not problems:
-        problems.append(Problem("", "is empty; a recipe starts with 'format: 1'", 1, file))
-    elif not isinstance(values, dict) and not problems:
-        problems.append(Problem("", "must be a mapping of keys, such as 'format: 1'", 1, file))
+    document.values = _mapping(text, file, document.places, problems)
+    if "base" in document.values:
+        _derive(document, base, problems)
     if problems:
         raise RecipeError(problems)
-    document.values = values
     for override in overrides:
         _lay_over(document, override, problems)
     if problems:
         raise RecipeError(problems)
     return document
+
+
+def written_out(document: Document, overrides: Sequence[str] = ()) -> str:
+    """The recipe whole, as YAML that needs no base and may lie in any folder; the comment at its head stays.
+
+    overrides  those that have been laid over it
+    """
+    lines = document.text.removeprefix("\ufeff").splitlines()
+    head = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    if document.base is not None:
+        head.append(
+            f"# Written out whole: what it changes of {document.base.name} is in it, and so is the rest of that recipe."
+        )
+    if overrides:
+        head.append(f"# Laid over it: {'; '.join(overrides)}")
+    return "".join(f"{line}\n" for line in head) + as_yaml(anchored(document.values, document.folder), flow=None)
+
+
+def _text_of(path: Path, file: str) -> str:
+    """The text of a recipe's file. Raises RecipeError if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"{file}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{file}: is not UTF-8 text (byte {error.start})") from error
+
+
+def _mapping(text: str, file: str, places: Places, problems: list[Problem]) -> dict[str, Any]:
+    """The keys of a recipe, or none where it has no keys, and then that is a problem."""
+    before = len(problems)
+    values = _values(text, file, places, (), problems)
+    if isinstance(values, dict):
+        return values
+    if len(problems) == before:
+        missing = "is empty; a recipe starts with 'format: 1'"
+        problems.append(Problem("", missing if values is None else "must be a mapping of keys, such as 'format: 1'", 1, file))
+    return {}
+
+
+def _derive(document: Document, base: Base | None, problems: list[Problem]) -> None:
+    """Merge a document with the recipe that its key `base` names, and write it out whole."""
+    given = document.values.pop("base")
+    if not isinstance(given, str):
+        problems.append(document.problem(("base",), "must be the name of a shipped recipe, or a file relative to this one"))
+        return
+    try:
+        base = base or _base(given, document)
+    except MmclError as error:
+        problems.append(document.problem(("base",), str(error)))
+        return
+    places: Places = {(): (base.file, 1)}
+    before = len(problems)
+    values = _mapping(base.text, base.file, places, problems)
+    if "base" in values:
+        above = values["base"]
+        sentence = f"'{given}' derives from '{above}' itself; a base is a whole recipe, so that two files say everything"
+        problems.append(document.problem(("base",), sentence))
+    if len(problems) > before:
+        return
+    if base.folder != document.folder.resolve():
+        values = anchored(values, base.folder)
+    problems += lay_over_base(document, values, places)
+    document.base = base
+    document.whole = written_out(document)
+
+
+def _base(given: str, document: Document) -> Base:
+    """The recipe of that name, or the file beside this one. Raises RecipeError or UnknownNameError if there is none."""
+    path = find(given, document.folder)
+    beside = (document.folder / given).is_file()
+    file = str(Path(document.file).parent / given) if beside else str(path)
+    return Base(name=given, text=_text_of(path, file), file=file, folder=path.resolve().parent)
 
 
 def scalar(text: str) -> str | int | float | bool | None:
@@ -99,8 +140,11 @@ def scalar(text: str) -> str | int | float | bool | None:
     return text
 
 
-def as_yaml(values: Any, flow: bool = False) -> str:
-    """Values as YAML that reads back as the same values; with `flow` in one line, as --set takes it."""
+def as_yaml(values: Any, flow: bool | None = False) -> str:
+    """Values as YAML that reads back as the same values.
+
+    flow  True: in one line, as --set takes it; None: each innermost mapping and list in one line
+    """
     text: str = yaml.dump(values, Dumper=_Writer, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=10**6)
     return text.removesuffix("...\n").rstrip("\n") if flow else text
 
@@ -120,7 +164,7 @@ _Writer.add_representer(str, _written)
 _Writer.add_representer(tuple, lambda writer, items: writer.represent_list(items))
 
 
-def _values(text: str, file: str, places: dict[Key, tuple[str, int | None]], at: Key, problems: list[Problem]) -> Any:
+def _values(text: str, file: str, places: Places, at: Key, problems: list[Problem]) -> Any:
     """YAML text as values; problems are added, and so is the place of every key below `at`."""
 
     def line_of(mark: yaml.Mark) -> int | None:
@@ -203,8 +247,13 @@ def _lay_over(document: Document, override: str, problems: list[Problem]) -> Non
         problems.append(Problem("", f"--set {override}: must look like key.inner=value"))
         return
     key: Key = tuple(names)
-    for old in [k for k in document.places if k[: len(key)] == key]:
+    if key[0] == "base":
+        text = "cannot be set: what a recipe derives from is read before anything is laid over it"
+        problems.append(Problem(dotted(key), text, None, "--set"))
+        return
+    for old in below(document.places, key):
         del document.places[old]
+    document.taken = {one for one in document.taken if one[: len(key)] != key}
     value = _values(text, "--set", document.places, key, problems)
     document.places[key] = ("--set", None)
     inner: Any = document.values
@@ -222,8 +271,6 @@ def _lay_over(document: Document, override: str, problems: list[Problem]) -> Non
         return
     if value is None and not text.strip() and key[:-1] in NAMED:
         if inner.pop(names[-1], None) is None:
-            problems.append(
-                Problem(dotted(key), f"is not there to be taken away; there are {', '.join(inner) or 'none'}", None, "--set")
-            )
+            problems.append(Problem(dotted(key), not_there(inner), None, "--set"))
         return
     inner[names[-1]] = value

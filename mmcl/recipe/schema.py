@@ -496,6 +496,11 @@ class Recipe(Section):
     """Everything that a run does."""
 
     format: Literal[1] = Field(description="version of the recipe format")
+    base: str | None = Field(
+        None,
+        description="a recipe that holds wherever this one does not say otherwise: the name of a shipped one, or a file relative to "
+        "this one; mappings are merged, lists replaced, and null takes a key away",
+    )
     name: str = Field(pattern=NAME, description="name of the run and of its folder")
     about: str = Field("", description="one sentence for the report")
     seed: Annotated[

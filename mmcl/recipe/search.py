@@ -14,9 +14,10 @@ from typing import Any
 
 from ..api.dataset import Task
 from ..api.errors import Problem, RecipeError
+from .document import Base, Document, Key, anchored
 from .plan import Plan, SupervisePlan, main_input
 from .planner import make_plan
-from .read import Document, Key, as_yaml, parse_recipe, read_recipe
+from .read import as_yaml, parse_recipe, read_recipe
 from .schema import Range, Report, Sweep
 
 Value = str | int | float
@@ -40,10 +41,11 @@ class Source:
     overrides: tuple[str, ...]
     data: Path | None
     trials: int | None = None
+    base: Base | None = None  # what the recipe derives from, so that every trial has the same
 
     def document(self, *sets: str) -> Document:
         """The recipe as read, with more laid over it."""
-        return parse_recipe(self.text, self.file, (*self.overrides, *sets), self.folder)
+        return parse_recipe(self.text, self.file, (*self.overrides, *sets), self.folder, self.base)
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,7 @@ class SweepPlan:
         written = dict(self.source.document(*settings(values)).values)
         written.pop("sweep", None)
         written["name"] = name
-        protocol = written.get("protocol")
-        if isinstance(protocol, dict) and "file" in protocol:  # taken from the recipe's folder, which is another now
-            written["protocol"] = {**protocol, "file": str((self.source.folder / protocol["file"]).resolve())}
-        return "".join(f"# {line}\n" for line in about.splitlines()) + as_yaml(written)
+        return "".join(f"# {line}\n" for line in about.splitlines()) + as_yaml(anchored(written, self.source.folder))
 
 
 def settings(values: Mapping[str, Value]) -> tuple[str, ...]:
@@ -123,7 +122,17 @@ def load_sweep(
     trials  in place of the recipe's
     """
     document = read_recipe(path, overrides, name)
-    return make_sweep(Source(document.text, document.file, document.folder, overrides, data, trials))
+    return make_sweep(
+        Source(
+            text=document.text,
+            file=document.file,
+            folder=document.folder,
+            overrides=overrides,
+            data=data,
+            trials=trials,
+            base=document.base,
+        )
+    )
 
 
 def make_sweep(source: Source) -> SweepPlan:

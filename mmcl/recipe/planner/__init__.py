@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ...plugins import Plugins
 from ...plugins import plugins as installed
+from ..document import Document
 from ..plan import Plan
-from ..read import Document, read_recipe
+from ..read import read_recipe
 from ..schema import Recipe
 from .dataset import dataset_of, root_of, scores_of
 from .heads import probe_of, supervise_of
@@ -71,7 +72,7 @@ def make_plan(
     assert objective.positives is not None
     return Plan(
         recipe=recipe,
-        text=document.text,
+        text=document.whole,
         overrides=overrides,
         dataset=dataset,
         info=info,

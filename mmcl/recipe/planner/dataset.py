@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ...api.dataset import DatasetInfo
 from ...api.errors import MmclError
+from ..document import Key
 from ..plan import Part, ScorePlan
-from ..read import Key
 from ..schema import Recipe
 from .problems import Problems
 

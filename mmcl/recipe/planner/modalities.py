@@ -5,8 +5,8 @@ from __future__ import annotations
 from ...api.dataset import DatasetInfo
 from ...api.errors import MmclError
 from ...api.kinds import Layout
+from ..document import Key
 from ..plan import ModalityPlan, Part
-from ..read import Key
 from ..schema import Augment, ModalitySection, Recipe
 from .problems import Problems
 

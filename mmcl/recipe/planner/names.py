@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..read import Key
+from ..document import Key
 from ..schema import Recipe
 from .problems import Problems
 from .validation import in_words

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from ...api.dataset import DatasetInfo
 from ...api.errors import MmclError
+from ..document import Key
 from ..plan import ModalityPlan, Pairs, Part
-from ..read import Key
 from ..schema import PAIRS, Recipe
 from .problems import Problems, has
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ...api.errors import PluginError, Problem, RecipeError, UnknownNameError
 from ...plugins import Plugins
+from ..document import Document, Key, dotted
 from ..plan import Part
-from ..read import Document, Key
 from ..slots import Use
 from .validation import in_words
 
@@ -52,6 +53,7 @@ class Problems:
             for wrong, text in in_words(error, self.document.values, offer.spec.params, key):
                 self.add(wrong, text)
             return None
+        self._check_nulls(key, params)
         return Part(
             what=what,
             use=self.plugins.reach(offer),
@@ -60,6 +62,18 @@ class Problems:
             package=offer.package,
             version=offer.version,
         )
+
+    def _check_nulls(self, key: Key, params: BaseModel) -> None:
+        """Note a null over a base's option at which null would be a value of its own, unlike the default that holds now."""
+        for name, field in type(params).model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            nullable = type(None) in typing.get_args(field.annotation)
+            if (*key, name) in self.document.taken and nullable and default is not None:
+                self.add(
+                    (*key, name),
+                    f"null takes away what the base has, so that the default, {default}, would hold; "
+                    f"for null itself: --set {dotted((*key, name))}=",
+                )
 
 
 def has(owner: str, what: str, names: Mapping[str, Any]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...api.dataset import DatasetInfo
+from ..document import Key
 from ..plan import ModalityPlan
-from ..read import Key
 from ..schema import Folds, Recipe
 from .problems import Problems
 

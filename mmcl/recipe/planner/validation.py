@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ..read import Key
+from ..document import Key
 from ..schema import NAME
 from ..slots import Use
 
