@@ -157,7 +157,9 @@ class _Writer(yaml.SafeDumper):
 
 
 def _written(writer: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return writer.represent_scalar("tag:yaml.org,2002:str", text, style=None if scalar(text) == text else "'")
+    broken = any(sign in text for sign in "\x85\u2028\u2029")  # ends of lines, which quotes of the other kind would fold
+    style = '"' if broken else None if scalar(text) == text else "'"
+    return writer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Writer.add_representer(str, _written)

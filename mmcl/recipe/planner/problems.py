@@ -28,9 +28,9 @@ class Problems:
         self._problems.append(self.document.problem(key, text))
 
     def stop(self, cause: Exception | None = None) -> None:
-        """Raise RecipeError with all problems, if there are any."""
+        """Raise RecipeError with all problems, if there are any: the recipe's own first, then those of its base."""
         if self._problems:
-            raise RecipeError(self._problems) from cause
+            raise RecipeError(sorted(self._problems, key=lambda one: one.file != self.document.file)) from cause
 
     def apart(self) -> Problems:
         """A list of its own for the same recipe: for what is looked up twice, and is wrong once."""
