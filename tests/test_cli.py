@@ -87,12 +87,12 @@ def test_check_says_every_problem_with_its_line_and_exits_with_2(tmp_path, capsy
         "  words: {features: hashed-words, backbone: st-gcn}\npretrain: {epochs: no, optimzer: sgd}\n"
     )
     assert call("check", str(path)) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert f"mmcl: {path}:5: modalities.audio.features.bands: must be greater than or equal to 1, got 0" in said
-    assert any(f"{path}:5: modalities.audio.backbone: unknown backbone 'tnc'; did you mean 'tcn'" in line for line in said)
-    assert f"mmcl: {path}:7: pretrain.epochs: must be a valid integer, got 'no'" in said
-    assert f"mmcl: {path}:7: pretrain.optimzer: is not a key here; did you mean 'optimizer'?" in said
-    assert not any("Traceback" in line for line in said)
+    lines = capsys.readouterr().err.splitlines()
+    assert f"mmcl: {path}:5: modalities.audio.features.bands: must be greater than or equal to 1, got 0" in lines
+    assert any(f"{path}:5: modalities.audio.backbone: unknown backbone 'tnc'; did you mean 'tcn'" in line for line in lines)
+    assert f"mmcl: {path}:7: pretrain.epochs: must be a valid integer, got 'no'" in lines
+    assert f"mmcl: {path}:7: pretrain.optimzer: is not a key here; did you mean 'optimizer'?" in lines
+    assert not any("Traceback" in line for line in lines)
 
 
 def test_a_kind_that_a_backbone_cannot_take_names_those_that_can(capsys):
@@ -109,7 +109,7 @@ def test_unknown_recipe_and_unknown_command_suggest_the_nearest(capsys):
     assert "Did you mean 'list-backbones'" in capsys.readouterr().err
 
 
-def test_a_missing_data_folder_is_said_without_a_traceback(tmp_path, capsys):
+def test_a_missing_data_folder_is_told_without_a_traceback(tmp_path, capsys):
     out = tmp_path / "out"
     assert call("run", "ravdess_audio_au", "--data", str(tmp_path), "--out", str(out)) == 2
     text = capsys.readouterr().err
@@ -203,9 +203,9 @@ def test_version_is_the_package_s(capsys):
 )
 def test_a_mistyped_command_line_exits_with_2_and_no_traceback(arguments, capsys):
     assert call(*arguments) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "Traceback" not in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Traceback" not in printed.err
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_closed_stdout_ends_a_command_quietly_with_0(arguments):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_broken_pipe_that_is_not_stdout_is_said(monkeypatch, capfd):
+def test_a_broken_pipe_that_is_not_stdout_is_told(monkeypatch, capfd):
     """Such as a worker's: click by itself would exit with 1 and not a word."""
 
     def broken(rows):
@@ -240,9 +240,9 @@ def test_an_interrupted_command_says_how_to_go_on_and_exits_with_130(monkeypatch
 
     monkeypatch.setattr("mmcl.cli.lists.table", interrupted)
     assert call("list-backbones") == 130
-    said = capsys.readouterr().err
-    assert "mmcl: interrupted; run the same command again to go on" in said
-    assert "Traceback" not in said
+    printed = capsys.readouterr().err
+    assert "mmcl: interrupted; run the same command again to go on" in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize("arguments", [["--traceback", "check", "nowhere"], ["check", "nowhere", "--traceback"]], ids=" ".join)
@@ -295,7 +295,7 @@ def test_run_hands_everything_over_and_ends_stdout_with_the_report(monkeypatch, 
     assert capsys.readouterr().out.strip() == str(Path("runs/quickstart")), "there is no report yet"
 
 
-def test_a_mistake_in_a_recipe_is_said_before_torch_is_imported(tmp_path):
+def test_a_mistake_in_a_recipe_is_told_before_torch_is_imported(tmp_path):
     code = "import sys\nfrom mmcl.cli import main\ntry:\n    main(['run', 'quickstart', '--set', 'pretrain.epochs=x'])\n"
     code += "except SystemExit as e:\n    assert e.code == 2\nassert 'torch' not in sys.modules\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
@@ -338,12 +338,12 @@ def test_check_says_what_a_run_would_do(capsys, monkeypatch, tmp_path):
 def test_example_of_a_plug_in_is_yaml_that_a_recipe_takes(what, name, capsys):
     assert call("describe", what, name, "--json") == 0
     facts = json.loads(capsys.readouterr().out)
-    found = parse_recipe(facts["example"], "example").values
+    part = parse_recipe(facts["example"], "example").values
     for key in PLACES[what]:
-        found = found[key]
-    assert found.pop("use") == name
+        part = part[key]
+    assert part.pop("use") == name
     spec = plugins().get(what, name).spec
-    options = spec.params.model_validate(found)
+    options = spec.params.model_validate(part)
     assert options == spec.params(), "the example shows defaults"
     assert call("describe", what, name) == 0
     assert "\n".join(f"    {line}" for line in facts["example"].splitlines()) in capsys.readouterr().out
@@ -390,10 +390,10 @@ def _stranger() -> Plugins:
 
 
 def test_a_dataset_says_where_it_is_looked_for(capsys):
-    for name, found in (("utd-mhad", True), ("toy", False)):
+    for name, needs_root in (("utd-mhad", True), ("toy", False)):
         assert call("describe", "dataset", name) == 0
         text = capsys.readouterr().out
-        assert ("looked for in: DIR/utd-mhad (DIR: --data DIR or $MMCL_DATA), or dataset.root" in text) == found
+        assert ("looked for in: DIR/utd-mhad (DIR: --data DIR or $MMCL_DATA), or dataset.root" in text) == needs_root
 
 
 def test_a_dataset_with_a_needed_option_can_be_described(monkeypatch, capsys):
@@ -404,17 +404,17 @@ def test_a_dataset_with_a_needed_option_can_be_described(monkeypatch, capsys):
     assert "year (integer; needed)" in text
     assert "package: mmcl-yearly 2.1" in text
     example = text.split("in a recipe:\n")[1]
-    found = parse_recipe(example.replace("    dataset", "dataset"), "example").values["dataset"]
-    assert found == {"use": "yearly", "year": "…", "words": ("a b", "no", "3", "true", "x: y")}
+    dataset = parse_recipe(example.replace("    dataset", "dataset"), "example").values["dataset"]
+    assert dataset == {"use": "yearly", "year": "…", "words": ("a b", "no", "3", "true", "x: y")}
 
 
 def test_a_plug_in_that_failed_is_listed_with_its_reason_and_stops_nothing(monkeypatch, capsys):
     monkeypatch.setattr("mmcl.plugins.plugins", _stranger)
     for more in ([], ["--json"]):
         assert call("list-datasets", *more) == 0
-        said = capsys.readouterr()
-        assert "yearly" in said.out
-        assert "mmcl: plug-in 'bust' of mmcl-bust failed to load: ImportError: no libbust" in said.err
+        printed = capsys.readouterr()
+        assert "yearly" in printed.out
+        assert "mmcl: plug-in 'bust' of mmcl-bust failed to load: ImportError: no libbust" in printed.err
     assert call("list-datasets") == 0
     assert "[mmcl-yearly 2.1]" in capsys.readouterr().out, "whose it is, where it is not ours"
     assert call("plugins") == 0
@@ -433,7 +433,7 @@ def test_an_unknown_name_is_described_by_the_nearest(capsys):
 # -------------------------------------------------------------------------------------------------------- shipped recipes
 
 
-def test_a_recipe_is_found_by_its_name_or_as_a_file(tmp_path, monkeypatch):
+def test_a_recipe_is_looked_up_by_its_name_or_as_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find("quickstart") == folder() / "quickstart.yaml"
     (tmp_path / "mine.yaml").write_text("format: 1\n")
@@ -451,7 +451,7 @@ def test_a_recipe_is_found_by_its_name_or_as_a_file(tmp_path, monkeypatch):
         (".", "is a folder; name a recipe's file"),
     ],
 )
-def test_a_recipe_that_is_not_there_is_said(given, message, tmp_path, monkeypatch):
+def test_a_recipe_that_is_not_there_is_told(given, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MmclError) as error:
         find(given)
@@ -475,13 +475,13 @@ def test_recipes_inside_an_installed_package_come_before_a_checkout(tmp_path, mo
 def test_check_needs_nobody_to_say_where_the_data_are(monkeypatch, capsys):
     monkeypatch.delenv("MMCL_DATA", raising=False)
     assert call("check", "ravdess_audio_au") == 0
-    said = capsys.readouterr()
-    assert "ravdess_audio_au: no problem found" in said.out
+    printed = capsys.readouterr()
+    assert "ravdess_audio_au: no problem found" in printed.out
     assert (
         "1%, 5%, 10%, 50% of the labels; missing modalities; transfer; geometry; spoilt by noise, loss, late; maps (pca, tsne)"
-        in said.out
+        in printed.out
     )
-    assert said.err.startswith("mmcl: DIR is still to be given: --data DIR, or MMCL_DATA.")
+    assert printed.err.startswith("mmcl: DIR is still to be given: --data DIR, or MMCL_DATA.")
     assert call("check", "ravdess_audio_au", "--set", "pretrain.epochs=x") == 2
     assert "pretrain.epochs" in capsys.readouterr().err
     assert call("run", "ravdess_audio_au") == 2
