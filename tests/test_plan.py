@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from mmcl.api import (
@@ -46,20 +47,20 @@ def plan(*overrides: str, text: str = GOOD, data: Path | None = None, folder: Pa
     return make_plan(parse_recipe(text, "r.yaml", overrides, folder), data, overrides=overrides)
 
 
-def said(*overrides: str, **more) -> str:
+def refusal(*overrides: str, **more) -> str:
     with pytest.raises(RecipeError) as error:
         plan(*overrides, **more)
     return str(error.value)
 
 
 def test_everything_has_a_default_and_the_plan_is_json():
-    made = plan()
-    text = json.dumps(made.to_json(), allow_nan=False)
+    resolved = plan()
+    text = json.dumps(resolved.to_json(), allow_nan=False)
     assert '"temperature": 0.07' in text
     assert '"patience": null' in text
-    assert made.to_json()["modalities"]["audio"]["backbone"]["params"]["dropout"] == 0.1
-    assert made.seeds == (0,)
-    assert set(made.inputs) == {"words", "audio", "faces", "all"}
+    assert resolved.to_json()["modalities"]["audio"]["backbone"]["params"]["dropout"] == 0.1
+    assert resolved.seeds == (0,)
+    assert set(resolved.inputs) == {"words", "audio", "faces", "all"}
 
 
 @pytest.mark.parametrize(
@@ -127,16 +128,16 @@ def test_pairs_are_what_they_say(pairs, expected):
     ],
 )
 def test_each_mistake_has_its_sentence(override, message):
-    assert message in said(override)
+    assert message in refusal(override)
 
 
-def test_all_problems_are_said_at_once_in_the_order_of_their_lines():
+def test_all_problems_are_told_at_once_in_the_order_of_their_lines():
     text = (
         GOOD.replace("name: good", "nam: good")
         .replace("backbone: tcn", "backbone: {use: tcn, kernel: 0}")
         .replace("frame-cnn", "frame-cn")
     )
-    lines = said(text=text).splitlines()
+    lines = refusal(text=text).splitlines()
     assert [line.split(":")[1] for line in lines] == ["1", "2", "6", "7"]
     assert "is missing" in lines[0]
     assert "did you mean 'name'?" in lines[1]
@@ -145,9 +146,9 @@ def test_all_problems_are_said_at_once_in_the_order_of_their_lines():
 
 def test_folds_come_from_a_file_beside_the_recipe(tmp_path):
     (tmp_path / "f.csv").write_text("group,fold\na,0\nb,1\nc,2\n")
-    made = plan("protocol={use: folds, file: f.csv}", folder=tmp_path)
-    assert made.fold_of == {"a": "0", "b": "1", "c": "2"}
-    assert made.fold_key == "group"
+    resolved = plan("protocol={use: folds, file: f.csv}", folder=tmp_path)
+    assert resolved.fold_of == {"a": "0", "b": "1", "c": "2"}
+    assert resolved.fold_key == "group"
 
 
 @pytest.mark.parametrize(
@@ -160,10 +161,10 @@ def test_folds_come_from_a_file_beside_the_recipe(tmp_path):
         (None, "cannot be read as CSV (No such file or directory)"),
     ],
 )
-def test_a_bad_file_of_folds_is_said(tmp_path, content, message):
+def test_a_bad_file_of_folds_is_refused_in_words(tmp_path, content, message):
     if content is not None:
         (tmp_path / "f.csv").write_text(content)
-    assert message in said("protocol={use: folds, file: f.csv}", folder=tmp_path)
+    assert message in refusal("protocol={use: folds, file: f.csv}", folder=tmp_path)
 
 
 def test_roots_lie_under_the_data_folder_unless_absolute(tmp_path):
@@ -182,7 +183,7 @@ def test_a_dataset_without_official_splits_needs_another_protocol():
         GOOD.split("modalities:")[0].replace("toy", "ravdess")
         + "modalities:\n  audio: {features: log-mel, backbone: tcn}\n  openface: {features: action-units, backbone: mlp}\n"
     )
-    assert "'ravdess' has no official test split; use hold-out, k-fold, folds or leave-one-group-out" in said(
+    assert "'ravdess' has no official test split; use hold-out, k-fold, folds or leave-one-group-out" in refusal(
         text=text, data=Path("d")
     )
 
@@ -227,7 +228,7 @@ def corpus_info(params) -> DatasetInfo:
     return DatasetInfo(sources, tasks, "person", official=() if params.part == "song" else ("train", "test"))
 
 
-def made_info(params) -> DatasetInfo:
+def synthetic_info(params) -> DatasetInfo:
     return DatasetInfo({"voice": Source("audio", "made")}, {}, "person", official=("train", "test"), synthetic=True)
 
 
@@ -249,7 +250,7 @@ OURS_ALONE = Plugins(
                     ("kind", Kind("signal", SIGNAL, "a signal")),
                     ("kind", Kind("pictures", PICTURES, "pictures")),
                     ("dataset", DatasetSpec("corpus", "a corpus", CorpusParams, corpus_info, never)),
-                    ("dataset", DatasetSpec("made", "made up", NoParams, made_info, never, needs_root=False)),
+                    ("dataset", DatasetSpec("made", "made up", NoParams, synthetic_info, never, needs_root=False)),
                     (
                         "modality",
                         ModalitySpec(
@@ -309,6 +310,12 @@ protocol: official
 """
 
 
+SENTENCES = [
+    (row["right"], row["wrong"], row["says"])
+    for row in yaml.safe_load((Path(__file__).parent / "sentences.yaml").read_text(encoding="utf-8"))
+]
+
+
 def small(text: str = SMALL, *overrides: str, data: Path | None = None, folder: Path = Path()):
     return make_plan(parse_recipe(text, "s.yaml", overrides, folder), data, OURS_ALONE, overrides)
 
@@ -323,231 +330,7 @@ def test_the_recipe_that_the_sentences_are_tried_on_is_sound():
     assert [m.name for m in small().modalities] == ["voice", "camera"]
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong", "sentence"),
-    [
-        # keys
-        ("name: small", "nmae: small\nname: x", "s.yaml:2: nmae: is not a key here; did you mean 'name'?"),
-        ("  epochs: 2", "  epohcs: 2", "s.yaml:12: pretrain.epohcs: is not a key here; did you mean 'epochs'?"),
-        (
-            "{use: cell}",
-            "{use: cell, hiden: [4]}",
-            "s.yaml:7: modalities.voice.backbone.hiden: is not a key here; did you mean 'hidden'?",
-        ),
-        ("eye", "{use: eye, zoom: 2}", "s.yaml:10: modalities.camera.backbone.zoom: is not a key here"),
-        ("format: 1\n", "", "s.yaml:1: format: is missing"),
-        ("    backbone: eye\n", "", "s.yaml:8: modalities.camera.backbone: is missing"),
-        ("{use: cell}", "{use: needy}", "s.yaml:7: modalities.voice.backbone.size: is missing"),
-        ("{use: cell}", "{hidden: [4]}", "s.yaml:7: modalities.voice.backbone.use: is missing"),
-        # types
-        ("epochs: 2", "epochs: no", "s.yaml:12: pretrain.epochs: must be a valid integer, got 'no'"),
-        ("epochs: 2", "epochs: '2'", "s.yaml:12: pretrain.epochs: must be a valid integer, got '2'"),
-        ("epochs: 2", "epochs:", "s.yaml:12: pretrain.epochs: must be a valid integer, got nothing"),
-        ("name: small", "name: {a: b}", "s.yaml:2: name: must be a valid string, got a mapping"),
-        (
-            "{use: cell}",
-            "{use: cell, hidden: 4}",
-            "s.yaml:7: modalities.voice.backbone.hidden: must be a list, such as [4], got 4",
-        ),
-        (
-            "{use: cell}",
-            "{use: cell, both: yes}",
-            "s.yaml:7: modalities.voice.backbone.both: must be a valid boolean, got 'yes'",
-        ),
-        ("{use: cell}", "{use: cell, label: 3}", "s.yaml:7: modalities.voice.backbone.label: must be a valid string, got 3"),
-        (
-            "{use: cell}",
-            "[cell]",
-            "s.yaml:7: modalities.voice.backbone: must name a backbone, as NAME or {use: NAME, …}, got a list",
-        ),
-        ("pretrain:\n  epochs: 2", "pretrain: 2", "s.yaml:11: pretrain: must be a mapping of keys, got 2"),
-        ("{linear: linear}", "linear", "s.yaml:14: probe.heads: must be a mapping of keys, got 'linear'"),
-        ("name: small", "name: small\nseed: soon", "s.yaml:3: seed: must be a whole number, or a list of them, got 'soon'"),
-        (
-            "epochs: 2",
-            "objective: {pairs: [voice, camera]}",
-            "s.yaml:12: pretrain.objective.pairs: must be all, same, all+same, star:NAME "
-            "or a list of pairs such as [[text, audio], [text, faces]]",
-        ),
-        # bounds and choices
-        ("epochs: 2", "epochs: -1", "s.yaml:12: pretrain.epochs: must be greater than or equal to 0, got -1"),
-        ("{use: cell}", "{use: cell, share: 1}", "s.yaml:7: modalities.voice.backbone.share: must be less than 1, got 1"),
-        (
-            "{use: cell}",
-            "{use: cell, hidden: [4, 0]}",
-            "s.yaml:7: modalities.voice.backbone.hidden[1]: must be greater than or equal to 1, got 0",
-        ),
-        ("{use: cell}", "{use: cell, hidden: []}", "s.yaml:7: modalities.voice.backbone.hidden: needs at least 1, has 0"),
-        (
-            "{use: cell}",
-            "{use: cell, readout: men}",
-            "s.yaml:7: modalities.voice.backbone.readout: must be 'mean' or 'last', got 'men'",
-        ),
-        (
-            "{use: cell}",
-            "{use: cell, rate: fast}",
-            "s.yaml:7: modalities.voice.backbone.rate: must be a valid number or 'learned', got 'fast'",
-        ),
-        (
-            "{use: cell}",
-            "{use: cell, rate: -1}",
-            "s.yaml:7: modalities.voice.backbone.rate: must be greater than 0 or 'learned', got -1",
-        ),
-        (
-            "{use: cell}",
-            "{use: cell, sizes: big}",
-            "s.yaml:7: modalities.voice.backbone.sizes: must be a list, such as ['big'] or a valid integer, got 'big'",
-        ),
-        (
-            "{use: cell}",
-            "{use: cell, sizes: [2, 0]}",
-            "s.yaml:7: modalities.voice.backbone.sizes[1]: must be greater than or equal to 1, got 0",
-        ),
-        ("epochs: 2", "optimizer: {use: sdg}", "s.yaml:12: pretrain.optimizer: must name one of sgd, adamw, got 'sdg'"),
-        ("epochs: 2", "optimizer: {lr: 1}", "s.yaml:12: pretrain.optimizer: needs 'use:', one of sgd, adamw"),
-        ("epochs: 2", "optimizer: {use: sgd, lr: 1e999}", "s.yaml:12: pretrain.optimizer.lr: must be a finite number, got inf"),
-        (
-            "epochs: 2",
-            "optimizer: {use: adamw, betas: [0.9, 2]}",
-            "s.yaml:12: pretrain.optimizer.betas[1]: must be less than 1, got 2",
-        ),
-        ("epochs: 2", "schedule: step", "s.yaml:12: pretrain.schedule.every: is missing"),
-        (
-            "name: small",
-            "name: a/b",
-            "s.yaml:2: name: must begin with a letter or digit and hold only letters, digits, '.', '_' and '-', got 'a/b'",
-        ),
-        ("name: small", "name: small\nseed: [3, 4, 3]", "s.yaml:3: seed: names 3 twice; its scores would count twice"),
-        (
-            "{linear: linear}",
-            "{linear: linear}\n  seeds: [0, 0]",
-            "s.yaml:15: probe.seeds: names 0 twice; its scores would count twice",
-        ),
-        ("{linear: linear}", "{}", "s.yaml:14: probe.heads: needs at least 1, has 0"),
-        ("{linear: linear}", "{linear: linear}\n  inputs: []", "s.yaml:15: probe.inputs: needs at least 1, has 0"),
-        (
-            "protocol: official",
-            "protocol: {use: folds, file: f.csv, valid: last}",
-            "s.yaml:15: protocol.valid: must be a valid number or 'next', got 'last'",
-        ),
-        (
-            "protocol: official",
-            "protocol: {use: official, only: [0, 0]}",
-            "s.yaml:15: protocol.only: names 0 twice; its scores would count twice",
-        ),
-        # names
-        (
-            "{use: cell}",
-            "{use: cel}",
-            "s.yaml:7: modalities.voice.backbone: unknown backbone 'cel'; did you mean 'cell'? Known: cell, eye, needy. "
-            "Plug-ins that failed to load: broken (see 'mmcl plugins').",
-        ),
-        (
-            "use: corpus",
-            "use: corups",
-            "s.yaml:3: dataset: unknown dataset 'corups'; did you mean 'corpus'? Known: corpus, made. "
-            "Plug-ins that failed to load: broken (see 'mmcl plugins').",
-        ),
-        (
-            "{linear: linear}",
-            "{linear: xyz}",
-            "s.yaml:14: probe.heads.linear: unknown head 'xyz'; known: classes-only, linear. "
-            "Plug-ins that failed to load: broken (see 'mmcl plugins').",
-        ),
-        (
-            "epochs: 2",
-            "objective: {loss: {use: info-nec, temperature: 2}}",
-            "s.yaml:12: pretrain.objective.loss: unknown loss 'info-nec'; "
-            "did you mean 'info-nce'? Known: info-nce. Plug-ins that failed to load: broken (see 'mmcl plugins').",
-        ),
-        # what does not fit together
-        (
-            "    backbone: eye",
-            "    backbone: cell",
-            "s.yaml:10: modalities.camera.backbone: 'cell' takes time × channel; 'stills' gives "
-            "pictures (time × channel 3 × height 8 × width 8). Backbones that take it: eye",
-        ),
-        (
-            "features: beats",
-            "features: {use: beats, channels: 32}",
-            "s.yaml:7: modalities.voice.backbone: 32 channels are more than cell takes; 16 at most",
-        ),
-        (
-            "    features: stills",
-            "    features: beats",
-            "s.yaml:8: modalities.camera: several sources fit 'beats': set source: to one of voice, wrist, or name the "
-            "modality after it",
-        ),
-        (
-            "epochs: 2",
-            "epochs: 2\nwindow: {seconds: 0.001}",
-            "s.yaml:13: window.seconds: 0.001 s are shorter than a step of any modality; the fastest has 50 a second",
-        ),
-        (
-            "epochs: 2",
-            "epochs: 2\nwindow: {seconds: 1, hop: 1e-3}",
-            "s.yaml:13: window.hop: 0.001 s are shorter than a step of any modality; the fastest has 50 a second",
-        ),
-        (
-            "  camera:\n",
-            "  camera:\n    source: voice\n",
-            "s.yaml:9: modalities.camera.source: 'stills' reads video, and source 'voice' is audio; the dataset has voice (audio), "
-            "camera (video), wrist (audio)",
-        ),
-        (
-            "  camera:\n",
-            "  camera:\n    source: webcam\n",
-            "s.yaml:9: modalities.camera.source: the dataset has no source 'webcam'; it has voice (audio), "
-            "camera (video), wrist (audio)",
-        ),
-        (
-            "epochs: 2",
-            "objective: {pairs: [[voice, cam]]}",
-            "s.yaml:12: pretrain.objective.pairs: no modality is named cam; there are voice, camera",
-        ),
-        (
-            "epochs: 2",
-            "objective: {pairs: star:cam}",
-            "s.yaml:12: pretrain.objective.pairs: no modality is named 'cam'; there are voice, camera",
-        ),
-        (
-            "epochs: 2",
-            "objective: {pairs: []}",
-            "s.yaml:12: pretrain.objective.pairs: gives no pair to contrast among voice, camera",
-        ),
-        (
-            "{linear: linear}",
-            "{linear: linear}\n  inputs: [voice+cam]",
-            "s.yaml:15: probe.inputs[0]: no modality is named 'cam'; there are voice, camera and all",
-        ),
-        (
-            "{linear: linear}",
-            "{linear: linear}\n  inputs: [voice+voice]",
-            "s.yaml:15: probe.inputs[0]: 'voice+voice' names something twice",
-        ),
-        (
-            "epochs: 2",
-            "objective: {positives: same-age}",
-            "s.yaml:12: pretrain.objective.positives: 'same-age' needs the target 'age'; 'corpus' has the tasks mood, valence",
-        ),
-        (
-            "{linear: linear}",
-            "{x: classes-only}",
-            "s.yaml:14: probe.heads.x: 'classes-only' does single-label; task 'valence' is regression",
-        ),
-        (
-            "{use: corpus, root: /data}",
-            "{use: corpus, root: /data, part: song}",
-            "s.yaml:15: protocol: 'corpus' has no official test split; use hold-out, k-fold, folds or leave-one-group-out",
-        ),
-        (
-            "{use: corpus, root: /data}",
-            "corpus",
-            "s.yaml:3: dataset: where is the data? Set dataset.root, or give --data DIR (or MMCL_DATA) "
-            "with a folder 'corpus' in it",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("right", "wrong", "sentence"), SENTENCES)
 def test_each_mistake_has_this_one_sentence_at_its_line(right, wrong, sentence):
     assert SMALL.count(right) == 1, "the mistake is made in one place"
     assert sentences(SMALL.replace(right, wrong)) == [sentence]
@@ -564,15 +347,15 @@ def test_one_modality_gives_no_pair():
     assert small(text, "pretrain.epochs=0").pairs == ()
 
 
-def test_mistakes_of_every_sort_are_said_together_in_the_order_of_their_lines_and_overrides_last():
+def test_mistakes_of_every_sort_are_told_together_in_the_order_of_their_lines_and_overrides_last():
     text = (
         SMALL.replace("use: corpus", "use: corups")
         .replace("{use: cell}", "{use: cell, share: 2, redout: mean}")
         .replace("epochs: 2", "epochs: two")
         .replace("official", "ofical")
     )
-    said = sentences(text, "probe.heads.linear=liner")
-    assert [line.split(": ")[:2] for line in said] == [
+    lines = sentences(text, "probe.heads.linear=liner")
+    assert [line.split(": ")[:2] for line in lines] == [
         ["s.yaml:3", "dataset"],
         ["s.yaml:7", "modalities.voice.backbone.share"],
         ["s.yaml:7", "modalities.voice.backbone.redout"],
@@ -595,8 +378,8 @@ def keys_of(model: type[BaseModel]) -> set[str]:
 
 def test_plan_json_holds_every_key_of_a_recipe_with_its_default():
     """What is compared are the models of the recipe, so a key that is added to one has to come out here too."""
-    found = json.loads(json.dumps(small().to_json(), allow_nan=False))
-    assert keys_of(schema.Recipe) <= set(found)
+    resolved = json.loads(json.dumps(small().to_json(), allow_nan=False))
+    assert keys_of(schema.Recipe) - {"base"} <= set(resolved)  # a plan is of the whole, so its recipe has no base
     for section, model in (
         ("window", schema.Window),
         ("projection", schema.Projection),
@@ -605,12 +388,12 @@ def test_plan_json_holds_every_key_of_a_recipe_with_its_default():
         ("protocol", schema.Official),
         ("report", schema.Report),
     ):
-        assert keys_of(model) == set(found[section]), section
-    assert set(found["pretrain"]["objective"]) == keys_of(schema.Objective) - {"weights"}  # there where they are given
-    assert found["pretrain"]["optimizer"] == schema.Sgd().model_dump(mode="json")
-    assert found["pretrain"]["schedule"] == schema.Constant().model_dump(mode="json")
-    assert set(found["probe"]["training"]) == keys_of(schema.HeadTraining)
-    voice = found["modalities"]["voice"]
+        assert keys_of(model) == set(resolved[section]), section
+    assert set(resolved["pretrain"]["objective"]) == keys_of(schema.Objective) - {"weights"}  # there where they are given
+    assert resolved["pretrain"]["optimizer"] == schema.Sgd().model_dump(mode="json")
+    assert resolved["pretrain"]["schedule"] == schema.Constant().model_dump(mode="json")
+    assert set(resolved["probe"]["training"]) == keys_of(schema.HeadTraining)
+    voice = resolved["modalities"]["voice"]
     assert set(voice) >= keys_of(schema.ModalitySection)
     assert voice["augment"] == schema.Augment().model_dump(mode="json")
     assert voice["backbone"] == {
@@ -620,24 +403,24 @@ def test_plan_json_holds_every_key_of_a_recipe_with_its_default():
         "version": "1.0",
     }
     assert voice["source"] == "voice"
-    assert found["probe"]["inputs"] == {"voice": ["voice"], "camera": ["camera"], "all": ["voice", "camera"]}
-    assert found["probe"]["tasks"] == ["mood", "valence"]
-    assert found["dataset"]["root"] == "/data"
+    assert resolved["probe"]["inputs"] == {"voice": ["voice"], "camera": ["camera"], "all": ["voice", "camera"]}
+    assert resolved["probe"]["tasks"] == ["mood", "valence"]
+    assert resolved["dataset"]["root"] == "/data"
 
 
 def test_an_option_that_is_given_is_the_one_in_the_plan():
-    found = small(SMALL, "modalities.voice.backbone.share=0.25", "pretrain.optimizer={use: adamw, lr: 3e-4}").to_json()
-    assert found["modalities"]["voice"]["backbone"]["params"]["share"] == 0.25
-    assert found["pretrain"]["optimizer"]["lr"] == 3e-4
-    assert found["overrides"] == ["modalities.voice.backbone.share=0.25", "pretrain.optimizer={use: adamw, lr: 3e-4}"]
+    resolved = small(SMALL, "modalities.voice.backbone.share=0.25", "pretrain.optimizer={use: adamw, lr: 3e-4}").to_json()
+    assert resolved["modalities"]["voice"]["backbone"]["params"]["share"] == 0.25
+    assert resolved["pretrain"]["optimizer"]["lr"] == 3e-4
+    assert resolved["overrides"] == ["modalities.voice.backbone.share=0.25", "pretrain.optimizer={use: adamw, lr: 3e-4}"]
 
 
 # --------------------------------------------------------------------------------------------------------- weights of pairs
 
 
 def weighed(pairs, weights, **more):
-    made = plan(f"pretrain.objective.pairs={pairs}", f"pretrain.objective.weights={weights}", "pretrain.views=2", **more)
-    return dict(zip(["~".join(pair) for pair in made.pairs], made.weights, strict=True))
+    resolved = plan(f"pretrain.objective.pairs={pairs}", f"pretrain.objective.weights={weights}", "pretrain.views=2", **more)
+    return dict(zip(["~".join(pair) for pair in resolved.pairs], resolved.weights, strict=True))
 
 
 def test_a_pair_weighs_what_it_is_given_or_the_product_of_its_modalities():
@@ -649,7 +432,7 @@ def test_a_pair_weighs_what_it_is_given_or_the_product_of_its_modalities():
 
 def test_what_weighs_nothing_is_not_contrasted():
     assert weighed("all", "{words~audio: 0}") == {"words~faces": 1.0, "audio~faces": 1.0}
-    assert "weights: leave no pair to contrast: all weigh 0" in said(
+    assert "weights: leave no pair to contrast: all weigh 0" in refusal(
         "pretrain.objective.weights={words: 0, audio: 0, faces: 0}"
     )
 
@@ -667,18 +450,18 @@ def test_what_weighs_nothing_is_not_contrasted():
 )
 def test_a_wrong_weight_is_one_sentence_with_its_line(pairs, given, sentence):
     text = GOOD + f"pretrain:\n  views: 2\n  objective:\n    pairs: {pairs}\n    weights:\n      {given}\n"
-    found = said(text=text)
-    assert found.count("\n") == 0
-    assert found.startswith(f"r.yaml:{len(text.splitlines())}: pretrain.objective.weights.{given.split(':')[0]}: ")
-    assert sentence in found
+    message = refusal(text=text)
+    assert message.count("\n") == 0
+    assert message.startswith(f"r.yaml:{len(text.splitlines())}: pretrain.objective.weights.{given.split(':')[0]}: ")
+    assert sentence in message
 
 
-def test_a_pair_weighed_twice_and_weights_beside_a_pretext_are_said():
-    assert "weighs a pair a second time" in said("pretrain.objective.weights={words~audio: 1, audio~words: 2}")
+def test_a_pair_weighed_twice_and_weights_beside_a_pretext_are_refused():
+    assert "weighs a pair a second time" in refusal("pretrain.objective.weights={words~audio: 1, audio~words: 2}")
     vectors = GOOD.replace("features: log-mel, backbone: tcn", "features: log-mel").replace(", backbone: {use: mlp}", "")
     vectors = vectors.replace(", backbone: frame-cnn", "")
-    found = said("pretrain.pretext=cae", "pretrain.objective.weights={words: 2}", text=vectors)
-    assert "weigh pairs of modalities, of which a recipe with pretrain.pretext has none" in found
+    message = refusal("pretrain.pretext=cae", "pretrain.objective.weights={words: 2}", text=vectors)
+    assert "weigh pairs of modalities, of which a recipe with pretrain.pretext has none" in message
 
 
 def test_without_weights_the_plan_says_nothing_of_them():

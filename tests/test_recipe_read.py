@@ -52,9 +52,9 @@ def problems(text: str, *overrides: str) -> str:
     ],
 )
 def test_a_word_means_what_it_looks_like(text, value):
-    found = values(f"a: {text}\n")["a"]
-    assert found == value
-    assert type(found) is type(value)
+    read = values(f"a: {text}\n")["a"]
+    assert read == value
+    assert type(read) is type(value)
 
 
 @given(st.integers(-(10**12), 10**12))
@@ -123,14 +123,14 @@ def test_what_is_no_recipe_is_refused_in_words(text, words):
 
 def test_an_empty_override_takes_a_name_of_the_users_choice_away():
     text = "modalities: {a: {x: 1}, b: {x: 2}}\nprobe: {heads: {one: linear, two: knn}, seeds: [0]}\n"
-    found = parse_recipe(text, "r.yaml", ["modalities.a=", "probe.heads.two=", "probe.seeds="])
-    assert found.values == {"modalities": {"b": {"x": 2}}, "probe": {"heads": {"one": "linear"}, "seeds": None}}
-    assert ("modalities", "a", "x") not in found.places
+    document = parse_recipe(text, "r.yaml", ["modalities.a=", "probe.heads.two=", "probe.seeds="])
+    assert document.values == {"modalities": {"b": {"x": 2}}, "probe": {"heads": {"one": "linear"}, "seeds": None}}
+    assert ("modalities", "a", "x") not in document.places
     with pytest.raises(RecipeError, match="--set: modalities.c: is not there to be taken away; there are a, b"):
         parse_recipe(text, "r.yaml", ["modalities.c="])
 
 
-def test_what_is_refused_is_said_once():
+def test_what_is_refused_is_told_once():
     """A block mapping begins where its first key does; the sign is the key's alone."""
     assert problems("!x a: 1\n") == "r.yaml:1: a: has a tag (!…); recipes have no tags"
     assert problems("a: &k 1\nb: *k\nc: *k\n").count("anchor") == 1
@@ -170,8 +170,8 @@ def test_plain_values_come_back_with_their_type_from_both_styles(mapping):
 
     flow = "{" + ", ".join(f"{key}: {write(value)}" for key, value in mapping.items()) + "}"
     block = "".join(f"{key}: {write(value)}\n" for key, value in mapping.items())
-    for found in (values(block), values(flow), values("a: 1\n", f"a={flow}")["a"]):
-        assert {key: typed(value) for key, value in found.items()} == {key: typed(value) for key, value in mapping.items()}
+    for read in (values(block), values(flow), values("a: 1\n", f"a={flow}")["a"]):
+        assert {key: typed(value) for key, value in read.items()} == {key: typed(value) for key, value in mapping.items()}
 
 
 @given(st.text(alphabet="ab01.e-+:?,[]{}&*!|>'\"%@#~\\ \n\t\x07\ufeffé", max_size=30))
@@ -182,11 +182,11 @@ def test_any_text_is_read_or_refused_and_nothing_else(text):
         values("a: 1\n", f"a={text}")
 
 
-def test_all_problems_of_form_are_said_at_once():
+def test_all_problems_of_form_are_told_at_once():
     assert len(problems("a: !x 1\nb: 1\nb: 2\n").splitlines()) == 2
 
 
-def test_a_file_that_is_missing_or_not_text_is_said(tmp_path):
+def test_a_file_that_is_missing_or_not_text_is_told(tmp_path):
     with pytest.raises(RecipeError, match="cannot be read"):
         read_recipe(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"a: \xe9\n")

@@ -25,9 +25,9 @@ def test_recipe_has_no_problem_and_is_named_after_its_file(path):
 
 @pytest.mark.parametrize("path", [p for p in RECIPES if "\nsweep:" in p.read_text(encoding="utf-8")], ids=lambda p: p.stem)
 def test_what_a_recipe_searches_over_has_no_problem(path):
-    found = load_sweep(path, data=Path("data"))
+    search = load_sweep(path, data=Path("data"))
     assert f"mmcl sweep {path.stem}" in path.read_text(encoding="utf-8")
-    assert found.trials > 1
+    assert search.trials > 1
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
@@ -38,9 +38,9 @@ def test_recipe_begins_with_how_to_run_it(path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipe_is_plain_yaml_too(path):
-    """A stranger's YAML reader sees the same keys."""
+    """A stranger's YAML reader sees the same keys; what a recipe with a base leaves out stands in that one."""
     keys = set(yaml.safe_load(path.read_text(encoding="utf-8")))
-    assert keys >= ({"base", "name"} if "base" in keys else {"format", "name", "dataset", "modalities"})
+    assert keys >= {"format", "name", "about"} | ({"base"} if "base" in keys else {"dataset", "modalities"})
 
 
 def tiny_model(which: str, root: Path) -> Path:
@@ -146,8 +146,8 @@ def test_recipe_runs_end_to_end_on_a_sample_of_its_data(path, tmp_path, monkeypa
     run = RunFolder(tmp_path / "runs" / path.stem)
     report = run_all(load_plan(path, small, tmp_path), run)
     assert report.stat().st_size > 10_000
-    found = {r["encoder"] for r in read_json(run.root / "report.json")["scores"]}
-    assert found == {"random", "none"} | ({"pretrained"} if plan.recipe.pretrain.epochs else set()) | (
+    encoders = {r["encoder"] for r in read_json(run.root / "report.json")["scores"]}
+    assert encoders == {"random", "none"} | ({"pretrained"} if plan.recipe.pretrain.epochs else set()) | (
         {"supervised"} if plan.supervised else set()
     )
     if plan.recipe.pretrain.epochs:
@@ -157,6 +157,6 @@ def test_recipe_runs_end_to_end_on_a_sample_of_its_data(path, tmp_path, monkeypa
     assert all(m["present"] for m in modalities.values()), modalities
     audited = audit(run)
     assert audited.left_out == {}
-    made_alike = COPIES & {name, f"{name} by {plan.recipe.protocol.by}"}
-    copies = {"no recording twice under two names, across splits"} if made_alike else set()
+    alike = COPIES & {name, f"{name} by {plan.recipe.protocol.by}"}
+    copies = {"no recording twice under two names, across splits"} if alike else set()
     assert [one for one in audited.findings if not one.asked and one.check not in copies] == []

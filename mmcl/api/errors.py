@@ -36,12 +36,13 @@ class Problem:
 
 
 class RecipeError(MmclError):
-    """All problems of one recipe, in the order of their lines."""
+    """All problems of one recipe, in the order of their lines; those of a second file, its base, after those of the first."""
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         if isinstance(problems, str):
             problems = [Problem("", problems)]
-        self.problems = tuple(sorted(problems, key=lambda p: (p.line is None, p.line or 0)))
+        files = list(dict.fromkeys(p.file for p in problems))
+        self.problems = tuple(sorted(problems, key=lambda p: (p.line is None, files.index(p.file), p.line or 0)))
         super().__init__("\n".join(str(p) for p in self.problems))
 
 

@@ -23,18 +23,22 @@ def audit(run: Path, as_json: bool) -> None:
     """
     from ..review.audit import audit_folder
 
-    found = audit_folder(run)
+    audited = audit_folder(run)
     if as_json:
-        said = {"checks": found.checks, "findings": [asdict(one) for one in found.findings], "left_out": found.left_out}
-        click.echo(json.dumps(said, indent=1))
+        document = {
+            "checks": audited.checks,
+            "findings": [asdict(one) for one in audited.findings],
+            "left_out": audited.left_out,
+        }
+        click.echo(json.dumps(document, indent=1))
     else:
-        for check in found.checks:
-            mine = [one for one in found.findings if one.check == check]
-            left = check in found.left_out
+        for check in audited.checks:
+            mine = [one for one in audited.findings if one.check == check]
+            left = check in audited.left_out
             click.echo(f"{'LEAK' if mine else '?   ' if left else 'ok  '}  {check}{': could not be looked at' if left else ''}")
             if left:
-                click.echo(f"      {found.left_out[check]}")
+                click.echo(f"      {audited.left_out[check]}")
             for one in mine:
                 click.echo(f"      {one.evidence}{' (the recipe asks for it)' if one.asked else ''}")
-    if found.findings:
+    if audited.findings:
         sys.exit(1)

@@ -24,7 +24,7 @@ WHERE = "where is the data?"
 @options.overrides
 @options.data
 @options.as_json
-@click.option("--resolved", is_flag=True, help="Print the whole recipe, its base and all that is laid over it written out.")
+@click.option("--resolved", is_flag=True, help="Print the whole recipe as YAML: its base and what is laid over it merged.")
 def check(
     recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], data: Path | None, as_json: bool, resolved: bool
 ) -> None:
@@ -32,9 +32,10 @@ def check(
 
     Reads no data and imports no torch.
     """
-    from ..recipe.form import as_yaml
+    if as_json and resolved:
+        raise click.UsageError("--json prints the plan and --resolved the recipe; give one of the two")
     from ..recipe.planner import laid_over, load_plan
-    from ..recipe.read import read_recipe
+    from ..recipe.read import read_recipe, written_out
     from ..recipe.search import load_sweep
     from ..recipe.shipped import find
 
@@ -53,12 +54,13 @@ def check(
         return
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=1))
+    elif resolved:
+        click.echo(written_out(read_recipe(find(recipe), sets, name), sets), nl=False)
     else:
         summarise(plan)
-    if search is not None and not as_json:
-        click.echo(
-            f"  sweep       {search.section.sampler}, {_count(search.trials, 'trial')} of {', '.join(search.section.space)}"
-        )
+        if search is not None:
+            section = search.section
+            click.echo(f"  sweep       {section.sampler}, {_count(search.trials, 'trial')} of {', '.join(section.space)}")
     if plan.root is not None and data == Path("DIR"):
         click.echo(f"mmcl: DIR is still to be given: --data DIR, or MMCL_DATA. {plan.info.get}".rstrip(), err=True)
     elif plan.root is not None and not plan.root.is_dir():
@@ -101,15 +103,15 @@ def summarise(plan: Plan) -> None:
             f"  supervise   {', '.join(t.name for t in sup.tasks)} from {', '.join(sup.inputs)} by {', '.join(sup.heads)}, end to end"
         )
     if plan.recipe.worth:
-        said = plan.recipe.worth
-        spoilt = [name for name in ("noise", "loss", "late") if getattr(said.robustness, name)]
+        worth = plan.recipe.worth
+        spoilt = [name for name in ("noise", "loss", "late") if getattr(worth.robustness, name)]
         parts = [
-            f"{', '.join(f'{100 * share:g}%' for share in said.few_shot)} of the labels" if said.few_shot else "",
-            "missing modalities" if said.missing else "",
-            "transfer" if said.transfer else "",
-            "geometry" if said.geometry else "",
+            f"{', '.join(f'{100 * share:g}%' for share in worth.few_shot)} of the labels" if worth.few_shot else "",
+            "missing modalities" if worth.missing else "",
+            "transfer" if worth.transfer else "",
+            "geometry" if worth.geometry else "",
             f"spoilt by {', '.join(spoilt)}" if spoilt else "",
-            f"maps ({', '.join(said.maps)})" if said.maps else "",
+            f"maps ({', '.join(worth.maps)})" if worth.maps else "",
         ]
         click.echo(f"  worth       {'; '.join(part for part in parts if part)}")
     folds = fold_count(plan)

@@ -38,19 +38,19 @@ def compare(
     from ..report.comparison import picture as draw
     from ..review.compare import compare_runs
 
-    found = compare_runs(runs, task, inputs, heads, against)
+    comparison = compare_runs(runs, task, inputs, heads, against)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
-        picture.write_text(draw(found), encoding="utf-8")
+        picture.write_text(draw(comparison), encoding="utf-8")
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1))
+        click.echo(json.dumps(comparison.to_json(), indent=1))
         return
     click.echo(
-        f"{found.task}: {found.measure} on {found.recordings} test recordings, 95 % intervals over {found.rows[0].score.groups} {found.group}s\n"
+        f"{comparison.task}: {comparison.measure} on {comparison.recordings} test recordings, 95 % intervals over {comparison.rows[0].score.groups} {comparison.group}s\n"
     )
-    width = max(len(row.name) for row in found.rows)
+    width = max(len(row.name) for row in comparison.rows)
     click.echo(f"{'':<{width}}  score  interval        difference  interval         p (Holm)  effect  higher in")
-    for row in found.rows:
+    for row in comparison.rows:
         text = f"{row.name:<{width}}  {row.score.mean:.3f}  {row.score.low:.3f} to {row.score.high:.3f}"
         if row.against is None:
             click.echo(f"{text}  compared with")

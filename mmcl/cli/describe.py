@@ -155,14 +155,14 @@ def _options(params: Any) -> list[dict[str, Any]]:
     from pydantic_core import to_jsonable_python
 
     properties = params.model_json_schema().get("properties", {})
-    found = []
+    rows = []
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     for name, field in params.model_fields.items():
-        said = properties.get(name, {})
-        variants = [said, *said.get("anyOf", [])]
+        schema = properties.get(name, {})
+        variants = [schema, *schema.get("anyOf", [])]
         bounds = ", ".join(f"{sign} {_yaml(one[key])}" for one in variants for key, sign in signs.items() if key in one)
-        types = [_type(one) for one in (said.get("anyOf") or [said])]
-        found.append(
+        types = [_type(one) for one in (schema.get("anyOf") or [schema])]
+        rows.append(
             {
                 "name": name,
                 "type": " or ".join(types),
@@ -172,15 +172,15 @@ def _options(params: Any) -> list[dict[str, Any]]:
                 "description": field.description or "",
             }
         )
-    return found
+    return rows
 
 
-def _type(said: dict[str, Any]) -> str:
-    if "enum" in said:
-        return " | ".join(map(str, said["enum"]))
-    if "const" in said:
-        return str(said["const"])
-    if said.get("type") == "array":
-        inner = said.get("items") or (said.get("prefixItems") or [{}])[0]
+def _type(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    if schema.get("type") == "array":
+        inner = schema.get("items") or (schema.get("prefixItems") or [{}])[0]
         return f"list of {_type(inner)}" if isinstance(inner, dict) else "list"
-    return {"null": "nothing"}.get(str(said.get("type")), str(said.get("type", "mapping")))
+    return {"null": "nothing"}.get(str(schema.get("type")), str(schema.get("type", "mapping")))

@@ -30,24 +30,24 @@ def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, a
 
     folder = out if out is not None else run.resolve().with_name(f"{run.resolve().name}-again")
     run_and_report(plan, RunFolder(folder), workers)
-    found = differences(run, folder)
+    repeated = differences(run, folder)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1))
+        click.echo(json.dumps(repeated.to_json(), indent=1))
     else:
         click.echo(
-            f"{folder}: {found.scores} scores, {len(found.differences)} of them different; {found.weights} file{'' if found.weights == 1 else 's'} of weights, {len(found.other_weights)} of them different"
+            f"{folder}: {repeated.scores} scores, {len(repeated.differences)} of them different; {repeated.weights} file{'' if repeated.weights == 1 else 's'} of weights, {len(repeated.other_weights)} of them different"
         )
-        for name, (old, new) in found.versions.items():
+        for name, (old, new) in repeated.versions.items():
             click.echo(f"  version of {name}: {old} then, {new} now")
-        for name, (before, after) in found.surroundings.items():
+        for name, (before, after) in repeated.surroundings.items():
             click.echo(f"  {name}: {_plain(before)} then, {_plain(after)} now")
-        for one in found.differences[:50]:
+        for one in repeated.differences[:50]:
             click.echo(
                 f"  {one.task} {one.input} {one.head} {one.encoder} fold {one.fold} seed {one.seed} {one.metric}: {_number(one.old)} then, {_number(one.new)} now"
             )
-        if len(found.differences) > 50:
-            click.echo(f"  … and {len(found.differences) - 50} more (--json has all)")
-    if found.differences or found.other_weights:
+        if len(repeated.differences) > 50:
+            click.echo(f"  … and {len(repeated.differences) - 50} more (--json has all)")
+    if repeated.differences or repeated.other_weights:
         sys.exit(1)
 
 

@@ -42,25 +42,25 @@ def sweep(
     from ..recipe.shipped import find
 
     name = recipe if recipe.endswith((".yaml", ".yml")) else None
-    found = load_sweep(find(recipe), laid_over(presets, overrides), data, name, trials)
+    search = load_sweep(find(recipe), laid_over(presets, overrides), data, name, trials)
     from ..report import search_and_report
     from ..report.search import ranked, shown  # after the plan: a mistake in the recipe is said before torch is imported
 
-    folder = out if out is not None else Path("runs") / f"{found.plan.name}-sweep"
-    said = search_and_report(found, folder, jobs, device, not no_final)
+    folder = out if out is not None else Path("runs") / f"{search.plan.name}-sweep"
+    searched = search_and_report(search, folder, jobs, device, not no_final)
 
-    click.echo(f"{said.about}\n")
+    click.echo(f"{searched.about}\n")
     rows = [
         (str(one.number), "–" if one.score is None else f"{one.score:.3f}", *(shown(v) for v in one.values.values()), one.state)
-        for one in ranked(said)[:10]
+        for one in ranked(searched)[:10]
     ]
-    for row in _columns([("trial", said.metric, *said.best.values, "state"), *rows]):
+    for row in _columns([("trial", searched.metric, *searched.best.values, "state"), *rows]):
         click.echo(row)
     click.echo("\nBest values (validation scores of the best of many trials are too high; only a test score counts):")
-    for key, value in said.best.values.items():
+    for key, value in searched.best.values.items():
         click.echo(f"  {key}={value}")
-    if said.final is not None and said.final["mean"] is not None:
-        click.echo(f"Test {said.metric} of these values, run in full: {said.final['mean']:.3f}")
+    if searched.final is not None and searched.final["mean"] is not None:
+        click.echo(f"Test {searched.metric} of these values, run in full: {searched.final['mean']:.3f}")
     click.echo(folder / "sweep.html")
 
 

@@ -25,9 +25,9 @@ def tables(name: str, runs: tuple[Path, ...], as_json: bool) -> None:
     from ..review.published import fill, reports_of
 
     spec = plugins().get("published", name).spec
-    found = reports_of(runs)
-    filled = fill(spec, found)
-    for recipe in sorted(set(found) - {cell["recipe"] for table in filled for cell in table["cells"]}):
+    by_recipe = found_runs(runs)
+    filled = fill(spec, by_recipe)
+    for recipe in sorted(set(by_recipe) - {cell["recipe"] for table in filled for cell in table["cells"]}):
         click.echo(f"no cell of {spec.name} belongs to recipe '{recipe}'; its run is not shown", err=True)
     if as_json:
         click.echo(json.dumps({"name": spec.name, "paper": spec.paper, "tables": filled}, indent=1, ensure_ascii=False))

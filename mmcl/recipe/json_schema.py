@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..plugins import Plugins
-from .schema import Recipe, Use, UseBackbone, UseDataset, UseHead, UseLoss, UseModality, UsePositives
+from .schema import Recipe
+from .slots import Use, UseBackbone, UseDataset, UseHead, UseLoss, UseModality, UsePositives
 
 SLOTS: tuple[type[Use], ...] = (UseDataset, UseModality, UseBackbone, UseLoss, UsePositives, UseHead)
+
+CHANGES = "changes."
+"""Prefix of the definitions for recipes that derive from another."""
 
 _REF = "#/$defs/"
 
@@ -48,13 +52,50 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
             )
         named = {"enum": short, "description": "the plug-in with its default options"}
         definitions[slot.__name__] = {"description": slot.__doc__, "anyOf": [named, *choices]}
-    schema["properties"]["base"] = {
+    whole = {key: value for key, value in schema.items() if key != "$defs"}
+    changes = {CHANGES + name: _changes(definition) for name, definition in {**definitions, "Recipe": whole}.items()}
+    changes[f"{CHANGES}Recipe"]["properties"]["base"] = {
         "type": "string",
-        "description": "a recipe, shipped or a file, whose keys this one has where it gives none of its own; null takes a key away",
+        "description": Recipe.model_fields["base"].description,
     }
-    whole = schema.pop("required")
-    schema["anyOf"] = [{"required": whole}, {"required": ["base", "name"]}]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "mmcl recipe"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "mmcl recipe",
+        "description": whole.get("description", ""),
+        "if": {"required": ["base"]},
+        "then": {"$ref": f"{_REF}{CHANGES}Recipe", "required": ["base"]},
+        "else": {"$ref": f"{_REF}Recipe"},
+        "$defs": {**definitions, "Recipe": whole, **changes},
+    }
+
+
+def _changes(section: Any) -> Any:
+    """The same schema for what a recipe changes of its base: no key is needed, and each may be null, which takes it away."""
+    if isinstance(section, list):
+        return [_changes(one) for one in section]
+    if not isinstance(section, dict):
+        return section
+    changed = {}
+    for key, value in section.items():
+        if key in ("required", "minProperties"):
+            continue
+        if key == "$ref":
+            changed[key] = _REF + CHANGES + value.removeprefix(_REF)
+        elif key == "properties":
+            changed[key] = {name: _or_null(_changes(one)) for name, one in value.items()}
+        elif key == "additionalProperties" and isinstance(value, dict):
+            changed[key] = _or_null(_changes(value))
+        elif key in ("const", "enum", "default", "description"):
+            changed[key] = value
+        else:  # what no `use:` tells apart may be any of several
+            changed["anyOf" if key == "oneOf" else key] = _changes(value)
+    return changed
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same schema, and null."""
+    about = {key: schema[key] for key in ("description",) if key in schema}
+    return {"anyOf": [schema, {"type": "null"}], **about}
 
 
 def _kinds(choice: dict[str, Any], definitions: dict[str, Any]) -> None:

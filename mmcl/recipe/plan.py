@@ -1,4 +1,7 @@
-"""What a plan is: a recipe with every name looked up and every default filled in. Stages read it; networks never see it."""
+"""What a plan is: a recipe in which every name has been looked up and every default filled in.
+
+A plan holds no data and imports no torch, so `mmcl check` works on a laptop that has neither. `planner` makes it.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,7 @@ class Plan:
     """Everything that a run will do. Stages read it; networks never see it."""
 
     recipe: Recipe
-    text: str  # the recipe as written, for the run folder
+    text: str  # the recipe for the run folder: as written, or whole where it derives from another
     overrides: tuple[str, ...]
     dataset: Part
     info: DatasetInfo
@@ -138,9 +141,9 @@ class Plan:
     @property
     def labels(self) -> list[str]:
         """The targets that pretraining looks at."""
-        names = [] if self.pretext else list(self.needs)
+        targets = [] if self.pretext else list(self.needs)
         balance = self.recipe.pretrain.balance
-        return names if balance is None or balance in names else [*names, balance]
+        return targets if balance is None or balance in targets else [*targets, balance]
 
     def to_json(self) -> dict[str, Any]:
         """The resolved plan with every default."""

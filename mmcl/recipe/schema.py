@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+
+from .slots import SHORT, Section, UseBackbone, UseDataset, UseHead, UseLoss, UseModality, UsePositives, UsePretext, UseScorer
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-
-
-class Section(BaseModel):
-    """A part of a recipe."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
-
-
-class Use(Section):
-    """`use:` names a plug-in; the keys beside it are that plug-in's options. `use: x` alone may be written `x`."""
-
-    model_config = ConfigDict(extra="allow")
-    what: ClassVar[str]
-    use: str = Field(description="name of the plug-in")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys beside `use`, as given."""
-        return dict(self.model_extra or {})
-
-
-def _spelled_out(value: Any) -> Any:
-    return {"use": value} if isinstance(value, str) else value
-
-
-_SHORT = BeforeValidator(_spelled_out)
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -43,61 +19,31 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 _DISTINCT = AfterValidator(_distinct)
-_Only = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), _DISTINCT]
 
-
-class UseDataset(Use):
-    """A dataset."""
-
-    what: ClassVar[str] = "dataset"
-    root: str | None = Field(
-        None,
-        description="folder of the data; a relative one is taken under --data DIR (or $MMCL_DATA), else under the current "
-        "folder; left out: DIR/<name of the dataset>",
-    )
-
-
-class UseModality(Use):
-    """A way of turning a raw recording into a stream."""
-
-    what: ClassVar[str] = "modality"
-
-
-class UseBackbone(Use):
-    """A network."""
-
-    what: ClassVar[str] = "backbone"
-
-
-class UseLoss(Use):
-    """A loss between two modalities."""
-
-    what: ClassVar[str] = "loss"
-
-
-class UsePositives(Use):
-    """A rule for what belongs together."""
-
-    what: ClassVar[str] = "positives"
-
-
-class UseHead(Use):
-    """A probe."""
-
-    what: ClassVar[str] = "head"
-
-
-class UseScorer(Use):
-    """A scorer."""
-
-    what: ClassVar[str] = "scorer"
-    source: str | None = Field(None, description="which source of the dataset to score; left out: the only one that fits")
-
-
-class UsePretext(Use):
-    """A pretext task."""
-
-    what: ClassVar[str] = "pretext"
+# Keys that stand in several sections.
+_Folds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), _DISTINCT]
+_Only = Annotated[_Folds | None, Field(description="run these folds only")]
+_Splits = Annotated[
+    Literal["group", "sample"], Field(description="what is split: groups, or single recordings (the report says so)")
+]
+_Apart = Annotated[
+    Literal["group", "sample"],
+    Field(description="group: a group never stands in two splits; sample: it may, and the report says so"),
+]
+_Inputs = Annotated[
+    Annotated[tuple[str, ...], Field(min_length=1)] | None,
+    Field(description="modalities to predict from: names, names joined by +, or all; left out: each one, and all"),
+]
+_Threshold = Annotated[
+    Literal["half", "valid"],
+    Field(
+        description="multi-label tasks: a class is present above a probability of one half, or above the value that gives the best "
+        "w_acc on validation rows, found for each class apart"
+    ),
+]
+_Clip = Annotated[float | None, Field(gt=0, description="largest norm of the gradient; left out: not clipped")]
+_Precision = Annotated[Literal["float32", "bf16"], Field(description="arithmetic of the networks (losses are float32 always)")]
+_CheckpointMinutes = Annotated[float, Field(ge=0, description="minutes between checkpoints from which a killed run goes on")]
 
 
 class Augment(Section):
@@ -121,9 +67,9 @@ class Augment(Section):
 class ModalitySection(Section):
     """One modality: what is extracted from which source, and the network that encodes it."""
 
-    features: Annotated[UseModality, _SHORT] = Field(description="how the raw recording becomes a stream")
+    features: Annotated[UseModality, SHORT] = Field(description="how the raw recording becomes a stream")
     source: str | None = Field(None, description="which source of the dataset to read; left out: the one that fits")
-    backbone: Annotated[UseBackbone, _SHORT] | None = Field(
+    backbone: Annotated[UseBackbone, SHORT] | None = Field(
         None, description="network from the stream to a vector; left out only where pretrain.pretext takes all streams together"
     )
     normalise: Literal["channel", "none"] = Field(
@@ -212,9 +158,9 @@ def _kind_of(value: Any) -> str:
 
 _TOLD_APART = Discriminator(_kind_of)
 
-Optimizer = Annotated[Annotated[Sgd, Tag("sgd")] | Annotated[AdamW, Tag("adamw")], _TOLD_APART, _SHORT]
+Optimizer = Annotated[Annotated[Sgd, Tag("sgd")] | Annotated[AdamW, Tag("adamw")], _TOLD_APART, SHORT]
 Schedule = Annotated[
-    Annotated[Constant, Tag("constant")] | Annotated[Step, Tag("step")] | Annotated[Cosine, Tag("cosine")], _TOLD_APART, _SHORT
+    Annotated[Constant, Tag("constant")] | Annotated[Step, Tag("step")] | Annotated[Cosine, Tag("cosine")], _TOLD_APART, SHORT
 ]
 
 
@@ -236,10 +182,10 @@ class Objective(Section):
         description="all (every two different modalities), same (each with itself), all+same, star:NAME (one with every "
         "other), or a list such as [[text, audio], [text, faces]]; every pair counts in both directions",
     )
-    positives: Annotated[UsePositives, _SHORT] = Field(
+    positives: Annotated[UsePositives, SHORT] = Field(
         default_factory=lambda: UsePositives(use="same-sample"), description="which rows belong together"
     )
-    loss: Annotated[UseLoss, _SHORT] = Field(
+    loss: Annotated[UseLoss, SHORT] = Field(
         default_factory=lambda: UseLoss(use="info-nce"), description="how a pair of modalities is scored"
     )
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
@@ -253,7 +199,7 @@ class Pretrain(Section):
     """Contrastive pretraining, without labels."""
 
     objective: Objective = Field(default_factory=lambda: Objective(), description="what is pulled together and pushed apart")
-    pretext: Annotated[UsePretext, _SHORT] | None = Field(
+    pretext: Annotated[UsePretext, SHORT] | None = Field(
         None,
         description="in place of the objective and of the modalities' backbones: one vector of all modalities, learned by "
         "a task of its own",
@@ -290,11 +236,9 @@ class Pretrain(Section):
     keep: Literal["best", "last"] = Field(
         "best", description="which weights are kept: those with the lowest validation loss, or those of the last epoch"
     )
-    clip: float | None = Field(None, gt=0, description="largest norm of the gradient; left out: not clipped")
-    precision: Literal["float32", "bf16"] = Field(
-        "float32", description="arithmetic of the networks (losses are float32 always)"
-    )
-    checkpoint_minutes: float = Field(2.0, ge=0, description="minutes between checkpoints from which a killed run goes on")
+    clip: _Clip = None
+    precision: _Precision = "float32"
+    checkpoint_minutes: _CheckpointMinutes = 2.0
 
 
 class HeadTraining(Section):
@@ -314,10 +258,8 @@ class Probe(Section):
     tasks: Annotated[tuple[str, ...], _DISTINCT] | None = Field(
         None, description="tasks of the dataset to predict; left out: all"
     )
-    inputs: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
-        None, description="modalities to predict from: names, names joined by +, or all; left out: each one, and all"
-    )
-    heads: dict[str, Annotated[UseHead, _SHORT]] = Field(
+    inputs: _Inputs = None
+    heads: dict[str, Annotated[UseHead, SHORT]] = Field(
         default_factory=lambda: {"linear": UseHead(use="linear")},
         min_length=1,
         description="heads to fit, by the name they have in the report",
@@ -326,11 +268,7 @@ class Probe(Section):
         (0,), min_length=1, description="seeds of the heads; each is fitted once per seed"
     )
     features: Literal["backbone", "projection"] = Field("backbone", description="which vector is probed")
-    threshold: Literal["half", "valid"] = Field(
-        "half",
-        description="multi-label tasks: a class is present above a probability of one half, or above the value that gives the best "
-        "w_acc on validation rows, found for each class apart",
-    )
+    threshold: _Threshold = "half"
     training: HeadTraining = Field(
         default_factory=lambda: HeadTraining(), description="how heads without a solver of their own are trained"
     )
@@ -345,10 +283,8 @@ class Supervise(Section):
     tasks: Annotated[tuple[str, ...], _DISTINCT] | None = Field(
         None, description="tasks of the dataset to learn, each with encoders of its own; left out: all"
     )
-    inputs: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
-        None, description="modalities to predict from: names, names joined by +, or all; left out: each one, and all"
-    )
-    heads: dict[str, Annotated[UseHead, _SHORT]] = Field(
+    inputs: _Inputs = None
+    heads: dict[str, Annotated[UseHead, SHORT]] = Field(
         min_length=1, description="heads, each with encoders of its own, by the name they have in the report"
     )
     optimizer: Optimizer = Field(default_factory=lambda: Sgd(), description="how weights are updated")
@@ -362,19 +298,13 @@ class Supervise(Section):
     keep: Literal["best", "last"] = Field(
         "best", description="which weights are tested: those of the best epoch, or of the last"
     )
-    threshold: Literal["half", "valid"] = Field(
-        "half",
-        description="multi-label tasks: a class is present above a probability of one half, or above the value that gives the best "
-        "w_acc on validation rows, found for each class apart",
-    )
+    threshold: _Threshold = "half"
     contrast: float = Field(
         0.0, ge=0, description="weight of pretrain.objective, added to the loss of the labels on the same batches"
     )
-    clip: float | None = Field(None, gt=0, description="largest norm of the gradient; left out: not clipped")
-    precision: Literal["float32", "bf16"] = Field(
-        "float32", description="arithmetic of the networks (losses are float32 always)"
-    )
-    checkpoint_minutes: float = Field(2.0, ge=0, description="minutes between checkpoints from which a killed run goes on")
+    clip: _Clip = None
+    precision: _Precision = "float32"
+    checkpoint_minutes: _CheckpointMinutes = 2.0
 
 
 _Shares = tuple[Annotated[float, Field(gt=0, lt=1)], ...]
@@ -428,10 +358,8 @@ class Official(Section):
     valid: float = Field(
         0.2, gt=0, lt=1, description="share of the training groups held out for validation, where the dataset names none"
     )
-    by: Literal["group", "sample"] = Field(
-        "group", description="group: a group never stands in two splits; sample: it may, and the report says so"
-    )
-    only: _Only | None = Field(None, description="run these folds only")
+    by: _Apart = "group"
+    only: _Only = None
 
 
 class HoldOut(Section):
@@ -440,10 +368,8 @@ class HoldOut(Section):
     use: Literal["hold-out"]
     test: float = Field(0.2, gt=0, lt=1, description="share of the groups for testing")
     valid: float = Field(0.2, gt=0, lt=1, description="share of the remaining groups for validation")
-    by: Literal["group", "sample"] = Field(
-        "group", description="what is split: groups, or single recordings (the report says so)"
-    )
-    only: _Only | None = Field(None, description="run these folds only")
+    by: _Splits = "group"
+    only: _Only = None
 
 
 class KFold(Section):
@@ -452,10 +378,8 @@ class KFold(Section):
     use: Literal["k-fold"]
     k: int = Field(10, ge=2, description="number of folds")
     valid: float = Field(0.1, gt=0, lt=1, description="share of the remaining groups for validation")
-    by: Literal["group", "sample"] = Field(
-        "group", description="what is split: groups, or single recordings (the report says so)"
-    )
-    only: _Only | None = Field(None, description="run these folds only")
+    by: _Splits = "group"
+    only: _Only = None
 
 
 class Folds(Section):
@@ -466,10 +390,8 @@ class Folds(Section):
     valid: float | Literal["next"] = Field(
         "next", description="next: the fold after the test fold; or a share of the remaining groups"
     )
-    by: Literal["group", "sample"] = Field(
-        "group", description="group: a group never stands in two splits; sample: it may, and the report says so"
-    )
-    only: _Only | None = Field(None, description="run these folds only")
+    by: _Apart = "group"
+    only: _Only = None
 
 
 class LeaveOneGroupOut(Section):
@@ -478,7 +400,7 @@ class LeaveOneGroupOut(Section):
     use: Literal["leave-one-group-out"]
     valid: float = Field(0.2, gt=0, lt=1, description="share of the remaining groups for validation")
     by: Literal["group"] = Field("group", description="groups")
-    only: _Only | None = Field(None, description="run these folds only")
+    only: _Only = None
 
 
 Protocol = Annotated[
@@ -488,7 +410,7 @@ Protocol = Annotated[
     | Annotated[Folds, Tag("folds")]
     | Annotated[LeaveOneGroupOut, Tag("leave-one-group-out")],
     _TOLD_APART,
-    _SHORT,
+    SHORT,
 ]
 
 
@@ -574,6 +496,11 @@ class Recipe(Section):
     """Everything that a run does."""
 
     format: Literal[1] = Field(description="version of the recipe format")
+    base: str | None = Field(
+        None,
+        description="a recipe that holds wherever this one does not say otherwise: the name of a shipped one, or a file relative to "
+        "this one; mappings are merged, lists replaced, and null takes a key away",
+    )
     name: str = Field(pattern=NAME, description="name of the run and of its folder")
     about: str = Field("", description="one sentence for the report")
     seed: Annotated[
@@ -583,9 +510,9 @@ class Recipe(Section):
         _DISTINCT,
         WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "minItems": 1}]}),
     ] = Field((0,), description="one seed, or several: pretraining and probing are repeated for each")
-    dataset: Annotated[UseDataset, _SHORT] = Field(description="the recordings")
+    dataset: Annotated[UseDataset, SHORT] = Field(description="the recordings")
     modalities: dict[str, ModalitySection] = Field(min_length=1, description="the modalities, by names of your choice")
-    scores: dict[str, Annotated[UseScorer, _SHORT]] = Field(
+    scores: dict[str, Annotated[UseScorer, SHORT]] = Field(
         default_factory=dict,
         description="numbers that the corpus lacks, such as valence and arousal, computed once for every recording, by the name "
         "under which positives and tasks find them",

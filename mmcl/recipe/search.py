@@ -14,10 +14,10 @@ from typing import Any
 
 from ..api.dataset import Task
 from ..api.errors import Problem, RecipeError
-from .form import Document, Key, as_yaml
+from .document import Base, Document, Key, anchored
 from .plan import Plan, SupervisePlan, main_input
 from .planner import make_plan
-from .read import parse_recipe, read_recipe
+from .read import as_yaml, parse_recipe, read_recipe
 from .schema import Range, Report, Sweep
 
 Value = str | int | float
@@ -41,10 +41,11 @@ class Source:
     overrides: tuple[str, ...]
     data: Path | None
     trials: int | None = None
+    base: Base | None = None  # what the recipe derives from, so that every trial has the same
 
     def document(self, *sets: str) -> Document:
         """The recipe as read, with more laid over it."""
-        return parse_recipe(self.text, self.file, (*self.overrides, *sets), self.folder)
+        return parse_recipe(self.text, self.file, (*self.overrides, *sets), self.folder, self.base)
 
 
 @dataclass(frozen=True)
@@ -77,29 +78,24 @@ class SweepPlan:
                 "pretrain.transductive contrasts test recordings, which no trial may read; leave 'test' out of it"
             )
         plan = replace(plan, recipe=plan.recipe.model_copy(update=only))
-        scored = plan if self.stage == "probe" else plan.supervised
+        part = plan if self.stage == "probe" else plan.supervised
         gone = (
-            [name for name, known in ((self.head, scored.heads), (self.input, scored.inputs)) if name not in known]
-            if scored
-            else []
+            [name for name, known in ((self.head, part.heads), (self.input, part.inputs)) if name not in known] if part else []
         )
-        task = [task for task in scored.tasks if task.name == self.task.name] if scored else []
-        if scored is None or gone or not task:
+        tasks = tuple(task for task in part.tasks if task.name == self.task.name) if part else ()
+        if part is None or gone or not tasks:
             raise RecipeError(f"takes {self.stage}'s '{(gone or [self.task.name])[0]}' away, which is scored")
-        heads, inputs = {self.head: scored.heads[self.head]}, {self.input: scored.inputs[self.input]}
+        heads, inputs = {self.head: part.heads[self.head]}, {self.input: part.inputs[self.input]}
         if self.stage == "probe":
-            return replace(plan, tasks=tuple(task), heads=heads, inputs=inputs, supervised=None)
-        return replace(plan, supervised=SupervisePlan(heads, inputs, tuple(task)))
+            return replace(plan, tasks=tasks, heads=heads, inputs=inputs, supervised=None)
+        return replace(plan, supervised=SupervisePlan(heads=heads, inputs=inputs, tasks=tasks))
 
     def recipe_of(self, values: Mapping[str, Value], name: str, about: str) -> str:
         """The recipe with these values in their places and without its sweep, as YAML; `about` stands above it."""
         written = dict(self.source.document(*settings(values)).values)
         written.pop("sweep", None)
         written["name"] = name
-        protocol = written.get("protocol")
-        if isinstance(protocol, dict) and "file" in protocol:  # taken from the recipe's folder, which is another now
-            written["protocol"] = {**protocol, "file": str((self.source.folder / protocol["file"]).resolve())}
-        return "".join(f"# {line}\n" for line in about.splitlines()) + as_yaml(written)
+        return "".join(f"# {line}\n" for line in about.splitlines()) + as_yaml(anchored(written, self.source.folder))
 
 
 def settings(values: Mapping[str, Value]) -> tuple[str, ...]:
@@ -113,8 +109,8 @@ def steps_of(choice: tuple[Any, ...] | Range) -> list[Value]:
         return [as_yaml(value, flow=True) for value in choice]
     assert choice.step is not None, "a grid's ranges have steps"
     count = math.floor((choice.high - choice.low) / choice.step + 1e-9) + 1
-    values = [choice.low + k * choice.step for k in range(count)]
-    return [value if isinstance(value, int) else round(value, 12) for value in values]
+    steps = [choice.low + k * choice.step for k in range(count)]
+    return [value if isinstance(value, int) else round(value, 12) for value in steps]
 
 
 def load_sweep(
@@ -126,7 +122,17 @@ def load_sweep(
     trials  in place of the recipe's
     """
     document = read_recipe(path, overrides, name)
-    return make_sweep(Source(document.text, document.file, document.folder, overrides, data, trials))
+    return make_sweep(
+        Source(
+            text=document.text,
+            file=document.file,
+            folder=document.folder,
+            overrides=overrides,
+            data=data,
+            trials=trials,
+            base=document.base,
+        )
+    )
 
 
 def make_sweep(source: Source) -> SweepPlan:
@@ -170,7 +176,7 @@ class _Sweeper:
         if self.problems:
             raise RecipeError(self.problems)
         assert task is not None
-        sweep = SweepPlan(
+        search = SweepPlan(
             source=self.source,
             plan=plan,
             section=section,
@@ -183,17 +189,17 @@ class _Sweeper:
         )
         trials = self.source.trials or section.trials
         if section.sampler == "grid":
-            whole = len(sweep.grid)
+            whole = len(search.grid)
             if trials is not None and trials != whole:
                 self.say(("trials",), f"a grid tries all of its {whole} combinations; leave trials out")
             trials = whole
         elif trials is None:
             self.say(("trials",), "is missing: how many settings are tried")
-        self.apart(sweep)
+        self.apart(search)
         if self.problems:
             raise RecipeError(self.problems)
         assert trials is not None
-        return replace(sweep, trials=trials)
+        return replace(search, trials=trials)
 
     def stage(self) -> str:
         """Whose scores are asked for."""
@@ -239,13 +245,13 @@ class _Sweeper:
         elif self.section.sampler == "grid" and choice.step is None:
             self.say(("space", key), "a grid needs a list of values, or a step")
 
-    def apart(self, sweep: SweepPlan) -> None:
+    def apart(self, search: SweepPlan) -> None:
         """Lay every value of a list, and both ends of every range, over the recipe, one at a time."""
         for key, choice in self.section.space.items():
             values: list[Value] = [choice.low, choice.high] if isinstance(choice, Range) else steps_of(choice)
             for value in values:
                 try:
-                    sweep.plan_of({key: value})
+                    search.plan_of({key: value})
                 except RecipeError as error:
                     one = error.problems[0]
                     where = "" if one.key in ("", key) else f"{one.key}: "

@@ -19,16 +19,19 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.yaml"))
 
 
-def find(recipe: str) -> Path:
-    """The file of a recipe: a path, or the name of a shipped one. Raises RecipeError or UnknownNameError if there is none."""
-    path = Path(recipe)
+def find(recipe: str, beside: Path = Path()) -> Path:
+    """The file of a recipe: a path, or the name of a shipped one. Raises RecipeError or UnknownNameError if there is none.
+
+    beside  folder from which a relative path is taken
+    """
+    path = beside / recipe
     if path.is_file():
         return path
     if recipe in names():
         return folder() / f"{recipe}.yaml"
     if path.is_dir():
         raise RecipeError(f"{recipe}: is a folder; name a recipe's file")
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+    if path.suffix in (".yaml", ".yml") or len(Path(recipe).parts) > 1:
         if path.stem in names():
             raise RecipeError(f"{recipe}: there is no such file here; the shipped recipe is called '{path.stem}'")
         raise RecipeError(f"{recipe}: there is no such file")

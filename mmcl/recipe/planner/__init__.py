@@ -1,31 +1,28 @@
 """Makes a plan of a recipe: every name looked up, every option checked, all problems said at once.
 
-A plan holds no data and imports no torch, so `mmcl check` works on a laptop that has neither. Each section of the recipe is planned
-in a file of its own; what they find wrong gathers in one `Lookup`.
+One file for each section of a recipe; what they find wrong goes into one list (`problems`).
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ...api.dataset import DatasetInfo
-from ...api.errors import MmclError, RecipeError
 from ...plugins import Plugins
 from ...plugins import plugins as installed
-from ..form import Document
-from ..plan import JOINT, Part, Plan
+from ..document import Document
+from ..plan import Plan
 from ..read import read_recipe
 from ..schema import Recipe
-from .dataset import has, root, scores
-from .heads import able, inputs, supervised, tasks
-from .lookup import Lookup
-from .modalities import modality, pretext
-from .objective import pairs, sampling, weights
-from .protocol import extras, folds, windows
-
-OBJECTIVE = ("pretrain", "objective")
+from .dataset import dataset_of, root_of, scores_of
+from .heads import probe_of, supervise_of
+from .modalities import modality_of
+from .names import checked
+from .objective import check_balance, objective_of, pretext_of
+from .problems import Problems
+from .protocol import check_official, check_window, folds_of
 
 
 def laid_over(presets: Sequence[str], overrides: Sequence[str]) -> tuple[str, ...]:
@@ -50,85 +47,56 @@ def make_plan(
     document: Document, data: Path | None = None, plugins: Plugins | None = None, overrides: tuple[str, ...] = ()
 ) -> Plan:
     """The plan of a recipe that has been read."""
-    look = Lookup(document, installed() if plugins is None else plugins)
-    recipe = look.recipe()
-    dataset = look.part(("dataset",), recipe.dataset)
-    labels = _info(look, dataset)  # tasks left out are those of the corpus
-    scored = scores(look, recipe, labels)
-    info = labels
-    if info and scored:
-        info = replace(info, tasks={**info.tasks, **{name: score.task for name, score in scored.items()}})
-    modalities = [m for name in recipe.modalities if (m := modality(look, name, recipe, info))]
-    joint = pretext(look, recipe, modalities)
-    contrasted, shares = weights(look, recipe, pairs(look, recipe) if recipe.pretrain.pretext is None else ())
-    loss = look.part((*OBJECTIVE, "loss"), recipe.pretrain.objective.loss)
-    positives = _positives(look, recipe, info)
-    sampling(look, recipe, info)
-    probed = tasks(look, recipe, labels if recipe.probe.tasks is None else info, "probe", recipe.probe.tasks)
-    heads = {name: head for name, use in recipe.probe.heads.items() if (head := look.part(("probe", "heads", name), use))}
-    able(look, "probe", heads, probed)
-    together = recipe.pretrain.pretext is not None
-    if together and recipe.pretrain.micro_batch is not None:
-        look.say(("pretrain", "micro_batch"), "is for pairs; a pretext takes its batch whole")
-    of_probe = {"all": (JOINT,)} if together else inputs(look, recipe, "probe", recipe.probe.inputs)
-    trained = supervised(look, recipe, labels if recipe.supervise and recipe.supervise.tasks is None else info)
-    fold_key, fold_of = folds(look, recipe)
-    if recipe.protocol.use == "official" and info and "test" not in info.official:
-        look.say(
-            ("protocol",),
-            f"'{recipe.dataset.use}' has no official test split; use hold-out, k-fold, folds or leave-one-group-out",
-        )
-    where = root(look, recipe, dataset, data)
-    windows(look, recipe, modalities)
-    extras(look, recipe)
-    if look.problems:
-        raise RecipeError(look.problems)
+    problems = Problems(document, installed() if plugins is None else plugins)
+    recipe = checked(problems)
+    dataset, corpus = dataset_of(recipe, problems)
+    scores = scores_of(recipe, corpus, problems)
+    tasks_too = {name: score.task for name, score in scores.items()}
+    info = replace(corpus, tasks={**corpus.tasks, **tasks_too}) if corpus else None
+    modalities = [m for name in recipe.modalities if (m := modality_of(name, recipe, info, problems))]
+    pretext = pretext_of(recipe, modalities, problems)
+    objective = objective_of(recipe, info, problems)
+    check_balance(recipe, info, problems)
+    # tasks that a recipe leaves out are those of the corpus, without scores
+    tasks, heads, inputs = probe_of(recipe, corpus if recipe.probe.tasks is None else info, problems)
+    supervised = supervise_of(recipe, corpus if recipe.supervise and recipe.supervise.tasks is None else info, problems)
+    fold_key, fold_of = folds_of(recipe, problems)
+    check_official(recipe, info, problems)
+    root = root_of(recipe, dataset, data, problems)
+    check_window(recipe, modalities, problems)
+    _check_extras(recipe, problems)
+    problems.stop()
     assert dataset is not None
     assert info is not None
-    assert loss is not None
-    assert positives is not None
+    assert objective.loss is not None
+    assert objective.positives is not None
     return Plan(
         recipe=recipe,
         text=document.whole,
         overrides=overrides,
         dataset=dataset,
         info=info,
-        root=where,
+        root=root,
         modalities=tuple(modalities),
-        pairs=contrasted,
-        loss=loss,
-        positives=positives,
+        pairs=objective.pairs,
+        weights=objective.weights,
+        loss=objective.loss,
+        positives=objective.positives,
+        pretext=pretext,
         heads=heads,
-        inputs=of_probe,
-        tasks=probed,
+        inputs=inputs,
+        tasks=tasks,
+        supervised=supervised,
+        scores=scores,
         fold_of=fold_of,
         fold_key=fold_key,
-        supervised=trained,
-        pretext=joint,
-        scores=scored,
-        weights=shares,
         folder=document.folder if document.folder.is_absolute() else None,
     )
 
 
-def _info(look: Lookup, dataset: Part | None) -> DatasetInfo | None:
-    """What a dataset says of itself, without its data."""
-    if dataset is None:
-        return None
-    try:
-        info: DatasetInfo = dataset.spec.info(dataset.params)
-    except (ValueError, MmclError) as error:
-        look.say(("dataset",), str(error))
-        return None
-    return info
-
-
-def _positives(look: Lookup, recipe: Recipe, info: DatasetInfo | None) -> Part | None:
-    """The rule of positives, whose targets the dataset has."""
-    key = (*OBJECTIVE, "positives")
-    positives = look.part(key, recipe.pretrain.objective.positives)
-    if positives and info:
-        for need in positives.spec.needs(positives.params, tuple(recipe.modalities)):
-            if need not in info.tasks:
-                look.say(key, f"'{positives.use}' needs the target '{need}'; {has(recipe.dataset.use, 'tasks', info.tasks)}")
-    return positives
+def _check_extras(recipe: Recipe, problems: Problems) -> None:
+    """Note which optional packages the recipe needs and does not find."""
+    if recipe.worth is not None and "umap" in recipe.worth.maps and importlib.util.find_spec("umap") is None:
+        problems.add(("worth", "maps"), "umap is not installed: pip install 'mmcl[umap]'")
+    if "tensorboard" in recipe.track and importlib.util.find_spec("tensorboard") is None:
+        problems.add(("track",), "tensorboard is not installed: pip install 'mmcl[track]'")

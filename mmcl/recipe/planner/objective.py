@@ -1,117 +1,174 @@
-"""Plans the objective of pretraining: pairs, their weights, positives, and how recordings are drawn."""
+"""The section `pretrain`: pairs × positives × loss and their weights, or a pretext; and how recordings are drawn."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ...api.dataset import DatasetInfo
-from ..form import Key
-from ..plan import Pairs
+from ...api.errors import MmclError
+from ..document import Key
+from ..plan import ModalityPlan, Pairs, Part
 from ..schema import PAIRS, Recipe
-from .dataset import has
-from .lookup import Lookup
+from .problems import Problems, has
+
+OBJECTIVE: Key = ("pretrain", "objective")
 
 
-def pairs(look: Lookup, recipe: Recipe) -> Pairs:
+@dataclass(frozen=True)
+class ObjectivePlan:
+    """What is pulled together and pushed apart; None where the recipe has a problem."""
+
+    pairs: Pairs
+    weights: tuple[float, ...]
+    loss: Part | None
+    positives: Part | None
+
+
+def pretext_of(recipe: Recipe, modalities: Sequence[ModalityPlan], problems: Problems) -> Part | None:
+    """What takes all streams together in place of backbones and pairs, where a recipe has that."""
+    if recipe.pretrain.pretext is None:
+        return None
+    key: Key = ("pretrain", "pretext")
+    pretext = problems.part(key, recipe.pretrain.pretext)
+    if pretext and len(modalities) == len(recipe.modalities):
+        try:
+            pretext.spec.fits(pretext.params, {m.name: m.layout for m in modalities})
+        except (ValueError, MmclError) as error:
+            problems.add(key, str(error))
+    if recipe.probe.inputs not in (None, ("all",)):
+        problems.add(
+            ("probe", "inputs"), "with pretrain.pretext there is one vector of all modalities: all, or leave inputs out"
+        )
+    if recipe.supervise is not None:
+        problems.add(("supervise",), "trains the modalities' own backbones, which a recipe with pretrain.pretext has not")
+    return pretext
+
+
+def objective_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -> ObjectivePlan:
+    """Pairs × positives × loss, and what each pair counts for."""
+    pairs = _pairs(recipe, problems) if recipe.pretrain.pretext is None else ()
+    pairs, weights = _weighed(recipe, pairs, problems)
+    loss = problems.part((*OBJECTIVE, "loss"), recipe.pretrain.objective.loss)
+    positives = problems.part((*OBJECTIVE, "positives"), recipe.pretrain.objective.positives)
+    if positives and info:
+        for target in _targets(positives, recipe):
+            if target not in info.tasks:
+                problems.add(
+                    (*OBJECTIVE, "positives"),
+                    f"'{positives.use}' needs the target '{target}'; {has(recipe.dataset.use, 'tasks', info.tasks)}",
+                )
+    return ObjectivePlan(pairs=pairs, weights=weights, loss=loss, positives=positives)
+
+
+def check_balance(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -> None:
+    """Note why the classes of `pretrain.balance` cannot come equally often."""
+    section, key = recipe.pretrain, ("pretrain", "balance")
+    if section.balance is None or info is None:
+        return
+    task = info.tasks.get(section.balance)
+    if task is None:
+        problems.add(key, f"no task is named '{section.balance}'; {has(recipe.dataset.use, 'tasks', info.tasks)}")
+    elif task.type != "single-label":
+        problems.add(key, f"task '{task.name}' is {task.type}; only the classes of a single-label task can be balanced")
+    if section.transductive:
+        problems.add(key, "would read the labels of the splits in pretrain.transductive; keep one of the two")
+
+
+def _targets(positives: Part, recipe: Recipe) -> tuple[str, ...]:
+    """Names of the targets by which positives are told."""
+    return tuple(positives.spec.needs(positives.params, tuple(recipe.modalities)))
+
+
+def _pairs(recipe: Recipe, problems: Problems) -> Pairs:
     """The unordered pairs of modalities that are contrasted."""
-    key: Key = ("pretrain", "objective", "pairs")
+    key: Key = (*OBJECTIVE, "pairs")
     names, given = list(recipe.modalities), recipe.pretrain.objective.pairs
     different = tuple(itertools.combinations(names, 2))
     if isinstance(given, tuple):
-        unknown = sorted({n for pair in given for n in pair} - set(names))
+        unknown = sorted({name for pair in given for name in pair} - set(names))
         if unknown:
-            look.say(key, f"no modality is named {', '.join(unknown)}; there are {', '.join(names)}")
-        unique = {tuple(sorted(pair, key=lambda n: names.index(n) if n in names else -1)) for pair in given}
-        if len(unique) < len(given):
-            look.say(key, "names a pair twice; a pair counts in both directions anyway")
-        contrasted: Pairs = given
+            problems.add(key, f"no modality is named {', '.join(unknown)}; there are {', '.join(names)}")
+        if len({frozenset(pair) for pair in given}) < len(given):
+            problems.add(key, "names a pair twice; a pair counts in both directions anyway")
+        pairs: Pairs = given
     elif given == "all":
-        contrasted = different
+        pairs = different
     elif given == "same":
-        contrasted = tuple((n, n) for n in names)
+        pairs = tuple((name, name) for name in names)
     elif given == "all+same":
-        contrasted = (*different, *((n, n) for n in names))
+        pairs = (*different, *((name, name) for name in names))
     elif given.startswith("star:"):
         centre = given.removeprefix("star:").strip()
         if centre not in names:
-            look.say(key, f"no modality is named '{centre}'; there are {', '.join(names)}")
-        contrasted = tuple((centre, n) for n in names if n != centre)
+            problems.add(key, f"no modality is named '{centre}'; there are {', '.join(names)}")
+        pairs = tuple((centre, name) for name in names if name != centre)
     else:
-        look.say(key, f"must be {PAIRS}, got '{given}'")
+        problems.add(key, f"must be {PAIRS}, got '{given}'")
         return ()
-    if not contrasted and recipe.pretrain.epochs > 0:
-        look.say(key, f"gives no pair to contrast among {', '.join(names)}")
-    if any(a == b for a, b in contrasted) and recipe.pretrain.epochs > 0:
-        needs = (
-            positives.spec.needs(positives.params, tuple(names))
-            if (positives := look.quietly(("pretrain", "objective", "positives"), recipe.pretrain.objective.positives))
-            is not None
-            else ("?",)
+    if recipe.pretrain.epochs > 0 and not pairs:
+        problems.add(key, f"gives no pair to contrast among {', '.join(names)}")
+    if recipe.pretrain.epochs > 0 and any(left == right for left, right in pairs):
+        _check_same(recipe, problems)
+    return pairs
+
+
+def _check_same(recipe: Recipe, problems: Problems) -> None:
+    """Note where a modality is contrasted with itself and nothing but the anchor is its positive."""
+    given = recipe.pretrain.objective.positives
+    positives = problems.apart().part((*OBJECTIVE, "positives"), given)  # what is wrong with it is noted with the loss
+    if positives is not None and not _targets(positives, recipe) and recipe.pretrain.views < 2:
+        problems.add(
+            (*OBJECTIVE, "pairs"),
+            f"pairs a modality with itself, where '{given.use}' has no positives but the anchor itself; set pretrain.views: 2",
         )
-        if not needs and recipe.pretrain.views < 2:
-            look.say(
-                key,
-                f"pairs a modality with itself, where '{recipe.pretrain.objective.positives.use}' has no positives but the "
-                "anchor itself; set pretrain.views: 2",
-            )
-    return contrasted
 
 
-def weights(look: Lookup, recipe: Recipe, pairs: Pairs) -> tuple[Pairs, tuple[float, ...]]:
+def _weighed(recipe: Recipe, pairs: Pairs, problems: Problems) -> tuple[Pairs, tuple[float, ...]]:
     """The pairs that count for something, and for how much; no weights where the recipe gives none."""
-    key: Key = ("pretrain", "objective", "weights")
-    given, names = recipe.pretrain.objective.weights, list(recipe.modalities)
-    if not given or not (pairs or recipe.pretrain.pretext):  # that there is no pair is said where pairs are
+    key: Key = (*OBJECTIVE, "weights")
+    given, pretext = recipe.pretrain.objective.weights, recipe.pretrain.pretext
+    if not given or not (pairs or pretext):  # that there is no pair is noted where pairs are
         return pairs, ()
-    if recipe.pretrain.pretext is not None:
-        look.say(key, "weigh pairs of modalities, of which a recipe with pretrain.pretext has none; leave them out")
+    if pretext is not None:
+        problems.add(key, "weigh pairs of modalities, of which a recipe with pretrain.pretext has none; leave them out")
         return pairs, ()
-    contrasted = [frozenset(pair) for pair in pairs]
     single: dict[str, float] = {}
     coupled: dict[frozenset[str], float] = {}
     for name, weight in given.items():
-        parts = tuple(part.strip() for part in name.split("~"))
-        who = frozenset(parts)
-        unknown = [part for part in parts if part not in names]
-        if unknown:
-            look.say((*key, name), f"no modality is named '{unknown[0]}'; there are {', '.join(names)}")
-        elif len(parts) > 2:
-            look.say((*key, name), f"must be a modality or a pair such as {names[0]}~{names[-1]}")
-        elif len(parts) == 2 and who in coupled:
-            look.say((*key, name), "weighs a pair a second time; a pair counts in both directions anyway")
-        elif len(parts) == 2 and who not in contrasted:
-            look.say((*key, name), f"is no pair that pretrain.objective.pairs contrasts; these are {couples(pairs)}")
-        elif len(parts) == 1 and not any(name in pair for pair in contrasted):
-            look.say((*key, name), f"is in no pair that pretrain.objective.pairs contrasts; these are {couples(pairs)}")
-        elif len(parts) == 2:
-            coupled[who] = weight
+        couple = frozenset(part.strip() for part in name.split("~"))
+        wrong = _wrong_weight(name, list(recipe.modalities), pairs, coupled)
+        if wrong is not None:
+            problems.add((*key, name), wrong)
+        elif "~" in name:
+            coupled[couple] = weight
         else:
             single[name] = weight
-    weighed = [
-        (pair, coupled.get(frozenset(pair), math.prod(single.get(name, 1.0) for name in frozenset(pair)))) for pair in pairs
-    ]
-    kept = [(pair, weight) for pair, weight in weighed if weight > 0]
-    if not kept:
-        look.say(key, "leave no pair to contrast: all weigh 0")
-    return tuple(pair for pair, _ in kept), tuple(weight for _, weight in kept)
+    weights = {
+        pair: coupled.get(frozenset(pair), math.prod(single.get(name, 1.0) for name in frozenset(pair))) for pair in pairs
+    }
+    counted = tuple(pair for pair in pairs if weights[pair] > 0)
+    if not counted:
+        problems.add(key, "leave no pair to contrast: all weigh 0")
+    return counted, tuple(weights[pair] for pair in counted)
 
 
-def sampling(look: Lookup, recipe: Recipe, info: DatasetInfo | None) -> None:
-    """Say what is wrong with how recordings are drawn."""
-    section = recipe.pretrain
-    if section.balance is None or info is None:
-        return
-    key: Key = ("pretrain", "balance")
-    task = info.tasks.get(section.balance)
-    if task is None:
-        look.say(key, f"no task is named '{section.balance}'; {has(recipe.dataset.use, 'tasks', info.tasks)}")
-    elif task.type != "single-label":
-        look.say(key, f"task '{task.name}' is {task.type}; only the classes of a single-label task can be balanced")
-    if section.transductive:
-        look.say(key, "would read the labels of the splits in pretrain.transductive; keep one of the two")
-
-
-def couples(pairs: Pairs) -> str:
-    """Pairs as weights name them."""
-    return ", ".join("~".join(pair) for pair in pairs) or "none"
+def _wrong_weight(name: str, names: list[str], pairs: Pairs, coupled: Mapping[frozenset[str], float]) -> str | None:
+    """What is wrong with a key of `weights`, if anything; `coupled` holds the pairs weighed so far."""
+    parts = tuple(part.strip() for part in name.split("~"))
+    contrasted = [frozenset(pair) for pair in pairs]
+    unknown = [part for part in parts if part not in names]
+    these = ", ".join("~".join(pair) for pair in pairs) or "none"
+    if unknown:
+        return f"no modality is named '{unknown[0]}'; there are {', '.join(names)}"
+    if len(parts) > 2:
+        return f"must be a modality or a pair such as {names[0]}~{names[-1]}"
+    if len(parts) == 2 and frozenset(parts) in coupled:
+        return "weighs a pair a second time; a pair counts in both directions anyway"
+    if len(parts) == 2 and frozenset(parts) not in contrasted:
+        return f"is no pair that pretrain.objective.pairs contrasts; these are {these}"
+    if len(parts) == 1 and not any(name in pair for pair in contrasted):
+        return f"is in no pair that pretrain.objective.pairs contrasts; these are {these}"
+    return None

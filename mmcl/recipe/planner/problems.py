@@ -1,0 +1,81 @@
+"""Gathers what is wrong with a recipe, so that all of it is said at once, while plug-ins are looked up."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ...api.errors import PluginError, Problem, RecipeError, UnknownNameError
+from ...plugins import Plugins
+from ..document import Document, Key, dotted
+from ..plan import Part
+from ..slots import Use
+from .validation import in_words
+
+
+class Problems:
+    """The problems of one recipe, each at the line of its key, and where its names are looked up."""
+
+    def __init__(self, document: Document, plugins: Plugins) -> None:
+        self.document, self.plugins = document, plugins
+        self._problems: list[Problem] = []
+
+    def add(self, key: Key, text: str) -> None:
+        """Note that `key` is wrong; `text` goes on after its name."""
+        self._problems.append(self.document.problem(key, text))
+
+    def stop(self, cause: Exception | None = None) -> None:
+        """Raise RecipeError with all problems, if there are any: the recipe's own first, then those of its base."""
+        if self._problems:
+            raise RecipeError(sorted(self._problems, key=lambda one: one.file != self.document.file)) from cause
+
+    def apart(self) -> Problems:
+        """A list of its own for the same recipe: for what is looked up twice, and is wrong once."""
+        return Problems(self.document, self.plugins)
+
+    def part(self, key: Key, use: Use) -> Part | None:
+        """The plug-in that stands at `key`, or None and its problems noted."""
+        return self.look_up(key, use.what, use.use, use.options)
+
+    def look_up(self, key: Key, what: str, use: str, options: Mapping[str, Any]) -> Part | None:
+        """A plug-in with its options, or None and its problems noted."""
+        try:
+            offer = self.plugins.get(what, use)
+        except (UnknownNameError, PluginError) as error:
+            self.add(key, str(error))
+            return None
+        try:
+            params = offer.spec.params.model_validate(dict(options))
+        except ValidationError as error:
+            for wrong, text in in_words(error, self.document.values, offer.spec.params, key):
+                self.add(wrong, text)
+            return None
+        self._check_nulls(key, params)
+        return Part(
+            what=what,
+            use=self.plugins.reach(offer),
+            spec=offer.spec,
+            params=params,
+            package=offer.package,
+            version=offer.version,
+        )
+
+    def _check_nulls(self, key: Key, params: BaseModel) -> None:
+        """Note a null over a base's option at which null would be a value of its own, unlike the default that holds now."""
+        for name, field in type(params).model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            nullable = type(None) in typing.get_args(field.annotation)
+            if (*key, name) in self.document.taken and nullable and default is not None:
+                self.add(
+                    (*key, name),
+                    f"null takes away what the base has, so that the default, {default}, would hold; "
+                    f"for null itself: --set {dotted((*key, name))}=",
+                )
+
+
+def has(owner: str, what: str, names: Mapping[str, Any]) -> str:
+    """The end of a sentence that says what there is in place of something unknown."""
+    return f"'{owner}' has the {what} {', '.join(names)}" if names else f"'{owner}' has no {what}"
