@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmcl.api import RecipeError
-from mmcl.recipe.form import scalar
-from mmcl.recipe.read import parse_recipe, read_recipe
+from mmcl.recipe.read import parse_recipe, read_recipe, scalar
 
 
 def values(text: str, *overrides: str):

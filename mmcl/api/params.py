@@ -1,4 +1,4 @@
-"""Params: the options of a plug-in, with a type, bounds, a default and a sentence for each."""
+"""Options of plug-ins: every option has a type, bounds, a sentence and a default, in one place."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ __all__ = ["Field", "NoParams", "Params"]
 
 
 class Params(BaseModel):
-    """Base of every plug-in's options. Unknown keys are refused, values are never changed, numbers must be finite.
+    """Base of every plug-in's options. Unknown keys are refused, values are not bent to fit, and nothing changes later.
 
-    Give each option a bound and a sentence: `kernel: int = Field(3, ge=1, description="taps of the convolution over time")`.
+    Write one attribute per option, with `Field(default, gt=0, description="…, in seconds")`: the description is the help
+    text of `mmcl describe` and of the JSON schema.
 
     LATER  options that came after others had results: while they have their default, fingerprints leave them out, so that those
            results stay valid. Their default must change nothing of what was there before

@@ -49,9 +49,6 @@ def check(
         data = Path("DIR")  # nothing else is wrong: what it would do can be said without the data
         plan = load_plan(find(recipe), sets, data, name=name)
     search = load_sweep(find(recipe), sets, data, name) if plan.recipe.sweep else None
-    if resolved:
-        click.echo(as_yaml(read_recipe(find(recipe), sets, name).values), nl=False)
-        return
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=1))
     elif resolved:

@@ -25,7 +25,7 @@ def tables(name: str, runs: tuple[Path, ...], as_json: bool) -> None:
     from ..review.published import fill, reports_of
 
     spec = plugins().get("published", name).spec
-    by_recipe = found_runs(runs)
+    by_recipe = reports_of(runs)
     filled = fill(spec, by_recipe)
     for recipe in sorted(set(by_recipe) - {cell["recipe"] for table in filled for cell in table["cells"]}):
         click.echo(f"no cell of {spec.name} belongs to recipe '{recipe}'; its run is not shown", err=True)

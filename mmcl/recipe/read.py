@@ -11,6 +11,9 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from ..api.errors import MmclError, Problem, RecipeError
 from .base import lay_over_base
@@ -22,7 +25,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
 def read_recipe(path: Path, overrides: Iterable[str] = (), name: str | None = None) -> Document:
-    """The recipe in a file, under it the one that its `base` names, and `a.b=c` overrides laid over both.
+    """The recipe in a file, with `a.b=c` overrides laid over it.
 
     Raises RecipeError with every problem of form: bad YAML, a tag, an anchor, a key given twice, a malformed override.
     """
@@ -45,7 +48,7 @@ def parse_recipe(
     if problems:
         raise RecipeError(problems)
     for override in overrides:
-        lay_over(document, override, problems)
+        _lay_over(document, override, problems)
     if problems:
         raise RecipeError(problems)
     return document

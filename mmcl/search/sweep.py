@@ -25,7 +25,6 @@ from .. import __version__
 from ..api.errors import StageError
 from ..data.prepared import load_prepared
 from ..evaluate.statistics import bounds_of, summarise, values_of
-from ..recipe.plan import Plan
 from ..recipe.planner import make_plan
 from ..recipe.read import parse_recipe
 from ..recipe.schema import Range
