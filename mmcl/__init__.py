@@ -31,7 +31,7 @@ def check(recipe: str | Path, set: Sequence[str] = (), data: str | Path | None =
 
     Raises RecipeError with every problem, each with its line.
     """
-    from .recipe.plan import laid_over, load_plan
+    from .recipe.planner import laid_over, load_plan
     from .recipe.shipped import find
 
     return load_plan(find(str(recipe)), laid_over(presets, set), Path(data) if data is not None else None)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mmcl.recipe.plan import Plan, make_plan
+from mmcl.recipe.plan import Plan
+from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 from mmcl.runs import RunFolder
 

@@ -355,7 +355,7 @@ supervise: {tasks: [emotions], inputs: [all], heads: {mlp: {use: mlp, hidden: 8}
 @pytest.fixture(scope="module")
 def several(tmp_path_factory):
     """A run of a task of several labels, with thresholds."""
-    from mmcl.recipe.plan import make_plan
+    from mmcl.recipe.planner import make_plan
     from mmcl.recipe.read import parse_recipe
 
     root = tmp_path_factory.mktemp("several")

@@ -17,7 +17,7 @@ from mmcl.cli import COMMANDS, SECTIONS, main
 from mmcl.cli.describe import PLACES
 from mmcl.plugins import Loaded, Offer, Plugins, plugins
 from mmcl.recipe.json_schema import json_schema
-from mmcl.recipe.plan import load_plan
+from mmcl.recipe.planner import load_plan
 from mmcl.recipe.read import parse_recipe, read_recipe
 from mmcl.recipe.shipped import find, folder, heading, names
 

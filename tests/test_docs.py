@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmcl.plugins import plugins
-from mmcl.recipe.plan import make_plan
+from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 
 ROOT = Path(__file__).parents[1]

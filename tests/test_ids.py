@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from mmcl import load_encoders
 from mmcl.api import RecipeError, Stream
-from mmcl.recipe.plan import make_plan
+from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 from mmcl.runs import RunFolder
 from mmcl.stages.prepare import prepare

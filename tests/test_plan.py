@@ -28,7 +28,7 @@ from mmcl.api import (
 )
 from mmcl.plugins import Loaded, Offer, Plugins
 from mmcl.recipe import schema
-from mmcl.recipe.plan import make_plan
+from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 
 GOOD = """\

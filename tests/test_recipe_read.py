@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmcl.api import RecipeError
-from mmcl.recipe.read import parse_recipe, read_recipe, scalar
+from mmcl.recipe.form import scalar
+from mmcl.recipe.read import parse_recipe, read_recipe
 
 
 def values(text: str, *overrides: str):

@@ -149,7 +149,7 @@ def test_a_killed_run_goes_on_to_bit_identical_weights(tiny_plan, tmp_path):
     script.write_text(
         "import sys\n"
         "from pathlib import Path\n"
-        "from mmcl.recipe.plan import make_plan\n"
+        "from mmcl.recipe.planner import make_plan\n"
         "from mmcl.recipe.read import parse_recipe\n"
         "from mmcl.runs import RunFolder\n"
         "from mmcl.report import run_and_report as run_all\n"

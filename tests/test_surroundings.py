@@ -11,7 +11,7 @@ import torch
 
 from mmcl.cli import main
 from mmcl.engine.surroundings import determinism, git_of, hardware
-from mmcl.recipe.plan import load_plan
+from mmcl.recipe.planner import load_plan
 from mmcl.report.words import surroundings
 from mmcl.runs import read_json
 from mmcl.stages import about

@@ -16,8 +16,9 @@ from mmcl.api import RecipeError, StageError
 from mmcl.cli import main
 from mmcl.data.prepared import load_prepared
 from mmcl.data.store import Store
-from mmcl.recipe.plan import make_plan
-from mmcl.recipe.read import as_yaml, parse_recipe
+from mmcl.recipe.form import as_yaml
+from mmcl.recipe.planner import make_plan
+from mmcl.recipe.read import parse_recipe
 from mmcl.recipe.search import Source, SweepPlan, make_sweep, settings
 from mmcl.report import run_and_report as run_all
 from mmcl.report import search_and_report

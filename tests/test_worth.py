@@ -20,7 +20,7 @@ from mmcl.data.windows import Late
 from mmcl.evaluate.geometry import alignment, effective_rank, gap, uniformity
 from mmcl.evaluate.maps import flatten
 from mmcl.evaluate.metrics import single_label
-from mmcl.recipe.plan import load_plan
+from mmcl.recipe.planner import load_plan
 from mmcl.report import run_and_report as run_all
 from mmcl.runs import RunFolder, read_json, read_jsonl
 from mmcl.stages import worth as stage_module

@@ -42,6 +42,9 @@ class Items:
     view: Tensor  # int64 [N]: which window of that recording (0, 1, …)
     targets: Mapping[str, Tensor] = field(default_factory=dict)  # [N] or [N, classes], only those that positives ask for
     modality: str = ""  # whose embeddings stand in these rows, by its name in the recipe
+    group: Tensor | None = (
+        None  # int64 [N]: which recordings are of one group (a speaker, a video); no label, and numbers mean nothing else
+    )
 
 
 @dataclass

@@ -30,10 +30,15 @@ class Head(Protocol):
 
 @dataclass
 class Labelled:
-    """Encoded recordings with the target of one task, for fitting a head. Targets are int64 [B], or float [B, outputs]."""
+    """Encoded recordings with the target of one task, for fitting a head. Targets are int64 [B], or float [B, outputs].
+
+    group  int64 [B]: which recordings are of one group (a speaker, a video), so that a head can choose what it needs by leaving whole
+           groups out; None where that is not known. Numbers mean the same in `train` and `valid`
+    """
 
     encoded: Mapping[str, Encoded]
     target: Tensor
+    group: Tensor | None = None
 
 
 @runtime_checkable

@@ -24,12 +24,17 @@ WHERE = "where is the data?"
 @options.overrides
 @options.data
 @options.as_json
-def check(recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], data: Path | None, as_json: bool) -> None:
+@click.option("--resolved", is_flag=True, help="Print the whole recipe, its base and all that is laid over it written out.")
+def check(
+    recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], data: Path | None, as_json: bool, resolved: bool
+) -> None:
     """Look every name of RECIPE up, check every option, say all problems at once, and show what it would do.
 
     Reads no data and imports no torch.
     """
-    from ..recipe.plan import laid_over, load_plan
+    from ..recipe.form import as_yaml
+    from ..recipe.planner import laid_over, load_plan
+    from ..recipe.read import read_recipe
     from ..recipe.search import load_sweep
     from ..recipe.shipped import find
 
@@ -43,6 +48,9 @@ def check(recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], dat
         data = Path("DIR")  # nothing else is wrong: what it would do can be said without the data
         plan = load_plan(find(recipe), sets, data, name=name)
     search = load_sweep(find(recipe), sets, data, name) if plan.recipe.sweep else None
+    if resolved:
+        click.echo(as_yaml(read_recipe(find(recipe), sets, name).values), nl=False)
+        return
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=1))
     else:

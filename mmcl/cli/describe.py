@@ -119,7 +119,7 @@ def _example(what: str, name: str, rows: list[dict[str, Any]]) -> str:
 
 def _yaml(value: Any) -> str:
     """A value as a recipe writes it between braces."""
-    from ..recipe.read import scalar
+    from ..recipe.form import scalar
 
     if isinstance(value, list):
         return f"[{', '.join(_yaml(v) for v in value)}]"

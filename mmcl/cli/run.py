@@ -40,7 +40,7 @@ def run(
 
     Stages that are finished and unchanged are not done again; a run that was killed goes on from its last checkpoint.
     """
-    from ..recipe.plan import laid_over, load_plan
+    from ..recipe.planner import laid_over, load_plan
     from ..recipe.shipped import find
     from ..runs import RunFolder
 

@@ -37,7 +37,7 @@ def sweep(
     Trials are judged on validation recordings alone; the test set is opened once, for the best values. Run the same command again to go
     on with the trials that are missing.
     """
-    from ..recipe.plan import laid_over
+    from ..recipe.planner import laid_over
     from ..recipe.search import load_sweep
     from ..recipe.shipped import find
 

@@ -48,6 +48,12 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
             )
         named = {"enum": short, "description": "the plug-in with its default options"}
         definitions[slot.__name__] = {"description": slot.__doc__, "anyOf": [named, *choices]}
+    schema["properties"]["base"] = {
+        "type": "string",
+        "description": "a recipe, shipped or a file, whose keys this one has where it gives none of its own; null takes a key away",
+    }
+    whole = schema.pop("required")
+    schema["anyOf"] = [{"required": whole}, {"required": ["base", "name"]}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "mmcl recipe"}
 
 

@@ -14,8 +14,10 @@ from typing import Any
 
 from ..api.dataset import Task
 from ..api.errors import Problem, RecipeError
-from .plan import Plan, SupervisePlan, main_input, make_plan
-from .read import Document, Key, as_yaml, parse_recipe, read_recipe
+from .form import Document, Key, as_yaml
+from .plan import Plan, SupervisePlan, main_input
+from .planner import make_plan
+from .read import parse_recipe, read_recipe
 from .schema import Range, Report, Sweep
 
 Value = str | int | float
@@ -75,16 +77,16 @@ class SweepPlan:
                 "pretrain.transductive contrasts test recordings, which no trial may read; leave 'test' out of it"
             )
         plan = replace(plan, recipe=plan.recipe.model_copy(update=only))
-        found = plan if self.stage == "probe" else plan.supervised
+        scored = plan if self.stage == "probe" else plan.supervised
         gone = (
-            [name for name, known in ((self.head, found.heads), (self.input, found.inputs)) if name not in known]
-            if found
+            [name for name, known in ((self.head, scored.heads), (self.input, scored.inputs)) if name not in known]
+            if scored
             else []
         )
-        task = [task for task in found.tasks if task.name == self.task.name] if found else []
-        if found is None or gone or not task:
+        task = [task for task in scored.tasks if task.name == self.task.name] if scored else []
+        if scored is None or gone or not task:
             raise RecipeError(f"takes {self.stage}'s '{(gone or [self.task.name])[0]}' away, which is scored")
-        heads, inputs = {self.head: found.heads[self.head]}, {self.input: found.inputs[self.input]}
+        heads, inputs = {self.head: scored.heads[self.head]}, {self.input: scored.inputs[self.input]}
         if self.stage == "probe":
             return replace(plan, tasks=tuple(task), heads=heads, inputs=inputs, supervised=None)
         return replace(plan, supervised=SupervisePlan(heads, inputs, tuple(task)))
@@ -111,8 +113,8 @@ def steps_of(choice: tuple[Any, ...] | Range) -> list[Value]:
         return [as_yaml(value, flow=True) for value in choice]
     assert choice.step is not None, "a grid's ranges have steps"
     count = math.floor((choice.high - choice.low) / choice.step + 1e-9) + 1
-    found = [choice.low + k * choice.step for k in range(count)]
-    return [value if isinstance(value, int) else round(value, 12) for value in found]
+    values = [choice.low + k * choice.step for k in range(count)]
+    return [value if isinstance(value, int) else round(value, 12) for value in values]
 
 
 def load_sweep(
@@ -168,20 +170,30 @@ class _Sweeper:
         if self.problems:
             raise RecipeError(self.problems)
         assert task is not None
-        found = SweepPlan(self.source, plan, section, stage, task, input, head, section.score.metric, 0)
+        sweep = SweepPlan(
+            source=self.source,
+            plan=plan,
+            section=section,
+            stage=stage,
+            task=task,
+            input=input,
+            head=head,
+            metric=section.score.metric,
+            trials=0,
+        )
         trials = self.source.trials or section.trials
         if section.sampler == "grid":
-            whole = len(found.grid)
+            whole = len(sweep.grid)
             if trials is not None and trials != whole:
                 self.say(("trials",), f"a grid tries all of its {whole} combinations; leave trials out")
             trials = whole
         elif trials is None:
             self.say(("trials",), "is missing: how many settings are tried")
-        self.apart(found)
+        self.apart(sweep)
         if self.problems:
             raise RecipeError(self.problems)
         assert trials is not None
-        return replace(found, trials=trials)
+        return replace(sweep, trials=trials)
 
     def stage(self) -> str:
         """Whose scores are asked for."""
@@ -227,13 +239,13 @@ class _Sweeper:
         elif self.section.sampler == "grid" and choice.step is None:
             self.say(("space", key), "a grid needs a list of values, or a step")
 
-    def apart(self, found: SweepPlan) -> None:
+    def apart(self, sweep: SweepPlan) -> None:
         """Lay every value of a list, and both ends of every range, over the recipe, one at a time."""
         for key, choice in self.section.space.items():
             values: list[Value] = [choice.low, choice.high] if isinstance(choice, Range) else steps_of(choice)
             for value in values:
                 try:
-                    found.plan_of({key: value})
+                    sweep.plan_of({key: value})
                 except RecipeError as error:
                     one = error.problems[0]
                     where = "" if one.key in ("", key) else f"{one.key}: "

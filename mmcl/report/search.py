@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..recipe.read import scalar
+from ..recipe.form import scalar
 from ..runs import write_text
 from . import figures
 from .pages import environment

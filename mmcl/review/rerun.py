@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import StageError
-from ..recipe.plan import Plan, load_plan
+from ..recipe.plan import Plan
+from ..recipe.planner import load_plan
 from ..runs import RunFolder, read_json
 
 Key = tuple[Any, ...]

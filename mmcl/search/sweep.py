@@ -33,7 +33,8 @@ from ..api.errors import DataError, MmclError, RecipeError, StageError
 from ..data.prepared import load_prepared
 from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate
 from ..evaluate.statistics import bounds_of, summarise, values_of
-from ..recipe.plan import Plan, make_plan
+from ..recipe.plan import Plan
+from ..recipe.planner import make_plan
 from ..recipe.read import parse_recipe
 from ..recipe.schema import Range
 from ..recipe.search import Source, SweepPlan, make_sweep, settings, steps_of

@@ -19,21 +19,28 @@ class LinearParams(Params):
         description="penalties tried, of mean loss + l2/2·‖W‖² (scikit-learn's C is 1/(n·l2)); the bias is not penalised",
     )
     choose: Literal["accuracy", "loss"] = Field(
-        "accuracy",
-        description="what l2 is chosen by on validation rows: accuracy (multi-label: mean balanced accuracy; regression: "
-        "always the loss), or the mean loss; of equal ones the larger l2",
+        "loss",
+        description="what l2 is chosen by: the mean loss, or accuracy (multi-label: mean balanced accuracy; regression: "
+        "always the loss), which says nothing of how sure a probe is; of equal ones the larger l2",
     )
-    refit: Literal["train", "train+valid"] = Field("train", description="rows that the head is fitted on once l2 is chosen")
+    by: Literal["groups", "valid"] = Field(
+        "groups",
+        description="rows that l2 is chosen on. groups: training and validation rows together, each of at most five parts of whole "
+        "groups left out in turn (valid where there are no groups); valid: fitted on training rows, chosen on validation rows",
+    )
+    refit: Literal["train", "train+valid"] = Field(
+        "train+valid", description="rows that the head is fitted on once l2 is chosen"
+    )
+    blocks: Literal["equal", "search", "none"] = Field(
+        "equal",
+        description="several modalities under one penalty. equal: each modality's features are scaled to the same total variance, so "
+        "that a wide one does not drown a narrow one; search: beside that, each modality's share is tried at a third and at three "
+        "times, by the rows that l2 is chosen on; none: as they come",
+    )
 
 
 class LateParams(LinearParams):
     """Options of `late`: those of each modality's linear probe, which here has to say how sure it is."""
-
-    choose: Literal["accuracy", "loss"] = Field(
-        "loss",
-        description="what each l2 is chosen by on validation rows: the mean loss, or accuracy, which says nothing of how sure a "
-        "probe is",
-    )
 
 
 class KnnParams(Params):
@@ -114,7 +121,7 @@ def build_attention(params: AttentionParams, task: Task, widths: Mapping[str, in
 
 LINEAR = HeadSpec(
     name="linear",
-    summary="logistic regression on concatenated vectors (ridge for regression), l2 chosen on validation rows",
+    summary="logistic regression on concatenated vectors (ridge for regression), l2 chosen by leaving groups out",
     tasks=EVERY,
     params=LinearParams,
     build=build_linear,

@@ -60,5 +60,8 @@ def _having(labelled: Labelled, name: str) -> Labelled:
     """The rows that have a modality, and nothing but it."""
     one = labelled.encoded[name]
     if one.present is None:
-        return Labelled({name: one}, labelled.target)
-    return Labelled({name: Encoded(one.vector[one.present], present=one.present[one.present])}, labelled.target[one.present])
+        return Labelled({name: one}, labelled.target, labelled.group)
+    group = None if labelled.group is None else labelled.group[one.present]
+    return Labelled(
+        {name: Encoded(one.vector[one.present], present=one.present[one.present])}, labelled.target[one.present], group
+    )

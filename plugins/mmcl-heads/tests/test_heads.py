@@ -55,6 +55,8 @@ def plain(rows):
 
 
 def fitted(kind, train, valid, outputs=3, widths=WIDTHS, **options):
+    """A head fitted on training rows alone and chosen by accuracy on validation rows, unless the options say otherwise."""
+    options = {"choose": "accuracy", "refit": "train", "blocks": "none", **options}
     head = LINEAR.build(LinearParams(**options), task_of(kind, outputs), widths)
     return head, head.fit(train, valid, torch.Generator().manual_seed(0))
 
@@ -115,7 +117,7 @@ def test_regression_is_ridge_for_each_value_over_the_rows_where_it_is_known(n, w
 
 def test_regression_takes_one_value_a_row_and_a_task_without_classes():
     train = labelled("regression", 60, WIDTHS, 0, outputs=1)
-    head = LINEAR.build(LinearParams(l2=(0.1,)), Task("age", "regression", ()), WIDTHS)
+    head = LINEAR.build(LinearParams(l2=(0.1,), refit="train", blocks="none"), Task("age", "regression", ()), WIDTHS)
     head.fit(Labelled(train.encoded, train.target[:, 0]), train, torch.Generator())
     theirs = Ridge(alpha=60 * 0.1).fit(plain(train), train.target[:, 0].double().numpy())
     assert head(train.encoded).shape == (60, 1)

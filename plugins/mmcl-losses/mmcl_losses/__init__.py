@@ -28,6 +28,19 @@ class InfoNceParams(Params):
     temperature: float = Field(0.07, gt=0, description="τ, by which cosine similarities are divided; its start if learned")
     factor: float = Field(1.0, gt=0, description="the loss is multiplied by this; MPUC-MER's code has 0.5")
     learn_temperature: bool = Field(False, description="learn τ by gradient descent, never below 0.01 (CLIP)")
+    hardness: float = Field(
+        0.0,
+        ge=0,
+        le=20,
+        description="β: negatives weigh exp(β·cosine) in the denominator, their mean weight being 1, so that those near the anchor count "
+        "for more (Robinson et al. 2021); 0: all alike",
+    )
+    false_negatives: float | None = Field(
+        None,
+        gt=-1,
+        lt=1,
+        description="cosine above which a negative counts neither way, since it may well belong together with the anchor; left out: none",
+    )
 
     @model_validator(mode="after")
     def _start_within_bounds(self) -> Self:
@@ -37,6 +50,14 @@ class InfoNceParams(Params):
                 f"start at {1 / LARGEST_SCALE:g} or more, or set learn_temperature: false"
             )
         return self
+
+
+class GroupParams(Params):
+    """Options of `within-group` and `across-group`."""
+
+    keep: float = Field(
+        0.0, ge=0, lt=1, description="share of the other negatives that stay, a fixed choice for every two recordings; 0: none"
+    )
 
 
 def build_info_nce(params: InfoNceParams) -> PairLoss:
@@ -79,6 +100,20 @@ def build_cross_window(params: NoParams) -> Positives:
     from .positives import cross_window
 
     return cross_window
+
+
+def build_within_group(params: GroupParams) -> Positives:
+    """The rule."""
+    from .positives import ByGroup
+
+    return ByGroup(params, within=True)
+
+
+def build_across_group(params: GroupParams) -> Positives:
+    """The rule."""
+    from .positives import ByGroup
+
+    return ByGroup(params, within=False)
 
 
 class VaPositivesParams(Params):
@@ -150,6 +185,19 @@ CROSS_WINDOW = PositivesSpec(
     build=build_cross_window,
     paper="the code of MPUC-MER (ICPR 2022), where the paper's text has same-sample; needs pretrain.views: 2",
 )
+WITHIN_GROUP = PositivesSpec(
+    name="within-group",
+    summary="as same-sample, with negatives of the anchor's own group (speaker) alone; no labels",
+    params=GroupParams,
+    build=build_within_group,
+    paper="negatives of one person: Yarici et al. 2025 (arXiv 2507.03250), who reweight them; here the others are left out",
+)
+ACROSS_GROUP = PositivesSpec(
+    name="across-group",
+    summary="as same-sample, with negatives of other groups (speakers) alone; no labels",
+    params=GroupParams,
+    build=build_across_group,
+)
 VALENCE_AROUSAL = PositivesSpec(
     name="valence-arousal",
     summary="recordings near in valence and arousal belong together",
@@ -180,5 +228,7 @@ def register_positives(register: Register[PositivesSpec]) -> None:
     """Offer the rules."""
     register(SAME_SAMPLE)
     register(CROSS_WINDOW)
+    register(WITHIN_GROUP)
+    register(ACROSS_GROUP)
     register(VALENCE_AROUSAL)
     register(SAME_LABEL)

@@ -22,6 +22,10 @@ class InfoNce(nn.Module):
     Khosla et al. 2020, Eq. 2, L_out); with `negatives`, over the negatives alone (MPUC-MER, Eq. 1 as printed). A candidate
     marked positive and ignored is ignored. Anchors that do not count (no positive; with `negatives`, no negative either) are
     left out; if none counts the loss is 0, its gradient 0, and so is every metric.
+
+    With `hardness` β, a negative j of anchor i counts w_ij times in the denominator, w_ij = exp(β·s_ij) over its mean for the anchor's
+    negatives (Robinson et al. 2021, Eq. 4 with τ⁺ = 0), taken as given: no gradient goes through a weight. With
+    `false_negatives` c, negatives with s_ij > c are ignored.
     """
 
     symmetric = False
@@ -31,6 +35,7 @@ class InfoNce(nn.Module):
         self.reduction: str = params.reduction
         self.factor = params.factor
         self.with_positives = params.denominator == "all"
+        self.hardness, self.nearest = params.hardness, params.false_negatives
         self.scale = 1 / params.temperature
         self.log_scale: nn.Parameter | None = None
         if params.learn_temperature:
@@ -46,8 +51,14 @@ class InfoNce(nn.Module):
             with torch.no_grad():  # the parameter itself is held back: a clamp in the graph would leave it without gradient
                 self.log_scale.clamp_(max=math.log(LARGEST_SCALE))
             scale = self.log_scale.to(cosine.dtype).exp()
-        positive = pair.positive & ~pair.ignore
-        each, right, near, far, counts, opposed = _Rows.apply(cosine, scale, positive, pair.ignore, self.with_positives)
+        positive, ignore = pair.positive & ~pair.ignore, pair.ignore
+        if self.nearest is not None:
+            ignore = ignore | (~positive & (cosine.detach() > self.nearest))
+        if self.hardness:
+            rows = _hard(cosine, scale, positive, ignore, self.with_positives, self.hardness)
+        else:
+            rows = _Rows.apply(cosine, scale, positive, ignore, self.with_positives)
+        each, right, near, far, counts, opposed = rows
         anchors = counts.sum()
         loss = each.sum() / anchors.clamp_min(1) if self.reduction == "mean" else each.sum()
         loss = loss * self.factor if self.factor != 1 else loss
@@ -59,6 +70,29 @@ class InfoNce(nn.Module):
         if self.log_scale is not None:
             metrics["temperature"] = 1 / self.log_scale.detach().squeeze(0).exp()
         return Scored(loss, anchors, metrics)
+
+
+def _hard(
+    cosine: Tensor, scale: Tensor | float, positive: Tensor, ignore: Tensor, with_positives: bool, hardness: float
+) -> tuple[Tensor, ...]:
+    """What _Rows gives of each anchor, with negatives that weigh more the nearer they are."""
+    negative = ~(positive | ignore)
+    floor = torch.finfo(cosine.dtype).min
+    positives, negatives = positive.sum(1), negative.sum(1)
+    counts = positives > 0 if with_positives else (positives > 0) & (negatives > 0)
+    opposed = counts & (negatives > 0)
+    with torch.no_grad():
+        known = (hardness * cosine).masked_fill(~negative, floor)
+        log_weight = known - known.logsumexp(1, keepdim=True) + negatives.clamp_min(1).to(cosine.dtype).log()[:, None]
+    logits = torch.where(negative, cosine * scale + log_weight.masked_fill(~negative, 0), cosine * scale)
+    below = logits.masked_fill(~(negative | positive) if with_positives else ~negative, floor)
+    own = (logits * positive).sum(1) / positives.clamp_min(1)
+    each = torch.where(counts, below.logsumexp(1) - own, torch.zeros_like(own))
+    with torch.no_grad():
+        near = (cosine * positive).sum(1) / positives.clamp_min(1) * counts
+        far = (cosine * negative).sum(1) / negatives.clamp_min(1) * opposed
+        best = cosine.masked_fill(~positive, floor).amax(1) > cosine.masked_fill(~negative, floor).amax(1)
+    return each, (best & counts).to(cosine.dtype), near, far, counts, opposed
 
 
 class _Rows(torch.autograd.Function):

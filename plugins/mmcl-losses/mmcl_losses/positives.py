@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmcl.api import Items
+from mmcl.api import Items, StageError
 
-from . import SameLabelParams, VaPositivesParams
+from . import GroupParams, SameLabelParams, VaPositivesParams
 
 
 def same_sample(left: Items, right: Items) -> tuple[Tensor, Tensor]:
@@ -21,6 +21,39 @@ def cross_window(left: Items, right: Items) -> tuple[Tensor, Tensor]:
     mine = left.row[:, None] == right.row[None, :]
     aligned = left.view[:, None] == right.view[None, :]
     return mine & ~aligned, mine & aligned
+
+
+class ByGroup:
+    """Rows of one recording are positives; negatives are of the same group alone (`within`), or of other groups alone.
+
+    With negatives of one's own group, who it is says nothing of which candidate is right: what is learned is what differs between
+    recordings of one person (Yarici et al. 2025 weigh such negatives up, which `keep` allows too). An anchor alone in its group has
+    no negative, and losses say what that means to them.
+    """
+
+    def __init__(self, params: GroupParams, within: bool) -> None:
+        self.within, self.keep = within, params.keep
+
+    def __call__(self, left: Items, right: Items) -> tuple[Tensor, Tensor]:
+        """Positive and ignore, bool [N, K]. Raises StageError where rows come without their group."""
+        if left.group is None or right.group is None:
+            raise StageError(
+                "positives 'within-group' and 'across-group' need the group of every recording, and it is not known here"
+            )
+        positive = left.row[:, None] == right.row[None, :]
+        same = left.group[:, None] == right.group[None, :]
+        ignore = (~same if self.within else same) & ~positive
+        if self.keep:
+            ignore &= ~_kept(left.row, right.row, self.keep)
+        return positive, ignore
+
+
+def _kept(left: Tensor, right: Tensor, share: float) -> Tensor:
+    """Bool [N, K]: a fixed share of all pairs of recordings, the same for two recordings whenever they meet."""
+    low, high = torch.minimum(left[:, None], right[None, :]), torch.maximum(left[:, None], right[None, :])
+    mixed = (low * 0x9E3779B1 + high * 0x85EBCA6B) & 0xFFFFFFFF  # two large odd numbers: near recordings fall far apart
+    mixed = ((mixed ^ (mixed >> 15)) * 0x2C1B3C6D) & 0xFFFFFFFF
+    return (mixed ^ (mixed >> 13)) % 65_536 < share * 65_536
 
 
 class ValenceArousal:

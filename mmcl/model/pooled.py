@@ -1,0 +1,85 @@
+"""Pooled statistics of the very streams that encoders read: the baseline that a learned feature has to beat.
+
+Nothing is learned and nothing drawn: whoever owns the data could compute these in an afternoon. A report sets them beside the
+encoders, with the same heads and the same search for penalties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..api.kinds import Layout
+from ..data.store import Store
+from .frozen import Features
+
+SIDE = 16
+"""Pixels of a picture's longer side, above which it is averaged over square blocks first."""
+
+BINS = 512
+"""Length of the histogram of streams that hold ids: an id counts in bin `id modulo BINS`."""
+
+
+def pool(stores: Mapping[str, Store], rows: Sequence[int]) -> dict[str, Features]:
+    """Statistics of some recordings, by modality; the projection is empty, for there is no space that modalities share."""
+    features = {}
+    for name, store in stores.items():
+        present = torch.tensor([row in store for row in rows], dtype=torch.bool)
+        vector = torch.zeros(len(rows), width(store.layout))
+        for i, row in enumerate(rows):
+            if row in store:
+                vector[i] = torch.from_numpy(statistics(np.asarray(store.values(row)), store.layout))
+        features[name] = Features(vector, torch.zeros(len(rows), 0), present)
+    return features
+
+
+def width(layout: Layout) -> int:
+    """How many statistics there are of streams of a layout."""
+    if not layout.measured:
+        return BINS
+    entries = len(_flat(np.zeros((1, *layout.shape), np.float32), layout)[0])
+    return entries if not layout.timed else (2 if _pictures(layout) else 5) * entries
+
+
+def statistics(values: NDArray[np.generic], layout: Layout) -> NDArray[np.float32]:
+    """The statistics of one recording's stream [T, ...], as float32 [width].
+
+    measurements  mean, deviation, minimum, maximum and slope of every entry over time, all means first. The slope is that of the
+                  least-squares line, per length of the recording. Kinds without time: the values themselves
+    pictures      mean and deviation of every pixel over time, of frames at most SIDE pixels wide and high
+    ids           share of the steps that each of BINS bins of ids holds
+    """
+    if not layout.measured:
+        counts = np.bincount(values.astype(np.int64).ravel() % BINS, minlength=BINS)
+        return np.asarray(counts / max(1, values.size), np.float32)
+    flat = _flat(values.astype(np.float64) * layout.scale, layout)
+    if not layout.timed:
+        return np.asarray(flat[0], np.float32)
+    mean, deviation = flat.mean(0), flat.std(0)
+    if _pictures(layout):
+        return np.asarray(np.concatenate([mean, deviation]), np.float32)
+    clock = np.linspace(-0.5, 0.5, len(flat)) if len(flat) > 1 else np.zeros(1)
+    slope = clock @ (flat - mean) / max(float(clock @ clock), 1e-12)
+    return np.asarray(np.concatenate([mean, deviation, flat.min(0), flat.max(0), slope]), np.float32)
+
+
+def _pictures(layout: Layout) -> bool:
+    return "height" in layout.axes and "width" in layout.axes
+
+
+def _flat(values: NDArray[np.floating], layout: Layout) -> NDArray[np.float64]:
+    """Every step as one row [T, entries]; pictures are made small first."""
+    if not _pictures(layout):
+        return np.asarray(values, np.float64).reshape(len(values), -1)
+    axes = layout.axes if layout.timed else ("time", *layout.axes)
+    height, across = axes.index("height"), axes.index("width")
+    frames = np.moveaxis(np.asarray(values, np.float64), (height, across), (-2, -1))
+    block = -(-max(frames.shape[-2:]) // SIDE)
+    kept = (frames.shape[-2] // block or 1, frames.shape[-1] // block or 1)
+    high, wide = min(block, frames.shape[-2]), min(block, frames.shape[-1])
+    frames = frames[..., : kept[0] * high, : kept[1] * wide]
+    frames = frames.reshape(*frames.shape[:-2], kept[0], high, kept[1], wide).mean((-3, -1))
+    return np.asarray(frames.reshape(len(frames), -1))

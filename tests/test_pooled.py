@@ -1,0 +1,82 @@
+"""Pooled statistics: each against a slow computation of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mmcl.api.kinds import Layout
+from mmcl.data.store import Store, StoreWriter
+from mmcl.model.pooled import BINS, pool, statistics, width
+
+SIGNAL = Layout("sequence", ("time", "channel"), {"channel": 3}, 10.0)
+SKELETON = Layout("skeleton", ("time", "joint", "channel"), {"joint": 4, "channel": 3}, 30.0)
+VECTOR = Layout("vector", ("channel",), {"channel": 5})
+FRAMES = Layout("video", ("time", "channel", "height", "width"), {"channel": 1, "height": 48, "width": 64}, 15.0, 1 / 255)
+IDS = Layout("tokens", ("time",), {}, None)
+
+
+def test_statistics_of_every_entry_are_those_of_numpy_and_of_a_fitted_line():
+    values = np.random.default_rng(0).normal(size=(37, 3)).astype(np.float32)
+    whole = statistics(values, SIGNAL).reshape(5, 3)
+    for channel in range(3):
+        x = values[:, channel].astype(np.float64)
+        slope = np.polyfit(np.linspace(0, 1, 37), x, 1)[0]
+        np.testing.assert_allclose(whole[:, channel], [x.mean(), x.std(), x.min(), x.max(), slope], rtol=1e-5, atol=1e-6)
+
+
+def test_one_step_has_no_slope_and_no_deviation():
+    whole = statistics(np.array([[2.0, -1.0, 0.5]], np.float32), SIGNAL).reshape(5, 3)
+    np.testing.assert_array_equal(whole[[1, 4]], 0)
+    np.testing.assert_array_equal(whole[0], whole[2])
+
+
+def test_joints_keep_their_own_statistics():
+    values = np.random.default_rng(1).normal(size=(9, 4, 3)).astype(np.float32)
+    whole = statistics(values, SKELETON).reshape(5, 4, 3)
+    np.testing.assert_allclose(whole[0], values.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(whole[3], values.max(0), rtol=1e-6)
+
+
+def test_pictures_are_averaged_over_blocks_in_the_units_of_the_layout():
+    frames = np.random.default_rng(2).integers(0, 256, size=(6, 1, 48, 64), dtype=np.uint8)
+    whole = statistics(frames, FRAMES).reshape(2, 12, 16)
+    slow = np.zeros((6, 12, 16))
+    for t in range(6):
+        for y in range(12):
+            for x in range(16):
+                slow[t, y, x] = frames[t, 0, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4].mean() / 255
+    np.testing.assert_allclose(whole[0], slow.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(whole[1], slow.std(0), rtol=1e-4, atol=1e-7)
+
+
+def test_small_pictures_keep_every_pixel():
+    layout = Layout("video", ("time", "channel", "height", "width"), {"channel": 3, "height": 5, "width": 7}, 15.0)
+    frames = np.random.default_rng(3).normal(size=(4, 3, 5, 7)).astype(np.float32)
+    np.testing.assert_allclose(statistics(frames, layout)[: 3 * 5 * 7], frames.mean(0).ravel(), rtol=1e-5, atol=1e-7)
+
+
+def test_ids_are_counted():
+    counts = statistics(np.array([3, 3, BINS + 3, 7]), IDS)
+    assert counts[3] == pytest.approx(0.75)
+    assert counts[7] == pytest.approx(0.25)
+    assert counts.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("layout", [SIGNAL, SKELETON, FRAMES, IDS], ids=lambda layout: layout.kind)
+def test_width_is_known_before_any_stream_is_read(layout):
+    values = np.zeros((3, *layout.shape), np.float32)
+    assert len(statistics(values, layout)) == width(layout)
+    assert len(statistics(np.zeros((1, 5), np.float32), VECTOR)) == width(VECTOR) == 5
+
+
+def test_missing_recordings_are_zeros_and_not_present(tmp_path):
+    writer = StoreWriter(tmp_path / "store", SIGNAL)
+    values = np.random.default_rng(4).normal(size=(8, 3)).astype(np.float32)
+    writer.add(2, values)
+    writer.close({"key": "k"})
+    features = pool({"signals": Store(tmp_path / "store")}, [1, 2])["signals"]
+    assert features.present.tolist() == [False, True]
+    assert not features.vector[0].any()
+    torch.testing.assert_close(features.vector[1], torch.from_numpy(statistics(values, SIGNAL)))
