@@ -14,6 +14,7 @@ from .preset import PresetSpec
 from .pretext import Pretext, PretextSpec
 from .published import Cell, PublishedSpec, PublishedTable
 from .raw import Audio, Raw, Sequence, Source, Table, Timed, Video, Words
+from .readout import each_step, parts_of, read_out
 from .scorer import Scorer, ScorerSpec
 
 __all__ = [
@@ -75,6 +76,9 @@ __all__ = [
     "UnknownNameError",
     "Video",
     "Words",
+    "each_step",
     "hookimpl",
     "hookspec",
+    "parts_of",
+    "read_out",
 ]
