@@ -14,7 +14,7 @@ from .preset import PresetSpec
 from .pretext import Pretext, PretextSpec
 from .published import Cell, PublishedSpec, PublishedTable
 from .raw import Audio, Raw, Sequence, Source, Table, Timed, Video, Words
-from .readout import each_step, parts_of, read_out
+from .readout import Parts, ReadOutWidth, each_step, parts_of, read_out
 from .scorer import Scorer, ScorerSpec
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Pair",
     "PairLoss",
     "Params",
+    "Parts",
     "PluginError",
     "Positives",
     "PositivesSpec",
@@ -57,6 +58,7 @@ __all__ = [
     "PublishedSpec",
     "PublishedTable",
     "Raw",
+    "ReadOutWidth",
     "RecipeError",
     "Register",
     "SampleRef",

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from .params import Field
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+Parts = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=64,
+        description="read out of this many equal parts of the real steps, one after another, so that order is not lost",
+    ),
+]
+"""The option `parts` of a backbone with a read-out."""
+
+ReadOutWidth = Annotated[
+    int | None,
+    Field(ge=1, description="size of the vector, by a linear layer after the read-out; left out: as read out, no such layer"),
+]
+"""The option `width` of a backbone with a read-out."""
 
 
 def parts_of(steps: Tensor, parts: int) -> Tensor:
