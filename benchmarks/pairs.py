@@ -16,7 +16,7 @@ from mmcl.objective.score import Embedded, score
 from mmcl.plugins import plugins
 
 
-def made(n: int, m: int, d: int) -> list[torch.Tensor]:
+def embeddings(n: int, m: int, d: int) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(n, d, generator=generator, requires_grad=True) for _ in range(m)]
 
@@ -39,9 +39,9 @@ def ours(z: list[torch.Tensor]) -> torch.Tensor:
     embedded = {str(i): Embedded(one, rows) for i, one in enumerate(z)}
     pairs = list(itertools.combinations(embedded, 2))
     items = Items(rows, torch.zeros_like(rows))
-    found = score(embedded, items, pairs, positives.build(positives.params()), loss.build(loss.params())).loss
-    assert found is not None
-    return found
+    objective = score(embedded, items, pairs, positives.build(positives.params()), loss.build(loss.params())).loss
+    assert objective is not None
+    return objective
 
 
 def step(function: object, z: list[torch.Tensor]) -> None:
@@ -50,22 +50,22 @@ def step(function: object, z: list[torch.Tensor]) -> None:
     torch.autograd.backward(function(z))  # type: ignore[operator]  # one of the two above
 
 
-def peak(which: str, n: int, m: int, d: int) -> float:
+def added_memory(which: str, n: int, m: int, d: int) -> float:
     """Megabytes that one forward and backward adds, in a process of its own."""
-    code = f"from benchmarks.pairs import *; grow({which!r}, {n}, {m}, {d})"
+    code = f"from benchmarks.pairs import *; print_added_memory({which!r}, {n}, {m}, {d})"
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
-def grow(which: str, n: int, m: int, d: int) -> None:
-    z = made(n, m, d)
+def print_added_memory(which: str, n: int, m: int, d: int) -> None:
+    z = embeddings(n, m, d)
     step({"ours": ours, "plain": plain}[which], [one[:8].detach().requires_grad_() for one in z])
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far, the parent's included (Linux)
-    before = most()
+    before = peak_memory()
     step({"ours": ours, "plain": plain}[which], z)
-    print(most() - before)
+    print(peak_memory() - before)
 
 
-def most() -> float:
+def peak_memory() -> float:
     """The most memory held since the peak was last forgotten, in megabytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
@@ -74,10 +74,10 @@ def most() -> float:
 def main() -> None:
     """Print the table."""
     for n, m in ((32, 2), (32, 4), (256, 4), (1024, 4)):
-        z = made(n, m, 128)
+        z = embeddings(n, m, 128)
         difference = abs(ours(z).item() - plain(z).item())
         assert difference < 1e-4, "the two do not compute the same"
         ratio = compare(lambda z=z: step(ours, z), lambda z=z: step(plain, z), 9 if n > 256 else 25)
         print(f"pairs N={n:<5} M={m}   {ratio}")
-    a, b = peak("ours", 8192, 4, 512), peak("plain", 8192, 4, 512)
+    a, b = added_memory("ours", 8192, 4, 512), added_memory("plain", 8192, 4, 512)
     print(f"pairs N=8192  M=4   memory: ours {a:.0f} MB, plain {b:.0f} MB: {100 * a / b:.0f} %")

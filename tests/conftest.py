@@ -12,7 +12,7 @@ from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 from mmcl.runs import RunFolder
 
-TINY = """\
+TWO_MODALITIES = """\
 format: 1
 name: tiny
 seed: 3
@@ -20,6 +20,12 @@ dataset: {use: toy, samples: 96, speakers: 12}
 modalities:
   text: {features: {use: hashed-words, dim: 8}, backbone: {use: mlp, hidden: [8], width: 8}}
   audio: {features: {use: log-mel, bands: 8, hop: 0.04, window: 0.05}, backbone: {use: tcn, channels: [8], dropout: 0.1}}
+"""
+"""How both recipes begin."""
+
+TINY = (
+    TWO_MODALITIES
+    + """\
   landmarks: {features: {use: face-landmarks}, backbone: {use: st-gcn, channels: [4], strides: [1]}}
 window: {seconds: 0.8}
 projection: {hidden: 8, width: 4}
@@ -27,15 +33,11 @@ pretrain: {batch_size: 16, epochs: 3, optimizer: {use: adamw, lr: 1e-3}, checkpo
 probe: {inputs: [audio, all], heads: {linear: {use: linear}}}
 protocol: {use: official}
 """
+)
 
-SMALL = """\
-format: 1
-name: tiny
-seed: 3
-dataset: {use: toy, samples: 96, speakers: 12}
-modalities:
-  text: {features: {use: hashed-words, dim: 8}, backbone: {use: mlp, hidden: [8], width: 8}}
-  audio: {features: {use: log-mel, bands: 8, hop: 0.04, window: 0.05}, backbone: {use: tcn, channels: [8], dropout: 0.1}}
+SMALL = (
+    TWO_MODALITIES
+    + """\
 window: {seconds: 0.8}
 projection: {hidden: 8, width: 4}
 pretrain: {batch_size: 16, epochs: 3, optimizer: {use: adamw, lr: 1e-3}}
@@ -43,6 +45,7 @@ probe: {inputs: [audio, all], heads: {linear: {use: linear}}}
 worth: {few_shot: [0.2, 0.5], draws: 2, robustness: {noise: [1.0], loss: [0.5], late: [0.2]}, maps: [pca], points: 20}
 protocol: {use: official}
 """
+)
 
 
 @pytest.fixture

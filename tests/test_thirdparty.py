@@ -47,12 +47,12 @@ def outside(site: Path, *command: str, **environment: str) -> str:
 LOOK = """
 import json, sys
 from mmcl.plugins import plugins
-found = plugins()
+known = plugins()
 print(json.dumps({
-    "strangers": {one.plugin: [one.package, one.version, one.failure] for one in found.loaded if one.package != "mmcl"},
-    "failed": [one.plugin for one in found.failed],
-    "backbones": {name: offer.package for name, offer in found.all("backbone")},
-    "losses": {name: offer.package for name, offer in found.all("loss")},
+    "strangers": {one.plugin: [one.package, one.version, one.failure] for one in known.loaded if one.package != "mmcl"},
+    "failed": [one.plugin for one in known.failed],
+    "backbones": {name: offer.package for name, offer in known.all("backbone")},
+    "losses": {name: offer.package for name, offer in known.all("loss")},
     "heavy": [name for name in ("torch", "torchvision", "torchaudio", "librosa") if name in sys.modules],
 }))
 """
@@ -87,7 +87,7 @@ def test_broken_package_is_listed_with_its_reason_and_stops_nothing(seen):
     assert seen["failed"] == ["broken"]
 
 
-def test_strangers_are_found_without_torch(seen):
+def test_strangers_are_known_without_torch(seen):
     assert seen["heavy"] == []
 
 

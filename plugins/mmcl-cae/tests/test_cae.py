@@ -17,7 +17,7 @@ LAYOUTS = {"voice": VOICE, "face": FACE, "units": UNITS}
 
 def streams(rows: int = 5, pad: int = 0, seed: int = 0) -> dict[str, Stream]:
     generator = torch.Generator().manual_seed(seed)
-    found = {}
+    streams = {}
     for k, (name, layout) in enumerate(LAYOUTS.items()):
         lengths = torch.tensor([9 + 7 * k + 3 * i for i in range(rows)])
         longest = int(lengths.max())
@@ -27,8 +27,8 @@ def streams(rows: int = 5, pad: int = 0, seed: int = 0) -> dict[str, Stream]:
         values = values * steps.view(*steps.shape, *[1] * len(layout.shape))
         if not layout.timed:
             values, steps = values[:, 0], torch.ones(rows, 1, dtype=torch.bool)
-        found[name] = Stream(values, steps, torch.ones(rows, dtype=torch.bool))
-    return found
+        streams[name] = Stream(values, steps, torch.ones(rows, dtype=torch.bool))
+    return streams
 
 
 def make(**options) -> Cae:
@@ -48,13 +48,13 @@ def test_the_published_matrix_of_20_by_409_becomes_250_numbers():
 def test_rows_are_means_over_equal_stretches_of_the_real_steps(length, rows):
     steps = torch.zeros(1, length + 2, dtype=torch.bool)
     steps[0, :length] = True
-    found = shares(steps, rows)[0]
+    weights = shares(steps, rows)[0]
     fine = 1000
     for j in range(rows):
         expected = torch.zeros(length + 2)
         for k in range(fine):  # a fine ruler laid over the stretch
             expected[int((j + (k + 0.5) / fine) * length / rows)] += 1 / fine
-        torch.testing.assert_close(found[j], expected, rtol=0, atol=2e-3)
+        torch.testing.assert_close(weights[j], expected, rtol=0, atol=2e-3)
 
 
 def test_padding_and_other_recordings_change_nothing():

@@ -39,10 +39,10 @@ def extracted(video, source=SOURCE, **options):
 @pytest.fixture(scope="module")
 def trained():
     """An encoder whose normalisations have seen something, as if it had been trained."""
-    encoder, draw = frozen_encoder(FabNetParams(weights="none", seed=5)), torch.Generator().manual_seed(0)
+    encoder, generator = frozen_encoder(FabNetParams(weights="none", seed=5)), torch.Generator().manual_seed(0)
     for name, tensor in encoder.state_dict().items():
         if tensor.ndim == 1:
-            values = torch.rand(tensor.shape, generator=draw)
+            values = torch.rand(tensor.shape, generator=generator)
             tensor.copy_(values + 0.5 if name.endswith(("running_var", "weight")) else values - 0.5)
     return encoder
 
@@ -86,9 +86,9 @@ def test_the_encoder_is_eight_strided_convolutions_down_to_256_values(trained, t
     got = extracted(video, weights=str(tmp_path / "fab.pth"))
     assert got.shape == (2, 256)
     assert got.dtype == np.float32
-    for frame, found in zip(video.frames, got, strict=True):
+    for frame, features in zip(video.frames, got, strict=True):
         wanted = slow(trained, resized(frame, 256).astype(np.float64) / 255)
-        np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())
+        np.testing.assert_allclose(features, wanted, atol=1e-3 * np.abs(wanted).max())
 
 
 def test_batches_change_nothing_and_the_mean_is_the_mean_of_frames():
@@ -151,7 +151,7 @@ def own_names(state):
 
 
 @pytest.mark.parametrize("make", ["state_dict", "checkpoint", "own names", "safetensors", "safetensors of own names"])
-def test_weights_are_found_in_every_make_of_file(make, trained, tmp_path):
+def test_weights_are_read_from_every_make_of_file(make, trained, tmp_path):
     state = trained.state_dict()
     path = tmp_path / ("fab.safetensors" if make.startswith("safetensors") else "fab.pth")
     if path.suffix == ".safetensors":
@@ -222,7 +222,7 @@ def test_a_missing_file_is_one_sentence_that_says_how_to_get_it(tmp_path):
             attempt()
 
 
-def test_random_weights_are_seeded_and_said_to_be_random(tmp_path):
+def test_random_weights_are_seeded_and_called_random(tmp_path):
     before = torch.get_rng_state()
     modality = FabNet(NONE, SOURCE)
     got = modality.extract(film(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import pytest
@@ -11,6 +12,8 @@ from mmcl_frames.network import FrameCnn
 from torch import Tensor
 
 from mmcl.api import Layout, Stream
+from mmcl.testing.batch import make_rows, row_of
+from mmcl.testing.networks import expect_near_in_bfloat16, expect_read_out_in_parts, idle_parameters
 
 SHAPE = (2, 12, 16)  # channel, height, width
 
@@ -25,14 +28,7 @@ def make(shape: tuple[int, int, int] = SHAPE, **options: object) -> FrameCnn:
     return FRAME_CNN.build(params, layout).double()
 
 
-def rows(*lengths: int, pad: int = 0) -> Stream:
-    """Random rows of these lengths, the same ones whatever the padding."""
-    longest = max(lengths) + pad
-    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    values = torch.zeros(len(lengths), longest, *SHAPE, dtype=torch.float64)
-    for i, length in enumerate(lengths):
-        values[i, :length] = torch.randn(length, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
-    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
+rows = functools.partial(make_rows, SHAPE)
 
 
 def slow_sequence(network: FrameCnn, frames: Tensor) -> Tensor:
@@ -71,10 +67,7 @@ def test_padding_and_neighbours_never_change_a_row(readout: str, width: int | No
     assert together.vector.shape == (3, network.width)
     assert together.sequence.shape == (3, 10, network.width)
     for row, length in enumerate((6, 1, 3)):
-        stream = rows(6, 1, 3)
-        alone = network.forward(
-            Stream(stream.values[row : row + 1, :length], stream.steps[row : row + 1, :length], stream.present[:1])
-        )
+        alone = network.forward(row_of(rows(6, 1, 3), row, length))
         torch.testing.assert_close(together.vector[row], alone.vector[0], rtol=0, atol=1e-12)
         torch.testing.assert_close(together.sequence[row, :length], alone.sequence[0], rtol=0, atol=1e-12)
         assert not together.sequence[row, length:].any()
@@ -105,18 +98,11 @@ def test_a_grid_knows_where_in_the_image_something_is_and_a_mean_hardly() -> Non
 )
 def test_every_parameter_gets_a_gradient(readout: str, width: int | None, pool: str) -> None:
     network = make(readout=readout, width=width, pool=pool, layers=2)
-    vector = network.forward(rows(6, 1, 3)).vector
-    (vector * torch.linspace(0.5, 1.5, vector.numel(), dtype=torch.float64).view_as(vector)).sum().backward()
-    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert idle_parameters(network, network.forward(rows(6, 1, 3)).vector) == []
 
 
 def test_bfloat16_is_near_float32() -> None:
-    network, stream = make().float(), rows(6, 2)
-    stream.values = stream.values.float()
-    exact = network.forward(stream).vector
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = network.forward(stream).vector
-    torch.testing.assert_close(rough.float(), exact, rtol=0.05, atol=0.05)
+    expect_near_in_bfloat16(make(), rows(6, 2))
 
 
 @pytest.mark.parametrize(
@@ -128,14 +114,4 @@ def test_options_that_cannot_work_are_refused(options: dict[str, object], senten
 
 
 def test_parts_are_read_out_one_after_another_from_real_steps_alone() -> None:
-    parts, lengths = 3, (11, 4, 2)
-    network = make(parts=parts, readout="mean+std").eval()
-    found = network(rows(*lengths, pad=3))
-    channels = network.width // (2 * parts)
-    for i, real in enumerate(found.steps):
-        steps = found.sequence[i, real, :channels]
-        groups = [[k for k in range(len(steps)) if k * parts // len(steps) == part] for part in range(parts)]
-        mean = [steps[group].mean(0) if group else steps.new_zeros(channels) for group in groups]
-        torch.testing.assert_close(found.vector[i, : channels * parts], torch.cat(mean), rtol=0, atol=1e-12)
-        spread = [(steps[group].var(0, correction=0) if group else steps.new_zeros(channels)) for group in groups]
-        torch.testing.assert_close(found.vector[i, channels * parts :], (torch.cat(spread) + 1e-6).sqrt(), rtol=0, atol=1e-9)
+    expect_read_out_in_parts(make(parts=3, readout="mean+std").eval(), rows(11, 4, 2, pad=3), 3)

@@ -130,17 +130,17 @@ def test_at_the_solution_the_gradient_has_all_but_vanished(n, widths):
     x, y = torch.from_numpy(plain(train)), train.target
     target = functional.one_hot(y).double()
     begin = target.mean(0).log()
-    found = minimise(SOFTMAX, x, target, torch.full_like(target, 1 / n), begin, GRID)
+    solution = minimise(SOFTMAX, x, target, torch.full_like(target, 1 / n), begin, GRID)
     for k, l2 in enumerate(GRID):
         norms = []
-        for weight, bias in ((torch.zeros(3, x.shape[1]), begin), (found.weight[k].T, found.bias[k])):
+        for weight, bias in ((torch.zeros(3, x.shape[1]), begin), (solution.weight[k].T, solution.bias[k])):
             weight, bias = weight.double().requires_grad_(), bias.clone().requires_grad_()
             value = functional.cross_entropy(x @ weight.T + bias, y) + l2 / 2 * weight.square().sum()
             gradient = torch.autograd.grad(value, (weight, bias))
             norms.append(math.sqrt(sum(g.square().sum().item() for g in gradient)))
         # Features stand 0.3 off their mean, which the solver takes away: its gradient by W is not quite this one.
         assert norms[1] <= 2 * TOLERANCE * norms[0]
-        assert found.gradient[k] <= TOLERANCE
+        assert solution.gradient[k] <= TOLERANCE
 
 
 def test_all_penalties_at_once_give_what_each_gives_alone():
@@ -263,10 +263,10 @@ def test_features_that_say_nothing_leave_the_frequencies_and_end_at_once(kind):
     head, facts = fitted(kind, blank, blank, l2=GRID)
     output = head(blank.encoded)[0]
     if kind == "single-label":
-        expected, found = functional.one_hot(train.target).float().mean(0), output.softmax(0)
+        expected, predicted = functional.one_hot(train.target).float().mean(0), output.softmax(0)
     else:
-        expected, found = train.target.mean(0), output.sigmoid() if kind == "multi-label" else output
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        expected, predicted = train.target.mean(0), output.sigmoid() if kind == "multi-label" else output
+    torch.testing.assert_close(predicted, expected, rtol=1e-5, atol=1e-6)
     assert facts["steps"] < 5 < STEPS
 
 
@@ -396,7 +396,7 @@ def slow_vote(kind, train, rows, k, weights="similarity", temperature=0.07):
         length = math.sqrt(float(a @ a)) * math.sqrt(float(b @ b))
         return float(a @ b) / length if length else 0.0
 
-    found = np.zeros((len(asked), target.shape[1]))
+    votes = np.zeros((len(asked), target.shape[1]))
     for i, row in enumerate(asked):
         near = sorted(range(len(bank)), key=lambda j: (-round(cosine(row, bank[j]), 12), j))[:k]
         weight = {j: math.exp(cosine(row, bank[j]) / temperature) if weights == "similarity" else 1.0 for j in near}
@@ -405,12 +405,12 @@ def slow_vote(kind, train, rows, k, weights="similarity", temperature=0.07):
             yes, total = sum(weight[j] * target[j, c] for j in known), sum(weight[j] for j in known)
             everyone = [v for v in target[:, c] if not math.isnan(v)]
             if kind == "regression":
-                found[i, c] = yes / total if known else sum(everyone) / len(everyone)
+                votes[i, c] = yes / total if known else sum(everyone) / len(everyone)
                 continue
             prior = (sum(everyone) + 1) / (len(everyone) + (target.shape[1] if kind == "single-label" else 2))
             share = (yes + min(weight.values()) * prior) / (total + min(weight.values()))
-            found[i, c] = math.log(share) if kind == "single-label" else math.log(share / (1 - share))
-    return found
+            votes[i, c] = math.log(share) if kind == "single-label" else math.log(share / (1 - share))
+    return votes
 
 
 def neighbours(kind, train, valid, **options):
@@ -485,7 +485,7 @@ def test_neighbours_are_saved_and_loaded_as_they_were():
     assert int(again.chosen) == int(head.chosen)
 
 
-def test_what_neighbours_cannot_be_found_for_is_refused_in_a_sentence():
+def test_what_has_no_neighbours_is_refused_in_a_sentence():
     train = labelled("single-label", 30, WIDTHS, 0)
     none = Labelled({name: Encoded(e.vector[:0]) for name, e in train.encoded.items()}, train.target[:0])
     with pytest.raises(StageError, match="no training row has a label for 'mood'"):

@@ -13,8 +13,9 @@ from mmcl_hub import HfEncoderParams, HfTokensParams
 from mmcl_hub.features import HfTokens
 from mmcl_hub.finetuned import HfEncoder
 
-from mmcl.api import DataError, Layout, Source, Stream, Words
+from mmcl.api import DataError, Layout, Source, Words
 from mmcl.testing import check_backbone, check_modality
+from mmcl.testing.batch import stack_rows
 
 transformers = pytest.importorskip("transformers")
 BACKBONES, MODALITIES = [], []
@@ -25,37 +26,6 @@ TOKENS = next(spec for spec in MODALITIES if spec.name == "hf-tokens")
 SIZES = {"hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 8}
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 WORDS = Words(("the", "words", "film"), np.array([[0.0, 0.4], [0.4, 1.0], [1.0, 1.2]]))
-
-
-def bert(folder, **more):
-    """A random BERT with a tokenizer of 18 pieces, as its library saves it."""
-    folder.mkdir(exist_ok=True)
-    pieces = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        "the",
-        "film",
-        "great",
-        "##er",
-        "was",
-        "so",
-        "it",
-        "word",
-        "##s",
-        "a",
-        "##b",
-        "c",
-        "d",
-    ]
-    (folder / "vocab.txt").write_text("\n".join(pieces))
-    torch.manual_seed(0)
-    config = transformers.BertConfig(**{"vocab_size": len(pieces), "initializer_range": 0.3, **SIZES, **more})
-    transformers.BertModel(config).save_pretrained(folder)
-    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    return folder
 
 
 def roberta(folder, **more):
@@ -81,12 +51,15 @@ def roberta(folder, **more):
     return folder
 
 
-MAKERS = {"bert": bert, "roberta": roberta}
+@pytest.fixture(scope="module")
+def write_model(bert):
+    """Writes a tiny model of either sort into a folder of that name."""
+    return lambda folder, **more: {"bert": bert, "roberta": roberta}[folder.name](folder, **more)
 
 
-@pytest.fixture(scope="module", params=MAKERS)
-def model(request, tmp_path_factory):
-    return MAKERS[request.param](tmp_path_factory.mktemp("models") / request.param)
+@pytest.fixture(scope="module", params=["bert", "roberta"])
+def model(request, write_model, tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("models") / request.param)
 
 
 def layout_of(model, **more):
@@ -94,12 +67,7 @@ def layout_of(model, **more):
 
 
 def stream_of(*rows, pad=0):
-    longest = max(map(len, rows)) + pad
-    values = torch.zeros(len(rows), longest, 1)
-    for i, row in enumerate(rows):
-        values[i, : len(row), 0] = torch.tensor(row, dtype=torch.float32)
-    steps = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
-    return Stream(values, steps, torch.ones(len(rows), dtype=torch.bool))
+    return stack_rows([torch.tensor(row, dtype=torch.float32)[:, None] for row in rows], pad)
 
 
 # ------------------------------------------------------------------------------------------------------------------ tokens
@@ -122,7 +90,7 @@ def test_ids_are_the_tokenizers_own_at_the_times_of_their_words(model):
     check_modality(TOKENS, params=HfTokensParams(model=str(model), longest=40))
 
 
-def test_a_tokenizer_of_another_model_is_said(tmp_path):
+def test_a_tokenizer_of_another_model_is_refused(bert, tmp_path):
     folder = bert(tmp_path / "bert", vocab_size=9)
     with pytest.raises(DataError, match="knows 9 ids, but its tokenizer gives 13"):
         HfTokens(HfTokensParams(model=str(folder))).extract(WORDS)
@@ -134,16 +102,16 @@ def test_a_tokenizer_of_another_model_is_said(tmp_path):
 @pytest.mark.parametrize(
     "options", [{"pool": "cls"}, {"pool": "mean"}, {"pool": "additive"}, {"layers": 1}, {"weights": "random"}], ids=str
 )
-def test_it_keeps_the_contract(model, tmp_path, options):
-    still = MAKERS[model.name](tmp_path / model.name, **STILL)
+def test_it_keeps_the_contract(model, write_model, tmp_path, options):
+    still = write_model(tmp_path / model.name, **STILL)
     check_backbone(ENCODER, HfEncoderParams(**options), layout_of(still))
 
 
 def test_it_gives_what_the_model_gives_and_padding_changes_nothing(model):
-    made = HfEncoder(HfEncoderParams(pool="mean"), layout_of(model), pretrained=True).eval()
+    encoder = HfEncoder(HfEncoderParams(pool="mean"), layout_of(model), pretrained=True).eval()
     plain = transformers.AutoModel.from_pretrained(model).eval()
     first, second = [0, 5, 6, 7, 8, 2], [0, 9, 2]
-    got, padded = made(stream_of(first, second)), made(stream_of(first, second, pad=20))
+    got, padded = encoder(stream_of(first, second)), encoder(stream_of(first, second, pad=20))
     for i, row in enumerate((first, second)):
         with torch.no_grad():
             wanted = plain(input_ids=torch.tensor([row])).last_hidden_state[0]
@@ -157,33 +125,37 @@ def test_it_gives_what_the_model_gives_and_padding_changes_nothing(model):
 
 def test_additive_attention_is_its_formula(model):
     torch.manual_seed(1)
-    made = HfEncoder(HfEncoderParams(pool="additive"), layout_of(model), pretrained=True).eval()
+    encoder = HfEncoder(HfEncoderParams(pool="additive"), layout_of(model), pretrained=True).eval()
     row = [0, 5, 6, 7, 2]
     with torch.no_grad():
-        got = made(stream_of(row, [0, 2, 3, 4, 5, 6, 7, 2]))
-        hidden = made.enter(made.model(input_ids=torch.tensor([row])).last_hidden_state[0])
-        energy = torch.stack([made.weigh.weight[0] @ (made.project.weight @ h + made.project.bias).tanh() for h in hidden])
+        got = encoder(stream_of(row, [0, 2, 3, 4, 5, 6, 7, 2]))
+        hidden = encoder.enter(encoder.model(input_ids=torch.tensor([row])).last_hidden_state[0])
+        energy = torch.stack(
+            [encoder.weigh.weight[0] @ (encoder.project.weight @ h + encoder.project.bias).tanh() for h in hidden]
+        )
         weight = energy.exp() / energy.exp().sum()
     torch.testing.assert_close(got.vector[0], sum(w * h for w, h in zip(weight, hidden, strict=True)), rtol=0, atol=1e-5)
 
 
-def test_only_the_top_layers_learn_and_what_is_frozen_has_no_dropout(tmp_path):
+def test_only_the_top_layers_learn_and_what_is_frozen_has_no_dropout(bert, tmp_path):
     folder = bert(tmp_path / "bert", hidden_dropout_prob=0.5)
-    made = HfEncoder(HfEncoderParams(layers=1), layout_of(folder), pretrained=True)
-    assert not made.model.training  # as it was loaded
-    learn = {name for name, p in made.named_parameters() if p.requires_grad}
-    assert learn == {name for name, _ in made.named_parameters() if "encoder.layer.2." in name}
-    made.train()
-    assert made.training
-    below = {name for name, m in made.model.named_modules() if isinstance(m, torch.nn.Dropout) and m.training}
+    encoder = HfEncoder(HfEncoderParams(layers=1), layout_of(folder), pretrained=True)
+    assert not encoder.model.training  # as it was loaded
+    learn = {name for name, p in encoder.named_parameters() if p.requires_grad}
+    assert learn == {name for name, _ in encoder.named_parameters() if "encoder.layer.2." in name}
+    encoder.train()
+    assert encoder.training
+    below = {name for name, m in encoder.model.named_modules() if isinstance(m, torch.nn.Dropout) and m.training}
     assert below
     assert all(name.startswith("encoder.layer.2.") for name in below)
-    before = {name: p.detach().clone() for name, p in made.named_parameters()}
-    optimizer = torch.optim.SGD([p for p in made.parameters() if p.requires_grad], 0.1)
-    made(stream_of([2, 5, 6, 3], [2, 7, 3])).vector.square().sum().backward()
+    before = {name: p.detach().clone() for name, p in encoder.named_parameters()}
+    optimizer = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], 0.1)
+    encoder(stream_of([2, 5, 6, 3], [2, 7, 3])).vector.square().sum().backward()
     optimizer.step()
-    assert {name for name, p in made.named_parameters() if not torch.equal(p, before[name])} <= learn
-    assert not torch.equal(made.model.encoder.layer[2].output.dense.weight, before["model.encoder.layer.2.output.dense.weight"])
+    assert {name for name, p in encoder.named_parameters() if not torch.equal(p, before[name])} <= learn
+    assert not torch.equal(
+        encoder.model.encoder.layer[2].output.dense.weight, before["model.encoder.layer.2.output.dense.weight"]
+    )
     everything = HfEncoder(HfEncoderParams(), layout_of(folder), pretrained=True)
     assert all(p.requires_grad for p in everything.parameters())
     assert everything.train().model.embeddings.dropout.training
@@ -204,7 +176,7 @@ def test_random_weights_are_drawn_from_the_seed_and_pretrained_ones_are_the_fold
     assert not torch.equal(one[name], plain[name])
 
 
-def test_what_does_not_fit_is_said_before_a_run(tmp_path):
+def test_what_does_not_fit_is_refused_before_a_run(bert, tmp_path):
     one, other = bert(tmp_path / "bert"), roberta(tmp_path / "roberta")
     folder = tmp_path / "t5"
     folder.mkdir()

@@ -219,13 +219,13 @@ def test_a_temperature_of_a_thousandth_stays_finite_and_exact(denominator, dtype
 def test_half_precision_embeddings_are_scored_in_float32():
     left, right, positive, ignore = diagonal(6, dtype=torch.bfloat16)
     exact = loss_of()(Pair(left.float(), right.float(), positive, ignore)).loss
-    found = loss_of()(Pair(left, right, positive, ignore)).loss
-    assert found.dtype == torch.float32
-    assert float(found) == float(exact)
+    loss = loss_of()(Pair(left, right, positive, ignore)).loss
+    assert loss.dtype == torch.float32
+    assert float(loss) == float(exact)
     as_autocast_makes_it = Pair(left, right, positive, ignore).similarity().bfloat16()
-    found = loss_of()(Pair(left, right, positive, ignore, as_autocast_makes_it)).loss
-    assert found.dtype == torch.float32
-    assert float(found) == pytest.approx(float(exact), rel=0.02)
+    loss = loss_of()(Pair(left, right, positive, ignore, as_autocast_makes_it)).loss
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(exact), rel=0.02)
 
 
 def test_a_learned_temperature_begins_at_the_given_one_and_is_a_one_dimensional_parameter():

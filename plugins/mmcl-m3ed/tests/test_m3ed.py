@@ -12,21 +12,10 @@ import pytest
 import soundfile
 from mmcl_m3ed import EMOTIONS, M3ED, M3edParams
 
-from mmcl.api import DataError
 from mmcl.testing import check_dataset
+from mmcl.testing.corpora import calls_of, expect_refusal, expect_seeded, tiny_copies, write_pictures
 
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("m3ed")
-    M3ED.sample(folder, 96, 0)
-    return folder
-
-
-@pytest.fixture
-def spoilt(root, tmp_path):
-    """A copy that a test may spoil."""
-    return Path(shutil.copytree(root, tmp_path / "m3ed"))
+root, spoilt = tiny_copies(M3ED, 96)
 
 
 def dataset(root, **options):
@@ -35,11 +24,11 @@ def dataset(root, **options):
 
 def entries(root):
     """Utterance → what the annotation file says of it, and its show; listed shows only."""
-    said = json.loads((root / "annotation.json").read_text(encoding="utf-8"))
+    annotation = json.loads((root / "annotation.json").read_text(encoding="utf-8"))
     listed = {show for path in (root / "splitInfo").iterdir() for show in path.read_text().split()}
     return {
         id: {**one, "show": show}
-        for show, dialogues in said.items()
+        for show, dialogues in annotation.items()
         if show in listed
         for dialogue in dialogues.values()
         for id, one in dialogue["Dialog"].items()
@@ -49,14 +38,6 @@ def entries(root):
 def seconds(time):
     hours, minutes, whole, frames = time.split(":")
     return int(hours) * 3600 + int(minutes) * 60 + int(whole) + int(frames) / 25
-
-
-def refusal(call, *words):
-    with pytest.raises(DataError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [{}, {"words": "spaces", "clips": "none"}], ids=["default", "words-alone"])
@@ -102,24 +83,24 @@ def test_utterances_stand_by_their_numbers_though_the_file_has_ten_before_two(ro
 
 def test_dialogues_stand_by_their_numbers_too(spoilt):
     path = spoilt / "annotation.json"
-    said = json.loads(path.read_text())
-    lines = said["jia"]["jia_1"]["Dialog"]
+    annotation = json.loads(path.read_text())
+    lines = annotation["jia"]["jia_1"]["Dialog"]
     for k in (10, 9):
-        said["jia"][f"jia_{k}"] = {"Dialog": {id.replace("_1_", f"_{k}_"): one for id, one in lines.items()}}
-    path.write_text(json.dumps(said))
-    found = list(dict.fromkeys(s.facts["dialogue"] for s in dataset(spoilt).samples() if s.group == "jia"))
-    assert found == ["jia_1", "jia_9", "jia_10"]
+        annotation["jia"][f"jia_{k}"] = {"Dialog": {id.replace("_1_", f"_{k}_"): one for id, one in lines.items()}}
+    path.write_text(json.dumps(annotation))
+    order = list(dict.fromkeys(s.facts["dialogue"] for s in dataset(spoilt).samples() if s.group == "jia"))
+    assert order == ["jia_1", "jia_9", "jia_10"]
 
 
 def test_words_are_characters_or_what_stands_between_spaces(root, spoilt):
-    made, wanted = dataset(root), entries(root)
-    sample = next(s for s in made.samples() if "text" in s.sources)
+    corpus, wanted = dataset(root), entries(root)
+    sample = next(s for s in corpus.samples() if "text" in s.sources)
     text = wanted[sample.id]["Text"]
-    assert made.read(sample.id, "text").words == tuple(text)
-    assert made.read(sample.id, "text").times is None
+    assert corpus.read(sample.id, "text").words == tuple(text)
+    assert corpus.read(sample.id, "text").times is None
     assert dataset(root, words="spaces").read(sample.id, "text").words == (text,)
     mixed = next(id for id, one in wanted.items() if "OK" in one["Text"])
-    assert made.read(mixed, "text").words == ("OK", "，", "给", "我", "300", "块")
+    assert corpus.read(mixed, "text").words == ("OK", "，", "给", "我", "300", "块")
     path = spoilt / "annotation.json"
     path.write_text(path.read_text().replace("OK，给我300块", "你 don't 知道 3.5吗？"))
     assert dataset(spoilt).read(mixed, "text").words == ("你", "don't", "知", "道", "3.5", "吗", "？")
@@ -127,11 +108,11 @@ def test_words_are_characters_or_what_stands_between_spaces(root, spoilt):
 
 
 def test_sound_is_the_speakers_wav_of_the_utterance_wherever_it_lies(spoilt):
-    made, wanted = dataset(spoilt), entries(spoilt)
-    for s in made.samples():
+    corpus, wanted = dataset(spoilt), entries(spoilt)
+    for s in corpus.samples():
         if "audio" in s.sources:
             assert Path(s.sources["audio"]).name == f"{wanted[s.id]['Speaker']}_{s.id}.wav"
-    s = next(s for s in made.samples() if "audio" in s.sources)
+    s = next(s for s in corpus.samples() if "audio" in s.sources)
     wave, rate = soundfile.read(spoilt / s.sources["audio"], dtype="float32")
     (spoilt / "elsewhere").mkdir()
     (spoilt / s.sources["audio"]).rename(spoilt / "elsewhere" / Path(s.sources["audio"]).name)
@@ -141,13 +122,13 @@ def test_sound_is_the_speakers_wav_of_the_utterance_wherever_it_lies(spoilt):
 
 
 def test_a_film_is_cut_to_the_utterance(root):
-    made, wanted = dataset(root, video_size=(24, 32)), entries(root)
+    corpus, wanted = dataset(root, video_size=(24, 32)), entries(root)
     seen = 0
-    for s in made.samples():
+    for s in corpus.samples():
         if "video" not in s.sources or s.group not in ("anjia", "zheli"):
             continue
         start, end = (seconds(wanted[s.id][key]) for key in ("StartTime", "EndTime"))
-        got = made.read(s.id, "video")
+        got = corpus.read(s.id, "video")
         assert got.rate == 25
         assert got.frames.shape == (round(end * 25) - round(start * 25), 3, 24, 32)
         # The tiny films are bright (110 and more) while somebody speaks, dark (40) in between.
@@ -160,77 +141,64 @@ def test_a_film_is_cut_to_the_utterance(root):
 def test_an_utterance_is_its_own_part_of_the_film(root, monkeypatch):
     import mmcl_m3ed.utterances as module
 
-    real, asked = module.read_film, []
-
-    def listening(path, size, rate, *part):
-        asked.append(part)
-        return real(path, size, rate, *part)
-
-    monkeypatch.setattr(module, "read_film", listening)
-    made = dataset(root)
-    utterances = [s for s in made.samples() if s.group == "anjia" and "video" in s.sources]
+    read_film, calls = module.read_film, calls_of(monkeypatch, module, "read_film")
+    corpus = dataset(root)
+    utterances = [s for s in corpus.samples() if s.group == "anjia" and "video" in s.sources]
     times = [tuple(seconds(entries(root)[s.id][key]) for key in ("StartTime", "EndTime")) for s in utterances]
     assert len(utterances) > 4
     for s, (start, end) in zip(utterances, times, strict=True):
-        whole = real(root / s.sources["video"], M3edParams().video_size, 25.0)
-        np.testing.assert_array_equal(made.read(s.id, "video").frames, whole.frames[round(start * 25) : round(end * 25)])
-    assert asked == times
+        whole = read_film(root / s.sources["video"], M3edParams().video_size, 25.0)
+        np.testing.assert_array_equal(corpus.read(s.id, "video").frames, whole.frames[round(start * 25) : round(end * 25)])
+    assert [call[3:] for call in calls] == times
 
 
 def test_an_utterance_that_a_film_does_not_reach_is_refused(spoilt):
-    from PIL import Image
-
-    (spoilt / "pictures" / "anjia_1").mkdir(parents=True)
-    for i in range(100):
-        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(spoilt / "pictures" / "anjia_1" / f"{i:04d}.jpg")
-    made = dataset(spoilt, picture_rate=25, video_size=(8, 8))
+    write_pictures(spoilt / "pictures" / "anjia_1", np.zeros((100, 8, 8, 3)), "{:04d}.jpg")
+    corpus = dataset(spoilt, picture_rate=25, video_size=(8, 8))
     refused = []
-    for s in made.samples():
+    for s in corpus.samples():
         if s.facts["dialogue"] == "anjia_1" and "video" in s.sources:
             if seconds(entries(spoilt)[s.id]["EndTime"]) <= 4:
-                made.read(s.id, "video")
+                corpus.read(s.id, "video")
             elif seconds(entries(spoilt)[s.id]["StartTime"]) > 3.9:
                 refused.append(s.id)
-                refusal(lambda s=s: made.read(s.id, "video"), "anjia_1", f"utterance '{s.id}'", "ends after 4.00 s")
+                expect_refusal(lambda s=s: corpus.read(s.id, "video"), "anjia_1", f"utterance '{s.id}'", "ends after 4.00 s")
     assert refused
 
 
 def test_a_folder_of_pictures_goes_before_the_film_and_pyav_is_named_where_it_lacks(spoilt, monkeypatch):
-    from PIL import Image
-
     monkeypatch.setitem(sys.modules, "av", None)
     for name in ("anjia_1", "jia_1"):
         shutil.rmtree(spoilt / name.split("_")[0])
         (spoilt / name.split("_")[0]).mkdir()
         (spoilt / name.split("_")[0] / f"{name}.mp4").write_bytes(b"film")
-    (spoilt / "pictures" / "anjia_1").mkdir(parents=True)
-    for i in range(250):
-        Image.fromarray(np.full((24, 32, 3), i, np.uint8)).save(spoilt / "pictures" / "anjia_1" / f"{i:04d}.jpg", quality=100)
-    made = dataset(spoilt, picture_rate=12.5, video_size=(8, 8))
-    s = next(s for s in made.samples() if s.group == "anjia")
+    pictures = (np.full((24, 32, 3), i) for i in range(250))
+    write_pictures(spoilt / "pictures" / "anjia_1", pictures, "{:04d}.jpg", quality=100)
+    corpus = dataset(spoilt, picture_rate=12.5, video_size=(8, 8))
+    s = next(s for s in corpus.samples() if s.group == "anjia")
     one = entries(spoilt)[s.id]
-    got = made.read(s.id, "video")
+    got = corpus.read(s.id, "video")
     first, last = (round(seconds(one[key]) * 12.5) for key in ("StartTime", "EndTime"))
     assert got.rate == 12.5
     np.testing.assert_allclose(got.frames[:, 0, 0, 0], range(first, last), atol=2)
-    other = next(s.id for s in made.samples() if s.group == "jia")
-    refusal(lambda: made.read(other, "video"), "jia_1.mp4", "pip install 'mmcl[video]'")
+    other = next(s.id for s in corpus.samples() if s.group == "jia")
+    expect_refusal(lambda: corpus.read(other, "video"), "jia_1.mp4", "pip install 'mmcl[video]'")
 
 
 def test_without_clips_there_are_words_alone_and_nothing_is_missed(root):
     assert set(M3ED.info(M3edParams(clips="none")).sources) == {"text"}
-    made = dataset(root, clips="none")
-    assert {tuple(s.sources) for s in made.samples()} == {("text",), ()}
-    assert made.defects().no_audio == made.defects().no_film == []
+    corpus = dataset(root, clips="none")
+    assert {tuple(s.sources) for s in corpus.samples()} == {("text",), ()}
+    assert corpus.defects().no_audio == corpus.defects().no_film == []
 
 
 def test_facts_tell_who_speaks_and_which_episode_it_is(root, spoilt):
-    said = json.loads((root / "annotation.json").read_text())
+    annotation = json.loads((root / "annotation.json").read_text())
     relations = json.loads((root / "relation_annotation_release.json").read_text())
     wanted = entries(root)
     for s in dataset(root).samples():
         dialogue = s.facts["dialogue"]
-        person = said[s.group][dialogue]["SpeakerInfo"][wanted[s.id]["Speaker"]]
+        person = annotation[s.group][dialogue]["SpeakerInfo"][wanted[s.id]["Speaker"]]
         assert (s.facts["age"], s.facts["gender"]) == (person["Age"], person["Gender"])
         assert s.facts["episode"] == relations[s.group][dialogue]["episode"]
     (spoilt / "relation_annotation_release.json").unlink()
@@ -240,8 +208,8 @@ def test_facts_tell_who_speaks_and_which_episode_it_is(root, spoilt):
 
 
 def test_what_is_odd_is_listed_and_counted(root):
-    made, wanted = dataset(root), entries(root)
-    samples, defects = {s.id: s for s in made.samples()}, made.defects()
+    corpus, wanted = dataset(root), entries(root)
+    samples, defects = {s.id: s for s in corpus.samples()}, corpus.defects()
     assert defects.unlisted == ["nowhere"]
     assert defects.absent == ["zuozhe"]
     assert defects.no_words == [id for id in samples if not wanted[id]["Text"]] != []
@@ -258,7 +226,7 @@ def test_what_is_odd_is_listed_and_counted(root):
     ]
     assert len(defects.main) == 1
     assert "seconds" not in samples[defects.times[0]].facts
-    assert made.counts() == {
+    assert corpus.counts() == {
         "shows that stand in no list": 1,
         "shows of the lists without an annotation": 1,
         "utterances without a word": 1,
@@ -286,39 +254,34 @@ def test_damaged_annotations_give_one_sentence(spoilt, old, new, words):
     text = (spoilt / "annotation.json").read_text()
     assert old in text
     (spoilt / "annotation.json").write_text(text.replace(old, new, 1))
-    refusal(lambda: dataset(spoilt).samples(), str(spoilt / "annotation.json"), words)
+    expect_refusal(lambda: dataset(spoilt).samples(), str(spoilt / "annotation.json"), words)
 
 
 def test_other_damaged_files_give_one_sentence(spoilt, tmp_path):
-    made = dataset(spoilt)
-    s = next(s for s in made.samples() if "audio" in s.sources)
+    corpus = dataset(spoilt)
+    s = next(s for s in corpus.samples() if "audio" in s.sources)
     (spoilt / s.sources["audio"]).write_bytes(b"RIFF")
-    refusal(lambda: made.read(s.id, "audio"), Path(s.sources["audio"]).name)
-    refusal(lambda: made.read("anjia_9_9", "audio"), "'anjia_9_9' is not there")
-    refusal(lambda: made.read(made.defects().no_audio[0], "audio"), made.defects().no_audio[0], "has no audio")
+    expect_refusal(lambda: corpus.read(s.id, "audio"), Path(s.sources["audio"]).name)
+    expect_refusal(lambda: corpus.read("anjia_9_9", "audio"), "'anjia_9_9' is not there")
+    expect_refusal(lambda: corpus.read(corpus.defects().no_audio[0], "audio"), corpus.defects().no_audio[0], "has no audio")
     (spoilt / "more").mkdir()
     shutil.copy(spoilt / "audio" / "A_jia_1_1.wav", spoilt / "more")
-    refusal(lambda: dataset(spoilt).samples(), "more/A_jia_1_1.wav", "audio/A_jia_1_1.wav", "leave one")
+    expect_refusal(lambda: dataset(spoilt).samples(), "more/A_jia_1_1.wav", "audio/A_jia_1_1.wav", "leave one")
     shutil.rmtree(spoilt / "more")
     (spoilt / "annotation.json").write_bytes("高兴".encode("gb18030"))
-    refusal(lambda: dataset(spoilt).samples(), "annotation.json", "is not JSON in UTF-8")
+    expect_refusal(lambda: dataset(spoilt).samples(), "annotation.json", "is not JSON in UTF-8")
     (spoilt / "annotation.json").unlink()
-    refusal(lambda: dataset(spoilt).samples(), "has no annotation.json", "https://github.com/AIM3-RUC/RUCM3ED")
-    refusal(lambda: dataset(tmp_path / "nowhere").samples(), "is not there")
+    expect_refusal(lambda: dataset(spoilt).samples(), "has no annotation.json", "https://github.com/AIM3-RUC/RUCM3ED")
+    expect_refusal(lambda: dataset(tmp_path / "nowhere").samples(), "is not there")
 
 
 def test_a_show_in_two_lists_is_refused_and_so_is_a_list_that_lacks(spoilt):
     with (spoilt / "splitInfo/movie_list_test.txt").open("a") as file:
         file.write("anjia\n")
-    refusal(lambda: dataset(spoilt).samples(), "movie_list_test.txt", "show 'anjia' stands in train too")
+    expect_refusal(lambda: dataset(spoilt).samples(), "movie_list_test.txt", "show 'anjia' stands in train too")
     (spoilt / "splitInfo/movie_list_val.txt").unlink()
-    refusal(lambda: dataset(spoilt).samples(), "movie_list_val.txt", "it names the shows of a split")
+    expect_refusal(lambda: dataset(spoilt).samples(), "movie_list_val.txt", "it names the shows of a split")
 
 
 def test_the_same_seed_writes_the_same_files_and_another_seed_others(root, tmp_path):
-    M3ED.sample(tmp_path / "again", 96, 0)
-    M3ED.sample(tmp_path / "other", 96, 1)
-    files = sorted(p.relative_to(root) for p in root.rglob("*") if p.is_file())
-    assert files == sorted(p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file())
-    assert all((root / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
-    assert (root / "annotation.json").read_bytes() != (tmp_path / "other" / "annotation.json").read_bytes()
+    expect_seeded(M3ED, root, 96, tmp_path, differs="annotation.json")

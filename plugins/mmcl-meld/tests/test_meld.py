@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import sys
 from collections import Counter
@@ -15,46 +14,23 @@ import pytest
 import soundfile
 from mmcl_meld import BROKEN, EMOTIONS, SENTIMENTS, MeldParams
 
-from mmcl.api import DataError, DatasetSpec
 from mmcl.testing import check_dataset
+from mmcl.testing.corpora import dataset_of, expect_refusal, expect_seeded, real_data, tiny_copies
 
 HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
 
 
-def _spec() -> DatasetSpec:
-    specs: list[DatasetSpec] = []
-    mmcl_meld.register_datasets(specs.append)
-    return specs[0]
+MELD = dataset_of(mmcl_meld)
+_, tiny = tiny_copies(MELD, 20)
 
 
-def _open(root: Path | None, **options):
-    return _spec().build(MeldParams(**options), root)
-
-
-@pytest.fixture(scope="module")
-def _written(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("meld")
-    _spec().sample(root, 20, 0)
-    return root
-
-
-@pytest.fixture
-def tiny(_written, tmp_path) -> Path:
-    """A copy that a test may spoil."""
-    return Path(shutil.copytree(_written, tmp_path / "meld"))
+def open_corpus(root: Path | None, **options):
+    return MELD.build(MeldParams(**options), root)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def _refusal(call, *words: str) -> None:
-    with pytest.raises(DataError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def _line(**cells: str) -> str:
@@ -83,7 +59,7 @@ def _put(root: Path, *lines: str, split: str = "dev", header: str = HEADER) -> P
 
 
 def test_every_row_is_listed_once_in_the_order_of_the_tables(tiny):
-    samples = _open(tiny).samples()
+    samples = open_corpus(tiny).samples()
     rows = [(split, row) for split in ("train", "dev", "test") for row in _rows(tiny / f"{split}_sent_emo.csv")]
     assert Counter(split for split, _ in rows) == {"train": 12, "dev": 4, "test": 4}
     assert len({s.id for s in samples}) == len(samples) == len(rows)
@@ -98,7 +74,7 @@ def test_every_row_is_listed_once_in_the_order_of_the_tables(tiny):
 
 
 def test_ids_of_utterances_are_kept_with_their_gaps_and_splits_do_not_mix(tiny):
-    samples = _open(tiny).samples()
+    samples = open_corpus(tiny).samples()
     assert [s.facts["utterance"] for s in samples if s.group == "train_dia0"] == [0, 1, 3, 4]
     assert {"train_dia0_utt0", "dev_dia0_utt0", "test_dia0_utt0"} <= {s.id for s in samples}
     assert len({(s.group, s.split) for s in samples}) == len({s.group for s in samples})
@@ -115,40 +91,35 @@ def test_the_tiny_copy_has_what_readers_stumble_over(tiny):
 
 
 def test_the_same_seed_writes_the_same_files_and_another_seed_others(tiny, tmp_path):
-    _spec().sample(tmp_path / "again", 20, 0)
-    _spec().sample(tmp_path / "other", 20, 1)
-    files = sorted(p.relative_to(tiny) for p in tiny.rglob("*") if p.is_file())
-    assert files == sorted(p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file())
-    assert all((tiny / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
-    assert (tmp_path / "again/train_sent_emo.csv").read_bytes() != (tmp_path / "other/train_sent_emo.csv").read_bytes()
+    expect_seeded(MELD, tiny, 20, tmp_path, differs="train_sent_emo.csv")
 
 
 def test_words_are_what_stands_between_blanks_curly_quotes_and_all(tiny):
     path = _put(tiny, _line(Utterance='"You must’ve had  your ""hands"" full, right?"'))
-    words = _open(tiny).read("dev_dia0_utt0", "text")
+    words = open_corpus(tiny).read("dev_dia0_utt0", "text")
     assert words.words == ("You", "must’ve", "had", "your", '"hands"', "full,", "right?")
     assert words.times is None
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as Excel saves it
-    assert _open(tiny).read("dev_dia0_utt0", "text") == words
+    assert open_corpus(tiny).read("dev_dia0_utt0", "text") == words
 
 
 def test_a_break_inside_a_quoted_utterance_is_a_blank_and_no_end_of_the_row(tiny):
     _put(tiny, _line(Utterance='"Two\r\nlines\u2028here"'), _line(Utterance_ID="1"))
-    data = _open(tiny)
+    data = open_corpus(tiny)
     assert [s.id for s in data.samples() if s.split == "valid"] == ["dev_dia0_utt0", "dev_dia0_utt1"]
     assert data.read("dev_dia0_utt0", "text").words == ("Two", "lines", "here")
 
 
 def test_a_row_without_words_has_no_text_and_is_counted(tiny):
     _put(tiny, _line(Utterance='" "'))
-    data = _open(tiny)
+    data = open_corpus(tiny)
     assert "text" not in next(s for s in data.samples() if s.id == "dev_dia0_utt0").sources
     assert data.defects().no_words == ("dev_dia0_utt0",)
-    _refusal(lambda: data.read("dev_dia0_utt0", "text"), "dev_dia0_utt0", "has no text")
+    expect_refusal(lambda: data.read("dev_dia0_utt0", "text"), "dev_dia0_utt0", "has no text")
 
 
 def test_clips_give_voice_and_picture_to_the_rows_that_have_one(tiny):
-    data = _open(tiny, video_size=(18, 32))
+    data = open_corpus(tiny, video_size=(18, 32))
     clips = Counter(s.facts["clip"] for s in data.samples())
     assert clips == {"there": 17, "absent": 1, "broken": 2}
     for s in data.samples():
@@ -162,7 +133,7 @@ def test_clips_give_voice_and_picture_to_the_rows_that_have_one(tiny):
 
 
 def test_each_split_has_its_own_clip_of_the_same_name(tiny):
-    data = _open(tiny)
+    data = open_corpus(tiny)
     voices = [data.read(f"{split}_dia0_utt0", "audio").samples for split in ("train", "dev", "test")]
     assert len({len(v) for v in voices}) == 3
     for s in data.samples():
@@ -171,13 +142,15 @@ def test_each_split_has_its_own_clip_of_the_same_name(tiny):
 
 
 def test_broken_and_missing_clips_and_those_without_a_row_are_counted(tiny):
-    found = _open(tiny).defects()
-    assert set(found.broken) == {"train_dia125_utt3", "test_dia0_utt4"}
-    assert "cannot be decoded" in found.broken["train_dia125_utt3"]
-    assert "no length" in found.broken["test_dia0_utt4"]
-    assert found.absent == ("dev_dia0_utt4",)
-    assert found.without_row == ("dev_splits_complete/dia66_utt9.mp4",)
-    _refusal(lambda: _open(tiny).read("train_dia125_utt3", "video"), "train_dia125_utt3", "has no video", "cannot be decoded")
+    defects = open_corpus(tiny).defects()
+    assert set(defects.broken) == {"train_dia125_utt3", "test_dia0_utt4"}
+    assert "cannot be decoded" in defects.broken["train_dia125_utt3"]
+    assert "no length" in defects.broken["test_dia0_utt4"]
+    assert defects.absent == ("dev_dia0_utt4",)
+    assert defects.without_row == ("dev_splits_complete/dia66_utt9.mp4",)
+    expect_refusal(
+        lambda: open_corpus(tiny).read("train_dia125_utt3", "video"), "train_dia125_utt3", "has no video", "cannot be decoded"
+    )
 
 
 def test_a_clip_known_to_be_wrongly_cut_is_not_offered_whatever_lies_there(tiny):
@@ -185,15 +158,15 @@ def test_a_clip_known_to_be_wrongly_cut_is_not_offered_whatever_lies_there(tiny)
     _put(tiny, _line(Dialogue_ID="38", Utterance_ID="4"), _line(Dialogue_ID="38", Utterance_ID="5"), split="test")
     for number in (4, 5):
         soundfile.write(tiny / "output_repeated_splits_test" / f"dia38_utt{number}.wav", np.zeros(800), 8000)
-    test = {s.id: set(s.sources) for s in _open(tiny).samples() if s.split == "test"}
+    test = {s.id: set(s.sources) for s in open_corpus(tiny).samples() if s.split == "test"}
     assert test == {"test_dia38_utt4": {"text"}, "test_dia38_utt5": {"text", "audio"}}
 
 
 def test_leaving_the_clips_out_leaves_them_out_everywhere(tiny):
-    assert set(_spec().info(MeldParams(clips="none")).sources) == {"text"}
-    samples = _open(tiny, clips="none").samples()
+    assert set(MELD.info(MeldParams(clips="none")).sources) == {"text"}
+    samples = open_corpus(tiny, clips="none").samples()
     assert {tuple(s.sources) for s in samples} == {("text",)}
-    assert [s.id for s in samples] == [s.id for s in _open(tiny).samples()]
+    assert [s.id for s in samples] == [s.id for s in open_corpus(tiny).samples()]
 
 
 def test_an_unpacked_sound_goes_before_the_film_it_came_from(tiny, monkeypatch):
@@ -201,11 +174,11 @@ def test_an_unpacked_sound_goes_before_the_film_it_came_from(tiny, monkeypatch):
     for path in list(folder.glob("dia0_utt1*")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     (folder / "dia0_utt1.mp4").write_bytes(b"film")
-    before = next(s for s in _open(tiny).samples() if s.id == "dev_dia0_utt1")
+    before = next(s for s in open_corpus(tiny).samples() if s.id == "dev_dia0_utt1")
     assert before.sources["audio"] == before.sources["video"] == "dev_splits_complete/dia0_utt1.mp4"
     wave = np.linspace(-0.5, 0.5, 1600)
     soundfile.write(folder / "dia0_utt1.wav", np.stack([wave, -wave], 1), 16000)
-    data = _open(tiny)
+    data = open_corpus(tiny)
     after = next(s for s in data.samples() if s.id == "dev_dia0_utt1")
     assert after.sources["audio"].endswith(".wav")
     assert after.sources["video"].endswith(".mp4")
@@ -213,12 +186,12 @@ def test_an_unpacked_sound_goes_before_the_film_it_came_from(tiny, monkeypatch):
     assert (audio.rate, len(audio.samples)) == (16000, 1600)
     assert np.abs(audio.samples).max() < 1e-4  # the two channels cancel
     monkeypatch.setitem(sys.modules, "av", None)
-    _refusal(lambda: data.read(after.id, "video"), "dia0_utt1.mp4", "pip install 'mmcl[video]'")
+    expect_refusal(lambda: data.read(after.id, "video"), "dia0_utt1.mp4", "pip install 'mmcl[video]'")
 
 
 def test_an_mp4_gives_sound_and_picture(tiny):
     av = pytest.importorskip("av", reason="PyAV is not installed, so no mp4 can be read")
-    data = _open(tiny, video_size=(36, 64))
+    data = open_corpus(tiny, video_size=(36, 64))
     s = data.samples()[0]
     assert s.sources["audio"].endswith(".mp4")
     with av.open(str(tiny / s.sources["video"])) as film:
@@ -230,38 +203,40 @@ def test_an_mp4_gives_sound_and_picture(tiny):
     path = tiny / s.sources["audio"]
     path.write_bytes(path.read_bytes()[:-400])
     for source in ("audio", "video"):
-        _refusal(lambda source=source: data.read(s.id, source), path.name)
+        expect_refusal(lambda source=source: data.read(s.id, source), path.name)
 
 
 def test_the_tables_may_be_called_meld_and_the_folders_stand_anywhere(tiny):
-    ids = [(s.id, s.facts["clip"]) for s in _open(tiny).samples()]
+    ids = [(s.id, s.facts["clip"]) for s in open_corpus(tiny).samples()]
     raw = tiny / "MELD.Raw"
     raw.mkdir()
     for folder in ("train_splits", "dev_splits_complete", "output_repeated_splits_test"):
         (tiny / folder).rename(raw / folder)
     for split in ("train", "dev", "test"):
         (tiny / f"{split}_sent_emo.csv").rename(tiny / f"meld_{split}.csv")
-    assert [(s.id, s.facts["clip"]) for s in _open(tiny).samples()] == ids
+    assert [(s.id, s.facts["clip"]) for s in open_corpus(tiny).samples()] == ids
     (tiny / "data").mkdir()
     for split in ("train", "dev", "test"):
         (tiny / f"meld_{split}.csv").rename(tiny / "data" / f"{split}_sent_emo.csv")
-    assert [(s.id, s.facts["clip"]) for s in _open(tiny).samples()] == ids
+    assert [(s.id, s.facts["clip"]) for s in open_corpus(tiny).samples()] == ids
 
 
 def test_two_tables_or_two_folders_of_a_split_are_refused(tiny):
     shutil.copy(tiny / "dev_sent_emo.csv", tiny / "meld_dev.csv")
-    _refusal(lambda: _open(tiny).samples(), "meld_dev.csv", "dev_sent_emo.csv", "leave one")
+    expect_refusal(lambda: open_corpus(tiny).samples(), "meld_dev.csv", "dev_sent_emo.csv", "leave one")
     (tiny / "meld_dev.csv").unlink()
     shutil.copytree(tiny / "train_splits", tiny / "copy" / "train_splits")
-    _refusal(lambda: _open(tiny).samples(), "copy/train_splits", "leave one")
+    expect_refusal(lambda: open_corpus(tiny).samples(), "copy/train_splits", "leave one")
 
 
 def test_a_missing_table_or_folder_is_refused_with_the_names_and_the_address(tiny, tmp_path):
     (tmp_path / "none").mkdir()
     for root in (None, tmp_path / "nowhere", tmp_path / "none"):
-        _refusal(lambda root=root: _open(root).samples(), "train_sent_emo.csv", "https://github.com/declare-lab/MELD")
+        expect_refusal(
+            lambda root=root: open_corpus(root).samples(), "train_sent_emo.csv", "https://github.com/declare-lab/MELD"
+        )
     (tiny / "dev_sent_emo.csv").unlink()
-    _refusal(lambda: _open(tiny).samples(), "has no dev_sent_emo.csv")
+    expect_refusal(lambda: open_corpus(tiny).samples(), "has no dev_sent_emo.csv")
 
 
 @pytest.mark.parametrize(
@@ -281,16 +256,16 @@ def test_a_missing_table_or_folder_is_refused_with_the_names_and_the_address(tin
 )
 def test_a_row_that_cannot_be_right_is_refused_by_line_and_column(tiny, cells, words):
     path = _put(tiny, _line(), _line(**({"Utterance_ID": "1"} | cells)))
-    _refusal(lambda: _open(tiny).samples(), str(path), *words)
+    expect_refusal(lambda: open_corpus(tiny).samples(), str(path), *words)
 
 
 def test_a_table_of_another_sort_is_refused(tiny):
-    _refusal(lambda: _open(_put(tiny, header="a,b").parent).samples(), "lacks the column 'Utterance'")
-    _refusal(lambda: _open(_put(tiny).parent).samples(), "no rows")
+    expect_refusal(lambda: open_corpus(_put(tiny, header="a,b").parent).samples(), "lacks the column 'Utterance'")
+    expect_refusal(lambda: open_corpus(_put(tiny).parent).samples(), "no rows")
     (tiny / "dev_sent_emo.csv").write_bytes(b"")
-    _refusal(lambda: _open(tiny).samples(), "dev_sent_emo.csv", "is empty")
+    expect_refusal(lambda: open_corpus(tiny).samples(), "dev_sent_emo.csv", "is empty")
     (tiny / "dev_sent_emo.csv").write_bytes(HEADER.encode() + b"\r\n1,Don\x92t\r\n")
-    _refusal(lambda: _open(tiny).samples(), "dev_sent_emo.csv", "UTF-8")
+    expect_refusal(lambda: open_corpus(tiny).samples(), "dev_sent_emo.csv", "UTF-8")
 
 
 def test_columns_count_by_name_and_times_of_two_digits_are_thousandths(tiny):
@@ -299,17 +274,17 @@ def test_columns_count_by_name_and_times_of_two_digits_are_thousandths(tiny):
     order = [*reversed(names[1:]), "Old_Dialogue_ID"]  # without Sr No., as in other releases
     with (tiny / "dev_sent_emo.csv").open("w", newline="") as file:
         csv.writer(file).writerows([order, [line.get(name, "7") for name in order]])
-    sample = next(s for s in _open(tiny).samples() if s.split == "valid")
+    sample = next(s for s in open_corpus(tiny).samples() if s.split == "valid")
     assert sample.facts["seconds"] == pytest.approx(47.028 - 45.489)
 
 
 def test_the_dataset_keeps_the_contract_without_clips_too(tmp_path):
-    check_dataset(_spec(), tmp_path, MeldParams(clips="none"))
+    check_dataset(MELD, tmp_path, MeldParams(clips="none"))
 
 
 def test_words_lean_with_the_emotion_in_the_tiny_copy(tmp_path):
-    _spec().sample(tmp_path, 100, 0)
-    data = _open(tmp_path, clips="none")
+    MELD.sample(tmp_path, 100, 0)
+    data = open_corpus(tmp_path, clips="none")
     seen = {e: Counter() for e in range(7)}
     for s in data.samples():
         if s.split == "train":
@@ -327,15 +302,12 @@ def test_words_lean_with_the_emotion_in_the_tiny_copy(tmp_path):
 
 @pytest.fixture(scope="module")
 def real() -> Path:
-    folder = os.environ.get("MMCL_REAL_DATA")
-    if not folder or not (Path(folder) / "text" / "meld_train.csv").is_file():
-        pytest.skip("set MMCL_REAL_DATA to a folder that holds text/meld_train.csv … to read the real tables")
-    return Path(folder) / "text"
+    return real_data("text/meld_train.csv") / "text"
 
 
 @pytest.mark.real
 def test_the_real_tables_have_the_published_counts(real):
-    samples = _open(real).samples()
+    samples = open_corpus(real).samples()
     assert Counter(s.split for s in samples) == {"train": 9989, "valid": 1109, "test": 2610}
     published = {  # train, dev, test
         "neutral": (4710, 470, 1256),
@@ -354,7 +326,7 @@ def test_the_real_tables_have_the_published_counts(real):
 
 @pytest.mark.real
 def test_the_real_dialogues_keep_their_ids_and_no_group_crosses_a_split(real):
-    samples = _open(real).samples()
+    samples = open_corpus(real).samples()
     assert len({s.id for s in samples}) == len(samples)
     groups = {split: {s.group for s in samples if s.split == split} for split in ("train", "valid", "test")}
     assert [len(g) for g in groups.values()] == [1038, 114, 280]
@@ -370,7 +342,7 @@ def test_the_real_dialogues_keep_their_ids_and_no_group_crosses_a_split(real):
 
 @pytest.mark.real
 def test_the_real_texts_have_words_and_curly_quotes_and_the_broken_clips_are_rows(real):
-    data = _open(real)
+    data = open_corpus(real)
     texts = [" ".join(data.read(s.id, "text").words) for s in data.samples()]
     assert all(texts)
     assert 0.2 < np.mean(["’" in t or "‘" in t or "“" in t or "”" in t for t in texts]) < 0.35

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ from mmcl_mlp import MLP, MlpParams
 from mmcl_mlp.network import Mlp
 
 from mmcl.api import Layout, Stream
+from mmcl.testing.batch import make_rows, row_of
+from mmcl.testing.networks import expect_near_in_bfloat16, idle_parameters
 
 CHANNELS = 3
 
@@ -22,14 +26,7 @@ def make(timed: bool = True, **options: object) -> Mlp:
     return MLP.build(params, layout).double()
 
 
-def rows(*lengths: int, pad: int = 0) -> Stream:
-    """Random rows of these lengths, the same ones whatever the padding."""
-    longest = max(lengths) + pad
-    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    values = torch.zeros(len(lengths), longest, CHANNELS, dtype=torch.float64)
-    for i, length in enumerate(lengths):
-        values[i, :length] = torch.randn(length, CHANNELS, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
-    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
+rows = functools.partial(make_rows, (CHANNELS,))
 
 
 def vectors(count: int) -> Stream:
@@ -73,9 +70,7 @@ def test_rows_do_not_see_each_other_once_trained(norm: str) -> None:
     network, stream = make(norm=norm, timed=False), vectors(6)
     network.forward(stream)  # moves the running statistics
     network.eval()
-    alone = torch.cat(
-        [network.forward(Stream(stream.values[i : i + 1], stream.steps[:1], stream.present[:1])).vector for i in range(6)]
-    )
+    alone = torch.cat([network.forward(row_of(stream, i)).vector for i in range(6)])
     torch.testing.assert_close(network.forward(stream).vector, alone, rtol=0, atol=1e-12)
 
 
@@ -103,14 +98,8 @@ def test_a_batch_of_one_row_is_normalised_as_in_evaluation() -> None:
 def test_every_parameter_gets_a_gradient(norm: str, timed: bool) -> None:
     network = make(norm=norm, timed=timed)
     vector = network.forward(rows(8, 1, 3, 5) if timed else vectors(4)).vector
-    (vector * torch.linspace(0.5, 1.5, vector.numel(), dtype=torch.float64).view_as(vector)).sum().backward()
-    assert [name for name, p in network.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-9] == []
+    assert idle_parameters(network, vector, least=1e-9) == []
 
 
 def test_bfloat16_is_near_float32() -> None:
-    network, stream = make().float(), rows(30, 12)
-    stream.values = stream.values.float()
-    exact = network.forward(stream).vector
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = network.forward(stream).vector
-    torch.testing.assert_close(rough.float(), exact, rtol=0.05, atol=0.05)
+    expect_near_in_bfloat16(make(), rows(30, 12))

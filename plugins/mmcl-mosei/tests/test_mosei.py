@@ -6,7 +6,7 @@ import json
 import math
 import os
 import pickle
-from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
@@ -17,23 +17,20 @@ from safetensors import safe_open
 
 from mmcl.api import DataError
 from mmcl.testing import check_dataset
+from mmcl.testing.corpora import real_data, tiny_copies
 
 h5py = pytest.importorskip("h5py")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mosei")
-    MOSEI.sample(folder, 36, 0)
-    return folder
+root, spoilt = tiny_copies(MOSEI, 36)
 
 
 def dataset(root, spec=MOSEI, **options):
     return spec.build(MoseiParams(**options), root)
 
 
-def read_first(made, source):
-    return made.read(made.samples()[0].id, source)
+def read_first(corpus, source):
+    return corpus.read(corpus.samples()[0].id, source)
 
 
 def data_of(root, file):
@@ -48,16 +45,16 @@ def test_the_toolkits_own_checks_pass(spec, options, tmp_path):
 
 
 def test_a_segment_is_cut_to_its_span(root):
-    made = dataset(root)
-    sample = next(s for s in made.samples() if s.id.startswith("vid002"))
+    corpus = dataset(root)
+    sample = next(s for s in corpus.samples() if s.id.startswith("vid002"))
     row = int(sample.id.split("[")[1][:-1])
     start, end = data_of(root, "CMU_MOSEI_Labels.csd")["vid002"]["intervals"][row]
     facet = data_of(root, "CMU_MOSEI_VisualFacet42.csd")["vid002"]
     wanted = [f for f, (a, b) in zip(facet["features"][:], facet["intervals"][:], strict=True) if start <= (a + b) / 2 < end]
-    np.testing.assert_array_equal(made.read(sample.id, "facet").values, np.array(wanted))
-    audio = made.read(sample.id, "audio")
+    np.testing.assert_array_equal(corpus.read(sample.id, "facet").values, np.array(wanted))
+    audio = corpus.read(sample.id, "audio")
     assert len(audio.samples) == round(end * audio.rate) - round(start * audio.rate)
-    words = made.read(sample.id, "words")
+    words = corpus.read(sample.id, "words")
     assert "sp" not in words.words
     assert len(words.words) == 4
     assert words.times.min() >= 0
@@ -65,8 +62,8 @@ def test_a_segment_is_cut_to_its_span(root):
 
 
 def test_word_by_word_is_the_mean_over_each_word(root):
-    made = dataset(root, align="words")
-    sample = next(s for s in made.samples() if s.id.startswith("vid004"))
+    corpus = dataset(root, align="words")
+    sample = next(s for s in corpus.samples() if s.id.startswith("vid004"))
     row = int(sample.id.split("[")[1][:-1])
     start, end = data_of(root, "CMU_MOSEI_Labels.csd")["vid004"]["intervals"][row]
     words, facet = (
@@ -79,29 +76,25 @@ def test_word_by_word_is_the_mean_over_each_word(root):
             continue
         inside = [f for f, (x, y) in zip(facet["features"][:], facet["intervals"][:], strict=True) if a <= (x + y) / 2 < b]
         wanted.append(np.mean(inside, axis=0) if inside else np.zeros(35))
-    got = made.read(sample.id, "facet").values
+    got = corpus.read(sample.id, "facet").values
     np.testing.assert_allclose(got, np.array(wanted), rtol=1e-5, atol=1e-6)
-    assert len(made.read(sample.id, "glove").values) == len(got)  # glove and facet have a step for each word
+    assert len(corpus.read(sample.id, "glove").values) == len(got)  # glove and facet have a step for each word
 
 
-def test_landmarks_are_found_by_name_and_without_names_by_width(root, tmp_path):
-    made = dataset(root)
-    sample = next(s for s in made.samples() if "openface" in s.sources)
-    named = made.read(sample.id, "openface")
+def test_landmarks_are_read_by_name_and_without_names_by_width(root, spoilt):
+    corpus = dataset(root)
+    sample = next(s for s in corpus.samples() if "openface" in s.sources)
+    named = corpus.read(sample.id, "openface")
     assert named.columns == POINTS
     assert 150 < named.values[:, :68].mean() < 250
-    import shutil
-
-    bare = tmp_path / "bare"
-    shutil.copytree(root, bare)
-    with h5py.File(bare / "CMU_MOSEI_VisualOpenFace2.csd", "a") as file:
+    with h5py.File(spoilt / "CMU_MOSEI_VisualOpenFace2.csd", "a") as file:
         del file["OpenFace_2"]["metadata"]["dimension names"]
-    np.testing.assert_array_equal(dataset(bare).read(sample.id, "openface").values, named.values)
+    np.testing.assert_array_equal(dataset(spoilt).read(sample.id, "openface").values, named.values)
 
 
 def test_what_is_no_number_is_replaced_and_counted(root):
-    made = dataset(root)
-    sample = made.samples()[0]
+    corpus = dataset(root)
+    sample = corpus.samples()[0]
     row = int(sample.id.split("[")[1][:-1])
     video = sample.group
     start, end = data_of(root, "CMU_MOSEI_Labels.csd")[video]["intervals"][row]
@@ -111,22 +104,18 @@ def test_what_is_no_number_is_replaced_and_counted(root):
     )
     bad = ~np.isfinite(mine)
     assert bad.any()
-    got = made.read(sample.id, "covarep").values
+    got = corpus.read(sample.id, "covarep").values
     assert np.isfinite(got).all()
-    assert made.counts()["values of covarep that were no numbers"] == bad.sum()
+    assert corpus.counts()["values of covarep that were no numbers"] == bad.sum()
     column = int(np.flatnonzero(bad.any(0))[0])
     assert (got[bad[:, column], column] == mine[~bad[:, column], column].min()).all()
     np.testing.assert_array_equal(got[~bad], mine[~bad])
 
 
-def test_labels_carry_their_names_whatever_their_order(root, tmp_path):
-    import shutil
-
-    turned = tmp_path / "turned"
-    shutil.copytree(root, turned)
+def test_labels_carry_their_names_whatever_their_order(root, spoilt):
     order = ["fear", "sentiment", "happy", "disgust", "sad", "surprise", "anger"]
     usual = ["sentiment", *EMOTIONS]
-    with h5py.File(turned / "CMU_MOSEI_Labels.csd", "a") as file:
+    with h5py.File(spoilt / "CMU_MOSEI_Labels.csd", "a") as file:
         group = file["All Labels"]
         for video in group["data"]:
             values = group["data"][video]["features"][:]
@@ -136,7 +125,7 @@ def test_labels_carry_their_names_whatever_their_order(root, tmp_path):
         group["metadata"].create_dataset(
             "dimension names", data=np.array([json.dumps(order)], dtype=object), dtype=h5py.string_dtype()
         )
-    assert [s.targets for s in dataset(turned).samples()] == [s.targets for s in dataset(root).samples()]
+    assert [s.targets for s in dataset(spoilt).samples()] == [s.targets for s in dataset(root).samples()]
 
 
 @pytest.mark.parametrize(
@@ -164,62 +153,43 @@ def test_both_classes_of_every_emotion_stand_in_every_split(root):
         assert rows.max(0).min() == 1, split
 
 
-def test_no_video_stands_in_two_splits_and_strays_are_counted(root, tmp_path):
-    made = dataset(root)
+def test_no_video_stands_in_two_splits_and_strays_are_counted(root, spoilt):
+    corpus = dataset(root)
     splits = {}
-    for sample in made.samples():
+    for sample in corpus.samples():
         assert splits.setdefault(sample.group, sample.split) == sample.split
     assert "outside" not in splits
-    assert made.counts()["segments outside the standard folds"] == 2
-    import shutil
-
-    bad = tmp_path / "bad"
-    shutil.copytree(root, bad)
-    said = json.loads((bad / "folds.json").read_text())
-    said["test"].append(said["train"][0])
-    (bad / "folds.json").write_text(json.dumps(said))
+    assert corpus.counts()["segments outside the standard folds"] == 2
+    folds = json.loads((spoilt / "folds.json").read_text())
+    folds["test"].append(folds["train"][0])
+    (spoilt / "folds.json").write_text(json.dumps(folds))
     with pytest.raises(DataError, match="stands in train and in test"):
-        dataset(bad).samples()
-    (bad / "folds.json").unlink()
+        dataset(spoilt).samples()
+    (spoilt / "folds.json").unlink()
     with pytest.raises(DataError, match="names the videos of the standard folds"):
-        dataset(bad).samples()
-    assert len(dataset(bad, folds="none").samples()) == len(made.samples()) + 2
+        dataset(spoilt).samples()
+    assert len(dataset(spoilt, folds="none").samples()) == len(corpus.samples()) + 2
 
 
-def test_a_file_of_folds_may_hold_several_corpora(root, tmp_path):
-    import shutil
-
-    both = tmp_path / "both"
-    shutil.copytree(root, both)
-    said = json.loads((both / "folds.json").read_text())
-    (both / "folds.json").write_text(json.dumps({"mosi": {"train": ["x"], "valid": ["y"], "test": ["z"]}, "mosei": said}))
-    assert [s.split for s in dataset(both).samples()] == [s.split for s in dataset(root).samples()]
+def test_a_file_of_folds_may_hold_several_corpora(root, spoilt):
+    folds = json.loads((spoilt / "folds.json").read_text())
+    (spoilt / "folds.json").write_text(json.dumps({"mosi": {"train": ["x"], "valid": ["y"], "test": ["z"]}, "mosei": folds}))
+    assert [s.split for s in dataset(spoilt).samples()] == [s.split for s in dataset(root).samples()]
 
 
 @pytest.mark.real
-def test_the_standard_folds_have_the_published_sizes(root, tmp_path):
-    import shutil
-
-    given = os.environ.get("MMCL_REAL_DATA")
-    if given is None or not (path := Path(given) / "text/cmu_standard_folds.json").is_file():
-        pytest.skip("MMCL_REAL_DATA names no folder with text/cmu_standard_folds.json in it")
-    copy = tmp_path / "copy"
-    shutil.copytree(root, copy)
-    shutil.copy(path, copy / "standard.json")
+def test_the_standard_folds_have_the_published_sizes(spoilt):
+    shutil.copy(real_data("text/cmu_standard_folds.json") / "text/cmu_standard_folds.json", spoilt / "standard.json")
     for spec, sizes in ((MOSEI, (2249, 300, 678)), (MOSI, (52, 10, 31))):
-        folds = dataset(copy, spec, folds="standard.json")._folds(copy)
+        folds = dataset(spoilt, spec, folds="standard.json")._folds(spoilt)
         assert tuple(list(folds.values()).count(split) for split in ("train", "valid", "test")) == sizes
 
 
-def test_a_file_that_was_cut_short_is_named(root, tmp_path):
-    import shutil
-
-    bad = tmp_path / "bad"
-    shutil.copytree(root, bad)
-    path = bad / "CMU_MOSEI_COVAREP.csd"
+def test_a_file_that_was_cut_short_is_named(spoilt):
+    path = spoilt / "CMU_MOSEI_COVAREP.csd"
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(DataError, match=r"CMU_MOSEI_COVAREP.csd: (cannot be read as HDF5|is no computational)"):
-        read_first(dataset(bad), "covarep")
+        read_first(dataset(spoilt), "covarep")
 
 
 # ------------------------------------------------------------------------------------------------------------- converting
@@ -244,7 +214,7 @@ def test_a_pickle_that_would_run_something_is_refused_by_name(tmp_path, capsys, 
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_mults_dictionary_becomes_rows_without_padding(tmp_path, protocol):
     rng = np.random.default_rng(0)
-    said, real = {}, {}
+    splits, real = {}, {}
     for split, count in (("train", 4), ("valid", 2), ("test", 3)):
         text, audio = np.zeros((count, 6, 5)), np.zeros((count, 8, 3))
         for i in range(count):
@@ -255,22 +225,22 @@ def test_mults_dictionary_becomes_rows_without_padding(tmp_path, protocol):
         audio[0, -1, 1] = -np.inf
         labels = rng.normal(size=(count, 1, 1)) * 2
         ids = np.array([[f"{split}v{i}".encode(), b"0.0", b"1.0"] for i in range(count)])
-        said[split] = {"text": text, "audio": audio, "vision": np.ones((count, 2, 4)), "labels": labels, "id": ids}
+        splits[split] = {"text": text, "audio": audio, "vision": np.ones((count, 2, 4)), "labels": labels, "id": ids}
         real[split] = labels
-    (tmp_path / "mosi_data.pkl").write_bytes(pickle.dumps(said, protocol=protocol))
+    (tmp_path / "mosi_data.pkl").write_bytes(pickle.dumps(splits, protocol=protocol))
     assert convert(tmp_path / "mosi_data.pkl", tmp_path / "out") == {"train": 4, "valid": 2, "test": 3}
-    made = MOSI.build(MoseiParams(layout="converted", widths=(5, 3, 4)), tmp_path / "out")
-    samples = made.samples()
+    corpus = MOSI.build(MoseiParams(layout="converted", widths=(5, 3, 4)), tmp_path / "out")
+    samples = corpus.samples()
     assert [s.split for s in samples] == ["train"] * 4 + ["valid"] * 2 + ["test"] * 3
     for sample in samples:
         i = int(sample.id.split("v")[-1])
         split = sample.split
         text, audio = real[split, i]
-        np.testing.assert_allclose(made.read(sample.id, "text").values, text, rtol=1e-6)
-        got = made.read(sample.id, "audio").values
+        np.testing.assert_allclose(corpus.read(sample.id, "text").values, text, rtol=1e-6)
+        got = corpus.read(sample.id, "audio").values
         np.testing.assert_allclose(got, np.where(np.isfinite(audio), audio, 0), rtol=1e-6)
         assert math.isclose(sample.targets["sentiment"], float(real[split][i].item()))
-    assert made.counts()["values of audio that were no numbers, taken as 0"] == 3
+    assert corpus.counts()["values of audio that were no numbers, taken as 0"] == 3
 
 
 def test_mpucs_list_and_label_orders(tmp_path):
@@ -287,15 +257,15 @@ def test_mpucs_list_and_label_orders(tmp_path):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"train": rows, "dev": rows[:0] or [{**rows[0], "uttr_id": "w_1"}]}))
     order = "anger,disgust,fear,happy,sad,surprise"
     assert main([str(tmp_path / "a.pkl"), str(tmp_path / "out"), order]) == 0
-    made = MOSEI.build(MoseiParams(layout="converted", widths=(5, 1, 7)), tmp_path / "out")
-    by_id = {s.id: s for s in made.samples()}
+    corpus = MOSEI.build(MoseiParams(layout="converted", widths=(5, 1, 7)), tmp_path / "out")
+    by_id = {s.id: s for s in corpus.samples()}
     assert by_id["v1_0"].targets["emotions"] == [0, 0, 1, 0, 0, 1]  # anger and fear, in our order
     assert by_id["v1_0"].group == "v1"
     with safe_open(str(tmp_path / "out/arrays.safetensors"), "np") as file:
         assert file.get_slice("train/text").get_shape() == [3 + 4 + 5, 5]
 
 
-def test_what_is_no_dictionary_of_splits_is_said(tmp_path):
+def test_what_is_no_dictionary_of_splits_is_refused(tmp_path):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"colour": 1}))
     with pytest.raises(DataError, match="has none of the splits"):
         convert(tmp_path / "a.pkl", tmp_path / "out")

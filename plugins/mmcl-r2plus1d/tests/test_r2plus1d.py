@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torchvision.models.video import r2plus1d_18
 
 from mmcl.api import DataError, Layout, Stream
-from mmcl.testing import check_backbone
+from mmcl.testing import check_backbone, make_stream
 
 SIDE = 16
 
@@ -20,12 +20,7 @@ def layout(channels=3):
 
 
 def stream(*lengths, pad=0, channels=3):
-    longest = max(lengths) + pad
-    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    values = torch.zeros(len(lengths), longest, channels, SIDE, SIDE)
-    for i, length in enumerate(lengths):
-        values[i, :length] = torch.randn(length, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(i))
-    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
+    return make_stream(layout(channels), lengths, pad)
 
 
 def make(channels=3, **options):
@@ -79,7 +74,7 @@ def test_still_statistics_stay_still_while_training():
     assert not torch.equal(moving.network.stem[1].running_mean, before)
 
 
-def test_what_is_no_file_of_weights_is_said(tmp_path, monkeypatch):
+def test_what_is_no_file_of_weights_is_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="there is no such file; weights is none, kinetics400 or a file's path"):
         make(weights=str(tmp_path / "nowhere.pth"))
     (tmp_path / "bad.pth").write_bytes(b"nothing")

@@ -34,12 +34,12 @@ def head(widths=WIDTHS, kind="regression", **options):
 
 def encoded(widths=WIDTHS, rows=3):
     generator = torch.Generator().manual_seed(1)
-    found = {}
+    encodings = {}
     for i, (name, width) in enumerate(widths.items()):
         steps = torch.arange(5) < torch.tensor([5, 3 - i % 2, 2])[:rows, None]
         sequence = torch.randn(rows, 5, width, dtype=torch.float64, generator=generator) * steps[..., None]
-        found[name] = Encoded(sequence[:, 0], sequence, steps, torch.ones(rows, dtype=torch.bool))
-    return found
+        encodings[name] = Encoded(sequence[:, 0], sequence, steps, torch.ones(rows, dtype=torch.bool))
+    return encodings
 
 
 def normed(layer, x):
@@ -62,8 +62,8 @@ def slow_layer(layer: CrossLayer, token, keys):
 
 @pytest.mark.parametrize("fusion", ["hadamard", "concat", "none"])
 def test_the_fusion_is_its_equation(fusion):
-    made, given = head(fusion=fusion), encoded()
-    got = made(given)
+    ima, given = head(fusion=fusion), encoded()
+    got = ima(given)
     for row in range(3):
         parts = []
         for core in WIDTHS:
@@ -73,7 +73,7 @@ def test_the_fusion_is_its_equation(fusion):
                     continue
                 token = given[core].vector[row]
                 keys = given[other].sequence[row][given[other].steps[row]]
-                for layer in made.stacks[f"{core}>{other}"]:
+                for layer in ima.stacks[f"{core}>{other}"]:
                     token = slow_layer(layer, token, keys)
                 views.append(token)
             if fusion == "none":
@@ -83,26 +83,26 @@ def test_the_fusion_is_its_equation(fusion):
             parts += views
         joined = torch.cat(parts)
         assert len(joined) == (32 if fusion == "concat" else 16)
-        torch.testing.assert_close(got[row], made.out(made.mix(joined).tanh()), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(got[row], ima.out(ima.mix(joined).tanh()), rtol=1e-9, atol=1e-9)
 
 
 def test_a_missing_modality_is_no_core_and_changes_no_product():
-    made, given = head(), encoded()
+    ima, given = head(), encoded()
     given["video"].present = torch.tensor([True, False, True])
     given["video"].vector[1], given["video"].sequence[1], given["video"].steps[1] = 0, 0, False
-    views = made.views(given, "text")[0]
+    views = ima.views(given, "text")[0]
     token = given["text"].vector[1]
     keys = given["audio"].sequence[1][given["audio"].steps[1]]
-    for layer in made.stacks["text>audio"]:
+    for layer in ima.stacks["text>audio"]:
         token = slow_layer(layer, token, keys)
     torch.testing.assert_close(views[1], token)
-    output = made(given)
+    output = ima(given)
     assert output.isfinite().all()
-    whole = made(encoded())
+    whole = ima(encoded())
     torch.testing.assert_close(output[[0, 2]], whole[[0, 2]])
     for name in ("audio", "video"):  # text alone is left
         given[name].present = torch.tensor([True, False, True])
-    torch.testing.assert_close(made.views(given, "text")[0][1], given["text"].vector[1])
+    torch.testing.assert_close(ima.views(given, "text")[0][1], given["text"].vector[1])
 
 
 def test_one_modality_alone_is_its_class_token_and_two_are_two_views():

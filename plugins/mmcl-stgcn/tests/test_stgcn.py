@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -12,7 +13,9 @@ from mmcl_stgcn.graphs import Graph, partitions
 from mmcl_stgcn.network import PackedNorm, Packing, Stgcn
 from torch import Tensor, nn
 
-from mmcl.api import Layout, Stream
+from mmcl.api import Layout
+from mmcl.testing.batch import make_rows, row_of
+from mmcl.testing.networks import expect_near_in_bfloat16, expect_read_out_in_parts, idle_parameters
 
 JOINTS, CHANNELS = 5, 3
 EDGES = ((0, 1), (1, 2), (1, 3), (2, 3), (3, 4))
@@ -34,15 +37,7 @@ def make(**options: Any) -> Stgcn:
     return network
 
 
-def rows(*lengths: int, pad: int = 0) -> Stream:
-    """Random rows of these lengths, the same ones whatever the padding."""
-    longest = max(lengths) + pad
-    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    values = torch.zeros(len(lengths), longest, JOINTS, CHANNELS, dtype=torch.float64)
-    for i, length in enumerate(lengths):
-        generator = torch.Generator().manual_seed(i)
-        values[i, :length] = torch.randn(length, JOINTS, CHANNELS, dtype=torch.float64, generator=generator)
-    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
+rows = functools.partial(make_rows, (JOINTS, CHANNELS))
 
 
 def slow_norm(batch: list[Tensor], norm: nn.BatchNorm1d) -> list[Tensor]:
@@ -160,8 +155,8 @@ def test_rows_do_not_see_each_other_once_trained() -> None:
     network.eval()
     together = network.forward(stream).vector
     for row, length in enumerate((7, 1, 4)):
-        alone = Stream(stream.values[row : row + 1, :length], stream.steps[row : row + 1, :length], stream.present[:1])
-        torch.testing.assert_close(network.forward(alone).vector[0], together[row], rtol=0, atol=1e-12)
+        alone = network.forward(row_of(stream, row, length))
+        torch.testing.assert_close(alone.vector[0], together[row], rtol=0, atol=1e-12)
 
 
 def test_one_row_of_one_step_trains_on_the_running_statistics_of_its_input() -> None:
@@ -178,10 +173,7 @@ def test_one_row_of_one_step_trains_on_the_running_statistics_of_its_input() -> 
 )
 def test_every_parameter_gets_a_gradient(partition: str, readout: str, width: int | None) -> None:
     network = make(partition=partition, readout=readout, width=width)
-    vector = network.forward(rows(7, 1, 4)).vector
-    (vector * torch.linspace(0.5, 1.5, vector.numel(), dtype=torch.float64).view_as(vector)).sum().backward()
-    still = [name for name, p in network.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-9]
-    assert still == []
+    assert idle_parameters(network, network.forward(rows(7, 1, 4)).vector, least=1e-9) == []
 
 
 @pytest.mark.parametrize(("readout", "width"), list(itertools.product(("mean", "mean+std"), (None, 7))))
@@ -194,12 +186,7 @@ def test_a_sequence_is_as_wide_as_the_vector_and_equals_it_for_one_step(readout:
 
 
 def test_bfloat16_is_near_float32() -> None:
-    network, stream = make(readout="mean+std").float(), rows(30, 12)
-    stream.values = stream.values.float()
-    exact = network.forward(stream).vector
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = network.forward(stream).vector
-    torch.testing.assert_close(rough.float(), exact, rtol=0.1, atol=0.05)
+    expect_near_in_bfloat16(make(readout="mean+std"), rows(30, 12), rtol=0.1)
 
 
 def test_joints_that_are_not_neighbours_do_not_meet_in_one_unit() -> None:
@@ -217,12 +204,4 @@ def test_joints_that_are_not_neighbours_do_not_meet_in_one_unit() -> None:
 
 
 def test_parts_are_read_out_one_after_another_from_real_steps_alone() -> None:
-    parts, lengths = 3, (11, 4, 2)
-    network = make(parts=parts, readout="mean+std").eval()
-    found = network(rows(*lengths, pad=3))
-    channels = network.width // (2 * parts)
-    for i, real in enumerate(found.steps):
-        steps = found.sequence[i, real, :channels]
-        groups = [[k for k in range(len(steps)) if k * parts // len(steps) == part] for part in range(parts)]
-        mean = [steps[group].mean(0) if group else steps.new_zeros(channels) for group in groups]
-        torch.testing.assert_close(found.vector[i, : channels * parts], torch.cat(mean), rtol=0, atol=1e-12)
+    expect_read_out_in_parts(make(parts=3, readout="mean+std").eval(), rows(11, 4, 2, pad=3), 3, deviations=False)

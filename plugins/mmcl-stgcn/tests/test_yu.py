@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from mmcl_stgcn import STGCN_YU, StgcnYuParams
@@ -9,6 +11,7 @@ from mmcl_stgcn.graphs import GRAPHS
 from mmcl_stgcn.yu import LOST, Block, TimeBlock, normalised
 
 from mmcl.api import Layout, Stream
+from mmcl.testing.batch import make_rows
 
 JOINTS = 4
 LAYOUT = Layout("skeleton", ("time", "joint", "channel"), {"joint": JOINTS, "channel": 2}, 30.0, notes={})
@@ -22,13 +25,7 @@ def make(**options):
     return STGCN_YU.build(params, LAYOUT).double().eval()
 
 
-def rows(*lengths, pad=0):
-    longest = max(lengths) + pad
-    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    values = torch.zeros(len(lengths), longest, JOINTS, 2, dtype=torch.float64)
-    for i, length in enumerate(lengths):
-        values[i, :length] = torch.randn(length, JOINTS, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
-    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
+rows = functools.partial(make_rows, (JOINTS, 2))
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from mmcl_tcn import CONV_TASNET, ConvTasnetParams
 from mmcl_tcn.conv_tasnet import Block, GlobalNorm
 
-from mmcl.api import Layout, Stream
+from mmcl.api import Layout
+from mmcl.testing.batch import make_rows, row_of
 
 
 def make(channels=5, **options):
@@ -15,13 +18,7 @@ def make(channels=5, **options):
     return CONV_TASNET.build(ConvTasnetParams(**{"dropout": 0.0, **options}), layout)
 
 
-def rows(*lengths, pad=0, channels=5):
-    longest = max(lengths) + pad
-    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    values = torch.zeros(len(lengths), longest, channels, dtype=torch.float64)
-    for i, length in enumerate(lengths):
-        values[i, :length] = torch.randn(length, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
-    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
+rows = functools.partial(make_rows, (5,))
 
 
 def test_it_has_exactly_the_authors_number_of_weights():
@@ -66,9 +63,7 @@ def test_padding_and_other_rows_change_nothing():
     network = make().double()
     together = network(rows(9, 4, 1, pad=6)).vector
     for i, length in enumerate((9, 4, 1)):
-        one = rows(9, 4, 1)
-        alone = Stream(one.values[i : i + 1, :length], one.steps[i : i + 1, :length], one.present[:1])
-        torch.testing.assert_close(together[i], network(alone).vector[0])
+        torch.testing.assert_close(together[i], network(row_of(rows(9, 4, 1), i, length)).vector[0])
 
 
 def test_the_convolutions_reach_125_steps():

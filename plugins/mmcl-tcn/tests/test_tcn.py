@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from mmcl_tcn.network import Tcn
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmcl.api import Layout, Stream
+from mmcl.api import Layout
+from mmcl.testing.batch import make_rows, row_of
+from mmcl.testing.networks import expect_near_in_bfloat16, expect_read_out_in_parts, idle_parameters
 
 CHANNELS = 3
 
@@ -26,19 +29,7 @@ def make(**options: object) -> Tcn:
     return TCN.build(params, layout).double()
 
 
-def rows(*lengths: int, pad: int = 0) -> Stream:
-    """Random rows of these lengths, the same ones whatever the padding."""
-    longest = max(lengths) + pad
-    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    values = torch.zeros(len(lengths), longest, CHANNELS, dtype=torch.float64)
-    for i, length in enumerate(lengths):
-        values[i, :length] = torch.randn(length, CHANNELS, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
-    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
-
-
-def weighted(vector: Tensor) -> Tensor:
-    """A scalar that depends on every entry differently."""
-    return (vector * torch.linspace(0.5, 1.5, vector.numel(), dtype=vector.dtype).view_as(vector)).sum()
+rows = functools.partial(make_rows, (CHANNELS,))
 
 
 def test_a_later_step_never_changes_an_earlier_output_of_a_causal_network() -> None:
@@ -114,10 +105,7 @@ def test_padding_and_neighbours_never_change_a_row(causal: bool, readout: str, w
     network = make(causal=causal, readout=readout, width=width)
     together = network.forward(rows(9, 1, 5, pad=6))
     for row, length in enumerate((9, 1, 5)):
-        stream = rows(9, 1, 5)
-        alone = network.forward(
-            Stream(stream.values[row : row + 1, :length], stream.steps[row : row + 1, :length], stream.present[:1])
-        )
+        alone = network.forward(row_of(rows(9, 1, 5), row, length))
         torch.testing.assert_close(together.vector[row], alone.vector[0], rtol=0, atol=1e-12)
         torch.testing.assert_close(together.sequence[row, :length], alone.sequence[0], rtol=0, atol=1e-12)
         assert not together.sequence[row, length:].any()
@@ -146,9 +134,7 @@ def test_a_sequence_is_as_wide_as_the_vector_and_equals_it_for_one_step(readout:
 @pytest.mark.parametrize(("readout", "width"), list(itertools.product(("mean", "last", "mean+std"), (None, 5))))
 def test_every_parameter_gets_a_gradient(readout: str, width: int | None) -> None:
     network = make(readout=readout, width=width)
-    weighted(network.forward(rows(9, 1, 5)).vector).backward()
-    still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
-    assert still == []
+    assert idle_parameters(network, network.forward(rows(9, 1, 5)).vector) == []
 
 
 def test_weight_norm_survives_a_safetensors_file(tmp_path: Path) -> None:
@@ -169,12 +155,7 @@ def test_dropout_takes_whole_channels_and_only_while_training() -> None:
 
 
 def test_bfloat16_is_near_float32() -> None:
-    network, stream = make(readout="mean+std", width=5).float(), rows(30, 12)
-    stream.values = stream.values.float()
-    exact = network.forward(stream).vector
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = network.forward(stream).vector
-    torch.testing.assert_close(rough.float(), exact, rtol=0.05, atol=0.05)
+    expect_near_in_bfloat16(make(readout="mean+std", width=5), rows(30, 12))
 
 
 def test_an_even_kernel_is_refused_where_it_would_have_no_centre() -> None:
@@ -184,14 +165,4 @@ def test_an_even_kernel_is_refused_where_it_would_have_no_centre() -> None:
 
 
 def test_parts_are_read_out_one_after_another_from_real_steps_alone() -> None:
-    parts, lengths = 3, (11, 4, 2)
-    network = make(parts=parts, readout="mean+std").eval()
-    found = network(rows(*lengths, pad=3))
-    channels = network.width // (2 * parts)
-    for i, real in enumerate(found.steps):
-        steps = found.sequence[i, real, :channels]
-        groups = [[k for k in range(len(steps)) if k * parts // len(steps) == part] for part in range(parts)]
-        mean = [steps[group].mean(0) if group else steps.new_zeros(channels) for group in groups]
-        torch.testing.assert_close(found.vector[i, : channels * parts], torch.cat(mean), rtol=0, atol=1e-12)
-        spread = [(steps[group].var(0, correction=0) if group else steps.new_zeros(channels)) for group in groups]
-        torch.testing.assert_close(found.vector[i, channels * parts :], (torch.cat(spread) + 1e-6).sqrt(), rtol=0, atol=1e-9)
+    expect_read_out_in_parts(make(parts=3, readout="mean+std").eval(), rows(11, 4, 2, pad=3), 3)

@@ -45,7 +45,7 @@ def test_another_seed_is_another_corpus():
 @pytest.mark.parametrize("source", SOURCES)
 def test_raw_data_are_what_info_promises(source):
     toy, info = corpus(), TOY.info(ToyParams())
-    said = info.sources[source]
+    promised = info.sources[source]
     for sample in [s for s in toy.samples() if source in s.sources][:12]:
         raw = toy.read(sample.id, source)
         if source == "words":
@@ -54,11 +54,11 @@ def test_raw_data_are_what_info_promises(source):
             assert (raw.times[:, 1] > raw.times[:, 0]).all()
             continue
         assert isinstance(raw, {"audio": Audio, "faces": Video, "landmarks": Sequence}[source])
-        assert raw.rate == said.rate
+        assert raw.rate == promised.rate
         (values,) = arrays(raw)
         assert np.isfinite(values).all()
         if source != "audio":
-            assert list(values.shape[1:]) == said.notes["shape"]
+            assert list(values.shape[1:]) == promised.notes["shape"]
         assert 1.4 <= len(values) / raw.rate <= 2.9
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import mmcl_transformer
 import torch
 from mmcl_transformer import ClsParams
 from mmcl_transformer.cls import ClsTransformer
 
-from mmcl.api import Layout, Stream
+from mmcl.api import Layout
 from mmcl.testing import check_plugin
+from mmcl.testing.batch import make_rows
 
 
 def test_the_toolkits_own_checks_pass(tmp_path):
@@ -17,13 +20,7 @@ def test_the_toolkits_own_checks_pass(tmp_path):
     assert [(r.name, r.check, r.message) for r in results if r.passed is not True] == []
 
 
-def stream(*lengths, pad=0, channels=6):
-    longest = max(lengths) + pad
-    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    values = torch.zeros(len(lengths), longest, channels, dtype=torch.float64)
-    for i, length in enumerate(lengths):
-        values[i, :length] = torch.randn(length, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
-    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
+stream = functools.partial(make_rows, (6,))
 
 
 def network(**options):
@@ -33,19 +30,19 @@ def network(**options):
 
 
 def test_the_vector_is_the_class_token_before_all_steps():
-    made = network()
-    got = made(stream(5, 3, pad=2))
+    transformer = network()
+    got = transformer(stream(5, 3, pad=2))
     assert got.sequence.shape == (2, 8, 6)
     assert got.steps.tolist() == [[True] * 6 + [False] * 2, [True] * 4 + [False] * 4]
     torch.testing.assert_close(got.vector, got.sequence[:, 0])
     changed = stream(5, 3, pad=2)
     changed.values[0, 4, 0] += 1
-    assert (made(changed).vector[0] - got.vector[0]).abs().max() > 1e-6  # it has looked at the last step
-    torch.testing.assert_close(made(changed).vector[1], got.vector[1])
+    assert (transformer(changed).vector[0] - got.vector[0]).abs().max() > 1e-6  # it has looked at the last step
+    torch.testing.assert_close(transformer(changed).vector[1], got.vector[1])
 
 
 def test_the_first_step_can_be_the_class_token_and_nothing_is_changed_without_layers():
-    made, given = network(layers=0, cls="first"), stream(5, 3)
-    got = made(given)
+    transformer, given = network(layers=0, cls="first"), stream(5, 3)
+    got = transformer(given)
     torch.testing.assert_close(got.vector, given.values[:, 0])
     torch.testing.assert_close(got.sequence, given.values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -13,6 +14,8 @@ from mmcl_transformer.network import Transformer, positions
 from torch import Tensor, nn
 
 from mmcl.api import Layout, Stream
+from mmcl.testing.batch import make_rows
+from mmcl.testing.networks import expect_near_in_bfloat16
 
 CHANNELS = 6
 LAYOUT = Layout("words", ("time", "channel"), {"channel": CHANNELS})
@@ -30,14 +33,7 @@ def make(**options: object) -> Transformer:
     return network
 
 
-def rows(*lengths: int, pad: int = 0) -> Stream:
-    """Random rows of these lengths, the same ones whatever the padding."""
-    longest = max(lengths) + pad
-    steps = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    values = torch.zeros(len(lengths), longest, CHANNELS, dtype=torch.float64)
-    for i, length in enumerate(lengths):
-        values[i, :length] = torch.randn(length, CHANNELS, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
-    return Stream(values, steps, torch.ones(len(lengths), dtype=torch.bool))
+rows = functools.partial(make_rows, (CHANNELS,))
 
 
 def theirs(network: Transformer, activation: str) -> list[nn.TransformerEncoderLayer]:
@@ -144,12 +140,7 @@ def test_layers_begin_with_weights_of_their_own() -> None:
 
 
 def test_bfloat16_is_near_float32() -> None:
-    network, stream = make(width=8).float(), rows(30, 12)
-    stream.values = stream.values.float()
-    exact = network.forward(stream).vector
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = network.forward(stream).vector
-    torch.testing.assert_close(rough.float(), exact, rtol=0.05, atol=0.05)
+    expect_near_in_bfloat16(make(width=8), rows(30, 12))
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
-from pathlib import Path
 
 import mmcl_univa
 import numpy as np
@@ -23,6 +21,7 @@ from mmcl_univa.scorers import Labels, TableScores, TextRegressor
 
 from mmcl.api import DataError, Encoded, SampleRef, Task, Words
 from mmcl.testing import check_head, check_plugin, check_scorer
+from mmcl.testing.corpora import real_data
 
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
 
@@ -36,9 +35,9 @@ def test_the_toolkits_own_checks_pass(tmp_path):
 
 
 def specs(what):
-    found = []
-    getattr(mmcl_univa, f"register_{what}")(found.append)
-    return found
+    offered = []
+    getattr(mmcl_univa, f"register_{what}")(offered.append)
+    return offered
 
 
 # ------------------------------------------------------------------------------------------------------------------ head
@@ -53,7 +52,7 @@ def head(**options):
 @pytest.mark.parametrize("target", ["softmax", "normalised"])
 @pytest.mark.parametrize("prior", ["on", "off", "reference"])
 def test_the_loss_is_divergence_and_prior(target, prior):
-    made = head(target=target, prior=prior, kl_weight=2.0, prior_weight=0.5)
+    fusion = head(target=target, prior=prior, kl_weight=2.0, prior_weight=0.5)
     output = torch.randn(4, 6, dtype=torch.float64)
     labels = torch.tensor([[1, 0, 0, 0, 0, 0], [1, 0, 1, 0, 0, 1], [0.0] * 6, [math.nan] * 6], dtype=torch.float64)
     chances = [[math.exp(v) / math.fsum(map(math.exp, row)) for v in row] for row in output.tolist()]
@@ -77,19 +76,21 @@ def test_the_loss_is_divergence_and_prior(target, prior):
         expected += (
             0.5 * math.fsum(matrix[j][k] * np.linalg.norm(logs[:, j] - logs[:, k]) for j in range(6) for k in range(6)) / 4
         )
-    assert made.loss(output, labels).item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert fusion.loss(output, labels).item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 def test_the_target_of_the_authors_is_as_reported():
-    made = head()
-    wanted, _ = made.distribution(torch.tensor([[1.0, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]]), torch.zeros(1, dtype=torch.float64))
+    fusion = head()
+    wanted, _ = fusion.distribution(
+        torch.tensor([[1.0, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]]), torch.zeros(1, dtype=torch.float64)
+    )
     np.testing.assert_allclose(wanted[:, [0, 5]].numpy(), [[0.352, 0.130], [0.288, 0.106]], atol=5e-4)
 
 
 def test_it_says_yes_above_the_threshold_of_the_probability():
-    made = head(threshold=0.18)
+    fusion = head(threshold=0.18)
     output = torch.log(torch.tensor([[0.5, 0.19, 0.17, 0.1, 0.03, 0.01]], dtype=torch.float64))
-    assert (made.decide(output) > 0).tolist() == [[True, True, False, False, False, False]]
+    assert (fusion.decide(output) > 0).tolist() == [[True, True, False, False, False, False]]
 
 
 def test_correlation_is_the_authors_matrix_on_their_values():
@@ -124,10 +125,10 @@ def test_a_prior_over_unknown_names_is_refused_in_one_sentence():
 
 
 def test_missing_modalities_are_zeros():
-    made = head()
+    fusion = head()
     text, audio = torch.randn(2, 4, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64)
-    output = made({"audio": Encoded(audio), "text": Encoded(text)})
-    torch.testing.assert_close(output, text @ made.project.weight[:, :4].T + made.project.bias)
+    output = fusion({"audio": Encoded(audio), "text": Encoded(text)})
+    torch.testing.assert_close(output, text @ fusion.project.weight[:, :4].T + fusion.project.bias)
 
 
 def test_what_is_shown_is_the_prior_and_the_reference_as_it_has_drifted():
@@ -170,7 +171,7 @@ def test_labels_are_placed_by_name_and_several_by_their_mean(tmp_path):
     check_scorer(specs("scorers")[0], tasks=tasks)
 
 
-def test_unknown_names_and_broken_lexicons_are_said(tmp_path):
+def test_unknown_names_and_broken_lexicons_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no valence and arousal of 'ennui'; give the NRC-VAD lexicon"):
         of_names(("ennui",), "")
     with pytest.raises(DataError, match="cannot be read"):
@@ -221,9 +222,7 @@ def test_a_regressor_learns_from_text_and_says_how_well(tmp_path):
 
 @pytest.mark.real
 def test_on_emobank_it_reaches_what_is_asked():
-    root = os.environ.get("MMCL_REAL_DATA")
-    if root is None or not (Path(root) / "text/emobank.csv").is_file():
-        pytest.skip("MMCL_REAL_DATA names no folder with text/emobank.csv in it")
-    facts = TextRegressor(WordsParams(corpus=str(Path(root) / "text/emobank.csv"))).facts
+    corpus = real_data("text/emobank.csv") / "text/emobank.csv"
+    facts = TextRegressor(WordsParams(corpus=str(corpus))).facts
     assert facts["r valence"] >= 0.55
     assert facts["r arousal"] >= 0.30

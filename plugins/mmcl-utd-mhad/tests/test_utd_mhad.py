@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,42 +12,18 @@ import pytest
 from mmcl_utd_mhad import ACTIONS, JOINTS, UtdMhadParams
 from scipy.io import loadmat, savemat
 
-from mmcl.api import DataError, DatasetSpec
+from mmcl.testing.corpora import dataset_of, expect_refusal, real_data, tiny_copies
+
+UTD_MHAD = dataset_of(mmcl_utd_mhad)
+_, tiny = tiny_copies(UTD_MHAD, 32)
 
 
-def _spec() -> DatasetSpec:
-    specs: list[DatasetSpec] = []
-    mmcl_utd_mhad.register_datasets(specs.append)
-    return specs[0]
-
-
-def _open(root: Path | None, **options):
-    return _spec().build(UtdMhadParams(**options), root)
-
-
-@pytest.fixture(scope="module")
-def _written(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("utd")
-    _spec().sample(root, 32, 0)
-    return root
-
-
-@pytest.fixture
-def tiny(_written, tmp_path) -> Path:
-    """A copy that a test may spoil."""
-    return Path(shutil.copytree(_written, tmp_path / "utd"))
-
-
-def _refusal(call, *words: str) -> None:
-    with pytest.raises(DataError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
+def open_corpus(root: Path | None, **options):
+    return UTD_MHAD.build(UtdMhadParams(**options), root)
 
 
 def test_every_sample_is_listed_by_its_name_and_split_across_subjects(tiny):
-    samples = _open(tiny).samples()
+    samples = open_corpus(tiny).samples()
     assert len(samples) == len({s.id for s in samples}) == 32
     for s in samples:
         action, subject, trial = (int(field[1:]) for field in s.id.split("_"))
@@ -59,26 +34,28 @@ def test_every_sample_is_listed_by_its_name_and_split_across_subjects(tiny):
         for source, file in s.sources.items():
             assert file == f"{source.capitalize()}/{s.id}_{source}.mat"
     assert len({s.group for s in samples}) == 8
-    assert {s.split for s in samples} == set(_spec().info(UtdMhadParams()).official) == {"train", "test"}
+    assert {s.split for s in samples} == set(UTD_MHAD.info(UtdMhadParams()).official) == {"train", "test"}
 
 
 def test_samples_are_ordered_by_number_and_not_by_letter(tmp_path):
     for name in ("a10_s1_t1", "a2_s1_t1", "a2_s1_t2"):
         (tmp_path / "Skeleton").mkdir(exist_ok=True)
         savemat(tmp_path / "Skeleton" / f"{name}_skeleton.mat", {"d_skel": np.ones((20, 3, 4))})
-    assert [s.id for s in _open(tmp_path).samples()] == ["a2_s1_t1", "a2_s1_t2", "a10_s1_t1"]
+    assert [s.id for s in open_corpus(tmp_path).samples()] == ["a2_s1_t1", "a2_s1_t2", "a10_s1_t1"]
 
 
 def test_every_action_of_the_tiny_copy_is_on_both_sides_of_the_split(tiny):
-    sides = {split: {s.targets["action"] for s in _open(tiny).samples() if s.split == split} for split in ("train", "test")}
+    sides = {
+        split: {s.targets["action"] for s in open_corpus(tiny).samples() if s.split == split} for split in ("train", "test")
+    }
     assert sides["train"] == sides["test"]
     assert len(sides["train"]) == 4
 
 
 def test_the_same_seed_writes_the_same_arrays_and_another_seed_others(tiny, tmp_path):
-    _spec().sample(tmp_path / "again", 32, 0)
-    _spec().sample(tmp_path / "other", 32, 1)
-    data, again, other = _open(tiny), _open(tmp_path / "again"), _open(tmp_path / "other")
+    UTD_MHAD.sample(tmp_path / "again", 32, 0)
+    UTD_MHAD.sample(tmp_path / "other", 32, 1)
+    data, again, other = open_corpus(tiny), open_corpus(tmp_path / "again"), open_corpus(tmp_path / "other")
     s = data.samples()[0]
     for source in s.sources:
         attribute = "frames" if source == "depth" else "values"
@@ -88,7 +65,7 @@ def test_the_same_seed_writes_the_same_arrays_and_another_seed_others(tiny, tmp_
 
 
 def test_actions_can_be_told_apart_faintly_in_the_tiny_copy(tiny):
-    data = _open(tiny)
+    data = open_corpus(tiny)
     samples = [s for s in data.samples() if "inertial" in s.sources]
     for source in ("skeleton", "inertial"):
         values = [data.read(s.id, source).values for s in samples]
@@ -100,17 +77,17 @@ def test_actions_can_be_told_apart_faintly_in_the_tiny_copy(tiny):
 
 
 def test_a_sample_lacks_the_source_whose_file_it_lacks(tiny):
-    kinds = Counter(tuple(s.sources) for s in _open(tiny).samples())
+    kinds = Counter(tuple(s.sources) for s in open_corpus(tiny).samples())
     assert kinds == {("skeleton", "inertial", "depth"): 30, ("skeleton", "depth"): 1, ("skeleton", "inertial"): 1}
-    lacking = next(s for s in _open(tiny).samples() if "depth" not in s.sources)
-    _refusal(lambda: _open(tiny).read(lacking.id, "depth"), lacking.id, "has no depth")
+    lacking = next(s for s in open_corpus(tiny).samples() if "depth" not in s.sources)
+    expect_refusal(lambda: open_corpus(tiny).read(lacking.id, "depth"), lacking.id, "has no depth")
     shutil.rmtree(tiny / "Skeleton")
-    assert len(_open(tiny).samples()) == 32
-    assert not any("skeleton" in s.sources for s in _open(tiny).samples())
+    assert len(open_corpus(tiny).samples()) == 32
+    assert not any("skeleton" in s.sources for s in open_corpus(tiny).samples())
 
 
 def test_joints_come_with_time_first_and_nothing_else_moved(tiny):
-    data = _open(tiny)
+    data = open_corpus(tiny)
     s = data.samples()[0]
     file, read = loadmat(tiny / s.sources["skeleton"])["d_skel"], data.read(s.id, "skeleton")
     assert file.shape[:2] == (20, 3)
@@ -118,24 +95,24 @@ def test_joints_come_with_time_first_and_nothing_else_moved(tiny):
     assert read.values.shape == (file.shape[2], 20, 3)
     for step, joint, axis in ((0, 0, 0), (3, 11, 2), (7, 19, 1)):
         assert read.values[step, joint, axis] == np.float32(file[joint, axis, step])
-    assert read.rate == _spec().info(UtdMhadParams()).sources["skeleton"].rate == 30
+    assert read.rate == UTD_MHAD.info(UtdMhadParams()).sources["skeleton"].rate == 30
 
 
 def test_the_sensor_comes_as_it_is_by_its_nominal_clock(tiny):
-    data = _open(tiny, clock="nominal")
+    data = open_corpus(tiny, clock="nominal")
     s = next(s for s in data.samples() if "inertial" in s.sources)
     read = data.read(s.id, "inertial")
     np.testing.assert_array_equal(read.values, loadmat(tiny / s.sources["inertial"])["d_iner"].astype(np.float32))
     assert read.values.shape[1] == 6
-    assert read.rate == _spec().info(UtdMhadParams()).sources["inertial"].rate == 50
+    assert read.rate == UTD_MHAD.info(UtdMhadParams()).sources["inertial"].rate == 50
 
 
 def test_on_the_common_clock_the_sensor_lasts_as_long_as_the_skeleton_and_keeps_its_course(tiny, tmp_path):
     shutil.copytree(tiny, tmp_path / "stretched")
-    s = next(s for s in _open(tiny).samples() if {"inertial", "skeleton"} <= set(s.sources))
+    s = next(s for s in open_corpus(tiny).samples() if {"inertial", "skeleton"} <= set(s.sources))
     straight = np.linspace([0, 1, 2, 3, 4, 5], [10, 21, 32, 43, 54, 65], 137)  # a line stays the same line, however often read
     savemat(tmp_path / "stretched" / s.sources["inertial"], {"d_iner": straight})
-    data = _open(tmp_path / "stretched")
+    data = open_corpus(tmp_path / "stretched")
     skeleton, inertial = data.read(s.id, "skeleton"), data.read(s.id, "inertial")
     steps = len(inertial.values)
     assert steps / inertial.rate == pytest.approx(len(skeleton.values) / skeleton.rate, abs=0.5 / inertial.rate)
@@ -150,9 +127,9 @@ def _published(path: Path, steps: int) -> np.ndarray:
 
 
 def test_published_depth_is_handed_out_in_levels_of_16(tiny):
-    s = _open(tiny).samples()[0]
+    s = open_corpus(tiny).samples()[0]
     frames = _published(tiny / s.sources["depth"], 3)
-    read = _open(tiny, depth="original").read(s.id, "depth")
+    read = open_corpus(tiny, depth="original").read(s.id, "depth")
     assert read.frames.shape == (3, 1, 240, 320)
     assert read.frames.dtype == np.uint8
     assert read.rate == 30
@@ -164,9 +141,9 @@ def test_published_depth_is_handed_out_in_levels_of_16(tiny):
 
 
 def test_published_depth_is_reduced_by_means_of_5_by_5_of_every_second_frame(tiny):
-    s = _open(tiny).samples()[0]
+    s = open_corpus(tiny).samples()[0]
     frames = _published(tiny / s.sources["depth"], 5)
-    read = _open(tiny).read(s.id, "depth")
+    read = open_corpus(tiny).read(s.id, "depth")
     assert (read.frames.shape, read.rate) == ((3, 1, 48, 64), 15)
     for step, row, column in ((0, 0, 0), (1, 20, 33), (2, 47, 63)):
         pixels = [int(frames[5 * row + i, 5 * column + j, 2 * step]) for i in range(5) for j in range(5)]
@@ -174,19 +151,19 @@ def test_published_depth_is_reduced_by_means_of_5_by_5_of_every_second_frame(tin
 
 
 def test_reduced_depth_is_taken_as_it_is_and_never_passed_off_as_original(tiny):
-    s = _open(tiny).samples()[0]
+    s = open_corpus(tiny).samples()[0]
     path = tiny / s.sources["depth"]
     frames = np.random.default_rng(0).integers(0, 256, (48, 64, 7)).astype(np.uint8)
     savemat(path, {"d_depth": frames})
-    read = _open(tiny).read(s.id, "depth")
+    read = open_corpus(tiny).read(s.id, "depth")
     assert read.frames.shape == (7, 1, 48, 64)
     assert all((read.frames[t, 0] == frames[:, :, t]).all() for t in range(7))
-    _refusal(lambda: _open(tiny, depth="original").read(s.id, "depth"), str(path), "set `depth: reduced`")
+    expect_refusal(lambda: open_corpus(tiny, depth="original").read(s.id, "depth"), str(path), "set `depth: reduced`")
 
 
 def test_what_is_read_has_the_shape_that_was_promised(tiny):
     for depth in ("reduced", "original"):
-        sources, data = _spec().info(UtdMhadParams(depth=depth)).sources, _open(tiny, depth=depth)
+        sources, data = UTD_MHAD.info(UtdMhadParams(depth=depth)).sources, open_corpus(tiny, depth=depth)
         s = next(s for s in data.samples() if len(s.sources) == 3)
         for name, source in sources.items():
             raw = data.read(s.id, name)
@@ -197,7 +174,7 @@ def test_what_is_read_has_the_shape_that_was_promised(tiny):
 
 
 def test_the_notes_of_the_skeleton_name_the_joints_they_mean():
-    notes = _spec().info(UtdMhadParams()).sources["skeleton"].notes
+    notes = UTD_MHAD.info(UtdMhadParams()).sources["skeleton"].notes
     assert (notes["root"], notes["shoulders"], notes["torso"]) == (3, [4, 8], [1, 3])
     assert [JOINTS[i] for i in (3, 4, 8, 1)] == ["hip_center", "left_shoulder", "right_shoulder", "shoulder_center"]
     assert len(JOINTS) == len(set(JOINTS)) == 20
@@ -216,39 +193,43 @@ def test_the_notes_of_the_skeleton_name_the_joints_they_mean():
 )
 def test_an_array_of_another_shape_or_type_is_refused_with_both_shapes(tiny, folder, key, array):
     source = folder.lower()
-    s = next(s for s in _open(tiny).samples() if len(s.sources) == 3)
+    s = next(s for s in open_corpus(tiny).samples() if len(s.sources) == 3)
     savemat(tiny / s.sources[source], {key: array})
-    _refusal(lambda: _open(tiny).read(s.id, source), s.sources[source], key, str(list(array.shape))[1:-1], "expected")
+    expect_refusal(
+        lambda: open_corpus(tiny).read(s.id, source), s.sources[source], key, str(list(array.shape))[1:-1], "expected"
+    )
 
 
 def test_a_mat_cut_short_without_its_key_or_with_nan_is_refused(tiny):
-    s = next(s for s in _open(tiny).samples() if len(s.sources) == 3)
+    s = next(s for s in open_corpus(tiny).samples() if len(s.sources) == 3)
     for source in s.sources:
         path = tiny / s.sources[source]
         path.write_bytes(path.read_bytes()[:-200])
-        _refusal(lambda source=source: _open(tiny).read(s.id, source), str(path), "cut short")
+        expect_refusal(lambda source=source: open_corpus(tiny).read(s.id, source), str(path), "cut short")
     savemat(tiny / s.sources["inertial"], {"d_skel": np.ones((5, 6))})
-    _refusal(lambda: _open(tiny).read(s.id, "inertial"), s.sources["inertial"], "'d_iner'", "it has d_skel")
+    expect_refusal(lambda: open_corpus(tiny).read(s.id, "inertial"), s.sources["inertial"], "'d_iner'", "it has d_skel")
     savemat(tiny / s.sources["inertial"], {"d_iner": np.full((5, 6), np.nan)})
-    _refusal(lambda: _open(tiny).read(s.id, "inertial"), s.sources["inertial"], "NaN")
+    expect_refusal(lambda: open_corpus(tiny).read(s.id, "inertial"), s.sources["inertial"], "NaN")
 
 
 @pytest.mark.parametrize("name", ["a28_s1_t1_skeleton", "a1_s9_t1_skeleton", "a1_s1_t5_skeleton", "a1_s1_t1_depth", "copy"])
 def test_a_misnamed_file_is_refused_with_the_rule(tiny, name):
     (tiny / "Skeleton" / f"{name}.mat").write_bytes(b"x")
-    _refusal(lambda: _open(tiny).samples(), f"{name}.mat", "aA_sS_tT_skeleton.mat")
+    expect_refusal(lambda: open_corpus(tiny).samples(), f"{name}.mat", "aA_sS_tT_skeleton.mat")
 
 
 def test_files_that_are_no_samples_are_passed_over(tiny):
     for name in ("Skeleton/.DS_Store", "Skeleton/._a1_s1_t1_skeleton.mat", "Depth/readme.txt"):
         (tiny / name).write_text("x")
-    assert len(_open(tiny).samples()) == 32
+    assert len(open_corpus(tiny).samples()) == 32
 
 
 def test_a_missing_or_empty_folder_is_refused_with_the_tree_and_the_address(tmp_path):
     (tmp_path / "bare" / "Depth").mkdir(parents=True)
     for root in (None, tmp_path / "none", tmp_path, tmp_path / "bare"):
-        _refusal(lambda root=root: _open(root).samples(), "Skeleton/a1_s1_t1_skeleton.mat", "https://personal.utdallas.edu")
+        expect_refusal(
+            lambda root=root: open_corpus(root).samples(), "Skeleton/a1_s1_t1_skeleton.mat", "https://personal.utdallas.edu"
+        )
 
 
 # --- the recordings themselves -----------------------------------------------------------------------------------------
@@ -256,15 +237,12 @@ def test_a_missing_or_empty_folder_is_refused_with_the_tree_and_the_address(tmp_
 
 @pytest.fixture
 def real() -> Path:
-    folder = os.environ.get("MMCL_REAL_DATA")
-    if not folder or not (Path(folder) / "utd-mhad").is_dir():
-        pytest.skip("set MMCL_REAL_DATA to a folder that holds utd-mhad/ to read the real recordings")
-    return Path(folder) / "utd-mhad"
+    return real_data("utd-mhad") / "utd-mhad"
 
 
 @pytest.mark.real
 def test_the_real_samples_are_861_in_431_and_430(real):
-    samples = _open(real).samples()
+    samples = open_corpus(real).samples()
     assert len(samples) == 861
     assert Counter(s.split for s in samples) == {"train": 431, "test": 430}
     assert len({s.group for s in samples}) == 8
@@ -274,7 +252,7 @@ def test_the_real_samples_are_861_in_431_and_430(real):
 
 @pytest.mark.real
 def test_the_real_lengths_are_those_known_and_depth_has_every_second_frame(real):
-    data = _open(real, clock="nominal")
+    data = open_corpus(real, clock="nominal")
     frames, steps, ratios = [], [], []
     for s in data.samples():
         skeleton, inertial = data.read(s.id, "skeleton"), data.read(s.id, "inertial")
@@ -292,7 +270,7 @@ def test_the_real_lengths_are_those_known_and_depth_has_every_second_frame(real)
 
 @pytest.mark.real
 def test_the_real_bodies_stand_upright_and_the_sensor_feels_gravity(real):
-    data = _open(real)
+    data = open_corpus(real)
     for s in data.samples()[::40]:
         joints = data.read(s.id, "skeleton").values.mean(0)
         assert joints[JOINTS.index("head"), 1] > joints[JOINTS.index("hip_center"), 1] > joints[JOINTS.index("left_foot"), 1]

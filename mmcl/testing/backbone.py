@@ -1,0 +1,364 @@
+"""The checks of a backbone: shapes, padding, rows, gradients, weights on disk, half precision."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ..api.backbone import BackboneSpec
+from ..api.batch import Encoded, Stream
+from ..api.kinds import Layout
+from .batch import make_stream, row_of
+from .checks import Check, NotTried, expect, refusal, run_checks
+from .kinds import expect_axes, make_layouts
+from .networks import PADDING, expect_close, through_safetensors
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def check_backbone(spec: BackboneSpec, params: Any = None, layout: Layout | None = None) -> None:
+    """A backbone keeps the contract: padding, rows, gradients, weights on disk, half precision.
+
+    layout  made up for each of `accepts` if left out
+    """
+    run_checks(backbone_checks(spec, params, layout))
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One backbone with options, on one layout."""
+
+    spec: BackboneSpec
+    params: Any
+    layout: Layout
+
+    @property
+    def subject(self) -> str:
+        return f"backbone '{self.spec.name}' on {self.layout}"
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Long, short and a single step, in one batch."""
+        return (10, 3, 1, 6) if "height" in self.layout.axes else (24, 7, 1, 15)
+
+    def stream(self, padding: int = 0, lengths: Sequence[int] | None = None) -> Stream:
+        return make_stream(self.layout, self.lengths if lengths is None else lengths, padding)
+
+    def build(self, seed: int = 0, params: Any = None) -> nn.Module:
+        import torch
+        from torch import nn
+
+        torch.manual_seed(seed)
+        network: Any = self.spec.build(self.params if params is None else params, self.layout)
+        expect(
+            isinstance(network, nn.Module),
+            f"{self.subject}: build gives a torch.nn.Module, so that it can be trained and saved; found "
+            f"{type(network).__name__}",
+        )
+        return network  # type: ignore[no-any-return]  # a Module, checked above
+
+    def used(self, seed: int = 0, params: Any = None) -> nn.Module:
+        """A network as after some training: at first many biases are 0 and hide what padding does."""
+        import torch
+
+        network = self.build(seed, params)
+        with torch.no_grad():
+            network.train()
+            network(self.stream(lengths=(max(self.lengths),) * 6))  # BatchNorm's running statistics move
+            for parameter in network.parameters():
+                if parameter.dim() <= 1:
+                    parameter.add_(torch.randn(parameter.shape), alpha=0.1)
+        return network.eval()
+
+
+def backbone_checks(spec: BackboneSpec, params: Any = None, layout: Layout | None = None) -> Iterator[Check]:
+    """What a backbone promises, on each layout that it takes."""
+    params = spec.params() if params is None else params
+    chosen = [layout]
+    if layout is None:
+        chosen = []
+        for axes in spec.accepts:
+            fitting = [one for one in make_layouts(axes) if refusal(functools.partial(spec.fits, params, one)) is None]
+            chosen.append(fitting[0] if fitting else None)
+            if not fitting:
+                yield f"a made-up {' × '.join(axes)} fits", functools.partial(_no_layout_fits, spec, params, axes)
+    for one in chosen:
+        if one is None:
+            continue
+        case = _Case(spec, params, one)
+        for name, check in _CHECKS.items():
+            if spec.departs and name == "rows do not see each other":
+                continue
+            if one.timed or not name.startswith("more padding"):
+                yield f"{name} ({' × '.join(one.axes)})", functools.partial(check, case)
+
+
+def _no_layout_fits(spec: BackboneSpec, params: Any, axes: tuple[str, ...]) -> None:
+    reasons = "; ".join(sorted({refusal(functools.partial(spec.fits, params, one)) or "" for one in make_layouts(axes)}))
+    raise NotTried(
+        f"backbone '{spec.name}' takes none of the layouts {' × '.join(axes)} made up here ({reasons}); give it one that it "
+        "takes: check_backbone(spec, layout=…)"
+    )
+
+
+def expect_accepts(spec: BackboneSpec) -> None:
+    """A backbone names the axes that it takes."""
+    for axes in spec.accepts:
+        expect_axes(f"backbone '{spec.name}'", axes)
+    expect(bool(spec.accepts), f"backbone '{spec.name}': accepts names no axes, so no stream can ever reach it")
+
+
+def ask_fits(spec: BackboneSpec) -> str:
+    """Ask whether made-up layouts fit, as a plan does before anything is built."""
+    for axes in spec.accepts:
+        for layout in make_layouts(axes):
+            refusal(functools.partial(spec.fits, spec.params(), layout))
+    return f"fits of '{spec.name}'"
+
+
+def _real_steps(encoded: Encoded, row: int) -> Tensor:
+    """The sequence of one row without its padding."""
+    assert encoded.sequence is not None
+    assert encoded.steps is not None
+    return encoded.sequence[row][encoded.steps[row]]
+
+
+def _same_encoding(got: Encoded, wanted: Encoded, rows: Sequence[tuple[int, int]], tolerance: float, sentence: str) -> None:
+    """Compare rows of two encodings, (row of the one, row of the other)."""
+    for left, right in rows:
+        expect_close(got.vector[left], wanted.vector[right], tolerance, f"{sentence}: the vector differs")
+        if got.sequence is not None and wanted.sequence is not None:
+            expect_close(_real_steps(got, left), _real_steps(wanted, right), tolerance, f"{sentence}: the sequence differs")
+
+
+def _fits(case: _Case) -> None:
+    expect(
+        case.layout.axes in case.spec.accepts,
+        f"{case.subject}: accepts names {case.spec.accepts}, so a recipe could never hand it this layout",
+    )
+    sentence = refusal(functools.partial(case.spec.fits, case.params, case.layout))
+    if sentence is not None:
+        raise AssertionError(f"{case.subject}: fits refuses this layout: {sentence}")
+
+
+def _shapes(case: _Case) -> None:
+    import torch
+
+    network: Any = case.build().eval()
+    width = getattr(network, "width", None)
+    expect(
+        isinstance(width, int) and width > 0,
+        f"{case.subject}: `width`, the size of its vector, is an attribute of the network and a positive whole number; found "
+        f"{width!r}",
+    )
+    for lengths in (case.lengths, (1,), (max(case.lengths),)):
+        stream = case.stream(lengths=lengths)
+        before = stream.values.clone(), stream.steps.clone()
+        encoded = network(stream)
+        where = f"{case.subject}, {len(lengths)} rows of {max(lengths)} steps"
+        expect(isinstance(encoded, Encoded), f"{where}: gives an mmcl.api.Encoded, found {type(encoded).__name__}")
+        expect(
+            encoded.vector.shape == (len(lengths), width),
+            f"{where}: the vector is [rows, width] = {(len(lengths), width)}, found {tuple(encoded.vector.shape)}",
+        )
+        expect(bool(encoded.vector.isfinite().all()), f"{where}: the vector holds a NaN or an infinite value")
+        expect(
+            torch.equal(before[0], stream.values) and torch.equal(before[1], stream.steps),
+            f"{where}: the stream it was given is changed; the batch is used again after it",
+        )
+        if encoded.sequence is None and encoded.steps is None:
+            continue
+        expect(
+            encoded.sequence is not None and encoded.steps is not None,
+            f"{where}: a sequence comes together with its steps, since a head has to know which are real",
+        )
+        expect(
+            encoded.sequence.dim() == 3
+            and encoded.sequence.shape[0] == len(lengths)
+            and encoded.steps.shape == encoded.sequence.shape[:2]
+            and encoded.steps.dtype == torch.bool,
+            f"{where}: sequence is [rows, T', D] and steps bool [rows, T']; found {tuple(encoded.sequence.shape)} and "
+            f"{encoded.steps.dtype} {tuple(encoded.steps.shape)}",
+        )
+        expect(bool(encoded.steps.any(1).all()), f"{where}: a row of the sequence has no real step left")
+        expect(bool(_real_steps(encoded, 0).isfinite().all()), f"{where}: the sequence holds a NaN or an infinite value")
+
+
+def _repeats(case: _Case) -> None:
+    import torch
+
+    one, other = case.build(seed=5), case.build(seed=5)
+    weights, again = one.state_dict(), other.state_dict()
+    for name in weights:
+        expect(
+            torch.equal(weights[name], again[name]),
+            f"{case.subject}: two networks built under one torch seed differ in '{name}'; draw first weights from torch's "
+            "generator alone, or no run can be repeated",
+        )
+    network, stream = case.used(), case.stream()
+    expect(
+        torch.equal(network(stream).vector, network(stream).vector),
+        f"{case.subject}: in eval mode, two calls on one stream give different vectors; is a dropout applied without asking "
+        "`self.training`?",
+    )
+
+
+def _padding(case: _Case) -> None:
+    import torch
+
+    network = case.used()
+    rows = [(i, i) for i in range(len(case.lengths))]
+    with torch.no_grad():
+        wanted = network(case.stream())
+        for padding in (1, 9):
+            got = network(case.stream(padding))
+            sentence = f"{case.subject}: {padding} more padded steps change what it makes of a recording. {PADDING}"
+            _same_encoding(got, wanted, rows, 1e-5, sentence)
+
+
+def _without_dropout(case: _Case) -> nn.Module:
+    """The network in train mode with nothing random left, as far as that can be reached from outside."""
+    from torch import nn
+
+    still = {
+        name: 0.0 for name in type(case.params).model_fields if "drop" in name and isinstance(getattr(case.params, name), float)
+    }
+    network = case.used(params=case.params.model_copy(update=still))
+    for module in network.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        elif isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    return network.train()
+
+
+def _padding_in_training(case: _Case) -> None:
+    import torch
+
+    network = _without_dropout(case)
+    copies = [copy.deepcopy(network) for _ in range(4)]
+    rows = [(i, i) for i in range(len(case.lengths))]
+    with torch.no_grad():
+        torch.manual_seed(1)
+        wanted = copies[0](case.stream())
+        torch.manual_seed(2)
+        again = copies[1](case.stream())
+        if not torch.equal(wanted.vector, again.vector):
+            raise NotTried(
+                f"{case.subject}: with its dropout at 0 it is still random in train mode, so padding can't be told from "
+                "chance; pass params that switch everything random off"
+            )
+        got = copies[2](case.stream(padding=9))
+    sentence = f"{case.subject}: in train mode, more padded steps change what it makes of a recording. {PADDING}"
+    _same_encoding(got, wanted, rows, 1e-4, sentence)
+    for (name, one), (_, other) in zip(copies[0].named_buffers(), copies[2].named_buffers(), strict=True):
+        expect_close(
+            other.float(),
+            one.float(),
+            1e-4,
+            f"{case.subject}: in train mode, more padded steps change '{name}'. Normalise over real steps alone, as in "
+            "norm(x[stream.steps]); statistics that hold filler are wrong for every later recording",
+        )
+
+
+def _rows_apart(case: _Case) -> None:
+    import torch
+
+    network = case.used()
+    lengths = case.lengths
+    with torch.no_grad():
+        together = network(case.stream())
+        order = [2, 0, 3, 1]
+        stream = case.stream()
+        turned = network(Stream(stream.values[order], stream.steps[order], stream.present[order]))
+        sentence = f"{case.subject}: in eval mode, rows in another order give other vectors. A recording's vector is its own"
+        _same_encoding(turned, together, list(enumerate(order)), 1e-5, sentence)
+        changed = case.stream()
+        other = 3 * changed.values if case.layout.measured else make_stream(case.layout, lengths, seed=1).values
+        changed.values[1:] = other[1:]
+        sentence = (
+            f"{case.subject}: in eval mode, other recordings in the batch change a recording's vector. Normalise with running "
+            "statistics there (BatchNorm does, in eval mode), never with the batch's own"
+        )
+        _same_encoding(network(changed), together, [(0, 0)], 1e-5, sentence)
+        for row in range(len(lengths)):
+            length = lengths[row] if case.layout.timed else None
+            what = "" if length is None else f"of {length} step(s) "
+            sentence = f"{case.subject}: in eval mode, a recording {what}alone is not encoded as within a batch. {PADDING}"
+            _same_encoding(network(row_of(stream, row, length)), together, [(0, row)], 1e-5, sentence)
+
+
+def _gradient(case: _Case) -> None:
+    network = case.used().train()
+    encoded = network(case.stream())
+    total = encoded.vector.float().square().sum()
+    if encoded.sequence is not None:
+        total = total + sum(_real_steps(encoded, row).float().square().sum() for row in range(len(case.lengths)))
+    expect(total.requires_grad, f"{case.subject}: the vector has no gradient at all; is something detached, or under no_grad?")
+    total.backward()
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter.grad is None:
+            raise AssertionError(
+                f"{case.subject}: parameter '{name}' gets no gradient: it is unused, or cut off by detach; distributed "
+                "training would wait for it for ever. Leave it out, or set requires_grad=False if it is meant to stay as it is"
+            )
+        expect(
+            bool(parameter.grad.isfinite().all()), f"{case.subject}: the gradient of '{name}' holds a NaN or an infinite value"
+        )
+
+
+def _saving(case: _Case) -> None:
+    import torch
+
+    network = case.used(seed=1)
+    saved = through_safetensors(network, case.subject)
+    again = replace(case, spec=replace(case.spec, build=case.spec.rebuild or case.spec.build))
+    other = again.build(seed=2).eval()
+    try:
+        other.load_state_dict(saved)
+    except RuntimeError as error:
+        raise AssertionError(
+            f"{case.subject}: saved weights do not fit a network that is built for them ({str(error).splitlines()[-1].strip()}); `rebuild`, "
+            "where there is one, gives the network that `build` gives, whatever its weights"
+        ) from error
+    with torch.no_grad():
+        same = torch.equal(network(case.stream()).vector, other(case.stream()).vector)
+    expect(
+        same,
+        f"{case.subject}: saved weights, loaded into a newly built network, give other vectors; what `build` draws or training "
+        "moves must be a parameter or a persistent buffer",
+    )
+
+
+def _half(case: _Case) -> None:
+    import torch
+
+    network = case.used().train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        vector = network(case.stream()).vector
+    vector.float().square().mean().backward()
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    expect(
+        bool(vector.isfinite().all()) and all(bool(g.isfinite().all()) for g in gradients),
+        f"{case.subject}: under bfloat16 autocast the vector or a gradient is not finite; do exponentials, divisions and sums "
+        "over many steps in float32, and mask with torch.finfo(x.dtype).min",
+    )
+
+
+_CHECKS: Mapping[str, Callable[[_Case], None]] = {
+    "it takes this layout": _fits,
+    "shapes and width are as promised": _shapes,
+    "one seed gives one network, one stream one vector": _repeats,
+    "more padding changes nothing": _padding,
+    "more padding changes nothing while training": _padding_in_training,
+    "rows do not see each other": _rows_apart,
+    "every parameter gets a gradient": _gradient,
+    "saved weights come back exactly": _saving,
+    "half precision stays finite": _half,
+}

@@ -1,0 +1,238 @@
+"""The checks of a dataset, on the tiny copy that it writes of itself."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..api.dataset import Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
+from ..api.errors import DataError
+from .checks import Check, NotTried, expect, run_checks
+from .raw import RAW, equal, raw_problem
+
+
+def check_dataset(spec: DatasetSpec, tmp_path: Path, params: Any = None) -> None:
+    """A dataset lists and reads what its `info` says, on the tiny copy that `sample` writes under `tmp_path`."""
+    run_checks(dataset_checks(spec, tmp_path, params))
+
+
+def dataset_checks(spec: DatasetSpec, tmp_path: Path, params: Any = None) -> Iterator[Check]:
+    """What a dataset promises, on the tiny copy that it writes under `tmp_path`."""
+    params = spec.params() if params is None else params
+    case = _Case(spec, params, tmp_path)
+    yield "info is complete and reads no data", lambda: _info(case)
+    if spec.needs_root:
+        yield "a missing folder is refused in a sentence", lambda: _missing(case)
+    yield "its recordings are in order", lambda: _samples(case)
+    yield "what it reads is what info says", lambda: _read(case)
+    if spec.needs_root:
+        yield "a damaged file is refused by name", lambda: _damage(case)
+
+
+@dataclass(frozen=True)
+class _Case:
+    spec: DatasetSpec
+    params: Any
+    tmp_path: Path
+
+    @property
+    def subject(self) -> str:
+        return f"dataset '{self.spec.name}'"
+
+    def info(self) -> DatasetInfo:
+        return self.spec.info(self.params)
+
+    def root(self) -> Path | None:
+        """A tiny copy of the data, written once."""
+        if not self.spec.needs_root:
+            return None
+        root = self.tmp_path / "sample"
+        if not root.exists():
+            if self.spec.sample is None:
+                raise NotTried(
+                    f"{self.subject} brings no `sample`, which writes a tiny copy in the true file format; without one its "
+                    "reading can't be checked, nor shown in a demo"
+                )
+            root.mkdir(parents=True)
+            self.spec.sample(root, 12, 0)
+        return root
+
+    def build(self) -> Dataset:
+        return self.spec.build(self.params, self.root())
+
+
+def ask_info(spec: DatasetSpec) -> str:
+    """Ask what a corpus holds, as a plan does before anything is read."""
+    spec.info(spec.params())
+    return f"info of '{spec.name}'"
+
+
+def _info(case: _Case) -> None:
+    info = case.info()
+    subject = case.subject
+    expect(isinstance(info, DatasetInfo), f"{subject}: info gives an mmcl.api.DatasetInfo, found {type(info).__name__}")
+    expect(case.info() == info, f"{subject}: two calls of info give different answers; plans are compared by it")
+    expect(bool(info.sources), f"{subject}: info names no source, so no modality can be built on it")
+    for name, source in info.sources.items():
+        expect(source.type in RAW, f"{subject}: source '{name}' is of type {source.type!r}; known: {', '.join(RAW)}")
+        json.dumps(dict(source.notes))
+    for name, task in info.tasks.items():
+        expect(task.name == name, f"{subject}: the task under '{name}' calls itself '{task.name}'")
+        expect(
+            task.type in ("single-label", "multi-label", "regression"),
+            f"{subject}: task '{name}' is of type {task.type!r}; known: single-label, multi-label, regression",
+        )
+        least = {"single-label": 2, "multi-label": 1, "regression": 0}[task.type]
+        expect(
+            len(set(task.classes)) == len(task.classes) >= least,
+            f"{subject}: task '{name}' needs different names for its classes, at least {least}; found {task.classes}",
+        )
+    expect(
+        bool(info.group.strip()), f"{subject}: `group` names what must never stand on both sides of a split, such as speaker"
+    )
+    expect(
+        set(info.official) <= {"train", "valid", "test"},
+        f"{subject}: official splits are of train, valid and test; found {info.official}",
+    )
+
+
+def _missing(case: _Case) -> None:
+    nowhere = case.tmp_path / "nowhere"
+    try:
+        case.spec.build(case.params, nowhere).samples()
+    except DataError as error:
+        expect(
+            str(nowhere) in str(error) and "\n" not in str(error),
+            f"{case.subject}: the sentence about a missing folder names it ({nowhere}); found: {error}",
+        )
+        return
+    raise AssertionError(
+        f"{case.subject}: a missing folder raises DataError from `samples`, saying how to get the data; nothing was raised"
+    )
+
+
+def _samples(case: _Case) -> None:
+    info, subject = case.info(), case.subject
+    samples = list(case.build().samples())
+    expect(bool(samples), f"{subject}: the tiny copy that `sample` wrote holds no recording")
+    expect(
+        samples == list(case.build().samples()),
+        f"{subject}: listed twice, recordings come in another order or with other facts; sort what the folder gives",
+    )
+    ids = [ref.id for ref in samples]
+    twice = sorted({one for one in ids if ids.count(one) > 1})
+    expect(
+        not twice,
+        f"{subject}: ids are unique, since streams and splits are kept under them; found twice: {', '.join(twice[:3])}",
+    )
+    sides: dict[str, str] = {}
+    for ref in samples:
+        where = f"{subject}, recording '{ref.id}'"
+        expect(isinstance(ref, SampleRef) and isinstance(ref.id, str) and bool(ref.id), f"{where}: has an id that is a text")
+        expect(
+            isinstance(ref.group, str) and bool(ref.group.strip()),
+            f"{where}: has no {info.group} as its group; without one it could stand on both sides of a split",
+        )
+        unknown = sorted(set(ref.sources) - set(info.sources))
+        expect(not unknown, f"{where}: has sources that info does not know: {', '.join(unknown)}")
+        for source, place in ref.sources.items():
+            expect(
+                isinstance(place, str) and bool(place) and not Path(place).is_absolute(),
+                f"{where}: '{source}' is a path relative to the root, so that data can be moved; found {place!r}",
+            )
+        for task, target in ref.targets.items():
+            expect(task in info.tasks, f"{where}: has a target for '{task}', a task that info does not know")
+            problem = _target_problem(info.tasks[task], target)
+            expect(problem is None, f"{where}: its target for '{task}' {problem}; found {target!r}")
+        if ref.split is not None:
+            expect(
+                ref.split in info.official,
+                f"{where}: is in the official split '{ref.split}'; info.official names {list(info.official)}",
+            )
+            side = sides.setdefault(ref.group, ref.split)
+            expect(
+                side == ref.split,
+                f"{where}: {info.group} '{ref.group}' is in the official splits '{side}' and '{ref.split}', so test data would "
+                "leak into training; name as group what the official splits keep apart",
+            )
+
+
+def _target_problem(task: Task, target: Any) -> str | None:
+    """What is wrong with a target, or None."""
+    if task.type == "single-label":
+        right = isinstance(target, int) and not isinstance(target, bool) and 0 <= target < len(task.classes)
+        return None if right else f"must be the index of one of its {len(task.classes)} classes, as an int"
+    if task.type == "multi-label":
+        right = isinstance(target, list) and len(target) == len(task.classes) and all(v in (0, 1) for v in target)
+        return None if right else f"must be a list of 0 or 1 for its {len(task.classes)} classes"
+    values = target if isinstance(target, list) else [target]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+    right = numbers and len(values) == max(1, len(task.classes))
+    return None if right else f"must be {max(1, len(task.classes))} finite number(s)"
+
+
+def _read(case: _Case) -> None:
+    info, dataset = case.info(), case.build()
+    unread = set(info.sources)
+    for ref in dataset.samples():
+        for name in ref.sources:
+            if name not in unread:
+                continue
+            unread.discard(name)
+            raw = dataset.read(ref.id, name)
+            problem = raw_problem(info.sources[name], raw)
+            expect(problem is None, f"{case.subject}, '{name}' of recording '{ref.id}': {problem}")
+            expect(
+                equal(raw, case.build().read(ref.id, name)),
+                f"{case.subject}, '{name}' of recording '{ref.id}': read twice, it is not the same",
+            )
+    expect(
+        not unread,
+        f"{case.subject}: info offers {', '.join(sorted(unread))}, but no recording of the tiny copy has it; let `sample` "
+        "write every source",
+    )
+
+
+def _damage(case: _Case) -> None:
+    root = case.root()
+    assert root is not None
+    tried: set[str] = set()
+    for ref in case.build().samples():
+        for source, place in ref.sources.items():
+            path = root / place
+            if source in tried or not path.is_file():
+                continue
+            tried.add(source)
+            whole = path.read_bytes()
+            cuts = [("an emptied file", b"")]
+            if b"\0" in whole[:1024]:  # a text file cut short at the end of a line is a shorter text file
+                cuts.append(("a file cut to two thirds", whole[: len(whole) * 2 // 3]))
+            for what, content in cuts:
+                try:
+                    path.write_bytes(content)
+                    _refuses(case, ref, source, path, what)
+                finally:
+                    path.write_bytes(whole)
+
+
+def _refuses(case: _Case, ref: SampleRef, source: str, path: Path, what: str) -> None:
+    try:
+        case.build().read(ref.id, source)
+    except DataError as error:
+        expect(
+            path.name in str(error) and "\n" not in str(error),
+            f"{case.subject}: the sentence about {what} is one line and names the file, {path.name}; found: {error}",
+        )
+    except Exception as error:
+        raise AssertionError(
+            f"{case.subject}: {what} ({path.name}) raises DataError, so that a preparation of thousands lists it and goes on; "
+            f"found {type(error).__name__}: {error}"
+        ) from error
+    else:
+        raise AssertionError(
+            f"{case.subject}: {what} ({path.name}) is read as if nothing were wrong; raise DataError that names it"
+        )

@@ -1,0 +1,424 @@
+"""The checks of a pair loss and of a rule for positives: masks, anchors, blocks, gradients."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..api.batch import Items
+from ..api.loss import LossSpec, Pair, PairLoss, PositivesSpec, Scored
+from .checks import Check, NotTried, expect, run_checks
+from .networks import expect_close
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def check_loss(spec: LossSpec, params: Any = None, brute_force: Callable[[Pair], float] | None = None) -> None:
+    """A pair loss keeps the contract: masks, anchors, blocks, gradients.
+
+    brute_force  the loss of a pair by a slow, obvious computation, such as two loops; compared in float64
+    """
+    run_checks(loss_checks(spec, params, brute_force))
+
+
+def check_positives(spec: PositivesSpec, params: Any = None, items: Items | None = None) -> None:
+    """A rule for positives gives two disjoint masks and looks at each couple of rows alone.
+
+    items  rows with the targets that the rule needs; made up, with a class of 0–3 (or two values) for each target, if left out
+    """
+    run_checks(positives_checks(spec, params, items))
+
+
+def make_pair(anchors: int = 6, candidates: int = 9, width: int = 5, seed: int = 0, ignored: float = 0.15) -> Pair:
+    """A made-up pair in float64: row i belongs to candidate i and to some others; some candidates are ignored.
+
+    Every anchor and every one of the first candidates has at least one positive and one negative.
+    """
+    import torch
+
+    rng = torch.Generator().manual_seed(seed)
+    left, right = (torch.randn(n, width, generator=rng, dtype=torch.float64) for n in (anchors, candidates))
+    near = torch.eye(anchors, candidates, dtype=torch.bool)
+    apart = near.roll(1, 1)
+    positive = near | (torch.rand(anchors, candidates, generator=rng) < 0.2) & ~apart
+    ignore = (torch.rand(anchors, candidates, generator=rng) < ignored) & ~positive & ~apart
+    return Pair(left, right, positive, ignore)
+
+
+def _some_anchors(pair: Pair, rows: Any) -> Pair:
+    """The pair of some of its anchors."""
+    return Pair(pair.left[rows], pair.right, pair.positive[rows], pair.ignore[rows])
+
+
+def _orphaned(pair: Pair) -> Pair:
+    """The same pair, but anchors 0 and 3 have no positive, and anchor 1 has nothing at all."""
+    positive, ignore = pair.positive.clone(), pair.ignore.clone()
+    positive[[0, 1, 3]] = False
+    ignore[1] = True
+    return Pair(pair.left, pair.right, positive, ignore)
+
+
+@dataclass(frozen=True)
+class _Case:
+    spec: LossSpec
+    params: Any
+    brute_force: Callable[[Pair], float] | None
+
+    @property
+    def subject(self) -> str:
+        return f"loss '{self.spec.name}'"
+
+    def build(self) -> PairLoss:
+        """The loss in double precision, in which the made-up pairs are."""
+        import torch
+        from torch import nn
+
+        torch.manual_seed(0)
+        loss = self.spec.build(self.params)
+        if isinstance(loss, nn.Module):
+            loss.double()
+        return loss
+
+
+def loss_checks(spec: LossSpec, params: Any = None, brute_force: Callable[[Pair], float] | None = None) -> Iterator[Check]:
+    """What a pair loss promises."""
+    case = _Case(spec, spec.params() if params is None else params, brute_force)
+    for name, check in _CHECKS.items():
+        if brute_force is not None or check is not _brute_force:
+            yield name, functools.partial(check, case)
+
+
+def _answer(case: _Case) -> None:
+    import torch
+    from torch import nn
+
+    loss: Any = case.build()
+    reduction, symmetric = getattr(loss, "reduction", None), getattr(loss, "symmetric", None)
+    expect(
+        reduction in ("mean", "sum", "whole"),
+        f"{case.subject}: `reduction` is 'mean', 'sum' or 'whole', by which the toolkit knows whether big batches may be "
+        f"scored in blocks of rows; found {reduction!r}",
+    )
+    expect(isinstance(symmetric, bool), f"{case.subject}: `symmetric` is True or False; found {symmetric!r}")
+    if isinstance(loss, nn.Module):
+        for name, parameter in loss.named_parameters():
+            expect(
+                parameter.dim() == 1,
+                f"{case.subject}: learned parts are 1-d, as sharded training can't split a scalar and weight decay must know "
+                f"them; '{name}' has {parameter.dim()} dimensions",
+            )
+    pair = make_pair()
+    pair.left.requires_grad_()
+    pair.similarity()
+    assert pair.cosine is not None
+    before = [t.detach().clone() for t in (pair.left, pair.right, pair.positive, pair.ignore, pair.cosine)]
+    scored = loss(pair)
+    expect(isinstance(scored, Scored), f"{case.subject}: gives an mmcl.api.Scored, found {type(scored).__name__}")
+    expect(
+        scored.loss.dim() == 0 and scored.loss.is_floating_point() and scored.loss.requires_grad,
+        f"{case.subject}: `loss` is one number with a gradient; found shape {tuple(scored.loss.shape)}, {scored.loss.dtype}, "
+        f"requires_grad={scored.loss.requires_grad}",
+    )
+    expect(
+        scored.loss.dtype == torch.float64,
+        f"{case.subject}: embeddings in float64 give a loss in {scored.loss.dtype}; raise half precision to float32, but leave "
+        "float64 alone, in which chunked, distributed and resumed training are proven equal",
+    )
+    expect(
+        isinstance(scored.anchors, torch.Tensor) and scored.anchors.numel() == 1,
+        f"{case.subject}: `anchors` is a tensor of one number",
+    )
+    for name, value in scored.metrics.items():
+        expect(
+            isinstance(value, torch.Tensor) and value.numel() == 1 and not value.requires_grad,
+            f"{case.subject}: metric '{name}' is a detached tensor of one number, or the log would keep every batch's graph "
+            "alive",
+        )
+    after = (pair.left, pair.right, pair.positive, pair.ignore, pair.cosine)
+    for name, old, new in zip(("left", "right", "positive", "ignore", "cosine"), before, after, strict=True):
+        expect(
+            torch.equal(old, new.detach()),
+            f"{case.subject}: pair.{name} is changed in place; the same tensors are scored again in the other direction",
+        )
+    expect_close(
+        loss(make_pair()).loss,
+        scored.loss,
+        1e-12,
+        f"{case.subject}: it scores one pair differently when the cosines are worked out beforehand, or when asked twice",
+    )
+
+
+def _brute_force(case: _Case) -> None:
+    import torch
+
+    assert case.brute_force is not None
+    loss = case.build()
+    pairs = {
+        "as many candidates as anchors": make_pair(6, 6),
+        "more candidates than anchors": make_pair(6, 9, seed=1),
+        "nothing ignored": make_pair(5, 7, seed=2, ignored=0.0),
+        "anchors without positives": _orphaned(make_pair(7, 7, seed=3)),
+    }
+    for what, pair in pairs.items():
+        wanted = torch.tensor(case.brute_force(pair), dtype=torch.float64)
+        expect_close(
+            loss(pair).loss, wanted, 1e-6, f"{case.subject}, {what}: differs from the brute-force computation, {wanted:.6g}"
+        )
+
+
+def _order(case: _Case) -> None:
+    import torch
+
+    loss = case.build()
+    for size in ((6, 6), (6, 9)):
+        pair = make_pair(*size)
+        rng = torch.Generator().manual_seed(4)
+        rows, columns = (torch.randperm(n, generator=rng) for n in size)  # not the same order on both sides
+        turned = Pair(pair.left[rows], pair.right[columns], pair.positive[rows][:, columns], pair.ignore[rows][:, columns])
+        expect_close(
+            loss(turned).loss,
+            loss(pair).loss,
+            1e-9,
+            f"{case.subject}, {size[0]} anchors and {size[1]} candidates: the loss changes when anchors and candidates come in "
+            "another order, masks with them. Read who belongs to whom from pair.positive[anchor, candidate] alone, never from "
+            "places in the batch",
+        )
+
+
+def _anchors(case: _Case) -> None:
+    loss = case.build()
+    for size in ((7, 7), (7, 9)):
+        whole = _orphaned(make_pair(*size))
+        learning = whole.positive.any(1)
+        scored, wanted = loss(whole), loss(_some_anchors(whole, learning))
+        expect(
+            int(scored.anchors) == int(wanted.anchors) == int(learning.sum()),
+            f"{case.subject}: `anchors` counts the anchors that had something to learn from. Of 7 anchors, "
+            f"{int(learning.sum())} have a positive and a negative; found {int(scored.anchors)}, and {int(wanted.anchors)} "
+            "without the others. Means over blocks and processes are weighted by this count",
+        )
+        expect(
+            bool(scored.loss.isfinite()), f"{case.subject}: an anchor without a positive makes the loss {scored.loss.item()}"
+        )
+        if loss.reduction != "whole":
+            expect_close(
+                scored.loss,
+                wanted.loss,
+                1e-9,
+                f"{case.subject}: anchors without a positive change the loss of the others; leave them out of the sum and of "
+                "what it is divided by",
+            )
+
+
+def _nothing(case: _Case) -> None:
+    import torch
+
+    for what in ("positive", "candidate left: all are ignored", "negative"):
+        pair = make_pair()
+        positive = torch.ones_like(pair.positive) if what == "negative" else torch.zeros_like(pair.positive)
+        ignore = torch.full_like(pair.ignore, what.startswith("candidate"))
+        left, right = pair.left.requires_grad_(), pair.right.requires_grad_()
+        scored = case.build()(Pair(left, right, positive, ignore))
+        where = f"{case.subject}, where no anchor has a {what}"
+        expect(
+            bool(scored.loss.isfinite()) and scored.loss.requires_grad,
+            f"{where}: the loss is finite and has a gradient (of zeros), since every process takes part in the step; found "
+            f"{scored.loss.item()}, requires_grad={scored.loss.requires_grad}",
+        )
+        if what != "negative":
+            expect(int(scored.anchors) == 0, f"{where}: `anchors` is 0, found {int(scored.anchors)}")
+        scored.loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation there
+        for name, tensor in (("left", left), ("right", right)):
+            expect(
+                tensor.grad is None or bool(tensor.grad.isfinite().all()),
+                f"{where}: the gradient of {name} is not finite; one such batch ends a run. Mask with torch.where or "
+                "masked_fill before the logarithm, not after it",
+            )
+
+
+def _blocks(case: _Case) -> None:
+    import torch
+
+    loss = case.build()
+    if loss.reduction == "whole":
+        return
+    for pair in (make_pair(7, 9), _orphaned(make_pair(7, 7))):
+        whole = loss(pair)
+        parts = [loss(_some_anchors(pair, slice(start, end))) for start, end in ((0, 1), (1, 2), (2, 3), (3, 7))]
+        if loss.reduction == "mean":
+            total = torch.stack([part.loss * part.anchors for part in parts]).sum() / sum(part.anchors for part in parts)
+        else:
+            total = torch.stack([part.loss for part in parts]).sum()
+        expect_close(
+            total,
+            whole.loss,
+            1e-9,
+            f"{case.subject} says reduction = '{loss.reduction}', but blocks of rows put together again (weighted by their "
+            "anchors, for a mean) are not the whole. Divide a mean by the number of anchors, or say 'sum' or 'whole'",
+        )
+        expect(
+            sum(int(part.anchors) for part in parts) == int(whole.anchors),
+            f"{case.subject}: the anchors of blocks of rows do not add up to those of the whole, {int(whole.anchors)}",
+        )
+
+
+def _gradient(case: _Case) -> None:
+    import torch
+    from torch import nn
+
+    for what in ("random", "large", "equal", "bfloat16"):
+        torch.manual_seed(0)
+        loss = case.spec.build(case.params)
+        pair = make_pair()
+        dtype = torch.bfloat16 if what == "bfloat16" else torch.float32
+        left = (pair.left * (1e3 if what == "large" else 1)).to(dtype).requires_grad_()
+        right = (pair.left[torch.arange(9) % 6] if what == "equal" else pair.right).detach().to(dtype).requires_grad_()
+        scored = loss(Pair(left, right, pair.positive, pair.ignore))
+        expect(bool(scored.loss.isfinite()), f"{case.subject}: {what} embeddings give the loss {scored.loss.item()}")
+        scored.loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation there
+        tensors = [("left", left), ("right", right)]
+        if isinstance(loss, nn.Module):
+            tensors += [(name, p) for name, p in loss.named_parameters() if p.requires_grad]
+        for name, tensor in tensors:
+            if tensor.grad is None:
+                raise AssertionError(f"{case.subject}: '{name}' gets no gradient")
+            expect(
+                bool(tensor.grad.isfinite().all()),
+                f"{case.subject}: {what} embeddings give '{name}' a gradient that is not finite",
+            )
+        if what == "random":
+            expect(
+                bool(left.grad.any() and right.grad.any()) if left.grad is not None and right.grad is not None else False,
+                f"{case.subject}: random embeddings get a gradient of zero on one side, so one encoder would learn nothing",
+            )
+
+
+def _slope(case: _Case) -> None:
+    import torch
+
+    loss = case.build()
+    pair = make_pair(4, 5, 3)
+
+    def value(left: Tensor, right: Tensor) -> Tensor:
+        return loss(Pair(left, right, pair.positive, pair.ignore)).loss
+
+    try:
+        torch.autograd.gradcheck(value, (pair.left.requires_grad_(), pair.right.requires_grad_()))
+    except RuntimeError as error:
+        raise AssertionError(
+            f"{case.subject}: in float64 the gradient is not the slope of the loss (finite differences): something is "
+            f"detached, rounded to float32, or worked out under no_grad. {error}"
+        ) from error
+
+
+def _symmetry(case: _Case) -> None:
+    loss = case.build()
+    if not loss.symmetric:
+        return
+    pair = make_pair(6, 6)
+    swapped = Pair(pair.right, pair.left, pair.positive.T, pair.ignore.T)
+    expect_close(
+        loss(swapped).loss,
+        loss(pair).loss,
+        1e-9,
+        f"{case.subject} says symmetric = True, so only one direction is ever scored, but left and right swapped give another "
+        "loss",
+    )
+
+
+_CHECKS: Mapping[str, Callable[[_Case], None]] = {
+    "its answer is complete and its input untouched": _answer,
+    "it equals brute force": _brute_force,
+    "the order of rows does not matter": _order,
+    "anchors without positives are left out": _anchors,
+    "nothing to learn from is finite": _nothing,
+    "blocks of rows add up to the whole": _blocks,
+    "gradients are finite and reach both sides": _gradient,
+    "the gradient is the slope": _slope,
+    "symmetric means symmetric": _symmetry,
+}
+
+
+def _some_items(items: Items, rows: Tensor) -> Items:
+    targets = {name: target[rows] for name, target in items.targets.items()}
+    group = None if items.group is None else items.group[rows]
+    return Items(items.row[rows], items.view[rows], targets, items.modality, group)
+
+
+def positives_checks(spec: PositivesSpec, params: Any = None, items: Items | None = None) -> Iterator[Check]:
+    """What a rule for positives promises."""
+    params = spec.params() if params is None else params
+    yield "it gives two disjoint masks", lambda: _masks(spec, params, items)
+    yield "it looks at each couple of rows alone", lambda: _couples(spec, params, items)
+
+
+def _make_items(spec: PositivesSpec, params: Any, items: Items | None) -> Items:
+    """Rows of seven recordings, three of them in two windows."""
+    import torch
+
+    if items is not None:
+        return items
+    row = torch.tensor([0, 1, 2, 3, 4, 5, 6, 1, 3, 5])
+    view = torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1, 1])
+    needs = spec.needs(params, ("one",))
+    group = row // 2  # recordings 0 and 1 are of one group, and so on
+    classes = Items(row, view, dict.fromkeys(needs, row % 4), "one", group)
+    try:
+        spec.build(params)(classes, _some_items(classes, row[:3]))
+    except (RuntimeError, IndexError):  # it wants values, such as places in a plane
+        places = torch.stack([(row % 4) / 4, (row % 3) / 3], 1)
+        return Items(row, view, dict.fromkeys(needs, places), "one", group)
+    return classes
+
+
+def _masks_of(spec: PositivesSpec, params: Any, given: Items | None, left: Items, right: Items) -> tuple[Tensor, Tensor]:
+    try:
+        return spec.build(params)(left, right)
+    except Exception as error:
+        needs = spec.needs(params, ("one",))
+        if given is None and needs:
+            raise NotTried(
+                f"positives '{spec.name}' cannot use made-up classes for {', '.join(needs)} ({type(error).__name__}: "
+                f"{error}); give rows with targets of its sort: check_positives(spec, items=…)"
+            ) from error
+        raise
+
+
+def _masks(spec: PositivesSpec, params: Any, given: Items | None) -> None:
+    import torch
+
+    items = _make_items(spec, params, given)
+    subject = f"positives '{spec.name}'"
+    for left, right in ((items, items), (_some_items(items, torch.arange(3)), items)):
+        wanted = (len(left.row), len(right.row))
+        masks = _masks_of(spec, params, given, left, right)
+        for name, mask in zip(("positive", "ignore"), masks, strict=True):
+            expect(
+                mask.dtype == torch.bool and tuple(mask.shape) == wanted,
+                f"{subject}: `{name}` is bool [anchors, candidates] = {wanted}; found {mask.dtype} {tuple(mask.shape)}",
+            )
+        positive, ignore = masks
+        expect(not bool((positive & ignore).any()), f"{subject}: a candidate is positive and ignored at once")
+        itself = (left.row[:, None] == right.row[None, :]) & (left.view[:, None] == right.view[None, :])
+        expect(
+            not bool((itself & ~positive & ~ignore).any()),
+            f"{subject}: a window is a negative of itself seen in another modality; make it a positive, or ignore it",
+        )
+
+
+def _couples(spec: PositivesSpec, params: Any, given: Items | None) -> None:
+    import torch
+
+    items = _make_items(spec, params, given)
+    whole = _masks_of(spec, params, given, items, items)
+    rows, columns = (torch.randperm(len(items.row), generator=torch.Generator().manual_seed(seed))[:5] for seed in (0, 1))
+    some = _masks_of(spec, params, given, _some_items(items, rows), _some_items(items, columns))
+    for name, one, other in zip(("positive", "ignore"), whole, some, strict=True):
+        expect(
+            torch.equal(one[rows][:, columns], other),
+            f"positives '{spec.name}': `{name}` of a couple of rows depends on the other rows or on their order; big batches "
+            "are scored in blocks and gathered from several processes, so it must be the couple's own",
+        )

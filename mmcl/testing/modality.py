@@ -1,0 +1,173 @@
+"""The checks of a modality: what it extracts is what its layout promised."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..api.kinds import Layout
+from ..api.modality import ModalitySpec
+from ..api.raw import Raw, Source, Timed
+from .checks import Check, NotTried, expect, refusal, run_checks
+from .raw import RAW, equal, make_raw, make_sources, seconds_of
+
+
+def check_modality(spec: ModalitySpec, raw: Raw | None = None, source: Source | None = None, params: Any = None) -> None:
+    """What `extract` gives is what `layout` promised, finite, and the same every time.
+
+    raw, source  a recording and its description; made up for every type of source in `accepts` if left out
+    """
+    run_checks(modality_checks(spec, raw, source, params))
+
+
+def modality_checks(
+    spec: ModalitySpec, raw: Raw | None = None, source: Source | None = None, params: Any = None
+) -> Iterator[Check]:
+    """What a modality promises of every source that it takes."""
+    params = spec.params() if params is None else params
+    if source is not None:
+        yield from _checks_on(spec, raw, source, params)
+        return
+    for kind in spec.accepts:
+        fitting = [one for one in make_sources(kind) if refusal(functools.partial(spec.layout, params, one)) is None]
+        if not fitting:
+            yield f"a made-up {kind} fits", functools.partial(_nothing_fits, spec, params, kind)
+        for one in fitting:
+            yield from _checks_on(spec, raw, one, params)
+
+
+def _nothing_fits(spec: ModalitySpec, params: Any, kind: str) -> None:
+    reasons = "; ".join(sorted({refusal(functools.partial(spec.layout, params, s)) or "" for s in make_sources(kind)}))
+    raise NotTried(
+        f"modality '{spec.name}' takes none of the sources of type '{kind}' made up here ({reasons}); give it one of yours: "
+        "check_modality(spec, raw, source)"
+    )
+
+
+def _checks_on(spec: ModalitySpec, raw: Raw | None, source: Source, params: Any) -> Iterator[Check]:
+    given = make_raw(source) if raw is None else raw
+    shape = f" {source.notes['shape']}" if "shape" in source.notes else ""
+    which = f"{source.type}{shape}{'' if source.rate is None else f' at {source.rate:g} Hz'}"
+    yield f"its layout is complete ({which})", lambda: _layout(spec, source, params)
+    yield f"what it extracts is as the layout says ({which})", lambda: _extract(spec, given, source, params)
+    yield f"what it extracts is the same every time ({which})", lambda: _same(spec, given, source, params)
+
+
+def _layout(spec: ModalitySpec, source: Source, params: Any) -> None:
+    subject = f"modality '{spec.name}' of {source.type}"
+    expect(source.type in spec.accepts, f"{subject}: accepts names {list(spec.accepts)}, so it is never given such a source")
+    layout = spec.layout(params, source)
+    expect(isinstance(layout, Layout), f"{subject}: layout gives an mmcl.api.Layout, found {type(layout).__name__}")
+    others = {axis for axis in layout.axes if axis != "time"}
+    expect(
+        others == set(layout.sizes) and all(isinstance(n, int) and n > 0 for n in layout.sizes.values()),
+        f"{subject}: sizes gives a length for every axis but time ({', '.join(sorted(others))}); found {dict(layout.sizes)}",
+    )
+    expect(
+        not layout.timed or layout.axes[0] == "time", f"{subject}: time is the first axis, as stored streams are cut along it"
+    )
+    expect(
+        Layout.from_json(json.loads(json.dumps(layout.to_json()))) == layout,
+        f"{subject}: the layout changes on its way through JSON ({layout}); notes hold JSON values only, as encoders.json "
+        "keeps them",
+    )
+    expect(spec.layout(params, source) == layout, f"{subject}: two calls of layout give different answers")
+
+
+def expect_sources(spec: ModalitySpec) -> None:
+    """A modality names the types of source that it takes."""
+    wrong = [t for t in spec.accepts if t not in RAW]
+    expect(
+        bool(spec.accepts) and not wrong,
+        f"modality '{spec.name}': accepts names types of source ({', '.join(RAW)}); found {list(spec.accepts)}",
+    )
+
+
+def ask_layouts(spec: ModalitySpec) -> str:
+    """Ask for the layouts of made-up sources, as a plan does before anything is built."""
+    for kind in spec.accepts:
+        for source in make_sources(kind):
+            refusal(functools.partial(spec.layout, spec.params(), source))
+    return f"layout of '{spec.name}'"
+
+
+def _values(stream: Any) -> np.ndarray[Any, Any]:
+    return np.asarray(stream.values if isinstance(stream, Timed) else stream)
+
+
+def _extract(spec: ModalitySpec, raw: Raw, source: Source, params: Any) -> None:
+    layout = spec.layout(params, source)
+    subject = f"modality '{spec.name}' of {source.type}, {layout}"
+    before = copy.deepcopy(raw)
+    stream = spec.build(params, source).extract(raw)
+    expect(equal(before, raw), f"{subject}: extract changed the raw recording it was given; another modality may read it next")
+    values = _values(stream)
+    shape = values.shape[1:] if layout.timed else values.shape
+    expect(
+        values.ndim == len(layout.axes) and shape == layout.shape,
+        f"{subject}: a stream has the axes {' × '.join(layout.axes)} with {layout.shape} a step, since the backbone is built "
+        f"from the layout before any data is read; found an array of shape {values.shape}",
+    )
+    expect(
+        values.dtype == np.uint8 or values.dtype.kind == "f",
+        f"{subject}: streams are float or uint8 (with `scale` in the layout); found {values.dtype}",
+    )
+    expect(bool(np.isfinite(values).all()), f"{subject}: a NaN or an infinite value would spoil the whole batch; found one")
+    if not layout.timed:
+        expect(not isinstance(stream, Timed), f"{subject}: a kind without time has no times; found Timed")
+        return
+    expect(len(values) > 0, f"{subject}: no step at all; raise DataError for a recording that cannot be used")
+    if isinstance(stream, Timed):
+        times = np.asarray(stream.times)
+        expect(
+            times.shape == (len(values), 2) and bool(np.isfinite(times).all()),
+            f"{subject}: times are [T, 2], start and end of each of {len(values)} steps in seconds; found {times.shape}",
+        )
+        expect(
+            bool((times[:, 1] >= times[:, 0]).all() and (np.diff(times[:, 0]) >= 0).all()),
+            f"{subject}: steps stand in the order of time and end after they start, since windows are cut from them; they "
+            "don't",
+        )
+        expect(layout.rate is None, f"{subject}: steps carry their own times, so the layout's rate is None")
+        return
+    expect(
+        layout.rate is not None and layout.rate > 0,
+        f"{subject}: steps carry no times of their own (Timed), so the layout needs a rate; otherwise windows can't be cut in "
+        "seconds",
+    )
+    seconds = seconds_of(raw)
+    if seconds is not None and layout.rate:
+        expect(
+            abs(len(values) / layout.rate - seconds) <= max(0.25, 0.1 * seconds),
+            f"{subject}: {len(values)} steps at {layout.rate:g} a second last {len(values) / layout.rate:.2f} s, but the "
+            f"recording lasts {seconds:.2f} s; windows of two modalities would not show the same moment",
+        )
+
+
+def _same(spec: ModalitySpec, raw: Raw, source: Source, params: Any) -> None:
+    one, other = (spec.build(params, source).extract(raw) for _ in range(2))
+    expect(
+        equal(one, other),
+        f"modality '{spec.name}' of {source.type}: two extractions of one recording differ; prepared streams are kept under a "
+        "fingerprint and must be what a second run would make (seed any draw from the params)",
+    )
+
+
+def builders(specs: Iterable[ModalitySpec]) -> tuple[Callable[..., Any], Callable[..., Layout]]:
+    """Two functions of a modality's name, a source, and options by keyword: the modality that is built, and its layout."""
+    by_name = {spec.name: spec for spec in specs}
+
+    def build(name: str, source: Source, **options: Any) -> Any:
+        spec = by_name[name]
+        return spec.build(spec.params(**options), source)
+
+    def lay(name: str, source: Source, **options: Any) -> Layout:
+        spec = by_name[name]
+        return spec.layout(spec.params(**options), source)
+
+    return build, lay
