@@ -361,10 +361,12 @@ def test_the_toolkits_own_checks_pass():
     assert {r.name for r in results} == {
         "loss info-nce",
         "loss sup-con",
+        "positives across-group",
         "positives cross-window",
         "positives same-label",
         "positives same-sample",
         "positives valence-arousal",
+        "positives within-group",
     }
     assert [r for r in results if r.passed is False] == []
     # it needs scores, and is checked with some in test_positives.py
