@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import pickle
 import struct
+import weakref
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +14,23 @@ import pytest
 import soundfile
 from scipy.io import savemat
 
-from mmcl.api import DataError
-from mmcl.media import film, read_audio, read_film, read_mat, read_table, require_folder
+from mmcl.api import DataError, SampleRef
+from mmcl.media import (
+    Recordings,
+    count_defects,
+    defect,
+    film,
+    is_number,
+    lit_wall,
+    nodding_oval,
+    read_audio,
+    read_film,
+    read_mat,
+    read_table,
+    require_folder,
+    walk_folders,
+    write_audio,
+)
 
 
 def _wav(path: Path, samples: np.ndarray, rate: int = 8000, subtype: str = "PCM_16") -> Path:
@@ -355,3 +374,126 @@ def test_a_part_of_a_folder_of_pictures_opens_those_alone(tmp_path):
     _refusal(lambda: read_film(tmp_path, (2, 2), 10.0, 4.5, 5.0), str(tmp_path), "ends after 4.00 s")
     (tmp_path / "20.png").unlink()
     _refusal(lambda: read_film(tmp_path, (2, 2), 10.0, 0.0, 0.5), "picture 20 is missing")
+
+
+# --- a corpus ------------------------------------------------------------------------------------------------------
+
+
+class Corpus:
+    """A dataset as authors write it: files of a folder, listed once."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.recordings = Recordings(root, "*.wav", "Ask for it.", "utterance", holds=("*.wav",))
+        self.listings = 0
+
+    def samples(self):
+        return self.recordings.all(self._listing)
+
+    def _listing(self, root: Path):
+        self.listings += 1
+        for path in sorted(root.glob("*.wav")):
+            yield SampleRef(path.stem, "one", {"audio": path.name}, {})
+
+
+def test_recordings_are_listed_once_and_known_by_their_ids(tmp_path):
+    for name in ("b", "a"):
+        _wav(tmp_path / f"{name}.wav", _noise(10))
+    corpus = Corpus(tmp_path)
+    assert [sample.id for sample in corpus.samples()] == ["a", "b"]
+    assert corpus.samples() is corpus.samples()
+    assert corpus.listings == 1
+    assert corpus.recordings.one("b", "audio") is corpus.samples()[1]
+    assert corpus.recordings.file("b", "audio") == tmp_path / "b.wav"
+    assert corpus.recordings.folder() == tmp_path
+    assert [sample.id for sample in pickle.loads(pickle.dumps(corpus)).samples()] == ["a", "b"]
+
+
+def test_a_recording_or_a_source_that_is_not_there_is_refused_by_name(tmp_path):
+    _wav(tmp_path / "a.wav", _noise(10))
+    corpus = Corpus(tmp_path)
+    corpus.samples()
+    _refusal(lambda: corpus.recordings.file("c", "audio"), f"{tmp_path}: utterance 'c' is not there")
+    _refusal(lambda: corpus.recordings.one("a", "video", " (it is damaged)"), "utterance 'a' has no video (it is damaged)")
+    _refusal(lambda: Corpus(None).samples(), "no data folder was given", "*.wav", "Ask for it.")
+    (tmp_path / "empty").mkdir()
+    _refusal(lambda: Corpus(tmp_path / "empty").samples(), "has none of *.wav")
+
+
+def test_a_dataset_that_is_let_go_is_gone_with_the_files_it_holds_open(tmp_path):
+    _wav(tmp_path / "a.wav", _noise(10))
+    corpus = Corpus(tmp_path)
+    corpus.samples()
+    gc.disable()
+    try:
+        gone = weakref.ref(corpus)
+        del corpus
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_folders_are_walked_once_in_order_and_hidden_names_passed_over(tmp_path):
+    for name in ("b/2.txt", "b/1.txt", "a/x/3.txt", "a/._3.txt", ".git/4.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    walked = [(folder.relative_to(tmp_path).as_posix(), files) for folder, _, files in walk_folders(tmp_path)]
+    assert walked == [(".", []), ("a", []), ("a/x", ["3.txt"]), ("b", ["1.txt", "2.txt"])]
+    visited = []
+    for folder, folders, _ in walk_folders(tmp_path):
+        visited.append(folder.name)
+        if folder.name == "a":
+            folders.clear()
+    assert visited == [tmp_path.name, "a", "b"]
+
+
+@dataclass(frozen=True)
+class Defects:
+    no_film: list[str] = defect("turns without a film")
+    broken: dict[str, str] = defect("broken clips", dict)
+
+
+def test_defects_are_counted_by_their_names_and_each_copy_has_its_own():
+    one, other = Defects(), Defects(broken={"a": "cut", "b": "cut"})
+    one.no_film.append("a")
+    assert count_defects(one) == {"turns without a film": 1, "broken clips": 0}
+    assert count_defects(other) == {"turns without a film": 0, "broken clips": 2}
+    assert count_defects(other, leave_out=("broken",)) == {"turns without a film": 0}
+
+
+@pytest.mark.parametrize(("text", "yes"), [("1", True), ("-2.5e3", True), ("nan", True), ("", False), ("1.2.3", False)])
+def test_a_number_is_what_float_reads(text, yes):
+    assert is_number(text) is yes
+
+
+# --- a dataset's own sample ----------------------------------------------------------------------------------------
+
+
+def test_a_sound_that_is_written_is_read_again_and_cut_at_full_scale(tmp_path):
+    wave = np.array([0.0, 0.5, -1.0, 2.0, -3.0])
+    write_audio(tmp_path / "deep" / "a.wav", wave, 22050)
+    audio = read_audio(tmp_path / "deep" / "a.wav")
+    assert audio.rate == 22050
+    np.testing.assert_allclose(audio.samples, [0, 0.5, -1, 32767 / 32768, -1], atol=1 / 32768)
+    assert soundfile.info(tmp_path / "deep" / "a.wav").subtype == "PCM_16"
+
+
+def test_an_oval_nods_about_its_place():
+    frames = nodding_oval(20, 10.0, 12, 0.5, 32, skin=(200, 100, 50), wall=(1, 2, 3))
+    assert frames.shape == (20, 36, 64, 3)
+    assert frames.dtype == np.uint8
+    for t, frame in enumerate(frames):
+        bright = np.argwhere(frame[..., 0] == 200)
+        wanted = 12 + 2 * np.sin(np.pi * t / 10)
+        assert abs(bright[:, 0].mean() - wanted) < 0.6
+        assert abs(bright[:, 1].mean() - 32) < 0.6
+        assert {tuple(colour) for colour in frame.reshape(-1, 3).tolist()} == {(200, 100, 50), (1, 2, 3)}
+
+
+def test_a_wall_is_lit_where_and_while_it_is_asked_for():
+    frames = lit_wall(4, 2, 6, [(1, 3, slice(0, 3), 200), (2, 4, slice(5, 6), 90)])
+    wanted = np.full((4, 2, 6), 40)
+    wanted[1:3, :, :3] = 200
+    wanted[2:4, :, 5] = 90
+    for channel in range(3):
+        np.testing.assert_array_equal(frames[..., channel], wanted)

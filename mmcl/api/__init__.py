@@ -14,6 +14,7 @@ from .preset import PresetSpec
 from .pretext import Pretext, PretextSpec
 from .published import Cell, PublishedSpec, PublishedTable
 from .raw import Audio, Raw, Sequence, Source, Table, Timed, Video, Words
+from .readout import Parts, ReadOutWidth, each_step, parts_of, read_out
 from .scorer import Scorer, ScorerSpec
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Pair",
     "PairLoss",
     "Params",
+    "Parts",
     "PluginError",
     "Positives",
     "PositivesSpec",
@@ -56,6 +58,7 @@ __all__ = [
     "PublishedSpec",
     "PublishedTable",
     "Raw",
+    "ReadOutWidth",
     "RecipeError",
     "Register",
     "SampleRef",
@@ -75,6 +78,9 @@ __all__ = [
     "UnknownNameError",
     "Video",
     "Words",
+    "each_step",
     "hookimpl",
     "hookspec",
+    "parts_of",
+    "read_out",
 ]

@@ -16,33 +16,27 @@ from .files import require_folder
 class Recordings:
     """The recordings below one folder: listed the first time they are asked for, then known by their ids.
 
-    `all` is what a dataset's `samples` gives, `file` or `one` what its `read` begins with.
+    `all` is what a dataset's `samples` gives; its `read` calls that, then `file` or `one`.
     """
 
-    def __init__(
-        self,
-        root: Path | None,
-        expected: str,
-        get: str,
-        listing: Callable[[Path], Iterable[SampleRef]],
-        noun: str = "recording",
-        holds: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, root: Path | None, expected: str, get: str, noun: str = "recording", holds: Sequence[str] = ()) -> None:
         """Nothing is read yet.
 
         expected, get, holds  of the folder, as in `require_folder`; holds is asked for when it is listed
-        listing               the folder → its recordings, in a stable order
-        noun                  what one of them is called in messages: "utterance"
+        noun                  what a recording is called in messages: "utterance"
         """
-        self._root, self._expected, self._get, self._holds = root, expected, get, holds
-        self._listing, self._noun = listing, noun
+        self._root, self._expected, self._get, self._noun, self._holds = root, expected, get, noun, holds
         self._samples: tuple[SampleRef, ...] | None = None
         self._by_id: dict[str, SampleRef] = {}
 
-    def all(self) -> tuple[SampleRef, ...]:
-        """Every recording. Raises DataError as `require_folder` does, or as the listing does."""
+    def all(self, listing: Callable[[Path], Iterable[SampleRef]]) -> tuple[SampleRef, ...]:
+        """Every recording, in the order of the listing (the folder → its recordings), which is called once.
+
+        Raises DataError as `require_folder` does, or as the listing does.
+        """
+        # The listing is not kept: a method of the dataset would keep the dataset, and the files that it holds open, alive.
         if self._samples is None:
-            self._samples = tuple(self._listing(require_folder(self._root, self._expected, self._get, self._holds)))
+            self._samples = tuple(listing(require_folder(self._root, self._expected, self._get, self._holds)))
             self._by_id = {sample.id: sample for sample in self._samples}
         return self._samples
 
@@ -51,8 +45,7 @@ class Recordings:
         return require_folder(self._root, self._expected, self._get)
 
     def one(self, id: str, source: str, why: str = "") -> SampleRef:
-        """The recording of an id. Raises DataError if there is none, or if it lacks the source, `why` behind it."""
-        self.all()
+        """The listed recording of an id. Raises DataError if there is none, or if it lacks the source, `why` behind it."""
         root = self.folder()
         sample = self._by_id.get(id)
         if sample is None or source not in sample.sources:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, hookimpl
+from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, ReadOutWidth, Register, hookimpl
 
 GROUPS = 4
 """Groups of channels that are normalised together."""
@@ -32,9 +32,7 @@ class FrameCnnParams(Params):
         le=64,
         description="read out of this many equal parts of the real frames, one after another, so that order is not lost",
     )
-    width: int | None = Field(
-        None, ge=1, description="size of the vector, by a linear layer after the read-out; left out: as read out, no such layer"
-    )
+    width: ReadOutWidth = None
 
 
 def fits(params: FrameCnnParams, layout: Layout) -> None:

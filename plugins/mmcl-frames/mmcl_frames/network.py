@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
-from mmcl.api import Encoded, Layout, Stream
+from mmcl.api import Encoded, Layout, Stream, each_step, read_out
 
 from . import GROUPS, FrameCnnParams
 
@@ -44,33 +43,7 @@ class FrameCnn(nn.Module):
         for layer in self.time:
             hidden = (hidden + self.dropout(functional.relu(layer(hidden)))) * stream.steps[:, None]
         hidden = hidden.transpose(1, 2)
-        vector = self._read(hidden, stream.steps)
+        vector = read_out(hidden, stream.steps, self.parts, self.spread)
         if self.project is not None:
             vector = self.project(vector)
-        return Encoded(vector=vector, sequence=self._each(hidden, stream.steps), steps=stream.steps)
-
-    def _read(self, hidden: Tensor, steps: Tensor) -> Tensor:
-        """What is read out of all real frames of a row."""
-        if hidden.dtype.itemsize < 4:
-            hidden = hidden.float()  # sums over time need more digits than bf16 has
-        part = _parts(steps, self.parts).to(hidden.dtype)  # [B, P, T]
-        count = part.sum(2, keepdim=True).clamp_min(1)
-        mean = part @ hidden / count  # [B, P, C]
-        if not self.spread:
-            return mean.flatten(1)
-        apart = (hidden - part.transpose(1, 2) @ mean) * steps[..., None]
-        variance = part @ apart.square() / count
-        return torch.cat([mean.flatten(1), (variance + 1e-6).sqrt().flatten(1)], 1)
-
-    def _each(self, hidden: Tensor, steps: Tensor) -> Tensor:
-        """Every frame, read out as if it stood alone: its deviation is zero."""
-        channels = hidden.shape[2]
-        if self.project is None:
-            return functional.pad(hidden, (0, self.width - channels))
-        return functional.linear(hidden, self.project.weight[:, :channels], self.project.bias) * steps[..., None]
-
-
-def _parts(steps: Tensor, parts: int) -> Tensor:
-    """Which real frames [B, T] each of equally long parts of a row holds: 0/1 [B, part, T]."""
-    place = (steps.cumsum(1) - 1) * parts // steps.sum(1, keepdim=True).clamp_min(1)
-    return (place[:, None] == torch.arange(parts, device=steps.device)[:, None]) & steps[:, None]
+        return Encoded(vector=vector, sequence=each_step(hidden, stream.steps, self.width, self.project), steps=stream.steps)

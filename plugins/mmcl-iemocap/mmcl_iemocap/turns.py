@@ -71,17 +71,18 @@ class Iemocap:
 
     def __init__(self, params: IemocapParams, root: Path | None) -> None:
         self.params = params
-        self._recordings = Recordings(root, EXPECTED, GET, self._listing, "turn")
+        self._recordings = Recordings(root, EXPECTED, GET, "turn")
         self._turns: dict[str, Turn] = {}
         self._texts: dict[str, str] = {}
         self._defects = Defects()
 
     def samples(self) -> Sequence[SampleRef]:
         """Every turn with an emotion (every turn, with `undecided: keep`). Raises DataError naming file and line of what cannot be read."""
-        return self._recordings.all()
+        return self._recordings.all(self._listing)
 
     def read(self, id: str, source: str) -> Raw:
         """The turn's words, sound or picture; the picture is the dialogue's film from the turn's beginning to its end."""
+        self.samples()
         path = self._recordings.file(id, source)
         if source == "video":
             return self._picture(path, self._turns[id])

@@ -67,7 +67,7 @@ class M3ed:
 
     def __init__(self, params: M3edParams, root: Path | None) -> None:
         self.params = params
-        self._recordings = Recordings(root, EXPECTED, GET, self._listing, "utterance")
+        self._recordings = Recordings(root, EXPECTED, GET, "utterance")
         self._utterances: dict[str, Utterance] = {}
         self._defects = Defects()
 
@@ -76,10 +76,11 @@ class M3ed:
 
         Raises DataError naming the file and the utterance of what cannot be read.
         """
-        return self._recordings.all()
+        return self._recordings.all(self._listing)
 
     def read(self, id: str, source: str) -> Raw:
         """The utterance's words, sound or picture; the picture is the dialogue's film from the utterance's beginning to its end."""
+        self.samples()
         path = self._recordings.file(id, source)
         if source == "audio":
             return read_audio(path)

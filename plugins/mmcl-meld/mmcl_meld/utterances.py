@@ -83,13 +83,13 @@ class Meld:
 
     def __init__(self, params: MeldParams, root: Path | None) -> None:
         self.params = params
-        self._recordings = Recordings(root, EXPECTED, GET, self._listing, "utterance")
+        self._recordings = Recordings(root, EXPECTED, GET, "utterance")
         self._utterances: dict[str, Utterance] = {}
         self._defects = Defects()
 
     def samples(self) -> Sequence[SampleRef]:
         """Every row of train, dev and test, in this order. Raises DataError naming the line of a row that cannot be read."""
-        return self._recordings.all()
+        return self._recordings.all(self._listing)
 
     def read(self, id: str, source: str) -> Raw:
         """The words of an utterance, or the sound or the picture of its clip."""

@@ -123,35 +123,36 @@ def _build(params: MoseiParams, root: Path | None, emotions: bool) -> Dataset:
     return Segments(params, root, emotions)
 
 
-def _sample_mosei(root: Path, n: int, seed: int) -> None:
-    from .tiny import write
+def _spec(name: str, summary: str, paper: str, emotions: bool) -> DatasetSpec:
+    """A corpus of segments with sentiment, and with emotions or without."""
 
-    write(root, n, seed, emotions=True)
+    def sample(root: Path, n: int, seed: int) -> None:
+        from .tiny import write
+
+        write(root, n, seed, emotions)
+
+    return DatasetSpec(
+        name=name,
+        summary=summary,
+        params=MoseiParams,
+        info=lambda params: _info(params, emotions),
+        build=lambda params, root: _build(params, root, emotions),
+        sample=sample,
+        paper=paper,
+    )
 
 
-def _sample_mosi(root: Path, n: int, seed: int) -> None:
-    from .tiny import write
-
-    write(root, n, seed, emotions=False)
-
-
-MOSEI = DatasetSpec(
-    name="cmu-mosei",
-    summary="CMU-MOSEI: 22,860 segments of monologues, six emotions and sentiment; words, voice, face",
-    params=MoseiParams,
-    info=lambda params: _info(params, True),
-    build=lambda params, root: _build(params, root, True),
-    sample=_sample_mosei,
-    paper="Zadeh et al., ACL 2018",
+MOSEI = _spec(
+    "cmu-mosei",
+    "CMU-MOSEI: 22,860 segments of monologues, six emotions and sentiment; words, voice, face",
+    "Zadeh et al., ACL 2018",
+    emotions=True,
 )
-MOSI = DatasetSpec(
-    name="cmu-mosi",
-    summary="CMU-MOSI: 2,199 segments of film reviews with sentiment; words, voice, face",
-    params=MoseiParams,
-    info=lambda params: _info(params, False),
-    build=lambda params, root: _build(params, root, False),
-    sample=_sample_mosi,
-    paper="Zadeh et al., IEEE Intelligent Systems 2016",
+MOSI = _spec(
+    "cmu-mosi",
+    "CMU-MOSI: 2,199 segments of film reviews with sentiment; words, voice, face",
+    "Zadeh et al., IEEE Intelligent Systems 2016",
+    emotions=False,
 )
 
 

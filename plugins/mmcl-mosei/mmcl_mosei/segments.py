@@ -50,7 +50,7 @@ class Segments:
 
     def __init__(self, params: MoseiParams, root: Path | None, emotions: bool) -> None:
         self.params, self._root, self._emotions = params, root, emotions
-        self._recordings = Recordings(root, EXPECTED, GET, self._listing, "segment")
+        self._recordings = Recordings(root, EXPECTED, GET, "segment")
         self._segments: dict[str, Segment] = {}
         self._files: dict[str, Path] = {}
         self._open: tuple[int, dict[str, Any]] = (0, {})
@@ -58,7 +58,7 @@ class Segments:
 
     def samples(self) -> Sequence[SampleRef]:
         """Every labelled segment of the standard folds (all segments with `folds: none`), ordered by video and row."""
-        return self._recordings.all()
+        return self._recordings.all(self._listing)
 
     def read(self, id: str, source: str) -> Raw:
         """One stream of one segment, cut to its span."""

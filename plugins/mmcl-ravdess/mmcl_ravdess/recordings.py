@@ -74,15 +74,16 @@ class Ravdess:
 
     def __init__(self, params: RavdessParams, root: Path | None) -> None:
         self.params = params
-        self._recordings = Recordings(root, EXPECTED, GET, self._listing)
+        self._recordings = Recordings(root, EXPECTED, GET)
         self._seen: Counter[str] = Counter()
 
     def samples(self) -> Sequence[SampleRef]:
         """Every take that has a file of one of the sources, ordered by actor and name. All files of a take are one sample."""
-        return self._recordings.all()
+        return self._recordings.all(self._listing)
 
     def read(self, id: str, source: str) -> Raw:
         """The voice, or the OpenFace columns that `info` promises, in its order."""
+        self.samples()
         path = self._recordings.file(id, source)
         if source == "audio":
             if path.suffix.lower() == ".mp4":

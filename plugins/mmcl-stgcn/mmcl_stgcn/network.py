@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmcl.api import Encoded, Layout, Stream
+from mmcl.api import Encoded, Layout, Stream, each_step, parts_of
 
 from . import StgcnParams
 from .graphs import graph_for, partitions
@@ -52,20 +52,13 @@ class Stgcn(nn.Module):
         if hidden.dtype.itemsize < 4:
             hidden = hidden.float()  # sums over time need more digits than bf16 has
         joined = packing.unpack(hidden.mean(1))  # [B, T', C]
-        part = _parts(packing.steps, self.parts).to(joined.dtype)  # [B, P, T']
+        part = parts_of(packing.steps, self.parts).to(joined.dtype)  # [B, P, T']
         vector = (part @ joined / part.sum(2, keepdim=True).clamp_min(1)).flatten(1)
         if self.spread:
             vector = torch.cat([vector, _deviation(packing.unpack(hidden), part).mean(2).flatten(1)], 1)
         if self.project is not None:
             vector = self.project(vector)
-        return Encoded(vector=vector, sequence=self._each(joined, packing.steps), steps=packing.steps)
-
-    def _each(self, joined: Tensor, steps: Tensor) -> Tensor:
-        """Every step, read out as if it stood alone: its deviation is zero."""
-        channels = joined.shape[2]
-        if self.project is None:
-            return functional.pad(joined, (0, self.width - channels))
-        return functional.linear(joined, self.project.weight[:, :channels], self.project.bias) * steps[..., None]
+        return Encoded(vector=vector, sequence=each_step(joined, packing.steps, self.width, self.project), steps=packing.steps)
 
 
 class Unit(nn.Module):
@@ -162,9 +155,3 @@ def _deviation(values: Tensor, part: Tensor) -> Tensor:
     mean = part @ flat / count
     apart = (flat - part.transpose(1, 2) @ mean) * part.sum(1)[..., None]
     return (part @ apart.square() / count + 1e-6).sqrt().view(len(values), -1, *values.shape[2:])
-
-
-def _parts(steps: Tensor, parts: int) -> Tensor:
-    """Which real steps [B, T] each of equally long parts of a row holds: 0/1 [B, part, T]."""
-    place = (steps.cumsum(1) - 1) * parts // steps.sum(1, keepdim=True).clamp_min(1)
-    return (place[:, None] == torch.arange(parts, device=steps.device)[:, None]) & steps[:, None]

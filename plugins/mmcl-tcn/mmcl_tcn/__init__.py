@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, hookimpl
+from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Parts, ReadOutWidth, Register, hookimpl
 
 
 class TcnParams(Params):
@@ -19,15 +19,8 @@ class TcnParams(Params):
     readout: Literal["mean", "last", "mean+std"] = Field(
         "mean", description="how steps become one vector: mean, the last real step, or mean and deviation (twice as wide)"
     )
-    parts: int = Field(
-        1,
-        ge=1,
-        le=64,
-        description="read out of this many equal parts of the real steps, one after another, so that order is not lost",
-    )
-    width: int | None = Field(
-        None, ge=1, description="size of the vector, by a linear layer after the read-out; left out: as read out, no such layer"
-    )
+    parts: Parts = 1
+    width: ReadOutWidth = None
 
 
 def fits(params: TcnParams, layout: Layout) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-from mmcl.api import Encoded, Layout, Stream
+from mmcl.api import Encoded, Layout, Stream, each_step, read_out
 
 from . import TcnParams
 
@@ -37,30 +37,14 @@ class Tcn(nn.Module):
         vector = self._read(hidden, stream.steps)
         if self.project is not None:
             vector = self.project(vector)
-        return Encoded(vector=vector, sequence=self._each(hidden, stream.steps), steps=stream.steps)
+        return Encoded(vector=vector, sequence=each_step(hidden, stream.steps, self.width, self.project), steps=stream.steps)
 
     def _read(self, hidden: Tensor, steps: Tensor) -> Tensor:
         """What is read out of all real steps of a row."""
         if self.readout == "last":
             last = (steps * torch.arange(steps.shape[1], device=steps.device)).argmax(1)
             return hidden[torch.arange(len(hidden), device=steps.device), last]
-        if hidden.dtype.itemsize < 4:
-            hidden = hidden.float()  # sums over time need more digits than bf16 has
-        part = _parts(steps, self.parts).to(hidden.dtype)  # [B, P, T]
-        count = part.sum(2, keepdim=True).clamp_min(1)
-        mean = part @ hidden / count  # [B, P, C]
-        if self.readout == "mean":
-            return mean.flatten(1)
-        apart = (hidden - part.transpose(1, 2) @ mean) * steps[..., None]
-        variance = part @ apart.square() / count
-        return torch.cat([mean.flatten(1), (variance + 1e-6).sqrt().flatten(1)], 1)
-
-    def _each(self, hidden: Tensor, steps: Tensor) -> Tensor:
-        """Every step, read out as if it stood alone: its deviation is zero."""
-        channels = hidden.shape[2]
-        if self.project is None:
-            return functional.pad(hidden, (0, self.width - channels))
-        return functional.linear(hidden, self.project.weight[:, :channels], self.project.bias) * steps[..., None]
+        return read_out(hidden, steps, self.parts, deviation=self.readout == "mean+std")
 
 
 class Level(nn.Module):
@@ -83,9 +67,3 @@ class Level(nn.Module):
         hidden = self.dropout(functional.relu(self.first(functional.pad(values, self.pad)))) * mask
         hidden = self.dropout(functional.relu(self.second(functional.pad(hidden, self.pad))))
         return functional.relu(hidden + self.match(values)) * mask
-
-
-def _parts(steps: Tensor, parts: int) -> Tensor:
-    """Which real steps [B, T] each of equally long parts of a row holds: 0/1 [B, part, T]."""
-    place = (steps.cumsum(1) - 1) * parts // steps.sum(1, keepdim=True).clamp_min(1)
-    return (place[:, None] == torch.arange(parts, device=steps.device)[:, None]) & steps[:, None]

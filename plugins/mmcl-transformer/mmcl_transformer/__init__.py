@@ -1,4 +1,4 @@
-"""The backbone `transformer`: self-attention over steps (Vaswani et al. 2017)."""
+"""Encoders by self-attention over steps (Vaswani et al. 2017): `transformer` and those of MPUC-MER's code, SSE-FT and UniVA."""
 
 from __future__ import annotations
 
@@ -39,11 +39,14 @@ class BatchPositionsParams(TransformerParams):
 
 def fits(params: TransformerParams, layout: Layout) -> None:
     """Refuse heads that do not divide the width."""
-    width = params.width or layout.sizes["channel"]
-    if width % params.heads:
-        raise ValueError(
-            f"heads: {params.heads} does not divide the width {width}{'' if params.width else ' (the number of channels)'}"
-        )
+    require_divisible(params.width, params.heads, layout)
+
+
+def require_divisible(width: int | None, heads: int, layout: Layout) -> None:
+    """Refuse heads that do not divide the width, or where none is given the number of channels."""
+    size = width or layout.sizes["channel"]
+    if size % heads:
+        raise ValueError(f"heads: {heads} does not divide the width {size}{'' if width else ' (the number of channels)'}")
 
 
 def build(params: TransformerParams, layout: Layout) -> Backbone:
@@ -78,7 +81,6 @@ TRANSFORMER = BackboneSpec(
     ),
 )
 
-
 BATCH_POSITIONS = BackboneSpec(
     name="transformer-batch-positions",
     summary="the transformer of MPUC-MER's code, whose positions count the rows of a batch",
@@ -92,8 +94,88 @@ BATCH_POSITIONS = BackboneSpec(
 )
 
 
+# --------------------------------------------------------------------------------------- encoders of SSE-FT and of UniVA
+
+
+class ClsParams(Params):
+    """Options of `cls-transformer`."""
+
+    width: int | None = Field(
+        None, ge=1, description="size of steps, by a linear layer in front; left out: the number of channels"
+    )
+    layers: int = Field(2, ge=0, le=48, description="self-attention layers; 0: none, as SSE-FT has it for text")
+    heads: int = Field(4, ge=1, description="attention heads; they divide the width")
+    feedforward: int = Field(1024, ge=1, description="width of the feed-forward layers")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the input, of attention weights and after each part")
+    cls: Literal["learned", "first"] = Field(
+        "learned", description="learned: a vector of its own before the steps; first: the first step is it, as RoBERTa's <s>"
+    )
+    longest: int = Field(1024, ge=1, description="steps that have a learned position of their own; later ones share the last")
+
+
+class UnivaParams(Params):
+    """Options of `univa-encoder`."""
+
+    width: int = Field(768, ge=1, description="size of steps and vector")
+    layers: int = Field(
+        3, ge=0, le=24, description="self-attention layers; 0: additive attention alone, as for ready text features"
+    )
+    heads: int = Field(12, ge=1, description="attention heads; they divide the width")
+    feedforward: int = Field(3072, ge=1, description="width of the feed-forward layers")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout after each part")
+    longest: int = Field(512, ge=1, description="steps that have a learned position of their own; later ones share the last")
+
+
+def fits_layers(params: ClsParams | UnivaParams, layout: Layout) -> None:
+    """Refuse heads that do not divide the width, where there are layers."""
+    if params.layers:
+        require_divisible(params.width, params.heads, layout)
+
+
+def build_cls(params: ClsParams, layout: Layout) -> Backbone:
+    """The network."""
+    from .cls import ClsTransformer
+
+    return ClsTransformer(params, layout)
+
+
+def build_univa(params: UnivaParams, layout: Layout) -> Backbone:
+    """The network."""
+    from .univa import UnivaEncoder
+
+    return UnivaEncoder(params, layout)
+
+
+CLS_TRANSFORMER = BackboneSpec(
+    name="cls-transformer",
+    summary="a class token before the steps, self-attention over all; keeps every step for a fusion",
+    accepts=(("time", "channel"),),
+    params=ClsParams,
+    build=build_cls,
+    fits=fits_layers,
+    paper="SSE-FT: Siriwardhana et al., Multimodal Emotion Recognition with Transformer-Based Self Supervised Feature Fusion, IEEE Access 2020",
+    follows=(
+        "Learned positions, LayerNorm and dropout, post-norm layers with GELU, as the authors. Differs: the class token begins at small "
+        "random numbers (theirs at 0, by a slip); real steps that a crop has left are never taken for padding."
+    ),
+)
+UNIVA_ENCODER = BackboneSpec(
+    name="univa-encoder",
+    summary="linear, learned positions, self-attention, read out by additive attention",
+    accepts=(("time", "channel"),),
+    params=UnivaParams,
+    build=build_univa,
+    fits=fits_layers,
+    paper="UniVA: A Unimodal Valence-Arousal Driven Contrastive Learning Framework for Multimodal Multi-Label Emotion Recognition",
+    follows=(
+        "The authors' layers for voice, face and GloVe (post-norm, exact GELU). Differs: positions for so many steps as the recipe says, "
+        "not as the longest recording of all three splits has; a single step or a single recording needs no case of its own."
+    ),
+)
+
+
 @hookimpl
 def register_backbones(register: Register[BackboneSpec]) -> None:
-    """Offer the backbone."""
-    register(TRANSFORMER)
-    register(BATCH_POSITIONS)
+    """Offer the backbones."""
+    for spec in (TRANSFORMER, BATCH_POSITIONS, CLS_TRANSFORMER, UNIVA_ENCODER):
+        register(spec)

@@ -1,60 +1,17 @@
-"""UniVA: its encoder, its head with a prior from valence and arousal, the scores that steer its contrast, and its tables."""
+"""UniVA: its head with a prior from valence and arousal, the scores that steer its contrast, and the paper's tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from mmcl.api import (
-    Backbone,
-    BackboneSpec,
-    Field,
-    Head,
-    HeadSpec,
-    Layout,
-    Params,
-    PublishedSpec,
-    Register,
-    Scorer,
-    ScorerSpec,
-    Task,
-    hookimpl,
-)
+from mmcl.api import Field, Head, HeadSpec, Params, PublishedSpec, Register, Scorer, ScorerSpec, Task, hookimpl
 
 from .affect import classes_of
 from .published import UNIVA
 
 PAPER = "UniVA: A Unimodal Valence-Arousal Driven Contrastive Learning Framework for Multimodal Multi-Label Emotion Recognition"
 VALUES = ("valence", "arousal")
-
-
-# ------------------------------------------------------------------------------------------------------------------ encoder
-
-
-class EncoderParams(Params):
-    """Options of `univa-encoder`."""
-
-    width: int = Field(768, ge=1, description="size of steps and vector")
-    layers: int = Field(
-        3, ge=0, le=24, description="self-attention layers; 0: additive attention alone, as for ready text features"
-    )
-    heads: int = Field(12, ge=1, description="attention heads; they divide the width")
-    feedforward: int = Field(3072, ge=1, description="width of the feed-forward layers")
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout after each part")
-    longest: int = Field(512, ge=1, description="steps that have a learned position of their own; later ones share the last")
-
-
-def encoder_fits(params: EncoderParams, layout: Layout) -> None:
-    """Refuse heads that do not divide the width."""
-    if params.layers and params.width % params.heads:
-        raise ValueError(f"heads: {params.heads} does not divide the width {params.width}")
-
-
-def build_encoder(params: EncoderParams, layout: Layout) -> Backbone:
-    """The network."""
-    from .encoder import UnivaEncoder
-
-    return UnivaEncoder(params, layout)
 
 
 # --------------------------------------------------------------------------------------------------------------------- head
@@ -154,24 +111,6 @@ def build_table(params: TableParams, tasks: Mapping[str, Task]) -> Scorer:
     from .scorers import TableScores
 
     return TableScores(params)
-
-
-@hookimpl
-def register_backbones(register: Register[BackboneSpec]) -> None:
-    """Offer the encoder."""
-    register(
-        BackboneSpec(
-            "univa-encoder",
-            "linear, learned positions, self-attention, read out by additive attention",
-            (("time", "channel"),),
-            EncoderParams,
-            build_encoder,
-            encoder_fits,
-            PAPER,
-            "The authors' layers for voice, face and GloVe (post-norm, exact GELU). Differs: positions for so many steps as the recipe says, "
-            "not as the longest recording of all three splits has; a single step or a single recording needs no case of its own.",
-        )
-    )
 
 
 @hookimpl

@@ -29,14 +29,15 @@ class UtdMhad:
 
     def __init__(self, params: UtdMhadParams, root: Path | None) -> None:
         self.params = params
-        self._recordings = Recordings(root, EXPECTED, GET, _listing, "sample", holds=tuple(FOLDERS.values()))
+        self._recordings = Recordings(root, EXPECTED, GET, "sample", holds=tuple(FOLDERS.values()))
 
     def samples(self) -> Sequence[SampleRef]:
         """Every sample that has one of the three files, ordered by action, subject and trial."""
-        return self._recordings.all()
+        return self._recordings.all(_listing)
 
     def read(self, id: str, source: str) -> Raw:
         """Joints [T, 20, 3], the sensor [T, 6], or depth [T, 1, height, width] in the size that the options ask for."""
+        self.samples()
         sample, root = self._recordings.one(id, source), self._recordings.folder()
         path = root / sample.sources[source]
         if source == "skeleton":

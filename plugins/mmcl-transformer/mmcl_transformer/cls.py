@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from mmcl.api import Encoded, Layout, Stream
 
 from . import ClsParams
+from .layer import Layer
 
 
 class ClsTransformer(nn.Module):
@@ -21,7 +21,9 @@ class ClsTransformer(nn.Module):
         self.enter = nn.Linear(channels, self.width) if self.width != channels else nn.Identity()
         self.token = nn.Parameter(0.02 * torch.randn(self.width)) if params.cls == "learned" else None
         self.dropout = nn.Dropout(params.dropout)
-        self.layers = nn.ModuleList(Layer(self.width, params) for _ in range(params.layers))
+        self.layers = nn.ModuleList(
+            Layer(self.width, params.heads, params.feedforward, params.dropout) for _ in range(params.layers)
+        )
         self.positions = nn.Parameter(0.02 * torch.randn(params.longest + 1, self.width)) if params.layers else None
         self.norm = nn.LayerNorm(self.width) if params.layers else None
 
@@ -38,26 +40,3 @@ class ClsTransformer(nn.Module):
             hidden = layer(hidden, steps)
         hidden = hidden * steps[..., None]
         return Encoded(vector=hidden[:, 0], sequence=hidden, steps=steps)
-
-
-class Layer(nn.Module):
-    """Self-attention and a feed-forward network, each added to its input and normalised after it."""
-
-    def __init__(self, width: int, params: ClsParams) -> None:
-        super().__init__()
-        self.heads, self.rate = params.heads, params.dropout
-        self.attend, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.widen, self.narrow = nn.Linear(width, params.feedforward), nn.Linear(params.feedforward, width)
-        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.dropout = nn.Dropout(params.dropout)
-
-    def forward(self, hidden: Tensor, steps: Tensor) -> Tensor:
-        """[B, T, width] → the same; padded steps are never looked at."""
-        batch, length, width = hidden.shape
-        queries, keys, values = (
-            self.attend(hidden).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        )
-        rate = self.rate if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(queries, keys, values, steps[:, None, None, :], rate)
-        hidden = self.first(hidden + self.dropout(self.join(mixed.transpose(1, 2).flatten(2))))
-        return self.second(hidden + self.dropout(self.narrow(functional.gelu(self.widen(hidden)))))

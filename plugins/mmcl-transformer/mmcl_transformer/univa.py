@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mmcl.api import Encoded, Layout, Stream
 
-from . import EncoderParams
+from . import UnivaParams
+from .layer import Layer
 
 
 class UnivaEncoder(nn.Module):
     """Linear → dropout → + learned positions → layers → additive attention."""
 
-    def __init__(self, params: EncoderParams, layout: Layout) -> None:
+    def __init__(self, params: UnivaParams, layout: Layout) -> None:
         super().__init__()
         self.width = params.width
         self.enter = nn.Linear(layout.sizes["channel"], params.width)
         self.dropout = nn.Dropout(params.dropout)
         self.positions = nn.Parameter(0.02 * torch.randn(params.longest, params.width)) if params.layers else None
-        self.layers = nn.ModuleList(Layer(params) for _ in range(params.layers))
+        self.layers = nn.ModuleList(
+            Layer(params.width, params.heads, params.feedforward, params.dropout, eps=1e-12) for _ in range(params.layers)
+        )
         self.read = AdditiveAttention(params.width)
 
     def forward(self, stream: Stream) -> Encoded:
@@ -33,29 +35,6 @@ class UnivaEncoder(nn.Module):
             hidden = layer(hidden, stream.steps)
         hidden = hidden * stream.steps[..., None]
         return Encoded(vector=self.read(hidden, stream.steps), sequence=hidden, steps=stream.steps)
-
-
-class Layer(nn.Module):
-    """Self-attention and a feed-forward network, each added to its input and normalised after it, as BERT."""
-
-    def __init__(self, params: EncoderParams) -> None:
-        super().__init__()
-        self.heads, self.rate = params.heads, params.dropout
-        self.attend, self.join = nn.Linear(params.width, 3 * params.width), nn.Linear(params.width, params.width)
-        self.widen, self.narrow = nn.Linear(params.width, params.feedforward), nn.Linear(params.feedforward, params.width)
-        self.first, self.second = nn.LayerNorm(params.width, eps=1e-12), nn.LayerNorm(params.width, eps=1e-12)
-        self.dropout = nn.Dropout(params.dropout)
-
-    def forward(self, hidden: Tensor, steps: Tensor) -> Tensor:
-        """[B, T, width] → the same; padded steps are never looked at."""
-        batch, length, width = hidden.shape
-        queries, keys, values = (
-            self.attend(hidden).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        )
-        rate = self.rate if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(queries, keys, values, steps[:, None, None, :], rate)
-        hidden = self.first(hidden + self.dropout(self.join(mixed.transpose(1, 2).flatten(2))))
-        return self.second(hidden + self.dropout(self.narrow(functional.gelu(self.widen(hidden)))))
 
 
 class AdditiveAttention(nn.Module):
