@@ -41,7 +41,7 @@ _MOVING = """
     mouth_suck_dr mouth_suck_ul mouth_suck_ur mouth_upperLipRaise_l mouth_upperLipRaise_r
 """
 MOVING = tuple(_MOVING.split())
-"""Those that move by more than 0.001 (deviation within a take) in any of the takes 2_01 to 2_03; the others rest."""
+"""Those whose deviation over the takes 2_01 to 2_03 is above 0.001; the others rest."""
 
 GET = (
     "The takes stand in https://github.com/FACEGOOD/FACEGOOD-Audio2Face (code/train/wav/1114_2_01.wav …, "
