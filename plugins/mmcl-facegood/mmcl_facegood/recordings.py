@@ -59,7 +59,7 @@ class Facegood:
             if not sources:
                 raise DataError(f"{root}: has neither {' nor '.join(FILES.values())}; expected: {EXPECTED}. {GET}")
             takes = read_takes(root / "takes.csv")
-            found = []
+            samples = []
             for number, take in enumerate(takes):
                 for k, (start, seconds) in enumerate(pieces(take, self.params)):
                     placed = side(take, number, len(takes), start, seconds, self.params)
@@ -68,10 +68,10 @@ class Facegood:
                     id = take.id if self.params.seconds is None else f"{take.id}#{k}"
                     self._pieces[id] = Piece(take, start, seconds)
                     group, split = placed
-                    found.append(SampleRef(id, group, sources, {}, split, {"take": take.id, "second": round(start, 3)}))
-            if not found:
+                    samples.append(SampleRef(id, group, sources, {}, split, {"take": take.id, "second": round(start, 3)}))
+            if not samples:
                 raise DataError(f"{root}: no take is {self.params.seconds:g} s long; set seconds to less")
-            self._samples = tuple(found)
+            self._samples = tuple(samples)
         return self._samples
 
     def read(self, id: str, source: str) -> Raw:

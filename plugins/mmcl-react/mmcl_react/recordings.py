@@ -139,16 +139,16 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def known_of(path: Path, row: Mapping[str, str]) -> dict[str, int]:
     """What the table says of a person; what it leaves empty is left out."""
     known = {}
-    for task, classes, said in (
+    for task, classes, label in (
         ("gender", GENDERS, row["gender"].lower()),
         ("condition", CONDITIONS, row["condition"].upper()),
     ):
-        if said and said not in classes:
+        if label and label not in classes:
             raise DataError(
-                f"{path}: sequence '{row['id']}' has the {task} '{said}'; {', '.join(classes)} or nothing was expected"
+                f"{path}: sequence '{row['id']}' has the {task} '{label}'; {', '.join(classes)} or nothing was expected"
             )
-        if said:
-            known[task] = classes.index(said)
+        if label:
+            known[task] = classes.index(label)
     return known
 
 

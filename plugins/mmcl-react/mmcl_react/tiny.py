@@ -36,8 +36,8 @@ def write(root: Path, n: int, seed: int) -> None:
         framing, timing = "Team" if condition in "AC" else "Individual", "Before" if condition in "AB" else "After"
         split = "valid" if person % 6 == 2 else "train"
         last = 6 * (LENGTH - 1)
-        said = (condition, framing, timing, "Male" if male else "Female", 20 + person, split)
-        table.append((i, ids[-1], ids[-1][:5], game, LENGTH, 0, last, 0.975, *said))
+        labels = (condition, framing, timing, "Male" if male else "Female", 20 + person, split)
+        table.append((i, ids[-1], ids[-1][:5], game, LENGTH, 0, last, 0.975, *labels))
     save_rows(root / "sequences.csv", table)
     kept = [i for i in range(sequences) if i != 2 or sequences == 1]
     save(root / "landmarks.npz", [points[i].astype(np.float16) for i in kept], [ids[i] for i in kept])

@@ -315,5 +315,5 @@ def test_the_converter_makes_the_real_arrays_of_the_published_tables(real, tmp_p
     assert convert(real / "csv_sample", tmp_path) == 2
     for file in ("landmarks.npz", "action_units.npz", "gaze_pose.npz"):
         for id in ("PP113_g1", "PP127_g5"):
-            wanted, made = raw_of(real, file, id), raw_of(tmp_path, file, id)
-            np.testing.assert_allclose(made, wanted, atol=1e-3)
+            wanted, converted = raw_of(real, file, id), raw_of(tmp_path, file, id)
+            np.testing.assert_allclose(converted, wanted, atol=1e-3)

@@ -6,12 +6,14 @@ from itertools import pairwise
 
 import numpy as np
 import scipy.fft
+from librosa.core.convert import mel_frequencies
 from librosa.filters import mel
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
 from mmcl.api import Audio, DataError
 
+from . import VoiceFunctionalsParams, VoiceMelParams
 from .pitch import REFERENCE, VOICED, yin
 
 LOWEST = 1e-10
@@ -37,16 +39,18 @@ def mono(audio: Audio, rate: int) -> NDArray[np.float32]:
 
 
 class Spectrum:
-    """Log-mel bands in dB of full scale and the level of each step, from one pass over the windows."""
+    """Log-mel bands in dB of full scale and the level of each step, from one pass over the windows, `rate` of them a second."""
 
-    def __init__(self, rate: int, window: float, hop: float, bands: int, fmin: float, fmax: float | None) -> None:
-        self.rate, self.hop, self.length = rate, round(hop * rate), round(window * rate)
+    def __init__(self, params: VoiceMelParams | VoiceFunctionalsParams) -> None:
+        rate = params.sample_rate
+        self.hop, self.length = round(params.hop * rate), round(params.window * rate)
+        self.rate = rate / self.hop
         self.transform = self.length
-        top = rate / 2 if fmax is None else fmax
-        filters = mel(sr=rate, n_fft=self.transform, n_mels=bands, fmin=fmin, fmax=top)
-        while (filters.max(axis=1) == 0).any():  # a band without a frequency of its own: a finer transform of the same window
+        top = rate / 2 if params.fmax is None else params.fmax
+        edges = mel_frequencies(params.bands + 2, fmin=params.fmin, fmax=top)
+        while rate / self.transform >= (edges[2:] - edges[:-2]).min():  # every band has a frequency of its own
             self.transform *= 2
-            filters = mel(sr=rate, n_fft=self.transform, n_mels=bands, fmin=fmin, fmax=top)
+        filters = mel(sr=rate, n_fft=self.transform, n_mels=params.bands, fmin=params.fmin, fmax=top)
         self.filters = np.ascontiguousarray(filters.T, np.float32)
         self.window = np.hanning(self.length + 1)[:-1]
 
@@ -74,7 +78,7 @@ class Spectrum:
 def active(level: NDArray[np.float32], top_db: float, rate: float) -> NDArray[np.bool_]:
     """Steps less than `top_db` below the loudest one, and short pauses between them.
 
-    Where nothing is heard at all every step is as loud as the loudest, and counts.
+    In silence every step is as loud as the loudest, and counts.
     """
     loud: NDArray[np.bool_] = level >= level.max() - top_db
     for last, following in pairwise(np.flatnonzero(loud)):
@@ -90,7 +94,7 @@ def trimmed(activity: NDArray[np.bool_]) -> slice:
 
 
 def melody(
-    samples: NDArray[np.float32], rate: int, hop: int, low: float, high: float, heard: NDArray[np.bool_]
+    samples: NDArray[np.float32], rate: int, hop: int, low: float, high: float, activity: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Pitch in semitones above 100 Hz and voicing in [0, 1], [T, 2].
 
@@ -98,7 +102,7 @@ def melody(
     not active is not voiced.
     """
     frequency, voicing = yin(samples, rate, hop, low, high)
-    voicing = np.where(heard, voicing, 0.0)
+    voicing = np.where(activity, voicing, 0.0)
     places = np.flatnonzero(voicing >= VOICED)
     if len(places) == 0:
         return np.stack([np.zeros(len(voicing)), voicing], axis=1).astype(np.float32)

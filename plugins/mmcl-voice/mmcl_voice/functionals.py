@@ -20,9 +20,8 @@ class VoiceFunctionals:
     """What `FUNCTIONALS` and `MELODY` name, of the recording, of its parts, or of each stretch of some seconds."""
 
     def __init__(self, params: VoiceFunctionalsParams) -> None:
-        self.params = params
-        self.spectrum = Spectrum(params.sample_rate, params.window, params.hop, params.bands, params.fmin, params.fmax)
-        self.rate = params.sample_rate / self.spectrum.hop
+        self.params, self.spectrum = params, Spectrum(params)
+        self.rate = self.spectrum.rate
         self._counts: Counter[str] = Counter()
 
     def extract(self, raw: Raw) -> NDArray[np.float32] | Timed:

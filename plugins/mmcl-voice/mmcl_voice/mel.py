@@ -17,9 +17,8 @@ class VoiceMel:
     """Bands in dB of full scale: how loud a voice is stays in it."""
 
     def __init__(self, params: VoiceMelParams) -> None:
-        self.params = params
-        self.spectrum = Spectrum(params.sample_rate, params.window, params.hop, params.bands, params.fmin, params.fmax)
-        self.rate = params.sample_rate / self.spectrum.hop
+        self.params, self.spectrum = params, Spectrum(params)
+        self.rate = self.spectrum.rate
         self._counts: Counter[str] = Counter()
 
     def extract(self, raw: Raw) -> NDArray[np.float32] | Timed:
