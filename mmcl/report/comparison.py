@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import asdict
 from typing import Any
 
@@ -56,25 +55,13 @@ def p_words(value: float | None) -> str:
     return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def picture(found: Comparison) -> str:
-    """Scores with their intervals, the best on top, as SVG."""
-    import matplotlib as mpl
+def picture(comparison: Comparison) -> str:
+    """Scores with their intervals, the best on top, as an SVG file."""
+    from .figures import file_of_scores
 
-    mpl.use("svg")
-    from matplotlib.figure import Figure
-
-    rows = list(reversed(found.rows))
-    figure = Figure(figsize=(8.5, 0.9 + 0.32 * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
-    for y, row in enumerate(rows):
-        mine = row.name == found.reference
-        colour = "#0b6e66" if mine else "#444444"
-        axes.plot([row.score.low, row.score.high], [y, y], color=colour, linewidth=2)
-        axes.plot([row.score.mean], [y], "o", color=colour, markersize=7 if mine else 5)
-    axes.set_yticks(range(len(rows)), [row.name for row in rows])
-    axes.set_xlabel(f"{found.measure} of {found.task}, 95 % interval over {found.group}s ({found.recordings} recordings)")
-    axes.grid(axis="x", color="#dddddd")
-    axes.spines[["top", "right"]].set_visible(False)
-    out = io.StringIO()
-    figure.savefig(out, format="svg")
-    return out.getvalue()
+    group, recordings = comparison.group, comparison.recordings
+    return file_of_scores(
+        [(row.name, row.score.mean, row.score.low, row.score.high) for row in reversed(comparison.rows)],
+        comparison.reference,
+        f"{comparison.measure} of {comparison.task}, 95 % interval over {group}s ({recordings} recordings)",
+    )
