@@ -23,7 +23,8 @@ from scipy import stats
 from mmcl.api import StageError
 from mmcl.evaluate.metrics import evaluate
 from mmcl.evaluate.statistics import Unit, difference, summarise
-from mmcl.report.page import companies_of, write_report
+from mmcl.report.page import write_report
+from mmcl.report.pretraining import searches_of
 from mmcl.runs import RunFolder, read_json, read_jsonl, write_json, write_jsonl, write_text
 
 EMOTIONS = ["anger", "disgust", "fear", "happiness", "neutral", "sadness"]
@@ -622,9 +623,9 @@ def test_searches_of_different_sizes_are_never_mixed():
         return {"from": "a", "to": "b", "encoder": "pretrained", "fold": fold, "seed": 0, "among": among, "n": n}
 
     both = [row(0, 32, 60), row(0, 60, 60), row(1, 32, 50), row(1, 50, 50)]
-    assert companies_of(both) == [(32, [both[0], both[2]]), (None, [both[1], both[3]])]
+    assert searches_of(both) == [(32, [both[0], both[2]]), (None, [both[1], both[3]])]
     small = [row(0, 32, 60), row(0, 60, 60), row(1, 20, 20)]  # one fold has too few for the search among 32
-    assert companies_of(small) == [(None, [small[1], small[2]])]
+    assert searches_of(small) == [(None, [small[1], small[2]])]
 
 
 def test_seeds_that_the_plan_no_longer_names_are_left_out(tmp_path, default):

@@ -8,42 +8,43 @@ from typing import Any
 from ..review.compare import Comparison
 
 
-def shown(found: Comparison) -> dict[str, Any]:
+def shown(comparison: Comparison) -> dict[str, Any]:
     """A comparison as report pages show it: plain values, a picture, and names without the run's where there is one run."""
     from .figures import ranked
     from .words import plain, plural
 
-    runs = {row.name.split(": ", 1)[0] for row in found.rows}
-    short = {row.name: row.name.split(": ", 1)[1] if len(runs) == 1 else row.name for row in found.rows}
+    runs = {row.name.split(": ", 1)[0] for row in comparison.rows}
+    short = {row.name: row.name.split(": ", 1)[1] if len(runs) == 1 else row.name for row in comparison.rows}
     rows = []
-    for row in found.rows:
-        one = row.against
+    for row in comparison.rows:
         rows.append(
             {
                 "name": short[row.name],
-                "reference": row.name == found.reference,
+                "reference": row.name == comparison.reference,
                 "score": asdict(row.score),
-                "difference": one and asdict(one.difference),
-                "effect": one and one.effect,
-                "better": one and one.better,
-                "groups": one and one.difference.groups,
+                "difference": row.against and asdict(row.against.difference),
+                "effect": row.against and row.against.effect,
+                "better": row.against and row.against.better,
+                "groups": row.against and row.against.difference.groups,
                 "p": p_words(row.corrected),
             }
         )
     rows.sort(key=lambda row: not row["reference"])
-    alt = "; ".join(f"{short[r.name]} {plain(r.score.mean)}, {plain(r.score.low)} to {plain(r.score.high)}" for r in found.rows)
-    across = f"{found.measure} of {found.task}, 95% interval over {plural(found.group)}"
+    alt = "; ".join(
+        f"{short[r.name]} {plain(r.score.mean)}, {plain(r.score.low)} to {plain(r.score.high)}" for r in comparison.rows
+    )
+    across = f"{comparison.measure} of {comparison.task}, 95% interval over {plural(comparison.group)}"
     return {
-        "task": found.task,
-        "measure": found.measure,
-        "recordings": found.recordings,
-        "groups": found.rows[0].score.groups,
-        "group": plural(found.group),
-        "tests": sum(row.corrected is not None for row in found.rows),
+        "task": comparison.task,
+        "measure": comparison.measure,
+        "recordings": comparison.recordings,
+        "groups": comparison.rows[0].score.groups,
+        "group": plural(comparison.group),
+        "tests": sum(row.corrected is not None for row in comparison.rows),
         "rows": rows,
         "picture": ranked(
-            [(short[r.name], r.score.mean, r.score.low, r.score.high) for r in found.rows],
-            short[found.reference],
+            [(short[r.name], r.score.mean, r.score.low, r.score.high) for r in comparison.rows],
+            short[comparison.reference],
             across,
             f"{across}: {alt}.",
         ),
