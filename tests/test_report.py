@@ -207,7 +207,7 @@ def make_run(
                             }
                             scores += _scores(row, kind, classes, target, output)
                             for i in range(per_fold):
-                                said: Any = (
+                                predicted: Any = (
                                     int(output[i].argmax())
                                     if kind == "single-label"
                                     else [int(v > 0) for v in output[i]]
@@ -215,7 +215,9 @@ def make_run(
                                     else output[i].tolist()
                                 )
                                 aim: Any = int(target[i]) if kind == "single-label" else target[i].tolist()
-                                predictions.append({**row, "id": f"clip-{fold}-{i:03d}", "target": aim, "prediction": said})
+                                predictions.append(
+                                    {**row, "id": f"clip-{fold}-{i:03d}", "target": aim, "prediction": predicted}
+                                )
             if "majority" in against:
                 row = {"task": "emotion", "input": "none", "head": "majority", "encoder": "none", **base, "head_seed": 0}
                 constant = (
@@ -397,7 +399,7 @@ def page(default: Path) -> Page:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Callable[..., Page]:
+def page_with(tmp_path: Path) -> Callable[..., Page]:
     """The page of a small run with some things changed."""
 
     def make(**changes: Any) -> Page:
@@ -415,11 +417,11 @@ def by_fold(
     rows: list[dict[str, Any]], input: str, encoder: str, head: str = "linear", metric: str = "accuracy"
 ) -> list[float]:
     """The mean over seeds of each fold, slowly."""
-    found: dict[int, list[float]] = {}
+    values: dict[int, list[float]] = {}
     for row in rows:
         if (row["input"], row["encoder"], row["head"], row["metric"]) == (input, encoder, head, metric):
-            found.setdefault(row["fold"], []).append(row["value"])
-    return [mean(found[fold]) for fold in sorted(found)]
+            values.setdefault(row["fold"], []).append(row["value"])
+    return [mean(values[fold]) for fold in sorted(values)]
 
 
 # --- statistics -----------------------------------------------------------------------------------------------------------
@@ -434,11 +436,11 @@ def test_seeds_are_averaged_within_each_fold_and_the_interval_is_over_folds():
     for fold in range(4):
         seeds = [mean(values[fold, seed, head] for head in range(2)) for seed in range(1 + fold)]
         means.append(mean(seeds))
-    said = summarise(values)
+    summary = summarise(values)
     interval = stats.ttest_1samp(means, 0).confidence_interval(0.95)
-    assert (said.mean, said.sd) == (pytest.approx(mean(means)), pytest.approx(stdev(means)))
-    assert (said.low, said.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
-    assert (said.units, said.over, said.folds, said.seeds, said.undefined) == (4, "folds", 4, 4, 0)
+    assert (summary.mean, summary.sd) == (pytest.approx(mean(means)), pytest.approx(stdev(means)))
+    assert (summary.low, summary.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert (summary.units, summary.over, summary.folds, summary.seeds, summary.undefined) == (4, "folds", 4, 4, 0)
 
 
 def test_a_head_seed_too_many_in_one_seed_gives_it_no_more_weight():
@@ -447,10 +449,10 @@ def test_a_head_seed_too_many_in_one_seed_gives_it_no_more_weight():
 
 
 def test_a_single_fold_is_over_its_seeds_and_says_so():
-    said = summarise({(3, 0, 0): 0.5, (3, 0, 1): 0.7, (3, 1, 0): 0.8, (3, 1, 1): 0.9})
+    summary = summarise({(3, 0, 0): 0.5, (3, 0, 1): 0.7, (3, 1, 0): 0.8, (3, 1, 1): 0.9})
     interval = stats.ttest_1samp([0.6, 0.85], 0).confidence_interval(0.95)
-    assert (said.over, said.units, said.folds) == ("seeds", 2, 1)
-    assert (said.low, said.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert (summary.over, summary.units, summary.folds) == ("seeds", 2, 1)
+    assert (summary.low, summary.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
 
 
 def test_a_single_fold_and_seed_is_over_head_seeds_and_one_measurement_over_nothing():
@@ -460,31 +462,31 @@ def test_a_single_fold_and_seed_is_over_head_seeds_and_one_measurement_over_noth
 
 
 def test_undefined_values_are_counted_and_never_zero():
-    said = summarise({(0, 0, 0): 0.4, (1, 0, 0): None, (2, 0, 0): 0.6})
-    assert (said.mean, said.units, said.undefined) == (pytest.approx(0.5), 2, 1)
+    summary = summarise({(0, 0, 0): 0.4, (1, 0, 0): None, (2, 0, 0): 0.6})
+    assert (summary.mean, summary.units, summary.undefined) == (pytest.approx(0.5), 2, 1)
     nothing = summarise({(0, 0, 0): None})
     assert (nothing.mean, nothing.units, nothing.undefined) == (None, 0, 1)
 
 
 def test_an_interval_ends_where_the_metric_ends():
-    said = summarise({(0, 0, 0): 0.99, (1, 0, 0): 0.5}, (0.0, 1.0))
-    assert (said.low, said.high) == (0.0, 1.0)
+    summary = summarise({(0, 0, 0): 0.99, (1, 0, 0): 0.5}, (0.0, 1.0))
+    assert (summary.low, summary.high) == (0.0, 1.0)
 
 
 def test_a_difference_is_taken_fold_by_fold():
     mine = [0.9, 0.5, 0.7]
     theirs = [0.8, 0.45, 0.55]
-    said = difference({(f, 0, 0): v for f, v in enumerate(mine)}, {(f, 0, 0): v for f, v in enumerate(theirs)})
+    summary = difference({(f, 0, 0): v for f, v in enumerate(mine)}, {(f, 0, 0): v for f, v in enumerate(theirs)})
     interval = stats.ttest_rel(mine, theirs).confidence_interval(0.95)
-    assert (said.low, said.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
-    assert (said.units, said.above) == (3, 3)
+    assert (summary.low, summary.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert (summary.units, summary.above) == (3, 3)
 
 
 def test_a_baseline_without_head_seeds_counts_for_each_of_them_and_a_missing_one_for_none():
     mine: dict[Unit, float | None] = {(0, 0, 0): 0.5, (0, 0, 1): 0.7, (1, 0, 0): 0.9, (2, 0, 0): 0.1}
-    said = difference(mine, {(0, 0, 0): 0.2, (1, 0, 0): 0.3})
-    assert said.folds == 2
-    assert said.mean == pytest.approx(mean([mean([0.5 - 0.2, 0.7 - 0.2]), 0.9 - 0.3]))
+    summary = difference(mine, {(0, 0, 0): 0.2, (1, 0, 0): 0.3})
+    assert summary.folds == 2
+    assert summary.mean == pytest.approx(mean([mean([0.5 - 0.2, 0.7 - 0.2]), 0.9 - 0.3]))
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
@@ -496,10 +498,10 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         values: dict[Unit, float | None] = {
             (f, s, 0): float(folds[f] + random.normal(0, 0.03)) for f in range(5) for s in range(3)
         }
-        said = summarise(values)
-        assert said.low is not None
-        assert said.high is not None
-        hit += said.low <= truth <= said.high
+        summary = summarise(values)
+        assert summary.low is not None
+        assert summary.high is not None
+        hit += summary.low <= truth <= summary.high
         alone = stats.ttest_1samp(list(values.values()), truth).pvalue
         naive += alone > 0.05
     assert 0.93 <= hit / draws <= 0.97
@@ -510,13 +512,13 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 
 
 def test_report_json_has_every_score_as_it_was_measured(default):
-    said = read_json(default / "report.json")
-    assert list(said) == ["format", "name", "synthetic", "scores", "summary", "retrieval", "worth", "skipped"]
-    assert (said["format"], said["name"], said["synthetic"]) == (1, "emotions", False)
-    assert sorted(map(json.dumps, said["scores"])) == sorted(
-        json.dumps({k: row[k] for k in said["scores"][0]}) for row in rows_of(default)
+    report = read_json(default / "report.json")
+    assert list(report) == ["format", "name", "synthetic", "scores", "summary", "retrieval", "worth", "skipped"]
+    assert (report["format"], report["name"], report["synthetic"]) == (1, "emotions", False)
+    assert sorted(map(json.dumps, report["scores"])) == sorted(
+        json.dumps({k: row[k] for k in report["scores"][0]}) for row in rows_of(default)
     )
-    assert set(said["scores"][0]) == {
+    assert set(report["scores"][0]) == {
         "task",
         "input",
         "head",
@@ -529,7 +531,7 @@ def test_report_json_has_every_score_as_it_was_measured(default):
         "n",
         "head_seed",
     }
-    assert said["retrieval"] == rows_of(default, "retrieval.jsonl")
+    assert report["retrieval"] == rows_of(default, "retrieval.jsonl")
 
 
 def test_report_json_says_what_a_slow_computation_says(default):
@@ -687,10 +689,10 @@ def test_pictures_say_their_numbers_and_take_their_colours_from_the_page(default
         assert "font-family" not in svg
 
 
-def test_names_and_the_recipe_are_text_and_never_markup(made, tmp_path):
+def test_names_and_the_recipe_are_text_and_never_markup(page_with, tmp_path):
     evil = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & $x^2$"
     recipe = f"# {evil}\nformat: 1\n"
-    page = made(
+    page = page_with(
         name=evil,
         about=evil,
         recipe=recipe,
@@ -735,34 +737,34 @@ def test_a_run_without_reproach_has_no_warning(page, default):
 
 
 @pytest.mark.parametrize("title", list(BANNERS))
-def test_what_limits_the_result_is_said_above_the_answer(made, title):
-    page = made(**BANNERS[title])
+def test_what_limits_the_result_stands_above_the_answer(page_with, title):
+    page = page_with(**BANNERS[title])
     assert [t for t in BANNERS if f"{t}." in page.text] == [title]
     assert page.text.index(f"{title}.") < page.text.index("The answer")
 
 
-def test_labels_in_pretraining_are_never_called_no_labels(made):
-    assert "without a single label" not in made(uses_labels=True).text
+def test_labels_in_pretraining_are_never_called_no_labels(page_with):
+    assert "without a single label" not in page_with(uses_labels=True).text
 
 
-def test_twenty_skipped_recordings_are_listed_and_the_rest_counted(made, tmp_path):
-    page = made(skipped=23)
+def test_twenty_skipped_recordings_are_listed_and_the_rest_counted(page_with, tmp_path):
+    page = page_with(skipped=23)
     table = page.tables["What was skipped and why"]
     assert [line[0] for line in table[1:]] == [f"clip-{i:03d}" for i in range(20)]
     assert table[1][2] == "0.wav: ends in the middle of its header"
     assert "and 3 more in report.json" in page.text
-    said = read_json(tmp_path / "run" / "report.json")["skipped"]
-    assert (said["count"], len(said["streams"]), said["streams"][22]["modality"]) == (23, 23, "text")
+    skipped = read_json(tmp_path / "run" / "report.json")["skipped"]
+    assert (skipped["count"], len(skipped["streams"]), skipped["streams"][22]["modality"]) == (23, 23, "text")
 
 
-def test_a_single_fold_says_that_its_test_set_is_fixed(made):
-    page = made(folds=1, seeds=(0, 1, 2))
+def test_a_single_fold_says_that_its_test_set_is_fixed(page_with):
+    page = page_with(folds=1, seeds=(0, 1, 2))
     assert "over three seeds, test set fixed" in page.text
     assert "other actors in the test set could move it further" in page.text
 
 
-def test_a_single_measurement_has_no_interval_and_says_why(made, tmp_path):
-    page = made(folds=1, seeds=(0,))
+def test_a_single_measurement_has_no_interval_and_says_why(page_with, tmp_path):
+    page = page_with(folds=1, seeds=(0,))
     (one,) = [
         r
         for r in read_json(tmp_path / "run" / "report.json")["summary"]
@@ -773,16 +775,16 @@ def test_a_single_measurement_has_no_interval_and_says_why(made, tmp_path):
     assert "One fold and one seed: nothing says how far chance could have moved these numbers" in page.text
 
 
-def test_without_pretraining_the_report_is_about_random_encoders(made):
-    page = made(epochs=0, modalities=("audio",))
+def test_without_pretraining_the_report_is_about_random_encoders(page_with):
+    page = page_with(epochs=0, modalities=("audio",))
     assert page.tables["Scores of emotion, head linear"][0][:2] == ["Predicted from", "Random weights"]
     assert "pretrained" not in page.text.lower().replace("nothing was pretrained", "")
     assert "Learning" not in page.text
     assert "Finding a recording in another modality" not in page.text
 
 
-def test_several_labels_are_judged_by_weighted_accuracy_each_for_itself(made, tmp_path):
-    page = made(kind="multi-label")
+def test_several_labels_are_judged_by_weighted_accuracy_each_for_itself(page_with, tmp_path):
+    page = page_with(kind="multi-label")
     rows = rows_of(tmp_path / "run")
     table = page.tables["Metrics of each label of emotion"]
     for name, line in zip(EMOTIONS, table[1:], strict=True):
@@ -792,14 +794,14 @@ def test_several_labels_are_judged_by_weighted_accuracy_each_for_itself(made, tm
     assert "weighted accuracy (2 folds × 1 seed)" in page.text
 
 
-def test_values_are_judged_by_concordance(made, tmp_path):
-    page = made(kind="regression", classes=["valence", "arousal"])
+def test_values_are_judged_by_concordance(page_with, tmp_path):
+    page = page_with(kind="regression", classes=["valence", "arousal"])
     folds = by_fold(rows_of(tmp_path / "run"), "all", "pretrained", metric="ccc")
     assert f"{mean(folds):.2f} ± {stdev(folds):.2f} concordance correlation" in page.text
     assert "Predicted against true" in page.text
 
 
-def test_an_undefined_metric_is_said_and_left_out_of_the_mean(tmp_path):
+def test_an_undefined_metric_is_counted_and_left_out_of_the_mean(tmp_path):
     root = make_run(tmp_path / "run", folds=3, seeds=(0,), modalities=("audio",), heads=("linear",), kind="multi-label")
     file = root / "fold-01" / "seed-0" / "probe" / "scores.jsonl"
     rows = [r | ({"value": None} if r["metric"] == "w_acc" and r["encoder"] == "pretrained" else {}) for r in read_jsonl(file)]
@@ -854,7 +856,7 @@ def test_a_missing_file_is_named(tmp_path):
     assert not (root / "report.html").exists()
 
 
-def test_a_recipe_that_keeps_the_last_epoch_is_not_said_to_keep_the_best(tmp_path):
+def test_a_recipe_that_keeps_the_last_epoch_is_not_reported_to_keep_the_best(tmp_path):
     root = make_run(tmp_path / "run", folds=1, seeds=(0,))
     plan = read_json(root / "plan.json")
     plan["plan"]["pretrain"]["keep"] = "last"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import Transform
 
 from .picture import COLOUR
 
@@ -78,9 +80,9 @@ def scale(
         axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
 
 
-def rules(ax: Axes, along: str) -> None:
+def rules(ax: Axes, along: Literal["x", "y", "both"]) -> None:
     """Thin lines at the ticks of one axis ("x", "y") or of "both"."""
-    ax.grid(axis=along, color=COLOUR["line"], linewidth=1)  # type: ignore[arg-type]  # a literal of the stubs, a str here
+    ax.grid(axis=along, color=COLOUR["line"], linewidth=1)
 
 
 def axis_name(ax: Axes, text: str, pad: float = 4, up: bool = False) -> None:
@@ -108,7 +110,7 @@ def note(
     tilt: bool = False,
 ) -> None:
     """Words so many pixels from a place: in shares of the axes, or along "x" or "y" in that axis's own numbers."""
-    frames = {"": "axes fraction", "x": ax.get_xaxis_transform(), "y": ax.get_yaxis_transform()}
+    frames: dict[str, str | Transform] = {"": "axes fraction", "x": ax.get_xaxis_transform(), "y": ax.get_yaxis_transform()}
     ax.annotate(
         text,
         at,
