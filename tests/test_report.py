@@ -22,7 +22,6 @@ from scipy import stats
 
 from mmcl.api import StageError
 from mmcl.evaluate.metrics import evaluate
-from mmcl.evaluate.statistics import Unit, difference, summarise
 from mmcl.report.page import write_report
 from mmcl.report.pretraining import searches_of
 from mmcl.runs import RunFolder, read_json, read_jsonl, write_json, write_jsonl, write_text
@@ -58,7 +57,7 @@ def make_run(
         inputs |= {"+".join(modalities[:2]): list(modalities[:2]), "all": list(modalities)}
     pairs = [[a, b] for i, a in enumerate(modalities) for b in modalities[i + 1 :]]
     protocol = f"k-fold (k={folds}, by group)" if folds > 1 else "official (by group)"
-    groups = [f"actor-{i:02d}" for i in range(1, 25)]
+    write_text(root / "recipe.yaml", recipe)
     plan = {
         "format": 1,
         "name": name,
@@ -66,6 +65,49 @@ def make_run(
         "seed": list(seeds),
         "overrides": ["pretrain.epochs=12"],
         "dataset": {"use": "toy", "params": {}, **PARTS, "root": None, "synthetic": synthetic},
+        **_plan(modalities, pairs, epochs),
+        "probe": {
+            "inputs": inputs,
+            "heads": {h: {"use": h, "params": {}, **PARTS} for h in heads},
+            "tasks": ["emotion"],
+            "seeds": list(head_seeds),
+            "features": "backbone",
+        },
+        "protocol": {"use": "k-fold" if folds > 1 else "official", "by": "group", "only": None},
+        "report": {"against": list(against)},
+        "track": [],
+    }
+    write_json(root / "plan.json", _about(plan, uses_labels))
+    prepared = {"synthetic": synthetic, "protocol": protocol, "crosses_groups": crosses}
+    prepared |= {"tasks": {"emotion": {"type": kind, "classes": classes}}}
+    write_json(root / "prepare.json", _prepared(modalities, folds, per_fold, skipped) | prepared)
+    encoders = (["pretrained"] if epochs else []) + (["random"] if "random" in against or not epochs else [])
+    for fold in range(folds):
+        hard = random.normal(0, 0.25)
+        target = _targets(kind, max(1, len(classes)), per_fold, random)
+        for seed in seeds:
+            run = RunFolder(root)
+            if epochs:
+                parameters = {m: 10000 + 500 * i for i, m in enumerate(modalities)}
+                _pretrained(run.stage("pretrain", fold, seed), epochs, pairs, random, parameters)
+            write_json(
+                run.stage("embed", fold, seed) / "finished.json",
+                {"format": 1, "key": "k", "time": 1.0, "seconds": 1.5, "encoders": encoders},
+            )
+            folder = run.stage("probe", fold, seed)
+            ways = [(e, i, h, s) for e in encoders for i in inputs.items() for h in heads for s in head_seeds]
+            row = {"task": "emotion", "protocol": protocol, "fold": fold, "seed": seed}
+            _probed(folder, row, ways, "majority" in against, kind, classes, target, hard, random)
+            write_jsonl(folder / "retrieval.jsonl", _retrieval(modalities, encoders, fold, seed, per_fold, random))
+            write_json(
+                folder / "finished.json", {"format": 1, "key": "k", "time": 1795218269.0 + fold, "seconds": 2.5, "heads": 10}
+            )
+    return root
+
+
+def _plan(modalities: tuple[str, ...], pairs: list[list[str]], epochs: int) -> dict[str, Any]:
+    """The sections of a plan that say what is pretrained, and how."""
+    return {
         "modalities": {
             m: {
                 "source": m,
@@ -89,153 +131,103 @@ def make_run(
             "patience": 4,
             "batch_size": 64,
         },
-        "probe": {
-            "inputs": inputs,
-            "heads": {h: {"use": h, "params": {}, **PARTS} for h in heads},
-            "tasks": ["emotion"],
-            "seeds": list(head_seeds),
-            "features": "backbone",
-        },
-        "protocol": {"use": "k-fold" if folds > 1 else "official", "by": "group", "only": None},
-        "report": {"against": list(against)},
-        "track": [],
     }
-    write_text(root / "recipe.yaml", recipe)
-    write_json(
-        root / "plan.json",
-        {
-            "format": 1,
-            "mmcl": "0.1.0",
-            "versions": {"python": "3.11.7", "mmcl": "0.1.0", "torch": "2.12.1"},
-            "machine": {"system": "Linux", "processor": "x86_64"},
-            "device": "auto",
-            "uses_labels": uses_labels,
-            "protocol": "k-fold by group",
-            "plan": plan,
-        },
-    )
+
+
+def _about(plan: dict[str, Any], uses_labels: bool) -> dict[str, Any]:
+    """What plan.json holds beside the plan."""
+    return {
+        "format": 1,
+        "mmcl": "0.1.0",
+        "versions": {"python": "3.11.7", "mmcl": "0.1.0", "torch": "2.12.1"},
+        "machine": {"system": "Linux", "processor": "x86_64"},
+        "device": "auto",
+        "uses_labels": uses_labels,
+        "protocol": "k-fold by group",
+        "plan": plan,
+    }
+
+
+def _prepared(modalities: tuple[str, ...], folds: int, per_fold: int, skipped: int) -> dict[str, Any]:
+    """What `prepare` counts of so many recordings; of the first modality some are lost."""
+    groups = [f"actor-{i:02d}" for i in range(1, 25)]
     lost = [
         {"id": f"clip-{i:03d}", "where": f"{i}.wav", "reason": f"{i}.wav: ends in the middle of its header"}
         for i in range(skipped)
     ]
-    write_json(
-        root / "prepare.json",
-        {
-            "format": 1,
-            "samples": folds * per_fold,
-            "usable": folds * per_fold,
-            "groups": 24,
-            "group": "actor",
-            "synthetic": synthetic,
-            "licence": "CC BY 4.0",
-            "tasks": {"emotion": {"type": kind, "classes": classes}},
-            "protocol": protocol,
-            "crosses_groups": crosses,
-            "modalities": {
-                m: {
-                    "layout": f"{m} (time × channel 40, 50 steps/s)",
-                    "present": folds * per_fold - 3 * i - (skipped if i == 0 else 0),
-                    "missing": 3 * i + (skipped if i == 0 else 0),
-                    "hours": 0.2 + 0.01 * i,
-                    "skipped": lost if i == 0 else [],
-                }
-                for i, m in enumerate(modalities)
-            },
-            "skipped": [],
-            "folds": [
-                {
-                    "fold": f,
-                    "train": 2 * per_fold,
-                    "valid": per_fold // 2,
-                    "test": per_fold,
-                    "groups": {"train": groups[8:], "valid": groups[6:8], "test": groups[:6]},
-                }
-                for f in range(folds)
-            ],
-            "seconds": 8.25,
+    return {
+        "format": 1,
+        "samples": folds * per_fold,
+        "usable": folds * per_fold,
+        "groups": 24,
+        "group": "actor",
+        "licence": "CC BY 4.0",
+        "modalities": {
+            m: {
+                "layout": f"{m} (time × channel 40, 50 steps/s)",
+                "present": folds * per_fold - 3 * i - (skipped if i == 0 else 0),
+                "missing": 3 * i + (skipped if i == 0 else 0),
+                "hours": 0.2 + 0.01 * i,
+                "skipped": lost if i == 0 else [],
+            }
+            for i, m in enumerate(modalities)
         },
-    )
-    encoders = (["pretrained"] if epochs else []) + (["random"] if "random" in against or not epochs else [])
-    width = max(1, len(classes))
-    for fold in range(folds):
-        hard = random.normal(0, 0.25)
-        if kind == "single-label":
-            target = random.integers(0, width, per_fold).astype(float)
-        elif kind == "multi-label":
-            target = (random.random((per_fold, width)) < 0.35).astype(float)
-        else:
-            target = random.normal(0, 1, (per_fold, width))
-        for seed in seeds:
-            run = RunFolder(root)
-            base = {"protocol": protocol, "fold": fold, "seed": seed}
-            if epochs:
-                _pretrained(
-                    run.stage("pretrain", fold, seed),
-                    epochs,
-                    pairs,
-                    random,
-                    {m: 10000 + 500 * i for i, m in enumerate(modalities)},
-                )
-            write_json(
-                run.stage("embed", fold, seed) / "finished.json",
-                {"format": 1, "key": "k", "time": 1.0, "seconds": 1.5, "encoders": encoders},
-            )
-            scores: list[dict[str, Any]] = []
-            predictions: list[dict[str, Any]] = []
-            for encoder in encoders:
-                for task_input, used in inputs.items():
-                    for h in heads:
-                        for head_seed in head_seeds:
-                            strength = (0.55 + 0.42 * len(used)) * (1.0 if encoder == "pretrained" else 0.5) * (
-                                1.1 if h == "mlp" else 1.0
-                            ) + 0.3 * hard
-                            truth = (
-                                np.eye(width)[target.astype(int)]
-                                if kind == "single-label"
-                                else 2 * target - 1
-                                if kind == "multi-label"
-                                else target
-                            )
-                            output = truth * max(strength, 0.1) + random.normal(0, 0.75, (per_fold, width))
-                            row = {
-                                "task": "emotion",
-                                "input": task_input,
-                                "head": h,
-                                "encoder": encoder,
-                                **base,
-                                "head_seed": head_seed,
-                            }
-                            scores += _scores(row, kind, classes, target, output)
-                            for i in range(per_fold):
-                                predicted: Any = (
-                                    int(output[i].argmax())
-                                    if kind == "single-label"
-                                    else [int(v > 0) for v in output[i]]
-                                    if kind == "multi-label"
-                                    else output[i].tolist()
-                                )
-                                aim: Any = int(target[i]) if kind == "single-label" else target[i].tolist()
-                                predictions.append(
-                                    {**row, "id": f"clip-{fold}-{i:03d}", "target": aim, "prediction": predicted}
-                                )
-            if "majority" in against:
-                row = {"task": "emotion", "input": "none", "head": "majority", "encoder": "none", **base, "head_seed": 0}
-                constant = (
-                    np.eye(width)[0]
-                    if kind == "single-label"
-                    else -np.ones(width)
-                    if kind == "multi-label"
-                    else np.zeros(width)
-                )
-                scores += _scores(row, kind, classes, target, np.repeat(constant[None], per_fold, 0))
-            folder = run.stage("probe", fold, seed)
-            write_jsonl(folder / "scores.jsonl", scores)
-            write_jsonl(folder / "predictions.jsonl", predictions)
-            write_jsonl(folder / "retrieval.jsonl", _retrieval(modalities, encoders, fold, seed, per_fold, random))
-            write_json(
-                folder / "finished.json", {"format": 1, "key": "k", "time": 1795218269.0 + fold, "seconds": 2.5, "heads": 10}
-            )
-    return root
+        "skipped": [],
+        "folds": [
+            {
+                "fold": f,
+                "train": 2 * per_fold,
+                "valid": per_fold // 2,
+                "test": per_fold,
+                "groups": {"train": groups[8:], "valid": groups[6:8], "test": groups[:6]},
+            }
+            for f in range(folds)
+        ],
+        "seconds": 8.25,
+    }
+
+
+def _targets(kind: str, width: int, n: int, random: np.random.Generator) -> Any:
+    if kind == "single-label":
+        return random.integers(0, width, n).astype(float)
+    return (random.random((n, width)) < 0.35).astype(float) if kind == "multi-label" else random.normal(0, 1, (n, width))
+
+
+def _probed(
+    folder: Path,
+    row: dict[str, Any],
+    ways: list[tuple[str, tuple[str, list[str]], str, int]],
+    majority: bool,
+    kind: str,
+    classes: list[str],
+    target: Any,
+    hard: float,
+    random: np.random.Generator,
+) -> None:
+    """Scores and predictions of each way: (encoder, input and its modalities, head, its seed)."""
+    scores: list[dict[str, Any]] = []
+    predictions: list[dict[str, Any]] = []
+    n, width = len(target), max(1, len(classes))
+    for encoder, (input, used), head, head_seed in ways:
+        strength = (0.55 + 0.42 * len(used)) * (1.0 if encoder == "pretrained" else 0.5) * (1.1 if head == "mlp" else 1.0)
+        strength += 0.3 * hard
+        truth = {"single-label": lambda: np.eye(width)[target.astype(int)], "multi-label": lambda: 2 * target - 1}
+        output = truth.get(kind, lambda: target)() * max(strength, 0.1) + random.normal(0, 0.75, (n, width))
+        one = {**row, "input": input, "head": head, "encoder": encoder, "head_seed": head_seed}
+        scores += _scores(one, kind, classes, target, output)
+        for i in range(n):
+            predicted: Any = output[i].tolist()
+            if kind != "regression":
+                predicted = int(output[i].argmax()) if kind == "single-label" else [int(v > 0) for v in output[i]]
+            aim: Any = int(target[i]) if kind == "single-label" else target[i].tolist()
+            fold = row["fold"]
+            predictions.append({**one, "id": f"clip-{fold}-{i:03d}", "target": aim, "prediction": predicted})
+    if majority:
+        constant = {"single-label": np.eye(width)[0], "multi-label": -np.ones(width)}.get(kind, np.zeros(width))
+        one = {**row, "input": "none", "head": "majority", "encoder": "none", "head_seed": 0}
+        scores += _scores(one, kind, classes, target, np.repeat(constant[None], n, 0))
+    write_jsonl(folder / "scores.jsonl", scores)
+    write_jsonl(folder / "predictions.jsonl", predictions)
 
 
 def _scores(row: dict[str, Any], kind: str, classes: list[str], target: Any, output: Any) -> list[dict[str, Any]]:
@@ -422,90 +414,6 @@ def by_fold(
         if (row["input"], row["encoder"], row["head"], row["metric"]) == (input, encoder, head, metric):
             values.setdefault(row["fold"], []).append(row["value"])
     return [mean(values[fold]) for fold in sorted(values)]
-
-
-# --- statistics -----------------------------------------------------------------------------------------------------------
-
-
-def test_seeds_are_averaged_within_each_fold_and_the_interval_is_over_folds():
-    random = np.random.default_rng(0)
-    values: dict[Unit, float | None] = {
-        (fold, seed, head): float(random.random()) for fold in range(4) for seed in range(1 + fold) for head in range(2)
-    }
-    means = []
-    for fold in range(4):
-        seeds = [mean(values[fold, seed, head] for head in range(2)) for seed in range(1 + fold)]
-        means.append(mean(seeds))
-    summary = summarise(values)
-    interval = stats.ttest_1samp(means, 0).confidence_interval(0.95)
-    assert (summary.mean, summary.sd) == (pytest.approx(mean(means)), pytest.approx(stdev(means)))
-    assert (summary.low, summary.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
-    assert (summary.units, summary.over, summary.folds, summary.seeds, summary.undefined) == (4, "folds", 4, 4, 0)
-
-
-def test_a_head_seed_too_many_in_one_seed_gives_it_no_more_weight():
-    values: dict[Unit, float | None] = {(0, 0, 0): 0.0, (0, 0, 1): 0.0, (0, 0, 2): 0.0, (0, 1, 0): 1.0, (1, 0, 0): 0.5}
-    assert summarise(values).mean == pytest.approx(((0.0 + 1.0) / 2 + 0.5) / 2)
-
-
-def test_a_single_fold_is_over_its_seeds_and_says_so():
-    summary = summarise({(3, 0, 0): 0.5, (3, 0, 1): 0.7, (3, 1, 0): 0.8, (3, 1, 1): 0.9})
-    interval = stats.ttest_1samp([0.6, 0.85], 0).confidence_interval(0.95)
-    assert (summary.over, summary.units, summary.folds) == ("seeds", 2, 1)
-    assert (summary.low, summary.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
-
-
-def test_a_single_fold_and_seed_is_over_head_seeds_and_one_measurement_over_nothing():
-    assert summarise({(0, 0, 0): 0.5, (0, 0, 1): 0.7}).over == "head seeds"
-    one = summarise({(0, 4, 2): 0.5})
-    assert (one.mean, one.sd, one.low, one.high, one.over, one.units) == (0.5, None, None, None, "nothing", 1)
-
-
-def test_undefined_values_are_counted_and_never_zero():
-    summary = summarise({(0, 0, 0): 0.4, (1, 0, 0): None, (2, 0, 0): 0.6})
-    assert (summary.mean, summary.units, summary.undefined) == (pytest.approx(0.5), 2, 1)
-    nothing = summarise({(0, 0, 0): None})
-    assert (nothing.mean, nothing.units, nothing.undefined) == (None, 0, 1)
-
-
-def test_an_interval_ends_where_the_metric_ends():
-    summary = summarise({(0, 0, 0): 0.99, (1, 0, 0): 0.5}, (0.0, 1.0))
-    assert (summary.low, summary.high) == (0.0, 1.0)
-
-
-def test_a_difference_is_taken_fold_by_fold():
-    mine = [0.9, 0.5, 0.7]
-    theirs = [0.8, 0.45, 0.55]
-    summary = difference({(f, 0, 0): v for f, v in enumerate(mine)}, {(f, 0, 0): v for f, v in enumerate(theirs)})
-    interval = stats.ttest_rel(mine, theirs).confidence_interval(0.95)
-    assert (summary.low, summary.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
-    assert (summary.units, summary.above) == (3, 3)
-
-
-def test_a_baseline_without_head_seeds_counts_for_each_of_them_and_a_missing_one_for_none():
-    mine: dict[Unit, float | None] = {(0, 0, 0): 0.5, (0, 0, 1): 0.7, (1, 0, 0): 0.9, (2, 0, 0): 0.1}
-    summary = difference(mine, {(0, 0, 0): 0.2, (1, 0, 0): 0.3})
-    assert summary.folds == 2
-    assert summary.mean == pytest.approx(mean([mean([0.5 - 0.2, 0.7 - 0.2]), 0.9 - 0.3]))
-
-
-def test_the_interval_covers_the_truth_as_often_as_it_says():
-    random = np.random.default_rng(7)
-    truth, hit, naive = 0.6, 0, 0
-    draws = 1500
-    for _ in range(draws):
-        folds = truth + random.normal(0, 0.05, 5)
-        values: dict[Unit, float | None] = {
-            (f, s, 0): float(folds[f] + random.normal(0, 0.03)) for f in range(5) for s in range(3)
-        }
-        summary = summarise(values)
-        assert summary.low is not None
-        assert summary.high is not None
-        hit += summary.low <= truth <= summary.high
-        alone = stats.ttest_1samp(list(values.values()), truth).pvalue
-        naive += alone > 0.05
-    assert 0.93 <= hit / draws <= 0.97
-    assert naive / draws < 0.9, "seeds counted as measurements of their own would claim too much"
 
 
 # --- numbers --------------------------------------------------------------------------------------------------------------
