@@ -13,7 +13,7 @@ import pytest
 
 from mmcl.report.several import report_runs
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
 
 LOOK = """
@@ -38,7 +38,7 @@ frame.onload = () => {
     return !w.getComputedStyle(root).getPropertyValue(name);
   })).length;
   const out = document.createElement("pre");
-  out.id = "found";
+  out.id = "measured";
   out.textContent = JSON.stringify({wide: root.scrollWidth - root.clientWidth, shown: shown.length, pictures: d.querySelectorAll(".picture").length,
     small: shown.filter(s => box(s).width < 100 || box(s).height < 40).length, away, spill, cut, label, paper, ink, unknown});
   document.body.append(out);
@@ -83,21 +83,21 @@ def look(page: Path, width: int, tmp_path: Path, dark: bool = False) -> dict[str
         timeout=120,
         check=True,
     )
-    found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found, done.stderr[-500:]
-    said: dict[str, object] = json.loads(found[1].replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
-    return said
+    written = re.search(r'<pre id="measured">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert written, done.stderr[-500:]
+    measured: dict[str, object] = json.loads(written[1].replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
+    return measured
 
 
 @pytest.mark.parametrize("which", ["report", "runs"])
 @pytest.mark.parametrize("width", [390, 1200])
 def test_a_page_fits_a_phone_and_a_desk(pages, which, width, tmp_path):
-    said = look(pages[which], width, tmp_path)
-    assert said["wide"] == 0, "the page itself must not scroll sideways"
-    assert said["spill"] == []
-    assert said["cut"] == [], "words that reach beyond their picture are cut"
-    assert said["pictures"] == said["shown"] > 3, "of each picture's two drawings exactly one is shown"
-    assert said["small"] == said["away"] == said["label"] == said["unknown"] == 0
+    measured = look(pages[which], width, tmp_path)
+    assert measured["wide"] == 0, "the page itself must not scroll sideways"
+    assert measured["spill"] == []
+    assert measured["cut"] == [], "words that reach beyond their picture are cut"
+    assert measured["pictures"] == measured["shown"] > 3, "of each picture's two drawings exactly one is shown"
+    assert measured["small"] == measured["away"] == measured["label"] == measured["unknown"] == 0
 
 
 def test_dark_is_dark(pages, tmp_path):

@@ -39,9 +39,9 @@ def test_the_report_says_what_worth_measured(pair):
     ]
     assert len(few) == 2
     assert f"{mean(few):.3f}" in page
-    said = [row for row in read_json(pair[0] / "report.json")["worth"] if row["what"] == "few-shot" and row["share"] == 0.5]
+    curve = [row for row in read_json(pair[0] / "report.json")["worth"] if row["what"] == "few-shot" and row["share"] == 0.5]
     assert mean(few) in [
-        pytest.approx(row["mean"]) for row in said if row["encoder"] == "pretrained" and row["metric"] == "accuracy"
+        pytest.approx(row["mean"]) for row in curve if row["encoder"] == "pretrained" and row["metric"] == "accuracy"
     ]
 
 

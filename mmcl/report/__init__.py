@@ -27,12 +27,12 @@ def run_and_report(
     return run_all(plan, run, workers, strict, device, stop_after, page=report)
 
 
-def search_and_report(found: SweepPlan, out: Path, jobs: int = 1, device: str = "auto", final: bool = True) -> SweepResult:
+def search_and_report(plan: SweepPlan, out: Path, jobs: int = 1, device: str = "auto", final: bool = True) -> SweepResult:
     """Run a sweep and write its page, sweep.html in `out`. The options and errors are those of `mmcl.search.sweep.sweep`."""
     from ..search.sweep import sweep
     from .page import report
     from .search import write_page
 
-    searched = sweep(found, out, jobs, device, final, page=report)
+    searched = sweep(plan, out, jobs, device, final, page=report)
     write_page(searched, out)
     return searched

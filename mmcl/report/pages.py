@@ -11,12 +11,12 @@ from . import words
 
 def environment() -> Environment:
     """Where pages find their templates, and how they write numbers."""
-    made = Environment(
+    templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"plain": words.plain, "signed": words.signed, "duration": words.duration, "whole": words.whole}
-    return made
+    templates.filters |= {"plain": words.plain, "signed": words.signed, "duration": words.duration, "whole": words.whole}
+    return templates

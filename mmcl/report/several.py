@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..api.errors import DataError, MmclError, StageError
 from ..evaluate.metrics import HEADLINE
-from ..evaluate.statistics import Cell, Summary, bounds_of, summarise, values_of
+from ..evaluate.statistics import Summary, summarise
 from ..review.compare import compare_runs, short_names
 from ..runs import JsonObject, RunFolder, write_text
 from . import figures, words
 from .comparison import shown as shown_comparison
-from .page import Found, read_run
 from .pages import environment
+from .results import Results, read_run
 from .worth import METHODS, clouds_of, few_shot_of
 
 PASSED = ("name", "about", "overrides", "format", "report", "track", "worth", "sweep")
@@ -33,26 +34,23 @@ def report_runs(folders: Sequence[Path], out: Path | None = None) -> Path:
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise DataError("a run is named twice; name each once")
     names = list(short_names(folders).values())
-    found = {name: read_run(RunFolder(folder)) for name, folder in zip(names, folders, strict=True)}
-    summary = {name: _summary(one) for name, one in found.items()}
-    tasks = [
-        task
-        for task in next(iter(found.values())).prepare["tasks"]
-        if all(task in one.prepare["tasks"] for one in found.values())
-    ]
+    runs = {name: read_run(RunFolder(folder)) for name, folder in zip(names, folders, strict=True)}
+    first = next(iter(runs.values()))
     page = (
         environment()
         .get_template("several.html.j2")
         .render(
             title=words.listed(names),
-            runs=[_run(name, one) for name, one in found.items()],
-            differences=differences({name: one.plan for name, one in found.items()}),
+            runs=[_run(name, results) for name, results in runs.items()],
+            differences=differences({name: results.plan for name, results in runs.items()}),
             names=names,
-            tasks=[_task(task, found, summary, folders) for task in tasks],
-            maps=_maps(found),
-            retrieval=_retrieval(found),
+            tasks=[
+                _task(task, runs, folders) for task in first.tasks if all(task in results.tasks for results in runs.values())
+            ],
+            maps=_maps(runs),
+            retrieval=_retrieval(runs),
             subject="pretrained",
-            versions=next(iter(found.values())).about["versions"],
+            versions=first.about["versions"],
         )
     )
     path = out or folders[0].resolve().parent / f"{'+'.join(name.replace('/', '-') for name in names)[:120]}.html"
@@ -60,12 +58,8 @@ def report_runs(folders: Sequence[Path], out: Path | None = None) -> Path:
     return path
 
 
-def _summary(one: Found) -> dict[Cell, Summary]:
-    return {cell: summarise(values, bounds_of(cell[-1])) for cell, values in values_of(one.scores).items()}
-
-
-def _run(name: str, one: Found) -> JsonObject:
-    plan, prepare = one.plan, one.prepare
+def _run(name: str, results: Results) -> JsonObject:
+    plan, prepare = results.plan, results.prepare
     return {
         "name": name,
         "about": plan["about"],
@@ -73,10 +67,10 @@ def _run(name: str, one: Found) -> JsonObject:
         "protocol": prepare["protocol"],
         "recordings": prepare["samples"],
         "groups": words.many(prepare["groups"], prepare["group"]),
-        "repeats": words.repeats(len({f for f, _ in one.units}), len({s for _, s in one.units})),
-        "missing": len(one.missing),
+        "repeats": words.repeats(len({f for f, _ in results.units}), len({s for _, s in results.units})),
+        "missing": len(results.missing),
         "synthetic": prepare["synthetic"],
-        "seconds": sum(sum(each) for each in one.seconds.values()),
+        "seconds": sum(sum(each) for each in results.seconds.values()),
     }
 
 
@@ -86,7 +80,7 @@ def differences(plans: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[
     has = [
         {key[:i] for key in each for i in range(1, len(key) + 1) if key[i : i + 1] in ("", ".")} for each in flat
     ]  # sections too
-    found: dict[str, list[str]] = {}
+    unlike: dict[str, list[str]] = {}
     for key in dict.fromkeys(key for each in flat for key in each):
         values = [each.get(key, "–") for each in flat]
         if len(set(values)) == 1 or key.endswith((".version", ".package")):
@@ -95,10 +89,10 @@ def differences(plans: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[
         sections = [key[:i] for i, letter in enumerate(key) if letter == "."]
         lacking = next((section for section in sections if not all(section in each for each in has)), None)
         if lacking is None:
-            found[key] = values
+            unlike[key] = values
         else:
-            found[lacking] = ["there" if lacking in each else "–" for each in has]
-    return [(key.replace(".params.", "."), values) for key, values in found.items()]  # as the recipe has it
+            unlike[lacking] = ["there" if lacking in each else "–" for each in has]
+    return [(key.replace(".params.", "."), values) for key, values in unlike.items()]  # as the recipe has it
 
 
 def _flat(value: Any, at: str = "") -> list[tuple[str, str]]:
@@ -107,80 +101,88 @@ def _flat(value: Any, at: str = "") -> list[tuple[str, str]]:
     return [(at, json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)]
 
 
-def _task(
-    task: str, found: Mapping[str, Found], summary: Mapping[str, Mapping[Cell, Summary]], folders: Sequence[Path]
-) -> JsonObject:
-    kind = next(iter(found.values())).prepare["tasks"][task]["type"]
-    metric = HEADLINE[kind]
+def _task(task: str, runs: Mapping[str, Results], folders: Sequence[Path]) -> JsonObject:
+    metric = HEADLINE[next(iter(runs.values())).tasks[task]["type"]]
     rows: dict[tuple[str, str, str], dict[str, Summary]] = {}
-    for name, each in summary.items():
-        for cell, said in each.items():
+    for name, results in runs.items():
+        for cell, score in results.summary.items():
             if cell[0] == task and cell[4] == metric:
-                rows.setdefault((cell[1], cell[2], cell[3]), {})[name] = said
+                rows.setdefault((cell[1], cell[2], cell[3]), {})[name] = score
     people: JsonObject | None = None
     trouble = ""
     try:
         people = shown_comparison(compare_runs(folders, task))
     except MmclError as error:
         trouble = str(error)
-    lines = []
-    for i, (name, one) in enumerate(found.items()):
-        curve = few_shot_of(one.worth, task, metric, one.subject)
-        whole = summary[name].get((task, one.main, one.head, one.subject, metric))
-        if curve:
-            points = [(x, s.mean or 0.0, s.low, s.high) for x, s in curve.items()]
-            points += [(1.0, whole.mean, whole.low, whole.high)] if whole is not None and whole.mean is not None else []
-            lines.append(figures.Line(name, figures.MARKED[i % len(figures.MARKED)], points))
-    told = "; ".join(
-        f"{line.name}: " + ", ".join(f"{100 * p[0]:g}% {words.plain(p[1], 2)}" for p in line.points) for line in lines
-    )
     return {
         "name": task,
         "metric": words.metric(metric),
         "people": people,
         "trouble": trouble,
-        "rows": [{"input": k[0], "head": k[1], "encoder": k[2], "said": each} for k, each in sorted(rows.items(), key=_order)],
-        "few": figures.lines(
-            {"": lines}, "share of the labels", words.metric(metric), None, f"Few labels. {told}.", shares=True
-        )
-        if len(lines) > 1
-        else None,
+        "rows": [
+            {"input": input, "head": head, "encoder": encoder, "scores": each}
+            for (input, head, encoder), each in sorted(rows.items(), key=_order)
+        ],
+        "few": _few(task, metric, runs),
     }
 
 
 def _order(row: tuple[tuple[str, str, str], Mapping[str, Summary]]) -> tuple[Any, ...]:
-    (input, head, encoder), said = row
-    return (encoder == "none", -len(said), encoder == "random", -max((s.mean or 0.0) for s in said.values()), input, head)
+    (input, head, encoder), scores = row
+    best = max((score.mean or 0.0) for score in scores.values())
+    return (encoder == "none", -len(scores), encoder == "random", -best, input, head)
 
 
-def _maps(found: Mapping[str, Found]) -> list[JsonObject]:
+def _few(task: str, metric: str, runs: Mapping[str, Results]) -> figures.Picture | None:
+    """The curves with few labels of all runs that have one, if these are several."""
+    lines = []
+    for i, (name, results) in enumerate(runs.items()):
+        curve = few_shot_of(results.worth, task, metric, results.subject)
+        with_all = results.summary.get(results.main_cell(task, metric))
+        if curve:
+            points = [(share, score.mean or 0.0, score.low, score.high) for share, score in curve.items()]
+            if with_all is not None and with_all.mean is not None:
+                points.append((1.0, with_all.mean, with_all.low, with_all.high))
+            lines.append(figures.Line(name, figures.MARKED[i % len(figures.MARKED)], points))
+    if len(lines) < 2:
+        return None
+    alt = "; ".join(
+        f"{line.name}: " + ", ".join(f"{100 * p[0]:g}% {words.plain(p[1], 2)}" for p in line.points) for line in lines
+    )
+    across, up = "share of the labels", words.metric(metric)
+    return figures.lines({"": lines}, across, up, None, f"Few labels. {alt}.", shares=True)
+
+
+def _maps(runs: Mapping[str, Results]) -> list[JsonObject]:
     """Maps of the runs, next to each other: of each space that several have, by the first task."""
     by_space: dict[tuple[str, str], dict[str, figures.Cloud]] = {}
-    for name, one in found.items():
-        labels = [each["encoder"] for each in one.maps if each["encoder"] not in ("random", "pretrained")]
-        wanted = labels[0] if labels else one.subject
-        for cloud_method, of, cloud in clouds_of(one.maps, one.prepare["tasks"], wanted):
-            by_space.setdefault((cloud_method, of), {})[name] = figures.Cloud(name, cloud.x, cloud.y, cloud.kind, cloud.names)
-    rank = {"tsne": 0, "umap": 1, "pca": 2}
-    shown = []
-    for (method, of), clouds in sorted(by_space.items(), key=lambda item: rank[item[0][0]]):
+    for name, results in runs.items():
+        with_labels = [one["encoder"] for one in results.maps if one["encoder"] not in ("random", "pretrained")]
+        wanted = with_labels[0] if with_labels else results.subject
+        for method, of, cloud in clouds_of(results.maps, results.tasks, wanted):
+            by_space.setdefault((method, of), {})[name] = replace(cloud, title=name)
+    order = list(METHODS)
+    pictures = []
+    for (method, of), clouds in sorted(by_space.items(), key=lambda item: order.index(item[0][0])):
         if len(clouds) > 1:
             what = "all modalities together" if of == "shared" else of
             alt = f"{METHODS[method]} of {what} in {words.listed(list(clouds))}; colours are classes."
-            shown.append({"title": f"{METHODS[method]}: {what}", "picture": figures.clouds(list(clouds.values()), alt)})
-    return shown
+            pictures.append({"title": f"{METHODS[method]}: {what}", "picture": figures.clouds(list(clouds.values()), alt)})
+    return pictures
 
 
-def _retrieval(found: Mapping[str, Found]) -> JsonObject | None:
+def _retrieval(runs: Mapping[str, Results]) -> JsonObject | None:
     """R@1 of every direction among the same number of recordings, where all runs have it."""
-    sizes = set.intersection(*({row["among"] for row in one.retrieval} for one in found.values()))
+    sizes = set.intersection(*({row["among"] for row in results.retrieval} for results in runs.values()))
     if not sizes:
         return None
     among = min(sizes)
-    rows: dict[tuple[str, str], dict[str, Summary]] = {}
-    for name, one in found.items():
-        mine = [r for r in one.retrieval if r["among"] == among and r["encoder"] == one.subject and r["metric"] == "R@1"]
-        for pair in dict.fromkeys((r["from"], r["to"]) for r in mine):
-            values = {(r["fold"], r["seed"], 0): r["value"] for r in mine if (r["from"], r["to"]) == pair}
-            rows.setdefault(pair, {})[name] = summarise(values, (0.0, 1.0))
-    return {"among": among, "rows": [{"pair": " → ".join(pair), "said": said} for pair, said in rows.items()]}
+    scores: dict[tuple[str, str], dict[str, Summary]] = {}
+    for name, results in runs.items():
+        values: dict[tuple[str, str], dict[tuple[int, int, int], float | None]] = {}
+        for r in results.retrieval:
+            if r["among"] == among and r["encoder"] == results.subject and r["metric"] == "R@1":
+                values.setdefault((r["from"], r["to"]), {})[r["fold"], r["seed"], 0] = r["value"]
+        for pair, each in values.items():
+            scores.setdefault(pair, {})[name] = summarise(each, (0.0, 1.0))
+    return {"among": among, "rows": [{"pair": " → ".join(pair), "scores": each} for pair, each in scores.items()]}

@@ -1,4 +1,4 @@
-"""The report's sentences: the answer, the warnings, what was compared with what, and each picture in words."""
+"""The report's sentences: the answer, what was compared with what, and each picture in words."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ FLOOR: Mapping[str, str] = {
     "regression": "always guessing the training mean",
 }
 """What the majority baseline does, by type of task."""
+
+FLOOR_NAME: Mapping[str, str] = {
+    "single-label": "most frequent class",
+    "multi-label": "more frequent answer",
+    "regression": "training mean",
+}
+"""The same in two or three words."""
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -113,22 +120,22 @@ def repeats(folds: int, seeds: int) -> str:
     return f"{many(folds, 'fold')} × {many(seeds, 'seed')}"
 
 
-def over(said: Summary | None) -> str:
+def over(score: Summary | None) -> str:
     """What a summary's spread is over, as a phrase."""
-    if said is None or said.over == "nothing":
+    if score is None or score.over == "nothing":
         return "a single measurement, which has neither deviation nor interval"
-    if said.over == "folds":
-        inside = f", {number(said.seeds)} seeds averaged in each" if said.seeds > 1 else ""
-        return f"over {number(said.units)} folds{inside}"
-    return f"over {number(said.units)} {said.over}, test set fixed"
+    if score.over == "folds":
+        inside = f", {number(score.seeds)} seeds averaged in each" if score.seeds > 1 else ""
+        return f"over {number(score.units)} folds{inside}"
+    return f"over {number(score.units)} {score.over}, test set fixed"
 
 
-def caption(what: str, task: str, head: str, said: Summary | None) -> str:
+def caption(what: str, task: str, head: str, score: Summary | None) -> str:
     """What stands above a table of scores."""
     start = f"{what[:1].upper()}{what[1:]} of {task} with the head “{head}”: "
-    if said is None or said.over == "nothing":
-        return start + over(said) + "."
-    return f"{start}mean ± deviation and 95% interval, {over(said)}."
+    if score is None or score.over == "nothing":
+        return start + over(score) + "."
+    return f"{start}mean ± deviation and 95% interval, {over(score)}."
 
 
 def inputs(names: Sequence[str], of: int) -> str:
@@ -138,131 +145,13 @@ def inputs(names: Sequence[str], of: int) -> str:
     return listed(list(names))
 
 
-def banners(
-    about: Mapping[str, Any],
-    prepare: Mapping[str, Any],
-    skipped: int,
-    missing: Sequence[tuple[int, int]],
-    undefined: int,
-    trained: Sequence[Mapping[str, Any]],
-) -> list[tuple[str, str, str]]:
-    """What a reader must know before believing a number: (how grave, title, sentence)."""
-    found = []
-    plan, group = about["plan"], prepare["group"]
-    if prepare["synthetic"]:
-        found.append(
-            (
-                "strong",
-                "Synthetic data",
-                f"Every recording of “{plan['dataset']['use']}” was made by a program. The scores show that the machinery "
-                "works; they say nothing about people.",
-            )
-        )
-    if about["uses_labels"]:
-        needs = sorted({name for facts in trained for name in facts.get("labels", ())})
-        read = f" ({listed(needs)})" if needs else ""
-        positives = plan["pretrain"]["objective"]["positives"]["use"]
-        found.append(
-            (
-                "strong",
-                "Pretraining saw labels",
-                f"The positives “{positives}” or the drawing of recordings read the training recordings’ labels{read}: this is not "
-                "learning without labels.",
-            )
-        )
-    for name, why in plan.get("departs", {}).items():
-        backbone = plan["modalities"][name]["backbone"]["use"]
-        found.append(("strong", f"Backbone of {name}: not to be trusted", f"“{backbone}” keeps a slip of its authors: {why}."))
-    said: dict[str, int] = {}
-    for facts in trained:
-        for sentence in facts.get("warnings", ()):
-            said[sentence] = said.get(sentence, 0) + 1
-    if said:
-        more = f" … and {len(said) - 4} more, in pretrain/finished.json." if len(said) > 4 else ""
-        found.append(("strong", "Pretraining looks wrong", "; ".join(list(said)[:4]).capitalize() + "." + more))
-    if plan["pretrain"].get("transductive") and plan["pretrain"]["epochs"]:
-        splits = {"valid": "validation", "test": "test"}
-        found.append(
-            (
-                "strong",
-                "Pretraining saw inputs of other splits",
-                f"The encoders were trained on the {listed([splits[s] for s in plan['pretrain']['transductive']])} recordings too, "
-                "without their labels: these scores say nothing about recordings that come later.",
-            )
-        )
-    if prepare["crosses_groups"]:
-        found.append(
-            (
-                "strong",
-                f"The same {group} is trained on and tested on",
-                f"Recordings of one {group} stand on both sides of a split, as the recipe asks: these scores say nothing about "
-                f"a new {group}.",
-            )
-        )
-    window = plan.get("window", {}).get("seconds")
-    longest = max((m.get("longest", 0.0) for m in prepare["modalities"].values()), default=0.0)
-    if window and 0 < longest < window:
-        found.append(
-            (
-                "mild",
-                "The window is longer than any recording",
-                f"window.seconds is {window:g}, and the longest recording lasts {longest:.3g} seconds: whole recordings were taken.",
-            )
-        )
-    if missing:
-        spots = "; ".join(f"fold {fold}, seed {seed}" for fold, seed in missing[:6]) + (" …" if len(missing) > 6 else "")
-        found.append(
-            (
-                "strong",
-                "The run is not finished",
-                f"{many(len(missing), 'unit')} of the plan {'has' if len(missing) == 1 else 'have'} no scores yet: {spots}.",
-            )
-        )
-    if skipped:
-        found.append(
-            (
-                "mild",
-                "1 skipped stream or recording" if skipped == 1 else f"{whole(skipped)} skipped streams or recordings",
-                "They could not be used; the reasons are under Data.",
-            )
-        )
-    if undefined:
-        found.append(
-            (
-                "mild",
-                f"{many(undefined, 'score')} undefined",
-                "A metric has no value where a test set lacks what it measures. Means are over the others and say how many.",
-            )
-        )
-    absent = [name for name in ("random", "majority") if name not in plan["report"]["against"]]
-    if plan["pretrain"]["epochs"] == 0:
-        absent = [name for name in absent if name != "random"]
-        found.append(
-            (
-                "mild",
-                "Nothing was pretrained",
-                "The recipe sets pretrain.epochs to 0: the encoders have random weights, and the scores are what those give."
-                + (" What was learned with labels stands under “Trained with labels”." if plan.get("supervise") else ""),
-            )
-        )
-    if absent:
-        words = {"random": "random encoders", "majority": "the majority class"}
-        found.append(
-            (
-                "mild",
-                "Without its usual baseline",
-                f"The recipe leaves out {listed([words[a] for a in absent])} (report.against): read the scores with care.",
-            )
-        )
-    return found
-
-
 def answer(
     about: Mapping[str, Any],
     prepare: Mapping[str, Any],
+    *,
     task: str,
     kind: str,
-    name: str,
+    measure: str,
     main: str,
     subject: str,
     mine: Summary | None,
@@ -280,7 +169,7 @@ def answer(
         return {"lead": Markup("Predicting <b>{}</b> from {}: no score yet.").format(task, whence), "bars": [], "notes": []}
     spread = "" if mine.sd is None else f" ± {plain(mine.sd, 2)}"
     lead = Markup("Predicting <b>{}</b> from {}: <strong>{}</strong> {}").format(
-        task, whence, plain(mine.mean, 2) + spread, metric(name)
+        task, whence, plain(mine.mean, 2) + spread, metric(measure)
     )
     count = f" ({repeats(mine.folds, mine.seeds)})"
     others = []
@@ -288,7 +177,7 @@ def answer(
         head, first = labelled[0]
         spread = "" if first.sd is None else f" ± {plain(first.sd, 2)}"
         lead = Markup("Predicting <b>{}</b> from {}, trained with labels from end to end ({}): <strong>{}</strong> {}").format(
-            task, whence, head, plain(first.mean or 0.0, 2) + spread, metric(name)
+            task, whence, head, plain(first.mean or 0.0, 2) + spread, metric(measure)
         )
         others.append(f"a head fitted on random encoders {plain(mine.mean, 2)}")
     if random is not None and random.mean is not None:
@@ -296,37 +185,33 @@ def answer(
     if floor is not None and floor.mean is not None:
         others.append(f"{FLOOR[kind]} {plain(floor.mean, 2)}")
     lead += count + ("; " + "; ".join(others) if others else "") + "."
-    bars = [
-        (
-            "pretrained" if subject == "pretrained" else "random",
-            "pretrained" if subject == "pretrained" else "random weights",
-            mine,
-        )
-    ]
-    if random is not None:
-        bars.append(("random", "random weights", random))
-    trained = [("pretrained", f"with labels: {head}", said) for head, said in labelled]
-    bars = [*trained, *bars] if subject == "random" else [*bars, *trained]
-    if floor is not None:
-        bars.append(
-            (
-                "floor",
-                {"single-label": "most frequent class", "multi-label": "more frequent answer", "regression": "training mean"}[
-                    kind
-                ],
-                floor,
-            )
-        )
     return {
         "lead": lead,
-        "bars": [(colour, label, said, max(0.0, min(1.0, said.mean or 0.0))) for colour, label, said in bars],
+        "bars": _bars(kind, subject, mine, random, floor, labelled),
         "notes": [
             ("What was learned", _learned(about)),
             ("From", _from(about, prepare)),
-            ("Against what", _against(plan, kind, subject, gain, alone, name)),
+            ("Against what", _against(plan, kind, subject, gain, alone, measure)),
             ("How sure", _sure(mine, gain, subject, prepare["group"])),
         ],
     }
+
+
+def _bars(
+    kind: str,
+    subject: str,
+    mine: Summary,
+    random: Summary | None,
+    floor: Summary | None,
+    labelled: Sequence[tuple[str, Summary]],
+) -> list[tuple[str, str, Summary, float]]:
+    """The bars under the answer: (colour, label, score, its share of the track)."""
+    frozen = [(subject, subject if subject == "pretrained" else "random weights", mine)]
+    frozen += [("random", "random weights", random)] if random is not None else []
+    trained = [("pretrained", f"with labels: {head}", score) for head, score in labelled]
+    bars = [*trained, *frozen] if subject == "random" else [*frozen, *trained]
+    bars += [("floor", FLOOR_NAME[kind], floor)] if floor is not None else []
+    return [(colour, label, score, max(0.0, min(1.0, score.mean or 0.0))) for colour, label, score in bars]
 
 
 def _learned(about: Mapping[str, Any]) -> str:
@@ -359,12 +244,12 @@ def _from(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> str:
 
     split = f" {between('train')} to learn from, {between('valid')} to choose on, {between('test')} to test on" if folds else ""
     each = ", in each fold" if len(folds) > 1 else ""
-    made = " made-up" if prepare["synthetic"] else ""
-    return f"{whole(prepare['samples'])}{made} recordings of {many(prepare['groups'], prepare['group'])}{length}:{split}{each}."
+    synthetic = " made-up" if prepare["synthetic"] else ""
+    return f"{whole(prepare['samples'])}{synthetic} recordings of {many(prepare['groups'], prepare['group'])}{length}:{split}{each}."
 
 
 def _against(
-    plan: Mapping[str, Any], kind: str, subject: str, gain: Summary | None, alone: tuple[str, Summary] | None, name: str
+    plan: Mapping[str, Any], kind: str, subject: str, gain: Summary | None, alone: tuple[str, Summary] | None, measure: str
 ) -> str:
     parts = []
     if subject == "pretrained" and gain is not None:
@@ -372,7 +257,7 @@ def _against(
     if "majority" in plan["report"]["against"]:
         parts.append(f"{FLOOR[kind].capitalize()}.")
     if alone is not None:
-        parts.append(f"Of the single modalities {alone[0]} scored highest, with {plain(alone[1].mean, 2)} {metric(name)}.")
+        parts.append(f"Of the single modalities {alone[0]} scored highest, with {plain(alone[1].mean, 2)} {metric(measure)}.")
     return " ".join(parts) or "Nothing: the recipe leaves the baselines out."
 
 
@@ -406,7 +291,7 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
     plan = about["plan"]
     pretrain, probe, protocol = plan["pretrain"], plan["probe"], plan["protocol"]
     objective = pretrain["objective"]
-    found = []
+    terms = []
     if pretrain["epochs"]:
         weights = objective.get("weights") or [1.0] * len(objective["pairs"])
         named = zip(objective["pairs"], weights, strict=True)
@@ -416,7 +301,7 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
             if pretrain["patience"]
             else ""
         )
-        found.append(
+        terms.append(
             (
                 "Pretrained",
                 f"Encoders trained for up to {many(pretrain['epochs'], 'epoch')}{patience}, with the loss "
@@ -426,7 +311,7 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
             )
         )
     if "random" in plan["report"]["against"] or not pretrain["epochs"]:
-        found.append(
+        terms.append(
             (
                 "Random",
                 "The same encoders, with the same normalisation, as they were before any training. What they score "
@@ -434,7 +319,7 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
             )
         )
     if "majority" in plan["report"]["against"]:
-        found.append(
+        terms.append(
             (
                 "Majority",
                 "No input: the most frequent class (for several labels each one’s more frequent answer, for values the mean) "
@@ -449,7 +334,7 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
     }
     window = plan["window"]
     seen = how[window["embed"]] if window["seconds"] or window["embed"] == "whole" else "the whole recording"
-    found.append(
+    terms.append(
         (
             "Heads",
             f"{heads}. They read the frozen {probe['features']}’s vector: {seen}. Fitted on training recordings, chosen on "
@@ -458,12 +343,12 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
     )
     group = prepare["group"]
     kept = f"no {group} stands on two sides" if not prepare["crosses_groups"] else f"the same {group} may stand on two sides"
-    found.append(
+    terms.append(
         ("Splits", f"{prepare['protocol']}: {kept}. The test recordings are read once, after every choice has been made.")
     )
     if protocol.get("only"):
-        found.append(("Folds run", f"Only {listed([str(n) for n in protocol['only']])}."))
-    found.append(
+        terms.append(("Folds run", f"Only {listed([str(n) for n in protocol['only']])}."))
+    terms.append(
         (
             "± and interval",
             "Seeds are averaged within each fold first, and every fold weighs the same. ± is the standard deviation between "
@@ -472,7 +357,7 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
             "pair by pair, on the same fold and seed.",
         )
     )
-    return found
+    return terms
 
 
 def learning(runs: Sequence[Mapping[str, Any]], patience: int | None, last: bool = False) -> str:
@@ -524,13 +409,13 @@ def retrieval(maps: Mapping[str, Mapping[tuple[str, str], float]], levels: Seque
 
 def worst(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> list[tuple[str, str, int, int]]:
     """The three confusions with the largest share of their class: (true, predicted, how many, of how many)."""
-    found = [
+    confusions = [
         (classes[i], classes[j], count, sum(row))
         for i, row in enumerate(matrix)
         for j, count in enumerate(row)
         if i != j and count
     ]
-    return sorted(found, key=lambda f: (-f[2] / f[3], f[0], f[1]))[:3]
+    return sorted(confusions, key=lambda f: (-f[2] / f[3], f[0], f[1]))[:3]
 
 
 def dots_alt(task: str, what: str, rows: Mapping[str, Mapping[str, Summary]], floor: float | None) -> str:
@@ -538,9 +423,9 @@ def dots_alt(task: str, what: str, rows: Mapping[str, Mapping[str, Summary]], fl
     parts = []
     for label, row in rows.items():
         each = [
-            f"{'random weights' if encoder == 'random' else encoder} {plain(said.mean)}"
-            + (f", interval {plain(said.low)} to {plain(said.high)}" if said.low is not None else "")
-            for encoder, said in row.items()
+            f"{'random weights' if encoder == 'random' else encoder} {plain(score.mean)}"
+            + (f", interval {plain(score.low)} to {plain(score.high)}" if score.low is not None else "")
+            for encoder, score in row.items()
         ]
         parts.append(f"{label}: {'; '.join(each)}")
     end = "" if floor is None else f". Baseline: {plain(floor)}"
@@ -593,9 +478,9 @@ def retrieval_alt(maps: Mapping[str, Mapping[tuple[str, str], float]], levels: S
     return f"Heat map of R@1 between modalities. {'. '.join(parts)}. Guessing gives {_levels(levels)}."
 
 
-def scatter_alt(task: str, outputs: Sequence[str], n: int, said: Summary | None) -> str:
+def scatter_alt(task: str, outputs: Sequence[str], n: int, score: Summary | None) -> str:
     """A scatter plot in words."""
-    agree = f" Concordance correlation {plain(said.mean)}." if said is not None else ""
+    agree = f" Concordance correlation {plain(score.mean)}." if score is not None else ""
     return f"Scatter plot of predicted against true {listed(list(outputs))} for {task}, {whole(n)} predictions.{agree}"
 
 
@@ -623,9 +508,9 @@ def surroundings(about: Mapping[str, Any]) -> list[str]:
         parts += [one["gpu"]] if one["gpu"] else []
         lines.append(f"Hardware: {', '.join(parts)}.")
     if "determinism" in about:
-        said = {True: "on", False: "off", None: "not set"}
+        states = {True: "on", False: "off", None: "not set"}
         each = [
-            f"{name.replace('_', ' ') if name.islower() else name} {said[v] if v is None or isinstance(v, bool) else v}"
+            f"{name.replace('_', ' ') if name.islower() else name} {states[v] if v is None or isinstance(v, bool) else v}"
             for name, v in about["determinism"].items()
         ]
         lines.append(f"Determinism: {', '.join(each)}.")

@@ -1,25 +1,27 @@
 """The report's section on what the representation is worth: few labels, missing modalities, transfer, spoilt recordings, geometry, maps.
 
-Reads what the stage `worth` wrote, and the tables that heads trained with labels have to show.
+Its numbers are those that the stage `worth` wrote; its last tables are those that heads trained with labels have to show.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..evaluate.metrics import HEADLINE
 from ..evaluate.statistics import Summary, bounds_of, summarise
-from ..runs import JsonObject, RunFolder, read_json, read_jsonl
+from ..runs import JsonObject
 from . import figures, words
+from .results import Results
 
 CHANGES = {
     "noise": "noise, in deviations of a channel",
     "loss": "share of the steps that are lost",
     "late": "seconds by which streams begin late",
 }
-METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+METHODS = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
+"""Method of a map → its name, in the order in which they are shown."""
 KEYS = ("what", "task", "encoder", "head", "input", "share", "left", "from", "to", "change", "level", "of", "metric")
 """What a row of worth.jsonl is of; the rest says where it was measured."""
 POINTS = 600
@@ -27,44 +29,18 @@ POINTS = 600
 FREE = {"uniformity": (-float("inf"), 0.0), "effective_rank": (0.0, float("inf")), "alignment": (0.0, 4.0), "gap": (0.0, 2.0)}
 
 
-def read_worth(run: RunFolder, asked: Sequence[tuple[int, int]]) -> tuple[list[JsonObject], list[JsonObject]]:
-    """Rows of all folds and seeds that the plan asks for, and the maps."""
-    rows: list[JsonObject] = []
-    maps: list[JsonObject] = []
-    for fold, seed, folder in run.units("worth"):
-        if (fold, seed) in asked:
-            rows += read_jsonl(folder / "worth.jsonl")
-            if (folder / "maps.json").exists():
-                maps = read_json(folder / "maps.json")["maps"]
-    return rows, maps
-
-
-def read_shown(run: RunFolder, asked: Sequence[tuple[int, int]]) -> list[JsonObject]:
-    """Tables that heads have to show, of the first fold and seed: title, rows, columns, values, whose."""
-    found: list[JsonObject] = []
-    for fold, seed, folder in run.units("supervise"):
-        if (fold, seed) in asked:
-            for path in sorted((folder / "models").glob("*.json")):
-                about = read_json(path)
-                found += [
-                    {**table, "of": f"{about['task']}, {about['input']}, {about['head']}"} for table in about.get("shown", ())
-                ]
-            break
-    return found
-
-
 def summaries(rows: Iterable[Mapping[str, Any]]) -> list[JsonObject]:
     """Every result over folds, seeds and draws, for report.json."""
     return [
         {
             **dict(zip(KEYS, _plain(key), strict=True)),
-            "mean": said.mean,
-            "sd": said.sd,
-            "low": said.low,
-            "high": said.high,
-            "units": said.units,
+            "mean": score.mean,
+            "sd": score.sd,
+            "low": score.low,
+            "high": score.high,
+            "units": score.units,
         }
-        for key, said in _table(rows).items()
+        for key, score in _table(rows).items()
     ]
 
 
@@ -80,122 +56,118 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], Summary]:
     return {key: summarise(each, FREE.get(key[-1], bounds_of(str(key[-1])))) for key, each in grouped.items()}
 
 
-def section(
-    rows: Sequence[JsonObject],
-    maps: Sequence[JsonObject],
-    shown: Sequence[JsonObject],
-    tasks: Mapping[str, Mapping[str, Any]],
-    modalities: Sequence[str],
-    subject: str,
-    whole: Mapping[tuple[str, str], Summary],
-    floors: Mapping[str, float | None],
-    group: str,
-) -> JsonObject | None:
-    """What the template shows; None where there is nothing.
-
-    whole   (task, encoder) → the main head's score with all labels
-    floors  task → what the majority class reaches
-    """
-    if not rows and not maps and not shown:
-        return None
-    table = {key: said for key, said in _table(rows).items() if said.mean is not None}
-    found: JsonObject = {
-        "tasks": [],
-        "geometry": _geometry(table, modalities),
-        "maps": _maps(maps, tasks, modalities, subject, group),
-    }
-    found["shown"] = [
-        {
-            "title": one["title"],
-            "of": one["of"],
-            "picture": figures.heat(
-                one["rows"],
-                one["columns"],
-                one["values"],
-                "",
-                "",
-                f"{one['title']} ({one['of']}): {_cells(one)}.",
-                _ends(one["values"]),
-            ),
-        }
-        for one in shown
-    ]
-    for name, task in tasks.items():
-        metric = HEADLINE[task["type"]]
-        mine = [
-            (dict(zip(KEYS, key, strict=True)), said) for key, said in table.items() if key[1] == name and key[-1] == metric
-        ]
-        one = {
-            "name": name,
-            "metric": words.metric(metric),
-            "few": _few(mine, rows, name, metric, subject, whole, floors.get(name), group),
-            "missing": _missing(mine, subject, metric, modalities, floors.get(name)),
-            "transfer": _transfer(mine, subject, metric, modalities, floors.get(name)),
-            "robust": _robust(mine, subject, metric, modalities, floors.get(name)),
-        }
-        if any(one[key] for key in ("few", "missing", "transfer", "robust")):
-            found["tasks"].append(one)
-    return found
-
-
 Rows = Sequence[tuple[Mapping[str, Any], Summary]]
+"""Scores of one task, each with what it is of, by KEYS."""
 
 
-def _point(x: float, said: Summary) -> tuple[float, float, float | None, float | None]:
-    return x, said.mean or 0.0, said.low, said.high
+@dataclass(frozen=True)
+class TaskWorth:
+    """What `worth` measured of one task, by its headline metric."""
+
+    task: str
+    metric: str
+    rows: Rows
+    floor: float | None  # what the majority class (or the mean) reaches
+    subject: str
+    modalities: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """The metric's name in words."""
+        return words.metric(self.metric)
+
+    def of(self, what: str) -> Rows:
+        """The rows of one kind of measurement."""
+        return [(key, score) for key, score in self.rows if key["what"] == what]
+
+
+def worth_section(results: Results) -> JsonObject | None:
+    """What the representation is worth beyond one score, for the template; None where there is nothing."""
+    if not results.worth and not results.maps and not results.shown:
+        return None
+    table = {key: score for key, score in _table(results.worth).items() if score.mean is not None}
+    modalities, group = list(results.plan["modalities"]), results.prepare["group"]
+    probed = {name: results.tasks[name] for name in results.plan["probe"]["tasks"]}
+    tasks = []
+    for name, task in probed.items():
+        metric = HEADLINE[task["type"]]
+        rows = [
+            (dict(zip(KEYS, key, strict=True)), score) for key, score in table.items() if key[1] == name and key[-1] == metric
+        ]
+        floor = results.floor(name, metric)
+        measured = TaskWorth(
+            task=name,
+            metric=metric,
+            rows=rows,
+            floor=None if floor is None else floor.mean,
+            subject=results.subject,
+            modalities=modalities,
+        )
+        parts = {
+            "few": _few(measured, results, group),
+            "missing": _missing(measured),
+            "transfer": _transfer(measured),
+            "robust": _robust(measured),
+        }
+        if any(parts.values()):
+            tasks.append({"name": name, "metric": words.metric(metric), **parts})
+    return {
+        "tasks": tasks,
+        "geometry": _geometry(table, modalities),
+        "maps": _maps(results.maps, probed, modalities, results.subject, group),
+        "shown": [_shown(one) for one in results.shown],
+    }
+
+
+def _shown(one: Mapping[str, Any]) -> JsonObject:
+    """A table that a head has to show, as shades from its lowest to its highest value."""
+    known = [v for row in one["values"] for v in row if v is not None]
+    cells = "; ".join(
+        f"{a} and {b} {words.plain(v, 2)}"
+        for a, row in zip(one["rows"], one["values"], strict=True)
+        for b, v in zip(one["columns"], row, strict=True)
+    )
+    alt = f"{one['title']} ({one['of']}): {cells}."
+    ends = min(known, default=0.0), max(known, default=1.0)
+    picture = figures.heat(one["rows"], one["columns"], one["values"], "", "", alt, ends)
+    return {"title": one["title"], "of": one["of"], "picture": picture}
+
+
+def _point(x: float, score: Summary) -> tuple[float, float, float | None, float | None]:
+    return x, score.mean or 0.0, score.low, score.high
 
 
 def few_shot_of(rows: Sequence[JsonObject], task: str, metric: str, encoder: str) -> dict[float, Summary]:
     """Share of the labels → the score of one kind of encoders."""
-    found = {}
-    for key, said in _table(row for row in rows if row["what"] == "few-shot").items():
+    scores = {}
+    for key, score in _table(row for row in rows if row["what"] == "few-shot").items():
         one = dict(zip(KEYS, key, strict=True))
-        if (one["task"], one["metric"], one["encoder"]) == (task, metric, encoder) and said.mean is not None:
-            found[float(one["share"])] = said
-    return dict(sorted(found.items()))
+        if (one["task"], one["metric"], one["encoder"]) == (task, metric, encoder) and score.mean is not None:
+            scores[float(one["share"])] = score
+    return dict(sorted(scores.items()))
 
 
-def clouds_of(
-    maps: Sequence[JsonObject], tasks: Mapping[str, Mapping[str, Any]], encoder: str
-) -> list[tuple[str, str, figures.Cloud]]:
-    """(method, space, map coloured by the first task) of one kind of encoders."""
-    found = []
-    for one in maps:
-        for name, task in list(tasks.items())[:1]:
-            if one["encoder"] == encoder:
-                thin = thinned(one)
-                each, names = _classes(thin, name, task)
-                found.append((one["method"], one["of"], figures.Cloud(one["of"], thin["x"], thin["y"], each, names)))
-    return found
+def _kinds(there: Container[str]) -> list[str]:
+    """Kinds of encoders that were measured, the pretrained ones first."""
+    return [kind for kind in ("pretrained", "random") if kind in there]
 
 
-def _few(
-    mine: Rows,
-    rows: Sequence[JsonObject],
-    task: str,
-    metric: str,
-    subject: str,
-    whole: Mapping[tuple[str, str], Summary],
-    floor: float | None,
-    group: str,
-) -> JsonObject | None:
+def _few(measured: TaskWorth, results: Results, group: str) -> JsonObject | None:
+    """With few labels: curves over the share of labels, up to the main head's score with all of them."""
+    subject = measured.subject
     by_kind: dict[str, dict[float, Summary]] = {}
-    for key, said in mine:
-        if key["what"] == "few-shot":
-            by_kind.setdefault(key["encoder"], {})[key["share"]] = said
+    for key, score in measured.of("few-shot"):
+        by_kind.setdefault(key["encoder"], {})[key["share"]] = score
     if subject not in by_kind:
         return None
-    for kind, each in by_kind.items():
-        if (task, kind) in whole and whole[task, kind].mean is not None:
-            each[1.0] = whole[task, kind]
-    kinds = [kind for kind in ("pretrained", "random") if kind in by_kind]
-    drawn = [figures.Line(kind, kind, [_point(x, said) for x, said in sorted(by_kind[kind].items())]) for kind in kinds]
-    counts: dict[float, list[tuple[int, int]]] = {}
-    for row in rows:
-        if row["what"] == "few-shot" and row["task"] == task and row["encoder"] == subject and row["metric"] == metric:
-            counts.setdefault(row["share"], []).append((row["labels"], row["groups"]))
-    labels = {share: tuple(round(sum(part) / len(part)) for part in zip(*each, strict=True)) for share, each in counts.items()}
-    lines = [
+    for kind, scores in by_kind.items():
+        with_all = results.summary.get((measured.task, results.main, results.head, kind, measured.metric))
+        if kind in ("pretrained", "random") and with_all is not None and with_all.mean is not None:
+            scores[1.0] = with_all
+    kinds = _kinds(by_kind)
+    lines = [figures.Line(kind, kind, [_point(x, score) for x, score in sorted(by_kind[kind].items())]) for kind in kinds]
+    labels = _labels(measured, results.worth)
+    alt = [
         f"with {100 * share:g}% of the labels "
         + " and ".join(
             f"{kind} encoders {words.plain(by_kind[kind][share].mean, 2)}" for kind in kinds if share in by_kind[kind]
@@ -203,66 +175,93 @@ def _few(
         for share in sorted(by_kind[subject])
     ]
     middle = sorted(labels)[len(labels) // 2]
-    n, people = labels[middle]
-    sentence = f"With {100 * middle:g}% of the labels ({words.many(n, 'recording')} of {words.many(people, group)}), {subject} encoders reach {words.plain(by_kind[subject][middle].mean, 2)}"
-    if subject == "pretrained" and middle in by_kind.get("random", {}):
-        sentence += f", random ones {words.plain(by_kind['random'][middle].mean, 2)}"
-    enough = [
-        share
-        for share in sorted(labels)
-        if len(kinds) > 1
-        and 1.0 in by_kind["random"]
-        and (by_kind[subject][share].mean or 0) >= (by_kind["random"][1.0].mean or 0)
-    ]
-    if enough and subject == "pretrained":
-        sentence += f". On average, pretrained encoders with {100 * enough[0]:g}% of the labels are where random ones are with all of them"
     return {
-        "said": sentence + ".",
+        "sentence": _few_sentence(by_kind, subject, middle, labels, group),
         "picture": figures.lines(
-            {"": drawn},
+            {"": lines},
             "share of the labels",
-            words.metric(metric),
-            floor,
-            f"{words.metric(metric)} of {task} by share of labels: {'; '.join(lines)}.",
+            measured.name,
+            measured.floor,
+            f"{measured.name} of {measured.task} by share of labels: {'; '.join(alt)}.",
             shares=True,
         ),
         "kinds": kinds,
         "over": _over(by_kind[subject][middle]),
         "rows": [
-            {"share": share, "labels": labels.get(share), "said": {kind: by_kind[kind].get(share) for kind in kinds}}
+            {"share": share, "labels": labels.get(share), "scores": {kind: by_kind[kind].get(share) for kind in kinds}}
             for share in sorted(by_kind[subject])
         ],
     }
 
 
-def _over(said: Summary) -> str:
+def _labels(measured: TaskWorth, rows: Iterable[JsonObject]) -> dict[float, tuple[int, int]]:
+    """Share of the labels → how many recordings and groups that is, on average."""
+    counts: dict[float, list[tuple[int, int]]] = {}
+    wanted = (measured.task, measured.subject, measured.metric)
+    for row in rows:
+        if row["what"] == "few-shot" and (row["task"], row["encoder"], row["metric"]) == wanted:
+            counts.setdefault(row["share"], []).append((row["labels"], row["groups"]))
+    return {
+        share: (round(sum(n for n, _ in each) / len(each)), round(sum(g for _, g in each) / len(each)))
+        for share, each in counts.items()
+    }
+
+
+def _few_sentence(
+    by_kind: Mapping[str, Mapping[float, Summary]],
+    subject: str,
+    middle: float,
+    labels: Mapping[float, tuple[int, int]],
+    group: str,
+) -> str:
+    """What the middle share of the labels reaches, and from which share on pretrained encoders make up for the rest."""
+    n, groups = labels[middle]
+    sentence = (
+        f"With {100 * middle:g}% of the labels ({words.many(n, 'recording')} of {words.many(groups, group)}), "
+        f"{subject} encoders reach {words.plain(by_kind[subject][middle].mean, 2)}"
+    )
+    random = by_kind.get("random", {})
+    if subject == "pretrained" and middle in random:
+        sentence += f", random ones {words.plain(random[middle].mean, 2)}"
+    if subject == "pretrained" and 1.0 in random:
+        ceiling = random[1.0].mean or 0
+        enough = [share for share in sorted(labels) if (by_kind[subject][share].mean or 0) >= ceiling]
+        if enough:
+            sentence += (
+                f". On average, pretrained encoders with {100 * enough[0]:g}% of the labels "
+                "are where random ones are with all of them"
+            )
+    return sentence + "."
+
+
+def _over(score: Summary) -> str:
     """What a few-label interval is over; "" where there is none."""
-    if said.low is None:
+    if score.low is None:
         return ""
-    what = {"head seeds": "draws of the labels"}.get(said.over, said.over)
-    return f"{said.units} {what}" + ("" if said.over == "folds" else ", test set fixed")
+    what = {"head seeds": "draws of the labels"}.get(score.over, score.over)
+    return f"{score.units} {what}" + ("" if score.over == "folds" else ", test set fixed")
 
 
-def _missing(mine: Rows, subject: str, metric: str, modalities: Sequence[str], floor: float | None) -> JsonObject | None:
+def _missing(measured: TaskWorth) -> JsonObject | None:
+    """With modalities taken away: the mean over all sets of so many modalities, and every set."""
+    subject, every = measured.subject, tuple(measured.modalities)
     by_kind: dict[str, dict[tuple[str, ...], Summary]] = {}
-    for key, said in mine:
-        if key["what"] == "missing":
-            by_kind.setdefault(key["encoder"], {})[key["left"]] = said
+    for key, score in measured.of("missing"):
+        by_kind.setdefault(key["encoder"], {})[key["left"]] = score
     if subject not in by_kind:
         return None
-    kinds = [kind for kind in ("pretrained", "random") if kind in by_kind]
+    kinds = _kinds(by_kind)
     counts = sorted({len(left) for left in by_kind[subject]})
 
     def mean(kind: str, count: int) -> float:
-        each = [said.mean or 0.0 for left, said in by_kind[kind].items() if len(left) == count]
+        each = [score.mean or 0.0 for left, score in by_kind[kind].items() if len(left) == count]
         return sum(each) / len(each)
 
-    drawn = [figures.Line(kind, kind, [(float(n), mean(kind, n), None, None) for n in counts]) for kind in kinds]
-    full = max(counts)
+    lines = [figures.Line(kind, kind, [(float(n), mean(kind, n), None, None) for n in counts]) for kind in kinds]
     dropped = {
-        next(iter(set(modalities) - set(left)), ""): (by_kind[subject][tuple(modalities)].mean or 0.0) - (said.mean or 0.0)
-        for left, said in by_kind[subject].items()
-        if len(left) == full - 1 and tuple(modalities) in by_kind[subject]
+        next(iter(set(every) - set(left)), ""): (by_kind[subject][every].mean or 0.0) - (score.mean or 0.0)
+        for left, score in by_kind[subject].items()
+        if len(left) == max(counts) - 1 and every in by_kind[subject]
     }
     worst = max(dropped, key=lambda name: dropped[name]) if dropped else None
     sentence = ""
@@ -271,183 +270,171 @@ def _missing(mine: Rows, subject: str, metric: str, modalities: Sequence[str], f
         if dropped[worst] > 0:
             sentence += f"On average it loses most without {worst}: {words.plain(dropped[worst], 2)}. "
         sentence += f"Left with one modality it keeps {words.plain(mean(subject, min(counts)), 2)} on average."
-    lines = [
+    alt = [
         f"{words.many(n, 'modality')} left: " + ", ".join(f"{kind} {words.plain(mean(kind, n), 2)}" for kind in kinds)
         for n in counts
     ]
+    across = "modalities left at test, mean over all sets"
     return {
-        "said": sentence,
-        "picture": figures.lines(
-            {"": drawn}, "modalities left at test, mean over all sets", words.metric(metric), floor, "; ".join(lines) + "."
-        ),
+        "sentence": sentence,
+        "picture": figures.lines({"": lines}, across, measured.name, measured.floor, "; ".join(alt) + "."),
         "kinds": kinds,
-        "rows": [{"left": left, "said": {kind: by_kind[kind].get(left) for kind in kinds}} for left in by_kind[subject]],
+        "rows": [{"left": left, "scores": {kind: by_kind[kind].get(left) for kind in kinds}} for left in by_kind[subject]],
     }
 
 
-def _transfer(mine: Rows, subject: str, metric: str, modalities: Sequence[str], floor: float | None) -> JsonObject | None:
-    found = {(key["encoder"], key["from"], key["to"]): said for key, said in mine if key["what"] == "transfer"}
-    names = [name for name in modalities if any(key[1] == name for key in found)]
-    if not names or not any(key[0] == subject for key in found):
+def _transfer(measured: TaskWorth) -> JsonObject | None:
+    """From one modality to another: labels of each modality (down), tested on each (across)."""
+    subject, columns, floor = measured.subject, list(measured.modalities), measured.floor
+    scores = {(key["encoder"], key["from"], key["to"]): score.mean for key, score in measured.of("transfer")}
+    names = [name for name in columns if any(key[1] == name for key in scores)]
+    kinds = _kinds({key[0] for key in scores})
+    if not names or subject not in kinds:
         return None
-    values: dict[str, list[list[float | None]]] = {}
-    kinds = [kind for kind in ("pretrained", "random") if any(key[0] == kind for key in found)]
+    values = {kind: [[scores.get((kind, a, b)) for b in columns] for a in names] for kind in kinds}
+    mean: dict[str, float] = {}
     for kind in kinds:
-        values[kind] = [[found[kind, a, b].mean if (kind, a, b) in found else None for b in modalities] for a in names]
-    across = {
-        kind: [
-            v
-            for a, row in zip(names, values[kind], strict=True)
-            for b, v in zip(modalities, row, strict=True)
-            if a != b and v is not None
-        ]
-        for kind in kinds
-    }
-    mean = {kind: sum(each) / len(each) for kind, each in across.items() if each}
+        across = [v for a in names for b in columns if a != b and (v := scores.get((kind, a, b))) is not None]
+        if across:
+            mean[kind] = sum(across) / len(across)
     sentence = ""
     if mean:
         sentence = f"A head that has seen labels of one modality only reaches {words.plain(mean.get(subject), 2)} on another, on average"
         if subject == "pretrained" and "random" in mean:
             sentence += f" (random encoders {words.plain(mean['random'], 2)})"
         sentence += f"; always guessing the same gives {words.plain(floor, 2)}." if floor is not None else "."
-    top = max((v for row in values[subject] for v in row if v is not None), default=1.0)
-    low = min(floor or 0.0, *(v for row in values[subject] for v in row if v is not None))
+    known = [v for row in values[subject] for v in row if v is not None]
+    alt = "; ".join(f"from {a} to {b} {words.plain(scores.get((subject, a, b)), 2)}" for a in names for b in columns)
+    ends = min(floor or 0.0, *known), max(known, default=1.0)
     return {
-        "said": sentence,
-        "picture": figures.heat(
-            names,
-            list(modalities),
-            values[subject],
-            "labels of",
-            "tested on",
-            _alt_transfer(names, modalities, values[subject]),
-            (low, top),
-        ),
+        "sentence": sentence,
+        "picture": figures.heat(names, columns, values[subject], "labels of", "tested on", f"{alt}.", ends),
         "random": values.get("random") if subject == "pretrained" else None,
         "names": names,
-        "columns": list(modalities),
+        "columns": columns,
     }
 
 
-def _alt_transfer(names: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]]) -> str:
-    return (
-        "; ".join(
-            f"from {a} to {b} {words.plain(v, 2)}"
-            for a, row in zip(names, values, strict=True)
-            for b, v in zip(columns, row, strict=True)
-        )
-        + "."
-    )
-
-
-def _robust(mine: Rows, subject: str, metric: str, modalities: Sequence[str], floor: float | None) -> JsonObject | None:
-    found: dict[str, dict[str, dict[float, Summary]]] = {}
+def _robust(measured: TaskWorth) -> JsonObject | None:
+    """On spoilt recordings: a panel for each change, a line for all modalities and for each alone."""
+    by_change: dict[str, dict[str, dict[float, Summary]]] = {}
     clean: Summary | None = None
-    for key, said in mine:
-        if key["what"] != "robustness" or key["encoder"] != subject:
+    for key, score in measured.of("robustness"):
+        if key["encoder"] != measured.subject:
             continue
         if key["change"] == "none":
-            clean = said
+            clean = score
         else:
-            found.setdefault(key["change"], {}).setdefault(key["of"], {})[key["level"]] = said
-    if not found:
+            by_change.setdefault(key["change"], {}).setdefault(key["of"], {})[key["level"]] = score
+    if not by_change:
         return None
     panels: dict[str, list[figures.Line]] = {}
-    told, rows = [], []
-    for change, by_name in found.items():
-        lines = []
-        for of, levels in by_name.items():
-            points = ([_point(0.0, clean)] if clean is not None else []) + [
-                _point(level, said) for level, said in sorted(levels.items())
-            ]
-            style = subject if of == "all" else figures.MARKED[(1 + list(modalities).index(of)) % len(figures.MARKED)]
-            lines.append(figures.Line(of, style, points))
-            told.append(
-                f"{change} in {of}: "
-                + ", ".join(f"{level:g} gives {words.plain(said.mean, 2)}" for level, said in sorted(levels.items()))
+    alt, rows = [], []
+    for change, by_name in by_change.items():
+        lines = panels[CHANGES[change]] = []
+        for of, by_level in by_name.items():
+            levels = sorted(by_level.items())
+            points = [_point(0.0, clean)] if clean is not None else []
+            points += [_point(level, score) for level, score in levels]
+            lines.append(figures.Line(of, _style(of, measured), points))
+            alt.append(
+                f"{change} in {of}: " + ", ".join(f"{level:g} gives {words.plain(score.mean, 2)}" for level, score in levels)
             )
-            rows += [
-                {"change": CHANGES[change], "of": of, "level": level, "said": said} for level, said in sorted(levels.items())
-            ]
-        panels[CHANGES[change]] = lines
+            rows += [{"change": CHANGES[change], "of": of, "level": level, "score": score} for level, score in levels]
     return {
-        "said": f"Undisturbed: {words.plain(clean.mean, 2)}." if clean is not None else "",
-        "picture": figures.lines(panels, next(iter(panels)), words.metric(metric), floor, "; ".join(told) + "."),
+        "sentence": f"Undisturbed: {words.plain(clean.mean, 2)}." if clean is not None else "",
+        "picture": figures.lines(panels, next(iter(panels)), measured.name, measured.floor, "; ".join(alt) + "."),
         "rows": rows,
     }
 
 
+def _style(of: str, measured: TaskWorth) -> str:
+    """The colour of a line: of all modalities the encoders' own, of one its place among them."""
+    if of == "all":
+        return measured.subject
+    return figures.MARKED[(1 + list(measured.modalities).index(of)) % len(figures.MARKED)]
+
+
 def _geometry(table: Mapping[tuple[Any, ...], Summary], modalities: Sequence[str]) -> JsonObject | None:
-    rows = [(dict(zip(KEYS, key, strict=True)), said) for key, said in table.items() if key[0] == "geometry"]
+    """The shape of the space: a table of pairs of modalities and one of each for itself."""
+    rows = [(dict(zip(KEYS, key, strict=True)), score) for key, score in table.items() if key[0] == "geometry"]
     if not rows:
         return None
-    kinds = [kind for kind in ("pretrained", "random") if any(key["encoder"] == kind for key, _ in rows)]
-    found: dict[str, list[JsonObject]] = {"single": [], "pair": []}
+    tables: dict[str, list[JsonObject]] = {"single": [], "pair": []}
     place = {name: i for i, name in enumerate(modalities)}
     for of in sorted(dict.fromkeys(key["of"] for key, _ in rows), key=lambda names: [place.get(name, -1) for name in names]):
-        said = {(key["encoder"], key["metric"]): one for key, one in rows if key["of"] == of}
-        found["single" if len(of) == 1 else "pair"].append({"of": " ~ ".join(of), "said": said})
-    return {"kinds": kinds, **found}
+        scores = {(key["encoder"], key["metric"]): score for key, score in rows if key["of"] == of}
+        tables["single" if len(of) == 1 else "pair"].append({"of": " ~ ".join(of), "scores": scores})
+    return {"kinds": _kinds({key["encoder"] for key, _ in rows}), **tables}
+
+
+def clouds_of(
+    maps: Sequence[JsonObject], tasks: Mapping[str, Mapping[str, Any]], encoder: str
+) -> list[tuple[str, str, figures.Cloud]]:
+    """(method, space, map coloured by the first task) of one kind of encoders."""
+    return [
+        (one["method"], one["of"], _cloud(one["of"], one, *_classes(one, name, task)))
+        for one in map(thinned, maps)
+        for name, task in list(tasks.items())[:1]
+        if one["encoder"] == encoder
+    ]
 
 
 def _maps(
-    maps: Sequence[JsonObject], tasks: Mapping[str, Mapping[str, Any]], modalities: Sequence[str], subject: str, group: str
+    maps: Sequence[JsonObject],
+    tasks: Mapping[str, Mapping[str, Any]],
+    modalities: Sequence[str],
+    subject: str,
+    group: str,
 ) -> list[JsonObject]:
     """One picture for each encoder, method and space: the shared one in three colourings, the others in one of each."""
-    found: list[JsonObject] = []
+    pictures: list[JsonObject] = []
     keyed: dict[tuple[str, str], list[JsonObject]] = {}
     for one in maps:
         keyed.setdefault((one["encoder"], one["method"]), []).append(one)
-    order = {"tsne": 0, "umap": 1, "pca": 2}
     kinds = list(dict.fromkeys(encoder for encoder, _ in keyed))
-    first = min((method for _, method in keyed), key=lambda m: order[m], default="")
-    for kind, method in sorted(keyed, key=lambda k: (k[0] == "random", kinds.index(k[0]), order[k[1]])):
+    order = list(METHODS)
+    first = min((method for _, method in keyed), key=order.index, default="")
+    place = {name: i for i, name in enumerate(modalities)}
+    for kind, method in sorted(keyed, key=lambda k: (k[0] == "random", kinds.index(k[0]), order.index(k[1]))):
         if kind == "random" and subject != "random" and method != first:
             continue  # one look at random encoders is enough; maps.json has the rest
-        panels: list[figures.Cloud] = []
-        for one in sorted(
-            keyed[kind, method], key=lambda one: -1 if one["of"] not in modalities else list(modalities).index(one["of"])
-        ):
-            one = thinned(one)
-            classed = [(name, *_classes(one, name, task)) for name, task in tasks.items()]
-            if one["of"] == "shared":
-                panels.append(
-                    figures.Cloud(
-                        "all modalities, by modality",
-                        one["x"],
-                        one["y"],
-                        [list(modalities).index(m) for m in one["modality"]],
-                        list(modalities),
-                    )
-                )
-                for name, each, names in classed[:1]:
-                    panels.append(figures.Cloud(f"all modalities, by {name}", one["x"], one["y"], each, names))
-                groups = sorted(set(one["group"]))
-                panels.append(
-                    figures.Cloud(
-                        f"all modalities, by {group}", one["x"], one["y"], [groups.index(g) for g in one["group"]], groups
-                    )
-                )
-                continue
-            for name, each, names in classed[:1]:
-                panels.append(
-                    figures.Cloud(
-                        f"{one['of']}, by {name}" if one["of"] != "joint" else f"by {name}", one["x"], one["y"], each, names
-                    )
-                )
+        panels = [
+            panel
+            for one in sorted(keyed[kind, method], key=lambda one: place.get(one["of"], -1))
+            for panel in _panels(thinned(one), tasks, list(modalities), group)
+        ]
         if panels:
-            found.append(
+            name = f"{METHODS[method]}, {kind}"
+            alt = (
+                f"{METHODS[method]} of test recordings in {len(panels)} panels: {', '.join(p.title for p in panels)}. "
+                "Points near each other have like embeddings."
+            )
+            pictures.append(
                 {
-                    "title": f"{METHODS[method]}, {kind} encoders"
-                    if kind in ("pretrained", "random")
-                    else f"{METHODS[method]}, {kind}",
-                    "picture": figures.clouds(
-                        panels,
-                        f"{METHODS[method]} of test recordings in {len(panels)} panels: {', '.join(p.title for p in panels)}. Points near each other have like embeddings.",
-                    ),
+                    "title": f"{name} encoders" if kind in ("pretrained", "random") else name,
+                    "picture": figures.clouds(panels, alt),
                 }
             )
-    return found
+    return pictures
+
+
+def _panels(one: JsonObject, tasks: Mapping[str, Mapping[str, Any]], modalities: list[str], group: str) -> list[figures.Cloud]:
+    """A map, coloured by the first task; the shared one also by modality and by group."""
+    space = {"shared": "all modalities, ", "joint": ""}.get(one["of"], f"{one['of']}, ")
+    panels = [_cloud(f"{space}by {name}", one, *_classes(one, name, task)) for name, task in list(tasks.items())[:1]]
+    if one["of"] != "shared":
+        return panels
+    groups = sorted(set(one["group"]))
+    return [
+        _cloud("all modalities, by modality", one, [modalities.index(m) for m in one["modality"]], modalities),
+        *panels,
+        _cloud(f"all modalities, by {group}", one, [groups.index(g) for g in one["group"]], groups),
+    ]
+
+
+def _cloud(title: str, one: Mapping[str, Any], kind: Sequence[int | None], names: Sequence[str]) -> figures.Cloud:
+    return figures.Cloud(title=title, x=one["x"], y=one["y"], kind=kind, names=names)
 
 
 def thinned(one: JsonObject) -> JsonObject:
@@ -476,16 +463,3 @@ def _classes(one: Mapping[str, Any], name: str, task: Mapping[str, Any]) -> tupl
         "between",
         f"from {high:.2g}",
     ]
-
-
-def _ends(values: Sequence[Sequence[float | None]]) -> tuple[float, float]:
-    each = [v for v in itertools.chain.from_iterable(values) if v is not None]
-    return min(each, default=0.0), max(each, default=1.0)
-
-
-def _cells(one: Mapping[str, Any]) -> str:
-    return "; ".join(
-        f"{a} and {b} {words.plain(v, 2)}"
-        for a, row in zip(one["rows"], one["values"], strict=True)
-        for b, v in zip(one["columns"], row, strict=True)
-    )

@@ -1,0 +1,272 @@
+"""A report's sections on one task: its answer, its scores, and where it was right and wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..evaluate.metrics import HEADLINE
+from ..evaluate.statistics import Cell, Summary, bounds_of, difference
+from ..recipe.plan import main_input
+from ..runs import JsonObject
+from . import figures, words
+from .results import Results
+
+POINTS = 1000
+"""Points of a scatter plot above which only every k-th is drawn."""
+PER_CLASS = ("w_acc", "f1_binary", "f1_weighted", "auroc", "average_precision")
+"""Metrics of each label for itself."""
+
+
+def task_section(results: Results, name: str, id: str) -> JsonObject:
+    """One task's answer, scores and mistakes, for the template."""
+    task, summary = results.tasks[name], results.summary
+    metric = HEADLINE[task["type"]]
+    cell, floor = results.main_cell(name, metric), results.floor(name, metric)
+    tested = _tested(results.scores)
+    everything: list[JsonObject] = [
+        {"input": c[1], "head": c[2], "encoder": c[3], "metric": c[4], "score": score}
+        for c, score in summary.items()
+        if c[0] == name
+    ]
+    measured = {row["metric"].rsplit("/", 1)[-1] for row in everything}
+    return {
+        "id": id,
+        "name": name,
+        "type": task["type"],
+        "metric": metric,
+        "metric_words": words.metric(metric),
+        "answer": _answer(results, name, cell, floor),
+        "floor": floor,
+        "floor_words": words.FLOOR[task["type"]],
+        "heads": _heads(results, name, metric, floor, tested),
+        "supervised": _supervised(results, name, metric, tested),
+        "everything": everything,
+        "glossary": [(m, explanation) for m, (_, explanation) in words.METRICS.items() if m in measured],
+        "over": words.over(summary.get(cell)),
+        "spread": cell in summary and summary[cell].sd is not None,
+        "has_random": results.subject == "pretrained" and any(c[3] == "random" for c in summary),
+        "mistakes": _mistakes(results, name, task),
+    }
+
+
+def _tested(scores: Iterable[Mapping[str, Any]]) -> dict[Cell, int]:
+    """How many recordings each score rests on: those of all folds' test sets."""
+    by_fold: dict[Cell, dict[int, int]] = {}
+    for row in scores:
+        cell = row["task"], row["input"], row["head"], row["encoder"], row["metric"]
+        by_fold.setdefault(cell, {})[row["fold"]] = row["n"]
+    return {cell: sum(each.values()) for cell, each in by_fold.items()}
+
+
+def _answer(results: Results, name: str, cell: Cell, floor: Summary | None) -> JsonObject:
+    """The answer in sentences and bars."""
+    random = (*cell[:3], "random", cell[4])
+    return words.answer(
+        results.about,
+        results.prepare,
+        task=name,
+        kind=results.tasks[name]["type"],
+        measure=cell[4],
+        main=results.main,
+        subject=results.subject,
+        mine=results.summary.get(cell),
+        random=results.summary.get(random) if results.subject == "pretrained" else None,
+        floor=floor,
+        gain=results.gain(cell, "random"),
+        alone=_alone(results, name, cell[4]),
+        labelled=_labelled(results, name, cell[4]),
+    )
+
+
+def _heads(results: Results, task: str, metric: str, floor: Summary | None, tested: Mapping[Cell, int]) -> list[JsonObject]:
+    """Each head's scores from every input."""
+    heads = []
+    for head, spec in results.plan["probe"]["heads"].items():
+        rows = []
+        for input in results.plan["probe"]["inputs"]:
+            cell: Cell = (task, input, head, results.subject, metric)
+            if cell in results.summary:
+                rows.append(
+                    {
+                        "input": input,
+                        "main": (input, head) == (results.main, results.head),
+                        "mine": results.summary[cell],
+                        "random": results.summary.get((task, input, head, "random", metric)),
+                        "gain": results.gain(cell, "random"),
+                        "n": tested[cell],
+                    }
+                )
+        if rows:
+            heads.append(
+                {
+                    "name": head,
+                    "caption": words.caption(words.metric(metric), task, head, rows[0]["mine"]),
+                    "use": spec["use"],
+                    "rows": rows,
+                    "picture": _dots(results, task, metric, head, floor),
+                }
+            )
+    return heads
+
+
+def _supervised(results: Results, task: str, metric: str, tested: Mapping[Cell, int]) -> list[JsonObject]:
+    """Models trained with labels, beside the first head on frozen features of the same input."""
+    rows, table = [], results.table
+    for cell, score in results.summary.items():
+        if cell[0] != task or cell[4] != metric or cell[3] not in ("supervised", "fine-tuned"):
+            continue
+        frozen: Cell = (task, cell[1], results.head, results.subject, metric)
+        rows.append(
+            {
+                "input": cell[1],
+                "head": cell[2],
+                "encoder": cell[3],
+                "mine": score,
+                "frozen": results.summary.get(frozen),
+                "gain": difference(table[frozen], table[cell], bounds_of(metric)) if frozen in table else None,
+                "n": tested[cell],
+            }
+        )
+    return rows
+
+
+def _labelled(results: Results, task: str, metric: str) -> list[tuple[str, Summary]]:
+    """Models trained with labels on the input with most modalities, in the order of the recipe: (head, score)."""
+    section = results.plan.get("supervise")
+    if not section:
+        return []
+    main = main_input(section["inputs"])
+    return [
+        (head, score)
+        for head in section["heads"]
+        for kind in ("supervised", "fine-tuned")
+        if (score := results.summary.get((task, main, head, kind, metric))) is not None and score.mean is not None
+    ]
+
+
+def _alone(results: Results, task: str, metric: str) -> tuple[str, Summary] | None:
+    """The single modality that does best alone, where the main input has several."""
+    inputs = results.plan["probe"]["inputs"]
+    if len(inputs[results.main]) < 2:
+        return None
+    single = [
+        (name, score)
+        for name, modalities in inputs.items()
+        if len(modalities) == 1
+        and (score := results.summary.get((task, name, results.head, results.subject, metric)))
+        and score.mean is not None
+    ]
+    return max(single, key=lambda one: one[1].mean or 0.0) if single else None
+
+
+def _dots(
+    results: Results,
+    task: str,
+    metric: str,
+    head: str,
+    floor: Summary | None,
+    names: Sequence[tuple[str, str, str]] | None = None,
+) -> figures.Picture:
+    """Dots of several inputs, or of several metrics: `names` are (label, input, metric)."""
+    rows: dict[str, dict[str, figures.Measured]] = {}
+    for label, input, what in names or [(input, input, metric) for input in results.plan["probe"]["inputs"]]:
+        for encoder in dict.fromkeys((results.subject, "random")):
+            cell: Cell = (task, input, head, encoder, what)
+            if cell in results.summary:
+                values = [v for v in results.table[cell].values() if v is not None]
+                rows.setdefault(label, {})[encoder] = figures.Measured(results.summary[cell], values)
+    scores = {label: {encoder: one.summary for encoder, one in row.items()} for label, row in rows.items()}
+    level, title = None if floor is None else floor.mean, words.metric(metric)
+    return figures.dots(rows, level, title, bounds_of(metric), words.dots_alt(task, title, scores, level))
+
+
+def _mistakes(results: Results, name: str, task: Mapping[str, Any]) -> JsonObject | None:
+    """Where the main input with the first head is right and wrong, over all test sets together."""
+    predictions: dict[str, list[JsonObject]] = {}
+    for row in results.predictions:
+        if row["task"] == name:
+            predictions.setdefault(row["encoder"], []).append(row)
+    rows = predictions.get(results.subject)
+    if rows is None:
+        return None
+    every = [row for each in predictions.values() for row in each]
+    of_type = {"single-label": _confused, "multi-label": _each_label}.get(task["type"], _distances)
+    return {
+        "kind": task["type"],
+        "input": words.inputs(results.plan["probe"]["inputs"][results.main], len(results.plan["modalities"])),
+        "head": results.head,
+        "rows": len(rows),
+        "ids": len({row["id"] for row in rows}),
+        "times": len({(row["seed"], row["head_seed"]) for row in every}),
+        **of_type(results, name, task, predictions),
+    }
+
+
+def _confused(
+    results: Results, name: str, task: Mapping[str, Any], predictions: Mapping[str, Sequence[JsonObject]]
+) -> JsonObject:
+    """Which class was taken for which, and how much of each was recognised."""
+    classes, subject = task["classes"], results.subject
+    kinds = [kind for kind in dict.fromkeys((subject, "random")) if kind in predictions]
+    counts = {kind: confusion_of(len(classes), predictions[kind]) for kind in kinds}
+    recall = {
+        kind: [row[i] / sum(row) if sum(row) else None for i, row in enumerate(matrix)] for kind, matrix in counts.items()
+    }
+    matrix = counts[subject]
+    totals, worst = [sum(row) for row in matrix], words.worst(classes, matrix)
+    return {
+        "classes": classes,
+        "matrix": matrix,
+        "recall": recall,
+        "totals": totals,
+        "worst": worst,
+        "picture": figures.confusion(classes, matrix, subject, words.confusion_alt(name, classes, matrix, worst)),
+        "bars": figures.recalls(classes, recall, totals, words.recall_alt(classes, recall)),
+    }
+
+
+def confusion_of(classes: int, rows: Iterable[Mapping[str, Any]]) -> list[list[int]]:
+    """Counts by true class (down) and predicted class (across)."""
+    counts = [[0] * classes for _ in range(classes)]
+    for row in rows:
+        counts[row["target"]][row["prediction"]] += 1
+    return counts
+
+
+def _each_label(
+    results: Results, name: str, task: Mapping[str, Any], predictions: Mapping[str, Sequence[JsonObject]]
+) -> JsonObject:
+    """Each label's metrics for itself."""
+    classes, metric = task["classes"], HEADLINE[task["type"]]
+    truth = {row["id"]: row["target"] for row in predictions[results.subject]}.values()
+    return {
+        "per_class": [
+            {
+                "class": c,
+                "metrics": {m: results.summary.get(results.main_cell(name, f"{c}/{m}")) for m in PER_CLASS},
+                "positive": sum(t[i] is not None and t[i] > 0.5 for t in truth),
+                "known": sum(t[i] is not None for t in truth),
+            }
+            for i, c in enumerate(classes)
+        ],
+        "metric_words": words.metric(metric),
+        "picture": _dots(results, name, metric, results.head, None, [(c, results.main, f"{c}/{metric}") for c in classes]),
+    }
+
+
+def _distances(
+    results: Results, name: str, task: Mapping[str, Any], predictions: Mapping[str, Sequence[JsonObject]]
+) -> JsonObject:
+    """Predicted against true values."""
+    rows, outputs = predictions[results.subject], task["classes"] or [name]
+    step = max(1, -(-len(rows) // POINTS))
+    points = []
+    for i in range(len(outputs)):
+        known = [row for row in rows[::step] if row["target"][i] is not None]
+        points.append(([row["target"][i] for row in known], [row["prediction"][i] for row in known]))
+    score = results.summary.get(results.main_cell(name, HEADLINE[task["type"]]))
+    return {
+        "step": step,
+        "picture": figures.scatter(outputs, points, words.scatter_alt(name, outputs, len(rows), score)),
+    }
