@@ -57,8 +57,8 @@ def test_a_run_writes_what_the_run_folder_page_promises(tiny_run):
 
 def test_every_result_has_its_random_encoder_and_the_majority_class_beside_it(tiny_run):
     rows = read_jsonl(unit(tiny_run, "probe") / "scores.jsonl")
-    found = {(r["input"], r["head"], r["encoder"]) for r in rows if r["metric"] == "accuracy"}
-    assert found == {
+    cells = {(r["input"], r["head"], r["encoder"]) for r in rows if r["metric"] == "accuracy"}
+    assert cells == {
         ("audio", "linear", "pretrained"),
         ("audio", "linear", "random"),
         ("all", "linear", "pretrained"),
@@ -421,7 +421,7 @@ def test_the_vector_of_all_is_that_of_the_kept_weights(tiny_plan, run):
     np.testing.assert_allclose(vector[present].mean(0).numpy(), features["joint/vector"][0], rtol=1e-4, atol=1e-5)
 
 
-def test_contrasting_other_splits_inputs_is_asked_for_and_said(tiny_plan, run):
+def test_contrasting_other_splits_inputs_is_asked_for_and_reported(tiny_plan, run):
     run_all(tiny_plan("pretrain.transductive=[valid, test]", "probe.inputs=[audio]"), run, workers=1)
     assert "Pretraining saw inputs of other splits" in (run.root / "report.html").read_text()
     folds = read_json(run.root / "folds.json")["folds"][0]
@@ -430,7 +430,7 @@ def test_contrasting_other_splits_inputs_is_asked_for_and_said(tiny_plan, run):
     assert sorted(wide) == sorted([*folds["train"], *folds["test"]])
 
 
-def test_drawing_by_class_is_balanced_and_said_to_use_labels(tiny_plan, run):
+def test_drawing_by_class_is_balanced_and_reported_to_use_labels(tiny_plan, run):
     plan = tiny_plan("pretrain.balance=emotion", "probe.inputs=[audio]")
     assert plan.uses_labels()
     run_all(plan, run, workers=1)
@@ -478,7 +478,7 @@ protocol: {use: hold-out}
     assert (run.root / "notes.txt").read_text() == "mine"
 
 
-def test_a_window_longer_than_any_recording_is_said(tiny_plan, run, capsys):
+def test_a_window_longer_than_any_recording_is_reported(tiny_plan, run, capsys):
     run_all(tiny_plan("window.seconds=1000", "pretrain.epochs=0"), run, workers=1)
     longest = max(m["longest"] for m in read_json(run.root / "prepare.json")["modalities"].values())
     assert f"window.seconds is 1000, and no recording is longer than {longest:.3g} seconds" in capsys.readouterr().err

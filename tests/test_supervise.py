@@ -39,15 +39,15 @@ def weights(run: RunFolder, stem: str):
 def test_every_head_and_input_is_trained_tested_and_reported(tiny_plan, begun):
     run_all(tiny_plan(ON), begun, workers=1)
     rows = read_jsonl(folder(begun) / "scores.jsonl")
-    found = {(r["input"], r["head"], r["encoder"]) for r in rows if r["metric"] == "accuracy"}
-    assert found == {(i, h, "supervised") for i in ("audio", "all") for h in ("late-fusion", "attention")}
+    cells = {(r["input"], r["head"], r["encoder"]) for r in rows if r["metric"] == "accuracy"}
+    assert cells == {(i, h, "supervised") for i in ("audio", "all") for h in ("late-fusion", "attention")}
     predictions = [
         p for p in read_jsonl(folder(begun) / "predictions.jsonl") if (p["input"], p["head"]) == ("all", "attention")
     ]
     (score,) = [r for r in rows if (r["input"], r["head"], r["metric"]) == ("all", "attention", "accuracy")]
     assert score["value"] == pytest.approx(sum(p["target"] == p["prediction"] for p in predictions) / len(predictions))
-    said = read_json(begun.root / "report.json")
-    assert {"supervised", "pretrained", "random", "none"} == {row["encoder"] for row in said["scores"]}
+    summary = read_json(begun.root / "report.json")
+    assert {"supervised", "pretrained", "random", "none"} == {row["encoder"] for row in summary["scores"]}
     page = (begun.root / "report.html").read_text()
     assert "late-fusion" in page
     assert "Trained with labels" in page
@@ -150,9 +150,9 @@ def test_the_contrastive_objective_can_be_added_and_reaches_the_projections(tiny
 def test_what_a_head_shows_is_kept_beside_its_weights(tiny_plan, begun):
     fused = "supervise={heads: {univa: {use: univa-fusion, prior: %s}, mlp: {use: mlp, hidden: 8}}, inputs: [audio], epochs: 1}"
     run_all(tiny_plan(fused % "'on'", "report.against=[majority]"), begun, workers=1)
-    said = read_json(folder(begun) / "models" / "emotion~audio~univa.json")
+    summary = read_json(folder(begun) / "models" / "emotion~audio~univa.json")
     classes = list(tiny_plan().info.tasks["emotion"].classes)
-    (one,) = said["shown"]
+    (one,) = summary["shown"]
     assert (one["title"], one["rows"], one["columns"]) == ("Correlation of emotions", classes, classes)
     assert np.shape(one["values"]) == (len(classes), len(classes))
     assert all(value == round(value, 6) for row in one["values"] for value in row)
@@ -248,11 +248,11 @@ def test_scores_are_computed_once_and_steer_the_contrast(tiny_plan, run):
     assert plan.needs == ("mood",)
     assert plan.uses_labels()
     run_all(plan, run, workers=1)
-    said = json.loads((run.root / "prepare.json").read_text())["scores"]["mood"]
-    assert said["values"] == ["valence", "arousal"]
+    summary = json.loads((run.root / "prepare.json").read_text())["scores"]["mood"]
+    assert summary["values"] == ["valence", "arousal"]
     samples = json.loads((run.root / "folds.json").read_text())["samples"]
     scored = [s for s in samples if "mood" in s["targets"]]
-    assert said["known"] == len(scored) > 0
+    assert summary["known"] == len(scored) > 0
     by_label = {}
     for sample in scored:
         by_label.setdefault(sample["targets"]["emotion"], set()).add(tuple(sample["targets"]["mood"]))
@@ -276,7 +276,7 @@ def test_scores_are_computed_once_and_steer_the_contrast(tiny_plan, run):
         ("scores={mood: {use: va-labels, source: audio}}", "reads labels; leave source out"),
     ],
 )
-def test_mistakes_about_scores_are_said_at_their_key(tiny_plan, change, words):
+def test_mistakes_about_scores_are_reported_at_their_key(tiny_plan, change, words):
     with pytest.raises(RecipeError, match=words):
         tiny_plan(change)
 

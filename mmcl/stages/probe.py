@@ -154,7 +154,7 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
     run.log("test opened", fold=fold, seed=seed, heads=len(fitted))
     scores: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
+    retrieved: list[dict[str, Any]] = []
     protocol = f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}"
     base = {"protocol": protocol, "fold": fold, "seed": seed}
     for kind in encoder_kinds(plan):
@@ -163,7 +163,7 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
         for about, task, ids, target, output in _answers(plan, mine, test, who, base):
             scores += scores_of(about, task, target, output)
             predictions += predictions_of(about, task, ids, target, output)
-        found += _retrieval(test, {"encoder": kind, "fold": fold, "seed": seed})
+        retrieved += _retrieval(test, {"encoder": kind, "fold": fold, "seed": seed})
         if kind == encoder_kinds(plan)[0] and "majority" in plan.recipe.report.against:
             for task in plan.tasks:
                 target, known = target_of(task, who["targets"])
@@ -171,7 +171,7 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
                 scores += scores_of(about, task, target[known], np.repeat(majority[task.name][None], int(known.sum()), 0))
     write_jsonl(folder / "scores.jsonl", scores)
     write_jsonl(folder / "predictions.jsonl", predictions)
-    write_jsonl(folder / "retrieval.jsonl", found)
+    write_jsonl(folder / "retrieval.jsonl", retrieved)
     write_jsonl(folder / "chosen.jsonl", chosen)
     return {"heads": len(fitted)}
 

@@ -143,7 +143,7 @@ def misleading(seed, groups):
     return Labelled({"voice": rows.encoded["voice"], "face": Encoded(codes[rows.group, rows.target])}, rows.target, rows.group)
 
 
-def test_searched_shares_are_said_and_serve_people_that_were_left_out():
+def test_searched_shares_are_reported_and_serve_people_that_were_left_out():
     train, valid, test = misleading(0, [0, 1, 2]), misleading(1, [3]), misleading(2, [4, 5, 6, 7, 8, 9])
     by_equal, equal = fit(train, valid, blocks="equal")
     by_search, searched = fit(train, valid, blocks="search")

@@ -96,7 +96,7 @@ def test_speech_has_the_models_own_rate_and_values(speech_model):
     check_modality(SPEECH, params=params)
 
 
-def test_what_cannot_be_had_is_said(tmp_path, text_model):
+def test_what_cannot_be_had_is_refused(tmp_path, text_model):
     source = Source("words", "w")
     for params, words in (
         (HfTextParams(), "needs a model: the folder"),

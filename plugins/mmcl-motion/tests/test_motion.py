@@ -222,7 +222,7 @@ def test_shoulders_lie_along_x_on_average_and_the_torso_has_length_one(body):
     assert np.median(lengths) == pytest.approx(1, abs=1e-4)
 
 
-def test_hips_are_found_by_the_names_of_joints(body):
+def test_hips_are_recognised_by_the_names_of_joints(body):
     names = ["head", "spine", "x", "root", "left_hip", "right_hip"]
     by_name = streams(body, body_source(hips=None, joints=names), view="hips")
     given = streams(body, body_source(hips=[4, 5]), view="hips")
