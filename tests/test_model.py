@@ -11,7 +11,8 @@ from torch import nn
 from mmcl.api import BackboneSpec, DataError, Encoded, Field, Layout, Params, PluginError, Stream
 from mmcl.engine.optim import build_optimizer, rate
 from mmcl.engine.resume import load_checkpoint, save_checkpoint
-from mmcl.model.encoder import Augmentation, Encoder, Normalise, augment, build_encoder
+from mmcl.model.augment import Augmentation, augment
+from mmcl.model.encoder import Encoder, Normalise, build_encoder
 from mmcl.model.keep import load_encoders, save_encoders
 from mmcl.plugins import Loaded, Offer, Plugins
 from mmcl.recipe.schema import AdamW, Cosine, Sgd, Step

@@ -28,6 +28,12 @@ UNKNOWN = -1
 """The class of a recording that has no label of a single-label task. An unknown value is NaN."""
 
 
+def group_numbers(groups: Sequence[str]) -> Tensor:
+    """A number for each recording's group (int64 [n]): equal for equal names, and of no other meaning."""
+    numbers = {name: number for number, name in enumerate(sorted(set(groups)))}
+    return torch.tensor([numbers[name] for name in groups], dtype=torch.int64)
+
+
 def target_of(task: Task, targets: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
     """A task's targets of some recordings, as `target_tensor` has them, and which recordings have one (bool [n])."""
     known = torch.tensor([each.get(task.name) is not None for each in targets], dtype=torch.bool)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..api.batch import Items
 from ..api.dataset import SampleRef
 from ..api.loss import PairLoss, Positives
-from ..evaluate.answers import target_of
+from ..evaluate.answers import group_numbers, target_of
 from ..objective.score import Embedded, Objective, score
 from ..recipe.plan import Plan
 
@@ -25,11 +25,13 @@ class Contrast:
     positives: Positives
     loss: PairLoss
     targets: Mapping[str, Tensor]  # of every recording, only those that the positives read
+    groups: Tensor  # int64, of every recording: which are of one group
 
     def __call__(self, embedded: Mapping[str, Embedded], items: Items, device: torch.device) -> Objective:
         """The objective of a batch: of its embeddings by modality, and of who stands in its rows."""
         targets = {name: target[items.row].to(device) for name, target in self.targets.items()}
-        who = Items(row=items.row.to(device), view=items.view.to(device), targets=targets)
+        group = self.groups[items.row].to(device)
+        who = Items(row=items.row.to(device), view=items.view.to(device), targets=targets, group=group)
         return score(embedded, who, self.pairs, self.positives, self.loss, self.weights)
 
 
@@ -50,6 +52,7 @@ def build_contrast(plan: Plan, samples: Sequence[SampleRef], modalities: Sequenc
         positives=plan.positives.spec.build(plan.positives.params),
         loss=plan.loss.spec.build(plan.loss.params),
         targets=contrast_targets(plan, samples),
+        groups=group_numbers([sample.group for sample in samples]),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -16,21 +15,7 @@ from ..api.batch import Encoded, Stream
 from ..api.kinds import Layout
 from ..api.params import Params
 from ..seeding import address
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random changes to a normalised stream: while pretraining as the recipe's `augment` says, at test as `worth.robustness` says."""
-
-    noise: float = 0.0
-    gain: float = 0.0
-    mask_time: float = 0.0
-    mask_channels: float = 0.0
-    rotate: float = 0.0
-    lose: float = 0.0  # share of the steps set to the mean, each for itself
-
-    def __bool__(self) -> bool:
-        return any((self.noise, self.gain, self.mask_time, self.mask_channels, self.rotate, self.lose))
+from .augment import Augmentation, augment, mirror, spread
 
 
 class Normalise(nn.Module):
@@ -54,7 +39,7 @@ class Normalise(nn.Module):
         shape = [1] * stream.values.ndim
         shape[self.axis] = -1
         values = (stream.values - self.mean.view(shape)) / self.deviation.view(shape)
-        return Stream(values=values * _spread(stream.steps, values), steps=stream.steps, present=stream.present)
+        return Stream(values=values * spread(stream.steps, values), steps=stream.steps, present=stream.present)
 
     @torch.no_grad()
     def fit(self, streams: Any) -> None:
@@ -63,7 +48,7 @@ class Normalise(nn.Module):
         square = torch.zeros_like(total)
         count = 0.0
         for stream in streams:
-            values = stream.values.double() * _spread(stream.steps, stream.values)
+            values = stream.values.double() * spread(stream.steps, stream.values)
             axes = [a for a in range(values.ndim) if a != self.axis]
             total += values.sum(axes)
             square += values.square().sum(axes)
@@ -108,6 +93,8 @@ class Encoder(nn.Module):
         """The present rows as the backbone takes them, normalised and augmented, and which rows of the batch they are."""
         rows = stream.present.nonzero().squeeze(1)
         kept = Stream(values=stream.values[rows], steps=stream.steps[rows], present=stream.present[rows])
+        if augmentation and augmentation.mirror:
+            kept = mirror(kept, self.layout, augmentation.mirror, generator)
         if self.normalise is not None:
             kept = self.normalise(kept)
         if augmentation:
@@ -160,54 +147,6 @@ def _statistics_kept(network: nn.Module) -> Iterator[None]:
             m.momentum, m.num_batches_tracked = momentum, tracked
 
 
-def augment(stream: Stream, layout: Layout, how: Augmentation, generator: torch.Generator | None) -> Stream:
-    """A stream with random changes; zero is the channel's mean here, so masking sets values to the mean."""
-    values, rows = stream.values, len(stream.values)
-    ones = [1] * (values.ndim - 1)
-    if how.rotate:
-        turns = rotations(how.rotate * (2 * torch.rand(rows, 3, generator=generator) - 1)).to(values)
-        axis = layout.axes.index("channel") + 1
-        threes = values.movedim(axis, -1)
-        turned = torch.einsum("b...gx,bxy->b...gy", threes.reshape(*threes.shape[:-1], -1, 3), turns)
-        values = turned.flatten(-2).movedim(-1, axis)
-    if how.gain:
-        factor = 1 + how.gain * (2 * torch.rand(rows, generator=generator) - 1)
-        values = values * factor.to(values).view(rows, *ones)
-    if how.noise:
-        values = values + how.noise * torch.randn(values.shape, generator=generator).to(values)
-    if how.mask_channels:
-        axis = layout.axes.index("channel") + 1
-        keep = torch.rand(rows, values.shape[axis], generator=generator) >= how.mask_channels
-        shape = [rows, *ones]
-        shape[axis] = values.shape[axis]
-        values = values * keep.to(values).view(shape)
-    if how.mask_time and layout.timed:
-        lengths = stream.steps.sum(1)
-        span = (lengths * how.mask_time * torch.rand(rows, generator=generator).to(lengths.device)).round()
-        start = ((lengths - span + 1) * torch.rand(rows, generator=generator).to(lengths.device)).floor()
-        step = torch.arange(values.shape[1], device=values.device)
-        hidden = (step >= start[:, None]) & (step < (start + span)[:, None])
-        values = values * _spread(~hidden, values)
-    if how.lose and layout.timed:
-        values = values * _spread(torch.rand(stream.steps.shape, generator=generator).to(values) >= how.lose, values)
-    return Stream(values=values * _spread(stream.steps, values), steps=stream.steps, present=stream.present)
-
-
-def rotations(angles: Tensor) -> Tensor:
-    """Rotation matrices [n, 3, 3] about x, then y, then z, by angles [n, 3] in radians."""
-    sine, cosine, one, zero = angles.sin(), angles.cos(), torch.ones(len(angles)), torch.zeros(len(angles))
-    turned = []
-    for axis in range(3):
-        s, c = sine[:, axis], cosine[:, axis]
-        rows = (
-            ((one, zero, zero), (zero, c, -s), (zero, s, c)),
-            ((c, zero, s), (zero, one, zero), (-s, zero, c)),
-            ((c, -s, zero), (s, c, zero), (zero, zero, one)),
-        )[axis]
-        turned.append(torch.stack([torch.stack(row, -1) for row in rows], -2))
-    return turned[2] @ turned[1] @ turned[0]
-
-
 def build_encoder(
     name: str,
     layout: Layout,
@@ -238,10 +177,3 @@ def build_encoder(
 def parameters_of(encoders: Mapping[str, nn.Module]) -> dict[str, int]:
     """How many weights each encoder has."""
     return {name: sum(p.numel() for p in encoder.parameters()) for name, encoder in encoders.items()}
-
-
-def _spread(mask: Tensor, values: Tensor) -> Tensor:
-    """A mask [B, T] in the shape of values [B, T, ...] (or [B, ...] without time, where T is 1)."""
-    if values.ndim == 2:
-        return mask[:, :1].to(values.dtype)
-    return mask.to(values.dtype).view(*mask.shape, *[1] * (values.ndim - 2))

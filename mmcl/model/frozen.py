@@ -17,7 +17,8 @@ from torch.nn.functional import normalize
 from ..data.store import Store
 from ..engine.devices import arithmetic
 from ..recipe.plan import JOINT, Plan
-from .encoder import Augmentation, Encoder
+from .augment import Augmentation
+from .encoder import Encoder
 from .joint import Joint
 from .windows import WindowMean, windows_of
 

@@ -19,7 +19,8 @@ from ..api.params import Params
 from ..api.pretext import PretextSpec
 from ..plugins import Plugins, plugins
 from ..seeding import address
-from .encoder import Augmentation, Normalise, augment
+from .augment import Augmentation, augment
+from .encoder import Normalise
 from .keep import describe_encoders
 
 

@@ -15,7 +15,8 @@ from ..engine.devices import arithmetic
 from ..objective.score import Embedded
 from ..recipe.plan import Part, Plan
 from ..seeding import address
-from .encoder import Augmentation, Encoder
+from .augment import Augmentation
+from .encoder import Encoder
 from .windows import WindowMean, windows_of
 
 

@@ -283,13 +283,14 @@ def _at(z: Tensor, rows: Tensor) -> Tensor:
     return z if len(rows) == len(z) else z[rows]
 
 
-def _pick(items: Items, rows: Tensor, modality: str) -> Items:
-    return Items(items.row[rows], items.view[rows], {name: target[rows] for name, target in items.targets.items()}, modality)
+def _pick(items: Items, rows: Tensor | slice, modality: str) -> Items:
+    targets = {name: target[rows] for name, target in items.targets.items()}
+    group = None if items.group is None else items.group[rows]
+    return Items(items.row[rows], items.view[rows], targets, modality, group)
 
 
 def _cut(items: Items, rows: slice) -> Items:
-    targets = {name: target[rows] for name, target in items.targets.items()}
-    return Items(items.row[rows], items.view[rows], targets, items.modality)
+    return _pick(items, rows, items.modality)
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

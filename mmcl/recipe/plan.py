@@ -31,6 +31,7 @@ class Part:
     params: Params
     package: str
     version: str
+    standardise: str = "train"  # of a probe's head: by what its features are centred and scaled, "train" or "group"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for plan.json and for fingerprints."""
@@ -39,6 +40,7 @@ class Part:
             "params": self.params.stated(),
             "package": self.package,
             "version": self.version,
+            **({"standardise": self.standardise} if self.standardise != "train" else {}),
         }
 
 
@@ -62,7 +64,7 @@ class ModalityPlan:
             "layout": self.layout.to_json(),
             "backbone": self.backbone and self.backbone.to_json(),
             "normalise": self.normalise,
-            "augment": self.augment.model_dump(mode="json"),
+            "augment": self.augment.stated(),
         }
 
 

@@ -62,6 +62,29 @@ class Augment(Section):
         description="radians, up to which each recording is turned about each of three axes; for streams "
         "whose channels come in threes, x y z (joints, acceleration, angular velocity)",
     )
+    mask_bands: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the channels set to the mean, in one random span, drawn per recording (SpecAugment)",
+    )
+    mask_joints: float = Field(0.0, ge=0, lt=1, description="share of the joints set to the mean, drawn per recording")
+    speed: float = Field(0.0, ge=0, lt=1, description="every recording is played by one factor from 1 ± speed as fast")
+    permute: int = Field(
+        1, ge=1, le=20, description="every recording is cut into up to so many parts, which are set in another order"
+    )
+    mirror: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the recordings that are seen in a mirror, left and right changed; for streams that say how (layout notes: mirror)",
+    )
+
+    def stated(self) -> dict[str, Any]:
+        """Plain values; those that came later only where they say something, so that fingerprints stay as they were."""
+        later = ("mask_bands", "mask_joints", "speed", "permute", "mirror")
+        silent = {name for name in later if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(mode="json", exclude=silent)
 
 
 class ModalitySection(Section):
@@ -268,6 +291,21 @@ class Probe(Section):
         (0,), min_length=1, description="seeds of the heads; each is fitted once per seed"
     )
     features: Literal["backbone", "projection"] = Field("backbone", description="which vector is probed")
+    standardise: Literal["train", "group"] = Field(
+        "train",
+        description="how features are centred and scaled before a head sees them. train: by mean and deviation of training rows; group: "
+        "by those of each group's (speaker's) own rows, without labels, which reads all test recordings of a person together; a head may "
+        "say otherwise for itself",
+    )
+    clip: float | None = Field(
+        4.0, gt=0, description="largest value of a standardised feature, either side of 0; null: none (a rare value then rules)"
+    )
+    floor: float = Field(
+        0.05,
+        ge=0,
+        description="smallest deviation that is divided by, in median deviations of the modality's features: what hardly varies in training "
+        "would explode elsewhere; 0: none",
+    )
     threshold: _Threshold = "half"
     training: HeadTraining = Field(
         default_factory=lambda: HeadTraining(), description="how heads without a solver of their own are trained"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -66,6 +66,10 @@ class UsePositives(Use, what="positives"):
 
 class UseHead(Use, what="head"):
     """A probe."""
+
+    standardise: Literal["train", "group"] | None = Field(
+        None, description="how its features are centred and scaled; left out: as probe.standardise says"
+    )
 
 
 class UseScorer(Use, what="scorer"):

@@ -27,9 +27,10 @@ from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.progress import Progress
 from ..engine.resume import has_checkpoint
 from ..evaluate import health
+from ..model.augment import Augmentation
 from ..model.build import fresh_encoders, fresh_joint, given
 from ..model.contrast import build_contrast
-from ..model.encoder import Augmentation, parameters_of
+from ..model.encoder import parameters_of
 from ..model.keep import save_encoders
 from ..model.windows import draw_batches
 from ..objective.score import Embedded, Objective

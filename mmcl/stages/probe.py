@@ -23,7 +23,7 @@ from ..evaluate.answers import constant_output, output_of, predictions_of, score
 from ..evaluate.retrieval import retrieval
 from ..model.frozen import Features
 from ..model.heads import fit_head
-from ..model.scale import Scale, any_present, encoded_of, scale_of
+from ..model.scale import Scale, any_present, encoded_of, scale_of, sides_of
 from ..recipe.plan import Plan
 from ..runs import RunFolder, finish, finished, restart, write_jsonl
 from ..screen import Tick, part_of, progress
@@ -80,6 +80,7 @@ def _fit_unit(
         train, who_train = read_features(features, kind, "train")
         valid, who_valid = read_features(features, kind, "valid")
         scale = scale_of(plan, train)
+        side, side_valid = sides_of(plan, who_train, who_valid)
         for task in plan.tasks:
             target, known = target_of(task, who_train["targets"])
             target_valid, known_valid = target_of(task, who_valid["targets"])
@@ -89,8 +90,14 @@ def _fit_unit(
                 for head_name, part in plan.heads.items():
                     for head_seed in plan.recipe.probe.seeds:
                         where = (seed, "fold", fold, "head", head_name, kind, task.name, name, head_seed)
-                        here = Labelled(encoded_of(plan, scale, train, modalities, rows), target[rows])
-                        there = Labelled(encoded_of(plan, scale, valid, modalities, rows_valid), target_valid[rows_valid])
+                        here = Labelled(
+                            encoded_of(plan, scale, train, modalities, rows, side.within(part)), target[rows], side.of(rows)
+                        )
+                        there = Labelled(
+                            encoded_of(plan, scale, valid, modalities, rows_valid, side_valid.within(part)),
+                            target_valid[rows_valid],
+                            side_valid.of(rows_valid),
+                        )
                         head, facts = fit_head(part, task, here, there, plan.recipe.probe.training, where)
                         shift = shift_of(
                             plan.recipe.probe.threshold, task, there.target, partial(output_of, head, there.encoded)
@@ -116,10 +123,12 @@ def _answers(
     plan: Plan, fitted: Sequence[Fitted], features: Mapping[str, Features], who: Mapping[str, Any], base: Mapping[str, Any]
 ) -> Iterator[tuple[dict[str, Any], Task, list[str], Tensor, NDArray[np.float64]]]:
     """What each head says of some recordings: about it, its task, whose ids, their targets, its outputs."""
+    (side,) = sides_of(plan, who)
     for one in fitted:
         target, known = target_of(one.task, who["targets"])
         rows = known & any_present(features, one.modalities)
-        output = output_of(one.head, encoded_of(plan, one.scale, features, one.modalities, rows)) - one.shift
+        groups = side.within(plan.heads[one.name])
+        output = output_of(one.head, encoded_of(plan, one.scale, features, one.modalities, rows, groups)) - one.shift
         about = {
             "task": one.task.name,
             "input": one.input,

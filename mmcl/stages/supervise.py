@@ -35,9 +35,10 @@ from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.progress import Progress
 from ..evaluate.answers import decided, finite_or_none, loss_of, positive_weight, predictions_of, scores_of, shift_of, target_of
 from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate
+from ..model.augment import Augmentation
 from ..model.build import encoders_of
 from ..model.contrast import Contrast, build_contrast
-from ..model.encoder import Augmentation, Encoder
+from ..model.encoder import Encoder
 from ..model.network import Network, build_network, embeddings_of, predict
 from ..model.windows import draw_batches
 from ..recipe.plan import Part, Plan, SupervisePlan, main_input

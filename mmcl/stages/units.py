@@ -98,7 +98,10 @@ def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool
     """
     config = plan.to_json()
     heads = list(config["probe"]["heads"].items())[:1]
-    rest = [config["probe"][key] for key in ("inputs", "tasks", "features", "threshold", "training", "seeds")]
+    rest = [
+        config["probe"][key]
+        for key in ("inputs", "tasks", "features", "threshold", "training", "seeds", "standardise", "clip", "floor")
+    ]
     maps = [supervise_key(plan, prepared, fold, seed)] if first and plan.supervised is not None else []
     return fingerprint([embed_key(plan, prepared, fold, seed), heads, rest, config["worth"], maps, __version__])
 

@@ -30,11 +30,12 @@ from ..engine.devices import pick_device
 from ..evaluate.answers import output_of, scores_of, shift_of, target_of
 from ..evaluate.geometry import alignment, effective_rank, gap, uniformity
 from ..evaluate.maps import flatten
+from ..model.augment import Augmentation
 from ..model.build import encoders_of
-from ..model.encoder import Augmentation, Encoder
+from ..model.encoder import Encoder
 from ..model.frozen import Features, encode_rows
 from ..model.heads import fit_head
-from ..model.scale import Scale, any_present, encoded_of, fitted_scale, scale_of
+from ..model.scale import Scale, any_present, encoded_of, fitted_scale, scale_of, sides_of
 from ..recipe.plan import Plan, main_input
 from ..recipe.schema import Worth
 from ..runs import RunFolder, finish, finished, restart, write_json, write_jsonl
@@ -133,7 +134,7 @@ class _Worth:
                     if self.section.missing and len(self.modalities) > 1:
                         mine.append(partial(self._missing, all_labels))
                 if self.section.transfer and self.plan.pretext is None and len(train[0]) > 1:
-                    scales = {name: _own_scale(one) for name, one in train[0].items()}
+                    scales = {name: _own_scale(self.plan, one) for name, one in train[0].items()}
                     mine += [
                         partial(self._transferred, source, one, scales)
                         for source, one in self._transfer(kind, task, scales, train, valid)
@@ -170,8 +171,15 @@ class _Worth:
         self.tick(self.done, f"{kind} {task.name}" + (f" {share[0]:.0%} of the labels" if share else ""))
         if not bool(rows.any()) or not bool(rows_valid.any()):
             return None
-        here = Labelled(encoded_of(self.plan, scale, features, self.modalities, rows), target[rows])
-        there = Labelled(encoded_of(self.plan, scale, features_valid, self.modalities, rows_valid), target_valid[rows_valid])
+        side, side_valid = sides_of(self.plan, who, who_valid)
+        here = Labelled(
+            encoded_of(self.plan, scale, features, self.modalities, rows, side.within(self.part)), target[rows], side.of(rows)
+        )
+        there = Labelled(
+            encoded_of(self.plan, scale, features_valid, self.modalities, rows_valid, side_valid.within(self.part)),
+            target_valid[rows_valid],
+            side_valid.of(rows_valid),
+        )
         # With all labels it is the probe's own head, drawn from the same address, so that its scores are those of the probe.
         own = (self.unit.seed, "fold", self.unit.fold.number, "head", self.head_name, kind, task.name, self.main)
         head_seed = self.plan.recipe.probe.seeds[0]
@@ -212,8 +220,9 @@ class _Worth:
             self.tick(self.done, f"{kind} {task.name} from {name}")
             if not bool(rows.any()) or not bool(rows_valid.any()):
                 continue
-            here = Labelled(_shared(scale, features, rows), target[rows])
-            there = Labelled(_shared(scale, valid[0][name], rows_valid), target_valid[rows_valid])
+            side, side_valid = sides_of(self.plan, train[1], valid[1])
+            here = Labelled(_shared(scale, features, rows), target[rows], side.of(rows))
+            there = Labelled(_shared(scale, valid[0][name], rows_valid), target_valid[rows_valid], side_valid.of(rows_valid))
             draws = (self.unit.seed, "fold", self.unit.fold.number, "worth", "transfer", task.name, name, kind)
             head, shift = self._fitted(task, here, there, draws)
             yield name, Waiting(task, head, shift, scale, (name,), {**self._about(kind, task), "what": "transfer"})
@@ -221,7 +230,8 @@ class _Worth:
     def _tested(self, one: Waiting, test: Mapping[str, Features], who: Mapping[str, Any]) -> Iterator[Row]:
         target, known = target_of(one.task, who["targets"])
         rows = known & any_present(test, one.modalities)
-        output = output_of(one.head, encoded_of(self.plan, one.scale, test, one.modalities, rows)) - one.shift
+        groups = sides_of(self.plan, who)[0].within(self.part)
+        output = output_of(one.head, encoded_of(self.plan, one.scale, test, one.modalities, rows, groups)) - one.shift
         yield from _scored(one.about, one.task, target[rows], output)
 
     def _missing(self, one: Waiting, test: Mapping[str, Features], who: Mapping[str, Any]) -> Iterator[Row]:
@@ -323,9 +333,9 @@ class _Worth:
         return rows
 
 
-def _own_scale(features: Features) -> Scale:
+def _own_scale(plan: Plan, features: Features) -> Scale:
     """Mean and deviation of a modality's projections over its training rows: no label is needed for them."""
-    return fitted_scale({SHARED: features.projection[features.present]})
+    return fitted_scale({SHARED: features.projection[features.present]}, plan.recipe.probe.floor, plan.recipe.probe.clip)
 
 
 def _shared(scale: Scale, features: Features, rows: Tensor) -> dict[str, Encoded]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from ...api.dataset import DatasetInfo, Task
+from ..document import Key
 from ..plan import JOINT, Part, SupervisePlan
 from ..schema import Recipe
 from ..slots import UseHead
@@ -21,6 +23,11 @@ def probe_of(
     section, together = recipe.probe, recipe.pretrain.pretext is not None
     tasks = _tasks(recipe, info, "probe", section.tasks, problems)
     heads = _heads("probe", section.heads, tasks, problems)
+    for name, head in heads.items():
+        heads[name] = replace(head, standardise=section.heads[name].standardise or section.standardise)
+        if heads[name].standardise == "group" and recipe.protocol.by == "sample":
+            key: Key = ("probe", "heads", name, "standardise") if section.heads[name].standardise else ("probe", "standardise")
+            problems.add(key, "standardises each group by itself, where protocol.by: sample sets one group on both sides")
     if together and recipe.pretrain.micro_batch is not None:
         problems.add(("pretrain", "micro_batch"), "is for pairs; a pretext takes its batch whole")
     if together:
@@ -36,6 +43,10 @@ def supervise_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -
     tasks = _tasks(recipe, info, "supervise", section.tasks, problems)
     heads = _heads("supervise", section.heads, tasks, problems)
     for name, head in heads.items():
+        if section.heads[name].standardise is not None:
+            problems.add(
+                ("supervise", "heads", name, "standardise"), "is for frozen features; here the encoder learns with the head"
+            )
         if head.spec.solver:
             problems.add(
                 ("supervise", "heads", name),

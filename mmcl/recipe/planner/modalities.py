@@ -116,6 +116,13 @@ def _streams_as_asked(
             (*key, "augment", "rotate"),
             f"turns channels that come in threes (x y z); this stream has {layout.sizes.get('channel', 'no channels')}",
         )
+    for option, axis in (("mask_joints", "joint"), ("mask_bands", "channel")):
+        if getattr(section.augment, option) and axis not in layout.sizes:
+            problems.add((*key, "augment", option), f"needs an axis '{axis}'; this stream has {', '.join(layout.axes)}")
+    if section.augment.mirror and "mirror" not in layout.notes:
+        problems.add(
+            (*key, "augment", "mirror"), "needs a stream that says which joints are left and right (layout notes: mirror)"
+        )
     if layout.measured:
         return
     ids = f"'{name}' is a stream of {layout.kind}, whose numbers stand for something"

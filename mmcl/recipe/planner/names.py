@@ -24,7 +24,7 @@ def checked(problems: Problems) -> Recipe:
         # The names are looked up all the same, so that a typo in `use:` is told together with a wrong bound elsewhere.
         for what, key, value in _places(values):
             use = value.get("use") if isinstance(value, Mapping) else value
-            own = ("use", "root", "source")
+            own = ("use", "root", "source", "standardise")
             options = {k: v for k, v in value.items() if k not in own} if isinstance(value, Mapping) else {}
             if isinstance(use, str):
                 problems.look_up(key, what, use, options)

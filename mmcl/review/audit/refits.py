@@ -118,7 +118,7 @@ def _address(row: Mapping[str, Any]) -> Address:
 def _probes(case: Case, fold: int, seed: int, features: Path) -> Iterator[_Probe]:
     """Every head of one fold and seed, in the order in which they were fitted."""
     from ...evaluate.answers import target_of
-    from ...model.scale import any_present, encoded_of, scale_of
+    from ...model.scale import any_present, encoded_of, scale_of, sides_of
     from ...stages.embed import read_features
     from ...stages.units import encoder_kinds
 
@@ -129,16 +129,21 @@ def _probes(case: Case, fold: int, seed: int, features: Path) -> Iterator[_Probe
         if any(len(one.present) != len(who["ids"]) for side, who in sides.values() for one in side.values()):
             raise StageError(f"{features}: has not as many features as recordings; what rests on them cannot be derived again")
         scale = scale_of(plan, sides["train"][0])
+        grouped = dict(zip(sides, sides_of(plan, *(who for _, who in sides.values())), strict=True))
         for task in plan.tasks:
             targets = {split: target_of(task, [targets_of[id] for id in who["ids"]]) for split, (_, who) in sides.items()}
             for input_name, modalities in plan.inputs.items():
                 rows = {split: targets[split][1] & any_present(side, modalities) for split, (side, _) in sides.items()}
-                labelled = {
-                    split: Labelled(encoded_of(plan, scale, side, modalities, rows[split]), targets[split][0][rows[split]])
-                    for split, (side, _) in sides.items()
-                }
                 ids = [id for id, here in zip(sides["test"][1]["ids"], rows["test"].tolist(), strict=True) if here]
                 for head, part in plan.heads.items():
+                    labelled = {
+                        split: Labelled(
+                            encoded_of(plan, scale, side, modalities, rows[split], grouped[split].within(part)),
+                            targets[split][0][rows[split]],
+                            grouped[split].of(rows[split]),
+                        )
+                        for split, (side, _) in sides.items()
+                    }
                     for head_seed in plan.recipe.probe.seeds:
                         yield _Probe(
                             address=(task.name, input_name, head, encoder, head_seed),
