@@ -15,13 +15,13 @@ from mmcl.runs import read_json, read_jsonl
 def test_rank_and_likeness_are_their_definitions():
     torch.manual_seed(0)
     z = torch.randn(40, 6)
-    found = describe(z)
+    figures = describe(z)
     unit = z / z.norm(dim=1, keepdim=True)
     cosines = [float(unit[i] @ unit[j]) for i in range(40) for j in range(40) if i != j]
-    assert float(found["alike"]) == pytest.approx(sum(cosines) / len(cosines), abs=1e-6)
+    assert float(figures["alike"]) == pytest.approx(sum(cosines) / len(cosines), abs=1e-6)
     values = torch.linalg.svdvals(unit - unit.mean(0)).tolist()
     shares = [v / sum(values) for v in values]
-    assert float(found["rank"]) == pytest.approx(math.exp(-sum(p * math.log(p) for p in shares)), rel=1e-5)
+    assert float(figures["rank"]) == pytest.approx(math.exp(-sum(p * math.log(p) for p in shares)), rel=1e-5)
     line = torch.randn(40, 1) * torch.randn(1, 6)
     assert float(describe(line)["rank"]) == pytest.approx(1, abs=1e-3)
     assert float(describe(torch.ones(40, 6))["alike"]) == pytest.approx(1, abs=1e-6)
@@ -44,9 +44,8 @@ def row(rank=5.0, alike=0.1, loss=1.0, accuracy=0.5, skipped=(), **metrics):
     ],
 )
 def test_each_way_of_going_wrong_has_its_sentence(history, words):
-    found = warnings(history, 32)
-    assert len(found) == 1
-    assert words in found[0]
+    (sentence,) = warnings(history, 32)
+    assert words in sentence
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ BELOW = {
     "evaluate": {"api", "seeding"},
     "recipe": {"api", "plugins"},
     "data": {"api", "runs", "seeding"},
-    "model": {"api", "data", "engine", "plugins", "recipe", "seeding"},
+    "model": {"api", "data", "engine", "evaluate", "objective", "plugins", "recipe", "seeding"},
     "stages": {"api", "data", "engine", "evaluate", "model", "objective", "plugins", "recipe", "runs", "screen", "seeding"},
     "review": {"api", "data", "evaluate", "model", "recipe", "runs", "stages"},
     "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages"},

@@ -63,7 +63,7 @@ def some_stream(layout: Layout, rows: int = 5, steps: int = 9, seed: int = 0) ->
 
 
 def encoder(seed: int = 0):
-    return build_encoder("a", SIGNAL, POOL, PoolParams(), 8, 4, True, seed)
+    return build_encoder("a", SIGNAL, POOL, PoolParams(), seed, hidden=8, width=4, normalise=True)
 
 
 @pytest.mark.parametrize("layout", [SIGNAL, VIDEO, VECTOR], ids=lambda layout: layout.kind)
@@ -131,20 +131,20 @@ def about() -> dict:
 
 
 def test_encoders_come_back_from_disk_without_the_recipe(tmp_path):
-    made = encoder(5)
-    made.normalise.fit([some_stream(SIGNAL)])
-    save_encoders(tmp_path, {"a": made}, about())
-    found = load_encoders(tmp_path, OFFERS)["a"]
+    saved = encoder(5)
+    saved.normalise.fit([some_stream(SIGNAL)])
+    save_encoders(tmp_path, {"a": saved}, about())
+    loaded = load_encoders(tmp_path, OFFERS)["a"]
     stream = some_stream(SIGNAL, seed=8)
-    assert not found.training
-    torch.testing.assert_close(found.encode(stream)[0].vector, made.eval().encode(stream)[0].vector, rtol=0, atol=0)
+    assert not loaded.training
+    torch.testing.assert_close(loaded.encode(stream)[0].vector, saved.eval().encode(stream)[0].vector, rtol=0, atol=0)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["encoders.json", "encoders.safetensors"]
 
 
 def test_weights_that_do_not_fit_name_both_versions(tmp_path):
-    said = about()
-    said["modalities"]["a"]["backbone"]["params"]["width"] = 7
-    save_encoders(tmp_path, {"a": encoder()}, said)
+    config = about()
+    config["modalities"]["a"]["backbone"]["params"]["width"] = 7
+    save_encoders(tmp_path, {"a": encoder()}, config)
     with pytest.raises(PluginError, match="do not fit the backbone 'pool'"):
         load_encoders(tmp_path, OFFERS)
     with pytest.raises(DataError, match="name the 'pretrain' folder"):
@@ -292,7 +292,7 @@ def test_dropout_draws_the_same_twice():
     torch.manual_seed(3)
     loss = _loss(encoder.embed(_stream(), 4))
     loss.backward()
-    found = encoder.backbone.line.weight.grad.clone()
+    gradient = encoder.backbone.line.weight.grad.clone()
     again = _encoder_with(dropout=0.5)
     torch.manual_seed(3)
     z = torch.cat(
@@ -303,7 +303,7 @@ def test_dropout_draws_the_same_twice():
         ]
     )
     _loss(z).backward()
-    assert torch.allclose(found, again.backbone.line.weight.grad, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(gradient, again.backbone.line.weight.grad, rtol=1e-10, atol=1e-12)
 
 
 def test_running_statistics_move_once():
@@ -317,7 +317,7 @@ def test_running_statistics_move_once():
     assert encoder.backbone.norm.momentum == 0.1
 
 
-def test_nothing_is_made_again_without_gradient():
+def test_nothing_is_computed_again_without_gradient():
     encoder = _encoder_with()
     with torch.no_grad():
         encoder.embed(_stream(), 4)

@@ -59,10 +59,10 @@ def test_a_work_tree_from_elsewhere_gets_nothing_run(tree, tmp_path, asks):
         (inner / "b.yaml").write_text("format: 2\n")
     (tree / "recipes" / "a.yaml").write_text("format: 2\n")
     assert not ran.exists()
-    said = git_of(tree / "recipes")
+    state = git_of(tree / "recipes")
     assert not ran.exists()
-    assert said["commit"] == git(tree, "rev-parse", "HEAD")
-    assert said["uncommitted"] is (None if asks == "filter" else True)
+    assert state["commit"] == git(tree, "rev-parse", "HEAD")
+    assert state["uncommitted"] is (None if asks == "filter" else True)
     subprocess.run(["git", "-C", str(tree), "status", "--porcelain"], check=True, capture_output=True)
     assert ran.exists(), "or the test would show nothing"
 
@@ -108,13 +108,13 @@ def test_the_plan_knows_where_its_recipe_lies_and_one_without_a_file_lies_nowher
 
 
 def test_the_machine_is_what_the_system_says(monkeypatch):
-    found = hardware("cpu")
-    assert found["cores"] == os.cpu_count()
-    assert found["gpu"] is None
+    machine = hardware("cpu")
+    assert machine["cores"] == os.cpu_count()
+    assert machine["gpu"] is None
     told = Path("/proc/meminfo")
     if told.exists():
         kilobytes = int(told.read_text(encoding="ascii").split()[1])
-        assert found["memory_gb"] == pytest.approx(kilobytes * 1024 / 1e9, rel=0.05)
+        assert machine["memory_gb"] == pytest.approx(kilobytes * 1024 / 1e9, rel=0.05)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a {device.type} card")
     assert hardware("cuda")["gpu"] == "a cuda card"
@@ -143,12 +143,12 @@ def test_switches_are_those_of_the_process(monkeypatch):
 
 
 def test_a_run_writes_them_and_its_report_has_a_line_of_each(tiny_run):
-    said = read_json(tiny_run.root / "plan.json")
-    assert said["git"] is None  # the session's recipe is in no file
-    assert said["hardware"] == hardware("cpu") or said["hardware"]["gpu"]
-    assert set(said["determinism"]) == set(determinism())
+    plan = read_json(tiny_run.root / "plan.json")
+    assert plan["git"] is None  # the session's recipe is in no file
+    assert plan["hardware"] == hardware("cpu") or plan["hardware"]["gpu"]
+    assert set(plan["determinism"]) == set(determinism())
     page = (tiny_run.root / "report.html").read_text(encoding="utf-8")
-    lines = surroundings(said)
+    lines = surroundings(plan)
     assert [line.split(":")[0] for line in lines] == ["Git", "Hardware", "Determinism"]
     assert all(page.count(f">{line}<") == 1 for line in lines)
 
@@ -190,6 +190,6 @@ def test_asking_for_cuda_and_stopping_before_it_is_needed_still_writes_a_plan(tr
             ]
         )
     assert done.value.code == 0
-    said = read_json(tmp_path / "run" / "plan.json")
-    assert said["hardware"]["gpu"] is None
-    assert said["git"]["uncommitted"] is True
+    plan = read_json(tmp_path / "run" / "plan.json")
+    assert plan["hardware"]["gpu"] is None
+    assert plan["git"]["uncommitted"] is True

@@ -22,12 +22,10 @@ from mmcl.recipe.search import Source, SweepPlan, make_sweep, settings
 from mmcl.report import run_and_report as run_all
 from mmcl.report import search_and_report
 from mmcl.runs import RunFolder, read_json, read_jsonl
-from mmcl.stages.embed import embed_key
 from mmcl.stages.prepare import prepare
-from mmcl.stages.pretrain import pretrain_key
-from mmcl.stages.probe import probe_key, validation_scores
-from mmcl.stages.supervise import supervise_key
+from mmcl.stages.probe import validation_scores
 from mmcl.stages.supervise import validation_scores as supervised_scores
+from mmcl.stages.units import embed_key, pretrain_key, probe_key, supervise_key
 
 pytest.importorskip("optuna")
 
@@ -151,8 +149,9 @@ def test_validation_scores_are_those_of_the_heads_that_a_run_tests(run_of_best):
     import torch
 
     from mmcl.evaluate.answers import target_of
+    from mmcl.model.scale import any_present, encoded_of
     from mmcl.stages.embed import read_features
-    from mmcl.stages.probe import _fit_unit, any_present, encoded_of
+    from mmcl.stages.probe import _fit_unit
 
     made, run = run_of_best
     rows = validation_scores(made, run)

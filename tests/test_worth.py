@@ -41,9 +41,9 @@ def folder_of(run: RunFolder, stage: str = "worth"):
     return run.stage(stage, 0, 3)
 
 
-def rows_of(run: RunFolder, what: str, **said):
+def rows_of(run: RunFolder, what: str, **values):
     rows = read_jsonl(folder_of(run) / "worth.jsonl")
-    return [r for r in rows if r["what"] == what and all(r[key] == value for key, value in said.items())]
+    return [r for r in rows if r["what"] == what and all(r[key] == value for key, value in values.items())]
 
 
 def copied(run: RunFolder, to) -> RunFolder:
@@ -245,9 +245,9 @@ def features_of(run: RunFolder, kind: str, split: str):
     """What `embed` wrote: modality → (vector, projection, present), and targets."""
     tensors = load_file(str(folder_of(run, "embed") / f"{kind}-{split}.safetensors"))
     names = dict.fromkeys(key.split("/")[0] for key in tensors)
-    said = read_json(folder_of(run, "embed") / f"{split}.json")["targets"]
+    targets = read_json(folder_of(run, "embed") / f"{split}.json")["targets"]
     parts = ("vector", "projection", "present")
-    return {n: tuple(tensors[f"{n}/{p}"] for p in parts) for n in names}, torch.tensor([t["emotion"] for t in said])
+    return {n: tuple(tensors[f"{n}/{p}"] for p in parts) for n in names}, torch.tensor([t["emotion"] for t in targets])
 
 
 def standard(values, train, present):
@@ -371,10 +371,10 @@ def test_geometry_in_the_file_is_that_of_the_projections(worthy):
 
 
 def test_every_way_of_spoiling_is_tested_for_all_and_for_each_alone(worthy):
-    found = {(r["change"], r["level"], r["of"]) for r in rows_of(worthy, "robustness")}
+    tested = {(r["change"], r["level"], r["of"]) for r in rows_of(worthy, "robustness")}
     each = ("all", "text", "audio", "landmarks")
     levels = (("noise", 1.0), ("loss", 0.5), ("late", 0.3))
-    assert found == {("none", 0.0, "all")} | {(how, level, of) for how, level in levels for of in each}
+    assert tested == {("none", 0.0, "all")} | {(how, level, of) for how, level in levels for of in each}
 
 
 def test_maps_show_test_recordings_once_with_who_they_are(worthy):

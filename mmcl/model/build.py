@@ -53,9 +53,7 @@ def encoders_of(
     return load_encoders(folder) if kind == "pretrained" else fresh_encoders(plan, stores, rows, *where)
 
 
-def joint_of(
-    plan: Plan, kind: str, folder: Path, stores: Mapping[str, Store], rows: Sequence[int], *where: str | int
-) -> Joint:
+def joint_of(plan: Plan, kind: str, folder: Path, stores: Mapping[str, Store], rows: Sequence[int], *where: str | int) -> Joint:
     """The joint encoder of that kind: "pretrained", which lies in a folder, or "random", which is fresh."""
     return load_joint(folder) if kind == "pretrained" else fresh_joint(plan, stores, rows, *where)
 

@@ -30,11 +30,13 @@ from ..evaluate.answers import output_of, shift_of, target_of
 from ..evaluate.metrics import LESS_IS_BETTER, thresholds
 from ..model.encoder import Normalise
 from ..model.frozen import Features
+from ..model.heads import fit_head
+from ..model.scale import any_present, encoded_of, scale_of
 from ..recipe.plan import Plan, main_input
 from ..runs import RunFolder, read_json, read_jsonl
-from ..stages.embed import encoder_kinds, read_features
-from ..stages.probe import any_present, encoded_of, fit_head, scale_of
-from ..stages.supervise import said_of_validation
+from ..stages.embed import read_features
+from ..stages.supervise import validation_outputs
+from ..stages.units import encoder_kinds
 from .rerun import plan_of
 
 SPLITS = ("train", "valid", "test")
@@ -509,7 +511,7 @@ def _thresholds(run: RunFolder, prepared: Prepared, plan: Mapping[str, Any]) -> 
             for stem in (stem for stem, one in facts.items() if one.get("thresholds")):
                 yield Finding("", f"fold {number}, seed {seed}: {stem} has thresholds, which the recipe does not ask for")
             continue
-        again = said_of_validation(plan_of(run.root), run, prepared, folds[number], seed, torch.device("cpu"))
+        again = validation_outputs(plan_of(run.root), run, prepared, folds[number], seed, torch.device("cpu"))
         for model, truth, output in again:
             if model.task.type == "multi-label":
                 for text in _cuts(model.task, truth, output, thresholds(truth, output), facts[model.stem].get("thresholds")):

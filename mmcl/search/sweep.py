@@ -386,11 +386,12 @@ class _Watch:
 def _score(found: SweepPlan, plan: Plan, run: RunFolder, device: str, watch: _Watch) -> float:
     """The validation score of a trial's plan, mean over its folds, seeds and seeds of the head."""
     from ..stages import about
-    from ..stages.embed import embed, encoder_kinds
+    from ..stages.embed import embed
     from ..stages.prepare import prepare
     from ..stages.pretrain import pretrain
     from ..stages.probe import validation_scores
     from ..stages.supervise import validation_scores as supervised_scores
+    from ..stages.units import encoder_kinds
 
     metric = metric_of(found)
     write_json(run.root / "plan.json", about(plan, device))

@@ -28,10 +28,9 @@ from ..api.kinds import Layout
 from ..api.modality import Modality
 from ..api.raw import Timed
 from ..data.folds import Fold, crosses_groups, make_folds
-from ..data.prepared import Prepared, load_prepared
 from ..data.store import Skipped, Store, StoreWriter
 from ..plugins import plugins
-from ..recipe.plan import ModalityPlan, Part, Plan, ScorePlan
+from ..recipe.plan import ModalityPlan, Plan, ScorePlan
 from ..runs import RunFolder, fingerprint, read_json, write_json
 from ..screen import progress, say
 
@@ -50,12 +49,12 @@ def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool
     _check_samples(plan, samples)
     stamps = [_stamp(sample, plan.root) for sample in samples]
     samples, scored = add_scores(plan, run, dataset, samples, stamps, strict)
-    made: list[str] = []
+    extracted: list[str] = []  # modalities
     for modality in plan.modalities:
         folder, key = store_of(plan, run, modality, stamps)
         if not (folder / "store.json").exists():
             _make_store(plan, modality, dataset, samples, folder, key, workers, strict)
-            made.append(modality.name)
+            extracted.append(modality.name)
         elif strict and (known := Store(folder).skipped):
             raise DataError(f"{known[0].reason} (--strict; {len(known)} in all)")
     stores = {m.name: Store(store_of(plan, run, m, stamps)[0]) for m in plan.modalities}
@@ -74,7 +73,6 @@ def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool
     if first is not None and first > len(folds):
         raise StageError(f"{first} folds are asked for, where '{plan.recipe.protocol.use}' gives {len(folds)}")
     folds = folds[:first]
-    number = {fold.number: fold for fold in folds}
     stores_json = {
         m.name: {"folder": os.path.relpath(stores[m.name].folder, run.root), "key": stores[m.name].key} for m in plan.modalities
     }
@@ -82,12 +80,13 @@ def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool
         "format": 1,
         "stores": stores_json,
         "samples": [asdict(sample) for sample in samples],
-        "folds": [{"fold": n, "train": fold.train, "valid": fold.valid, "test": fold.test} for n, fold in number.items()],
+        "folds": [{"fold": fold.number, "train": fold.train, "valid": fold.valid, "test": fold.test} for fold in folds],
     }
     write_json(run.root / "folds.json", {**kept, "key": fingerprint(kept)})
     write_json(run.root / "prepare.json", _about(plan, dataset, samples, stores, scored, folds, lost, time.monotonic() - began))
     skipped = sum(len(store.skipped) for store in stores.values()) + len(lost)
-    run.log("prepare", made=made, samples=len(samples), skipped=skipped, seconds=round(time.monotonic() - began, 3))
+    facts = {"made": extracted, "samples": len(samples), "skipped": skipped, "seconds": round(time.monotonic() - began, 3)}
+    run.log("prepare", **facts)
     if skipped:
         say(f"prepare: {skipped} streams or recordings were skipped; prepare.json and the report list each with its reason")
     longest = max((store.seconds(row) for store in stores.values() for row in store.rows), default=0.0)
@@ -113,7 +112,7 @@ def add_scores(
     plan: Plan, run: RunFolder, dataset: Dataset, samples: list[SampleRef], stamps: Sequence[Any], strict: bool
 ) -> tuple[list[SampleRef], dict[str, Any]]:
     """The samples with the recipe's scores among their targets, and what prepare.json says of each; computed once and kept."""
-    said: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for name, score in plan.scores.items():
         known = [sample.targets for sample in samples] if score.source is None else [one.get(score.source) for one in stamps]
         labels = [[t.name, t.type, list(t.classes)] for t in plan.info.tasks.values()]
@@ -127,7 +126,7 @@ def add_scores(
             sample if values is None else replace(sample, targets={**sample.targets, name: values})
             for sample, values in zip(samples, kept["values"], strict=True)
         ]
-        said[name] = {
+        summary[name] = {
             "use": score.scorer.use,
             "source": score.source,
             "values": list(score.task.classes),
@@ -135,7 +134,7 @@ def add_scores(
             "known": sum(values is not None for values in kept["values"]),
             "skipped": kept["skipped"],
         }
-    return samples, said
+    return samples, summary
 
 
 def _scored(
@@ -150,17 +149,17 @@ def _scored(
         for done, sample in enumerate(samples, 1):
             try:
                 raw = dataset.read(sample.id, score.source) if score.source and score.source in sample.sources else None
-                found = None if score.source and raw is None else scorer(sample, raw)
+                numbers = None if score.source and raw is None else scorer(sample, raw)
             except DataError as error:
                 if strict:
                     raise DataError(f"{error} (--strict)") from error
                 skipped.append({"id": sample.id, "reason": str(error)})
-                found = None
-            if found is not None and (len(found) != len(score.task.classes) or not np.isfinite(found).all()):
+                numbers = None
+            if numbers is not None and (len(numbers) != len(score.task.classes) or not np.isfinite(numbers).all()):
                 raise PluginError(
-                    f"scorer '{score.scorer.use}' gave {found} for recording '{sample.id}'; its task has {', '.join(score.task.classes)}"
+                    f"scorer '{score.scorer.use}' gave {numbers} for recording '{sample.id}'; its task has {', '.join(score.task.classes)}"
                 )
-            values.append(found)
+            values.append(numbers)
             tick(done, f"{len(skipped)} skipped" if skipped else "")
     if not any(value is not None for value in values):
         raise DataError(f"scores.{name}: '{score.scorer.use}' could score no recording of '{plan.dataset.use}'")
@@ -185,14 +184,14 @@ def store_of(plan: Plan, run: RunFolder, modality: ModalityPlan, stamps: Sequenc
 
 def _stamp(sample: SampleRef, root: Path | None) -> dict[str, list[Any]]:
     """Per source: id, name of the file, its size and time of change. A changed file is prepared anew."""
-    found: dict[str, list[Any]] = {}
+    stamp: dict[str, list[Any]] = {}
     for source, where in sample.sources.items():
         try:
-            stat = (root / where).stat() if root else None
+            status = (root / where).stat() if root else None
         except (OSError, ValueError):
-            stat = None
-        found[source] = [sample.id, where, stat.st_size if stat else None, stat.st_mtime_ns if stat else None]
-    return found
+            status = None
+        stamp[source] = [sample.id, where, status.st_size if status else None, status.st_mtime_ns if status else None]
+    return stamp
 
 
 def _check_samples(plan: Plan, samples: Sequence[SampleRef]) -> None:
@@ -239,13 +238,13 @@ def _make_store(
             _extracting(plan, modality, dataset, len(jobs), workers, tally) as extract,
             progress(f"prepare {modality.name}", len(jobs)) as tick,
         ):
-            for done, (job, made) in enumerate(zip(jobs, extract(jobs), strict=True), 1):
-                if isinstance(made, str):
+            for done, (job, stream) in enumerate(zip(jobs, extract(jobs), strict=True), 1):
+                if isinstance(stream, str):
                     if strict:
-                        raise DataError(f"{made} (--strict)")
-                    skipped.append(Skipped(job[1], job[2], made))
+                        raise DataError(f"{stream} (--strict)")
+                    skipped.append(Skipped(id=job[1], where=job[2], reason=stream))
                 else:
-                    writer.add(job[0], made)
+                    writer.add(job[0], stream)
                 tick(done, f"{len(skipped)} skipped" if skipped else "")
         writer.close({"key": key, "mmcl": __version__, "skipped": [asdict(one) for one in skipped], "counts": tally.counts()})
     except BaseException:
@@ -260,30 +259,30 @@ class _Tally:
         self._before = dict(dataset.counts()) if isinstance(dataset, Counting) else {}
         self._by_process: dict[int, dict[str, int]] = {}
 
-    def heard(self, process: int, counts: dict[str, int]) -> None:
+    def latest(self, process: int, counts: dict[str, int]) -> None:
         """The latest counts of one process, which only ever grow."""
         self._by_process[process] = counts
 
     def counts(self) -> dict[str, int]:
         """All processes together, without what was known before anything was read."""
-        found: dict[str, int] = {}
+        total: dict[str, int] = {}
         for counts in self._by_process.values():
             for name, count in counts.items():
-                found[name] = found.get(name, 0) + max(0, count - self._before.get(name, 0))
-        return {name: count for name, count in found.items() if count}
+                total[name] = total.get(name, 0) + max(0, count - self._before.get(name, 0))
+        return {name: count for name, count in total.items() if count}
 
 
 def _counts_of(*things: Any) -> dict[str, int]:
     """What a dataset and a modality have counted."""
-    found: dict[str, int] = {}
+    counted: dict[str, int] = {}
     for thing in things:
         for name, count in thing.counts().items() if isinstance(thing, Counting) else ():
-            found[name] = found.get(name, 0) + int(count)
-    return found
+            counted[name] = counted.get(name, 0) + int(count)
+    return counted
 
 
 Job = tuple[int, str, str]
-Made = Any  # ndarray, Timed, or the sentence that says why there is none
+Extracted = Any  # ndarray, Timed, or the sentence that says why there is none
 
 
 @contextmanager
@@ -293,9 +292,9 @@ def _extracting(
     """A function from jobs to what each gives, in order: in this process for a few, in a pool for many."""
     count = min(workers or os.cpu_count() or 1, jobs // (4 * CHUNK))
     if count <= 1:
-        made: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
-        yield lambda todo: (_extract(dataset, made, modality.layout, modality.source, job) for job in todo)
-        tally.heard(0, _counts_of(dataset, made))
+        extractor: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
+        yield lambda todo: (_extract(dataset, extractor, modality.layout, modality.source, job) for job in todo)
+        tally.latest(0, _counts_of(dataset, extractor))
         return
     begin = (
         plan.dataset.use,
@@ -308,7 +307,7 @@ def _extracting(
     )
     with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin, initargs=begin) as pool:
 
-        def extract(todo: Iterable[Job]) -> Iterator[Made]:
+        def extract(todo: Iterable[Job]) -> Iterator[Extracted]:
             todo = list(todo)
             chunks = [todo[k : k + CHUNK] for k in range(0, len(todo), CHUNK)]
             ready: list[Any] = []
@@ -316,7 +315,7 @@ def _extracting(
                 ready.append(pool.submit(_work, chunk))
             for i in range(len(chunks)):
                 done, process, counts = ready[i].result()
-                tally.heard(process, counts)
+                tally.latest(process, counts)
                 yield from done
                 ready[i] = None
                 if i + 4 * count < len(chunks):
@@ -343,18 +342,18 @@ def _begin(dataset: str, dataset_params: str, root: Path | None, source: str, fe
     offers = plugins()
     data, feature = offers.get("dataset", dataset).spec, offers.get("modality", features).spec
     chosen = data.params.model_validate_json(dataset_params)
-    made = feature.build(feature.params.model_validate_json(params), data.info(chosen).sources[source])
+    extractor = feature.build(feature.params.model_validate_json(params), data.info(chosen).sources[source])
     reader = data.build(chosen, root)
-    _worker = partial(_extract, reader, made, Layout.from_json(layout), source), partial(_counts_of, reader, made)
+    _worker = partial(_extract, reader, extractor, Layout.from_json(layout), source), partial(_counts_of, reader, extractor)
 
 
-def _work(chunk: Sequence[Job]) -> tuple[list[Made], int, dict[str, int]]:
+def _work(chunk: Sequence[Job]) -> tuple[list[Extracted], int, dict[str, int]]:
     """What each job gives, and all that this process has counted so far."""
     extract, counts = _worker
     return [extract(job) for job in chunk], os.getpid(), counts()
 
 
-def _extract(dataset: Dataset, modality: Modality, layout: Layout, source: str, job: Job) -> Made:
+def _extract(dataset: Dataset, modality: Modality, layout: Layout, source: str, job: Job) -> Extracted:
     """One recording's stream, or the sentence that says why it cannot be used."""
     _, id, where = job
     try:
@@ -437,6 +436,3 @@ def _about(
         ],
         "seconds": round(seconds, 3),
     }
-
-
-__all__ = ["Part", "Prepared", "load_prepared", "open_dataset", "prepare", "store_of"]

@@ -75,9 +75,7 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None) -> N
             train = _Means()
             recordings = _rows_of(plan, unit.prepared, unit.fold, *unit.address, epoch)
             rows = epoch_batches(recordings, section.batch_size, *unit.address, "epoch", epoch)
-            batches = _Awaited(
-                draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "window", epoch)
-            )
+            batches = _Awaited(draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "window", epoch))
             for k, batch in enumerate(batches):
                 generator = state.seed_step(*unit.address)
                 set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(rows)))
@@ -238,9 +236,7 @@ class _Pretext:
         self.model = nn.ModuleDict({JOINT: self.joint})
         self.model.to(device)
 
-    def forward(
-        self, batch: Batch, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None
-    ) -> Scored:
+    def forward(self, batch: Batch, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None) -> Scored:
         """All modalities together; a pretext scores itself what it makes of them."""
         with arithmetic(self.plan.recipe.pretrain.precision, self.device):
             return self.joint.learn(batch, self.device, augmentations, generator)

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ..api.dataset import Task
 from ..api.head import Head, Labelled
-from ..data.prepared import load_prepared
 from ..evaluate.answers import constant_output, output_of, predictions_of, scores_of, shift_of, target_of
 from ..evaluate.retrieval import retrieval
 from ..model.frozen import Features
@@ -28,7 +27,7 @@ from ..recipe.plan import Plan
 from ..runs import RunFolder, finish, finished, restart, write_jsonl
 from ..screen import Tick, part_of, progress
 from .embed import read_features
-from .units import embed_key, encoder_kinds, probe_key
+from .units import Unit, embed_key, encoder_kinds, probe_key, units_of
 
 AMONG = 32
 """Recordings among which the right one is searched, beside the search among all: R@k depends on how many there are."""
@@ -46,26 +45,25 @@ class Fitted:
     head_seed: int
     head: Head
     scale: Scale
-    shift: NDArray[np.float64] | float = 0.0  # taken from outputs: thresholds found on validation rows
+    shift: NDArray[np.float64] | float = 0.0  # taken from outputs: thresholds chosen on validation rows
 
 
 def probe(plan: Plan, run: RunFolder) -> None:
     """Fit and test every head of every fold and seed that is not done yet."""
-    prepared = load_prepared(run)
-    units = [(fold, seed) for fold in prepared.folds for seed in plan.seeds]
-    keys = {(fold.number, seed): probe_key(plan, embed_key(plan, prepared, fold, seed)) for fold, seed in units}
-    todo = [(f.number, seed) for f, seed in units if not finished(run.stage("probe", f.number, seed), keys[f.number, seed])]
+    units = units_of(plan, run)
+    keys = [probe_key(plan, embed_key(plan, unit.prepared, unit.fold, unit.seed)) for unit in units]
+    todo = [(unit, key) for unit, key in zip(units, keys, strict=True) if not finished(unit.folder("probe"), key)]
     if not todo:
         return
     each = len(plan.tasks) * len(plan.inputs) * len(plan.heads) * len(encoder_kinds(plan)) * len(plan.recipe.probe.seeds)
     with progress("probe", each * len(todo)) as tick:
-        for done, (fold, seed) in enumerate(todo):
+        for done, (unit, key) in enumerate(todo):
             began = time.monotonic()
-            folder = run.stage("probe", fold, seed)
-            restart(folder)
-            facts = _probe_unit(plan, run, fold, seed, folder, part_of(tick, done * each))
-            finish(folder, keys[fold, seed], seconds=round(time.monotonic() - began, 3), **facts)
-            run.log("probe", fold=fold, seed=seed, seconds=round(time.monotonic() - began, 3), **facts)
+            restart(unit.folder("probe"))
+            facts = _probe_unit(unit, part_of(tick, done * each))
+            finish(unit.folder("probe"), key, seconds=round(time.monotonic() - began, 3), **facts)
+            seconds = round(time.monotonic() - began, 3)
+            run.log("probe", fold=unit.fold.number, seed=unit.seed, seconds=seconds, **facts)
 
 
 def _fit_unit(
@@ -89,13 +87,27 @@ def _fit_unit(
                 for head_name, part in plan.heads.items():
                     for head_seed in plan.recipe.probe.seeds:
                         where = (seed, "fold", fold, "head", head_name, kind, task.name, name, head_seed)
-                        here = Labelled(encoded_of(plan, scale, train, modalities, rows), target[rows])
-                        there = Labelled(encoded_of(plan, scale, valid, modalities, rows_valid), target_valid[rows_valid])
+                        here = Labelled(encoded=encoded_of(plan, scale, train, modalities, rows), target=target[rows])
+                        there = Labelled(
+                            encoded=encoded_of(plan, scale, valid, modalities, rows_valid), target=target_valid[rows_valid]
+                        )
                         head, facts = fit_head(part, task, here, there, plan.recipe.probe.training, where)
                         shift = shift_of(
                             plan.recipe.probe.threshold, task, there.target, partial(output_of, head, there.encoded)
                         )
-                        fitted.append(Fitted(task, name, modalities, head_name, kind, head_seed, head, scale, shift))
+                        fitted.append(
+                            Fitted(
+                                task=task,
+                                input=name,
+                                modalities=modalities,
+                                name=head_name,
+                                encoder=kind,
+                                head_seed=head_seed,
+                                head=head,
+                                scale=scale,
+                                shift=shift,
+                            )
+                        )
                         chosen.append(
                             {
                                 "task": task.name,
@@ -134,27 +146,27 @@ def _answers(
 def validation_scores(plan: Plan, run: RunFolder) -> list[dict[str, Any]]:
     """Every metric of every head, fitted as `probe` fits it, on the validation rows that chose it. No test file is opened."""
     scores: list[dict[str, Any]] = []
-    for fold in load_prepared(run).folds:
-        for seed in plan.seeds:
-            features = run.stage("embed", fold.number, seed)
-            fitted, _, _ = _fit_unit(plan, features, fold.number, seed, lambda done, text: None)
-            for kind in encoder_kinds(plan):
-                valid, who = read_features(features, kind, "valid")
-                mine = [one for one in fitted if one.encoder == kind]
-                for about, task, _, target, output in _answers(plan, mine, valid, who, {"fold": fold.number, "seed": seed}):
-                    scores += scores_of(about, task, target, output)
+    for unit in units_of(plan, run):
+        features, base = unit.folder("embed"), {"fold": unit.fold.number, "seed": unit.seed}
+        fitted, _, _ = _fit_unit(plan, features, unit.fold.number, unit.seed, lambda done, text: None)
+        for kind in encoder_kinds(plan):
+            valid, who = read_features(features, kind, "valid")
+            mine = [one for one in fitted if one.encoder == kind]
+            for about, task, _, target, output in _answers(plan, mine, valid, who, base):
+                scores += scores_of(about, task, target, output)
     return scores
 
 
-def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, tick: Tick) -> dict[str, Any]:
+def _probe_unit(unit: Unit, tick: Tick) -> dict[str, Any]:
     """One fold and seed: fit everything, then open the test set."""
-    features = run.stage("embed", fold, seed)
+    plan, fold, seed = unit.plan, unit.fold.number, unit.seed
+    features, folder = unit.folder("embed"), unit.folder("probe")
     fitted, chosen, majority = _fit_unit(plan, features, fold, seed, tick)
     # Everything is chosen. From here on the test set is open, and nothing is fitted any more.
-    run.log("test opened", fold=fold, seed=seed, heads=len(fitted))
+    unit.run.log("test opened", fold=fold, seed=seed, heads=len(fitted))
     scores: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
+    retrieved: list[dict[str, Any]] = []
     protocol = f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}"
     base = {"protocol": protocol, "fold": fold, "seed": seed}
     for kind in encoder_kinds(plan):
@@ -163,7 +175,7 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
         for about, task, ids, target, output in _answers(plan, mine, test, who, base):
             scores += scores_of(about, task, target, output)
             predictions += predictions_of(about, task, ids, target, output)
-        found += _retrieval(test, {"encoder": kind, "fold": fold, "seed": seed})
+        retrieved += _retrieval(test, {"encoder": kind, "fold": fold, "seed": seed})
         if kind == encoder_kinds(plan)[0] and "majority" in plan.recipe.report.against:
             for task in plan.tasks:
                 target, known = target_of(task, who["targets"])
@@ -171,7 +183,7 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
                 scores += scores_of(about, task, target[known], np.repeat(majority[task.name][None], int(known.sum()), 0))
     write_jsonl(folder / "scores.jsonl", scores)
     write_jsonl(folder / "predictions.jsonl", predictions)
-    write_jsonl(folder / "retrieval.jsonl", found)
+    write_jsonl(folder / "retrieval.jsonl", retrieved)
     write_jsonl(folder / "chosen.jsonl", chosen)
     return {"heads": len(fitted)}
 

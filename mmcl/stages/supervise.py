@@ -110,9 +110,7 @@ def _models(plan: SupervisePlan) -> list[Model]:
     ]
 
 
-def _train_all(
-    unit: Unit, models: Sequence[Model], key: str, device: torch.device, watch: Watch | None = None
-) -> None:
+def _train_all(unit: Unit, models: Sequence[Model], key: str, device: torch.device, watch: Watch | None = None) -> None:
     """Train the models of one fold and seed that are not trained yet."""
     folder = unit.folder("supervise")
     if not _same_work(folder, key):
@@ -331,9 +329,7 @@ def _shown(head: Showing) -> list[dict[str, Any]]:
 def _build(unit: Unit, model: Model) -> Network:
     """A model with its first weights."""
     plan, kind = unit.plan, "pretrained" if _section(unit.plan).start == "pretrained" else "random"
-    encoders = encoders_of(
-        plan, kind, unit.folder("pretrain"), unit.prepared.stores, unit.fold.train, *unit.address
-    )
+    encoders = encoders_of(plan, kind, unit.folder("pretrain"), unit.prepared.stores, unit.fold.train, *unit.address)
     chosen = {name: encoders[name] for name in model.modalities}
     return build_network(chosen, model.part, model.task, *_address(unit, model))
 
@@ -371,9 +367,7 @@ def validation_outputs(
         yield model, truth, _outputs(unit, model, _load(unit, model).to(device), rows, device)
 
 
-def _outputs(
-    unit: Unit, model: Model, network: Network, rows: Sequence[int], device: torch.device
-) -> NDArray[np.float64]:
+def _outputs(unit: Unit, model: Model, network: Network, rows: Sequence[int], device: torch.device) -> NDArray[np.float64]:
     """A model's outputs for some recordings [n, outputs], as metrics read them."""
     if not rows:
         return np.zeros((0, max(1, len(model.task.classes))))

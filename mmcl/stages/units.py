@@ -45,9 +45,7 @@ class Unit:
 def units_of(plan: Plan, run: RunFolder) -> list[Unit]:
     """Every fold and seed. Raises StageError if the run is not prepared."""
     prepared = load_prepared(run)
-    return [
-        Unit(plan=plan, run=run, prepared=prepared, fold=fold, seed=seed) for fold in prepared.folds for seed in plan.seeds
-    ]
+    return [Unit(plan=plan, run=run, prepared=prepared, fold=fold, seed=seed) for fold in prepared.folds for seed in plan.seeds]
 
 
 def encoder_kinds(plan: Plan) -> list[str]:

@@ -12,7 +12,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -21,28 +21,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import __version__
 from ..api.batch import Encoded
 from ..api.dataset import Task
 from ..api.head import Head, Labelled
-from ..data.folds import Fold
-from ..data.prepared import Prepared, load_prepared
 from ..data.store import Store
 from ..data.windows import Late
 from ..engine.devices import pick_device
 from ..evaluate.answers import output_of, scores_of, shift_of, target_of
 from ..evaluate.geometry import alignment, effective_rank, gap, uniformity
 from ..evaluate.maps import flatten
+from ..model.build import encoders_of
 from ..model.encoder import Augmentation, Encoder
 from ..model.frozen import Features, encode_rows
+from ..model.heads import fit_head
+from ..model.scale import Scale, any_present, encoded_of, fitted_scale, scale_of
 from ..recipe.plan import Plan, main_input
 from ..recipe.schema import Worth
-from ..runs import RunFolder, fingerprint, finish, finished, restart, write_json, write_jsonl
+from ..runs import RunFolder, finish, finished, restart, write_json, write_jsonl
 from ..screen import Tick, part_of, progress
 from ..seeding import address
-from .embed import embed_key, encoder_kinds, encoders_of, read_features
-from .probe import Scale, any_present, encoded_of, fit_head, fitted_scale, scale_of
-from .supervise import encoders_trained, supervise_key
+from .embed import read_features
+from .supervise import encoders_trained
+from .units import Unit, encoder_kinds, units_of, worth_key
 
 SHARED = "shared"
 """The one name under which a head sees the projections of whichever modality it is asked about."""
@@ -54,6 +54,8 @@ Row = dict[str, Any]
 Shift = NDArray[np.float64] | float
 Split = tuple[Mapping[str, Features], Mapping[str, Any]]
 """Features of a split, and who they belong to."""
+Points = tuple[NDArray[np.float32], list[int]]
+"""Points of a space [n, width], and which test recordings they are."""
 
 
 @dataclass(frozen=True)
@@ -73,34 +75,25 @@ def worth(plan: Plan, run: RunFolder, device: str = "auto") -> None:
     section = plan.recipe.worth
     if section is None:
         return
-    prepared = load_prepared(run)
-    units = [(fold, seed) for fold in prepared.folds for seed in plan.seeds]
-    keys = {(f.number, seed): worth_key(plan, prepared, f, seed, (f, seed) == units[0]) for f, seed in units}
-    todo = [(f, seed) for f, seed in units if not finished(run.stage("worth", f.number, seed), keys[f.number, seed])]
+    units = units_of(plan, run)
+    keys = [worth_key(plan, unit.prepared, unit.fold, unit.seed, unit is units[0]) for unit in units]
+    todo = [(unit, key) for unit, key in zip(units, keys, strict=True) if not finished(unit.folder("worth"), key)]
     if not todo:
         return
     where = pick_device(device)
     each = _steps(plan, section)
     with progress("worth", each * len(todo)) as tick:
-        for done, (fold, seed) in enumerate(todo):
+        for done, (unit, key) in enumerate(todo):
             began = time.monotonic()
-            folder = run.stage("worth", fold.number, seed)
+            folder = unit.folder("worth")
             restart(folder)
-            unit = _Unit(plan, section, run, prepared, fold, seed, where, part_of(tick, done * each))
-            write_jsonl(folder / "worth.jsonl", unit.rows())
-            if (fold, seed) == units[0] and section.maps:
-                write_json(folder / "maps.json", {"format": 1, "maps": unit.maps()})
-            finish(folder, keys[fold.number, seed], seconds=round(time.monotonic() - began, 3))
-            run.log("worth", fold=fold.number, seed=seed, seconds=round(time.monotonic() - began, 3))
-
-
-def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool) -> str:
-    """Fingerprint of everything that the results depend on."""
-    said = plan.to_json()
-    heads = list(said["probe"]["heads"].items())[:1]
-    rest = [said["probe"][key] for key in ("inputs", "tasks", "features", "threshold", "training", "seeds")]
-    maps = [supervise_key(plan, prepared, fold, seed)] if first and plan.supervised is not None else []
-    return fingerprint([embed_key(plan, prepared, fold, seed), heads, rest, said["worth"], maps, __version__])
+            questions = _Questions(unit, section, where, part_of(tick, done * each))
+            write_jsonl(folder / "worth.jsonl", questions.rows())
+            if unit is units[0] and section.maps:
+                write_json(folder / "maps.json", {"format": 1, "maps": questions.maps()})
+            finish(folder, key, seconds=round(time.monotonic() - began, 3))
+            seconds = round(time.monotonic() - began, 3)
+            run.log("worth", fold=unit.fold.number, seed=unit.seed, seconds=seconds)
 
 
 def _steps(plan: Plan, section: Worth) -> int:
@@ -110,27 +103,17 @@ def _steps(plan: Plan, section: Worth) -> int:
     return max(1, kinds * tasks * (each + (len(plan.modalities) if section.transfer and plan.pretext is None else 0)))
 
 
-class _Unit:
-    """One fold and seed."""
+class _Questions:
+    """All that is asked of the features of one fold and seed."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        section: Worth,
-        run: RunFolder,
-        prepared: Prepared,
-        fold: Fold,
-        seed: int,
-        device: torch.device,
-        tick: Tick,
-    ) -> None:
-        self.plan, self.section, self.run, self.prepared, self.fold, self.seed = plan, section, run, prepared, fold, seed
-        self.device, self.tick, self.done = device, tick, 0
+    def __init__(self, unit: Unit, section: Worth, device: torch.device, tick: Tick) -> None:
+        self.unit, self.section, self.device, self.tick, self.done = unit, section, device, tick, 0
+        self.plan = plan = unit.plan
         self.main = main_input(plan.inputs)
         self.modalities = plan.inputs[self.main]
         self.head_name, self.part = next(iter(plan.heads.items()))
-        self.features = run.stage("embed", fold.number, seed)
-        self.base = {"fold": fold.number, "seed": seed}
+        self.features = unit.folder("embed")
+        self.base = {"fold": unit.fold.number, "seed": unit.seed}
 
     def rows(self) -> list[Row]:
         """Fit everything, then open the test set."""
@@ -154,16 +137,16 @@ class _Unit:
                         for source, one in self._transfer(kind, task, scales, train, valid)
                     ]
         # Everything is chosen. From here on the test set is open, and nothing is fitted any more.
-        self.run.log("test opened", stage="worth", **self.base, heads=sum(len(each) for each in fitted.values()))
-        found: list[Row] = []
+        self.unit.run.log("test opened", stage="worth", **self.base, heads=sum(len(each) for each in fitted.values()))
+        rows: list[Row] = []
         for kind, waiting in fitted.items():
             test, who = _in_order(self.plan, read_features(self.features, kind, "test"))
             for ask in waiting:
-                found += ask(test, who)
+                rows += ask(test, who)
             if self.section.geometry:
-                found += [{**self.base, "what": "geometry", "encoder": kind, **row} for row in geometry_of(test)]
-        found += self._spoilt([one for one in whole if one.about["encoder"] == encoder_kinds(self.plan)[0]])
-        return found
+                rows += [{**self.base, "what": "geometry", "encoder": kind, **row} for row in geometry_of(test)]
+        rows += self._spoilt([one for one in whole if one.about["encoder"] == encoder_kinds(self.plan)[0]])
+        return rows
 
     def _about(self, kind: str, task: Task) -> Row:
         return {**self.base, "task": task.name, "encoder": kind, "head": self.head_name, "input": self.main}
@@ -177,20 +160,21 @@ class _Unit:
         target_valid, known_valid = target_of(task, who_valid["targets"])
         rows = known & any_present(features, self.modalities)
         rows_valid = known_valid & any_present(features_valid, self.modalities)
-        spot = (self.seed, "fold", self.fold.number, "worth", "few", task.name, *(share or ()))
+        drawn = (*self.unit.address, "worth", "few", task.name, *(share or ()))
         if share is not None:
-            rows = few(rows, who["groups"], share[0], np.random.default_rng(address(*spot, "train")))
-            rows_valid = few(rows_valid, who_valid["groups"], share[0], np.random.default_rng(address(*spot, "valid")))
+            rows = few(rows, who["groups"], share[0], np.random.default_rng(address(*drawn, "train")))
+            rows_valid = few(rows_valid, who_valid["groups"], share[0], np.random.default_rng(address(*drawn, "valid")))
         self.done += 1
         self.tick(self.done, f"{kind} {task.name}" + (f" {share[0]:.0%} of the labels" if share else ""))
         if not bool(rows.any()) or not bool(rows_valid.any()):
             return None
-        here = Labelled(encoded_of(self.plan, scale, features, self.modalities, rows), target[rows])
-        there = Labelled(encoded_of(self.plan, scale, features_valid, self.modalities, rows_valid), target_valid[rows_valid])
+        encoded = encoded_of(self.plan, scale, features, self.modalities, rows)
+        encoded_valid = encoded_of(self.plan, scale, features_valid, self.modalities, rows_valid)
+        here = Labelled(encoded=encoded, target=target[rows])
+        there = Labelled(encoded=encoded_valid, target=target_valid[rows_valid])
         # With all labels it is the probe's own head, drawn from the same address, so that its scores are those of the probe.
-        own = (self.seed, "fold", self.fold.number, "head", self.head_name, kind, task.name, self.main)
-        head_seed = self.plan.recipe.probe.seeds[0]
-        head, shift = self._fitted(task, here, there, (*own, head_seed) if share is None else (*spot, kind))
+        own = (*self.unit.address, "head", self.head_name, kind, task.name, self.main, self.plan.recipe.probe.seeds[0])
+        head, shift = self._fitted(task, here, there, own if share is None else (*drawn, kind))
         about: Row = {**self._about(kind, task), "labels": int(rows.sum())}
         if share is not None:
             about |= {
@@ -199,11 +183,12 @@ class _Unit:
                 "draw": share[1],
                 "groups": len({g for g, r in zip(who["groups"], rows.tolist(), strict=True) if r}),
             }
-        return Waiting(task, head, shift, scale, self.modalities, about)
+        return Waiting(task=task, head=head, shift=shift, scale=scale, modalities=self.modalities, about=about)
 
-    def _fitted(self, task: Task, train: Labelled, valid: Labelled, spot: tuple[str | int | float, ...]) -> tuple[Head, Shift]:
-        where = tuple(part if isinstance(part, int) else str(part) for part in spot)
-        head, _ = fit_head(self.part, task, train, valid, self.plan.recipe.probe.training, where)
+    def _fitted(self, task: Task, train: Labelled, valid: Labelled, where: tuple[str | int | float, ...]) -> tuple[Head, Shift]:
+        """The recipe's first head, fitted, and what is taken from its outputs."""
+        drawn = tuple(part if isinstance(part, int) else str(part) for part in where)
+        head, _ = fit_head(self.part, task, train, valid, self.plan.recipe.probe.training, drawn)
         return head, shift_of(self.plan.recipe.probe.threshold, task, valid.target, partial(output_of, head, valid.encoded))
 
     def _few(self, kind: str, task: Task, scale: Scale, train: Split, valid: Split) -> Iterator[Waiting]:
@@ -225,11 +210,11 @@ class _Unit:
             self.tick(self.done, f"{kind} {task.name} from {name}")
             if not bool(rows.any()) or not bool(rows_valid.any()):
                 continue
-            here = Labelled(_shared(scale, features, rows), target[rows])
-            there = Labelled(_shared(scale, valid[0][name], rows_valid), target_valid[rows_valid])
-            spot = (self.seed, "fold", self.fold.number, "worth", "transfer", task.name, name, kind)
-            head, shift = self._fitted(task, here, there, spot)
-            yield name, Waiting(task, head, shift, scale, (name,), {**self._about(kind, task), "what": "transfer"})
+            here = Labelled(encoded=_shared(scale, features, rows), target=target[rows])
+            there = Labelled(encoded=_shared(scale, valid[0][name], rows_valid), target=target_valid[rows_valid])
+            head, shift = self._fitted(task, here, there, (*self.unit.address, "worth", "transfer", task.name, name, kind))
+            about = {**self._about(kind, task), "what": "transfer"}
+            yield name, Waiting(task=task, head=head, shift=shift, scale=scale, modalities=(name,), about=about)
 
     def _tested(self, one: Waiting, test: Mapping[str, Features], who: Mapping[str, Any]) -> Iterator[Row]:
         target, known = target_of(one.task, who["targets"])
@@ -244,11 +229,11 @@ class _Unit:
         for count in dict.fromkeys(few_left):
             for left in itertools.combinations(names, count):
                 kept = {
-                    n: f if n in left else Features(f.vector, f.projection, torch.zeros_like(f.present))
-                    for n, f in test.items()
+                    name: features if name in left else replace(features, present=torch.zeros_like(features.present))
+                    for name, features in test.items()
                 }
                 about = {**one.about, "what": "missing", "left": list(left)}
-                yield from self._tested(Waiting(one.task, one.head, one.shift, one.scale, names, about), kept, who)
+                yield from self._tested(replace(one, about=about), kept, who)
 
     def _transferred(
         self, source: str, one: Waiting, scales: Mapping[str, Scale], test: Mapping[str, Features], who: Mapping[str, Any]
@@ -268,7 +253,8 @@ class _Unit:
         if not levels or self.plan.pretext is not None or not heads:
             return
         kind = encoder_kinds(self.plan)[0]
-        encoders = encoders_of(self.plan, self.run, self.prepared, self.fold, self.seed, kind)
+        pretrained, stores, fold = self.unit.folder("pretrain"), self.unit.prepared.stores, self.unit.fold
+        encoders = encoders_of(self.plan, kind, pretrained, stores, fold.train, *self.unit.address)
         clean, who = _in_order(self.plan, read_features(self.features, kind, "test"))
         for n, (how, level) in enumerate([("none", 0.0), *levels]):
             spoilt = clean if how == "none" else self._spoil(encoders, how, level)
@@ -277,44 +263,33 @@ class _Unit:
                 test = {name: spoilt[name] if of in ("all", name) else clean[name] for name in clean}
                 for one in heads:
                     about = {**one.about, "what": "robustness", "change": how, "level": level, "of": of}
-                    yield from self._tested(Waiting(one.task, one.head, one.shift, one.scale, one.modalities, about), test, who)
+                    yield from self._tested(replace(one, about=about), test, who)
             self.tick(self.done, f"spoilt {n}/{len(levels)}")
 
     def _spoil(self, encoders: Mapping[str, Encoder], how: str, level: float) -> dict[str, Features]:
-        stores: Mapping[str, Store] = self.prepared.stores
+        """Features of test recordings, spoilt by noise, by steps that are lost, or by a late beginning."""
+        stores: Mapping[str, Store] = self.unit.prepared.stores
+        test = self.unit.fold.test
         if how == "late":
             stores = {name: cast(Store, Late(store, level)) for name, store in stores.items()}
-            return encode_rows(self.plan, encoders, stores, self.fold.test, self.device)
+            return encode_rows(self.plan, encoders, stores, test, self.device)
         spoil = Augmentation(noise=level) if how == "noise" else Augmentation(lose=level)
-        generator = torch.Generator().manual_seed(address(self.seed, "fold", self.fold.number, "worth", how, str(level)))
-        return encode_rows(self.plan, encoders, stores, self.fold.test, self.device, spoil, generator)
+        generator = torch.Generator().manual_seed(address(*self.unit.address, "worth", how, str(level)))
+        return encode_rows(self.plan, encoders, stores, test, self.device, spoil, generator)
 
     def maps(self) -> list[Row]:
         """Test recordings in two dimensions: all modalities' projections together, and each encoder's own vectors."""
-        found: list[Row] = []
-        kinds = encoder_kinds(self.plan)
-        spaces: list[tuple[str, str, dict[str, tuple[NDArray[np.float32], list[int]]]]] = []
-        pick = _picked(len(self.fold.test), self.section.points, np.random.default_rng(address(self.seed, "worth", "map")))
-        for kind in kinds:
-            test, _ = _in_order(self.plan, read_features(self.features, kind, "test"))
-            vectors = {name: _rows_of(one.vector, one.present, pick) for name, one in test.items()}
-            if self.plan.pretext is None and len(test) > 1:
-                shared = {name: _rows_of(one.projection, one.present, pick) for name, one in test.items()}
-                spaces.append((kind, "shared", shared))
-            spaces += [(kind, name, {name: each}) for name, each in vectors.items()]
-        for label, encoders in encoders_trained(self.plan, self.run, self.prepared, self.fold, self.seed):
-            features = encode_rows(
-                self.plan, encoders, {n: self.prepared.stores[n] for n in encoders}, self.fold.test, self.device
-            )
-            spaces += [(label, name, {name: _rows_of(one.vector, one.present, pick)}) for name, one in features.items()]
-        for (kind, of, parts), method in itertools.product(spaces, self.section.maps):
+        seed, test, prepared = self.unit.seed, self.unit.fold.test, self.unit.prepared
+        pick = _picked(len(test), self.section.points, np.random.default_rng(address(seed, "worth", "map")))
+        maps: list[Row] = []
+        for (kind, of, parts), method in itertools.product(self._spaces(pick), self.section.maps):
             together = np.concatenate([values for values, _ in parts.values()]) if parts else np.zeros((0, 2))
             if len(together) < 3:
                 continue
-            points = flatten(together, method, address(self.seed, "worth", "map", method))
+            points = flatten(together, method, address(seed, "worth", "map", method))
             who = [(name, row) for name, (_, rows) in parts.items() for row in rows]
-            samples = [self.prepared.samples[self.fold.test[row]] for _, row in who]
-            found.append(
+            samples = [prepared.samples[test[row]] for _, row in who]
+            maps.append(
                 {
                     "encoder": kind,
                     "of": of,
@@ -327,7 +302,21 @@ class _Unit:
                     "targets": {task.name: [s.targets.get(task.name) for s in samples] for task in self.plan.tasks},
                 }
             )
-        return found
+        return maps
+
+    def _spaces(self, pick: Sequence[int]) -> Iterator[tuple[str, str, dict[str, Points]]]:
+        """What is mapped: whose encoder, of what, and the points of each modality in that space."""
+        for kind in encoder_kinds(self.plan):
+            test, _ = _in_order(self.plan, read_features(self.features, kind, "test"))
+            if self.plan.pretext is None and len(test) > 1:
+                yield kind, "shared", {name: _points(one.projection, one.present, pick) for name, one in test.items()}
+            for name, one in test.items():
+                yield kind, name, {name: _points(one.vector, one.present, pick)}
+        for label, encoders in encoders_trained(self.unit):
+            stores = {name: self.unit.prepared.stores[name] for name in encoders}
+            features = encode_rows(self.plan, encoders, stores, self.unit.fold.test, self.device)
+            for name, one in features.items():
+                yield label, name, {name: _points(one.vector, one.present, pick)}
 
 
 def _own_scale(features: Features) -> Scale:
@@ -340,7 +329,7 @@ def _shared(scale: Scale, features: Features, rows: Tensor) -> dict[str, Encoded
     return scale.encoded({SHARED: features.projection}, {SHARED: features.present}, rows)
 
 
-def few(rows: Tensor, groups: Sequence[str], share: float, generator: np.random.Generator) -> Tensor:
+def few(rows: Tensor, groups: Sequence[str], share: float, rng: np.random.Generator) -> Tensor:
     """So many of the marked rows [n], at least one: group after group in random order, so that they come from few people."""
     marked = rows.nonzero().squeeze(1).tolist()
     wanted = math.ceil(share * len(marked) - 1e-9)
@@ -348,7 +337,7 @@ def few(rows: Tensor, groups: Sequence[str], share: float, generator: np.random.
     for row in marked:
         by_group.setdefault(groups[row], []).append(row)
     names = sorted(by_group)
-    order = [row for n in generator.permutation(len(names)) for row in generator.permutation(by_group[names[n]])]
+    order = [row for n in rng.permutation(len(names)) for row in rng.permutation(by_group[names[n]])]
     kept = torch.zeros_like(rows)
     kept[torch.tensor(order[:wanted], dtype=torch.int64)] = True
     return kept
@@ -381,10 +370,12 @@ def _scored(about: Row, task: Task, target: Tensor, output: NDArray[np.float64])
     yield from (row for row in scores_of(about, task, target, output) if "/" not in row["metric"])
 
 
-def _picked(count: int, points: int, generator: np.random.Generator) -> list[int]:
-    return sorted(generator.permutation(count)[:points].tolist())
+def _picked(count: int, points: int, rng: np.random.Generator) -> list[int]:
+    """So many of the rows, in their order."""
+    return sorted(rng.permutation(count)[:points].tolist())
 
 
-def _rows_of(values: Tensor, present: Tensor, pick: Sequence[int]) -> tuple[NDArray[np.float32], list[int]]:
+def _points(values: Tensor, present: Tensor, pick: Sequence[int]) -> Points:
+    """Those of the picked rows that are present."""
     rows = [row for row in pick if bool(present[row])]
     return values[torch.tensor(rows, dtype=torch.int64)].float().numpy(), rows
