@@ -44,9 +44,8 @@ def row(rank=5.0, alike=0.1, loss=1.0, accuracy=0.5, skipped=(), **metrics):
     ],
 )
 def test_each_way_of_going_wrong_has_its_sentence(history, words):
-    sentences = warnings(history, 32)
-    assert len(sentences) == 1
-    assert words in sentences[0]
+    (sentence,) = warnings(history, 32)
+    assert words in sentence
 
 
 @pytest.mark.parametrize(

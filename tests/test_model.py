@@ -64,7 +64,7 @@ def some_stream(layout: Layout, rows: int = 5, steps: int = 9, seed: int = 0) ->
 
 
 def encoder(seed: int = 0):
-    return build_encoder("a", SIGNAL, POOL, PoolParams(), 8, 4, True, seed)
+    return build_encoder("a", SIGNAL, POOL, PoolParams(), seed, hidden=8, width=4, normalise=True)
 
 
 @pytest.mark.parametrize("layout", [SIGNAL, VIDEO, VECTOR], ids=lambda layout: layout.kind)
@@ -132,13 +132,13 @@ def about() -> dict:
 
 
 def test_encoders_come_back_from_disk_without_the_recipe(tmp_path):
-    trained = encoder(5)
-    trained.normalise.fit([some_stream(SIGNAL)])
-    save_encoders(tmp_path, {"a": trained}, about())
-    restored = load_encoders(tmp_path, OFFERS)["a"]
+    saved = encoder(5)
+    saved.normalise.fit([some_stream(SIGNAL)])
+    save_encoders(tmp_path, {"a": saved}, about())
+    loaded = load_encoders(tmp_path, OFFERS)["a"]
     stream = some_stream(SIGNAL, seed=8)
-    assert not restored.training
-    torch.testing.assert_close(restored.encode(stream)[0].vector, trained.eval().encode(stream)[0].vector, rtol=0, atol=0)
+    assert not loaded.training
+    torch.testing.assert_close(loaded.encode(stream)[0].vector, saved.eval().encode(stream)[0].vector, rtol=0, atol=0)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["encoders.json", "encoders.safetensors"]
 
 
@@ -293,7 +293,7 @@ def test_dropout_draws_the_same_twice():
     torch.manual_seed(3)
     loss = _loss(encoder.embed(_stream(), 4))
     loss.backward()
-    whole = encoder.backbone.line.weight.grad.clone()
+    gradient = encoder.backbone.line.weight.grad.clone()
     again = _encoder_with(dropout=0.5)
     torch.manual_seed(3)
     z = torch.cat(
@@ -304,7 +304,7 @@ def test_dropout_draws_the_same_twice():
         ]
     )
     _loss(z).backward()
-    assert torch.allclose(whole, again.backbone.line.weight.grad, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(gradient, again.backbone.line.weight.grad, rtol=1e-10, atol=1e-12)
 
 
 def test_running_statistics_move_once():

@@ -57,8 +57,8 @@ def test_a_run_writes_what_the_run_folder_page_promises(tiny_run):
 
 def test_every_result_has_its_random_encoder_and_the_majority_class_beside_it(tiny_run):
     rows = read_jsonl(unit(tiny_run, "probe") / "scores.jsonl")
-    cells = {(r["input"], r["head"], r["encoder"]) for r in rows if r["metric"] == "accuracy"}
-    assert cells == {
+    results = {(r["input"], r["head"], r["encoder"]) for r in rows if r["metric"] == "accuracy"}
+    assert results == {
         ("audio", "linear", "pretrained"),
         ("audio", "linear", "random"),
         ("all", "linear", "pretrained"),
@@ -83,7 +83,7 @@ def test_two_views_of_a_recording_are_two_windows_of_one_row(tiny_plan, tiny_run
 
     plan = tiny_plan("pretrain.views=2", "window.seconds=0.3", "pretrain.objective.pairs=all+same")
     stores = load_prepared(tiny_run).stores
-    batch = draw_batch(plan, stores, [3, 1, 2], 2, np.random.default_rng(0))
+    batch = draw_batch(plan, stores, [3, 1, 2], plan.recipe.pretrain.views, np.random.default_rng(0))
     assert batch.items.row.tolist() == [3, 1, 2, 3, 1, 2]
     assert batch.items.view.tolist() == [0, 0, 0, 1, 1, 1]
     values = batch.streams["audio"].values
@@ -334,16 +334,16 @@ def test_a_recording_without_any_modality_is_listed_and_left_out(tiny_plan, run,
 
 
 def test_a_loss_that_is_no_number_stops_naming_the_recordings(tiny_plan, run, monkeypatch):
-    from mmcl.model import contrast as stage
+    from mmcl.model import contrast
 
-    real = stage.score
+    real = contrast.score
 
     def spoiled(*args, **kwargs):
         objective = real(*args, **kwargs)
         objective.loss = objective.loss * float("nan")
         return objective
 
-    monkeypatch.setattr(stage, "score", spoiled)
+    monkeypatch.setattr(contrast, "score", spoiled)
     with pytest.raises(StageError, match=r"the loss became nan in epoch 1, step 1 .*recordings toy"):
         run_all(tiny_plan(), run, workers=1)
 
@@ -421,7 +421,7 @@ def test_the_vector_of_all_is_that_of_the_kept_weights(tiny_plan, run):
     np.testing.assert_allclose(vector[present].mean(0).numpy(), features["joint/vector"][0], rtol=1e-4, atol=1e-5)
 
 
-def test_contrasting_other_splits_inputs_is_asked_for_and_reported(tiny_plan, run):
+def test_contrasting_other_splits_inputs_is_asked_for_and_written(tiny_plan, run):
     run_all(tiny_plan("pretrain.transductive=[valid, test]", "probe.inputs=[audio]"), run, workers=1)
     assert "Pretraining saw inputs of other splits" in (run.root / "report.html").read_text()
     folds = read_json(run.root / "folds.json")["folds"][0]
@@ -430,7 +430,7 @@ def test_contrasting_other_splits_inputs_is_asked_for_and_reported(tiny_plan, ru
     assert sorted(wide) == sorted([*folds["train"], *folds["test"]])
 
 
-def test_drawing_by_class_is_balanced_and_reported_to_use_labels(tiny_plan, run):
+def test_drawing_by_class_is_balanced_and_written_to_use_labels(tiny_plan, run):
     plan = tiny_plan("pretrain.balance=emotion", "probe.inputs=[audio]")
     assert plan.uses_labels()
     run_all(plan, run, workers=1)
@@ -478,7 +478,7 @@ protocol: {use: hold-out}
     assert (run.root / "notes.txt").read_text() == "mine"
 
 
-def test_a_window_longer_than_any_recording_is_reported(tiny_plan, run, capsys):
+def test_a_window_longer_than_any_recording_is_told(tiny_plan, run, capsys):
     run_all(tiny_plan("window.seconds=1000", "pretrain.epochs=0"), run, workers=1)
     longest = max(m["longest"] for m in read_json(run.root / "prepare.json")["modalities"].values())
     assert f"window.seconds is 1000, and no recording is longer than {longest:.3g} seconds" in capsys.readouterr().err

@@ -39,8 +39,8 @@ def weights(run: RunFolder, stem: str):
 def test_every_head_and_input_is_trained_tested_and_reported(tiny_plan, begun):
     run_all(tiny_plan(ON), begun, workers=1)
     rows = read_jsonl(folder(begun) / "scores.jsonl")
-    cells = {(r["input"], r["head"], r["encoder"]) for r in rows if r["metric"] == "accuracy"}
-    assert cells == {(i, h, "supervised") for i in ("audio", "all") for h in ("late-fusion", "attention")}
+    results = {(r["input"], r["head"], r["encoder"]) for r in rows if r["metric"] == "accuracy"}
+    assert results == {(i, h, "supervised") for i in ("audio", "all") for h in ("late-fusion", "attention")}
     predictions = [
         p for p in read_jsonl(folder(begun) / "predictions.jsonl") if (p["input"], p["head"]) == ("all", "attention")
     ]
@@ -72,12 +72,12 @@ def test_running_again_trains_nothing_and_two_runs_give_the_same_weights(tiny_pl
 
 
 def test_a_stop_between_epochs_goes_on_to_the_same_weights(tiny_plan, begun, tmp_path, monkeypatch):
-    import mmcl.engine.progress as stage
+    import mmcl.engine.progress as engine
 
     shutil.copytree(begun.root.parent, tmp_path / "again")
     again = RunFolder(tmp_path / "again" / "tiny")
     supervise(tiny_plan(ON), begun)
-    real, calls = stage.save_checkpoint, []
+    real, calls = engine.save_checkpoint, []
 
     def stop(*args):
         real(*args)
@@ -85,12 +85,12 @@ def test_a_stop_between_epochs_goes_on_to_the_same_weights(tiny_plan, begun, tmp
         if len(calls) == 4:  # in the middle of the second model
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(stage, "save_checkpoint", stop)
+    monkeypatch.setattr(engine, "save_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
         supervise(tiny_plan(ON), again)
     first = folder(again) / "models" / "emotion~audio~late-fusion.safetensors"
     written = first.stat().st_mtime_ns
-    monkeypatch.setattr(stage, "save_checkpoint", real)
+    monkeypatch.setattr(engine, "save_checkpoint", real)
     supervise(tiny_plan(ON), again)
     assert first.stat().st_mtime_ns == written  # what was done stays
     for stem in ("emotion~audio~attention", "emotion~all~attention"):
@@ -150,9 +150,9 @@ def test_the_contrastive_objective_can_be_added_and_reaches_the_projections(tiny
 def test_what_a_head_shows_is_kept_beside_its_weights(tiny_plan, begun):
     fused = "supervise={heads: {univa: {use: univa-fusion, prior: %s}, mlp: {use: mlp, hidden: 8}}, inputs: [audio], epochs: 1}"
     run_all(tiny_plan(fused % "'on'", "report.against=[majority]"), begun, workers=1)
-    summary = read_json(folder(begun) / "models" / "emotion~audio~univa.json")
+    facts = read_json(folder(begun) / "models" / "emotion~audio~univa.json")
     classes = list(tiny_plan().info.tasks["emotion"].classes)
-    (one,) = summary["shown"]
+    (one,) = facts["shown"]
     assert (one["title"], one["rows"], one["columns"]) == ("Correlation of emotions", classes, classes)
     assert np.shape(one["values"]) == (len(classes), len(classes))
     assert all(value == round(value, 6) for row in one["values"] for value in row)
@@ -168,8 +168,7 @@ def test_weights_of_pairs_reach_the_contrast_and_the_fingerprint(tiny_plan, begu
     from mmcl.api import Encoded, Items
     from mmcl.data.prepared import load_prepared
     from mmcl.model.contrast import build_contrast
-    from mmcl.model.network import embeddings_of
-    from mmcl.objective.score import score
+    from mmcl.objective.score import Embedded, score
     from mmcl.stages.supervise import _contrast_loss, _models
     from mmcl.stages.units import pretrain_key, supervise_key
 
@@ -191,19 +190,16 @@ def test_weights_of_pairs_reach_the_contrast_and_the_fingerprint(tiny_plan, begu
     for encoder in network.encoders.values():
         encoder.project = lambda one: one.vector
     items = Items(torch.arange(6), torch.zeros(6, dtype=torch.int64))
-
-    def contrast_of(model):
-        contrast = build_contrast(weighed, prepared.samples, model.modalities)
-        return float(_contrast_loss(contrast, network, encoded, items, torch.device("cpu")))
-
-    got = contrast_of(model)
-    embedded = embeddings_of(network, encoded)
+    contrast = build_contrast(weighed, prepared.samples, model.modalities)
+    got = float(_contrast_loss(contrast, network, encoded, items, torch.device("cpu")))
+    embedded = {name: Embedded(e.vector[e.present], e.present.nonzero().squeeze(1)) for name, e in encoded.items()}
     positives, loss = (part.spec.build(part.params) for part in (plain.positives, plain.loss))
     apart = {pair: float(score(embedded, items, [pair], positives, loss).loss) for pair in plain.pairs}
     weight = {("text", "audio"): 3.0, ("text", "landmarks"): 3.0, ("audio", "landmarks"): 0.5}
     assert got == pytest.approx(sum(weight[pair] * value for pair, value in apart.items()) / 6.5, rel=1e-6)
     (audio,) = [m for m in _models(weighed.supervised) if (m.input, m.head) == ("audio", "attention")]
-    assert contrast_of(audio) == 0.0  # no pair is left
+    contrast = build_contrast(weighed, prepared.samples, audio.modalities)
+    assert float(_contrast_loss(contrast, network, encoded, items, torch.device("cpu"))) == 0.0  # no pair is left
 
 
 @pytest.mark.parametrize(
@@ -276,7 +272,7 @@ def test_scores_are_computed_once_and_steer_the_contrast(tiny_plan, run):
         ("scores={mood: {use: va-labels, source: audio}}", "reads labels; leave source out"),
     ],
 )
-def test_mistakes_about_scores_are_reported_at_their_key(tiny_plan, change, words):
+def test_mistakes_about_scores_stand_at_their_key(tiny_plan, change, words):
     with pytest.raises(RecipeError, match=words):
         tiny_plan(change)
 

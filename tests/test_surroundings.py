@@ -59,10 +59,10 @@ def test_a_work_tree_from_elsewhere_gets_nothing_run(tree, tmp_path, asks):
         (inner / "b.yaml").write_text("format: 2\n")
     (tree / "recipes" / "a.yaml").write_text("format: 2\n")
     assert not ran.exists()
-    facts = git_of(tree / "recipes")
+    state = git_of(tree / "recipes")
     assert not ran.exists()
-    assert facts["commit"] == git(tree, "rev-parse", "HEAD")
-    assert facts["uncommitted"] is (None if asks == "filter" else True)
+    assert state["commit"] == git(tree, "rev-parse", "HEAD")
+    assert state["uncommitted"] is (None if asks == "filter" else True)
     subprocess.run(["git", "-C", str(tree), "status", "--porcelain"], check=True, capture_output=True)
     assert ran.exists(), "or the test would show nothing"
 
@@ -143,12 +143,12 @@ def test_switches_are_those_of_the_process(monkeypatch):
 
 
 def test_a_run_writes_them_and_its_report_has_a_line_of_each(tiny_run):
-    facts = read_json(tiny_run.root / "plan.json")
-    assert facts["git"] is None  # the session's recipe is in no file
-    assert facts["hardware"] == hardware("cpu") or facts["hardware"]["gpu"]
-    assert set(facts["determinism"]) == set(determinism())
+    plan = read_json(tiny_run.root / "plan.json")
+    assert plan["git"] is None  # the session's recipe is in no file
+    assert plan["hardware"] == hardware("cpu") or plan["hardware"]["gpu"]
+    assert set(plan["determinism"]) == set(determinism())
     page = (tiny_run.root / "report.html").read_text(encoding="utf-8")
-    lines = surroundings(facts)
+    lines = surroundings(plan)
     assert [line.split(":")[0] for line in lines] == ["Git", "Hardware", "Determinism"]
     assert all(page.count(f">{line}<") == 1 for line in lines)
 
@@ -190,6 +190,6 @@ def test_asking_for_cuda_and_stopping_before_it_is_needed_still_writes_a_plan(tr
             ]
         )
     assert done.value.code == 0
-    facts = read_json(tmp_path / "run" / "plan.json")
-    assert facts["hardware"]["gpu"] is None
-    assert facts["git"]["uncommitted"] is True
+    plan = read_json(tmp_path / "run" / "plan.json")
+    assert plan["hardware"]["gpu"] is None
+    assert plan["git"]["uncommitted"] is True

@@ -245,16 +245,25 @@ def features_of(run: RunFolder, kind: str, split: str):
     """What `embed` wrote: modality → (vector, projection, present), and targets."""
     tensors = load_file(str(folder_of(run, "embed") / f"{kind}-{split}.safetensors"))
     names = dict.fromkeys(key.split("/")[0] for key in tensors)
-    values = read_json(folder_of(run, "embed") / f"{split}.json")["targets"]
+    targets = read_json(folder_of(run, "embed") / f"{split}.json")["targets"]
     parts = ("vector", "projection", "present")
-    return {n: tuple(tensors[f"{n}/{p}"] for p in parts) for n in names}, torch.tensor([t["emotion"] for t in values])
+    return {n: tuple(tensors[f"{n}/{p}"] for p in parts) for n in names}, torch.tensor([t["emotion"] for t in targets])
 
 
 def standard(values, train, present):
-    """In deviations from the mean of the training rows that have it; what never changes is left alone."""
+    """In deviations from the mean of the training rows that have it; what never changes is left alone, and nothing explodes."""
     here = train[present].double().numpy()
     spread = here.std(0)
-    return ((values - torch.tensor(here.mean(0)).float()) / torch.tensor(np.where(spread > 1e-6, spread, 1)).float()).float()
+    floor = 0.05 * np.sort(spread[spread > 1e-6])[(np.sum(spread > 1e-6) - 1) // 2]
+    spread = np.where(spread > 1e-6, np.maximum(spread, floor), 1)
+    return ((values - torch.tensor(here.mean(0)).float()) / torch.tensor(spread).float()).float().clamp(-4, 4)
+
+
+def groups_of(run: RunFolder, *splits: str):
+    """A number for the group of every recording, equal in all of these splits."""
+    names = [read_json(folder_of(run, "embed") / f"{split}.json")["groups"] for split in splits]
+    order = sorted({name for each in names for name in each})
+    return [torch.tensor([order.index(name) for name in each]) for each in names]
 
 
 def linear(train: Labelled, valid: Labelled):
@@ -314,7 +323,8 @@ def test_one_modality_left_is_the_main_head_on_the_recordings_that_have_it(worth
         }
 
     everything = ("text", "audio", "landmarks")
-    head = linear(Labelled(encoded(train, everything), y), Labelled(encoded(valid, everything), y_valid))
+    group, group_valid = groups_of(worthy, "train", "valid")
+    head = linear(Labelled(encoded(train, everything), y, group), Labelled(encoded(valid, everything), y_valid, group_valid))
     here = test[left][2]
     guess = head(encoded(test, (left,))).argmax(1)
     rows = rows_of(worthy, "missing", encoder="pretrained", left=[left])
@@ -328,14 +338,16 @@ def test_one_modality_left_is_the_main_head_on_the_recordings_that_have_it(worth
 def test_transfer_is_a_head_fitted_by_hand_on_projections(worthy, encoder, source):
     (train, y), (valid, y_valid), (test, y_test) = (features_of(worthy, encoder, s) for s in ("train", "valid", "test"))
 
-    def labelled(split, target, name):
+    group, group_valid, group_test = groups_of(worthy, "train", "valid", "test")
+
+    def labelled(split, target, group, name):
         _, projection, present = split[name]
         values = standard(projection, train[name][1], train[name][2])  # each modality in its own deviations
-        return Labelled({"shared": Encoded(values[present])}, target[present])
+        return Labelled({"shared": Encoded(values[present])}, target[present], group[present])
 
-    head = linear(labelled(train, y, source), labelled(valid, y_valid, source))
+    head = linear(labelled(train, y, group, source), labelled(valid, y_valid, group_valid, source))
     for to in ("text", "audio", "landmarks"):
-        asked = labelled(test, y_test, to)
+        asked = labelled(test, y_test, group_test, to)
         guess = head(asked.encoded).argmax(1)
         rows = rows_of(worthy, "transfer", encoder=encoder, **{"from": source, "to": to})
         expected = single_label(asked.target.numpy(), guess.numpy())
@@ -371,10 +383,10 @@ def test_geometry_in_the_file_is_that_of_the_projections(worthy):
 
 
 def test_every_way_of_spoiling_is_tested_for_all_and_for_each_alone(worthy):
-    cells = {(r["change"], r["level"], r["of"]) for r in rows_of(worthy, "robustness")}
+    tested = {(r["change"], r["level"], r["of"]) for r in rows_of(worthy, "robustness")}
     each = ("all", "text", "audio", "landmarks")
     levels = (("noise", 1.0), ("loss", 0.5), ("late", 0.3))
-    assert cells == {("none", 0.0, "all")} | {(how, level, of) for how, level in levels for of in each}
+    assert tested == {("none", 0.0, "all")} | {(how, level, of) for how, level in levels for of in each}
 
 
 def test_maps_show_test_recordings_once_with_who_they_are(worthy):

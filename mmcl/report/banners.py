@@ -33,6 +33,7 @@ def banners(
         *_of_the_splits(about["plan"], prepare),
         *_of_what_is_missing(skipped, missing, undefined),
         *_of_baselines(about["plan"]),
+        *_of_standardising(about["plan"]),
     ]
 
 
@@ -108,6 +109,18 @@ def _of_what_is_missing(skipped: int, missing: Sequence[tuple[int, int]], undefi
         sentence = "A metric has no value where a test set lacks what it measures. Means are over the others and say how many."
         banners.append(("mild", f"{many(undefined, 'score')} undefined", sentence))
     return banners
+
+
+def _of_standardising(plan: Mapping[str, Any]) -> list[Banner]:
+    """Heads whose features are standardised by the test recordings of a person, taken together."""
+    heads = [name for name, head in plan["probe"]["heads"].items() if head.get("standardise") == "group"]
+    if not heads:
+        return []
+    sentence = (
+        f"The features that {listed(heads)} sees are centred and scaled by each group's own recordings (standardise: group). It reads no label, "
+        "but it reads all test recordings of a group together: such scores stand beside others of their kind alone."
+    )
+    return [("strong", "Test recordings of a group are read together", sentence)]
 
 
 def _of_baselines(plan: Mapping[str, Any]) -> list[Banner]:

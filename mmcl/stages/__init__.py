@@ -19,12 +19,24 @@ from ..screen import say
 
 ORDER = ("prepare", "pretrain", "embed", "probe", "supervise", "worth")
 
-Page = Callable[[Plan, RunFolder], None]
-"""Writes the page of a run whose stages are finished."""
-
-
 WORTH_SAYING = 0.2
 """Seconds below which a stage had nothing to do."""
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "librosa",
+    "safetensors",
+    "pydantic",
+)
+"""Packages on whose versions results may depend."""
+
+Page = Callable[[Plan, RunFolder], None]
+"""Writes the page of a run whose stages are finished."""
 
 
 def run_all(
@@ -61,7 +73,7 @@ def run_all(
             write_text(run.root / "folds.csv", f"{plan.fold_key},fold\n{rows}")
         write_json(run.root / "plan.json", about(plan, where))
         run.log("run", command=sys.argv[1:], mmcl=__version__)
-        steps: dict[str, Callable[[], None]] = {
+        stages: dict[str, Callable[[], None]] = {
             "prepare": lambda: _prepare(plan, run, workers, strict, begun),
             "pretrain": lambda: pretrain(plan, run, device) if plan.recipe.pretrain.epochs > 0 else None,
             "embed": lambda: embed(plan, run, device),
@@ -70,9 +82,9 @@ def run_all(
             "worth": lambda: worth(plan, run, device),
             "report": lambda: page(plan, run) if page is not None else None,
         }
-        for name, step in steps.items():
+        for name, stage in stages.items():
             meter = Meter()
-            step()
+            stage()
             took = meter.read()
             if took["seconds"] >= WORTH_SAYING:
                 run.log("took", stage=name, **took)
@@ -97,17 +109,7 @@ def _prepare(plan: Plan, run: RunFolder, workers: int | None, strict: bool, begu
 def about(plan: Plan, device: str) -> dict[str, Any]:
     """What plan.json says: the plan with every default, and where it ran."""
     versions = {"python": platform.python_version(), "mmcl": __version__}
-    for package in (
-        "torch",
-        "torchvision",
-        "torchaudio",
-        "numpy",
-        "scipy",
-        "scikit-learn",
-        "librosa",
-        "safetensors",
-        "pydantic",
-    ):
+    for package in PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

@@ -28,10 +28,9 @@ from ..api.kinds import Layout
 from ..api.modality import Modality
 from ..api.raw import Timed
 from ..data.folds import Fold, crosses_groups, make_folds
-from ..data.prepared import Prepared, load_prepared
 from ..data.store import Skipped, Store, StoreWriter
 from ..plugins import plugins
-from ..recipe.plan import ModalityPlan, Part, Plan, ScorePlan
+from ..recipe.plan import ModalityPlan, Plan, ScorePlan
 from ..runs import RunFolder, fingerprint, read_json, write_json
 from ..screen import progress, say
 
@@ -50,7 +49,7 @@ def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool
     _check_samples(plan, samples)
     stamps = [_stamp(sample, plan.root) for sample in samples]
     samples, scored = add_scores(plan, run, dataset, samples, stamps, strict)
-    extracted: list[str] = []
+    extracted: list[str] = []  # modalities
     for modality in plan.modalities:
         folder, key = store_of(plan, run, modality, stamps)
         if not (folder / "store.json").exists():
@@ -74,7 +73,6 @@ def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool
     if first is not None and first > len(folds):
         raise StageError(f"{first} folds are asked for, where '{plan.recipe.protocol.use}' gives {len(folds)}")
     folds = folds[:first]
-    number = {fold.number: fold for fold in folds}
     stores_json = {
         m.name: {"folder": os.path.relpath(stores[m.name].folder, run.root), "key": stores[m.name].key} for m in plan.modalities
     }
@@ -82,12 +80,13 @@ def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool
         "format": 1,
         "stores": stores_json,
         "samples": [asdict(sample) for sample in samples],
-        "folds": [{"fold": n, "train": fold.train, "valid": fold.valid, "test": fold.test} for n, fold in number.items()],
+        "folds": [{"fold": fold.number, "train": fold.train, "valid": fold.valid, "test": fold.test} for fold in folds],
     }
     write_json(run.root / "folds.json", {**kept, "key": fingerprint(kept)})
     write_json(run.root / "prepare.json", _about(plan, dataset, samples, stores, scored, folds, lost, time.monotonic() - began))
     skipped = sum(len(store.skipped) for store in stores.values()) + len(lost)
-    run.log("prepare", **{"made": extracted}, samples=len(samples), skipped=skipped, seconds=round(time.monotonic() - began, 3))
+    facts = {"made": extracted, "samples": len(samples), "skipped": skipped, "seconds": round(time.monotonic() - began, 3)}
+    run.log("prepare", **facts)
     if skipped:
         say(f"prepare: {skipped} streams or recordings were skipped; prepare.json and the report list each with its reason")
     longest = max((store.seconds(row) for store in stores.values() for row in store.rows), default=0.0)
@@ -113,7 +112,7 @@ def add_scores(
     plan: Plan, run: RunFolder, dataset: Dataset, samples: list[SampleRef], stamps: Sequence[Any], strict: bool
 ) -> tuple[list[SampleRef], dict[str, Any]]:
     """The samples with the recipe's scores among their targets, and what prepare.json says of each; computed once and kept."""
-    summaries: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for name, score in plan.scores.items():
         known = [sample.targets for sample in samples] if score.source is None else [one.get(score.source) for one in stamps]
         labels = [[t.name, t.type, list(t.classes)] for t in plan.info.tasks.values()]
@@ -127,7 +126,7 @@ def add_scores(
             sample if values is None else replace(sample, targets={**sample.targets, name: values})
             for sample, values in zip(samples, kept["values"], strict=True)
         ]
-        summaries[name] = {
+        summary[name] = {
             "use": score.scorer.use,
             "source": score.source,
             "values": list(score.task.classes),
@@ -135,7 +134,7 @@ def add_scores(
             "known": sum(values is not None for values in kept["values"]),
             "skipped": kept["skipped"],
         }
-    return samples, summaries
+    return samples, summary
 
 
 def _scored(
@@ -150,17 +149,17 @@ def _scored(
         for done, sample in enumerate(samples, 1):
             try:
                 raw = dataset.read(sample.id, score.source) if score.source and score.source in sample.sources else None
-                value = None if score.source and raw is None else scorer(sample, raw)
+                numbers = None if score.source and raw is None else scorer(sample, raw)
             except DataError as error:
                 if strict:
                     raise DataError(f"{error} (--strict)") from error
                 skipped.append({"id": sample.id, "reason": str(error)})
-                value = None
-            if value is not None and (len(value) != len(score.task.classes) or not np.isfinite(value).all()):
+                numbers = None
+            if numbers is not None and (len(numbers) != len(score.task.classes) or not np.isfinite(numbers).all()):
                 raise PluginError(
-                    f"scorer '{score.scorer.use}' gave {value} for recording '{sample.id}'; its task has {', '.join(score.task.classes)}"
+                    f"scorer '{score.scorer.use}' gave {numbers} for recording '{sample.id}'; its task has {', '.join(score.task.classes)}"
                 )
-            values.append(value)
+            values.append(numbers)
             tick(done, f"{len(skipped)} skipped" if skipped else "")
     if not any(value is not None for value in values):
         raise DataError(f"scores.{name}: '{score.scorer.use}' could score no recording of '{plan.dataset.use}'")
@@ -185,14 +184,14 @@ def store_of(plan: Plan, run: RunFolder, modality: ModalityPlan, stamps: Sequenc
 
 def _stamp(sample: SampleRef, root: Path | None) -> dict[str, list[Any]]:
     """Per source: id, name of the file, its size and time of change. A changed file is prepared anew."""
-    stamps: dict[str, list[Any]] = {}
+    stamp: dict[str, list[Any]] = {}
     for source, where in sample.sources.items():
         try:
-            stat = (root / where).stat() if root else None
+            status = (root / where).stat() if root else None
         except (OSError, ValueError):
-            stat = None
-        stamps[source] = [sample.id, where, stat.st_size if stat else None, stat.st_mtime_ns if stat else None]
-    return stamps
+            status = None
+        stamp[source] = [sample.id, where, status.st_size if status else None, status.st_mtime_ns if status else None]
+    return stamp
 
 
 def _check_samples(plan: Plan, samples: Sequence[SampleRef]) -> None:
@@ -243,7 +242,7 @@ def _make_store(
                 if isinstance(stream, str):
                     if strict:
                         raise DataError(f"{stream} (--strict)")
-                    skipped.append(Skipped(job[1], job[2], stream))
+                    skipped.append(Skipped(id=job[1], where=job[2], reason=stream))
                 else:
                     writer.add(job[0], stream)
                 tick(done, f"{len(skipped)} skipped" if skipped else "")
@@ -260,26 +259,26 @@ class _Tally:
         self._before = dict(dataset.counts()) if isinstance(dataset, Counting) else {}
         self._by_process: dict[int, dict[str, int]] = {}
 
-    def add(self, process: int, counts: dict[str, int]) -> None:
+    def latest(self, process: int, counts: dict[str, int]) -> None:
         """The latest counts of one process, which only ever grow."""
         self._by_process[process] = counts
 
     def counts(self) -> dict[str, int]:
         """All processes together, without what was known before anything was read."""
-        totals: dict[str, int] = {}
+        total: dict[str, int] = {}
         for counts in self._by_process.values():
             for name, count in counts.items():
-                totals[name] = totals.get(name, 0) + max(0, count - self._before.get(name, 0))
-        return {name: count for name, count in totals.items() if count}
+                total[name] = total.get(name, 0) + max(0, count - self._before.get(name, 0))
+        return {name: count for name, count in total.items() if count}
 
 
 def _counts_of(*things: Any) -> dict[str, int]:
     """What a dataset and a modality have counted."""
-    totals: dict[str, int] = {}
+    counted: dict[str, int] = {}
     for thing in things:
         for name, count in thing.counts().items() if isinstance(thing, Counting) else ():
-            totals[name] = totals.get(name, 0) + int(count)
-    return totals
+            counted[name] = counted.get(name, 0) + int(count)
+    return counted
 
 
 Job = tuple[int, str, str]
@@ -295,7 +294,7 @@ def _extracting(
     if count <= 1:
         extractor: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
         yield lambda todo: (_extract(dataset, extractor, modality.layout, modality.source, job) for job in todo)
-        tally.add(0, _counts_of(dataset, extractor))
+        tally.latest(0, _counts_of(dataset, extractor))
         return
     begin = (
         plan.dataset.use,
@@ -316,7 +315,7 @@ def _extracting(
                 ready.append(pool.submit(_work, chunk))
             for i in range(len(chunks)):
                 done, process, counts = ready[i].result()
-                tally.add(process, counts)
+                tally.latest(process, counts)
                 yield from done
                 ready[i] = None
                 if i + 4 * count < len(chunks):
@@ -437,6 +436,3 @@ def _about(
         ],
         "seconds": round(seconds, 3),
     }
-
-
-__all__ = ["Part", "Prepared", "load_prepared", "open_dataset", "prepare", "store_of"]

@@ -95,7 +95,24 @@ def skeleton_streams_layout(params: SkeletonStreamsParams, source: Source) -> La
         parents_of(source.notes, shape[0])
     kept: dict[str, Any] = {name: source.notes[name] for name in ("graph", "edges", "centre") if name in source.notes}
     sizes = {"joint": shape[0], "channel": shape[1] * len(params.streams)}
+    kept |= mirror_of([str(joint) for joint in source.notes.get("joints", ())], shape, len(params.streams))
     return Layout("skeleton", ("time", "joint", "channel"), sizes, source.rate, notes=kept)
+
+
+def mirror_of(joints: list[str], shape: tuple[int, int], streams: int) -> dict[str, Any]:
+    """How a body looks in a mirror, for `augment: {mirror: …}`: left_x and right_x change places, and the first direction its sign.
+
+    Nothing where the source does not name its joints.
+    """
+    if len(joints) != shape[0]:
+        return {}
+    other = {"left_": "right_", "right_": "left_"}
+    names = [
+        next((to + joint.removeprefix(side) for side, to in other.items() if joint.startswith(side)), joint) for joint in joints
+    ]
+    if not set(names) <= set(joints) or names == joints:
+        return {}
+    return {"mirror": {"swap": [joints.index(name) for name in names], "negate": [k * shape[1] for k in range(streams)]}}
 
 
 def build_skeleton_streams(params: SkeletonStreamsParams, source: Source) -> Modality:

@@ -499,3 +499,13 @@ def test_real_bodies_are_normalised_and_real_depth_moves_where_a_body_is(real):
         frames = loadmat(real / "Depth" / f"a{action}_s1_t1_depth.mat")["d_depth"].transpose(2, 0, 1)[:, None]
         motion = np.abs(make("depth-motion", film).extract(Video(np.ascontiguousarray(frames), 15.0)).astype(np.float64))
         assert 0 < (motion > 0).mean() < 0.3
+
+
+def test_a_mirrored_body_gives_the_streams_of_a_body_that_was_mirrored():
+    from mmcl_motion import mirror_of
+
+    joints = ["head", "spine", "left_hand", "right_hand"]
+    assert mirror_of(joints, (4, 3), 2) == {"mirror": {"swap": [0, 1, 3, 2], "negate": [0, 3]}}
+    assert mirror_of(["a", "b"], (2, 3), 1) == {}, "nobody says what is left"
+    assert mirror_of(["left_hand", "spine"], (2, 3), 1) == {}, "the other side is missing"
+    assert mirror_of([], (4, 3), 1) == {}
