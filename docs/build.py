@@ -33,13 +33,13 @@ def options(model: type[BaseModel]) -> list[str]:
         if field.is_required():
             default = "(needed)"
         else:
-            made = field.get_default(call_default_factory=True)
+            value = field.get_default(call_default_factory=True)
             default = (
                 ""
-                if made is None or made is PydanticUndefined
+                if value is None or value is PydanticUndefined
                 else "(its own defaults)"
-                if isinstance(made, BaseModel | dict)
-                else f"`{made}`"
+                if isinstance(value, BaseModel | dict)
+                else f"`{value}`"
             )
         bounds = [
             f"{sign} {described.get(name, {})[key]:g}"

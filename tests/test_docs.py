@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +20,8 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs" / "papers").glob("*.md")),
+    *sorted((ROOT / "docs" / "api").glob("*.md")),
+    *sorted((ROOT / "docs" / "decisions").glob("*.md")),
 ]
 
 
@@ -123,3 +126,66 @@ def test_reference_pages_name_every_built_in_and_every_key(monkeypatch, tmp_path
     assert "`temperature`" in page
     assert "`patience`" in module["recipe_page"]()
     assert "## mmcl run" in module["commands_page"]()
+
+
+HOUSE = (ROOT / "docs" / "house.md").read_text(encoding="utf-8")
+PATHS = sorted(set(re.findall(r"`((?:mmcl|plugins|recipes|docs|tests|benchmarks)/[^` ]*)`", HOUSE)))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_page_of_the_house_names_what_is_there(path):
+    assert (ROOT / path).exists()
+
+
+def test_arrows_on_the_page_of_the_house_are_those_that_the_layers_are_held_to():
+    below = runpy.run_path(str(ROOT / "tests" / "test_layers.py"))["BELOW"]
+    rows = re.findall(r"^\| `(mmcl/[^`]+)` \| .+ \| ([^|]+) \|$", HOUSE, re.M)
+    names = {"__init__": "mmcl"}  # the row of mmcl/__init__.py
+    arrows = {names.get(Path(room).stem, Path(room).stem): set(re.findall(r"\w+", imports)) for room, imports in rows}
+    assert arrows == below
+
+
+def test_light_rooms_on_the_page_of_the_house_are_held_to_it():
+    light = runpy.run_path(str(ROOT / "tests" / "test_layers.py"))["LIGHT"]
+    (sentence,) = re.findall(r"circle\. ([^|]+?) import no torch", HOUSE)
+    rooms = {Path(room).stem for room in re.findall(r"`([^`]+)`", sentence)}
+    assert rooms
+    assert rooms <= light
+
+
+def test_every_page_is_in_the_navigation():
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    shown = re.findall(r"^ +- (\S+\.md)$", text, re.M)
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert set(pages) <= set(shown)
+    assert len(shown) == len(set(shown))
+
+
+def test_site_builds_strictly_and_shows_every_public_name(tmp_path):
+    for package in ("mkdocs", "material", "mkdocstrings"):
+        pytest.importorskip(package, reason="the site needs pip install 'mmcl[docs]'")
+    import mmcl
+    import mmcl.api
+    import mmcl.media
+    import mmcl.testing
+
+    runpy.run_path(str(ROOT / "docs" / "build.py"))["main"]()
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    result = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    elsewhere = {"mmcl.api.Field", "mmcl.api.hookspec", "mmcl.__version__"}  # said in words, or no part of the reference
+    modules = {"mmcl": mmcl, "contract": mmcl.api, "media": mmcl.media, "testing": mmcl.testing}
+    for page, module in modules.items():
+        html = (tmp_path / "api" / f"{page}.html").read_text(encoding="utf-8")
+        for name in {f"{module.__name__}.{name}" for name in module.__all__} - elsewhere:
+            assert f'id="{name}"' in html, f"{page}.html does not show {name}"
+        assert not re.search(r'id="mmcl[\w.]*\._(?!_)', html), "a private name is shown"
+
+
+def test_docstrings_keep_their_columns_and_their_marks():
+    pytest.importorskip("griffe", reason="the site needs pip install 'mmcl[docs]'")
+    shown = runpy.run_path(str(ROOT / "docs" / "prose.py"))["shown"]
+    assert shown("A path, `a_b`.\n\nset   overrides\ndata  folder\n       of data") == (
+        "A path, `a_b`.\n\n```text\nset   overrides\ndata  folder\n       of data\n```"
+    )
+    assert shown("float32 [n], a * b, an_id") == r"float32 \[n\], a \* b, an\_id"
