@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -46,7 +47,7 @@ pretrain:
   epochs: 3
   optimizer: {use: adamw, lr: 1e-3}
   checkpoint_minutes: 0
-probe: {inputs: [audio, all], heads: {linear: {use: linear}}}
+probe: {inputs: [audio, all], heads: {linear: {use: linear, l2: [1.0]}}}
 protocol: {use: k-fold, k: 3, only: [1, 2]}
 sweep:
   space:
@@ -150,6 +151,7 @@ def test_validation_scores_are_those_of_the_heads_that_a_run_tests(run_of_best):
     import torch
 
     from mmcl.evaluate.answers import target_of
+    from mmcl.model.frozen import save_features
     from mmcl.model.scale import any_present, encoded_of
     from mmcl.stages.embed import read_features
     from mmcl.stages.probe import _fit_unit
@@ -157,7 +159,7 @@ def test_validation_scores_are_those_of_the_heads_that_a_run_tests(run_of_best):
     best, run = run_of_best
     rows = validation_scores(best, run)
     folder = run.stage("embed", 1, 4)
-    fitted, _, _ = _fit_unit(best, folder, 1, 4, lambda done, text: None)
+    fitted, chosen, _ = _fit_unit(best, folder, 1, 4, lambda done, text: None, judged=True)
     head = next(one for one in fitted if (one.input, one.encoder) == ("all", "pretrained"))
     features, who = read_features(folder, "pretrained", "valid")
     target, known = target_of(head.task, who["targets"])
@@ -171,6 +173,11 @@ def test_validation_scores_are_those_of_the_heads_that_a_run_tests(run_of_best):
     ]
     assert mine["value"] == pytest.approx(float((guess == target[here]).double().mean()))
     assert mine["n"] == int(here.sum())
+    spoilt = features | {name: replace(one, vector=one.vector + 100) for name, one in features.items()}
+    shutil.copytree(folder, run.root / "spoilt")
+    save_features(run.root / "spoilt" / "pretrained-valid.safetensors", spoilt)
+    _, chosen_again, _ = _fit_unit(best, run.root / "spoilt", 1, 4, lambda done, text: None, judged=True)
+    assert chosen_again == chosen, "no head is fitted or chosen on the rows that judge it"
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])

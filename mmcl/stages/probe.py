@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,8 +28,12 @@ from ..model.scale import Scale, any_present, encoded_of, scale_of, sides_of
 from ..recipe.plan import Plan
 from ..runs import RunFolder, finish, finished, restart, write_jsonl
 from ..screen import Tick, part_of, progress
+from ..seeding import address
 from .embed import read_features
 from .units import embed_key, encoder_kinds, probe_key
+
+HELD = 0.2
+"""Share of the training groups that heads choose by where validation rows judge them."""
 
 AMONG = 32
 """Recordings among which the right one is searched, beside the search among all: R@k depends on how many there are."""
@@ -69,9 +74,13 @@ def probe(plan: Plan, run: RunFolder) -> None:
 
 
 def _fit_unit(
-    plan: Plan, features: Path, fold: int, seed: int, tick: Tick
+    plan: Plan, features: Path, fold: int, seed: int, tick: Tick, judged: bool = False
 ) -> tuple[list[Fitted], list[dict[str, Any]], dict[str, Any]]:
-    """Every head of one fold and seed, what is known of each, and the output that knows the training targets only, by task."""
+    """Every head of one fold and seed, what is known of each, and the output that knows the training targets only, by task.
+
+    judged  the validation rows are to judge the heads: what a head chooses by is taken from some training groups instead, so that no
+            row is judged by what was fitted or chosen on it
+    """
     done = 0
     fitted: list[Fitted] = []
     chosen: list[dict[str, Any]] = []
@@ -79,6 +88,8 @@ def _fit_unit(
     for kind in encoder_kinds(plan):
         train, who_train = read_features(features, kind, "train")
         valid, who_valid = read_features(features, kind, "valid")
+        if judged:
+            (train, who_train), (valid, who_valid) = _within_training(train, who_train, valid, who_valid, seed, fold)
         scale = scale_of(plan, train)
         side, side_valid = sides_of(plan, who_train, who_valid)
         for task in plan.tasks:
@@ -119,6 +130,38 @@ def _fit_unit(
     return fitted, chosen, majority
 
 
+def _within_training(
+    train: dict[str, Features],
+    who: dict[str, Any],
+    valid: dict[str, Features],
+    who_valid: dict[str, Any],
+    seed: int,
+    fold: int,
+) -> tuple[tuple[dict[str, Features], dict[str, Any]], tuple[dict[str, Features], dict[str, Any]]]:
+    """Training rows in two: those that a head is fitted on, and about a fifth of the groups, that it chooses by.
+
+    With a single training group there is nothing to take, and the validation rows choose, as in a run.
+    """
+    groups = sorted(set(who["groups"]))
+    if len(groups) < 2:
+        return (train, who), (valid, who_valid)
+    rng = np.random.default_rng(address(seed, "fold", fold, "judged"))
+    held = {groups[i] for i in rng.permutation(len(groups))[: max(1, round(HELD * len(groups)))]}
+    choosing = torch.tensor([group in held for group in who["groups"]])
+    fitting, chosen = (_rows_of(train, who, rows) for rows in (~choosing, choosing))
+    return fitting, chosen
+
+
+def _rows_of(features: dict[str, Features], who: dict[str, Any], rows: Tensor) -> tuple[dict[str, Features], dict[str, Any]]:
+    """Some rows of a split."""
+    kept = {name: Features(one.vector[rows], one.projection[rows], one.present[rows]) for name, one in features.items()}
+    lists = {
+        name: [value for value, here in zip(values, rows.tolist(), strict=True) if here] if isinstance(values, list) else values
+        for name, values in who.items()
+    }
+    return kept, lists
+
+
 def _answers(
     plan: Plan, fitted: Sequence[Fitted], features: Mapping[str, Features], who: Mapping[str, Any], base: Mapping[str, Any]
 ) -> Iterator[tuple[dict[str, Any], Task, list[str], Tensor, NDArray[np.float64]]]:
@@ -141,12 +184,12 @@ def _answers(
 
 
 def validation_scores(plan: Plan, run: RunFolder) -> list[dict[str, Any]]:
-    """Every metric of every head, fitted as `probe` fits it, on the validation rows that chose it. No test file is opened."""
+    """Every metric of every head on validation rows, on which nothing was fitted or chosen. No test file is opened."""
     scores: list[dict[str, Any]] = []
     for fold in load_prepared(run).folds:
         for seed in plan.seeds:
             features = run.stage("embed", fold.number, seed)
-            fitted, _, _ = _fit_unit(plan, features, fold.number, seed, lambda done, text: None)
+            fitted, _, _ = _fit_unit(plan, features, fold.number, seed, lambda done, text: None, judged=True)
             for kind in encoder_kinds(plan):
                 valid, who = read_features(features, kind, "valid")
                 mine = [one for one in fitted if one.encoder == kind]
