@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from mmcl.api.kinds import Layout
+from mmcl.data.prepared import load_prepared
 from mmcl.data.store import Store, StoreWriter
-from mmcl.model.pooled import BINS, pool, statistics, width
+from mmcl.model.pooled import BINS, pool, pool_joined, statistics, width
+from mmcl.report import run_and_report
+from mmcl.review.audit import audit
+from mmcl.runs import RunFolder, read_json
+from mmcl.stages.embed import read_features
 
 SIGNAL = Layout("sequence", ("time", "channel"), {"channel": 3}, 10.0)
 SKELETON = Layout("skeleton", ("time", "joint", "channel"), {"joint": 4, "channel": 3}, 30.0)
@@ -80,3 +87,53 @@ def test_missing_recordings_are_zeros_and_not_present(tmp_path):
     assert features.present.tolist() == [False, True]
     assert not features.vector[0].any()
     torch.testing.assert_close(features.vector[1], torch.from_numpy(statistics(values, SIGNAL)))
+
+
+def test_a_run_sets_pooled_streams_beside_its_encoders(tiny_plan, tmp_path):
+    plan = tiny_plan(
+        "report.against=[random, majority, pooled]",
+        "worth={few_shot: [0.5], maps: []}",
+        "pretrain.epochs=1",
+        "probe.heads={linear: {use: linear, l2: [0.1]}}",
+    )
+    run = RunFolder(tmp_path / "runs" / "tiny")
+    run_and_report(plan, run, workers=1)
+    folder = run.stage("embed", 0, 3)
+    features, who = read_features(folder, "pooled", "test")
+    prepared = load_prepared(run)
+    by_hand = pool(prepared.stores, prepared.folds[0].test)
+    for name, one in by_hand.items():
+        assert torch.equal(features[name].vector, one.vector)
+        assert torch.equal(features[name].present, one.present)
+    assert len(who["ids"]) == len(prepared.folds[0].test)
+    summary = read_json(run.root / "report.json")["summary"]
+    pooled = {(row["input"], row["metric"]): row["mean"] for row in summary if row["encoder"] == "pooled"}
+    for row in summary:
+        if row["encoder"] == "pretrained" and (row["input"], row["metric"]) in pooled and row["mean"] is not None:
+            assert row["against"]["pooled"]["mean"] == pytest.approx(row["mean"] - pooled[row["input"], row["metric"]])
+    assert ("all", "accuracy") in pooled
+    page = (run.root / "report.html").read_text()
+    assert (
+        "no encoder at all, the streams&#39; own statistics" in page or "no encoder at all, the streams' own statistics" in page
+    )
+    assert "Pooled streams" in page
+    retrieval = [json.loads(line) for line in (run.stage("probe", 0, 3) / "retrieval.jsonl").read_text().splitlines()]
+    assert {row["encoder"] for row in retrieval} == {"pretrained", "random"}
+    worth = [json.loads(line) for line in (run.stage("worth", 0, 3) / "worth.jsonl").read_text().splitlines()]
+    assert "pooled" not in {row["encoder"] for row in worth}
+    assert not [finding for finding in audit(run).findings if not finding.asked]
+
+
+def test_a_pretext_has_its_streams_pooled_together(tmp_path):
+    writer = StoreWriter(tmp_path / "a", SIGNAL)
+    values = np.random.default_rng(5).normal(size=(8, 3)).astype(np.float32)
+    writer.add(0, values)
+    writer.close({"key": "k"})
+    writer = StoreWriter(tmp_path / "b", VECTOR)
+    writer.add(1, np.ones((1, 5), np.float32))
+    writer.close({"key": "k"})
+    stores = {"a": Store(tmp_path / "a"), "b": Store(tmp_path / "b")}
+    (joint,) = pool_joined(stores, [0, 1, 2]).values()
+    assert joint.present.tolist() == [True, True, False]
+    torch.testing.assert_close(joint.vector[0], torch.cat([torch.from_numpy(statistics(values, SIGNAL)), torch.zeros(5)]))
+    torch.testing.assert_close(joint.vector[1], torch.cat([torch.zeros(15), torch.ones(5)]))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..api.kinds import Layout
 from ..data.store import Store
+from ..recipe.plan import JOINT
 from .frozen import Features
 
 SIDE = 16
@@ -34,6 +35,14 @@ def pool(stores: Mapping[str, Store], rows: Sequence[int]) -> dict[str, Features
                 vector[i] = torch.from_numpy(statistics(np.asarray(store.values(row)), store.layout))
         features[name] = Features(vector, torch.zeros(len(rows), 0), present)
     return features
+
+
+def pool_joined(stores: Mapping[str, Store], rows: Sequence[int]) -> dict[str, Features]:
+    """The statistics of all modalities in one vector, as a pretext has one; zeros for those that a recording lacks."""
+    parts = pool(stores, rows).values()
+    vector = torch.cat([part.vector for part in parts], 1)
+    present = torch.stack([part.present for part in parts]).any(0)
+    return {JOINT: Features(vector, torch.zeros(len(rows), 0), present)}
 
 
 def width(layout: Layout) -> int:

@@ -131,6 +131,9 @@ def any_present(features: Mapping[str, Features], modalities: Sequence[str]) -> 
 
 
 def _vectors(plan: Plan, features: Mapping[str, Features], modalities: Sequence[str]) -> dict[str, Tensor]:
-    """What the recipe's `probe.features` asks for: the backbone's vectors, or the projections."""
+    """What the recipe's `probe.features` asks for: the backbone's vectors, or the projections, where there are any."""
     projection = plan.recipe.probe.features == "projection"
-    return {name: features[name].projection if projection else features[name].vector for name in modalities}
+    return {
+        name: features[name].projection if projection and features[name].projection.shape[1] else features[name].vector
+        for name in modalities
+    }

@@ -96,9 +96,11 @@ class Results:
 
 
 def baselines_of(cell: Cell) -> dict[str, Cell]:
-    """What a score is to be compared with: the same with random encoders, and the majority class."""
+    """What a score is to be compared with: random encoders, what is pooled without any, and the majority class."""
     task, input, head, encoder, metric = cell
     baselines = {"random": (task, input, head, "random", metric)} if encoder == "pretrained" else {}
+    if encoder in ("pretrained", "random"):
+        baselines["pooled"] = (task, input, head, "pooled", metric)
     return baselines | ({"majority": (task, "none", "majority", "none", metric)} if encoder != "none" else {})
 
 

@@ -45,6 +45,7 @@ def task_section(results: Results, name: str, id: str) -> JsonObject:
         "glossary": [(m, explanation) for m, (_, explanation) in words.METRICS.items() if m in measured],
         "over": words.over(summary.get(cell)),
         "spread": cell in summary and summary[cell].sd is not None,
+        "has_pooled": any(c[3] == "pooled" for c in summary),
         "has_random": results.subject == "pretrained" and any(c[3] == "random" for c in summary),
         "mistakes": _mistakes(results, name, task),
     }
@@ -72,6 +73,7 @@ def _answer(results: Results, name: str, cell: Cell, floor: Summary | None) -> J
         subject=results.subject,
         mine=results.summary.get(cell),
         random=results.summary.get(random) if results.subject == "pretrained" else None,
+        pooled=results.summary.get((*cell[:3], "pooled", cell[4])),
         floor=floor,
         gain=results.gain(cell, "random"),
         alone=_alone(results, name, cell[4]),
@@ -94,6 +96,7 @@ def _heads(results: Results, task: str, metric: str, floor: Summary | None, test
                         "mine": results.summary[cell],
                         "random": results.summary.get((task, input, head, "random", metric)),
                         "gain": results.gain(cell, "random"),
+                        "pooled": results.summary.get((task, input, head, "pooled", metric)),
                         "n": tested[cell],
                     }
                 )

@@ -156,6 +156,7 @@ def answer(
     subject: str,
     mine: Summary | None,
     random: Summary | None,
+    pooled: Summary | None,
     floor: Summary | None,
     gain: Summary | None,
     alone: tuple[str, Summary] | None,
@@ -182,6 +183,8 @@ def answer(
         others.append(f"a head fitted on random encoders {plain(mine.mean, 2)}")
     if random is not None and random.mean is not None:
         others.append(f"the same encoders with random weights {plain(random.mean, 2)}")
+    if pooled is not None and pooled.mean is not None:
+        others.append(f"no encoder at all, the streams' own statistics {plain(pooled.mean, 2)}")
     if floor is not None and floor.mean is not None:
         others.append(f"{FLOOR[kind]} {plain(floor.mean, 2)}")
     lead += count + ("; " + "; ".join(others) if others else "") + "."
@@ -316,6 +319,14 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
                 "Random",
                 "The same encoders, with the same normalisation, as they were before any training. What they score "
                 "is due to the features and the heads.",
+            )
+        )
+    if "pooled" in plan["report"]["against"]:
+        terms.append(
+            (
+                "Pooled streams",
+                "No encoder: mean, deviation, minimum, maximum and slope of every channel of the very streams (of pictures, their pixels), "
+                "under the same heads, splits and seeds. An encoder is worth having where it is better than these.",
             )
         )
     if "majority" in plan["report"]["against"]:

@@ -17,10 +17,11 @@ from ..data.prepared import Prepared
 from ..engine.devices import pick_device
 from ..model.build import encoders_of, joint_of
 from ..model.frozen import Features, encode_joint, encode_rows, load_features, save_features
+from ..model.pooled import pool, pool_joined
 from ..recipe.plan import Plan
 from ..runs import RunFolder, finish, finished, read_json, restart, write_json
 from ..screen import progress
-from .units import SPLITS, Unit, embed_key, encoder_kinds, units_of
+from .units import SPLITS, Unit, embed_key, feature_kinds, units_of
 
 
 def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str] = SPLITS) -> None:
@@ -39,13 +40,13 @@ def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str
             began = time.monotonic()
             folder = unit.folder("embed")
             restart(folder)
-            for kind in encoder_kinds(plan):
+            for kind in feature_kinds(plan):
                 for split, features in _features_of(unit, kind, splits, where):
                     save_features(folder / f"{kind}-{split}.safetensors", features)
             for split in splits:
                 write_json(folder / f"{split}.json", _who(unit.prepared, getattr(unit.fold, split)))
             seconds = round(time.monotonic() - began, 3)
-            finish(folder, key, seconds=seconds, encoders=encoder_kinds(plan))
+            finish(folder, key, seconds=seconds, encoders=feature_kinds(plan))
             run.log("embed", fold=unit.fold.number, seed=unit.seed, seconds=seconds)
             tick(done, str(unit))
 
@@ -58,8 +59,13 @@ def read_features(folder: Path, kind: str, split: str) -> tuple[dict[str, Featur
 def _features_of(
     unit: Unit, kind: str, splits: Sequence[str], device: torch.device
 ) -> Iterator[tuple[str, dict[str, Features]]]:
-    """Each split's frozen features by modality, from the plan's pretrained or random encoders."""
+    """Each split's frozen features by modality, from the plan's pretrained or random encoders, or pooled without any."""
     plan, stores = unit.plan, unit.prepared.stores
+    if kind == "pooled":
+        for split in splits:
+            rows = getattr(unit.fold, split)
+            yield split, pool(stores, rows) if plan.pretext is None else pool_joined(stores, rows)
+        return
     if plan.pretext is not None:
         joint = joint_of(plan, kind, unit.folder("pretrain"), stores, unit.fold.train, *unit.address)
         for split in splits:

@@ -30,7 +30,7 @@ from ..runs import RunFolder, finish, finished, restart, write_jsonl
 from ..screen import Tick, part_of, progress
 from ..seeding import address
 from .embed import read_features
-from .units import embed_key, encoder_kinds, probe_key
+from .units import embed_key, feature_kinds, probe_key
 
 HELD = 0.2
 """Share of the training groups that heads choose by where validation rows judge them."""
@@ -62,7 +62,7 @@ def probe(plan: Plan, run: RunFolder) -> None:
     todo = [(f.number, seed) for f, seed in units if not finished(run.stage("probe", f.number, seed), keys[f.number, seed])]
     if not todo:
         return
-    each = len(plan.tasks) * len(plan.inputs) * len(plan.heads) * len(encoder_kinds(plan)) * len(plan.recipe.probe.seeds)
+    each = len(plan.tasks) * len(plan.inputs) * len(plan.heads) * len(feature_kinds(plan)) * len(plan.recipe.probe.seeds)
     with progress("probe", each * len(todo)) as tick:
         for done, (fold, seed) in enumerate(todo):
             began = time.monotonic()
@@ -85,7 +85,7 @@ def _fit_unit(
     fitted: list[Fitted] = []
     chosen: list[dict[str, Any]] = []
     majority: dict[str, Any] = {}
-    for kind in encoder_kinds(plan):
+    for kind in feature_kinds(plan):
         train, who_train = read_features(features, kind, "train")
         valid, who_valid = read_features(features, kind, "valid")
         if judged:
@@ -190,7 +190,7 @@ def validation_scores(plan: Plan, run: RunFolder) -> list[dict[str, Any]]:
         for seed in plan.seeds:
             features = run.stage("embed", fold.number, seed)
             fitted, _, _ = _fit_unit(plan, features, fold.number, seed, lambda done, text: None, judged=True)
-            for kind in encoder_kinds(plan):
+            for kind in feature_kinds(plan):
                 valid, who = read_features(features, kind, "valid")
                 mine = [one for one in fitted if one.encoder == kind]
                 for about, task, _, target, output in _answers(plan, mine, valid, who, {"fold": fold.number, "seed": seed}):
@@ -209,14 +209,14 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
     retrieved: list[dict[str, Any]] = []
     protocol = f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}"
     base = {"protocol": protocol, "fold": fold, "seed": seed}
-    for kind in encoder_kinds(plan):
+    for kind in feature_kinds(plan):
         test, who = read_features(features, kind, "test")
         mine = [one for one in fitted if one.encoder == kind]
         for about, task, ids, target, output in _answers(plan, mine, test, who, base):
             scores += scores_of(about, task, target, output)
             predictions += predictions_of(about, task, ids, target, output)
         retrieved += _retrieval(test, {"encoder": kind, "fold": fold, "seed": seed})
-        if kind == encoder_kinds(plan)[0] and "majority" in plan.recipe.report.against:
+        if kind == feature_kinds(plan)[0] and "majority" in plan.recipe.report.against:
             for task in plan.tasks:
                 target, known = target_of(task, who["targets"])
                 about = {"task": task.name, "input": "none", "head": "majority", "encoder": "none", **base, "head_seed": 0}
@@ -235,7 +235,7 @@ def _retrieval(test: Mapping[str, Features], about: Mapping[str, Any]) -> list[d
     for a in names:
         for b in names:
             both = test[a].present & test[b].present
-            if a == b or int(both.sum()) < 2:
+            if a == b or int(both.sum()) < 2 or not test[a].projection.shape[1]:  # what is pooled has no space in common
                 continue
             query, gallery = test[a].projection[both], test[b].projection[both]
             for among in (AMONG, None):

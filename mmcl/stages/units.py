@@ -54,6 +54,11 @@ def encoder_kinds(plan: Plan) -> list[str]:
     return kinds + (["random"] if "random" in plan.recipe.report.against or not kinds else [])
 
 
+def feature_kinds(plan: Plan) -> list[str]:
+    """Whose features heads are fitted on: those of each kind of encoder and, where asked for, what is pooled without any."""
+    return [*encoder_kinds(plan), *(["pooled"] if "pooled" in plan.recipe.report.against else [])]
+
+
 def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
     """Fingerprint of everything that the pretrained weights depend on."""
     config = plan.to_json()
@@ -66,7 +71,7 @@ def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
 
 def embed_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, splits: Sequence[str] = SPLITS) -> str:
     """Fingerprint of everything that the features depend on."""
-    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, encoder_kinds(plan)]
+    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, feature_kinds(plan)]
     return fingerprint(parts if tuple(splits) == SPLITS else [*parts, list(splits)])
 
 

@@ -120,11 +120,11 @@ def _probes(case: Case, fold: int, seed: int, features: Path) -> Iterator[_Probe
     from ...evaluate.answers import target_of
     from ...model.scale import any_present, encoded_of, scale_of, sides_of
     from ...stages.embed import read_features
-    from ...stages.units import encoder_kinds
+    from ...stages.units import feature_kinds
 
     plan = case.plan
     targets_of = {sample.id: sample.targets for sample in case.prepared.samples}
-    for encoder in encoder_kinds(plan):
+    for encoder in feature_kinds(plan):
         sides = {split: read_features(features, encoder, split) for split in SPLITS}
         if any(len(one.present) != len(who["ids"]) for side, who in sides.values() for one in side.values()):
             raise StageError(f"{features}: has not as many features as recordings; what rests on them cannot be derived again")
