@@ -9,11 +9,14 @@ import torch
 from torch import nn
 
 from mmcl.api import BackboneSpec, DataError, Encoded, Field, Layout, Params, PluginError, Stream
+from mmcl.engine.means import Mean
 from mmcl.engine.optim import build_optimizer, rate
+from mmcl.engine.progress import Progress, weights_of
 from mmcl.engine.resume import load_checkpoint, save_checkpoint
 from mmcl.model.augment import Augmentation, augment
 from mmcl.model.encoder import Encoder, Normalise, build_encoder
 from mmcl.model.keep import load_encoders, save_encoders
+from mmcl.model.windows import WindowMean
 from mmcl.plugins import Loaded, Offer, Plugins
 from mmcl.recipe.schema import AdamW, Cosine, Sgd, Step
 
@@ -189,6 +192,74 @@ def test_a_checkpoint_survives_a_kill_between_its_two_renames(tmp_path):
     save_checkpoint(tmp_path / "resume", model, optimizer, {}, {"key": "k", "epoch": 1})
     (tmp_path / "resume").rename(tmp_path / "resume.old")
     assert load_checkpoint(tmp_path / "resume", "k", model, optimizer)[0]["epoch"] == 1
+
+
+@pytest.mark.parametrize("best_name", ["best", "best_loss"])
+def test_progress_comes_back_whole_with_the_best_weights(tmp_path, best_name):
+    model = encoder()
+    optimizer = build_optimizer(Sgd(), model)
+    state = Progress(key="k", best_name=best_name)
+    assert not state.restore(tmp_path / "resume", model, optimizer)
+    state.finish_epoch({"epoch": 1}, monitored=0.1 + 0.2, model=model, skipped={"a~b": 2})
+    best = weights_of(model)
+    nn.init.zeros_(model.backbone.linear.weight)
+    state.finish_epoch({"epoch": 2}, monitored=0.5, model=model, skipped={"a~b": 1})
+    state.step = 7
+    state.save(tmp_path / "resume", model, optimizer)
+    again = Progress(key="k", best_name=best_name)
+    other = encoder(9)
+    assert again.restore(tmp_path / "resume", other, build_optimizer(Sgd(), other))
+    assert (again.epoch, again.step, again.best_epoch, again.best) == (2, 7, 1, 0.1 + 0.2)
+    assert (again.history, again.skipped) == ([{"epoch": 1}, {"epoch": 2}], {"a~b": 3})
+    assert again.seconds == state.seconds
+    assert all(torch.equal(value, best[name]) for name, value in again.weights.items())
+    assert not other.backbone.linear.weight.any()
+    assert not Progress(key="other", best_name=best_name).restore(tmp_path / "resume", other, build_optimizer(Sgd(), other))
+
+
+@pytest.mark.parametrize(
+    ("best_name", "more"), [("best_loss", {"skipped": {"a~b": 4}}), ("best", {})], ids=["pretrain", "supervise"]
+)
+def test_progress_goes_on_from_checkpoints_of_either_stage_as_they_always_were(tmp_path, best_name, more):
+    model = encoder()
+    optimizer = build_optimizer(Sgd(), model)
+    state = {"key": "k", "epoch": 5, "step": 40, "best_epoch": 3, best_name: 0.25, "history": [{}] * 5, "seconds": 9.5, **more}
+    save_checkpoint(tmp_path / "resume", model, optimizer, weights_of(model), state)
+    progress = Progress(key="k", best_name=best_name)
+    assert progress.restore(tmp_path / "resume", model, optimizer)
+    assert (progress.epoch, progress.step, progress.best_epoch, progress.best, progress.seconds) == (5, 40, 3, 0.25, 9.5)
+    assert progress.skipped == more.get("skipped", {})
+    progress.save(tmp_path / "resume", model, optimizer)
+    assert state.items() <= json.loads((tmp_path / "resume" / "state.json").read_text()).items()
+
+
+def test_patience_counts_from_the_best_epoch():
+    model, state = encoder(), Progress(key="k")
+    over = []
+    for value in (3.0, 2.0, 2.0, 5.0, 1.0, 4.0):
+        state.finish_epoch({}, monitored=value, model=model)
+        over.append(state.patience_is_over(2))
+    assert over == [False, False, False, True, False, False]
+    assert (state.best, state.best_epoch) == (1.0, 5)
+    assert not state.patience_is_over(None)
+
+
+def test_a_mean_weighs_each_batch_by_its_recordings():
+    mean = Mean()
+    assert mean.value is None
+    mean.add(torch.tensor(1.0), 3)
+    mean.add(torch.tensor(5.0), 1)
+    assert mean.value == 2.0
+
+
+def test_the_mean_over_windows_is_each_recordings_own():
+    vectors = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    means = WindowMean(4, 3)
+    means.add(torch.tensor([2, 0, 2]), vectors[:3])
+    means.add(torch.tensor([2, 3]), vectors[3:])
+    expected = [vectors[1], torch.zeros(3), (vectors[0] + vectors[2] + vectors[3]) / 3, vectors[4]]
+    torch.testing.assert_close(means.value, torch.stack(expected))
+    assert means.present.tolist() == [True, False, True, True]
 
 
 def test_schedules_are_the_formulas():

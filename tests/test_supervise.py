@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -231,6 +232,25 @@ def test_contrast_sees_as_many_windows_as_the_recipe_says(tiny_plan, run):
         batch = draw_batch(plan, load_prepared(run).stores, [4, 2], _views(plan), np.random.default_rng(0))
         assert batch.items.row.tolist() == [4, 2] * views
         assert batch.items.view.tolist() == [view for view in range(views) for _ in range(2)]
+
+
+def test_what_the_contrast_reads_is_the_targets_and_says_where_one_is_missing(tiny_plan, run):
+    from mmcl.data.prepared import load_prepared
+    from mmcl.model.contrast import contrast_targets
+    from mmcl.stages.prepare import prepare
+
+    by_label = tiny_plan("pretrain.objective={pairs: all, positives: same-label, loss: {use: sup-con}}")
+    prepare(by_label, run, workers=1)
+    samples = list(load_prepared(run).samples)
+    samples[2] = replace(samples[2], targets={})
+    labels = contrast_targets(by_label, samples)["emotion"]
+    assert labels.tolist() == [sample.targets.get("emotion", -1) for sample in samples]
+    assert labels[2] == -1
+    by_score = tiny_plan(*SCORES)
+    scored = [replace(sample, targets={"mood": [0.5, -0.25]}) for sample in samples[:2]] + [samples[2]]
+    values = contrast_targets(by_score, scored)["mood"]
+    assert values[:2].tolist() == [[0.5, -0.25]] * 2
+    assert bool(values[2].isnan().all())
 
 
 SCORES = (

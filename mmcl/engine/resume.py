@@ -21,11 +21,6 @@ def has_checkpoint(folder: Path) -> bool:
     return (folder / "state.json").exists() or _before(folder).exists()
 
 
-def _before(folder: Path) -> Path:
-    """Where the checkpoint before lies while the new one is put in its place."""
-    return folder.with_name(f"{folder.name}.old")
-
-
 def save_checkpoint(
     folder: Path,
     module: nn.Module,
@@ -71,3 +66,8 @@ def load_checkpoint(
             state.setdefault(int(index), {})[what] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return counters, {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
+
+
+def _before(folder: Path) -> Path:
+    """Where the checkpoint before lies while the new one is put in its place."""
+    return folder.with_name(f"{folder.name}.old")
