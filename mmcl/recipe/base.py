@@ -8,7 +8,7 @@ from typing import Any
 from ..api.errors import Problem
 from .document import NAMED, Document, Key, Places, below, dotted, not_there
 
-NULL_IS_A_VALUE: frozenset[Key] = frozenset({("projection", "hidden")})
+NULL_IS_A_VALUE: frozenset[Key] = frozenset({("projection", "hidden"), ("probe", "clip")})
 """Keys at which null is unlike leaving the key out; over a base it means there what it means in any recipe."""
 
 
