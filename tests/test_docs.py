@@ -63,17 +63,17 @@ def test_backbone_of_the_tutorial_passes_the_checks_it_names(tmp_path, monkeypat
     from mmcl.testing import check_backbone
 
     page = ROOT / "docs" / "write-a-backbone.md"
-    package = tmp_path / "mmcl_gru"
+    package = tmp_path / "mmcl_lstm"
     package.mkdir()
     light, network, test = blocks(page, "python")
     (package / "__init__.py").write_text(light)
     (package / "network.py").write_text(network)
     monkeypatch.syspath_prepend(str(tmp_path))
-    import mmcl_gru  # written above
+    import mmcl_lstm  # written above
 
-    check_backbone(mmcl_gru.GRU)
-    assert "check_backbone(GRU)" in test
-    for name in [n for n in sys.modules if n.startswith("mmcl_gru")]:
+    check_backbone(mmcl_lstm.LSTM)
+    assert "check_backbone(LSTM)" in test
+    for name in [n for n in sys.modules if n.startswith("mmcl_lstm")]:
         del sys.modules[name]
 
 

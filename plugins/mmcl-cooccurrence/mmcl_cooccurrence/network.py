@@ -1,0 +1,87 @@
+"""The hierarchical co-occurrence network of Li et al. 2018, up to its class layers.
+
+Every recording is brought to one length before anything else, so nothing behind that has padding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmcl.api import Encoded, Layout, Stream
+
+from . import HALVINGS, CooccurrenceParams
+
+
+class Cooccurrence(nn.Module):
+    """Positions and motion, each through its own layers, joined along channels → two more layers → read-out."""
+
+    def __init__(self, params: CooccurrenceParams, layout: Layout) -> None:
+        super().__init__()
+        self.count, self.flatten = params.resample, params.readout == "flatten"
+        joints, channels = layout.sizes.get("joint", layout.sizes["channel"]), layout.sizes["channel"]
+        channels = channels if "joint" in layout.axes else 1
+        self.streams = nn.ModuleList(PointsThenJoints(joints, channels, params) for _ in range(2 if params.motion else 1))
+        _, between, third, last = params.channels
+        self.fifth = nn.Conv2d(between * len(self.streams), third, 3, padding=1)
+        self.sixth = nn.Conv2d(third, last, 3, padding=1)
+        self.dropout = nn.Dropout(params.dropout)
+        left, features = params.resample // 2**HALVINGS, params.points[1] // 2**HALVINGS
+        read = last * features * (left if self.flatten else 1)
+        self.width = params.width or read
+        self.project = nn.Linear(read, params.width) if params.width else None
+
+    def forward(self, stream: Stream) -> Encoded:
+        """The vector, and the steps that are left after four halvings."""
+        values = resampled(stream.values, stream.steps, self.count)
+        values = values.view(*values.shape[:3], -1)  # sensors are joints of one channel
+        inputs = [values, motion(values)][: len(self.streams)]
+        hidden = torch.cat([part(one) for part, one in zip(self.streams, inputs, strict=True)], 1)
+        for layer in (self.fifth, self.sixth):
+            hidden = functional.max_pool2d(self.dropout(functional.relu(layer(hidden))), 2)
+        sequence = hidden.transpose(1, 2).flatten(2)  # [B, T / 16, channel · feature]
+        vector = sequence.flatten(1) if self.flatten else sequence.mean(1)
+        if self.project is not None:
+            vector = self.project(vector)
+        steps = torch.ones(sequence.shape[:2], dtype=torch.bool, device=sequence.device)
+        return Encoded(vector=vector, sequence=sequence, steps=steps)
+
+
+class PointsThenJoints(nn.Module):
+    """One stream: two convolutions on each joint alone, then two in which joints are channels."""
+
+    def __init__(self, joints: int, channels: int, params: CooccurrenceParams) -> None:
+        super().__init__()
+        point, features = params.points
+        self.first = nn.Conv2d(channels, point, 1)
+        self.second = nn.Conv2d(point, features, (3, 1), padding=(1, 0))
+        self.third = nn.Conv2d(joints, params.channels[0], 3, padding=1)
+        self.fourth = nn.Conv2d(params.channels[0], params.channels[1], 3, padding=1)
+        self.dropout = nn.Dropout(params.dropout)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[B, T, joint, channel] → [B, channel, T / 4, feature / 4]."""
+        points = self.second(functional.relu(self.first(values.permute(0, 3, 1, 2))))  # [B, feature, T, joint]
+        hidden = functional.max_pool2d(self.third(points.permute(0, 3, 2, 1)), 2)
+        return functional.max_pool2d(self.dropout(self.fourth(hidden)), 2)
+
+
+def motion(values: Tensor) -> Tensor:
+    """What changes from step to step [B, T, …]: T − 1 differences, brought back to T steps by linear interpolation."""
+    steps = torch.ones(len(values), values.shape[1] - 1, dtype=torch.bool, device=values.device)
+    return resampled(values.diff(dim=1), steps, values.shape[1])
+
+
+def resampled(values: Tensor, steps: Tensor, count: int) -> Tensor:
+    """The real steps of every row [B, T, …] as `count` steps, by linear interpolation; the first and the last stay what they are.
+
+    Places are whole numbers of 1 / (count − 1) of a step, so that they are exact and no step behind the last one is ever read.
+    """
+    last = (steps.sum(1, keepdim=True) - 1).clamp_min(0)
+    place = torch.arange(count, device=steps.device) * last
+    before = place // (count - 1)
+    share = (place % (count - 1)).to(values.dtype) / (count - 1)
+    row = torch.arange(len(values), device=steps.device)[:, None]
+    after = torch.minimum(before + 1, last)
+    return torch.lerp(values[row, before], values[row, after], share.view(*share.shape, *[1] * (values.ndim - 2)))
