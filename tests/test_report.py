@@ -778,3 +778,15 @@ def test_a_recipe_that_keeps_the_last_epoch_is_not_reported_to_keep_the_best(tmp
     assert f"the validation loss was lowest in epoch {facts['best_epoch']}" in page
     assert "The last epoch is kept, and frozen" in page
     assert "lowest validation loss is kept" not in page
+
+
+def test_a_head_that_is_standardised_by_group_has_its_banner():
+    from mmcl.report.banners import _of_standardising
+
+    plan = {"probe": {"heads": {"linear": {"use": "linear"}, "person": {"use": "linear", "standardise": "group"}}}}
+    ((tone, title, sentence),) = _of_standardising(plan)
+    assert (tone, title) == ("strong", "Test recordings of a group are read together")
+    assert "the head “person” sees" in sentence
+    assert "linear" not in sentence
+    del plan["probe"]["heads"]["person"]["standardise"]
+    assert _of_standardising(plan) == []

@@ -117,8 +117,9 @@ def _of_standardising(plan: Mapping[str, Any]) -> list[Banner]:
     if not heads:
         return []
     sentence = (
-        f"The features that {listed(heads)} sees are centred and scaled by each group's own recordings (standardise: group). It reads no label, "
-        "but it reads all test recordings of a group together: such scores stand beside others of their kind alone."
+        f"What the {'head' if len(heads) == 1 else 'heads'} {listed([f'“{name}”' for name in heads])} sees is centred and scaled by each group's own "
+        "recordings (standardise: group). That reads no label, but it reads all test recordings of a group together: such scores stand "
+        "beside others of their kind alone."
     )
     return [("strong", "Test recordings of a group are read together", sentence)]
 
