@@ -83,6 +83,7 @@ def slow_network(network: Cooccurrence, positions: Tensor) -> Tensor:
 def test_it_is_the_papers_network_computed_place_by_place(both: bool) -> None:
     positions = make_rows((4, 3), 34)
     network = make(motion=both)
+    assert len(network.streams) == (2 if both else 1)
     with torch.no_grad():
         wanted = slow_network(network, positions.values[0])
         encoded = network.forward(positions)

@@ -126,6 +126,5 @@ class ReadOut(nn.Module):
             scores = self.score(hidden).to(hidden.dtype).transpose(1, 2)  # [B, 1, T]
             weights = scores.masked_fill(~part, torch.finfo(hidden.dtype).min).softmax(2) * part
             return (weights @ hidden).flatten(1)
-        largest = hidden[:, None].masked_fill(~part[..., None], torch.finfo(hidden.dtype).min).amax(2)  # [B, P, C]
-        largest = largest.masked_fill(~part.any(2, keepdim=True), 0)
+        largest = hidden[:, None].masked_fill(~part[..., None], 0).amax(2)  # [B, P, C]; behind a ReLU nothing is below 0
         return torch.cat([read_out(hidden, steps, self.parts), largest.flatten(1)], 1)

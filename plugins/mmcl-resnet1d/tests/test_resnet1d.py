@@ -83,6 +83,13 @@ def test_batch_statistics_are_those_of_the_real_steps_alone() -> None:
     torch.testing.assert_close(norm.batch.running_var, plain.running_var)
 
 
+@pytest.mark.parametrize("kind", ["group", "layer"])
+def test_half_precision_is_normalised_in_float32(kind: str) -> None:
+    rough = 100 + torch.randn(1, 2, 3000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    steps, norm = torch.ones(1, 3000, dtype=torch.bool), Norm(2, 2 if kind == "group" else 1, kind)
+    assert torch.equal(norm(rough, steps), norm(rough.float(), steps))
+
+
 @pytest.mark.parametrize(("kind", "norm", "readout"), list(itertools.product(SHAPES, NORMS, READOUTS)))
 def test_a_batch_of_one_recording_of_one_step_can_be_trained_on(kind: str, norm: str, readout: str) -> None:
     network = make(kind, norm=norm, readout=readout).train()
@@ -154,7 +161,9 @@ def test_a_block_that_changes_nothing_else_adds_its_input_itself() -> None:
 
 @pytest.mark.parametrize(("strides", "left"), [(None, 3), ((1, 1, 1), 9), ((3, 1, 2), 2)])
 def test_each_stage_keeps_as_many_steps_as_its_stride_says(strides: tuple[int, ...] | None, left: int) -> None:
-    assert make(strides=strides, blocks=2).forward(rows("signal", 9)).sequence.shape[1] == left
+    network = make(strides=strides, blocks=2)
+    assert network.forward(rows("signal", 9)).sequence.shape[1] == left
+    assert [block.stride for block in network.blocks[1::2]] == [1, 1, 1]  # the second block of a stage leaves its steps alone
 
 
 # -------------------------------------------------------------------------------------------------------------------- apart
@@ -205,7 +214,7 @@ def test_every_thing_has_filters_of_its_own() -> None:
     assert (outputs[0][0, :2] - outputs[0][0, 2:4]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize(("channels", "things"), [(6, 6), (16, 16), (80, 16), (128, 16), (300, 15), (37, 1)])
+@pytest.mark.parametrize(("channels", "things"), [(6, 6), (16, 16), (18, 9), (80, 16), (128, 16), (300, 15), (37, 1)])
 def test_channels_stay_together_in_as_small_groups_as_make_sixteen(channels: int, things: int) -> None:
     network = RESNET_1D.build(Resnet1dParams(), layout_of("signal", (channels,)))
     assert network.blocks[0].first.groups == things
