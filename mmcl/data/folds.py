@@ -83,25 +83,6 @@ def crosses_groups(folds: Sequence[Fold], samples: Sequence[SampleRef]) -> bool:
     return False
 
 
-def inner_folds(fold: Fold, samples: Sequence[SampleRef], parts: int, seed: int) -> list[Fold]:
-    """A fold's training and validation rows dealt anew: each part of their groups validates once, the others train; test stays as it is.
-
-    A search that judges by one validation group learns that group by heart; this judges by every one. With as many parts as groups,
-    or more, each group validates alone. Raises DataError where there are not two groups.
-    """
-    rows = sorted((*fold.train, *fold.valid))
-    groups = sorted({samples[row].group for row in rows})
-    if len(groups) < 2:
-        raise DataError(f"fold {fold.number} has {len(groups)} group to train and validate on; two are needed to leave one out")
-    rng = np.random.default_rng(address(seed, "inner folds", fold.number))
-    dealt = []
-    for i, names in enumerate(_split(groups, min(parts, len(groups)), rng)):
-        valid = tuple(row for row in rows if samples[row].group in names)
-        train = tuple(row for row in rows if samples[row].group not in names)
-        dealt.append(Fold(i, train, valid, fold.test))
-    return dealt
-
-
 def _units(by: str, samples: Sequence[SampleRef], usable: Sequence[int]) -> dict[str, list[int]]:
     """What is dealt out as one: the rows of a group, or single rows."""
     units: dict[str, list[int]] = {}
