@@ -57,11 +57,11 @@ def tiny_model(which: str, root: Path) -> Path:
         transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
     else:
         config = transformers.Wav2Vec2Config(
-            hidden_size=8,
+            hidden_size=32,  # with 8, in one of four random models two of the sample's tones sound alike to the audit
             num_hidden_layers=1,
             num_attention_heads=2,
             intermediate_size=8,
-            conv_dim=(4, 4),
+            conv_dim=(32, 32),
             conv_kernel=(10, 320),
             conv_stride=(5, 64),
             num_feat_extract_layers=2,
