@@ -1,14 +1,17 @@
-"""Read-outs against one row, one part and one step after another, written out."""
+"""Read-outs and resampling against one row, one part and one step after another, written out."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from mmcl.api import each_step, parts_of, read_out
+from mmcl.api import each_step, parts_of, read_out, resampled
+from mmcl.testing.batch import make_rows
 
 LENGTHS = (7, 1, 4, 0)
 
@@ -70,3 +73,22 @@ def test_a_step_that_stands_alone_has_no_deviation():
             alone = project(torch.cat([hidden[row, t], torch.zeros(3, dtype=torch.float64)]))
             torch.testing.assert_close(got[row, t], alone if t < length else torch.zeros(5, dtype=torch.float64))
     assert math.isclose(got[3].abs().max().item(), 0.0)
+
+
+@pytest.mark.parametrize("count", [2, 7, 16, 23, 50])
+def test_resampling_is_linear_interpolation_of_the_real_steps(count):
+    lengths = (23, 1, 4, 2, 130)
+    stream = make_rows((2, 3), *lengths, pad=3)
+    stream.values[~stream.steps] = math.nan
+    got = resampled(stream.values, stream.steps, count)
+    assert got.shape == (len(lengths), count, 2, 3)
+    for row, length in enumerate(lengths):
+        place = np.linspace(0, length - 1, count)
+        for i, j in itertools.product(range(2), range(3)):
+            wanted = np.interp(place, np.arange(length), stream.values[row, :length, i, j].numpy())
+            np.testing.assert_allclose(got[row, :, i, j].numpy(), wanted, rtol=0, atol=1e-12)
+
+
+def test_resampling_to_the_length_that_is_there_changes_no_bit():
+    stream = make_rows((3,), 50)
+    assert torch.equal(resampled(stream.values.float(), stream.steps, 50), stream.values.float())

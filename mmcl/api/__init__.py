@@ -14,7 +14,7 @@ from .preset import PresetSpec
 from .pretext import Pretext, PretextSpec
 from .published import Cell, PublishedSpec, PublishedTable
 from .raw import Audio, Raw, Sequence, Source, Table, Timed, Video, Words
-from .readout import Parts, ReadOutWidth, each_step, parts_of, read_out
+from .readout import Parts, ReadOutWidth, each_step, parts_of, read_out, resampled
 from .scorer import Scorer, ScorerSpec
 
 __all__ = [
@@ -83,4 +83,5 @@ __all__ = [
     "hookspec",
     "parts_of",
     "read_out",
+    "resampled",
 ]

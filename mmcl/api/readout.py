@@ -1,4 +1,4 @@
-"""Read-outs: how the real steps of a row become one vector. For authors of backbones; torch is imported when one is called."""
+"""Read-outs: how the real steps of a row become one vector, or so many steps. For authors of backbones; torch is imported when one is called."""
 
 from __future__ import annotations
 
@@ -66,3 +66,22 @@ def each_step(hidden: Tensor, steps: Tensor, width: int, project: nn.Linear | No
     if project is None:
         return functional.pad(hidden, (0, width - channels))
     return functional.linear(hidden, project.weight[:, :channels], project.bias) * steps[..., None]
+
+
+def resampled(values: Tensor, steps: Tensor, count: int) -> Tensor:
+    """The real steps of every row [B, T, …] as `count` steps, by linear interpolation; the first and the last stay what they are.
+
+    steps  bool [B, T]; the real ones of a row come first
+    count  2 or more
+
+    Places are whole numbers of 1 / (count − 1) of a step, so that they are exact and no step behind the last one is ever read.
+    """
+    import torch
+
+    last = (steps.sum(1, keepdim=True) - 1).clamp_min(0)
+    place = torch.arange(count, device=steps.device) * last
+    before = place // (count - 1)
+    share = (place % (count - 1)).to(values.dtype) / (count - 1)
+    row = torch.arange(len(values), device=steps.device)[:, None]
+    after = torch.minimum(before + 1, last)
+    return torch.lerp(values[row, before], values[row, after], share.view(*share.shape, *[1] * (values.ndim - 2)))

@@ -1,6 +1,7 @@
 """Public helpers for authors of datasets: files read whole or refused, each refusal a DataError of one sentence.
 
 read_audio(path)       a sound file → Audio
+at_rate(audio, rate)   its samples at another rate, refused if they are not finite
 read_table(path)       a CSV with a header → Table
 is_number(text)        whether a text is a number
 read_mat(path, key)    one array of a MATLAB file
@@ -22,11 +23,12 @@ from .files import require_folder
 from .film import has_pictures, read_film, read_sound, write_film
 from .matlab import read_mat
 from .samples import lit_wall, nodding_oval
-from .sound import read_audio, write_audio
+from .sound import at_rate, read_audio, write_audio
 from .tables import is_number, read_table
 
 __all__ = [
     "Recordings",
+    "at_rate",
     "count_defects",
     "defect",
     "has_pictures",

@@ -1,4 +1,4 @@
-"""Sound files: read whole or refused, and written."""
+"""Sound files: read whole or refused, brought to a rate, and written."""
 
 from __future__ import annotations
 
@@ -53,6 +53,21 @@ def read_audio(path: Path, mono: bool = True) -> Audio:
     if not mono:
         raise DataError(f"{path}: has {channels} channels; a mono file was expected")
     return Audio(samples.mean(axis=1, dtype=np.float32), rate)
+
+
+def at_rate(audio: Audio, rate: int) -> NDArray[np.float32]:
+    """Samples [T] at the wanted rate in Hz. Raises DataError for sound that is empty, of several channels, NaN or infinite."""
+    samples = np.ascontiguousarray(audio.samples, np.float32)
+    if samples.ndim != 1 or len(samples) == 0:
+        raise DataError(f"one channel of sound was expected; the recording's samples have the shape {list(samples.shape)}")
+    if not np.isfinite(samples).all():
+        first = int(np.flatnonzero(~np.isfinite(samples))[0])
+        raise DataError(f"sample {first:,} is {samples[first]}; a finite number was expected")
+    if audio.rate == rate:
+        return samples
+    import soxr
+
+    return np.asarray(soxr.resample(samples, audio.rate, rate), np.float32)
 
 
 def write_audio(path: Path, samples: NDArray[np.floating], rate: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..api.batch import Items
 from ..api.dataset import SampleRef
 from ..api.loss import PairLoss, Positives
-from ..evaluate.answers import group_numbers, target_of
+from ..evaluate.answers import group_numbers, target_tensor
 from ..objective.score import Embedded, Objective, score
 from ..recipe.plan import Plan
 
@@ -58,9 +58,5 @@ def build_contrast(plan: Plan, samples: Sequence[SampleRef], modalities: Sequenc
 
 def contrast_targets(plan: Plan, samples: Sequence[SampleRef]) -> dict[str, Tensor]:
     """Targets by row, only those that the positives ask for; a missing one is −1 (classes) or NaN (values)."""
-    targets = {}
-    for name in plan.needs:
-        task = plan.info.tasks[name]
-        target, known = target_of(task, [sample.targets for sample in samples])
-        targets[name] = target.masked_fill(~known, -1) if task.type == "single-label" else target
-    return targets
+    of_each = [sample.targets for sample in samples]
+    return {name: target_tensor(plan.info.tasks[name], of_each) for name in plan.needs}

@@ -7,9 +7,18 @@ from typing import Any
 
 from ..plugins import Plugins
 from .schema import Recipe
-from .slots import Use, UseBackbone, UseDataset, UseHead, UseLoss, UseModality, UsePositives
+from .slots import Use, UseBackbone, UseDataset, UseHead, UseLoss, UseModality, UsePositives, UsePretext, UseScorer
 
-SLOTS: tuple[type[Use], ...] = (UseDataset, UseModality, UseBackbone, UseLoss, UsePositives, UseHead)
+SLOTS: tuple[type[Use], ...] = (
+    UseDataset,
+    UseModality,
+    UseBackbone,
+    UseLoss,
+    UsePositives,
+    UseHead,
+    UseScorer,
+    UsePretext,
+)
 
 CHANGES = "changes."
 """Prefix of the definitions for recipes that derive from another."""
@@ -29,15 +38,18 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
             if "oneOf" in inner:
                 _kinds(inner, definitions)
     for slot in SLOTS:
-        root = definitions.get(slot.__name__, {}).get("properties", {}).get("root")
+        beside = dict(
+            definitions.get(slot.__name__, {}).get("properties", {})
+        )  # what a recipe may say of any plug-in of this kind
+        beside.pop("use", None)
         choices: list[dict[str, Any]] = []
         short: list[str] = []
         for name, offer in plugins.all(slot.what):
             own = _apart(offer.spec.params.model_json_schema(), f"{slot.what}.{name}.")
             definitions |= own.pop("$defs", {})
-            properties = {"use": {"const": name, "description": offer.spec.summary}, **own.get("properties", {})}
-            if slot is UseDataset and offer.spec.needs_root:
-                properties["root"] = root
+            properties = {"use": {"const": name, "description": offer.spec.summary}, **beside, **own.get("properties", {})}
+            if slot is UseDataset and not offer.spec.needs_root:
+                del properties["root"]
             needed = own.get("required", [])
             if not needed:
                 short.append(name)

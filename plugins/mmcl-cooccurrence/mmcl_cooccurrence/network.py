@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmcl.api import Encoded, Layout, Stream
+from mmcl.api import Encoded, Layout, Stream, resampled
 
 from . import HALVINGS, CooccurrenceParams
 
@@ -71,17 +71,3 @@ def motion(values: Tensor) -> Tensor:
     """What changes from step to step [B, T, …]: T − 1 differences, brought back to T steps by linear interpolation."""
     steps = torch.ones(len(values), values.shape[1] - 1, dtype=torch.bool, device=values.device)
     return resampled(values.diff(dim=1), steps, values.shape[1])
-
-
-def resampled(values: Tensor, steps: Tensor, count: int) -> Tensor:
-    """The real steps of every row [B, T, …] as `count` steps, by linear interpolation; the first and the last stay what they are.
-
-    Places are whole numbers of 1 / (count − 1) of a step, so that they are exact and no step behind the last one is ever read.
-    """
-    last = (steps.sum(1, keepdim=True) - 1).clamp_min(0)
-    place = torch.arange(count, device=steps.device) * last
-    before = place // (count - 1)
-    share = (place % (count - 1)).to(values.dtype) / (count - 1)
-    row = torch.arange(len(values), device=steps.device)[:, None]
-    after = torch.minimum(before + 1, last)
-    return torch.lerp(values[row, before], values[row, after], share.view(*share.shape, *[1] * (values.ndim - 2)))

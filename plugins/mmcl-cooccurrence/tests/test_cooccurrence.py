@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmcl_cooccurrence import CO_OCCURRENCE, CooccurrenceParams
-from mmcl_cooccurrence.network import Cooccurrence, motion, resampled
+from mmcl_cooccurrence.network import Cooccurrence, motion
 from torch import Tensor
 
 from mmcl.api import Layout, Stream
@@ -121,25 +121,7 @@ def test_a_body_that_stands_still_has_no_motion() -> None:
     assert torch.equal(motion(steady), torch.ones(1, 9, 4, 3))
 
 
-# ---------------------------------------------------------------------------------------------------------------- resample
-
-
-@pytest.mark.parametrize("count", [16, 23, 50])
-def test_resampling_is_linear_interpolation_of_the_real_steps(count: int) -> None:
-    lengths = (23, 1, 4, 2, 130)
-    stream = make_rows((2, 3), *lengths, pad=3)
-    stream.values[~stream.steps] = float("nan")
-    got = resampled(stream.values, stream.steps, count)
-    for row, length in enumerate(lengths):
-        place = np.linspace(0, length - 1, count)
-        for i, j in itertools.product(range(2), range(3)):
-            wanted = np.interp(place, np.arange(length), stream.values[row, :length, i, j].numpy())
-            np.testing.assert_allclose(got[row, :, i, j].numpy(), wanted, rtol=0, atol=1e-12)
-
-
-def test_resampling_to_the_length_that_is_there_changes_no_bit() -> None:
-    stream = make_rows((3,), 50)
-    assert torch.equal(resampled(stream.values.float(), stream.steps, 50), stream.values.float())
+# ----------------------------------------------------------------------------------------------------------------- padding
 
 
 @pytest.mark.parametrize(("kind", "both", "readout", "width"), CHOICES)

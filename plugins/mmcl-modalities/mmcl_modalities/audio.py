@@ -8,7 +8,8 @@ from librosa.core.convert import mel_frequencies
 from librosa.filters import mel
 from numpy.typing import NDArray
 
-from mmcl.api import Audio, DataError, Raw
+from mmcl.api import Audio, Raw
+from mmcl.media import at_rate
 
 from . import LogMelParams, hop_samples
 
@@ -42,7 +43,7 @@ class LogMel:
     def extract(self, raw: Raw) -> NDArray[np.float32]:
         """Step k is the spectrum around sample k · hop. Raises DataError for sound that is empty, NaN or infinite."""
         assert isinstance(raw, Audio)
-        level = self._mel_power(self._resampled(raw))
+        level = self._mel_power(at_rate(raw, self.params.sample_rate))
         loudest = max(float(level.max()), FLOOR)
         np.maximum(level, FLOOR, out=level)
         np.log10(level, out=level)
@@ -53,19 +54,6 @@ class LogMel:
         if self.params.mean == "subtract":
             level -= level.mean(axis=0)
         return level
-
-    def _resampled(self, audio: Audio) -> NDArray[np.float32]:
-        samples = np.ascontiguousarray(audio.samples, np.float32)
-        if samples.ndim != 1 or len(samples) == 0:
-            raise DataError(f"one channel of sound was expected; the recording's samples have the shape {list(samples.shape)}")
-        if not np.isfinite(samples).all():
-            first = int(np.flatnonzero(~np.isfinite(samples))[0])
-            raise DataError(f"sample {first:,} is {samples[first]}; a finite number was expected")
-        if audio.rate == self.params.sample_rate:
-            return samples
-        import soxr
-
-        return np.asarray(soxr.resample(samples, audio.rate, self.params.sample_rate), np.float32)
 
     def _mel_power(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Power per step and band, [T, bands]."""

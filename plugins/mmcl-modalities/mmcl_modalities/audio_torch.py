@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mmcl.api import Audio, Raw
+from mmcl.media import at_rate
 
 from . import LogMelParams
 from .audio import FLOOR, LogMel
@@ -35,7 +36,7 @@ class TorchLogMel:
 
     def batch(self, recordings: list[Audio]) -> list[NDArray[np.float32]]:
         """Several at once: each [T, bands], whatever the others are."""
-        samples = [torch.from_numpy(self.twin._resampled(one)) for one in recordings]
+        samples = [torch.from_numpy(at_rate(one, self.params.sample_rate)) for one in recordings]
         steps = [1 + len(one) // self.twin.hop for one in samples]
         half = self.twin.transform // 2
         longest = max((count - 1) * self.twin.hop for count in steps) + self.twin.transform

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import mmcl_r2plus1d
 import pytest
 import torch
@@ -72,6 +74,24 @@ def test_still_statistics_stay_still_while_training():
     moving = make().train()
     moving(stream(8, 8))
     assert not torch.equal(moving.network.stem[1].running_mean, before)
+
+
+class MakesFolder:
+    """What a pickle of it does when it is opened."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_none_of_the_code_in_a_file_of_weights_runs(name, tmp_path):
+    torch.save({"stem.0.weight": MakesFolder(str(tmp_path / "was here"))}, tmp_path / name)
+    with pytest.raises(DataError, match=rf"{name}: is not a file of weights"):
+        make(weights=str(tmp_path / name))
+    assert not (tmp_path / "was here").exists()
 
 
 def test_what_is_no_file_of_weights_is_refused(tmp_path, monkeypatch):

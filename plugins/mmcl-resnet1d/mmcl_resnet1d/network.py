@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmcl.api import Encoded, Layout, Stream, each_step
+from mmcl.api import Encoded, Layout, Stream, each_step, resampled
 
 from . import Resnet1dParams, things_of
 from .layers import Frames, Norm, ReadOut
@@ -81,17 +80,3 @@ class Block(nn.Module):
         hidden = self.norms[1](self.second(hidden), steps)
         source = values if self.match is None else self.norms[2](self.match(values), steps)
         return functional.relu(hidden + source) * real, steps
-
-
-def resampled(values: Tensor, steps: Tensor, count: int) -> Tensor:
-    """The real steps of every row [B, T, …] as `count` steps, by linear interpolation; the first and the last stay what they are.
-
-    Places are whole numbers of 1 / (count − 1) of a step, so that they are exact and no step behind the last one is ever read.
-    """
-    last = (steps.sum(1, keepdim=True) - 1).clamp_min(0)
-    place = torch.arange(count, device=steps.device) * last
-    before = place // (count - 1)
-    share = (place % (count - 1)).to(values.dtype) / (count - 1)
-    row = torch.arange(len(values), device=steps.device)[:, None]
-    after = torch.minimum(before + 1, last)
-    return torch.lerp(values[row, before], values[row, after], share.view(*share.shape, *[1] * (values.ndim - 2)))

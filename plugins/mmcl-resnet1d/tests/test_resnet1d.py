@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmcl_resnet1d import RESNET_1D, Resnet1dParams
 from mmcl_resnet1d.layers import FLOOR, Norm, stretches
-from mmcl_resnet1d.network import Block, Resnet1d, resampled
+from mmcl_resnet1d.network import Block, Resnet1d
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -225,25 +225,6 @@ def test_no_stage_apart_mixes_all_from_the_start() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------- resample
-
-
-@pytest.mark.parametrize("count", [2, 7, 9, 50])
-def test_resampling_is_linear_interpolation_of_the_real_steps(count: int) -> None:
-    lengths = (9, 1, 4, 2, 130)
-    stream = make_rows((2, 3), *lengths, pad=3)
-    stream.values[~stream.steps] = float("nan")
-    got = resampled(stream.values, stream.steps, count)
-    assert got.shape == (len(lengths), count, 2, 3)
-    for row, length in enumerate(lengths):
-        place = np.linspace(0, length - 1, count)
-        for i, j in itertools.product(range(2), range(3)):
-            wanted = np.interp(place, np.arange(length), stream.values[row, :length, i, j].numpy())
-            np.testing.assert_allclose(got[row, :, i, j].numpy(), wanted, rtol=0, atol=1e-12)
-
-
-def test_resampling_to_the_length_that_is_there_changes_no_bit() -> None:
-    stream = make_rows((3,), 50)
-    assert torch.equal(resampled(stream.values.float(), stream.steps, 50), stream.values.float())
 
 
 def test_a_recording_played_at_half_the_speed_has_the_same_vector() -> None:

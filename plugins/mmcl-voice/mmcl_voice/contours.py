@@ -11,8 +11,6 @@ from librosa.filters import mel
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from mmcl.api import Audio, DataError
-
 from . import VoiceFunctionalsParams, VoiceMelParams
 from .pitch import REFERENCE, VOICED, yin
 
@@ -21,21 +19,6 @@ LOWEST = 1e-10
 
 GAP = 0.2
 """Seconds: a pause shorter than this belongs to what is said around it."""
-
-
-def mono(audio: Audio, rate: int) -> NDArray[np.float32]:
-    """Samples at the wanted rate. Raises DataError for sound that is empty, of several channels, NaN or infinite."""
-    samples = np.ascontiguousarray(audio.samples, np.float32)
-    if samples.ndim != 1 or len(samples) == 0:
-        raise DataError(f"one channel of sound was expected; the recording's samples have the shape {list(samples.shape)}")
-    if not np.isfinite(samples).all():
-        first = int(np.flatnonzero(~np.isfinite(samples))[0])
-        raise DataError(f"sample {first:,} is {samples[first]}; a finite number was expected")
-    if audio.rate == rate:
-        return samples
-    import soxr
-
-    return np.asarray(soxr.resample(samples, audio.rate, rate), np.float32)
 
 
 class Spectrum:

@@ -10,9 +10,10 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from mmcl.api import Audio, Raw, Timed
+from mmcl.media import at_rate
 
 from . import VoiceFunctionalsParams
-from .contours import Spectrum, active, melody, mono, trimmed
+from .contours import Spectrum, active, melody, trimmed
 from .pitch import VOICED
 
 
@@ -28,7 +29,7 @@ class VoiceFunctionals:
         """[channel], or [stretches, channel]. Raises DataError for sound that is empty, NaN or infinite."""
         assert isinstance(raw, Audio)
         params = self.params
-        samples = mono(raw, params.sample_rate)
+        samples = at_rate(raw, params.sample_rate)
         contours, activity = self.contours(samples)
         if params.over == "seconds":
             count = max(1, round(len(samples) / params.sample_rate / params.seconds))

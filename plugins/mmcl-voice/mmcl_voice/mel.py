@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcl.api import Audio, Raw, Timed
+from mmcl.media import at_rate
 
 from . import VoiceMelParams
-from .contours import Spectrum, active, changes, melody, mono, trimmed
+from .contours import Spectrum, active, changes, melody, trimmed
 
 
 class VoiceMel:
@@ -25,7 +26,7 @@ class VoiceMel:
         """[T, channel], step k around k · hop. Raises DataError for sound that is empty, NaN or infinite."""
         assert isinstance(raw, Audio)
         params = self.params
-        samples = mono(raw, params.sample_rate)
+        samples = at_rate(raw, params.sample_rate)
         bands, level = self.spectrum(samples)
         activity = active(level, params.top_db, self.rate)
         channels = {"level": np.maximum(level, params.floor), "activity": activity.astype(np.float32)}
