@@ -1,6 +1,7 @@
-"""The run folder: where files go, what is finished, and the log. Nothing is half written.
+"""The run folder: where files go, what is finished, and the log. Nothing is half written, and no file of it is trusted.
 
 runs/NAME/
+  .mmcl                                  this folder is mmcl's: nothing is written over or removed where it is missing
   recipe.yaml plan.json log.jsonl        what was asked, what was resolved, what happened
   prepare.json folds.json                which recordings, what was skipped and why, who is on which side
   fold-00/seed-17/pretrain/              encoders.safetensors encoders.json history.jsonl finished.json (resume/ meanwhile)
@@ -10,6 +11,9 @@ runs/NAME/
   fold-00/seed-17/worth/                 worth.jsonl finished.json; maps.json in the first
   report.html report.json
 runs/prepared/                           prepared streams, shared by all runs beside it
+
+A run folder may come from a stranger. Every file of one is opened and written here: regular files alone, no link followed, sizes
+looked at before anything is read, and new files under names that nobody can foresee, put in place when they are whole and on disk.
 """
 
 from __future__ import annotations
@@ -17,26 +21,44 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .api.errors import StageError
 
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
 JsonObject = dict[str, Any]
+
+MARKER = ".mmcl"
+"""The file by which a folder says that it is mmcl's."""
+TEXT_BYTES = 2**30
+"""Text files of a run larger than this are refused."""
+PART = ".mmcl-part"
+"""How the names of files and folders end that are still being written."""
 
 
 class RunFolder:
     """One run's files.
 
     prepared  where prepared streams are kept; left out: beside the run
+
+    Raises StageError if anything in the folder is a link, or neither a file nor a folder.
     """
 
     def __init__(self, root: Path, prepared: Path | None = None) -> None:
         self.root, self._prepared = root, prepared
+        refuse_links(root)
 
     @property
     def prepared(self) -> Path:
@@ -59,29 +81,136 @@ class RunFolder:
         """Add one line to log.jsonl."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **values}, allow_nan=False, default=str)
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "log.jsonl").open("a", encoding="utf-8") as file:
+        with _opened(self.root / "log.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, "a") as file:
             file.write(line + "\n")
+
+    def claim(self, kind: str = "run") -> None:
+        """Make the folder mmcl's: a new or an empty one, or one that is already. Raises StageError if it holds somebody's files."""
+        claim(self.root, kind)
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep a second process out of this folder. Raises StageError if one is at work in it."""
-        import fcntl
-
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StageError(
-                    f"{self.root}: another mmcl process is writing this run; wait for it, or give another --out"
-                ) from None
+        with locked(self.root / ".lock", wait=False) as mine:
+            if not mine:
+                raise StageError(f"{self.root}: another mmcl process is writing this run; wait for it, or give another --out")
+            tidy(self.root)
             yield
+
+
+def claim(folder: Path, kind: str) -> None:
+    """Write `.mmcl` into a new or an empty folder; one that has it, or is such a folder of an older mmcl, is as good.
+
+    kind  what the folder is: run, sweep
+
+    Raises StageError if the folder holds anything else, or is one of another kind.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StageError(f"{folder}: cannot be made a folder ({error.strerror}); give another --out") from None
+    marker = folder / MARKER
+    if os.path.lexists(marker):
+        is_one = read_text(marker, 100).strip()
+        if is_one != kind:
+            raise StageError(f"{folder}: is the folder of a {is_one}, and not of a {kind}; give another --out")
+        return
+    inside = sorted(entry.name for entry in os.scandir(folder) if entry.name != ".lock" and not entry.name.endswith(PART))
+    if inside and not (set(inside) & _OLDER[kind] and _names_mmcl(folder, kind)):
+        few = ", ".join(inside[:3]) + (f" and {len(inside) - 3} more" if len(inside) > 3 else "")
+        raise StageError(f"{folder}: holds {few}, which no {kind} of mmcl wrote; give another --out, or an empty folder")
+    write_text(marker, f"{kind}\n")
+
+
+_OLDER = {"run": {"plan.json"}, "sweep": {"sweep.json"}}
+"""What marks a folder that was written before there was a `.mmcl`."""
+
+
+def _names_mmcl(folder: Path, kind: str) -> bool:
+    """Whether the file that marks an older folder was written by mmcl."""
+    try:
+        about = read_json(folder / next(iter(_OLDER[kind])))
+    except StageError:
+        return False
+    return about.get("format") == 1 and ("versions" in about or "mmcl" in about)
+
+
+def refuse_links(root: Path) -> None:
+    """Raise StageError if anything below a folder is a link, a pipe or a device, so that nothing in it leads elsewhere."""
+    folders = [root] if root.is_dir() else []
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(folder))
+            kinds = [stat.S_IFMT(os.lstat(entry.path).st_mode) for entry in entries]
+        except FileNotFoundError:  # another process is at work in it
+            continue
+        except OSError as error:
+            raise StageError(f"{folder}: cannot be read ({error.strerror})") from None
+        for entry, kind in zip(entries, kinds, strict=True):
+            if kind == stat.S_IFDIR:
+                folders.append(Path(entry.path))
+            elif kind != stat.S_IFREG:
+                what = "a link" if kind == stat.S_IFLNK else "neither a file nor a folder"
+                raise StageError(
+                    f"{entry.path}: is {what}, which a run folder may not hold; take it away, or copy what it stands for"
+                )
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file; whether it is ours. Without `wait` it may not be, with it another process is waited for.
+
+    Raises StageError if the file is a link or no regular file.
+    """
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _opened(path, os.O_RDWR | os.O_CREAT, "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def tidy(folder: Path, name: str | None = None) -> None:
+    """Take away what a killed process left half written: of one file or folder in it, or left out, of all below it."""
+    for path in [*folder.rglob(f".*{PART}")] if name is None else [*folder.glob(f".{name[:64]}.*{PART}")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def fingerprint(value: Any) -> str:
     """A short hash of JSON values: equal values, equal hash."""
     text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_OF_A_RUN = {
+    MARKER,
+    ".lock",
+    "recipe.yaml",
+    "folds.csv",
+    "plan.json",
+    "log.jsonl",
+    "prepare.json",
+    "folds.json",
+    "scores.json",
+} | {
+    "report.html",
+    "report.json",
+}
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run's folder. Raises StageError, and removes nothing, if it is none or holds what mmcl did not write."""
+    claim(folder, "run")
+    strange = sorted(path.name for path in folder.iterdir() if path.name not in _OF_A_RUN and not path.name.startswith("fold-"))
+    if strange:
+        raise StageError(f"{folder}: would be removed, and holds {strange[0]}, which mmcl did not write; move that elsewhere")
+    shutil.rmtree(folder)
 
 
 def finished(folder: Path, key: str) -> bool:
@@ -102,15 +231,55 @@ def restart(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
+@contextmanager
+def in_place_of(path: Path) -> Iterator[Path]:
+    """A file of another name, beside `path`, that takes its place when it is whole and on disk; after an error it is gone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}{PART}")
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+    usual = stat.S_IMODE(part.stat().st_mode)  # as the umask has it
+    try:
+        yield part
+        part.chmod(usual)  # safetensors gives its files to their owner alone
+        to_disk(part)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    to_disk(path.parent)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until what a file holds, or a folder's names, are on disk."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def folder_in_place_of(folder: Path) -> Iterator[Path]:
+    """A new folder of another name, beside `folder`, that takes its place when it is whole; after an error it is gone."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{folder.name[:64]}.{secrets.token_hex(8)}{PART}")
+    part.mkdir()
+    try:
+        yield part
+        to_disk(part)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.replace(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    to_disk(folder.parent)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.tmp")
-    with part.open("w", encoding="utf-8", newline="\n") as file:
+    with in_place_of(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -123,13 +292,62 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, allow_nan=False, default=str) + "\n" for row in rows))
 
 
-def read_json(path: Path) -> JsonObject:
-    """A JSON file's object. Raises StageError, naming the file, if it is missing or not JSON."""
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
+    with in_place_of(path) as part:
+        save_file(dict(tensors), str(part))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as safetensors, whole or not at all."""
+    from safetensors.numpy import save_file
+
+    with in_place_of(path) as part:
+        save_file(dict(arrays), str(part))
+
+
+def _opened(path: Path, flags: int, mode: str) -> Any:
+    """Open a regular file that is no link; nothing is waited for. Raises StageError for anything else, OSError as `open` does."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if path.is_symlink():
+            raise StageError(f"{path}: is a link, which a run folder may not hold; copy what it stands for") from None
+        raise error
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise StageError(f"{path}: is no regular file, as a run folder's files are")
+    return os.fdopen(number, mode, encoding=None if "b" in mode else "utf-8")
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a run folder's file for reading bytes. Raises StageError if it is a link or no regular file, OSError as `open` does."""
+    file: BufferedReader = _opened(path, os.O_RDONLY, "rb")
+    return file
+
+
+def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
+    """A text file. Raises StageError, naming the file, if it is missing, no regular file, too large or not UTF-8."""
+    try:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > largest:
+                raise StageError(f"{path}: has {size:,} bytes, where at most {largest:,} are expected")
+            return file.read(largest).decode()
     except FileNotFoundError:
         raise StageError(f"{path}: is missing; `mmcl run` writes it") from None
     except (OSError, ValueError) as error:
+        raise StageError(f"{path}: cannot be read as text ({error}); delete it and run again") from error
+
+
+def read_json(path: Path) -> JsonObject:
+    """A JSON file's object. Raises StageError, naming the file, if it is missing or not JSON."""
+    text = read_text(path)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise StageError(f"{path}: cannot be read as JSON ({error}); delete it and run again") from error
     if not isinstance(value, dict):
         raise StageError(f"{path}: holds {type(value).__name__}, not an object; delete it and run again")
@@ -137,10 +355,44 @@ def read_json(path: Path) -> JsonObject:
 
 
 def read_jsonl(path: Path) -> list[JsonObject]:
-    """The objects of a file with one a line."""
+    """The objects of a file with one a line. Raises StageError, naming the file and line, if it is missing or not JSON lines."""
+    rows: list[JsonObject] = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise StageError(f"{path}: line {number} cannot be read as JSON ({error}); delete it and run again") from error
+        if not isinstance(row, dict):
+            raise StageError(f"{path}: line {number} holds {type(row).__name__}, not an object; delete it and run again")
+        rows.append(row)
+    return rows
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. Raises StageError, naming the file, if it is missing, no regular file or damaged."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, torch.Tensor] = _tensors(path, load_file)
+    return tensors
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """The same, as arrays."""
+    from safetensors.numpy import load_file
+
+    arrays: dict[str, NDArray[np.generic]] = _tensors(path, load_file)
+    return arrays
+
+
+def _tensors(path: Path, load: Any) -> Any:
+    from safetensors import SafetensorError
+
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        with open_file(path):  # refuses what safetensors would follow or wait for
+            return load(str(path))
     except FileNotFoundError:
         raise StageError(f"{path}: is missing; `mmcl run` writes it") from None
-    except ValueError as error:
-        raise StageError(f"{path}: cannot be read as JSON lines ({error}); delete it and run again") from error
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise StageError(f"{path}: is not a whole safetensors file ({error}); delete its folder and run again") from error

@@ -19,11 +19,12 @@ FLOORS = (
     {"stages"},
     {"model"},
     {"data", "recipe"},
-    {"evaluate", "engine", "objective", "plugins", "runs"},
+    {"evaluate", "engine", "objective", "plugins"},
+    {"runs"},
     {"api"},
 )
-# What any floor may import besides: a line on the screen, the seed of a draw. They import nothing.
-EVERYWHERE = {"screen", "seeding"}
+# What any floor may import besides: a line on the screen, the seed of a draw, processes that work beside. They import nothing.
+EVERYWHERE = {"screen", "seeding", "workers"}
 
 # A part of mmcl/ → the parts that it may import, wherever in a file the import stands, for type checkers alone or not. No more
 # than its floor allows, and often less: a row grows with the import that needs it. A part may always import itself, and
@@ -32,19 +33,33 @@ BELOW = {
     "cli": {"api", "plugins", "recipe", "report", "review", "runs"},
     "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
     "review": {"api", "data", "evaluate", "model", "recipe", "runs", "stages"},
-    "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages"},
-    "stages": {"api", "data", "engine", "evaluate", "model", "objective", "plugins", "recipe", "runs", "screen", "seeding"},
-    "model": {"api", "data", "engine", "evaluate", "objective", "plugins", "recipe", "seeding"},
+    "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages", "workers"},
+    "stages": {
+        "api",
+        "data",
+        "engine",
+        "evaluate",
+        "model",
+        "objective",
+        "plugins",
+        "recipe",
+        "runs",
+        "screen",
+        "seeding",
+        "workers",
+    },
+    "model": {"api", "data", "engine", "evaluate", "objective", "plugins", "recipe", "runs", "seeding"},
     "data": {"api", "runs", "seeding"},
     "recipe": {"api", "plugins"},
     "evaluate": {"api", "seeding"},
-    "engine": {"api", "seeding"},
+    "engine": {"api", "runs", "screen", "seeding"},
     "objective": {"api", "seeding"},
     "plugins": {"api"},
     "runs": {"api"},
     "api": set(),
     "screen": set(),
     "seeding": set(),
+    "workers": set(),
     # Beside the floors: what authors of plug-ins use, and the two doors.
     "media": {"api", "screen"},  # screen: a plug-in with long work of its own shows how far it is
     "testing": {"api", "plugins"},

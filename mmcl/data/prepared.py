@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..api.dataset import SampleRef
 from ..api.errors import StageError
-from ..runs import RunFolder, read_json
+from ..runs import RunFolder, read_json, refuse_links
 from .folds import Fold
 from .store import Store
 
@@ -25,10 +27,11 @@ class Prepared:
 def load_prepared(run: RunFolder) -> Prepared:
     """What folds.json says, with its stores opened; no stream is read yet.
 
-    Raises StageError if `prepare` has not run, or a store is not whole or holds other data than it did then.
+    Raises StageError if `prepare` has not run, or a store is not whole, holds other data than it did then, or lies elsewhere than
+    among the prepared streams beside the run.
     """
     kept = read_json(run.root / "folds.json")
-    stores = {name: Store((run.root / one["folder"]).resolve()) for name, one in kept["stores"].items()}
+    stores = {name: Store(_beside(run, str(one["folder"]))) for name, one in kept["stores"].items()}
     for name, store in stores.items():
         if store.key != kept["stores"][name]["key"]:
             raise StageError(f"{store.folder}: holds other data than this run was prepared with; run again without --from")
@@ -41,3 +44,19 @@ def load_prepared(run: RunFolder) -> Prepared:
         ],
         key=kept["key"],
     )
+
+
+def _beside(run: RunFolder, recorded: str) -> Path:
+    """The folder of a store, recorded relative to the run: up a few folders, into `prepared`, and no link on the way down."""
+    if not re.fullmatch(r"(\.\./){1,3}prepared/[^/]+/[^/]+", recorded) or recorded.endswith(("/..", "/.")):
+        raise StageError(
+            f"{run.root / 'folds.json'}: names '{recorded}' as prepared streams; they lie in a folder 'prepared' beside the run"
+        )
+    up, down = recorded.rsplit("../", 1)
+    folder = (run.root.resolve() / f"{up}..").resolve()
+    for part in Path(down).parts:
+        folder = folder / part
+        if folder.is_symlink():
+            raise StageError(f"{folder}: is a link, which prepared streams may not be; move them here, or prepare them anew")
+    refuse_links(folder)
+    return folder

@@ -10,20 +10,23 @@ A window is a slice of the map: the rest of the recording is never read.
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from ..api.errors import StageError
 from ..api.kinds import Layout
 from ..api.raw import Timed
+from ..runs import folder_in_place_of, open_file, read_arrays, read_json, write_arrays, write_json
 
+HEADER_BYTES = 2**20
+"""A longer header of a shard is refused."""
 SHARD_BYTES = 256 * 2**20
 """A shard is closed once it holds this much: large enough to stream, small enough to hold in memory while writing."""
 
@@ -37,15 +40,17 @@ class Skipped:
     reason: str
 
 
+class _Abandoned(Exception):
+    """A store that is not to be kept."""
+
+
 class StoreWriter:
     """Writes one modality's streams; nothing can be opened before `close`."""
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         self.folder, self.layout = folder, layout
-        self.part = folder.with_name(f"{folder.name}.tmp")
-        if self.part.exists():
-            shutil.rmtree(self.part)
-        self.part.mkdir(parents=True)
+        self._making = ExitStack()
+        self.part = self._making.enter_context(folder_in_place_of(folder))
         self._values: list[NDArray[Any]] = []
         self._times: list[NDArray[np.float64]] = []
         self._bytes = 0
@@ -74,16 +79,15 @@ class StoreWriter:
         """Write what is left, and put the folder in its place."""
         self._flush()
         index = np.array(sorted(self._index), dtype=np.int64).reshape(-1, 4)
-        save_file({"index": index}, str(self.part / "index.safetensors"))
+        write_arrays(self.part / "index.safetensors", {"index": index})
         about = {"format": 1, "layout": self.layout.to_json(), "timed": bool(self._timed), **facts}
-        (self.part / "store.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        self.part.replace(self.folder)
+        write_json(self.part / "store.json", about)
+        self._making.close()
 
     def abandon(self) -> None:
         """Leave nothing behind."""
-        shutil.rmtree(self.part, ignore_errors=True)
+        with suppress(_Abandoned), self._making:
+            raise _Abandoned
 
     def _flush(self) -> None:
         if not self._values:
@@ -91,7 +95,7 @@ class StoreWriter:
         tensors = {"values": np.ascontiguousarray(np.concatenate(self._values))}
         if self._timed:
             tensors["times"] = np.ascontiguousarray(np.concatenate(self._times))
-        save_file(tensors, str(self.part / f"shard-{self._shard:05d}.safetensors"))
+        write_arrays(self.part / f"shard-{self._shard:05d}.safetensors", tensors)
         self._values, self._times, self._bytes, self._offset = [], [], 0, 0
         self._shard += 1
 
@@ -100,21 +104,36 @@ class Store:
     """One modality's prepared streams, opened for reading. Safe to use from several threads."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-            index = load_file(str(folder / "index.safetensors"))["index"]
-        except (OSError, ValueError, KeyError) as error:
-            raise StageError(f"{folder}: is not a prepared store ({error}); delete it and run again") from error
         self.folder = folder
-        self.layout = Layout.from_json(about["layout"])
-        self.skipped = tuple(Skipped(**one) for one in about.get("skipped", ()))
-        self.counts: dict[str, int] = about.get("counts", {})
-        self.key: str = about.get("key", "")
-        self._where = {int(row): (int(shard), int(offset), int(length)) for row, shard, offset, length in index}
-        shards = sorted({shard for shard, _, _ in self._where.values()})
-        maps = [mapped(folder / f"shard-{shard:05d}.safetensors") for shard in shards]
-        self._values = [m["values"] for m in maps]
-        self._times = [m["times"] for m in maps] if about["timed"] else None
+        try:
+            about = read_json(folder / "store.json")
+            index = read_arrays(folder / "index.safetensors")["index"]
+            self.layout = Layout.from_json(about["layout"])
+            self.skipped = tuple(Skipped(**one) for one in about.get("skipped", ()))
+            self.counts: dict[str, int] = dict(about.get("counts", {}))
+            self.key = str(about.get("key", ""))
+            self._where = {int(row): (int(shard), int(offset), int(length)) for row, shard, offset, length in index}
+            shards = sorted({shard for shard, _, _ in self._where.values()})
+            if shards != list(range(len(shards))):
+                raise ValueError(f"its index names the shards {shards[:3]} …, and not 0 to {len(shards) - 1}")
+            maps = [mapped(folder / f"shard-{shard:05d}.safetensors") for shard in shards]
+            self._values = [m["values"] for m in maps]
+            self._times = [m["times"] for m in maps] if about["timed"] else None
+            self._check()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, StageError) as error:
+            raise StageError(f"{folder}: is not a prepared store ({error}); delete it and run again") from error
+
+    def _check(self) -> None:
+        """Raise ValueError unless every stream lies within its shard, with values of the layout's shape."""
+        for values in self._values:
+            if tuple(values.shape[1:]) != self.layout.shape:
+                raise ValueError(f"a shard's values have the shape {list(values.shape)}, and the layout is {self.layout}")
+        for times, values in zip(self._times or (), self._values, strict=False):
+            if times.shape != (len(values), 2):
+                raise ValueError(f"a shard's times have the shape {list(times.shape)} for {len(values)} steps")
+        for row, (shard, offset, length) in self._where.items():
+            if row < 0 or offset < 0 or length < 0 or offset + length > len(self._values[shard]):
+                raise ValueError(f"the stream of recording {row} reaches beyond its shard")
 
     def __contains__(self, row: int) -> bool:
         return row in self._where
@@ -169,17 +188,20 @@ def mapped(path: Path) -> dict[str, NDArray[Any]]:
         "BOOL": "?",
     }
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
+            there = os.fstat(file.fileno()).st_size
             size = int.from_bytes(file.read(8), "little")
+            if not 0 < size <= min(there - 8, HEADER_BYTES):
+                raise ValueError(f"its header would have {size:,} bytes" if there > 8 else "cut short")
             header = json.loads(file.read(size))
-        whole = np.memmap(path, np.uint8, mode="r", offset=8 + size)
+            whole = np.memmap(file, np.uint8, mode="r", offset=8 + size) if there > 8 + size else np.zeros(0, np.uint8)
         arrays = {}
         for name, entry in header.items():
             if name != "__metadata__":
                 first, last = entry["data_offsets"]
-                if last > len(whole):
+                if not 0 <= first <= last <= len(whole):
                     raise ValueError("cut short")
                 arrays[name] = whole[first:last].view(kinds[entry["dtype"]]).reshape(entry["shape"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StageError(f"{path}: is not a whole safetensors file ({error}); delete its folder and run again") from error
     return arrays

@@ -1,19 +1,23 @@
 """Checkpoints from which a killed run goes on to bit-identical weights: tensors in safetensors, counters in JSON.
 
-No generator state is kept: every draw has an address (seed, fold, purpose, step), so there is none.
+No generator state is kept: every draw has an address (seed, fold, purpose, step), so there is none. The checkpoint before stays
+until the training ends: if the newest one is damaged, the training goes on from that.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
+
+from ..api.errors import StageError
+from ..runs import folder_in_place_of, open_file, read_json, read_tensors, write_json, write_tensors
+from ..screen import say
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -28,46 +32,81 @@ def save_checkpoint(
     best: Mapping[str, torch.Tensor],
     counters: Mapping[str, Any],
 ) -> None:
-    """Put a whole checkpoint in place of the one before."""
-    part, old = folder.with_name(f"{folder.name}.tmp"), _before(folder)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    """Put a whole checkpoint, once it is on disk, in place of the one before, which is kept beside it."""
     tensors = {f"now/{name}": value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in best.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value.detach().cpu() for name, value in state.items() if value is not None}
-    save_file({name: value.clone() for name, value in tensors.items()}, str(part / "state.safetensors"))
-    (part / "state.json").write_text(json.dumps(dict(counters)) + "\n", encoding="utf-8")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.replace(old)
-    part.replace(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with folder_in_place_of(folder) as part:
+        write_tensors(part / "state.safetensors", {name: value.clone() for name, value in tensors.items()})
+        write_json(part / "state.json", {**counters, "sha256": _digest(part)})
+        if folder.exists():
+            shutil.rmtree(_before(folder), ignore_errors=True)
+            folder.replace(_before(folder))
+
+
+def drop_checkpoint(folder: Path) -> None:
+    """Take away a folder's checkpoints, which a training that has ended no longer needs."""
+    for one in (folder, _before(folder)):
+        if one.exists():
+            shutil.rmtree(one)
 
 
 def load_checkpoint(
     folder: Path, key: str, module: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
-    """The counters and best weights of the last whole checkpoint, its state loaded; None if there is none for this key."""
-    old = _before(folder)
-    if not folder.exists() and old.exists():  # killed between the two renames
-        old.replace(folder)
-    if not (folder / "state.json").exists():
-        return None
-    counters: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    if counters.get("key") != key:
-        return None
-    tensors = load_file(str(folder / "state.safetensors"))
-    module.load_state_dict({name.removeprefix("now/"): value for name, value in tensors.items() if name.startswith("now/")})
+    """The counters and best weights of the last whole checkpoint, its state loaded; None if there is none for this key.
+
+    Raises StageError if there is one, and neither it nor the one before is whole.
+    """
+    problems: list[StageError] = []
+    for one in (folder, _before(folder)):
+        if not one.exists():
+            continue
+        try:
+            counters = read_json(one / "state.json")
+            digest = counters.pop("sha256", None)
+            if counters.get("key") != key:
+                return None
+            if digest is not None and digest != _digest(one):
+                raise StageError(f"{one / 'state.safetensors'}: is not what was written")
+            tensors = read_tensors(one / "state.safetensors")
+            best = _load(tensors, module, optimizer)
+        except StageError as error:
+            problems.append(error)
+            continue
+        if problems:
+            say(f"{problems[0]}; going on from the checkpoint before, of epoch {counters.get('epoch')}")
+        return counters, best
+    if problems:
+        raise StageError(f"{problems[0]} There is no whole checkpoint before it: delete {folder.parent} to train anew.")
+    return None
+
+
+def _load(tensors: Mapping[str, torch.Tensor], module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Load the weights and the optimizer's state; gives the best weights."""
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer/"):
             _, index, what = name.split("/", 2)
             state.setdefault(int(index), {})[what] = value
+    try:
+        module.load_state_dict({name.removeprefix("now/"): value for name, value in tensors.items() if name.startswith("now/")})
+    except RuntimeError as error:
+        raise StageError(f"the checkpoint's weights do not fit the networks ({str(error).splitlines()[0]})") from error
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return counters, {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
+    return {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 of a checkpoint's tensors."""
+    try:
+        with open_file(folder / "state.safetensors") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StageError(f"{folder / 'state.safetensors'}: cannot be read ({error.strerror})") from None
 
 
 def _before(folder: Path) -> Path:
-    """Where the checkpoint before lies while the new one is put in its place."""
+    """Where the checkpoint before lies."""
     return folder.with_name(f"{folder.name}.old")

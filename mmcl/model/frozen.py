@@ -10,13 +10,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..data.store import Store
 from ..engine.devices import arithmetic
 from ..recipe.plan import JOINT, Plan
+from ..runs import read_tensors, write_tensors
 from .augment import Augmentation
 from .encoder import Encoder
 from .joint import Joint
@@ -86,13 +86,11 @@ def save_features(path: Path, features: Mapping[str, Features]) -> None:
     tensors = {
         f"{name}/{part.name}": getattr(one, part.name).contiguous() for name, one in features.items() for part in fields(one)
     }
-    unfinished = path.with_name(f"{path.name}.tmp")
-    save_file(tensors, str(unfinished))
-    unfinished.replace(path)
+    write_tensors(path, tensors)
 
 
 def load_features(path: Path) -> dict[str, Features]:
     """The features in a file by modality, in the order of the alphabet."""
-    tensors = load_file(str(path))
+    tensors = read_tensors(path)
     names = dict.fromkeys(key.rsplit("/", 1)[0] for key in tensors)
     return {name: Features(**{part.name: tensors[f"{name}/{part.name}"] for part in fields(Features)}) for name in names}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..api.batch import Batch, Stream
@@ -18,6 +17,7 @@ from ..api.loss import Scored
 from ..api.params import Params
 from ..api.pretext import PretextSpec
 from ..plugins import Plugins, plugins
+from ..runs import read_tensors
 from ..seeding import address
 from .augment import Augmentation, augment
 from .encoder import Normalise
@@ -87,7 +87,7 @@ def load_joint(folder: Path | str, offers: Plugins | None = None) -> Joint:
     layouts = {name: Layout.from_json(one["layout"]) for name, one in about["modalities"].items()}
     normalised = [name for name, one in about["modalities"].items() if one["normalise"] == "channel"]
     joint = build_joint(layouts, normalised, offer.spec, params)
-    tensors = load_file(str(folder / "encoders.safetensors"))
+    tensors = read_tensors(folder / "encoders.safetensors")
     try:
         joint.load_state_dict({key.removeprefix("joint/"): value for key, value in tensors.items()})
     except RuntimeError as error:

@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..api.errors import DataError, PluginError
 from ..api.kinds import Layout
 from ..plugins import Plugins, plugins
+from ..runs import read_json, read_tensors, write_json, write_tensors
 from .encoder import Encoder, build_encoder
 
 
@@ -28,11 +28,8 @@ def save_encoders(folder: Path, encoders: Mapping[str, nn.Module], about: Mappin
         for name, e in encoders.items()
         for key, value in e.state_dict().items()
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, str(folder / "encoders.safetensors.tmp"))
-    (folder / "encoders.json.tmp").write_text(json.dumps({"format": 1, **about}, indent=1) + "\n", encoding="utf-8")
-    (folder / "encoders.safetensors.tmp").replace(folder / "encoders.safetensors")
-    (folder / "encoders.json.tmp").replace(folder / "encoders.json")
+    write_tensors(folder / "encoders.safetensors", tensors)
+    write_json(folder / "encoders.json", {"format": 1, **about})
 
 
 def load_encoders(folder: Path | str, offers: Plugins | None = None) -> dict[str, Encoder]:
@@ -46,7 +43,7 @@ def load_encoders(folder: Path | str, offers: Plugins | None = None) -> dict[str
         raise DataError(
             f"{folder}: holds one encoder of all modalities ('{about['pretext']['use']}'); read it with mmcl.load_joint"
         )
-    tensors = load_file(str(folder / "encoders.safetensors"))
+    tensors = read_tensors(folder / "encoders.safetensors")
     projection = about["projection"]
     encoders = {}
     for name, one in about["modalities"].items():
@@ -78,12 +75,8 @@ def load_encoders(folder: Path | str, offers: Plugins | None = None) -> dict[str
 def describe_encoders(folder: Path | str) -> dict[str, Any]:
     """What encoders.json says: sources, features, layouts, backbones, window."""
     path = Path(folder) / "encoders.json"
-    try:
-        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise DataError(
             f"{folder}: holds no encoders.json; name the 'pretrain' folder of a run, such as runs/NAME/fold-00/seed-0/pretrain"
-        ) from None
-    except ValueError as error:
-        raise DataError(f"{path}: is not JSON ({error})") from error
-    return about
+        )
+    return read_json(path)

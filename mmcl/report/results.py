@@ -9,7 +9,7 @@ from functools import cached_property
 
 from ..evaluate.statistics import Cell, Summary, Unit, bounds_of, difference, summarise, values_of
 from ..recipe.plan import main_input
-from ..runs import JsonObject, RunFolder, read_json, read_jsonl
+from ..runs import JsonObject, RunFolder, read_json, read_jsonl, read_text
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def read_run(run: RunFolder) -> Results:
     return Results(
         about=about,
         prepare=prepare,
-        recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
+        recipe=read_text(recipe) if recipe.exists() else "",
         units=list(probed),
         missing=[unit for unit in planned if unit not in probed],
         scores=scores,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..api.errors import DataError
+from ..api.errors import DataError, StageError
 from ..api.published import Cell, PublishedSpec
+from ..runs import read_json, refuse_links
 
 
 def reports_of(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
@@ -18,15 +18,16 @@ def reports_of(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """
     newest: dict[str, tuple[float, dict[str, Any]]] = {}
     for folder in folders:
+        refuse_links(folder)
         path = folder / "report.json"
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-            name, written = str(report["name"]), path.stat().st_mtime
-        except FileNotFoundError:
+        if not path.exists():
             raise DataError(
                 f"{folder}: holds no report.json; name run folders, such as runs/NAME, that `mmcl run` has finished"
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            )
+        try:
+            report = read_json(path)
+            name, written = str(report["name"]), path.stat().st_mtime
+        except (StageError, OSError, KeyError) as error:
             raise DataError(f"{path}: is no report of a run ({error}); write it again with `mmcl report {folder}`") from error
         if name not in newest or written > newest[name][0]:
             newest[name] = written, report

@@ -11,7 +11,7 @@ from typing import Any
 from ..api.errors import StageError
 from ..recipe.plan import Plan
 from ..recipe.planner import load_plan
-from ..runs import RunFolder, read_json
+from ..runs import RunFolder, open_file, read_json, refuse_links
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ def plan_of(folder: Path, data: Path | None = None) -> Plan:
 
     Raises StageError if the folder is no run, RecipeError if its recipe no longer fits the installed plug-ins.
     """
+    refuse_links(folder)
     if not (folder / "plan.json").is_file() or not (folder / "recipe.yaml").is_file():
         raise StageError(f"{folder}: is no run folder (it lacks plan.json or recipe.yaml); name one such as runs/NAME")
     settings = read_json(folder / "plan.json")["plan"]
@@ -114,4 +115,9 @@ def _weights(folder: Path) -> dict[str, str]:
     run = RunFolder(folder)
     files = [path / "encoders.safetensors" for _, _, path in run.units("pretrain")]
     files += [file for _, _, path in run.units("supervise") for file in sorted((path / "models").glob("*.safetensors"))]
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {str(file.relative_to(folder)): _digest(file) for file in files}
+
+
+def _digest(path: Path) -> str:
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

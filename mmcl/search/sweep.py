@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import partial
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import active_children
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
@@ -29,9 +27,10 @@ from ..recipe.planner import make_plan
 from ..recipe.read import parse_recipe
 from ..recipe.schema import Range
 from ..recipe.search import Source, SweepPlan, make_sweep, settings, steps_of
-from ..runs import RunFolder, fingerprint, read_json, read_jsonl, write_json, write_text
+from ..runs import RunFolder, fingerprint, read_json, read_jsonl, remove_run, write_json, write_text
 from ..screen import Tick, progress, say
 from ..stages import Page
+from ..workers import worker_pool
 from .metric import in_words, less_is_better, metric_of
 from .results import FAILED, SweepResult, TrialResult
 from .study import ask, draw, importance, journal, mend, need_optuna, open_study, results_of
@@ -59,6 +58,7 @@ def sweep(
     metric = metric_of(search)
     where = str(pick_device(device))
     folder = RunFolder(out, out.parent / "prepared")
+    folder.claim("sweep")
     with folder.held():
         _same_search(search, metric, out)
         mend(journal(out))
@@ -172,7 +172,7 @@ def _run_together(
 ) -> None:
     """Several trials at a time, each in a process; values are drawn here, so that no number is drawn twice."""
     cores = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin, initargs=(cores,)) as pool:
+    with worker_pool(jobs, _begin, cores) as pool:
         busy: dict[Future[None], int] = {}
         try:
             while True:
@@ -200,15 +200,6 @@ def _begin(cores: int) -> None:
 
     need_optuna()
     torch.set_num_threads(cores)
-    Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    """End when the process that draws the trials is gone: nobody else may work on a trial that is run again."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _work(source: Source, out: Path, number: int, device: str) -> None:
@@ -246,7 +237,7 @@ def _final(
     )
     path, run = out / "best.yaml", RunFolder(out / "best", out.parent / "prepared")
     if run.root.exists() and not (path.exists() and path.read_text(encoding="utf-8") == text):
-        shutil.rmtree(run.root)  # of other values, which were the best then
+        remove_run(run.root)  # of other values, which were the best then
     write_text(path, text)
     plan = make_plan(parse_recipe(text, str(path), folder=out), search.source.data)
     if wanted:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..api.errors import DataError, MmclError
 from ..recipe.plan import Plan
 from ..recipe.search import SweepPlan
-from ..runs import RunFolder, write_json
+from ..runs import RunFolder, locked, write_json
 from ..screen import hushed
 from .metric import less_is_better, metric_of
 
@@ -120,7 +118,7 @@ def validation_score(search: SweepPlan, plan: Plan, run: RunFolder, device: str,
 
     metric = metric_of(search)
     write_json(run.root / "plan.json", about(plan, device))
-    with _alone(run.prepared):
+    with locked(run.prepared / ".lock"):
         prepare(plan, run, workers=1, first=search.section.folds)
     pretrained = plan.recipe.pretrain.epochs > 0
     if search.stage == "supervise":
@@ -138,12 +136,3 @@ def validation_score(search: SweepPlan, plan: Plan, run: RunFolder, device: str,
         raise DataError(f"{metric} is undefined on the validation recordings of fold {undefined[0][0]}, seed {undefined[0][1]}")
     write_json(run.root / "scores.json", {"format": 1, "scores": rows})
     return math.fsum(float(value) for value, _, _ in values) / len(values)
-
-
-@contextmanager
-def _alone(prepared: Path) -> Iterator[None]:
-    """One process at a time looks for prepared streams and writes those that are missing."""
-    prepared.mkdir(parents=True, exist_ok=True)
-    with (prepared / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

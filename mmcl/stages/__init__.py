@@ -66,6 +66,7 @@ def run_all(
 
     where = device if stop_after == "prepare" else str(pick_device(device))
     begun = run.root.exists()
+    run.claim()
     with run.held():
         write_text(run.root / "recipe.yaml", plan.text)
         if plan.fold_of is not None:  # so that the folder alone is enough to run it again

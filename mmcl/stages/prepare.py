@@ -10,12 +10,10 @@ import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +29,9 @@ from ..data.folds import Fold, crosses_groups, make_folds
 from ..data.store import Skipped, Store, StoreWriter
 from ..plugins import plugins
 from ..recipe.plan import ModalityPlan, Plan, ScorePlan
-from ..runs import RunFolder, fingerprint, read_json, write_json
+from ..runs import RunFolder, fingerprint, locked, read_json, tidy, write_json
 from ..screen import progress, say
+from ..workers import worker_pool
 
 CHUNK = 16
 """Recordings handed to a worker at a time."""
@@ -52,8 +51,7 @@ def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool
     extracted: list[str] = []  # modalities
     for modality in plan.modalities:
         folder, key = store_of(plan, run, modality, stamps)
-        if not (folder / "store.json").exists():
-            _make_store(plan, modality, dataset, samples, folder, key, workers, strict)
+        if not (folder / "store.json").exists() and _make_store(plan, modality, dataset, samples, folder, key, workers, strict):
             extracted.append(modality.name)
         elif strict and (known := Store(folder).skipped):
             raise DataError(f"{known[0].reason} (--strict; {len(known)} in all)")
@@ -222,14 +220,36 @@ def _make_store(
     key: str,
     workers: int | None,
     strict: bool,
-) -> None:
-    """Extract one modality of every recording that has its source."""
+) -> bool:
+    """Extract one modality of every recording that has its source; whether that was still to be done when our turn had come."""
+    lock = folder.with_name(f".{folder.name}.lock")
+    with locked(lock, wait=False) as mine:
+        if mine:
+            return _make_alone(plan, modality, dataset, samples, folder, key, workers, strict)
+    say(f"prepare {modality.name}: another mmcl process is preparing these streams ({folder}); waiting for it")
+    with locked(lock):
+        return _make_alone(plan, modality, dataset, samples, folder, key, workers, strict)
+
+
+def _make_alone(
+    plan: Plan,
+    modality: ModalityPlan,
+    dataset: Dataset,
+    samples: Sequence[SampleRef],
+    folder: Path,
+    key: str,
+    workers: int | None,
+    strict: bool,
+) -> bool:
+    """The same, while no other process does."""
+    if (folder / "store.json").exists():
+        return False
+    tidy(folder.parent, folder.name)
     jobs = [
         (row, sample.id, sample.sources[modality.source])
         for row, sample in enumerate(samples)
         if modality.source in sample.sources
     ]
-    folder.parent.mkdir(parents=True, exist_ok=True)
     writer = StoreWriter(folder, modality.layout)
     skipped: list[Skipped] = []
     tally = _Tally(dataset)
@@ -250,6 +270,7 @@ def _make_store(
     except BaseException:
         writer.abandon()
         raise
+    return True
 
 
 class _Tally:
@@ -305,7 +326,7 @@ def _extracting(
         modality.features.params.model_dump_json(),
         modality.layout.to_json(),
     )
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin, initargs=begin) as pool:
+    with worker_pool(count, _begin, *begin) as pool:
 
         def extract(todo: Iterable[Job]) -> Iterator[Extracted]:
             todo = list(todo)

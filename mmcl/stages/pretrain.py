@@ -6,7 +6,6 @@ history.jsonl, and resume/ meanwhile. Killed at any moment, it goes on from the 
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
@@ -25,7 +24,7 @@ from ..engine.devices import arithmetic, pick_device
 from ..engine.means import Mean
 from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.progress import Progress
-from ..engine.resume import has_checkpoint
+from ..engine.resume import drop_checkpoint, has_checkpoint
 from ..evaluate import health
 from ..model.augment import Augmentation
 from ..model.build import fresh_encoders, fresh_joint, given
@@ -131,7 +130,7 @@ def _keep(unit: Unit, key: str, model: nn.ModuleDict, state: Progress, stopped: 
         "warnings": health.warnings(state.history, section.batch_size * section.views),
     }
     finish(folder, key, **facts)
-    shutil.rmtree(folder / "resume", ignore_errors=True)
+    drop_checkpoint(folder / "resume")
     unit.run.log("pretrain", fold=unit.fold.number, seed=unit.seed, device=str(device), **facts)
 
 

@@ -7,7 +7,6 @@ predictions.jsonl and chosen.jsonl.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..api.batch import Encoded, Items
@@ -33,6 +31,7 @@ from ..engine.devices import arithmetic, pick_device
 from ..engine.means import Mean
 from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.progress import Progress
+from ..engine.resume import drop_checkpoint
 from ..evaluate.answers import decided, finite_or_none, loss_of, positive_weight, predictions_of, scores_of, shift_of, target_of
 from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate
 from ..model.augment import Augmentation
@@ -43,7 +42,7 @@ from ..model.network import Network, build_network, embeddings_of, predict
 from ..model.windows import draw_batches
 from ..recipe.plan import Part, Plan, SupervisePlan, main_input
 from ..recipe.schema import Supervise
-from ..runs import RunFolder, finish, finished, read_json, restart, write_json, write_jsonl
+from ..runs import RunFolder, finish, finished, read_json, read_tensors, restart, write_json, write_jsonl, write_tensors
 from ..screen import progress
 from .units import Unit, supervise_key, units_of
 
@@ -125,8 +124,8 @@ def _train_all(unit: Unit, models: Sequence[Model], key: str, device: torch.devi
 def _same_work(folder: Path, key: str) -> bool:
     """Whether what lies in a folder was begun with this key."""
     try:
-        return bool(json.loads((folder / "work.json").read_text(encoding="utf-8"))["key"] == key)
-    except (OSError, ValueError, KeyError):
+        return bool(read_json(folder / "work.json").get("key") == key)
+    except StageError:
         return False
 
 
@@ -187,6 +186,7 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
     if section.keep == "best":
         network.load_state_dict(state.weights)
     _keep(unit, model, network, state, stopped, _thresholds(unit, model, network, labels, device))
+    drop_checkpoint(resume)
 
 
 @dataclass(frozen=True)
@@ -287,10 +287,8 @@ def _keep(
 ) -> None:
     """Write a model's weights, then what is known of it: the second file says that it is done."""
     folder = unit.folder("supervise") / "models"
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{model.stem}.safetensors.tmp"
-    save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, str(part))
-    part.replace(folder / f"{model.stem}.safetensors")
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    write_tensors(folder / f"{model.stem}.safetensors", weights)
     facts: dict[str, Any] = {
         "format": 1,
         "task": model.task.name,
@@ -338,7 +336,7 @@ def _build(unit: Unit, model: Model) -> Network:
 def _load(unit: Unit, model: Model) -> Network:
     """A model with the weights that were kept."""
     network = _build(unit, model)
-    network.load_state_dict(load_file(str(unit.folder("supervise") / "models" / f"{model.stem}.safetensors")))
+    network.load_state_dict(read_tensors(unit.folder("supervise") / "models" / f"{model.stem}.safetensors"))
     return network
 
 

@@ -18,7 +18,7 @@ from ...api.head import Labelled
 from ...data.store import Store
 from ...evaluate import metrics
 from ...recipe.plan import Part, main_input
-from ...runs import read_json, read_jsonl
+from ...runs import read_json, read_jsonl, read_tensors
 from .case import SPLITS, Case, Leak
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ NEARLY = 1e-3
 
 def normalisation(case: Case) -> Iterator[Leak]:
     """Mean and deviation in the encoders' weights are those of the training rows; if not, whether they are those of all rows."""
-    from safetensors.torch import load_file
-
     for number, seed, folder in case.units("pretrain"):
-        weights = load_file(str(folder / "encoders.safetensors"))
+        weights = read_tensors(folder / "encoders.safetensors")
         fold = case.folds[number]
         for name, store in case.prepared.stores.items():
             kept = _kept_moments(weights, name)

@@ -1,0 +1,285 @@
+"""A run folder may come from a stranger: nothing outside it is written, read or run, and nobody's own files are lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmcl.api import StageError
+from mmcl.data.prepared import load_prepared
+from mmcl.report.page import write_report
+from mmcl.report.several import report_runs
+from mmcl.review.audit import audit_folder
+from mmcl.review.compare import compare_runs
+from mmcl.review.published import reports_of
+from mmcl.review.rerun import plan_of
+from mmcl.runs import (
+    PART,
+    RunFolder,
+    claim,
+    locked,
+    read_json,
+    read_jsonl,
+    read_tensors,
+    read_text,
+    remove_run,
+    write_json,
+    write_text,
+)
+
+READERS = {
+    "report": lambda folder: write_report(folder),
+    "report of several": lambda folder: report_runs([folder, folder.parent / "other"]),
+    "audit": lambda folder: audit_folder(folder),
+    "compare": lambda folder: compare_runs([folder]),
+    "rerun": lambda folder: plan_of(folder),
+    "tables": lambda folder: reports_of([folder]),
+}
+
+
+@pytest.fixture
+def foreign(tiny_run, tmp_path):
+    """A copy of a finished run, with the prepared streams beside it."""
+    shutil.copytree(tiny_run.root, tmp_path / "runs" / "tiny")
+    shutil.copytree(tiny_run.prepared, tmp_path / "runs" / "prepared")
+    return tmp_path / "runs" / "tiny"
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """A file of the reader's own, outside of every run."""
+    path = tmp_path / "home" / ".bashrc"
+    path.parent.mkdir()
+    path.write_text("my own words", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    "name",
+    ["recipe.yaml", "plan.json", "log.jsonl", "report.json", "report.html", ".lock", "fold-00/seed-3/probe/scores.jsonl"],
+)
+def test_a_link_in_a_run_is_refused_by_whoever_opens_it(reader, name, foreign, secret):
+    (foreign / name).unlink(missing_ok=True)
+    (foreign / name).symlink_to(secret)
+    with pytest.raises(StageError, match=r"is a link, which a run folder may not hold"):
+        READERS[reader](foreign)
+    assert secret.read_text(encoding="utf-8") == "my own words"
+
+
+@pytest.mark.parametrize("reader", ["report", "audit", "compare", "rerun"])
+def test_a_folder_that_is_a_link_is_refused_too(reader, foreign, secret):
+    shutil.move(foreign / "fold-00", secret.parent / "elsewhere")
+    (foreign / "fold-00").symlink_to(secret.parent / "elsewhere")
+    with pytest.raises(StageError, match="fold-00: is a link"):
+        READERS[reader](foreign)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_pipe_in_a_run_hangs_nobody(reader, foreign):
+    (foreign / "recipe.yaml").unlink()
+    os.mkfifo(foreign / "recipe.yaml")
+    with pytest.raises(StageError, match="recipe.yaml: is neither a file nor a folder"):
+        READERS[reader](foreign)
+
+
+@pytest.mark.parametrize("name", ["report.html.tmp", "report.json.tmp", f".report.html.0{PART}"])
+def test_no_name_that_can_be_foreseen_leads_to_other_files(name, foreign, secret):
+    """The link is laid after the folder was looked through, as by somebody who watches."""
+    run = RunFolder(foreign)
+    (foreign / name).symlink_to(secret)
+    write_text(run.root / "report.html", "a page")
+    write_json(run.root / "report.json", {})
+    assert secret.read_text(encoding="utf-8") == "my own words"
+
+
+def _hold(path):
+    with locked(path):
+        pass
+
+
+@pytest.mark.parametrize("name", ["report.html", "log.jsonl", ".lock", "plan.json"])
+def test_a_link_laid_at_the_last_moment_is_not_followed(name, foreign, secret):
+    run = RunFolder(foreign)
+    (foreign / name).unlink(missing_ok=True)
+    (foreign / name).symlink_to(secret)
+    if name == "report.html":
+        write_text(foreign / name, "a page")  # takes the place of the link
+        assert not (foreign / name).is_symlink()
+    else:
+        touch = {"log.jsonl": lambda: run.log("event"), ".lock": lambda: _hold(foreign / name), "plan.json": None}[name]
+        with pytest.raises(StageError, match=f"{name}: is a link"):
+            (touch or (lambda: read_json(foreign / name)))()
+    assert secret.read_text(encoding="utf-8") == "my own words"
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "/etc/x",
+        "../../home/prepared/toy/x",
+        "../prepared/../../home",
+        "../prepared/toy/..",
+        "prepared/toy/x",
+        "../prepared/a/b/c",
+    ],
+)
+def test_prepared_streams_lie_beside_the_run_or_are_refused(where, foreign):
+    folds = read_json(foreign / "folds.json")
+    folds["stores"]["audio"]["folder"] = where
+    write_json(foreign / "folds.json", folds)
+    with pytest.raises(StageError, match="they lie in a folder 'prepared' beside the run"):
+        load_prepared(RunFolder(foreign))
+
+
+def test_prepared_streams_behind_a_link_are_refused(foreign, secret):
+    load_prepared(RunFolder(foreign))
+    prepared = foreign.parent / "prepared"
+    shutil.move(prepared, secret.parent / "streams")
+    prepared.symlink_to(secret.parent / "streams")
+    with pytest.raises(StageError, match="prepared: is a link"):
+        load_prepared(RunFolder(foreign))
+
+
+@pytest.mark.parametrize("size", [2**40])
+def test_a_file_that_says_it_is_huge_is_refused_before_it_is_read(size, foreign):
+    with (foreign / "plan.json").open("r+b") as file:
+        file.truncate(size)
+    with pytest.raises(StageError, match=r"plan.json: has 1,099,511,627,776 bytes, where at most"):
+        write_report(foreign)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "1" * 5000, "{", "[]", "\x00", '{"a": 1}{'], ids=["deep", "long", "cut", "list", "zero", "two"]
+)
+def test_json_that_is_none_is_one_sentence(text, tmp_path):
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    for read in (read_json, read_jsonl):
+        with pytest.raises(StageError, match=r"a.json: .*delete it and run again"):
+            read(tmp_path / "a.json")
+
+
+def test_bytes_that_are_no_text_are_one_sentence(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StageError, match=r"a.json: cannot be read as text"):
+        read_text(tmp_path / "a.json")
+    with pytest.raises(StageError, match=r"a.json: is not a whole safetensors file"):
+        read_tensors(tmp_path / "a.json")
+
+
+# ------------------------------------------------------------------------------------------------------ whose folder it is
+
+
+def test_a_folder_with_somebodys_files_is_never_written_into(tiny_plan, tmp_path):
+    from mmcl.stages import run_all
+
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "report.html").write_text("mine", encoding="utf-8")
+    before = {path: path.read_bytes() for path in (tmp_path / "thesis").iterdir()}
+    with pytest.raises(StageError, match=r"thesis: holds report.html, which no run of mmcl wrote; give another --out"):
+        run_all(tiny_plan(), RunFolder(tmp_path / "thesis"))
+    assert {path: path.read_bytes() for path in (tmp_path / "thesis").iterdir()} == before
+
+
+def test_a_claimed_folder_says_what_it_is(tmp_path):
+    claim(tmp_path / "new", "run")
+    claim(tmp_path / "new", "run")
+    with pytest.raises(StageError, match="new: is the folder of a run, and not of a sweep; give another --out"):
+        claim(tmp_path / "new", "sweep")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(StageError, match="cannot be made a folder"):
+        claim(tmp_path / "file" / "run", "run")
+
+
+def test_a_run_of_an_older_mmcl_is_taken_for_one(foreign):
+    (foreign / ".mmcl").unlink()
+    claim(foreign, "run")
+    assert (foreign / ".mmcl").read_text(encoding="utf-8") == "run\n"
+
+
+@pytest.mark.parametrize("text", ["{}", '{"format": 1}', "not json"])
+def test_a_plan_that_is_somebody_elses_makes_no_run(text, tmp_path):
+    (tmp_path / "plan.json").write_text(text, encoding="utf-8")
+    with pytest.raises(StageError, match=r"holds plan.json, which no run of mmcl wrote"):
+        claim(tmp_path, "run")
+
+
+def test_a_run_with_a_strange_file_is_not_removed(foreign):
+    (foreign / "thesis.tex").write_text("mine", encoding="utf-8")
+    with pytest.raises(StageError, match=r"would be removed, and holds thesis.tex, which mmcl did not write"):
+        remove_run(foreign)
+    assert (foreign / "report.html").exists()
+    (foreign / "thesis.tex").unlink()
+    remove_run(foreign)
+    assert not foreign.exists()
+
+
+def test_files_have_the_rights_that_the_umask_gives(foreign):
+    usual = (foreign / "plan.json").stat().st_mode
+    assert {path.stat().st_mode for path in foreign.rglob("*.safetensors")} == {usual}
+
+
+def test_what_a_killed_process_left_half_written_is_taken_away(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.claim()
+    (run.root / f".report.html.abc{PART}").write_text("half", encoding="utf-8")
+    (run.root / "fold-00").mkdir()
+    (run.root / "fold-00" / f".resume.abc{PART}").mkdir()
+    with run.held():
+        assert not list(run.root.rglob(f"*{PART}"))
+
+
+# ------------------------------------------------------------------------------------------------ code in the current folder
+
+
+PLANTED = ("multiprocessing", "numpy", "torch", "click", "concurrent", "yaml", "optuna", "mmcl_toy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["-m", "mmcl"], ["-c", "from mmcl.cli import main; main()"]], ids=["module", "script"])
+def test_no_code_of_the_current_folder_runs(command, tmp_path):
+    """In workers, Python puts the current folder first on its path."""
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in PLANTED:
+        (here / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\n", encoding="utf-8")
+    safe = ["-P"] if command[0] == "-c" else []  # as the installed script starts: its own folder is on the path, not this one
+    sets = ["dataset.samples=160", "pretrain.epochs=1", "worth=null"]
+    done = subprocess.run(
+        [
+            *(sys.executable, *safe, *command, "run", "quickstart", "--workers", "2", "--stop-after", "prepare"),
+            *(word for one in sets for word in ("--set", one)),
+        ],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"},
+    )
+    assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text(encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((here / "runs" / "quickstart" / "prepare.json").read_text(encoding="utf-8"))["samples"] == 160
+
+
+def test_workers_import_nothing_from_the_current_folder_when_the_api_is_used(tmp_path):
+    here = Path(tmp_path / "here")
+    here.mkdir()
+    (here / "multiprocessing.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write('x')\n", encoding="utf-8")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from mmcl.workers import safe_path\n"
+        "from multiprocessing import get_context\n"
+        "if __name__ == '__main__':\n"
+        "    with safe_path():\n"
+        "        process = get_context('spawn').Process(target=print, args=('a worker',))\n"
+        "        process.start()\n"
+        "        process.join()\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run([sys.executable, str(script)], cwd=here, capture_output=True, text=True)
+    assert (done.stdout, (tmp_path / "ran").exists()) == ("a worker\n", False), done.stderr
