@@ -456,10 +456,10 @@ class Report(Section):
     """What the report sets beside the result."""
 
     against: tuple[Literal["random", "majority", "pooled"], ...] = Field(
-        ("random", "majority"),
-        description="random: the same encoders with random weights; majority: the most frequent class. Both are always "
-        "there unless this list is shortened. pooled: mean, deviation, minimum, maximum and slope of every channel of the very streams "
-        "(of pictures: their pixels), under the same heads, which whoever owns the data could have without any encoder",
+        ("random", "pooled", "majority"),
+        description="random: the same encoders with random weights; pooled: mean, deviation, minimum, maximum and slope of every channel of "
+        "the very streams (of pictures: their pixels), under the same heads, which whoever owns the data could have without any encoder; "
+        "majority: the most frequent class. All are there unless this list is shortened; []: none",
     )
 
 

@@ -55,7 +55,7 @@ def encoder_kinds(plan: Plan) -> list[str]:
 
 
 def feature_kinds(plan: Plan) -> list[str]:
-    """Whose features heads are fitted on: those of each kind of encoder and, where asked for, what is pooled without any."""
+    """Whose features heads are fitted on: those of each kind of encoder and, unless left out, what is pooled without any."""
     return [*encoder_kinds(plan), *(["pooled"] if "pooled" in plan.recipe.report.against else [])]
 
 
@@ -70,9 +70,14 @@ def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
 
 
 def embed_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, splits: Sequence[str] = SPLITS) -> str:
-    """Fingerprint of everything that the features depend on."""
-    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, feature_kinds(plan)]
+    """Fingerprint of everything that the encoders' features depend on."""
+    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, encoder_kinds(plan)]
     return fingerprint(parts if tuple(splits) == SPLITS else [*parts, list(splits)])
+
+
+def pooled_key(prepared: Prepared, fold: Fold, splits: Sequence[str] = SPLITS) -> str:
+    """Fingerprint of everything that pooled streams depend on; they know no encoder, so that a finished run takes them beside its features."""
+    return fingerprint([_stores(prepared), prepared.key, [getattr(fold, split) for split in splits], list(splits), __version__])
 
 
 def probe_key(plan: Plan, embedded: str) -> str:
