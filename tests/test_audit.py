@@ -319,9 +319,14 @@ def test_a_probe_that_has_seen_test_recordings(copy, tiny_plan, monkeypatch, lea
     log = (copy.root / "log.jsonl").read_text().splitlines()
     read, scale = stage.read_features, stage.scale_of
     if leak == "scaled by test":
-        test = read(copy.stage("embed", 0, 3), "pretrained", "test")[0]
+        encoded, pooled = (read(copy.stage("embed", 0, 3), kind, "test")[0] for kind in ("pretrained", "pooled"))
+
+        def scale_by_test(plan, train):
+            learned = train["audio"].vector.shape[1] == encoded["audio"].vector.shape[1]
+            return scale(plan, encoded if learned else pooled)
+
         with monkeypatch.context() as m:
-            m.setattr(stage, "scale_of", lambda plan, train: scale(plan, test))
+            m.setattr(stage, "scale_of", scale_by_test)
             stage.probe(tiny_plan(), copy)
     else:
         instead = {"fitted on test": "train", "chosen on test": "valid"}[leak]

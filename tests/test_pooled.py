@@ -13,8 +13,11 @@ from mmcl.data.prepared import load_prepared
 from mmcl.data.store import Store, StoreWriter
 from mmcl.model.pooled import BINS, pool, pool_joined, statistics, width
 from mmcl.report import run_and_report
+from mmcl.report.page import write_report
+from mmcl.review import rerun
 from mmcl.review.audit import audit
-from mmcl.runs import RunFolder, read_json
+from mmcl.runs import RunFolder, read_json, read_jsonl, write_json
+from mmcl.stages import embed as embed_stage
 from mmcl.stages.embed import read_features
 
 SIGNAL = Layout("sequence", ("time", "channel"), {"channel": 3}, 10.0)
@@ -91,7 +94,6 @@ def test_missing_recordings_are_zeros_and_not_present(tmp_path):
 
 def test_a_run_sets_pooled_streams_beside_its_encoders(tiny_plan, tmp_path):
     plan = tiny_plan(
-        "report.against=[random, majority, pooled]",
         "worth={few_shot: [0.5], maps: []}",
         "pretrain.epochs=1",
         "probe.heads={linear: {use: linear, l2: [0.1]}}",
@@ -122,6 +124,56 @@ def test_a_run_sets_pooled_streams_beside_its_encoders(tiny_plan, tmp_path):
     worth = [json.loads(line) for line in (run.stage("worth", 0, 3) / "worth.jsonl").read_text().splitlines()]
     assert "pooled" not in {row["encoder"] for row in worth}
     assert not [finding for finding in audit(run).findings if not finding.asked]
+
+
+def events(run: RunFolder) -> list[str]:
+    return [
+        row["event"] for row in read_jsonl(run.root / "log.jsonl") if row["event"] in ("pretrain", "embed", "probe", "worth")
+    ]
+
+
+def test_a_run_from_before_is_opened_reported_audited_and_rerun_without_pooled_streams(tiny_plan, tmp_path, capsys):
+    """Such a run has neither the baseline nor a recipe that leaves it out; it does not get it unless it is run again."""
+    before = RunFolder(tmp_path / "runs" / "tiny")
+    cheap = (
+        "pretrain.epochs=1",
+        "probe.heads={linear: {use: linear, l2: [0.1]}}",
+        "worth={few_shot: [0.5], draws: 1, maps: []}",
+    )
+    run_and_report(tiny_plan(*cheap, "report.against=[random, majority]"), before, workers=1)
+    assert not list(before.root.rglob("pooled*"))
+    about = read_json(before.root / "plan.json")
+    about["plan"]["overrides"] = list(cheap)  # what a run says whose recipe took the defaults of then
+    write_json(before.root / "plan.json", about)
+    assert rerun.plan_of(before.root).recipe.report.against == ("random", "majority")
+    assert not [one for one in audit(before).findings if not one.asked]
+    write_report(before.root)
+    assert "pooled" not in {row["encoder"] for row in read_json(before.root / "report.json")["scores"]}
+    assert "Pooled streams" not in (before.root / "report.html").read_text()
+    again = RunFolder(tmp_path / "runs" / "again")
+    run_and_report(rerun.plan_of(before.root), again, workers=1)
+    assert not rerun.differences(before.root, again.root).differences
+    count = len(events(before))
+    run_and_report(tiny_plan(*cheap), before, workers=1)
+    assert events(before)[count:] == ["probe"], (
+        "nothing is trained or encoded again, and what does not read pooled streams stays"
+    )
+    assert "pooled" in {row["encoder"] for row in read_json(before.root / "report.json")["scores"]}
+    assert rerun.plan_of(before.root).recipe.report.against == ("random", "pooled", "majority")
+
+
+def test_the_seeds_of_a_fold_share_their_pooled_streams(tiny_plan, tmp_path, monkeypatch):
+    calls: list[int] = []
+    monkeypatch.setattr(embed_stage, "pool", lambda stores, rows: (calls.append(len(rows)), pool(stores, rows))[1])
+    run = RunFolder(tmp_path / "runs" / "tiny")
+    two = tiny_plan("seed=[3, 4]", "pretrain.epochs=0")
+    run_and_report(two, run, workers=1, stop_after="embed")
+    assert len(calls) == 3  # training, validation and test rows, once
+    first, second = ((run.stage("embed", 0, seed) / "pooled-test.safetensors").read_bytes() for seed in (3, 4))
+    assert first == second
+    (run.stage("embed", 0, 4) / "pooled.json").unlink()
+    embed_stage.embed(two, run)
+    assert len(calls) == 6
 
 
 def test_a_pretext_has_its_streams_pooled_together(tmp_path):

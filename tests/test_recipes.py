@@ -147,7 +147,7 @@ def test_recipe_runs_end_to_end_on_a_sample_of_its_data(path, tmp_path, monkeypa
     report = run_all(load_plan(path, small, tmp_path), run)
     assert report.stat().st_size > 10_000
     encoders = {r["encoder"] for r in read_json(run.root / "report.json")["scores"]}
-    assert encoders == {"random", "none"} | ({"pretrained"} if plan.recipe.pretrain.epochs else set()) | (
+    assert encoders == {"random", "pooled", "none"} | ({"pretrained"} if plan.recipe.pretrain.epochs else set()) | (
         {"supervised"} if plan.supervised else set()
     )
     if plan.recipe.pretrain.epochs:

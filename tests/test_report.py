@@ -82,6 +82,7 @@ def make_run(
     prepared |= {"tasks": {"emotion": {"type": kind, "classes": classes}}}
     write_json(root / "prepare.json", _prepared(modalities, folds, per_fold, skipped) | prepared)
     encoders = (["pretrained"] if epochs else []) + (["random"] if "random" in against or not epochs else [])
+    encoders += ["pooled"] if "pooled" in against else []
     for fold in range(folds):
         hard = random.normal(0, 0.25)
         target = _targets(kind, max(1, len(classes)), per_fold, random)
@@ -497,6 +498,63 @@ def test_the_answer_comes_first_and_in_numbers(default, page):
     interval = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
     assert f"Pretraining adds {mean(gains):.2f} (95% interval {interval.low:+.2f} to {interval.high:+.2f})" in page.text
     assert "129 recordings of 24 actors" in page.text
+
+
+def exchanged(root: Path, one: tuple[str, str], other: tuple[str, str]) -> None:
+    """Let two ways of predicting, each an input and its encoder, change their scores."""
+    names = {one: other, other: one}
+    for file in root.glob("fold-*/seed-*/probe/*.jsonl"):
+        rows = read_jsonl(file)
+        for row in rows:
+            if row.get("head") == "linear" and (row["input"], row["encoder"]) in names:
+                row["input"], row["encoder"] = names[row["input"], row["encoder"]]
+        write_jsonl(file, rows)
+
+
+def test_the_card_compares_with_the_highest_baseline(tmp_path):
+    root = make_run(tmp_path / "run", against=("random", "pooled", "majority"), heads=("linear",))
+    exchanged(root, ("all", "pretrained"), ("all", "pooled"))
+    mine, pooled = (by_fold(rows_of(root), "all", encoder) for encoder in ("pretrained", "pooled"))
+    assert mean(pooled) > max(mean(mine), mean(by_fold(rows_of(root), "all", "random")))
+    text = page_of(root).text
+    differences = [a - b for a, b in zip(mine, pooled, strict=True)]
+    interval = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    low, high = (f"{value:+.2f}".replace("-", "−") for value in interval)
+    assert (
+        f"The highest baseline is no encoder at all, the streams' own statistics ({mean(pooled):.2f}): the answer lies "
+        f"{-mean(differences):.2f} below it (95% interval {low} to {high}); it was ahead in 0 of 3 folds."
+    ) in text
+    assert f"no encoder at all, the streams' own statistics {mean(pooled):.2f}" in text
+    assert "Mean, deviation, minimum, maximum and slope of the very streams, under the same heads." in text
+
+
+def test_the_card_names_every_input_that_falls_behind_and_no_other(tmp_path):
+    root = make_run(tmp_path / "run", against=("random", "pooled", "majority"), heads=("linear",))
+    assert "Where it falls behind" not in page_of(root).text
+    exchanged(root, ("faces", "pretrained"), ("faces", "random"))
+    exchanged(root, ("text", "pretrained"), ("text+audio", "pretrained"))
+    rows = rows_of(root)
+    score = {
+        (input, encoder): mean(by_fold(rows, input, encoder))
+        for input in ("text", "audio", "faces", "text+audio", "all")
+        for encoder in ("pretrained", "random", "pooled")
+    }
+    text = page_of(root).text
+    note = text[text.index("Where it falls behind") :]
+    below = {
+        than: [
+            f"{input} ({score[input, 'pretrained']:.3f} against {score[input, than]:.3f})"
+            for input in ("text", "audio", "faces", "text+audio", "all")
+            if score[input, "pretrained"] < score[input, than]
+        ]
+        for than in ("random", "pooled")
+    }
+    assert [one.split()[0] for one in below["random"]] == ["faces"]
+    assert f"Pretrained encoders score below random weights from {below['random'][0]}." in note
+    assert ("Pretrained encoders score below the streams' own statistics from" in note) == bool(below["pooled"])
+    joint, part = score["text+audio", "pretrained"], score["text", "pretrained"]
+    assert f"text+audio ({joint:.3f}) scores below its part text alone ({part:.3f})." in note
+    assert note.count("scores below its part") == 1
 
 
 def test_the_confusion_counts_are_those_of_the_predictions(default, page):

@@ -55,14 +55,16 @@ def test_a_run_writes_what_the_run_folder_page_promises(tiny_run):
     assert not list(tiny_run.root.parent.rglob("*.pkl"))
 
 
-def test_every_result_has_its_random_encoder_and_the_majority_class_beside_it(tiny_run):
+def test_every_result_has_its_random_encoder_pooled_streams_and_the_majority_class_beside_it(tiny_run):
     rows = read_jsonl(unit(tiny_run, "probe") / "scores.jsonl")
     results = {(r["input"], r["head"], r["encoder"]) for r in rows if r["metric"] == "accuracy"}
     assert results == {
         ("audio", "linear", "pretrained"),
         ("audio", "linear", "random"),
+        ("audio", "linear", "pooled"),
         ("all", "linear", "pretrained"),
         ("all", "linear", "random"),
+        ("all", "linear", "pooled"),
         ("none", "majority", "none"),
     }
     assert set(rows[0]) >= {"task", "input", "head", "encoder", "protocol", "fold", "seed", "metric", "value", "n"}
@@ -71,7 +73,7 @@ def test_every_result_has_its_random_encoder_and_the_majority_class_beside_it(ti
 def test_scores_are_what_the_predictions_say(tiny_run):
     predictions = read_jsonl(unit(tiny_run, "probe") / "predictions.jsonl")
     scores = read_jsonl(unit(tiny_run, "probe") / "scores.jsonl")
-    for encoder in ("pretrained", "random"):
+    for encoder in ("pretrained", "random", "pooled"):
         mine = [p for p in predictions if (p["input"], p["encoder"]) == ("all", encoder)]
         (score,) = [s for s in scores if (s["input"], s["encoder"], s["metric"]) == ("all", encoder, "accuracy")]
         assert score["value"] == pytest.approx(sum(p["target"] == p["prediction"] for p in mine) / len(mine))
@@ -113,7 +115,7 @@ def test_the_test_set_is_opened_once_after_everything_is_chosen(tiny_plan, tiny_
     monkeypatch.setattr(stage, "read_features", lambda folder, kind, split: (seen.append(split), read(folder, kind, split))[1])
     monkeypatch.setattr(stage, "fit_head", lambda *a: (seen.append("fit"), fit(*a))[1])
     stage.probe(tiny_plan(), copy)
-    assert seen.count("test") == 2  # once for the pretrained, once for the random encoders
+    assert seen.count("test") == 3  # once for the pretrained encoders, once for random ones, once for pooled streams
     assert "test" not in seen[: len(seen) - seen[::-1].index("fit")]
 
 
@@ -374,7 +376,7 @@ def test_tensorboard_is_written_when_asked(tiny_plan, run):
 
 def test_no_pretraining_probes_random_encoders_alone(tiny_plan, run):
     run_all(tiny_plan("pretrain.epochs=0", "probe.inputs=[audio]"), run, workers=1)
-    assert {r["encoder"] for r in read_jsonl(unit(run, "probe") / "scores.jsonl")} == {"random", "none"}
+    assert {r["encoder"] for r in read_jsonl(unit(run, "probe") / "scores.jsonl")} == {"random", "pooled", "none"}
 
 
 CAE = (
@@ -390,7 +392,10 @@ def test_a_pretext_learns_one_vector_of_all_modalities_and_is_probed_and_reporte
     plan = tiny_plan(*CAE)
     run_all(plan, run, workers=1)
     rows = read_jsonl(unit(run, "probe") / "scores.jsonl")
-    assert {(r["input"], r["encoder"]) for r in rows} == {("all", "pretrained"), ("all", "random"), ("none", "none")}
+    assert {(r["input"], r["encoder"]) for r in rows} == {
+        *(("all", encoder) for encoder in ("pretrained", "random", "pooled")),
+        ("none", "none"),
+    }
     joint = load_joint(unit(run, "pretrain"))
     features = load_file(str(unit(run, "embed") / "pretrained-test.safetensors"))
     assert features["joint/vector"].shape[1] == joint.width

@@ -48,7 +48,7 @@ def test_every_head_and_input_is_trained_tested_and_reported(tiny_plan, begun):
     (score,) = [r for r in rows if (r["input"], r["head"], r["metric"]) == ("all", "attention", "accuracy")]
     assert score["value"] == pytest.approx(sum(p["target"] == p["prediction"] for p in predictions) / len(predictions))
     summary = read_json(begun.root / "report.json")
-    assert {"supervised", "pretrained", "random", "none"} == {row["encoder"] for row in summary["scores"]}
+    assert {"supervised", "pretrained", "random", "pooled", "none"} == {row["encoder"] for row in summary["scores"]}
     page = (begun.root / "report.html").read_text()
     assert "late-fusion" in page
     assert "Trained with labels" in page

@@ -456,10 +456,10 @@ class Report(Section):
     """What the report sets beside the result."""
 
     against: tuple[Literal["random", "majority", "pooled"], ...] = Field(
-        ("random", "majority"),
-        description="random: the same encoders with random weights; majority: the most frequent class. Both are always "
-        "there unless this list is shortened. pooled: mean, deviation, minimum, maximum and slope of every channel of the very streams "
-        "(of pictures: their pixels), under the same heads, which whoever owns the data could have without any encoder",
+        ("random", "pooled", "majority"),
+        description="random: the same encoders with random weights; pooled: mean, deviation, minimum, maximum and slope of every channel of "
+        "the very streams (of pictures: their pixels), under the same heads, which whoever owns the data could have without any encoder; "
+        "majority: the most frequent class. All are there unless this list is shortened; []: none",
     )
 
 
@@ -516,6 +516,11 @@ class Sweep(Section):
         "none",
         description="median: a trial that does worse than the median of earlier ones at the same epoch, on validation "
         "recordings, is ended",
+    )
+    validation: Annotated[int, Field(ge=2)] | Literal["fold", "each-group"] = Field(
+        "fold",
+        description="which recordings judge a trial. fold: the validation rows of the protocol; a number: the groups of training and "
+        "validation rows are dealt into so many parts, each of which judges once while the rest trains; each-group: every group is a part",
     )
     startup: int = Field(5, ge=1, description="random trials before tpe learns, and whole ones before any is ended early")
     folds: int = Field(1, ge=1, description="folds of the protocol, the first ones, on which each trial is run")

@@ -9,7 +9,7 @@ from ..evaluate.metrics import HEADLINE
 from ..evaluate.statistics import Cell, Summary, bounds_of, difference
 from ..recipe.plan import main_input
 from ..runs import JsonObject
-from . import figures, words
+from . import card, figures, words
 from .results import Results
 
 POINTS = 1000
@@ -62,8 +62,9 @@ def _tested(scores: Iterable[Mapping[str, Any]]) -> dict[Cell, int]:
 
 def _answer(results: Results, name: str, cell: Cell, floor: Summary | None) -> JsonObject:
     """The answer in sentences and bars."""
-    random = (*cell[:3], "random", cell[4])
-    return words.answer(
+    scores = {"random": results.summary.get((*cell[:3], "random", cell[4])) if results.subject == "pretrained" else None}
+    scores |= {"pooled": results.summary.get((*cell[:3], "pooled", cell[4])), "majority": floor}
+    return card.answer(
         results.about,
         results.prepare,
         task=name,
@@ -72,13 +73,39 @@ def _answer(results: Results, name: str, cell: Cell, floor: Summary | None) -> J
         main=results.main,
         subject=results.subject,
         mine=results.summary.get(cell),
-        random=results.summary.get(random) if results.subject == "pretrained" else None,
-        pooled=results.summary.get((*cell[:3], "pooled", cell[4])),
-        floor=floor,
-        gain=results.gain(cell, "random"),
+        baselines=[
+            card.Baseline(name=one, score=score, gain=results.gain(cell, one))
+            for one, score in scores.items()
+            if score is not None
+        ],
         alone=_alone(results, name, cell[4]),
+        behind=_behind(results, name, cell[4]),
         labelled=_labelled(results, name, cell[4]),
     )
+
+
+def _behind(results: Results, task: str, metric: str) -> list[card.Behind]:
+    """Inputs of the first head that score below random encoders or pooled streams, and joint ones below their best part."""
+    inputs = results.plan["probe"]["inputs"]
+    means = {
+        (input, encoder): score.mean
+        for input in inputs
+        for encoder in (results.subject, "random", "pooled")
+        if (score := results.summary.get((task, input, results.head, encoder, metric))) is not None and score.mean is not None
+    }
+    behind = []
+    for input, modalities in inputs.items():
+        if (mine := means.get((input, results.subject))) is None:
+            continue
+        rivals = [(kind, means[input, kind], False) for kind in ("random", "pooled") if (input, kind) in means]
+        parts = [
+            (means[one, results.subject], one)
+            for one, alone in inputs.items()
+            if len(alone) == 1 < len(modalities) and alone[0] in modalities and (one, results.subject) in means
+        ]
+        rivals += [(part, value, True) for value, part in [max(parts)]] if parts else []
+        behind += [card.Behind(input, mine, than, other, part) for than, other, part in rivals if mine < other]
+    return behind
 
 
 def _heads(results: Results, task: str, metric: str, floor: Summary | None, tested: Mapping[Cell, int]) -> list[JsonObject]:

@@ -1,11 +1,9 @@
-"""The report's sentences: the answer, what was compared with what, and each picture in words."""
+"""The report's sentences: what was compared with what, and each picture in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-from markupsafe import Markup
 
 from ..evaluate.statistics import Summary
 from ..recipe.plan import JOINT
@@ -143,150 +141,6 @@ def inputs(names: Sequence[str], of: int) -> str:
     if (len(names) == of or list(names) == [JOINT]) and of > 1:
         return f"{'both' if of == 2 else f'all {number(of)}'} modalities"
     return listed(list(names))
-
-
-def answer(
-    about: Mapping[str, Any],
-    prepare: Mapping[str, Any],
-    *,
-    task: str,
-    kind: str,
-    measure: str,
-    main: str,
-    subject: str,
-    mine: Summary | None,
-    random: Summary | None,
-    pooled: Summary | None,
-    floor: Summary | None,
-    gain: Summary | None,
-    alone: tuple[str, Summary] | None,
-    labelled: Sequence[tuple[str, Summary]] = (),
-) -> dict[str, Any]:
-    """The answer in plain sentences: what was predicted how well, against what, from what, how sure."""
-    plan = about["plan"]
-    modalities = plan["probe"]["inputs"][main]
-    whence = inputs(modalities, len(plan["modalities"]))
-    if mine is None or mine.mean is None:
-        return {"lead": Markup("Predicting <b>{}</b> from {}: no score yet.").format(task, whence), "bars": [], "notes": []}
-    spread = "" if mine.sd is None else f" ± {plain(mine.sd, 2)}"
-    lead = Markup("Predicting <b>{}</b> from {}: <strong>{}</strong> {}").format(
-        task, whence, plain(mine.mean, 2) + spread, metric(measure)
-    )
-    count = f" ({repeats(mine.folds, mine.seeds)})"
-    others = []
-    if labelled and subject == "random":  # nothing was pretrained: what labels taught is the answer
-        head, first = labelled[0]
-        spread = "" if first.sd is None else f" ± {plain(first.sd, 2)}"
-        lead = Markup("Predicting <b>{}</b> from {}, trained with labels from end to end ({}): <strong>{}</strong> {}").format(
-            task, whence, head, plain(first.mean or 0.0, 2) + spread, metric(measure)
-        )
-        others.append(f"a head fitted on random encoders {plain(mine.mean, 2)}")
-    if random is not None and random.mean is not None:
-        others.append(f"the same encoders with random weights {plain(random.mean, 2)}")
-    if pooled is not None and pooled.mean is not None:
-        others.append(f"no encoder at all, the streams' own statistics {plain(pooled.mean, 2)}")
-    if floor is not None and floor.mean is not None:
-        others.append(f"{FLOOR[kind]} {plain(floor.mean, 2)}")
-    lead += count + ("; " + "; ".join(others) if others else "") + "."
-    return {
-        "lead": lead,
-        "bars": _bars(kind, subject, mine, random, floor, labelled),
-        "notes": [
-            ("What was learned", _learned(about)),
-            ("From", _from(about, prepare)),
-            ("Against what", _against(plan, kind, subject, gain, alone, measure)),
-            ("How sure", _sure(mine, gain, subject, prepare["group"])),
-        ],
-    }
-
-
-def _bars(
-    kind: str,
-    subject: str,
-    mine: Summary,
-    random: Summary | None,
-    floor: Summary | None,
-    labelled: Sequence[tuple[str, Summary]],
-) -> list[tuple[str, str, Summary, float]]:
-    """The bars under the answer: (colour, label, score, its share of the track)."""
-    frozen = [(subject, subject if subject == "pretrained" else "random weights", mine)]
-    frozen += [("random", "random weights", random)] if random is not None else []
-    trained = [("pretrained", f"with labels: {head}", score) for head, score in labelled]
-    bars = [*trained, *frozen] if subject == "random" else [*frozen, *trained]
-    bars += [("floor", FLOOR_NAME[kind], floor)] if floor is not None else []
-    return [(colour, label, score, max(0.0, min(1.0, score.mean or 0.0))) for colour, label, score in bars]
-
-
-def _learned(about: Mapping[str, Any]) -> str:
-    plan = about["plan"]
-    pretrain = plan["pretrain"]
-    names = list(plan["modalities"])
-    if not pretrain["epochs"]:
-        whose = f"the encoder of {names[0]} kept its" if len(names) == 1 else f"the encoders of {listed(names)} kept their"
-        if plan.get("supervise"):
-            heads = listed(list(plan["supervise"]["heads"]))
-            return f"Encoders and heads together, from labels ({heads}). Beside them {whose} random weights, and only a head was fitted."
-        return f"Nothing: {whose} random weights. Only the heads were fitted."
-    pairs = pretrain["objective"]["pairs"]
-    labels = "with labels" if about["uses_labels"] else "without a single label"
-    encoders = "One encoder" if len(names) == 1 else f"{number(len(names)).capitalize()} encoders ({listed(names)})"
-    return (
-        f"{encoders}, {labels}, by contrasting {many(len(pairs), 'pair')} of modalities; then frozen. "
-        f"Only the head ({plan['probe']['heads'][next(iter(plan['probe']['heads']))]['use']}) was fitted to labels."
-    )
-
-
-def _from(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> str:
-    folds = prepare["folds"]
-    hours = max((m["hours"] for m in prepare["modalities"].values()), default=0.0)
-    length = f" ({duration(3600 * hours)})" if hours else ""
-
-    def between(part: str) -> str:
-        counts = sorted(fold[part] for fold in folds)
-        return whole(counts[0]) if counts[0] == counts[-1] else f"{whole(counts[0])}–{whole(counts[-1])}"
-
-    split = f" {between('train')} to learn from, {between('valid')} to choose on, {between('test')} to test on" if folds else ""
-    each = ", in each fold" if len(folds) > 1 else ""
-    synthetic = " made-up" if prepare["synthetic"] else ""
-    return f"{whole(prepare['samples'])}{synthetic} recordings of {many(prepare['groups'], prepare['group'])}{length}:{split}{each}."
-
-
-def _against(
-    plan: Mapping[str, Any], kind: str, subject: str, gain: Summary | None, alone: tuple[str, Summary] | None, measure: str
-) -> str:
-    parts = []
-    if subject == "pretrained" and gain is not None:
-        parts.append("The same encoders with random weights, under the same heads, splits and seeds.")
-    if "majority" in plan["report"]["against"]:
-        parts.append(f"{FLOOR[kind].capitalize()}.")
-    if alone is not None:
-        parts.append(f"Of the single modalities {alone[0]} scored highest, with {plain(alone[1].mean, 2)} {metric(measure)}.")
-    return " ".join(parts) or "Nothing: the recipe leaves the baselines out."
-
-
-def _sure(mine: Summary, gain: Summary | None, subject: str, group: str) -> str:
-    parts = []
-    if gain is not None and gain.mean is not None and subject == "pretrained":
-        if abs(gain.mean) < 0.005:
-            parts.append(f"Pretraining makes next to no difference: {signed(gain.mean)}")
-        else:
-            parts.append(f"Pretraining {'adds' if gain.mean > 0 else 'costs'} {plain(abs(gain.mean), 2)}")
-        if gain.low is not None:
-            parts[-1] += (
-                f" (95% interval {signed(gain.low, 2)} to {signed(gain.high, 2)}); "
-                f"it was ahead in {gain.above} of {many(gain.units, gain.over[:-1])}."
-            )
-            if gain.low <= 0 <= (gain.high or 0.0):
-                parts.append("The interval holds zero: this run does not tell the two apart.")
-        else:
-            parts[-1] += ", measured once."
-    if mine.over == "folds":
-        parts.append(f"± is the deviation {over(mine)}.")
-    elif mine.over == "nothing":
-        parts.append("One fold and one seed: nothing says how far chance could have moved these numbers. Add seeds or folds.")
-    else:
-        parts.append(f"± is the deviation {over(mine)}: other {plural(group)} in the test set could move it further.")
-    return " ".join(parts)
 
 
 def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -65,7 +65,11 @@ def plan_of(folder: Path, data: Path | None = None) -> Plan:
         if not file.is_file():
             raise StageError(f"{file}: is missing; it holds the folds of the run's recipe")
         overrides.append(f"protocol.file={file.resolve()}")
-    return load_plan(folder / "recipe.yaml", tuple(overrides), data)
+    plan = load_plan(folder / "recipe.yaml", tuple(overrides), data)
+    if (against := settings["report"]["against"]) == list(plan.recipe.report.against):
+        return plan
+    # The default was another one when the run was made: its baselines are those that it has.
+    return load_plan(folder / "recipe.yaml", (*overrides, f"report.against=[{', '.join(against)}]"), data)
 
 
 def differences(old: Path, new: Path) -> Rerun:

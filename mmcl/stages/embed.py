@@ -1,7 +1,8 @@
 """embed: frozen features of every recording, taken once, for all probes.
 
 For each fold, seed and encoder (pretrained, random): writes <encoder>-<split>.safetensors with, per modality, `vector` (backbone,
-[n, width]), `projection` ([n, D]) and `present` ([n]); ids, groups and targets stand beside it in <split>.json.
+[n, width]), `projection` ([n, D]) and `present` ([n]); ids, groups and targets stand beside it in <split>.json. Unless the recipe leaves
+them out, the streams' own statistics stand there too, as pooled-<split>.safetensors.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ..data.folds import Fold
 from ..data.prepared import Prepared
 from ..engine.devices import pick_device
 from ..model.build import encoders_of, joint_of
@@ -21,7 +23,7 @@ from ..model.pooled import pool, pool_joined
 from ..recipe.plan import Plan
 from ..runs import RunFolder, finish, finished, read_json, restart, write_json
 from ..screen import progress
-from .units import SPLITS, Unit, embed_key, feature_kinds, units_of
+from .units import SPLITS, Unit, embed_key, encoder_kinds, feature_kinds, pooled_key, units_of
 
 
 def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str] = SPLITS) -> None:
@@ -33,22 +35,52 @@ def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str
     where = pick_device(device)
     keys = [embed_key(plan, unit.prepared, unit.fold, unit.seed, splits) for unit in units]
     todo = [(unit, key) for unit, key in zip(units, keys, strict=True) if not finished(unit.folder("embed"), key)]
+    if todo:
+        with progress("embed", len(todo)) as tick:
+            for done, (unit, key) in enumerate(todo, 1):
+                began = time.monotonic()
+                folder = unit.folder("embed")
+                restart(folder)
+                for kind in encoder_kinds(plan):
+                    for split, features in _features_of(unit, kind, splits, where):
+                        save_features(folder / f"{kind}-{split}.safetensors", features)
+                for split in splits:
+                    write_json(folder / f"{split}.json", _who(unit.prepared, getattr(unit.fold, split)))
+                seconds = round(time.monotonic() - began, 3)
+                finish(folder, key, seconds=seconds, encoders=encoder_kinds(plan))
+                run.log("embed", fold=unit.fold.number, seed=unit.seed, seconds=seconds)
+                tick(done, str(unit))
+    if "pooled" in feature_kinds(plan):
+        _pool(plan, units, splits)
+
+
+def _pool(plan: Plan, units: Sequence[Unit], splits: Sequence[str]) -> None:
+    """Write the pooled streams that are not there yet; the seeds of a fold have the same ones."""
+    keys = [pooled_key(unit.prepared, unit.fold, splits) for unit in units]
+    todo = [(unit, key) for unit, key in zip(units, keys, strict=True) if not _pooled(unit, key)]
+    known: tuple[Fold | None, dict[str, dict[str, Features]]] = (None, {})
     if not todo:
         return
-    with progress("embed", len(todo)) as tick:
+    with progress("embed, pooled", len(todo)) as tick:
         for done, (unit, key) in enumerate(todo, 1):
-            began = time.monotonic()
-            folder = unit.folder("embed")
-            restart(folder)
-            for kind in feature_kinds(plan):
-                for split, features in _features_of(unit, kind, splits, where):
-                    save_features(folder / f"{kind}-{split}.safetensors", features)
-            for split in splits:
-                write_json(folder / f"{split}.json", _who(unit.prepared, getattr(unit.fold, split)))
-            seconds = round(time.monotonic() - began, 3)
-            finish(folder, key, seconds=seconds, encoders=feature_kinds(plan))
-            run.log("embed", fold=unit.fold.number, seed=unit.seed, seconds=seconds)
+            if known[0] != unit.fold:
+                known = unit.fold, {split: _statistics(plan, unit, split) for split in splits}
+            for split, features in known[1].items():
+                save_features(unit.folder("embed") / f"pooled-{split}.safetensors", features)
+            write_json(unit.folder("embed") / "pooled.json", {"format": 1, "key": key})
             tick(done, str(unit))
+
+
+def _pooled(unit: Unit, key: str) -> bool:
+    """Whether a fold and seed has its pooled streams."""
+    mark = unit.folder("embed") / "pooled.json"
+    return mark.exists() and read_json(mark).get("key") == key
+
+
+def _statistics(plan: Plan, unit: Unit, split: str) -> dict[str, Features]:
+    """The pooled streams of a split, by modality, or of all modalities together where a pretext takes them so."""
+    rows = getattr(unit.fold, split)
+    return pool(unit.prepared.stores, rows) if plan.pretext is None else pool_joined(unit.prepared.stores, rows)
 
 
 def read_features(folder: Path, kind: str, split: str) -> tuple[dict[str, Features], dict[str, Any]]:
@@ -59,13 +91,8 @@ def read_features(folder: Path, kind: str, split: str) -> tuple[dict[str, Featur
 def _features_of(
     unit: Unit, kind: str, splits: Sequence[str], device: torch.device
 ) -> Iterator[tuple[str, dict[str, Features]]]:
-    """Each split's frozen features by modality, from the plan's pretrained or random encoders, or pooled without any."""
+    """Each split's frozen features by modality, from the plan's pretrained or random encoders."""
     plan, stores = unit.plan, unit.prepared.stores
-    if kind == "pooled":
-        for split in splits:
-            rows = getattr(unit.fold, split)
-            yield split, pool(stores, rows) if plan.pretext is None else pool_joined(stores, rows)
-        return
     if plan.pretext is not None:
         joint = joint_of(plan, kind, unit.folder("pretrain"), stores, unit.fold.train, *unit.address)
         for split in splits:

@@ -55,7 +55,7 @@ def encoder_kinds(plan: Plan) -> list[str]:
 
 
 def feature_kinds(plan: Plan) -> list[str]:
-    """Whose features heads are fitted on: those of each kind of encoder and, where asked for, what is pooled without any."""
+    """Whose features heads are fitted on: those of each kind of encoder and, unless left out, what is pooled without any."""
     return [*encoder_kinds(plan), *(["pooled"] if "pooled" in plan.recipe.report.against else [])]
 
 
@@ -66,13 +66,18 @@ def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
     if config["pretrain"]["micro_batch"] is None:
         config["pretrain"].pop("micro_batch")
     parts = {name: config[name] for name in ("modalities", "window", "projection", "pretrain")}
-    return fingerprint([parts, _stores(prepared), fold.train, fold.valid, seed, __version__])
+    return fingerprint([parts, _stores(prepared), fold.train, fold.valid, *_held(fold), seed, __version__])
 
 
 def embed_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, splits: Sequence[str] = SPLITS) -> str:
-    """Fingerprint of everything that the features depend on."""
-    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, feature_kinds(plan)]
+    """Fingerprint of everything that the encoders' features depend on."""
+    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, encoder_kinds(plan)]
     return fingerprint(parts if tuple(splits) == SPLITS else [*parts, list(splits)])
+
+
+def pooled_key(prepared: Prepared, fold: Fold, splits: Sequence[str] = SPLITS) -> str:
+    """Fingerprint of everything that pooled streams depend on; they know no encoder, so that a finished run takes them beside its features."""
+    return fingerprint([_stores(prepared), prepared.key, [getattr(fold, split) for split in splits], list(splits), __version__])
 
 
 def probe_key(plan: Plan, embedded: str) -> str:
@@ -93,7 +98,9 @@ def supervise_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
         parts["pretrained"] = pretrain_key(plan, prepared, fold, seed)
     elif plan.recipe.supervise and plan.recipe.supervise.contrast:
         parts["objective"] = config["pretrain"]["objective"], config["pretrain"]["views"], config["scores"]
-    return fingerprint([parts, _stores(prepared), prepared.key, fold.train, fold.valid, fold.test, seed, __version__])
+    return fingerprint(
+        [parts, _stores(prepared), prepared.key, fold.train, fold.valid, fold.test, *_held(fold), seed, __version__]
+    )
 
 
 def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool) -> str:
@@ -109,6 +116,11 @@ def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool
     ]
     maps = [supervise_key(plan, prepared, fold, seed)] if first and plan.supervised is not None else []
     return fingerprint([embed_key(plan, prepared, fold, seed), heads, rest, config["worth"], maps, __version__])
+
+
+def _held(fold: Fold) -> list[tuple[int, ...]]:
+    """What an inner fold chooses on; nothing for the folds of a run, so that their fingerprints stay as they were."""
+    return [fold.held] if fold.held else []
 
 
 def _stores(prepared: Prepared) -> dict[str, str]:
