@@ -7,7 +7,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from numpy.typing import NDArray
 
 from mmcl.api import Audio, DataError, Raw, SampleRef, Table, Video, Words
 from mmcl.api import Sequence as RawSequence
-from mmcl.media import Recordings, has_pictures, read_audio, read_film
+from mmcl.media import Recordings, read_audio, read_film
 
 from . import EMOTIONS, FRAME_RATE, GET, POINTS, RATES, WIDTHS, WORD_RATE, MoseiParams
+from .films import Films, Segment, Shown
 from .labels import LARGEST, targets
 
 EXPECTED = "computational sequences (*.csd): labels, words and at least one of GloVe, COVAREP, FACET, OpenFace 2"
@@ -32,17 +32,6 @@ _KINDS = {
 }
 """Sequence → the name of its root group, in any of its spellings."""
 _PAUSE = {"sp", ""}
-_FILMS = (".mp4", ".avi", ".mkv")
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One labelled stretch of a video."""
-
-    video: str
-    number: int
-    start: float
-    end: float
 
 
 class Segments:
@@ -52,6 +41,7 @@ class Segments:
         self.params, self._root, self._emotions = params, root, emotions
         self._recordings = Recordings(root, EXPECTED, GET, "segment")
         self._segments: dict[str, Segment] = {}
+        self._shown: dict[str, Shown] = {}
         self._files: dict[str, Path] = {}
         self._open: tuple[int, dict[str, Any]] = (0, {})
         self._seen: Counter[str] = Counter()
@@ -71,7 +61,7 @@ class Segments:
         if source == "audio":
             return self._audio(self._voice(root, segment.video), segment)
         if source == "video":
-            return self._video(root, segment)
+            return self._video(root, id, segment)
         if source == "words":
             return self._words(segment)
         path = self._files[source]
@@ -109,12 +99,15 @@ class Segments:
             raise DataError(f"{root}: has no .csd file of labels; expected: {EXPECTED}. {GET}")
         folds = self._folds(root)
         there = {name: set(self._group(name)) for name in self._files if name != "labels"}
+        films = Films(root) if self.params.video == "frames" and self.params.align == "none" else None
         refs = []
         for video in sorted(self._group("labels")):
             if folds is not None and video not in folds:
                 self._seen["segments outside the standard folds"] += len(self._group("labels")[video]["features"])
                 continue
-            refs += self._of_video(root, video, None if folds is None else folds[video], there)
+            refs += self._of_video(root, video, None if folds is None else folds[video], there, films)
+        if films is not None:
+            self._seen.update(films.counts)
         if not refs:
             raise DataError(
                 f"{self._files['labels']}: no labelled video stands in {self.params.folds}; are they of one dataset?"
@@ -188,7 +181,9 @@ class Segments:
             ) from error
         return folds
 
-    def _of_video(self, root: Path, video: str, split: str | None, there: dict[str, set[str]]) -> list[SampleRef]:
+    def _of_video(
+        self, root: Path, video: str, split: str | None, there: dict[str, set[str]], films: Films | None
+    ) -> list[SampleRef]:
         group = self._group("labels")[video]
         features, intervals = np.asarray(group["features"], np.float64), np.asarray(group["intervals"], np.float64)
         names = self._label_names(features.shape[1] if features.ndim == 2 else 0)
@@ -200,27 +195,21 @@ class Segments:
             present.pop("glove", None)
             if (voice := self._voice(root, video)) is not None:
                 present["audio"] = str(voice.relative_to(root))
+        segments = self._spans(video, intervals)
+        shown = {} if films is None else films.of_video(segments)
         refs = []
-        for number in range(len(features)):
-            start, end = intervals[number]
-            if not end > start:
-                self._seen["segments that end before they begin"] += 1
-                continue
-            segment = Segment(video, number, float(start), float(end))
-            id = f"{video}[{number}]"
+        for segment in segments:
+            id = f"{video}[{segment.number}]"
             self._segments[id] = segment
-            row = dict(zip(names, features[number], strict=True))
+            row = dict(zip(names, features[segment.number], strict=True))
             strong = [row[name] for name in EMOTIONS if name in row]
             if any(value > LARGEST for value in strong):
                 self._seen["emotions beyond the scale, taken as 3"] += 1
                 strong = [min(LARGEST, value) for value in strong]
             own = dict(present)
-            if (
-                self.params.video == "frames"
-                and self.params.align == "none"
-                and (film := self._film(root, segment)) is not None
-            ):
-                own["video"] = str(film.relative_to(root))
+            if (film := shown.get(segment.number)) is not None:
+                self._shown[id] = film
+                own["video"] = str(film.path.relative_to(root))
             refs.append(
                 SampleRef(
                     id=id,
@@ -232,10 +221,22 @@ class Segments:
                         strong if self._emotions and len(strong) == len(EMOTIONS) else None,
                         self.params.min_intensity,
                     ),
-                    facts={"seconds": round(end - start, 3)},
+                    facts={"seconds": round(segment.end - segment.start, 3)},
                 )
             )
         return refs
+
+    def _spans(self, video: str, intervals: NDArray[np.float64]) -> list[Segment]:
+        """The labelled segments of a video, each within the recording; what has no length is left out and counted."""
+        segments = []
+        for number, (start, end) in enumerate(intervals):
+            if not end > max(start, 0.0):
+                self._seen["segments that end before they begin"] += 1
+                continue
+            if start < 0:
+                self._seen["segments that begin before the recording, taken from its beginning"] += 1
+            segments.append(Segment(video, number, max(0.0, float(start)), float(end)))
+        return segments
 
     def _label_names(self, width: int) -> list[str]:
         """Names of the label columns: from the file where it says them, else the SDK's order."""
@@ -346,29 +347,13 @@ class Segments:
             )
         return Audio(np.ascontiguousarray(whole.samples[first:last]), whole.rate)
 
-    def _film(self, root: Path, segment: Segment) -> Path | None:
-        """Pictures of the segment, else its own film, else the film of the whole video."""
-        name = f"{segment.video}_{segment.number}"
-        for place in (root / "Frames" / name, root / "Frames_resize" / name):
-            if place.is_dir() and has_pictures(place):
-                return place
-        for folder, stem in (("Raw/Videos/Segmented/Combined", name), ("Raw/Videos/Full/Combined", segment.video)):
-            for end in _FILMS:
-                if (path := root / folder / f"{stem}{end}").is_file():
-                    return path
-        return None
-
-    def _video(self, root: Path, segment: Segment) -> Video:
-        path = self._film(root, segment)
-        if path is None:
-            raise DataError(f"{root}: has no pictures and no film of segment '{segment.video}[{segment.number}]'")
-        video = read_film(path, self.params.video_size, FRAME_RATE)
-        frames = video.frames
-        if path.stem == segment.video:
-            frames = frames[round(segment.start * video.rate) : round(segment.end * video.rate)]
-        if not len(frames):
-            raise DataError(f"{path}: ends before segment {segment.number} begins, at {segment.start:.1f} s")
-        return Video(self._at_rate(frames, video.rate), FRAME_RATE)
+    def _video(self, root: Path, id: str, segment: Segment) -> Video:
+        shown = self._shown.get(id)
+        if shown is None:
+            raise DataError(f"{root}: has no pictures and no film that are proven to show segment '{id}'")
+        part = (segment.start, segment.end) if shown.whole else (None, None)
+        video = read_film(shown.path, self.params.video_size, shown.rate or FRAME_RATE, *part)
+        return Video(self._at_rate(video.frames, video.rate), FRAME_RATE)
 
     def _at_rate(self, frames: NDArray[np.uint8], rate: float) -> NDArray[np.uint8]:
         """The frames at 30 a second: the nearest of those that are there."""
