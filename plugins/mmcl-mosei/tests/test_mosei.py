@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from mmcl_mosei import EMOTIONS, MOSEI, MOSI, POINTS, MoseiParams
 from mmcl_mosei.convert import convert, main, read_pickle
+from mmcl_mosei.folds import read_folds
 from mmcl_mosei.labels import targets
 from safetensors import safe_open
 
@@ -181,7 +182,7 @@ def test_a_file_of_folds_may_hold_several_corpora(root, spoilt):
 def test_the_standard_folds_have_the_published_sizes(spoilt):
     shutil.copy(real_data("text/cmu_standard_folds.json") / "text/cmu_standard_folds.json", spoilt / "standard.json")
     for spec, sizes in ((MOSEI, (2249, 300, 678)), (MOSI, (52, 10, 31))):
-        folds = dataset(spoilt, spec, folds="standard.json")._folds(spoilt)
+        folds = read_folds(spoilt / "standard.json", spec.name.removeprefix("cmu-"))
         assert tuple(list(folds.values()).count(split) for split in ("train", "valid", "test")) == sizes
 
 
