@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, Register, Source, Task, hookimpl
+from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, PresetSpec, Register, Source, Task, hookimpl
 
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
 """In the order of the SDK's label file; other files of the field have other orders, so names are always carried along."""
@@ -60,7 +60,8 @@ class MoseiParams(Params):
     align: Literal["none", "words"] = Field(
         "none",
         description="none: every stream at its own rate; words: one step a word, the mean over the word (the SDK's example scripts give "
-        "no such function, and then streams are not aligned)",
+        "no such function, and then streams are not aligned). In converted files: words where every stream has a step a word; none where each has a "
+        "number of its own, and then it is spread over the clip",
     )
     min_intensity: float = Field(
         0.0,
@@ -111,7 +112,11 @@ def sources(params: MoseiParams) -> dict[str, Source]:
     if params.layout == "converted":
         return {
             name: Source(
-                "sequence", f"{name} features, one step a row of the file", WORD_RATE, {"shape": [width], "axes": ["channel"]}
+                "sequence",
+                f"{name} features; a second is a word, or a step of the text",
+                # Streams that are not aligned by word have as many steps a word as fit each clip.
+                WORD_RATE if name == "text" or params.align == "words" else None,
+                {"shape": [width], "axes": ["channel"]},
             )
             for name, width in zip(("text", "audio", "vision"), params.widths, strict=True)
         }
@@ -212,3 +217,28 @@ def register_datasets(register: Register[DatasetSpec]) -> None:
     """Offer the datasets."""
     register(MOSEI)
     register(MOSI)
+
+
+CONVERTED = PresetSpec(
+    name="cmu-mosei-converted",
+    summary="MPUC-MER's recipes on a converted pickle of CMU-MOSEI: its voice, face and words; no landmarks",
+    sets=(
+        "dataset.layout=converted",
+        "modalities.landmarks=",
+        "modalities.audio.source=audio",
+        "modalities.audio.features={use: signals, rate: 1}",
+        "modalities.video.source=vision",
+        "modalities.video.features={use: signals, rate: 1}",
+        "modalities.video.backbone={use: tcn, width: 512}",
+        "modalities.text.source=text",
+        "modalities.text.features={use: signals}",
+        "window.seconds=30",
+    ),
+    follows="Steps are words, so a window is one of 30 words. Set dataset.widths to the features of the file.",
+)
+
+
+@hookimpl
+def register_presets(register: Register[PresetSpec]) -> None:
+    """Offer the settings."""
+    register(CONVERTED)
