@@ -16,7 +16,7 @@ from mmcl.media import require_folder
 
 from . import EMOTIONS, WORD_RATE, MoseiParams
 from .convert import UNREAD
-from .labels import targets
+from .labels import targets, within_scale
 
 EXPECTED = "index.json and arrays.safetensors, as `python -m mmcl_mosei.convert FILE.pkl FOLDER` writes them"
 GET = "Convert one of the widely used pickled dictionaries with that command."
@@ -60,6 +60,7 @@ class Converted:
                     row = dict(zip(order, rows["labels"][i], strict=True))
                     values = [float(row[name]) for name in EMOTIONS]
                 sentiment = None if rows.get("sentiment") is None else rows["sentiment"][i]
+                sentiment, values = within_scale(sentiment, values, self._seen)
                 self._where[id] = (split, i)
                 sources = {name: "arrays.safetensors" for name in rows["arrays"] if self._length(rows, name, i)}
                 refs.append(

@@ -18,7 +18,7 @@ from . import EMOTIONS, FRAME_RATE, GET, POINTS, MoseiParams
 from .csd import Sequences
 from .films import Films, Segment, Shown
 from .folds import read_folds
-from .labels import LARGEST, targets
+from .labels import targets, within_scale
 
 EXPECTED = "computational sequences (*.csd): labels, words and at least one of GloVe, COVAREP, FACET, OpenFace 2"
 _PAUSE = {"sp", ""}
@@ -141,10 +141,8 @@ class Segments:
             id = f"{video}[{segment.number}]"
             self._segments[id] = segment
             row = dict(zip(names, labels[segment.number].tolist(), strict=True))
-            strong = [row[name] for name in EMOTIONS if name in row]
-            if any(value > LARGEST for value in strong):
-                self._seen["emotions beyond the scale, taken as 3"] += 1
-                strong = [min(LARGEST, value) for value in strong]
+            strong = [row[name] for name in EMOTIONS if name in row] if self._emotions else []
+            sentiment, held = within_scale(row.get("sentiment"), strong if len(strong) == len(EMOTIONS) else None, self._seen)
             own = dict(present)
             if (film := shown.get(segment.number)) is not None:
                 self._shown[id] = film
@@ -155,11 +153,7 @@ class Segments:
                     group=video,
                     sources=own,
                     split=split,
-                    targets=targets(
-                        row.get("sentiment"),
-                        strong if self._emotions and len(strong) == len(EMOTIONS) else None,
-                        self.params.min_intensity,
-                    ),
+                    targets=targets(sentiment, held, self.params.min_intensity),
                     facts={"seconds": round(segment.end - segment.start, 3)},
                 )
             )

@@ -15,6 +15,7 @@ from mmcl_mosei.convert import convert, main
 from mmcl_mosei.folds import read_folds
 from mmcl_mosei.labels import targets
 from mmcl_mosei.pickles import read_pickle
+from mmcl_mosei.tiny import write_csd
 from safetensors import safe_open
 
 from mmcl.api import DataError
@@ -141,11 +142,34 @@ def test_labels_carry_their_names_whatever_their_order(root, spoilt):
             {"emotions": [0, 0, 1, 0, 0, 1], "sentiment-2": 0, "sentiment-2-nonzero": 0, "sentiment-7": 3},
         ),
         (2.5, None, 0.0, {"sentiment-2": 1, "sentiment-2-nonzero": 1, "sentiment-7": 5}),  # half to even
-        (9.0, None, 0.0, {"sentiment-2": 1, "sentiment-2-nonzero": 1, "sentiment-7": 6}),
+        (-3.0, None, 0.0, {"sentiment-2": 0, "sentiment-2-nonzero": 0, "sentiment-7": 0}),
     ],
 )
 def test_labels_as_the_field_makes_them(sentiment, values, least, wanted):
     assert targets(sentiment, values, least) == wanted | {"sentiment": sentiment}
+
+
+@pytest.mark.parametrize("layout", ["sdk", "converted"])
+def test_values_beyond_their_scale_are_taken_at_its_end_and_counted(tmp_path, layout):
+    labels = np.array(
+        [[5.0, 4.0, 0, 0, 0, 0, 0], [-3.5, 0, -1, 0, 0, 0, 3], [3, 3, 0, 0, 0, 0, 0], [0.5, np.nan, 0, 0, 0, 0, 0]]
+    )
+    if layout == "sdk":
+        spans = np.array([[i, i + 1.0] for i in range(4)])
+        write_csd(tmp_path / "labels.csd", "All Labels", {"v": (labels.astype(np.float32), spans)}, ["sentiment", *EMOTIONS])
+    else:
+        part = {"text": np.ones((4, 2, 5)), "labels": labels, "id": [f"v[{i}]" for i in range(4)]}
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps({"train": part}))
+        convert(tmp_path / "a.pkl", tmp_path)
+    corpus = dataset(tmp_path, folds="none", layout=layout)
+    labelled = [s.targets for s in corpus.samples()]
+    assert [one["sentiment"] for one in labelled] == [3.0, -3.0, 3.0, 0.5]
+    assert [one["sentiment-7"] for one in labelled] == [6, 0, 6, 3]
+    assert [one.get("emotions") for one in labelled] == [[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0], None]
+    counts = {name: count for name, count in corpus.counts().items() if "beyond" in name}
+    assert counts == {"sentiments beyond −3 to 3, taken at its end": 2, "emotions beyond 0 to 3, taken at its end": 2}
+    corpus.samples()
+    assert {name: count for name, count in corpus.counts().items() if "beyond" in name} == counts
 
 
 def test_both_classes_of_every_emotion_stand_in_every_split(root):
