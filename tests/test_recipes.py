@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import itertools
+import shlex
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,20 @@ def test_recipe_is_plain_yaml_too(path):
     """A stranger's YAML reader sees the same keys; what a recipe with a base leaves out stands in that one."""
     keys = set(yaml.safe_load(path.read_text(encoding="utf-8")))
     assert keys >= {"format", "name", "about"} | ({"base"} if "base" in keys else {"dataset", "modalities"})
+
+
+@pytest.mark.parametrize("path", [p for p in RECIPES if "--preset" in p.read_text(encoding="utf-8")], ids=lambda p: p.stem)
+def test_a_preset_that_the_head_of_a_recipe_names_has_no_problem(path, tmp_path):
+    lines = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#   mmcl run") and "--preset" in line
+    ]
+    assert lines
+    for line in lines:
+        words = shlex.split(line.lstrip("# "), comments=True)
+        given = {flag: [b for a, b in itertools.pairwise(words) if a == flag] for flag in ("--preset", "--set")}
+        presets = [one for name in given["--preset"] for one in plugins().get("preset", name).spec.sets]
+        plan = load_plan(path, [*presets, *given["--set"]], data=tmp_path)
+        assert set(plan.recipe.modalities) == {"audio", "video", "text"} - ({"text"} if "no_text" in path.stem else set())
 
 
 def tiny_model(which: str, root: Path) -> Path:

@@ -6,6 +6,7 @@ read_table(path)       a CSV with a header → Table
 is_number(text)        whether a text is a number
 read_mat(path, key)    one array of a MATLAB file
 read_film(path, …)     a video file (PyAV), or a folder of numbered pictures, or a part of it → Video
+film_length(path)      seconds that a video file's pictures last, by its header
 read_sound(path)       the sound of a video file → Audio
 has_pictures(folder)   whether a folder holds numbered pictures
 require_folder(…)      the folder of a dataset, or a DataError that says what belongs there and how to get it
@@ -20,7 +21,7 @@ progress(title, total) shows how far a plug-in's own long work has come: `with p
 from ..screen import progress
 from .corpus import Recordings, count_defects, defect, walk_folders
 from .files import require_folder
-from .film import has_pictures, read_film, read_sound, write_film
+from .film import film_length, has_pictures, read_film, read_sound, write_film
 from .matlab import read_mat
 from .samples import lit_wall, nodding_oval
 from .sound import at_rate, read_audio, write_audio
@@ -31,6 +32,7 @@ __all__ = [
     "at_rate",
     "count_defects",
     "defect",
+    "film_length",
     "has_pictures",
     "is_number",
     "lit_wall",

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,20 @@ def read_film(path: Path, size: tuple[int, int], rate: float, start: float | Non
     if from_file <= 0:
         raise DataError(f"{path}: does not say how many frames a second it has")
     return Video(np.ascontiguousarray(np.stack(frames)), from_file)
+
+
+def film_length(path: Path) -> float | None:
+    """Seconds that a video file's pictures last by its header, nothing decoded; None where it does not say, or PyAV is not installed.
+
+    Raises DataError if the file is missing, damaged, cut short or without pictures.
+    """
+    if find_spec("av") is None:
+        return None
+    with _opened(path) as film:
+        stream = _pictures_of(path, film)
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base)
+        return film.duration / 1_000_000 if film.duration else None  # of the container, in microseconds
 
 
 def read_sound(path: Path) -> Audio:

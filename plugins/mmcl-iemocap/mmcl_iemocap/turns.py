@@ -19,6 +19,8 @@ FRAME = 0.01
 """Seconds of a frame of a forced alignment."""
 
 RATE = 16_000
+LEAST, LARGEST = 1.0, 5.0
+"""Ends of the scale of valence, arousal and dominance."""
 """Samples a second of every wav."""
 
 _TURN = re.compile(r"(Ses0([1-5])[FM]_(?:impro|script)\w*)_([FM])\d{3}")
@@ -47,6 +49,7 @@ class Defects:
     undecided  turns on whose emotion nobody agreed (xxx), or that have another one (oth)
     overlaps   turns that begin before an earlier one of their dialogue ends
     no_length  turns that end no later than they begin; they are left out
+    beyond     turns with a valence, arousal or dominance beyond 1 to 5, as published; kept
     no_audio   turns without a wav
     no_words   turns that neither the transcription nor an alignment speaks of
     no_film    turns whose dialogue has no film, where films are looked for
@@ -58,6 +61,7 @@ class Defects:
     undecided: list[str] = defect("turns on whose emotion nobody agreed, or of another one")
     overlaps: list[str] = defect("turns that begin before another ends")
     no_length: list[str] = defect("turns that end before they begin")
+    beyond: list[str] = defect("turns with a value beyond 1 to 5, kept as published")
     no_audio: list[str] = defect("turns without a wav")
     no_words: list[str] = defect("turns without words")
     no_film: list[str] = defect("turns without a film")
@@ -206,6 +210,8 @@ class Iemocap:
             if end <= start:
                 self._defects.no_length.append(name)
                 continue
+            if not all(LEAST <= value <= LARGEST for value in vad):
+                self._defects.beyond.append(name)
             yield Turn(name, path.stem, session, f"Ses0{session}{named[3]}", start, end, code, (vad[0], vad[1], vad[2]))
         if not seen:
             raise DataError(

@@ -246,6 +246,13 @@ def test_without_films_none_is_offered_or_missed(root):
     assert corpus.defects().no_film == []
 
 
+def test_values_beyond_the_scale_are_kept_as_published_and_counted(root):
+    beyond = [turn for turn, one in written(root).items() if one[1] > one[0] and not 1 <= min(one[3]) <= max(one[3]) <= 5]
+    corpus = dataset(root)
+    assert corpus.counts()["turns with a value beyond 1 to 5, kept as published"] == len(beyond) > 0
+    assert corpus.defects().beyond == beyond
+
+
 def test_what_is_odd_is_listed_and_counted(root):
     corpus = dataset(root)
     samples, defects, wanted = {s.id: s for s in corpus.samples()}, corpus.defects(), written(root)

@@ -15,7 +15,8 @@ from mmcl.api import Sequence as RawSequence
 from mmcl.media import require_folder
 
 from . import EMOTIONS, WORD_RATE, MoseiParams
-from .labels import targets
+from .convert import UNREAD
+from .labels import targets, within_scale
 
 EXPECTED = "index.json and arrays.safetensors, as `python -m mmcl_mosei.convert FILE.pkl FOLDER` writes them"
 GET = "Convert one of the widely used pickled dictionaries with that command."
@@ -30,23 +31,36 @@ class Converted:
         self._where: dict[str, tuple[str, int]] = {}
         self._arrays: Any = None
         self._seen: Counter[str] = Counter()
+        self._samples: tuple[SampleRef, ...] | None = None
 
     def samples(self) -> Sequence[SampleRef]:
         """Every row."""
+        if self._samples is None:
+            self._samples = tuple(self._listing())
+        return self._samples
+
+    def _listing(self) -> list[SampleRef]:
         root = require_folder(self._root, EXPECTED, GET, ("index.json",))
         index = self._read_index(root)
+        self._seen.update(index.get("remarks", {}))
+        if unread := index.get("unread"):
+            self._seen[f"{UNREAD}: {', '.join(unread)}"] = len(unread)
         refs = []
         for split in ("train", "valid", "test"):
             rows = index["splits"].get(split)
             if rows is None:
                 continue
             order = rows.get("emotions")
+            lacking = [name for name in EMOTIONS if name not in order] if order and self._emotions else []
+            if lacking:
+                self._seen[f"segments without labels of {', '.join(lacking)}, and so without emotions"] += len(rows["ids"])
             for i, id in enumerate(rows["ids"]):
                 values = None
-                if order and self._emotions:
+                if order and self._emotions and not lacking:
                     row = dict(zip(order, rows["labels"][i], strict=True))
-                    values = [float(row[name]) for name in EMOTIONS] if set(EMOTIONS) <= set(row) else None
+                    values = [float(row[name]) for name in EMOTIONS]
                 sentiment = None if rows.get("sentiment") is None else rows["sentiment"][i]
+                sentiment, values = within_scale(sentiment, values, self._seen)
                 self._where[id] = (split, i)
                 sources = {name: "arrays.safetensors" for name in rows["arrays"] if self._length(rows, name, i)}
                 refs.append(
@@ -76,6 +90,7 @@ class Converted:
                 self._arrays = safe_open(str(root / "arrays.safetensors"), "np")
             except Exception as error:
                 raise DataError(f"{root / 'arrays.safetensors'}: cannot be read; convert the pickle again") from error
+        rate = self._rate(rows, source, i, root)
         first = rows["arrays"][source]["offsets"][i]
         values = self._arrays.get_slice(f"{split}/{source}")[first : first + self._length(rows, source, i)]
         bad = ~np.isfinite(values)
@@ -87,7 +102,7 @@ class Converted:
             raise DataError(
                 f"{root / 'index.json'}: {source} has {values.shape[1]} features, the recipe says {width}; set dataset.widths"
             )
-        return RawSequence(values.astype(np.float32), WORD_RATE)
+        return RawSequence(values.astype(np.float32), rate)
 
     def counts(self) -> dict[str, int]:
         """What was odd in what has been read so far."""
@@ -98,6 +113,20 @@ class Converted:
 
     def _length(self, rows: dict[str, Any], name: str, i: int) -> int:
         return int(rows["arrays"][name]["lengths"][i])
+
+    def _rate(self, rows: dict[str, Any], source: str, i: int, root: Path) -> float:
+        """Steps a second, where a second is a word: every stream spans the same clip, whatever its number of steps."""
+        lengths = {name: length for name in rows["arrays"] if (length := self._length(rows, name, i))}
+        name = "text" if "text" in lengths else min(lengths, key=lambda name: lengths[name], default=source)
+        words, own = lengths.get(name, 0), lengths.get(source, 0)
+        if not own:
+            raise DataError(f"{root / 'index.json'}: '{rows['ids'][i]}' has no step of {source}")
+        if self.params.align == "words" and own != words:
+            raise DataError(
+                f"{root / 'index.json'}: '{rows['ids'][i]}' has {own} steps of {source} and {words} of {name}; a file that is not aligned by "
+                "word is read with dataset.align: none"
+            )
+        return WORD_RATE * own / words
 
     def _read_index(self, root: Path) -> dict[str, Any]:
         if self._index is None:

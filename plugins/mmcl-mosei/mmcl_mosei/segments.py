@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +12,16 @@ from numpy.typing import NDArray
 
 from mmcl.api import Audio, DataError, Raw, SampleRef, Table, Video, Words
 from mmcl.api import Sequence as RawSequence
-from mmcl.media import Recordings, has_pictures, read_audio, read_film
+from mmcl.media import Recordings, read_audio, read_film
 
-from . import EMOTIONS, FRAME_RATE, GET, POINTS, RATES, WIDTHS, WORD_RATE, MoseiParams
-from .labels import LARGEST, targets
+from . import EMOTIONS, FRAME_RATE, GET, POINTS, MoseiParams
+from .csd import Sequences
+from .films import Films, Segment, Shown
+from .folds import read_folds
+from .labels import targets, within_scale
 
 EXPECTED = "computational sequences (*.csd): labels, words and at least one of GloVe, COVAREP, FACET, OpenFace 2"
-_KINDS = {
-    "labels": re.compile(r"label", re.I),
-    "glove": re.compile(r"glove|word ?vectors", re.I),
-    "words": re.compile(r"^words$|timestampedwords$", re.I),
-    "covarep": re.compile(r"covarep", re.I),
-    "facet": re.compile(r"facet", re.I),
-    "openface": re.compile(r"openface[_ ]?2", re.I),
-}
-"""Sequence → the name of its root group, in any of its spellings."""
 _PAUSE = {"sp", ""}
-_FILMS = (".mp4", ".avi", ".mkv")
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One labelled stretch of a video."""
-
-    video: str
-    number: int
-    start: float
-    end: float
 
 
 class Segments:
@@ -52,8 +31,8 @@ class Segments:
         self.params, self._root, self._emotions = params, root, emotions
         self._recordings = Recordings(root, EXPECTED, GET, "segment")
         self._segments: dict[str, Segment] = {}
-        self._files: dict[str, Path] = {}
-        self._open: tuple[int, dict[str, Any]] = (0, {})
+        self._shown: dict[str, Shown] = {}
+        self._sequences: Sequences | None = None
         self._seen: Counter[str] = Counter()
 
     def samples(self) -> Sequence[SampleRef]:
@@ -71,11 +50,11 @@ class Segments:
         if source == "audio":
             return self._audio(self._voice(root, segment.video), segment)
         if source == "video":
-            return self._video(root, segment)
+            return self._video(root, id, segment)
         if source == "words":
             return self._words(segment)
-        path = self._files[source]
         values, intervals = self._rows(source, segment)
+        path = self._opened().files[source]
         if source == "openface":
             values = self._landmarks(values, path)
         values = self._finite(values, source)
@@ -83,19 +62,18 @@ class Segments:
             self._seen["segments whose COVAREP is all zeros"] += 1
         if self.params.align == "words":
             values = self._by_word(values, intervals, segment, source)
-            rate = WORD_RATE
         else:
             if not len(values):
                 raise DataError(f"{path}: has no row of segment '{id}', {segment.start:.2f} to {segment.end:.2f} seconds")
-            rate = RATES.get(source, FRAME_RATE)
-            self._same_rate(intervals, rate, path)
+            self._same_rate(intervals, self.params.rate(source), path)
         if source == "openface":
-            return Table(values, POINTS, rate)
-        if values.shape[1] != WIDTHS[source]:
+            return Table(values, POINTS, self.params.rate(source))
+        if values.shape[1] != (width := self.params.width(source)):
             raise DataError(
-                f"{path}: has {values.shape[1]} features in video '{segment.video}'; {WIDTHS[source]} were expected"
+                f"{path}: has {values.shape[1]} features in video '{segment.video}'; {width} were expected; set dataset.sequences: "
+                f"{{{source}: {{name: ..., width: {values.shape[1]}}}}}"
             )
-        return RawSequence(values, rate)
+        return RawSequence(values, self.params.rate(source))
 
     def counts(self) -> dict[str, int]:
         """What was odd in what has been read so far."""
@@ -103,96 +81,52 @@ class Segments:
 
     # ------------------------------------------------------------------------------------------------------- what is there
 
+    def _opened(self) -> Sequences:
+        if self._sequences is None:
+            self._sequences = Sequences(
+                self._recordings.folder(), {source: asked.name for source, asked in self.params.sequences.items()}
+            )
+        return self._sequences
+
     def _listing(self, root: Path) -> list[SampleRef]:
-        self._files = self._find(root)
-        if "labels" not in self._files:
+        sequences = self._opened()
+        if "labels" not in sequences.files:
             raise DataError(f"{root}: has no .csd file of labels; expected: {EXPECTED}. {GET}")
-        folds = self._folds(root)
-        there = {name: set(self._group(name)) for name in self._files if name != "labels"}
+        if sequences.unread:
+            name = f"computational sequences that no source reads: {', '.join(sequences.unread)}"
+            self._seen[name] = len(sequences.unread)
+        folds = None
+        if self.params.folds != "none":
+            folds = read_folds(root / self.params.folds, "mosei" if self._emotions else "mosi")
+        there = {name: set(sequences.videos(name)) for name in sequences.files if name != "labels"}
+        films = Films(root) if self.params.video == "frames" and self.params.align == "none" else None
         refs = []
-        for video in sorted(self._group("labels")):
+        for video in sorted(sequences.videos("labels")):
             if folds is not None and video not in folds:
-                self._seen["segments outside the standard folds"] += len(self._group("labels")[video]["features"])
+                self._seen["segments outside the standard folds"] += len(sequences.read("labels", video)[1])
                 continue
-            refs += self._of_video(root, video, None if folds is None else folds[video], there)
+            refs += self._of_video(root, video, None if folds is None else folds[video], there, films)
+        if films is not None:
+            self._seen.update(films.counts)
         if not refs:
             raise DataError(
-                f"{self._files['labels']}: no labelled video stands in {self.params.folds}; are they of one dataset?"
+                f"{sequences.files['labels']}: no labelled video stands in {self.params.folds}; are they of one dataset?"
             )
         return refs
 
-    def _find(self, root: Path) -> dict[str, Path]:
-        """The .csd file of each sequence, by the name of its one root group, not by its file name."""
-        files: dict[str, Path] = {}
-        for path in sorted(root.rglob("*.csd")):
-            name = self._root_name(path)
-            kind = next((kind for kind, pattern in _KINDS.items() if pattern.search(name)), None)
-            if kind is None:
-                continue
-            if kind in files:
-                raise DataError(f"{path}: holds '{name}', as {files[kind]} does; keep one of them below {root}")
-            files[kind] = path
-        return files
-
-    def _root_name(self, path: Path) -> str:
-        import h5py
-
-        try:
-            with h5py.File(path, "r") as file:
-                names = list(file)
-                if len(names) != 1 or "data" not in file[names[0]]:
-                    raise DataError(f"{path}: is no computational sequence: one group with 'data' in it was expected")
-                return str(names[0])
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read as HDF5, so it is damaged or cut short; copy it again") from error
-
-    def _group(self, kind: str) -> Any:
-        """The group `data` of a sequence: video → features, intervals. Opened once in each process."""
-        import h5py
-
-        if self._open[0] != os.getpid():
-            self._open = (os.getpid(), {})
-        files = self._open[1]
-        if kind not in files:
-            try:
-                file = h5py.File(self._files[kind], "r")
-                files[kind] = file[next(iter(file))]["data"]
-            except OSError as error:
-                raise DataError(
-                    f"{self._files[kind]}: cannot be read as HDF5, so it is damaged or cut short; copy it again"
-                ) from error
-        return files[kind]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": (0, {})}
-
-    def _folds(self, root: Path) -> dict[str, str] | None:
-        if self.params.folds == "none":
-            return None
-        path = root / self.params.folds
-        try:
-            lists = json.loads(path.read_text(encoding="utf-8"))
-            lists = lists.get("mosei" if self._emotions else "mosi", lists)  # a file may hold the folds of several corpora
-            folds: dict[str, str] = {}
-            for split in ("train", "valid", "test"):
-                for video in lists[split]:
-                    if folds.setdefault(str(video), split) != split:
-                        raise DataError(f"{path}: video '{video}' stands in {folds[str(video)]} and in {split}")
-        except FileNotFoundError:
+    def _of_video(
+        self, root: Path, video: str, split: str | None, there: dict[str, set[str]], films: Films | None
+    ) -> list[SampleRef]:
+        sequences = self._opened()
+        (features, intervals), numbers = sequences.read("labels", video)
+        if len(set(numbers)) < len(numbers):
             raise DataError(
-                f"{path}: is not there; it names the videos of the standard folds (folds: none does without). {GET}"
-            ) from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f'{path}: must be {{"train": [...], "valid": [...], "test": [...]}} of video ids ({error!r})'
-            ) from error
-        return folds
-
-    def _of_video(self, root: Path, video: str, split: str | None, there: dict[str, set[str]]) -> list[SampleRef]:
-        group = self._group("labels")[video]
-        features, intervals = np.asarray(group["features"], np.float64), np.asarray(group["intervals"], np.float64)
+                f"{sequences.files['labels']}: video '{video}' has several rows in one aligned segment; labels as downloaded, or aligned to "
+                "themselves, were expected"
+            )
         names = self._label_names(features.shape[1] if features.ndim == 2 else 0)
-        present = {name: str(self._files[name].relative_to(root)) for name, videos in there.items() if video in videos}
+        labels = dict(zip(numbers, np.asarray(features, np.float64), strict=True))
+        present = {name: str(sequences.files[name].relative_to(root)) for name, videos in there.items() if video in videos}
         if self.params.align == "words" and not {"words", "glove"} & set(present):
             self._seen["videos without the times of words"] += 1
             present = {}
@@ -200,51 +134,51 @@ class Segments:
             present.pop("glove", None)
             if (voice := self._voice(root, video)) is not None:
                 present["audio"] = str(voice.relative_to(root))
+        segments = self._spans(video, dict(zip(numbers, intervals, strict=True)))
+        shown = {} if films is None else films.of_video(segments)
         refs = []
-        for number in range(len(features)):
-            start, end = intervals[number]
-            if not end > start:
-                self._seen["segments that end before they begin"] += 1
-                continue
-            segment = Segment(video, number, float(start), float(end))
-            id = f"{video}[{number}]"
+        for segment in segments:
+            id = f"{video}[{segment.number}]"
             self._segments[id] = segment
-            row = dict(zip(names, features[number], strict=True))
-            strong = [row[name] for name in EMOTIONS if name in row]
-            if any(value > LARGEST for value in strong):
-                self._seen["emotions beyond the scale, taken as 3"] += 1
-                strong = [min(LARGEST, value) for value in strong]
+            row = dict(zip(names, labels[segment.number].tolist(), strict=True))
+            strong = [row[name] for name in EMOTIONS if name in row] if self._emotions else []
+            sentiment, held = within_scale(row.get("sentiment"), strong if len(strong) == len(EMOTIONS) else None, self._seen)
             own = dict(present)
-            if (
-                self.params.video == "frames"
-                and self.params.align == "none"
-                and (film := self._film(root, segment)) is not None
-            ):
-                own["video"] = str(film.relative_to(root))
+            if (film := shown.get(segment.number)) is not None:
+                self._shown[id] = film
+                own["video"] = str(film.path.relative_to(root))
             refs.append(
                 SampleRef(
                     id=id,
                     group=video,
                     sources=own,
                     split=split,
-                    targets=targets(
-                        row.get("sentiment"),
-                        strong if self._emotions and len(strong) == len(EMOTIONS) else None,
-                        self.params.min_intensity,
-                    ),
-                    facts={"seconds": round(end - start, 3)},
+                    targets=targets(sentiment, held, self.params.min_intensity),
+                    facts={"seconds": round(segment.end - segment.start, 3)},
                 )
             )
         return refs
 
+    def _spans(self, video: str, intervals: Mapping[int, NDArray[np.float64]]) -> list[Segment]:
+        """The labelled segments of a video, each within the recording; what has no length is left out and counted."""
+        segments = []
+        for number, (start, end) in intervals.items():
+            if not end > max(start, 0.0):
+                self._seen["segments that end before they begin"] += 1
+                continue
+            if start < 0:
+                self._seen["segments that begin before the recording, taken from its beginning"] += 1
+            segments.append(Segment(video, number, max(0.0, float(start)), float(end)))
+        return segments
+
     def _label_names(self, width: int) -> list[str]:
         """Names of the label columns: from the file where it says them, else the SDK's order."""
-        names = [name.lower() for name in _column_names(self._files["labels"])]
+        names = [name.lower() for name in self._opened().column_names("labels")]
         if len(names) == width and "sentiment" in names:
             return [{"happiness": "happy", "sadness": "sad", "angry": "anger"}.get(name, name) for name in names]
         if width not in (1, 7):
             raise DataError(
-                f"{self._files['labels']}: has {width} labels a segment; 7 (sentiment, six emotions) or 1 (sentiment) were expected"
+                f"{self._opened().files['labels']}: has {width} labels a segment; 7 (sentiment, six emotions) or 1 (sentiment) were expected"
             )
         return ["sentiment", *EMOTIONS][:width]
 
@@ -252,26 +186,21 @@ class Segments:
 
     def _rows(self, kind: str, segment: Segment) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """The rows of a sequence whose middle lies in the segment, in order of time."""
-        group = self._group(kind)
-        if segment.video not in group:
-            raise DataError(f"{self._files[kind]}: has no video '{segment.video}'")
-        features, intervals = (
-            np.asarray(group[segment.video]["features"]),
-            np.asarray(group[segment.video]["intervals"], np.float64),
-        )
-        if len(features) != len(intervals):
-            raise DataError(
-                f"{self._files[kind]}: video '{segment.video}' has {len(features)} rows and {len(intervals)} intervals"
-            )
+        (features, intervals), numbers = self._opened().read(kind, segment.video)
         middle = intervals.mean(1)
         here = np.flatnonzero((middle >= segment.start) & (middle < segment.end))
         here = here[np.argsort(intervals[here, 0], kind="stable")]
+        if len(here) > 1 and len(set(numbers)) < len(
+            numbers
+        ):  # overlapping segments that the SDK aligned hold the same rows twice
+            again = (np.diff(intervals[here], axis=0) == 0).all(1) & (np.diff(np.asarray(numbers)[here]) != 0)
+            here = here[np.concatenate([[True], ~again])]
         return features[here], intervals[here]
 
     def _landmarks(self, values: NDArray[Any], path: Path) -> NDArray[Any]:
         """x_0 … x_67, y_0 … y_67 out of OpenFace 2's columns: by name where the file says them, else by its known widths."""
         width = values.shape[1] if values.ndim == 2 else 0
-        names = _column_names(path)
+        names = self._opened().column_names("openface")
         if len(names) == width and set(POINTS) <= set(names):
             place = {name: i for i, name in enumerate(names)}
             return values[:, [place[name] for name in POINTS]]
@@ -297,11 +226,11 @@ class Segments:
         self, values: NDArray[np.float32], intervals: NDArray[np.float64], segment: Segment, kind: str
     ) -> NDArray[np.float32]:
         """The mean of each word's rows [words, D]; zeros for a word without any."""
-        if kind == "glove":
-            return values
-        _, words = self._rows("words" if "words" in self._files else "glove", segment)
+        _, words = self._rows("words" if "words" in self._opened().files else "glove", segment)
         if not len(words):
-            raise DataError(f"{self._files[kind]}: no word of segment '{segment.video}[{segment.number}]' has a time")
+            raise DataError(f"{self._opened().files[kind]}: no word of segment '{segment.video}[{segment.number}]' has a time")
+        if kind == "glove" and words.shape == intervals.shape and np.allclose(words, intervals, atol=1e-3):
+            return values
         middle = intervals.mean(1)
         means = np.zeros((len(words), values.shape[1]), np.float32)
         for i, (start, end) in enumerate(words):
@@ -324,7 +253,9 @@ class Segments:
         words = [value[0].decode("utf-8", "replace") if isinstance(value[0], bytes) else str(value[0]) for value in values]
         kept = [(word, span) for word, span in zip(words, intervals, strict=True) if word.strip().lower() not in _PAUSE]
         if not kept:
-            raise DataError(f"{self._files['words']}: segment '{segment.video}[{segment.number}]' has no word but pauses")
+            raise DataError(
+                f"{self._opened().files['words']}: segment '{segment.video}[{segment.number}]' has no word but pauses"
+            )
         times = np.array([span for _, span in kept], np.float64) - segment.start
         return Words(tuple(word for word, _ in kept), np.maximum(times, 0.0))
 
@@ -346,29 +277,13 @@ class Segments:
             )
         return Audio(np.ascontiguousarray(whole.samples[first:last]), whole.rate)
 
-    def _film(self, root: Path, segment: Segment) -> Path | None:
-        """Pictures of the segment, else its own film, else the film of the whole video."""
-        name = f"{segment.video}_{segment.number}"
-        for place in (root / "Frames" / name, root / "Frames_resize" / name):
-            if place.is_dir() and has_pictures(place):
-                return place
-        for folder, stem in (("Raw/Videos/Segmented/Combined", name), ("Raw/Videos/Full/Combined", segment.video)):
-            for end in _FILMS:
-                if (path := root / folder / f"{stem}{end}").is_file():
-                    return path
-        return None
-
-    def _video(self, root: Path, segment: Segment) -> Video:
-        path = self._film(root, segment)
-        if path is None:
-            raise DataError(f"{root}: has no pictures and no film of segment '{segment.video}[{segment.number}]'")
-        video = read_film(path, self.params.video_size, FRAME_RATE)
-        frames = video.frames
-        if path.stem == segment.video:
-            frames = frames[round(segment.start * video.rate) : round(segment.end * video.rate)]
-        if not len(frames):
-            raise DataError(f"{path}: ends before segment {segment.number} begins, at {segment.start:.1f} s")
-        return Video(self._at_rate(frames, video.rate), FRAME_RATE)
+    def _video(self, root: Path, id: str, segment: Segment) -> Video:
+        shown = self._shown.get(id)
+        if shown is None:
+            raise DataError(f"{root}: has no pictures and no film that are proven to show segment '{id}'")
+        part = (segment.start, segment.end) if shown.whole else (None, None)
+        video = read_film(shown.path, self.params.video_size, shown.rate or FRAME_RATE, *part)
+        return Video(self._at_rate(video.frames, video.rate), FRAME_RATE)
 
     def _at_rate(self, frames: NDArray[np.uint8], rate: float) -> NDArray[np.uint8]:
         """The frames at 30 a second: the nearest of those that are there."""
@@ -378,17 +293,3 @@ class Segments:
         count = max(1, round(len(frames) / rate * FRAME_RATE))
         place = np.minimum((np.arange(count) * rate / FRAME_RATE).round().astype(int), len(frames) - 1)
         return np.ascontiguousarray(frames[place])
-
-
-def _column_names(path: Path) -> list[str]:
-    """Names of a sequence's columns, where the file says them; none elsewhere."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        dimensions = file[next(iter(file))].get("metadata", {}).get("dimension names")
-        if dimensions is None:
-            return []
-        try:
-            return [str(name).strip() for name in json.loads(np.asarray(dimensions).ravel()[0])]
-        except (ValueError, TypeError, IndexError):
-            return []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcl.media import write_audio
+from mmcl.media import write_audio, write_film
 
 from . import EMOTIONS, POINTS
 
@@ -17,6 +18,9 @@ RATE = 16_000
 SEGMENTS = 2
 PAUSE = 0.2
 """Seconds between two segments."""
+UNLABELLED = 0.8
+"""Seconds of what the archive cut and nobody labelled."""
+FILM_RATE = 10
 SIDE = 24
 _WORDS = (
     ("great", "love", "wonderful"),
@@ -36,7 +40,8 @@ def write(root: Path, n: int, seed: int, emotions: bool) -> None:
     """About n segments, two a video, over three splits, with what a reader must cope with.
 
     Root names that differ from file names, pauses among the words, values of COVAREP that are −∞ or NaN, an emotion beyond the
-    scale, segments out of order, a video that no fold names, a video without OpenFace, a segment without emotion.
+    scale, a video that no fold names, a video without OpenFace, a segment without emotion; rows out of order of time, a start before
+    the recording, and what the raw archive cut: numbered by time, with numbers that skip, and segments that nobody labelled.
     """
     videos = [f"vid{i:03d}" for i in range(max(9, n // SEGMENTS))]
     rng = np.random.default_rng(seed)
@@ -65,7 +70,7 @@ def write(root: Path, n: int, seed: int, emotions: bool) -> None:
         "OpenFace_2": _columns(),
     }
     for name, (group, file) in files.items():
-        _csd(root / file, group, streams[name], names.get(name))
+        write_csd(root / file, group, streams[name], names.get(name))
 
 
 def _columns() -> list[str]:
@@ -91,9 +96,9 @@ def _video(
     streams: dict[str, dict[str, Rows]],
     emotions: bool,
 ) -> None:
-    """One video of two segments of about a second and a half."""
+    """One video of two labelled segments of about a second and a half, and one without a label after them."""
     segments = _segments(number, rng)
-    order = sorted(range(SEGMENTS), key=lambda k: -segments[k].start) if number % 4 == 1 else list(range(SEGMENTS))
+    order = sorted(range(SEGMENTS), key=lambda k: -segments[k].start) if number % 2 else list(range(SEGMENTS))
     labels = [[one.sentiment, *one.intensities] if emotions else [one.sentiment] for one in segments]
     spans = [(one.start, one.end) for one in segments]
     streams["labels"][video] = (np.array(labels, np.float32)[order], np.array(spans)[order])
@@ -103,7 +108,7 @@ def _video(
     streams["words"][video] = (spoken, intervals)
     vectors = np.array([np.random.default_rng([ord(c) for c in word]).normal(size=300) for word, _, _ in words], np.float32)
     streams["glove_vectors"][video] = (vectors, intervals)
-    seconds = segments[-1].end + PAUSE
+    seconds = segments[-1].end + 2 * PAUSE + UNLABELLED
     for name, rate, width in (("COVAREP", 100.0, 74), ("FACET 4.2", 30.0, 35)):
         times = _steps(seconds, rate)
         values = rng.normal(size=(len(times), width)).astype(np.float32)
@@ -114,8 +119,38 @@ def _video(
         streams[name][video] = (values, times)
     streams["OpenFace_2"][video] = _landmarks(segments, _steps(seconds, 30.0), rng)
     write_audio(root / "Raw/Audio/Full/WAV_16000" / f"{video}.wav", _voice(segments, seconds + 0.2, rng), RATE)
-    for k, row in enumerate(order):
-        _pictures(root / "Frames" / f"{video}_{k}", segments[row], rng)
+    _archive(root, video, number, segments, seconds, rng)
+
+
+def _archive(root: Path, video: str, number: int, segments: list[_Segment], seconds: float, rng: np.random.Generator) -> None:
+    """What the raw archive has of a video, numbered by time with numbers that skip; the last segment has no label.
+
+    By turns: pictures and a transcript with times; the film of the whole video, and pictures whose numbers look like rows; films of
+    segments, which their lengths tell apart; pictures that nothing proves.
+    """
+    last = segments[-1].end + PAUSE
+    spans = [*((one.start, one.end) for one in segments), (last, last + UNLABELLED)]
+    faces = [*(one.present for one in segments), [0] * 6]
+    numbers = (0, 1, 2) if number % 4 in (1, 3) else (2, 3, 10)
+    if number % 4 == 0:
+        path = root / "Raw/Transcript/Segmented/Combined" / f"{video}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texts = [" ".join(word for word, _, _ in one.words) for one in segments] + ["um"]
+        lines = [f"{video}___{n}___{a:.6f}___{b:.6f}___{text}" for n, (a, b), text in zip(numbers, spans, texts, strict=True)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if number % 4 == 1:
+        whole = np.zeros((round(seconds * FILM_RATE), SIDE, SIDE, 3), np.uint8)
+        for (start, end), face in zip(spans, faces, strict=True):
+            first = max(0, round(start * FILM_RATE))
+            part = _faces(face, round(end * FILM_RATE) - first, rng)
+            whole[first : first + len(part)] = part
+        write_film(root / "Raw/Videos/Full/Combined" / f"{video}.mp4", whole, FILM_RATE)
+    for n, (start, end), face in zip(numbers, spans, faces, strict=True):
+        pictures = _faces(face, max(2, round((end - max(0.0, start)) * FILM_RATE)), rng)
+        if number % 4 == 2:
+            write_film(root / "Raw/Videos/Segmented/Combined" / f"{video}_{n}.mp4", pictures, FILM_RATE)
+        elif number % 4 == 0 or n != 1:
+            _pictures(root / "Frames" / f"{video}_{n}", pictures)
 
 
 @dataclass(frozen=True)
@@ -134,16 +169,16 @@ def _segments(number: int, rng: np.random.Generator) -> list[_Segment]:
     """The segments of a video: every emotion is in one of the two, but for a segment without any."""
     segments: list[_Segment] = []
     drawn = [0] * 6
-    start = 0.3
+    start = -0.1 if number % 9 == 6 else 0.3
     for k in range(SEGMENTS):
-        length = 1.4 + 0.3 * rng.random()
+        length = (1.3, 1.7)[(number + k) % 2] + 0.1 * rng.random()
         place = number * SEGMENTS + k
         drawn = [1 - p for p in drawn] if k else [int(p) for p in rng.random(6) < 0.4]  # both in every video
         present = [0] * 6 if place % 11 == 10 else drawn
         intensities = np.array([float(p) * (1 + rng.integers(0, 3) / 3) for p in present])
         sentiment = float(np.clip(intensities[0] - intensities[1] - 0.5 * intensities[2] + 0.3 * (place % 3 - 1), -3, 3))
         if place == 3:
-            intensities[0] = 3.5  # as early releases have it
+            present, intensities[0] = [1, *present[1:]], 3.5  # as early releases have it
         choices = [w for e in range(6) if present[e] for w in _WORDS[e]] or list(_PLAIN)
         times = np.linspace(start, start + length, 6)
         words = []
@@ -194,20 +229,24 @@ def _voice(segments: list[_Segment], seconds: float, rng: np.random.Generator) -
     return wave
 
 
-def _pictures(folder: Path, segment: _Segment, rng: np.random.Generator) -> None:
-    """A face as grey shapes: brightness and the height of the mouth lean with two emotions."""
+def _faces(present: Sequence[int], count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A face as grey shapes [count, SIDE, SIDE, 3]: brightness and the height of the mouth lean with two emotions."""
+    pictures = rng.integers(0, 40, (count, SIDE, SIDE, 3), dtype=np.uint8)
+    pictures[:, 4:20, 5:19] = 150 + 40 * present[0]
+    pictures[:, 14 + 2 * present[1] : 16 + 2 * present[1], 8:16] = 60
+    return pictures
+
+
+def _pictures(folder: Path, pictures: NDArray[np.uint8]) -> None:
+    """A folder of numbered pictures."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    present = segment.present
-    for i in range(max(2, round((segment.end - segment.start) * 10))):
-        picture = rng.integers(0, 40, (SIDE, SIDE, 3), dtype=np.uint8)
-        picture[4:20, 5:19] = 150 + 40 * present[0]
-        picture[14 + 2 * present[1] : 16 + 2 * present[1], 8:16] = 60
+    for i, picture in enumerate(pictures):
         Image.fromarray(picture).save(folder / f"{i + 1:04d}.png")
 
 
-def _csd(path: Path, group: str, videos: dict[str, Rows], names: list[str] | None) -> None:
+def write_csd(path: Path, group: str, videos: dict[str, Rows], names: list[str] | None) -> None:
     """One computational sequence, as the SDK writes it."""
     import h5py
 

@@ -11,8 +11,11 @@ import shutil
 import numpy as np
 import pytest
 from mmcl_mosei import EMOTIONS, MOSEI, MOSI, POINTS, MoseiParams
-from mmcl_mosei.convert import convert, main, read_pickle
+from mmcl_mosei.convert import convert, main
+from mmcl_mosei.folds import read_folds
 from mmcl_mosei.labels import targets
+from mmcl_mosei.pickles import read_pickle
+from mmcl_mosei.tiny import write_csd
 from safetensors import safe_open
 
 from mmcl.api import DataError
@@ -139,11 +142,34 @@ def test_labels_carry_their_names_whatever_their_order(root, spoilt):
             {"emotions": [0, 0, 1, 0, 0, 1], "sentiment-2": 0, "sentiment-2-nonzero": 0, "sentiment-7": 3},
         ),
         (2.5, None, 0.0, {"sentiment-2": 1, "sentiment-2-nonzero": 1, "sentiment-7": 5}),  # half to even
-        (9.0, None, 0.0, {"sentiment-2": 1, "sentiment-2-nonzero": 1, "sentiment-7": 6}),
+        (-3.0, None, 0.0, {"sentiment-2": 0, "sentiment-2-nonzero": 0, "sentiment-7": 0}),
     ],
 )
 def test_labels_as_the_field_makes_them(sentiment, values, least, wanted):
     assert targets(sentiment, values, least) == wanted | {"sentiment": sentiment}
+
+
+@pytest.mark.parametrize("layout", ["sdk", "converted"])
+def test_values_beyond_their_scale_are_taken_at_its_end_and_counted(tmp_path, layout):
+    labels = np.array(
+        [[5.0, 4.0, 0, 0, 0, 0, 0], [-3.5, 0, -1, 0, 0, 0, 3], [3, 3, 0, 0, 0, 0, 0], [0.5, np.nan, 0, 0, 0, 0, 0]]
+    )
+    if layout == "sdk":
+        spans = np.array([[i, i + 1.0] for i in range(4)])
+        write_csd(tmp_path / "labels.csd", "All Labels", {"v": (labels.astype(np.float32), spans)}, ["sentiment", *EMOTIONS])
+    else:
+        part = {"text": np.ones((4, 2, 5)), "labels": labels, "id": [f"v[{i}]" for i in range(4)]}
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps({"train": part}))
+        convert(tmp_path / "a.pkl", tmp_path)
+    corpus = dataset(tmp_path, folds="none", layout=layout)
+    labelled = [s.targets for s in corpus.samples()]
+    assert [one["sentiment"] for one in labelled] == [3.0, -3.0, 3.0, 0.5]
+    assert [one["sentiment-7"] for one in labelled] == [6, 0, 6, 3]
+    assert [one.get("emotions") for one in labelled] == [[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0], None]
+    counts = {name: count for name, count in corpus.counts().items() if "beyond" in name}
+    assert counts == {"sentiments beyond −3 to 3, taken at its end": 2, "emotions beyond 0 to 3, taken at its end": 2}
+    corpus.samples()
+    assert {name: count for name, count in corpus.counts().items() if "beyond" in name} == counts
 
 
 def test_both_classes_of_every_emotion_stand_in_every_split(root):
@@ -181,7 +207,7 @@ def test_a_file_of_folds_may_hold_several_corpora(root, spoilt):
 def test_the_standard_folds_have_the_published_sizes(spoilt):
     shutil.copy(real_data("text/cmu_standard_folds.json") / "text/cmu_standard_folds.json", spoilt / "standard.json")
     for spec, sizes in ((MOSEI, (2249, 300, 678)), (MOSI, (52, 10, 31))):
-        folds = dataset(spoilt, spec, folds="standard.json")._folds(spoilt)
+        folds = read_folds(spoilt / "standard.json", spec.name.removeprefix("cmu-"))
         assert tuple(list(folds.values()).count(split) for split in ("train", "valid", "test")) == sizes
 
 
@@ -270,7 +296,7 @@ def test_what_is_no_dictionary_of_splits_is_refused(tmp_path):
     with pytest.raises(DataError, match="has none of the splits"):
         convert(tmp_path / "a.pkl", tmp_path / "out")
     (tmp_path / "b.pkl").write_bytes(b"\x80\x04cut")
-    with pytest.raises(DataError, match="cannot be read as a pickle|is refused"):
+    with pytest.raises(DataError, match="is no pickle|cut short"):
         convert(tmp_path / "b.pkl", tmp_path / "out")
     with pytest.raises(DataError, match="is not there"):
         convert(tmp_path / "c.pkl", tmp_path / "out")

@@ -117,6 +117,8 @@ def read_emobank(path: Path) -> tuple[dict[str, list[str]], dict[str, NDArray[np
             raise DataError(f"{path}:{number}: has the split '{row['split']}'; train, dev or test was expected")
         texts[row["split"]].append(row["text"])
         values[row["split"]].append([_number(row[name], path, number, name) for name in "VA"])
+        if not all(1 <= value <= 5 for value in values[row["split"]][-1]):
+            raise DataError(f"{path}:{number}: {values[row['split']][-1]} lies outside EmoBank's scale of 1 to 5")
     empty = [split for split, rows in texts.items() if not rows]
     if empty:
         raise DataError(f"{path}: has no row of the split '{empty[0]}'")

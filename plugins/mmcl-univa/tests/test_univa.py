@@ -206,6 +206,13 @@ def write_bank(path, rows=240):
     return path
 
 
+def test_a_bank_beyond_its_scale_is_refused(tmp_path):
+    path = tmp_path / "emobank.csv"
+    path.write_text("id,split,V,A,D,text\n1,train,7,3,3,the house\n")
+    with pytest.raises(DataError, match=r"emobank.csv:2: \[7.0, 3.0\] lies outside EmoBank's scale of 1 to 5"):
+        TextRegressor(WordsParams(corpus=str(path)))
+
+
 def test_a_regressor_learns_from_text_and_says_how_well(tmp_path):
     scorer = TextRegressor(WordsParams(corpus=str(write_bank(tmp_path / "emobank.csv"))))
     assert scorer.facts["r valence"] > 0.9
