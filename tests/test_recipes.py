@@ -149,7 +149,7 @@ def test_recipe_runs_end_to_end_on_a_sample_of_its_data(path, tmp_path, monkeypa
     encoders = {r["encoder"] for r in read_json(run.root / "report.json")["scores"]}
     assert encoders == {"random", "none"} | ({"pretrained"} if plan.recipe.pretrain.epochs else set()) | (
         {"supervised"} if plan.supervised else set()
-    )
+    ) | ({"pooled"} & set(plan.recipe.report.against))
     if plan.recipe.pretrain.epochs:
         ((_, _, folder),) = run.units("pretrain")
         assert all(r["train_loss"] is not None for r in read_jsonl(folder / "history.jsonl"))

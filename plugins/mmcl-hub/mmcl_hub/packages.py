@@ -115,7 +115,7 @@ def locate(package: Package) -> Path:
 def unpacked(package: Package) -> Path:
     """A folder of the cache with what the package's zip holds; written on the first call. Raises DataError as `locate` does."""
     path = locate(package)
-    cache = Path(os.environ.get("MMCL_CACHE", "~/.cache/mmcl")).expanduser()
+    cache = Path(os.environ.get("MMCL_CACHE") or "~/.cache/mmcl").expanduser()
     folder = cache / f"{package.name}-{package.sha256[:16]}"
     if folder.is_dir():
         return folder
