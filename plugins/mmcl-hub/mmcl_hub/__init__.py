@@ -88,11 +88,12 @@ def _layout(params: HfParams, what: str, kind: str, rate: float | None) -> Layou
     return Layout("vector", ("channel",), {"channel": 2 * width if params.pool == "mean+std" else width})
 
 
-def encoder_of(model: str, what: str, wanted: str) -> None:
-    """Refuse Whisper where text is read, and a text model where sound is. Raises ValueError with a sentence."""
-    found = "sound" if folder_config(model, what).get("model_type") == "whisper" else "text"
-    if package_of(model) is not None and found != wanted:
-        raise ValueError(f"model '{model}' reads {found}; '{what}' needs one that reads {wanted}")
+def reads(model: str, what: str, wanted: str) -> None:
+    """Refuse a package's model of sound where text is read, and one of text where sound is. Raises ValueError with a sentence."""
+    package = package_of(model)
+    given = "sound" if package is not None and package.config["model_type"] == "whisper" else "text"
+    if package is not None and given != wanted:
+        raise ValueError(f"model '{model}' reads {given}; '{what}' needs one that reads {wanted}")
 
 
 def present(model: str) -> None:
@@ -103,13 +104,13 @@ def present(model: str) -> None:
 
 def text_layout(params: HfTextParams, source: Source) -> Layout:
     """A vector a token, at the times of its word."""
-    encoder_of(params.model, "hf-text", "text")
+    reads(params.model, "hf-text", "text")
     return _layout(params, "hf-text", "word-vectors", None)
 
 
 def speech_layout(params: HfSpeechParams, source: Source) -> Layout:
     """A vector every so many samples of 16 kHz, as the model's convolutions have it (320 for the usual ones, and for Whisper)."""
-    encoder_of(params.model, "hf-speech", "sound")
+    reads(params.model, "hf-speech", "sound")
     stride = 1
     strides = config_of(params, "hf-speech").get("conv_stride", (5, 2, 2, 2, 2, 2, 2))
     for one in strides if isinstance(strides, list | tuple) else ():
@@ -150,7 +151,7 @@ def tokens_layout(params: HfTokensParams, source: Source) -> Layout:
 
     So what is saved with this layout can build the model again where the folder is gone.
     """
-    encoder_of(params.model, "hf-tokens", "text")
+    reads(params.model, "hf-tokens", "text")
     config = folder_config(params.model, "hf-tokens")
     notes: dict[str, object] = {"model": params.model, "longest": params.longest}
     if config:
