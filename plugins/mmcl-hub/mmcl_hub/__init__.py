@@ -7,7 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from mmcl.api import Backbone, BackboneSpec, Field, Kind, Layout, Modality, ModalitySpec, Params, Register, Source, hookimpl
+from mmcl.api import (
+    Backbone,
+    BackboneSpec,
+    Field,
+    Kind,
+    Layout,
+    Modality,
+    ModalitySpec,
+    Params,
+    Register,
+    Scorer,
+    ScorerSpec,
+    Source,
+    Task,
+    hookimpl,
+)
 
 from .packages import PREFIX, locate, package_of
 
@@ -250,6 +265,46 @@ def rebuild_hf_encoder(params: HfEncoderParams, layout: Layout) -> Backbone:
     return HfEncoder(params, layout, pretrained=False)
 
 
+class HfRegressorParams(Params):
+    """Options of `hf-regressor`."""
+
+    model: str = Field(
+        "",
+        description="folder of a saved text model, package:NAME, or a name on the hub, fetched once; needed, and stays as it is",
+    )
+    corpus: str = Field(
+        "emobank.csv", description="CSV with the columns split (train, dev, test), text and those of `columns`, such as EmoBank"
+    )
+    columns: tuple[str, ...] = Field(("V", "A"), min_length=1, description="columns of the values that are learned")
+    names: tuple[str, ...] = Field(
+        ("valence", "arousal"), min_length=1, description="what the values are called, in that order"
+    )
+    low: float = Field(1.0, description="least value of the corpus's scale, which becomes −1")
+    high: float = Field(5.0, description="largest value of the corpus's scale, which becomes 1")
+    longest: int = Field(128, ge=4, description="tokens that are read, special ones included; what comes after is cut")
+
+
+def regressor_task(params: HfRegressorParams, tasks: Mapping[str, Task]) -> Task:
+    """The values. Raises ValueError where the options do not fit together."""
+    folder_config(params.model, "hf-regressor")
+    reads(params.model, "hf-regressor", "text")
+    if len(params.columns) != len(params.names):
+        raise ValueError(
+            f"'hf-regressor' has {len(params.columns)} columns and {len(params.names)} names; as many were expected"
+        )
+    if not params.high > params.low:
+        raise ValueError(f"'hf-regressor': high ({params.high:g}) must be above low ({params.low:g})")
+    return Task("-".join(params.names), "regression", params.names)
+
+
+def build_regressor(params: HfRegressorParams, tasks: Mapping[str, Task]) -> Scorer:
+    """The scorer, trained."""
+    from .regressor import Regressor
+
+    present(params.model)
+    return Regressor(params)
+
+
 @hookimpl
 def register_kinds(register: Register[Kind]) -> None:
     """Offer the kind."""
@@ -289,6 +344,22 @@ def register_modalities(register: Register[ModalitySpec]) -> None:
             HfTokensParams,
             tokens_layout,
             build_tokens,
+        )
+    )
+
+
+@hookimpl
+def register_scorers(register: Register[ScorerSpec]) -> None:
+    """Offer the scorer."""
+    register(
+        ScorerSpec(
+            "hf-regressor",
+            "valence and arousal of a text, or other values, by ridge regression on a frozen text model's layers",
+            HfRegressorParams,
+            ("words",),
+            regressor_task,
+            build_regressor,
+            "EmoBank: Buechel, Hahn, EACL 2017",
         )
     )
 
