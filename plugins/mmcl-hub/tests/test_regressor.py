@@ -21,11 +21,11 @@ HEADER = "id,split,V,A,D,text"
 def write_bank(path, lines=None):
     """A corpus in which one word is pleasant and another calm."""
     words = {"great": (5, 4), "so": (2, 4), "film": (2, 1), "words": (4, 1)}
-    made = [
+    rows = [
         f"{i},{('train', 'train', 'dev', 'test')[i // 4 % 4]},{words[word][0]},{words[word][1]},3,the {word} was it"
         for i, word in enumerate(list(words) * 16)
     ]
-    path.write_text("\n".join([HEADER, *(made if lines is None else lines)]) + "\n")
+    path.write_text("\n".join([HEADER, *(rows if lines is None else lines)]) + "\n")
     return path
 
 
