@@ -17,7 +17,11 @@ EVERY = [(what, offer.spec) for what in REGISTRIES for _, offer in plugins().all
 BUILT = [what for what, (_, kind) in REGISTRIES.items() if TABLE[kind].contract is not None]
 SMALL = {("head", "attention"): {"width": 16, "hidden": 16}}
 """Options that make a plug-in small enough to be checked in seconds; what it computes stays the same."""
-EXCUSED = {"backbone": "needs a model", "modality": "set file:|needs a model", "scorer": "cannot be read .No such file"}
+EXCUSED = {
+    "backbone": "needs a model",
+    "modality": "set file:|needs a model",
+    "scorer": "cannot be read .No such file|needs a model",
+}
 """Kinds of which some need a file or a folder of the user's, and what they say then."""
 
 

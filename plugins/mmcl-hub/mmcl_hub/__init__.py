@@ -1,4 +1,4 @@
-"""Models of the transformers library, from a folder or the hub: their features, their tokens, and a text model that is trained on."""
+"""Models of the transformers library, from a folder, a package or the hub: their features, their tokens, and a text model that is trained on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from mmcl.api import Backbone, BackboneSpec, Field, Kind, Layout, Modality, ModalitySpec, Params, Register, Source, hookimpl
+from mmcl.api import (
+    Backbone,
+    BackboneSpec,
+    Field,
+    Kind,
+    Layout,
+    Modality,
+    ModalitySpec,
+    Params,
+    Register,
+    Scorer,
+    ScorerSpec,
+    Source,
+    Task,
+    hookimpl,
+)
+
+from .packages import PREFIX, locate, package_of
 
 SSE_FT = "SSE-FT: Siriwardhana et al., Multimodal Emotion Recognition with Transformer-Based Self Supervised Feature Fusion, IEEE Access 2020"
 
@@ -16,13 +33,17 @@ class HfParams(Params):
     """Options that both modalities share."""
 
     model: str = Field(
-        "", description="folder of a saved model (config.json, weights), or a name on the hub, fetched once; needed"
+        "",
+        description="folder of a saved model (config.json, weights), package:NAME for one that an installed package carries, or a name on "
+        "the hub, fetched once; needed",
     )
     dim: int | None = Field(
         None, ge=1, description="features a step; read from the folder's config.json, needed for a name on the hub"
     )
     layer: int = Field(-1, ge=-64, le=64, description="which hidden layer: 0 is the embedding, −1 the last")
-    pool: Literal["none", "mean"] = Field("none", description="none: every step; mean: one vector a recording")
+    pool: Literal["none", "mean", "mean+std"] = Field(
+        "none", description="none: every step; mean: one vector a recording; mean+std: the mean and after it the deviation"
+    )
 
 
 class HfTextParams(HfParams):
@@ -39,9 +60,11 @@ class HfSpeechParams(HfParams):
 
 
 def folder_config(model: str, what: str) -> Mapping[str, object]:
-    """config.json of a local folder, or nothing for a name on the hub. Raises ValueError with a sentence."""
+    """config.json of a local folder or of a package, or nothing for a name on the hub. Raises ValueError with a sentence."""
     if not model:
-        raise ValueError(f"'{what}' needs a model: the folder of a saved one, or a name on the hub")
+        raise ValueError(f"'{what}' needs a model: the folder of a saved one, {PREFIX}NAME, or a name on the hub")
+    if (package := package_of(model)) is not None:
+        return package.config
     path = Path(model).expanduser() / "config.json"
     if path.is_file():
         try:
@@ -66,26 +89,43 @@ def config_of(params: HfParams, what: str) -> Mapping[str, object]:
 
 def width_of(params: HfParams, what: str) -> int:
     """Features a step."""
-    size = config_of(params, what).get("hidden_size", params.dim)
+    config = config_of(params, what)
+    size = config.get("hidden_size", config.get("d_model", params.dim))  # d_model: Whisper's word for it
     if not isinstance(size, int) or (params.dim is not None and params.dim != size):
         raise ValueError(f"model '{params.model}' has {size} features a step, dim says {params.dim}")
     return size
 
 
 def _layout(params: HfParams, what: str, kind: str, rate: float | None) -> Layout:
-    channels = {"channel": width_of(params, what)}
-    return (
-        Layout("vector", ("channel",), channels) if params.pool == "mean" else Layout(kind, ("time", "channel"), channels, rate)
-    )
+    width = width_of(params, what)
+    if params.pool == "none":
+        return Layout(kind, ("time", "channel"), {"channel": width}, rate)
+    return Layout("vector", ("channel",), {"channel": 2 * width if params.pool == "mean+std" else width})
+
+
+def reads(model: str, what: str, wanted: str) -> None:
+    """Refuse a package's model of sound where text is read, and one of text where sound is. Raises ValueError with a sentence."""
+    package = package_of(model)
+    given = "sound" if package is not None and package.config["model_type"] == "whisper" else "text"
+    if package is not None and given != wanted:
+        raise ValueError(f"model '{model}' reads {given}; '{what}' needs one that reads {wanted}")
+
+
+def present(model: str) -> None:
+    """Refuse a package that is not installed, before the first recording is read. Raises DataError."""
+    if (package := package_of(model)) is not None:
+        locate(package)
 
 
 def text_layout(params: HfTextParams, source: Source) -> Layout:
     """A vector a token, at the times of its word."""
+    reads(params.model, "hf-text", "text")
     return _layout(params, "hf-text", "word-vectors", None)
 
 
 def speech_layout(params: HfSpeechParams, source: Source) -> Layout:
-    """A vector every so many samples of 16 kHz, as the model's convolutions have it (320 for the usual ones)."""
+    """A vector every so many samples of 16 kHz, as the model's convolutions have it (320 for the usual ones, and for Whisper)."""
+    reads(params.model, "hf-speech", "sound")
     stride = 1
     strides = config_of(params, "hf-speech").get("conv_stride", (5, 2, 2, 2, 2, 2, 2))
     for one in strides if isinstance(strides, list | tuple) else ():
@@ -97,6 +137,7 @@ def build_text(params: HfTextParams, source: Source) -> Modality:
     """The modality."""
     from .features import HfText
 
+    present(params.model)
     return HfText(params)
 
 
@@ -104,6 +145,7 @@ def build_speech(params: HfSpeechParams, source: Source) -> Modality:
     """The modality."""
     from .features import HfSpeech
 
+    present(params.model)
     return HfSpeech(params)
 
 
@@ -111,7 +153,9 @@ class HfTokensParams(Params):
     """Options of `hf-tokens`."""
 
     model: str = Field(
-        "", description="folder of a saved model with its tokenizer and config.json, or a name on the hub, fetched once; needed"
+        "",
+        description="folder of a saved model with its tokenizer and config.json, package:NAME for one that an installed package carries, or a "
+        "name on the hub, fetched once; needed",
     )
     longest: int = Field(512, ge=4, description="tokens that are read, special ones included; what comes after is cut")
     words_per_second: float = Field(2.5, gt=0, description="speaking rate assumed where nobody measured times")
@@ -122,6 +166,7 @@ def tokens_layout(params: HfTokensParams, source: Source) -> Layout:
 
     So what is saved with this layout can build the model again where the folder is gone.
     """
+    reads(params.model, "hf-tokens", "text")
     config = folder_config(params.model, "hf-tokens")
     notes: dict[str, object] = {"model": params.model, "longest": params.longest}
     if config:
@@ -133,6 +178,7 @@ def build_tokens(params: HfTokensParams, source: Source) -> Modality:
     """The modality."""
     from .features import HfTokens
 
+    present(params.model)
     return HfTokens(params)
 
 
@@ -141,7 +187,7 @@ class HfEncoderParams(Params):
 
     model: str = Field(
         "",
-        description="folder of a saved text model, or a name on the hub, fetched once; left out: the one whose tokenizer made the ids",
+        description="folder of a saved text model, package:NAME, or a name on the hub, fetched once; left out: the one whose tokenizer made the ids",
     )
     weights: Literal["pretrained", "random"] = Field(
         "pretrained", description="first weights: those of the model, or random ones of the same architecture"
@@ -219,6 +265,46 @@ def rebuild_hf_encoder(params: HfEncoderParams, layout: Layout) -> Backbone:
     return HfEncoder(params, layout, pretrained=False)
 
 
+class HfRegressorParams(Params):
+    """Options of `hf-regressor`."""
+
+    model: str = Field(
+        "",
+        description="folder of a saved text model, package:NAME, or a name on the hub, fetched once; needed, and stays as it is",
+    )
+    corpus: str = Field(
+        "emobank.csv", description="CSV with the columns split (train, dev, test), text and those of `columns`, such as EmoBank"
+    )
+    columns: tuple[str, ...] = Field(("V", "A"), min_length=1, description="columns of the values that are learned")
+    names: tuple[str, ...] = Field(
+        ("valence", "arousal"), min_length=1, description="what the values are called, in that order"
+    )
+    low: float = Field(1.0, description="least value of the corpus's scale, which becomes −1")
+    high: float = Field(5.0, description="largest value of the corpus's scale, which becomes 1")
+    longest: int = Field(128, ge=4, description="tokens that are read, special ones included; what comes after is cut")
+
+
+def regressor_task(params: HfRegressorParams, tasks: Mapping[str, Task]) -> Task:
+    """The values. Raises ValueError where the options do not fit together."""
+    folder_config(params.model, "hf-regressor")
+    reads(params.model, "hf-regressor", "text")
+    if len(params.columns) != len(params.names):
+        raise ValueError(
+            f"'hf-regressor' has {len(params.columns)} columns and {len(params.names)} names; as many were expected"
+        )
+    if not params.high > params.low:
+        raise ValueError(f"'hf-regressor': high ({params.high:g}) must be above low ({params.low:g})")
+    return Task("-".join(params.names), "regression", params.names)
+
+
+def build_regressor(params: HfRegressorParams, tasks: Mapping[str, Task]) -> Scorer:
+    """The scorer, trained."""
+    from .regressor import Regressor
+
+    present(params.model)
+    return Regressor(params)
+
+
 @hookimpl
 def register_kinds(register: Register[Kind]) -> None:
     """Offer the kind."""
@@ -231,7 +317,7 @@ def register_modalities(register: Register[ModalitySpec]) -> None:
     register(
         ModalitySpec(
             "hf-text",
-            "tokens of a frozen text model (RoBERTa, BERT and the like), from a folder or the hub",
+            "tokens of a frozen text model (RoBERTa, BERT, MiniLM and the like), from a folder, a package or the hub",
             ("words",),
             HfTextParams,
             text_layout,
@@ -242,7 +328,7 @@ def register_modalities(register: Register[ModalitySpec]) -> None:
     register(
         ModalitySpec(
             "hf-speech",
-            "frames of a frozen speech model (wav2vec 2.0, HuBERT, WavLM), from a folder or the hub",
+            "frames of a frozen speech model (wav2vec 2.0, HuBERT, WavLM, Whisper's encoder), from a folder, a package or the hub",
             ("audio",),
             HfSpeechParams,
             speech_layout,
@@ -258,6 +344,22 @@ def register_modalities(register: Register[ModalitySpec]) -> None:
             HfTokensParams,
             tokens_layout,
             build_tokens,
+        )
+    )
+
+
+@hookimpl
+def register_scorers(register: Register[ScorerSpec]) -> None:
+    """Offer the scorer."""
+    register(
+        ScorerSpec(
+            "hf-regressor",
+            "valence and arousal of a text, or other values, by ridge regression on a frozen text model's layers",
+            HfRegressorParams,
+            ("words",),
+            regressor_task,
+            build_regressor,
+            "EmoBank: Buechel, Hahn, EACL 2017",
         )
     )
 

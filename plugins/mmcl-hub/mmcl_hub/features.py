@@ -10,8 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from mmcl.api import Audio, DataError, Raw, Timed, Words
+from mmcl.media import at_rate
 
 from . import HfSpeechParams, HfTextParams, HfTokensParams, folder_config, width_of
+from .packages import WHISPER, locate, package_of, unpacked
+from .whisper import build_encoder, encode
 
 RATE = 16_000
 
@@ -23,15 +26,20 @@ def load(name: str, what: str) -> Any:
     except ImportError as error:
         raise DataError(f"'{what}' needs the transformers library: pip install 'mmcl[hf]'") from error
     transformers.logging.set_verbosity_error()
+    if package_of(name) is WHISPER:
+        return build_encoder(locate(WHISPER), WHISPER.config)
+    where = place(name)
     try:
-        model = transformers.AutoModel.from_pretrained(place(name), trust_remote_code=False)
+        model = transformers.AutoModel.from_pretrained(where, trust_remote_code=False)
     except Exception as error:
         raise DataError(why(name, error)) from error
-    return model.eval()
+    return model.get_encoder().eval() if model.config.model_type == "whisper" else model.eval()
 
 
 def place(model: str) -> str:
-    """A folder's path, with the home folder written out, or a name on the hub as it is."""
+    """A folder's path, with the home folder written out, that of what a package carries, or a name on the hub as it is."""
+    if (package := package_of(model)) is not None:
+        return str(unpacked(package))
     folder = Path(model).expanduser()
     return str(folder) if folder.is_dir() else model
 
@@ -58,7 +66,7 @@ class HfText:
         self._tokenizer: Any = None
 
     def extract(self, raw: Raw) -> NDArray[np.float32] | Timed:
-        """[tokens, dim] with times, or their mean. Raises DataError if nothing is said, or the model cannot be had."""
+        """[tokens, dim] with times, or their mean, or mean and deviation. Raises DataError if nothing is said, or the model cannot be had."""
         assert isinstance(raw, Words)
         words, spans = spoken(raw, self.params.words_per_second)
         if self._model is None:
@@ -70,12 +78,18 @@ class HfText:
         values = picked(output.hidden_states, self.params.layer, self.params.model)[0].float().numpy()
         if values.shape[1] != width_of(self.params, "hf-text"):
             raise DataError(f"model '{self.params.model}' gives {values.shape[1]} features a step; dim says {self.params.dim}")
-        if self.params.pool == "mean":
-            return np.asarray(values.mean(0))
+        if self.params.pool != "none":
+            return pooled(values, self.params.pool)
         return Timed(values, times_of(given.word_ids(0), spans))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_model": None, "_tokenizer": None}
+
+
+def pooled(values: NDArray[np.float32], pool: str) -> NDArray[np.float32]:
+    """The mean over the steps [D], or the mean and after it the deviation [2 D]."""
+    parts = [values.mean(0), values.std(0)] if pool == "mean+std" else [values.mean(0)]
+    return np.concatenate(parts)
 
 
 class HfTokens:
@@ -120,10 +134,9 @@ def tokenizer_of(model: str) -> Any:
         import transformers
     except ImportError as error:
         raise DataError("tokens need the transformers library: pip install 'mmcl[hf]'") from error
+    where = place(model)
     try:
-        return transformers.AutoTokenizer.from_pretrained(
-            place(model), use_fast=True, add_prefix_space=True, trust_remote_code=False
-        )
+        return transformers.AutoTokenizer.from_pretrained(where, use_fast=True, add_prefix_space=True, trust_remote_code=False)
     except Exception as error:
         raise DataError(why(model, error)) from error
 
@@ -153,19 +166,20 @@ class HfSpeech:
         self._normalise = True
 
     def extract(self, raw: Raw) -> NDArray[np.float32]:
-        """[T, dim], or the mean. Raises DataError if the sound is too short for one step, or the model cannot be had."""
+        """[T, dim], or the mean, or mean and deviation. Raises DataError if the sound is too short for one step, or the model cannot be had."""
         assert isinstance(raw, Audio)
         if self._model is None:
             self._model = load(self.params.model, "hf-speech").requires_grad_(False)
             self._normalise = _normalises(self.params.model)
-        samples = np.asarray(raw.samples, np.float32)
-        if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
-            raise DataError("one channel of finite sound was expected")
-        if raw.rate != RATE:
-            import soxr
+        samples = at_rate(raw, RATE)[: round(self.params.longest * RATE)]
+        whisper = self._model.config.model_type == "whisper"
+        hidden = encode(self._model, samples) if whisper else self._hidden(samples)
+        values = picked(hidden, self.params.layer, self.params.model)[0].float().numpy()
+        if values.shape[1] != width_of(self.params, "hf-speech"):
+            raise DataError(f"model '{self.params.model}' gives {values.shape[1]} features a step; dim says {self.params.dim}")
+        return values if self.params.pool == "none" else pooled(values, self.params.pool)
 
-            samples = np.asarray(soxr.resample(samples, raw.rate, RATE), np.float32)
-        samples = samples[: round(self.params.longest * RATE)]
+    def _hidden(self, samples: NDArray[np.float32]) -> tuple[torch.Tensor, ...]:
         if self._normalise:
             samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
         try:
@@ -175,8 +189,8 @@ class HfSpeech:
             raise DataError(
                 f"lasts {len(samples) / RATE:.3f} s, which is too short for one step of '{self.params.model}'"
             ) from error
-        values = picked(output.hidden_states, self.params.layer, self.params.model)[0].float().numpy()
-        return np.asarray(values.mean(0) if self.params.pool == "mean" else values)
+        hidden: tuple[torch.Tensor, ...] = output.hidden_states
+        return hidden
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_model": None}

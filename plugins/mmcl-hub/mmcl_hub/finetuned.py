@@ -74,11 +74,12 @@ def unlearned(name: str, config: Mapping[str, object]) -> Any:
     except ImportError as error:
         raise DataError("'hf-encoder' needs the transformers library: pip install 'mmcl[hf]'") from error
     transformers.logging.set_verbosity_error()
+    where = "" if config else place(name)
     try:
         architecture = (
             transformers.AutoConfig.for_model(**config)
             if config
-            else transformers.AutoConfig.from_pretrained(place(name), trust_remote_code=False)
+            else transformers.AutoConfig.from_pretrained(where, trust_remote_code=False)
         )
         return transformers.AutoModel.from_config(architecture).float().eval()
     except Exception as error:

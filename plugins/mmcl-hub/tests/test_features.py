@@ -47,7 +47,7 @@ def speech_model(request, tmp_path_factory):
 
 def test_the_toolkits_own_checks_pass(tmp_path):
     results = check_plugin(mmcl_hub, tmp_path)
-    names = {"modality hf-text", "modality hf-speech", "modality hf-tokens", "backbone hf-encoder"}
+    names = {"modality hf-text", "modality hf-speech", "modality hf-tokens", "backbone hf-encoder", "scorer hf-regressor"}
     assert {r.name for r in results} == {*names, "kind tokens"}
     assert [(r.name, r.check, r.message) for r in results if r.passed is False] == []
     assert {r.name for r in results if r.passed is None} <= names  # they need a model, and are checked with one below
