@@ -31,7 +31,7 @@ EVERYWHERE = {"screen", "seeding"}
 BELOW = {
     "cli": {"api", "plugins", "recipe", "report", "review", "runs"},
     "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
-    "review": {"api", "data", "evaluate", "model", "recipe", "runs", "stages"},
+    "review": {"api", "data", "evaluate", "model", "plugins", "recipe", "runs", "stages"},
     "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages"},
     "stages": {"api", "data", "engine", "evaluate", "model", "objective", "plugins", "recipe", "runs", "screen", "seeding"},
     "model": {"api", "data", "engine", "evaluate", "objective", "plugins", "recipe", "seeding"},
