@@ -122,15 +122,16 @@ def commands_page() -> str:
     lines = ["# Commands", "", "```text", cli.get_help(context), "```", ""]
     for name in cli.list_commands(context):
         command = cli.get_command(context, name)
-        if command is not None:
-            lines += [
-                f"## mmcl {name}",
-                "",
-                "```text",
-                command.get_help(click.Context(command, info_name=name, parent=context)),
-                "```",
-                "",
-            ]
+        if command is None:
+            continue
+        own = click.Context(command, info_name=name, parent=context)
+        helps = [(name, command.get_help(own))]
+        for below in command.list_commands(own) if isinstance(command, click.Group) else ():
+            one = command.get_command(own, below)
+            assert one is not None
+            helps.append((f"{name} {below}", one.get_help(click.Context(one, info_name=below, parent=own))))
+        for title, text in helps:
+            lines += [f"## mmcl {title}", "", "```text", text, "```", ""]
     return "\n".join(lines)
 
 

@@ -32,7 +32,7 @@ EVERYWHERE = {"screen", "seeding", "workers"}
 BELOW = {
     "cli": {"api", "plugins", "recipe", "report", "review", "runs"},
     "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
-    "review": {"api", "data", "evaluate", "model", "recipe", "runs", "stages"},
+    "review": {"api", "data", "evaluate", "model", "plugins", "recipe", "runs", "stages"},
     "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages", "workers"},
     "stages": {
         "api",

@@ -7,7 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmcl.api import Audio, DataError, DatasetInfo, DatasetSpec, NoParams, SampleRef, Sequence, Source, Task
+from mmcl.api import (
+    Audio,
+    DataError,
+    DatasetInfo,
+    DatasetSpec,
+    Field,
+    Header,
+    NoParams,
+    Params,
+    SampleRef,
+    Sequence,
+    Source,
+    Task,
+)
 from mmcl.testing import check_dataset
 
 
@@ -152,3 +165,61 @@ def test_damaged_file_that_raises_something_else_is_caught_and_mended(tmp_path):
     with pytest.raises(AssertionError, match=r"raises DataError, .* found ValueError: buffer size"):
         check_dataset(dataset(mutant(whole=whole)), tmp_path)
     assert all(path.stat().st_size == 1200 for path in (tmp_path / "sample").iterdir()), "the tiny copy is left whole"
+
+
+class Sorted(Params):
+    """Options of a dataset that completes them."""
+
+    speakers: tuple[str, ...] | None = Field(None, description="who is in it; left out: those of the files")
+
+
+def completing(complete):
+    """A dataset whose classes are its speakers, read from its folder by `complete`."""
+
+    def info(params):
+        return replace(INFO, tasks={"who": Task("who", "single-label", params.speakers or ())} if params.speakers else {})
+
+    class ByName(Folder):
+        def ref(self, path):
+            return replace(super().ref(path), targets={"who": "abc".index(path.stem[0])})
+
+    return DatasetSpec("sorted", "who speaks", Sorted, info, ByName, write_sample, complete=complete)
+
+
+def speakers_of(params, root):
+    return Sorted(speakers=params.speakers or tuple(sorted({path.name[0] for path in root.glob("*.bin")})))
+
+
+def test_dataset_that_completes_its_options_passes(tmp_path):
+    check_dataset(completing(speakers_of), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("complete", "words"),
+    [
+        (lambda params, root: Sorted(speakers=(*(params.speakers or ()), "a", "b")), "completed once more"),
+        (lambda params, root: NoParams(), "of the same class"),
+    ],
+)
+def test_dataset_that_completes_its_options_wrongly_is_caught(tmp_path, complete, words):
+    with pytest.raises(AssertionError, match=words):
+        check_dataset(completing(complete), tmp_path)
+
+
+class Headed(Folder):
+    seconds = 1.0
+
+    def header(self, id, source):
+        self.whole(self.root / f"{id}.bin")
+        return Header(self.seconds, 50.0)
+
+
+class Lying(Headed):
+    seconds = 60.0
+
+
+def test_header_is_held_against_the_recording(tmp_path):
+    spec = DatasetSpec("headed", "a sensor", NoParams, lambda params: INFO, Headed, write_sample)
+    check_dataset(spec, tmp_path / "right")
+    with pytest.raises(AssertionError, match=r"header says 60.0 s, and it lasts 1.0 s"):
+        check_dataset(replace(spec, build=Lying), tmp_path / "wrong")

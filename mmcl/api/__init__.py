@@ -2,7 +2,7 @@
 
 from .backbone import Backbone, BackboneSpec
 from .batch import Batch, Encoded, Items, Stream
-from .dataset import Counting, Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
+from .dataset import Counting, Dataset, DatasetInfo, DatasetSpec, HasHeaders, Header, SampleRef, Task
 from .errors import DataError, MmclError, PluginError, Problem, RecipeError, StageError, UnknownNameError
 from .head import Deciding, Head, HeadSpec, Labelled, OwnLoss, SelfFitting, Showing, Shown
 from .hooks import PROJECT, Register, hookimpl, hookspec
@@ -32,8 +32,10 @@ __all__ = [
     "Deciding",
     "Encoded",
     "Field",
+    "HasHeaders",
     "Head",
     "HeadSpec",
+    "Header",
     "Items",
     "Kind",
     "Labelled",

@@ -95,12 +95,38 @@ class Counting(Protocol):
 
 
 @dataclass(frozen=True)
+class Header:
+    """What the head of one source of one recording says, without decoding it.
+
+    seconds  how long it lasts; None where that is not known before it is read
+    rate     samples, frames or rows a second; None where it has none
+    shape    of one step of an array, or height and width of pictures, as they lie in the file; () where there is none
+    """
+
+    seconds: float | None = None
+    rate: float | None = None
+    shape: tuple[int, ...] = ()
+
+
+@runtime_checkable
+class HasHeaders(Protocol):
+    """What a dataset may do besides: look at the head of a file, so that `mmcl data check` need not read all of it."""
+
+    def header(self, id: str, source: str) -> Header:
+        """The head of one recording's source. Raises DataError naming the file if it is missing, cut short or malformed."""
+        ...
+
+
+@dataclass(frozen=True)
 class DatasetSpec:
     """What a dataset plug-in registers.
 
     needs_root  False for a dataset that makes its own data
     info        params → DatasetInfo; reads no data
     build       (params, root) → Dataset; root is None only if needs_root is False
+    complete    (params, root) → params: what the options leave open and the root's own table says, such as names of columns and classes.
+                Called while a plan is made, where the root is there; `info` then works from the result, which the plan states. Reads
+                tables and headers alone, gives equal results for equal files, and leaves complete options as they are. Raises DataError
     sample      (root, n, seed) → None: writes a tiny copy of about n recordings in the true file format, for tests and demos
     """
 
@@ -112,3 +138,4 @@ class DatasetSpec:
     sample: Callable[[Path, int, int], None] | None = None
     needs_root: bool = True
     paper: str = ""
+    complete: Callable[[Any, Path], Any] | None = None

@@ -23,14 +23,21 @@ WHERE = "where is the data?"
 @options.presets
 @options.overrides
 @options.data
+@options.limit
 @options.as_json
 @click.option("--resolved", is_flag=True, help="Print the whole recipe as YAML: its base and what is laid over it merged.")
 def check(
-    recipe: str, presets: tuple[str, ...], overrides: tuple[str, ...], data: Path | None, as_json: bool, resolved: bool
+    recipe: str,
+    presets: tuple[str, ...],
+    overrides: tuple[str, ...],
+    data: Path | None,
+    limit: int | None,
+    as_json: bool,
+    resolved: bool,
 ) -> None:
     """Look every name of RECIPE up, check every option, say all problems at once, and show what it would do.
 
-    Reads no data and imports no torch.
+    With --data, and where a dataset reads its own table, recordings are listed and split as a run would; no recording is read. Imports no torch.
     """
     if as_json and resolved:
         raise click.UsageError("--json prints the plan and --resolved the recipe; give one of the two")
@@ -39,7 +46,7 @@ def check(
     from ..recipe.search import load_sweep
     from ..recipe.shipped import find
 
-    sets = laid_over(presets, overrides)
+    sets = (*laid_over(presets, overrides), *([f"limit={limit}"] if limit else []))
     name = recipe if recipe.endswith((".yaml", ".yml")) else None
     try:
         plan = load_plan(find(recipe), sets, data, name=name)
@@ -49,12 +56,16 @@ def check(
         data = Path("DIR")  # nothing else is wrong: what it would do can be said without the data
         plan = load_plan(find(recipe), sets, data, name=name)
     search = load_sweep(find(recipe), sets, data, name) if plan.recipe.sweep else None
+    there = plan.root is not None and plan.root.is_dir() and (data is not None or plan.dataset.spec.complete is not None)
+    counted = _counted(plan) if there else ()
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=1))
     elif resolved:
         click.echo(written_out(read_recipe(find(recipe), sets, name), sets), nl=False)
     else:
         summarise(plan)
+        for line in counted:
+            click.echo(line)
         if search is not None:
             section = search.section
             click.echo(f"  sweep       {section.sampler}, {_count(search.trials, 'trial')} of {', '.join(section.space)}")
@@ -62,6 +73,14 @@ def check(
         click.echo(f"mmcl: DIR is still to be given: --data DIR, or MMCL_DATA. {plan.info.get}".rstrip(), err=True)
     elif plan.root is not None and not plan.root.is_dir():
         click.echo(f"mmcl: the data are not there yet: {plan.root}. {plan.info.get}".rstrip(), err=True)
+
+
+def _counted(plan: Plan) -> list[str]:
+    """What the data hold, without their sources; whatever a run would refuse is refused here."""
+    from ..review.recordings import census_of_plan
+    from .data import lines_of
+
+    return lines_of(census_of_plan(plan, files=False))
 
 
 def summarise(plan: Plan) -> None:

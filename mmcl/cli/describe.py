@@ -138,6 +138,13 @@ def _dataset(spec: Any) -> dict[str, Any]:
     if needed := [name for name, field in spec.params.model_fields.items() if field.is_required()]:
         return {"sources and tasks": f"depend on {', '.join(needed)}; 'mmcl check' of a recipe that sets them says which"}
     info = spec.info(spec.params())
+    if spec.complete is not None and not info.sources:
+        return {
+            "sources and tasks": "read from the table in its folder; 'mmcl data check FOLDER' says which",
+            "groups": f"{info.group} (never on both sides of a split)",
+            "get": info.get,
+            "looked for in": f"DIR/{spec.name} (DIR: --data DIR or $MMCL_DATA), or dataset.root",
+        }
     return {
         "sources": {n: f"{s.type}{f', {s.rate:g} a second' if s.rate else ''}: {s.summary}" for n, s in info.sources.items()},
         "predicts": {n: f"{t.type}: {', '.join(t.classes)}" for n, t in info.tasks.items()},

@@ -21,3 +21,9 @@ data = click.option(
     help="Folder under which datasets lie.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+limit = click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="A dry run: about N recordings of each split, groups kept whole; the report says so.",
+)

@@ -14,7 +14,12 @@ from . import options
 @options.presets
 @options.overrides
 @options.data
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The run folder.  [default: runs/NAME]")
+@options.limit
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The run folder.  [default: runs/NAME; with --limit, runs/NAME-limit-N]",
+)
 @click.option("--workers", type=click.IntRange(1), help="Processes that prepare streams.  [default: one a core]")
 @click.option("--strict", is_flag=True, help="End at the first clip that cannot be read, rather than list and skip it.")
 @click.option(
@@ -30,6 +35,7 @@ def run(
     presets: tuple[str, ...],
     overrides: tuple[str, ...],
     data: Path | None,
+    limit: int | None,
     out: Path | None,
     workers: int | None,
     strict: bool,
@@ -44,10 +50,11 @@ def run(
     from ..recipe.shipped import find
     from ..runs import RunFolder
 
-    sets = laid_over(presets, overrides)
+    sets = (*laid_over(presets, overrides), *([f"limit={limit}"] if limit else []))
     plan = load_plan(find(recipe), sets, data, name=recipe if recipe.endswith((".yaml", ".yml")) else None)
     from ..report import run_and_report  # after the plan: a mistake in the recipe is said before torch is imported
 
-    folder = RunFolder(out if out is not None else Path("runs") / plan.name)
+    name = plan.name if limit is None else f"{plan.name}-limit-{limit}"  # never in the folder of the whole run
+    folder = RunFolder(out if out is not None else Path("runs") / name)
     report = run_and_report(plan, folder, workers, strict, device, stop_after)
     click.echo(report if stop_after is None else folder.root)

@@ -3,6 +3,12 @@
 read_audio(path)       a sound file → Audio
 at_rate(audio, rate)   its samples at another rate, refused if they are not finite
 read_table(path)       a CSV with a header → Table
+read_listing(path)     a table of recordings: CSV as spreadsheets write it, JSON lines, Parquet → Listing
+to_number(text)        the number in a cell, or None
+read_words(path)       a transcript (txt, srt, vtt, json, csv) → Words; words_of(text, place): of a text
+read_array(path, key)  a ready array (npy, npz, mat, safetensors); array_shape(path, key): its shape, from its head
+sound_header(path), film_header(path), folder_header(path, rate)  what the head of a sound, a film, a folder of pictures says → Header
+has_sound(path)        whether a film has sound
 is_number(text)        whether a text is a number
 read_mat(path, key)    one array of a MATLAB file
 read_film(path, …)     a video file (PyAV), or a folder of numbered pictures, or a part of it → Video
@@ -19,32 +25,50 @@ progress(title, total) shows how far a plug-in's own long work has come: `with p
 """
 
 from ..screen import progress
+from .arrays import ARRAYS, array_shape, read_array
 from .corpus import Recordings, count_defects, defect, walk_folders
 from .files import require_folder
 from .film import film_length, has_pictures, read_film, read_sound, write_film
+from .headers import film_header, folder_header, has_sound, sound_header
+from .listing import LISTINGS, Listing, read_listing, to_number
 from .matlab import read_mat
 from .samples import lit_wall, nodding_oval
 from .sound import at_rate, read_audio, write_audio
 from .tables import is_number, read_table
+from .transcripts import TRANSCRIPTS, read_words, words_of
 
 __all__ = [
+    "ARRAYS",
+    "LISTINGS",
+    "TRANSCRIPTS",
+    "Listing",
     "Recordings",
     "at_rate",
     "count_defects",
     "defect",
     "film_length",
+    "array_shape",
+    "film_header",
+    "folder_header",
     "has_pictures",
+    "has_sound",
     "is_number",
     "lit_wall",
     "nodding_oval",
     "progress",
+    "read_array",
     "read_audio",
     "read_film",
+    "read_listing",
     "read_mat",
     "read_sound",
     "read_table",
+    "read_words",
     "require_folder",
+    "sound_header",
+    "to_number",
     "walk_folders",
+    "words_of",
     "write_audio",
     "write_film",
 ]

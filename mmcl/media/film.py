@@ -41,7 +41,7 @@ def read_film(path: Path, size: tuple[int, int], rate: float, start: float | Non
         return Video(_pictures(path, size)[0], rate)
     from_file = rate
     frames: list[NDArray[np.uint8]] = []
-    with _opened(path) as film:
+    with opened(path) as film:
         stream = _pictures_of(path, film)
         from_file = float(stream.average_rate or 0)
         promised = stream.frames
@@ -76,7 +76,7 @@ def read_sound(path: Path) -> Audio:
     Raises DataError if the file is missing, damaged, cut short or without sound, or if PyAV is not installed.
     """
     pieces: list[NDArray[np.float32]] = []
-    with _opened(path) as film:
+    with opened(path) as film:
         if not film.streams.audio:
             raise DataError(f"{path}: has no sound")
         import av
@@ -138,6 +138,11 @@ def has_pictures(folder: Path) -> bool:
     return any(_is_picture(path) for path in folder.iterdir())
 
 
+def count_pictures(folder: Path) -> int:
+    """How many pictures a folder holds; 0 where there is no such folder."""
+    return sum(_is_picture(path) for path in folder.iterdir()) if folder.is_dir() else 0
+
+
 def _part(path: Path, size: tuple[int, int], rate: float, start: float, end: float | None) -> Video:
     """The frames of a film between two times."""
 
@@ -149,7 +154,7 @@ def _part(path: Path, size: tuple[int, int], rate: float, start: float, end: flo
         first, last = numbers(rate)
         frames, seen = _pictures(path, size, slice(first, last))
     else:
-        with _opened(path) as film:
+        with opened(path) as film:
             stream = _pictures_of(path, film)
             rate = float(stream.average_rate or 0)
             if rate <= 0:
@@ -157,7 +162,7 @@ def _part(path: Path, size: tuple[int, int], rate: float, start: float, end: flo
             first, last = numbers(rate)
             part = _sought(path, film, stream, first, last, size)
         if part is None:
-            with _opened(path) as film:
+            with opened(path) as film:
                 part = _counted(path, film, _pictures_of(path, film), first, last, size)
         kept, seen = part
         frames = np.stack(kept) if kept else np.zeros((0, 3, *size), np.uint8)
@@ -282,7 +287,7 @@ def _pictures(folder: Path, size: tuple[int, int], part: slice = slice(None)) ->
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """A video file, open. Whatever stops the decoding inside is a DataError of one sentence."""
     if not path.is_file():
         raise DataError(f"{path}: is not there; a video file was expected")

@@ -26,11 +26,7 @@ def read_audio(path: Path, mono: bool = True) -> Audio:
     import soundfile
 
     require_file(path, "a sound file")
-    sizes = _wav_sizes(path)
-    if sizes is not None and sizes[0] > sizes[1]:
-        raise DataError(
-            f"{path}: cut short: its header promises {sizes[0]:,} bytes of sound and the file holds {sizes[1]:,}; copy it again"
-        )
+    require_whole(path)
     try:
         with soundfile.SoundFile(path) as file:
             promised, rate = file.frames, int(file.samplerate)
@@ -76,6 +72,15 @@ def write_audio(path: Path, samples: NDArray[np.floating], rate: int) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples.clip(-1, 1), rate, subtype="PCM_16")
+
+
+def require_whole(path: Path) -> None:
+    """Refuse a wav file that holds less than its header promises."""
+    sizes = _wav_sizes(path)
+    if sizes is not None and sizes[0] > sizes[1]:
+        raise DataError(
+            f"{path}: cut short: its header promises {sizes[0]:,} bytes of sound and the file holds {sizes[1]:,}; copy it again"
+        )
 
 
 def _wav_sizes(path: Path) -> tuple[int, int] | None:

@@ -570,6 +570,11 @@ class Recipe(Section):
         None, description="few-shot curves, missing modalities, transfer, robustness, geometry and maps; left out: none"
     )
     protocol: Protocol = Field(default_factory=lambda: Official(), description="who is trained on and who is tested")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="a dry run: about so many recordings of each split, groups kept whole, and the report says so; left out: all",
+    )
     report: Report = Field(default_factory=lambda: Report(), description="what the result is compared with")
     track: tuple[Literal["tensorboard"], ...] = Field((), description="trackers to write beside log.jsonl")
     sweep: Sweep | None = Field(None, description="a search over values, by `mmcl sweep`; left out: none")

@@ -38,13 +38,20 @@ def banners(
 
 
 def _of_the_data(plan: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[Banner]:
+    banners = []
+    if (limit := plan.get("limit")) is not None:
+        sentence = (
+            f"The recipe takes about {many(limit, 'recording')} of each split (limit), {whole(prepare['samples'])} in all: the scores say "
+            "that it runs, and nothing more."
+        )
+        banners.append(("strong", "A dry run on a few recordings", sentence))
     if not prepare["synthetic"]:
-        return []
+        return banners
     sentence = (
         f"Every recording of “{plan['dataset']['use']}” was made by a program. The scores show that the machinery "
         "works; they say nothing about people."
     )
-    return [("strong", "Synthetic data", sentence)]
+    return [*banners, ("strong", "Synthetic data", sentence)]
 
 
 def _of_pretraining(about: Mapping[str, Any], pretraining: Sequence[Mapping[str, Any]]) -> list[Banner]:

@@ -32,6 +32,7 @@ from ..recipe.plan import ModalityPlan, Plan, ScorePlan
 from ..runs import RunFolder, fingerprint, locked, read_json, tidy, write_json
 from ..screen import progress, say
 from ..workers import worker_pool
+from .recordings import listed, open_dataset
 
 CHUNK = 16
 """Recordings handed to a worker at a time."""
@@ -52,8 +53,7 @@ def prepare(
     """
     began = time.monotonic()
     dataset = open_dataset(plan)
-    samples = list(dataset.samples())
-    _check_samples(plan, samples)
+    samples = listed(plan, dataset)
     stamps = [_stamp(sample, plan.root) for sample in samples]
     samples, scored = add_scores(plan, run, dataset, samples, stamps, strict)
     extracted: list[str] = []  # modalities
@@ -112,17 +112,6 @@ def prepare(
         say(
             f"prepare: window.seconds is {asked:g}, and no recording is longer than {longest:.3g} seconds: whole recordings are taken"
         )
-
-
-def open_dataset(plan: Plan) -> Dataset:
-    """The dataset of a plan. Raises DataError if its folder is missing."""
-    if plan.dataset.spec.needs_root and (plan.root is None or not plan.root.is_dir()):
-        get = f" {plan.info.get}" if plan.info.get else ""
-        raise DataError(
-            f"{plan.root}: there is no such folder; dataset '{plan.dataset.use}' is looked for there (dataset.root, --data).{get}"
-        )
-    dataset: Dataset = plan.dataset.spec.build(plan.dataset.params, plan.root)
-    return dataset
 
 
 def add_scores(
@@ -209,25 +198,6 @@ def _stamp(sample: SampleRef, root: Path | None) -> dict[str, list[Any]]:
             status = None
         stamp[source] = [sample.id, where, status.st_size if status else None, status.st_mtime_ns if status else None]
     return stamp
-
-
-def _check_samples(plan: Plan, samples: Sequence[SampleRef]) -> None:
-    """Refuse what a dataset plug-in must not hand out."""
-    name = plan.dataset.use
-    if not samples:
-        raise DataError(f"dataset '{name}' found no recording under {plan.root}. {plan.info.get}".strip())
-    seen: set[str] = set()
-    for sample in samples:
-        if sample.id in seen:
-            raise PluginError(f"dataset '{name}' lists recording '{sample.id}' twice")
-        seen.add(sample.id)
-        if not sample.group:
-            raise PluginError(f"dataset '{name}': recording '{sample.id}' has no group; splits by {plan.info.group} need one")
-        unknown = set(sample.sources) - set(plan.info.sources)
-        if unknown:
-            raise PluginError(
-                f"dataset '{name}': recording '{sample.id}' has the source '{min(unknown)}', which its info does not name"
-            )
 
 
 def _make_store(

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..api.dataset import Dataset, DatasetInfo, DatasetSpec, SampleRef, Task
+from ..api.dataset import Dataset, DatasetInfo, DatasetSpec, HasHeaders, SampleRef, Task
 from ..api.errors import DataError
 from .checks import Check, NotTried, expect, run_checks
-from .raw import RAW, equal, raw_problem
+from .raw import RAW, equal, raw_problem, seconds_of
 
 
 def check_dataset(spec: DatasetSpec, tmp_path: Path, params: Any = None) -> None:
@@ -24,11 +24,14 @@ def dataset_checks(spec: DatasetSpec, tmp_path: Path, params: Any = None) -> Ite
     """What a dataset promises, on the tiny copy that it writes under `tmp_path`."""
     params = spec.params() if params is None else params
     case = _Case(spec, params, tmp_path)
+    if spec.complete is not None:
+        yield "what its options leave open is filled in from its tables", lambda: _completed(case)
     yield "info is complete and reads no data", lambda: _info(case)
     if spec.needs_root:
         yield "a missing folder is refused in a sentence", lambda: _missing(case)
     yield "its recordings are in order", lambda: _samples(case)
     yield "what it reads is what info says", lambda: _read(case)
+    yield "headers say how long a recording lasts", lambda: _headers(case)
     if spec.needs_root:
         yield "a damaged file is refused by name", lambda: _damage(case)
 
@@ -43,8 +46,13 @@ class _Case:
     def subject(self) -> str:
         return f"dataset '{self.spec.name}'"
 
+    def options(self) -> Any:
+        """The options, with what they leave open filled in from the tiny copy where the dataset does that."""
+        root = self.root() if self.spec.complete is not None else None
+        return self.params if root is None or self.spec.complete is None else self.spec.complete(self.params, root)
+
     def info(self) -> DatasetInfo:
-        return self.spec.info(self.params)
+        return self.spec.info(self.options())
 
     def root(self) -> Path | None:
         """A tiny copy of the data, written once."""
@@ -62,7 +70,7 @@ class _Case:
         return root
 
     def build(self) -> Dataset:
-        return self.spec.build(self.params, self.root())
+        return self.spec.build(self.options(), self.root())
 
 
 def ask_info(spec: DatasetSpec) -> str:
@@ -98,6 +106,40 @@ def _info(case: _Case) -> None:
         set(info.official) <= {"train", "valid", "test"},
         f"{subject}: official splits are of train, valid and test; found {info.official}",
     )
+
+
+def _completed(case: _Case) -> None:
+    root, complete = case.root(), case.spec.complete
+    assert root is not None
+    assert complete is not None
+    options = case.options()
+    expect(
+        type(options) is type(case.params),
+        f"{case.subject}: complete gives options of the same class, {type(case.params).__name__}; found {type(options).__name__}",
+    )
+    expect(
+        complete(options, root) == options,
+        f"{case.subject}: completed once more, its options are others; what is complete stays as it is, since plans are compared by it",
+    )
+    text = options.model_dump_json()
+    expect(
+        type(options).model_validate_json(text) == options,
+        f"{case.subject}: its completed options are not the same after JSON, through which they reach the processes that read",
+    )
+
+
+def _headers(case: _Case) -> None:
+    dataset = case.build()
+    if not isinstance(dataset, HasHeaders):
+        return
+    for ref in dataset.samples():
+        for source in ref.sources:
+            header = dataset.header(ref.id, source)
+            seconds = seconds_of(dataset.read(ref.id, source))
+            expect(
+                header.seconds is None or seconds is None or abs(header.seconds - seconds) <= 0.1 * seconds + 0.1,
+                f"{case.subject}, '{source}' of recording '{ref.id}': its header says {header.seconds} s, and it lasts {seconds} s",
+            )
 
 
 def _missing(case: _Case) -> None:

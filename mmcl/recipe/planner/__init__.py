@@ -16,7 +16,7 @@ from ..document import Document
 from ..plan import Plan
 from ..read import read_recipe
 from ..schema import Recipe
-from .dataset import dataset_of, root_of, scores_of
+from .dataset import dataset_of, scores_of
 from .heads import probe_of, supervise_of
 from .modalities import modality_of
 from .names import checked
@@ -49,7 +49,7 @@ def make_plan(
     """The plan of a recipe that has been read."""
     problems = Problems(document, installed() if plugins is None else plugins)
     recipe = checked(problems)
-    dataset, corpus = dataset_of(recipe, problems)
+    dataset, root, corpus = dataset_of(recipe, data, problems)
     scores = scores_of(recipe, corpus, problems)
     tasks_too = {name: score.task for name, score in scores.items()}
     info = replace(corpus, tasks={**corpus.tasks, **tasks_too}) if corpus else None
@@ -62,7 +62,6 @@ def make_plan(
     supervised = supervise_of(recipe, corpus if recipe.supervise and recipe.supervise.tasks is None else info, problems)
     fold_key, fold_of = folds_of(recipe, problems)
     check_official(recipe, info, problems)
-    root = root_of(recipe, dataset, data, problems)
     check_window(recipe, modalities, problems)
     _check_extras(recipe, problems)
     problems.stop()

@@ -13,16 +13,30 @@ from ..schema import Recipe
 from .problems import Problems
 
 
-def dataset_of(recipe: Recipe, problems: Problems) -> tuple[Part | None, DatasetInfo | None]:
-    """The dataset and what it says of itself before any data are read."""
+def dataset_of(recipe: Recipe, data: Path | None, problems: Problems) -> tuple[Part | None, Path | None, DatasetInfo | None]:
+    """The dataset, where it lies, and what it says of itself before any recording is read.
+
+    What its options leave open is filled in from its own tables, where it does that and the folder is there.
+    """
     dataset = problems.part(("dataset",), recipe.dataset)
+    root = root_of(recipe, dataset, data, problems)
     if dataset is None:
-        return None, None
+        return None, None, None
+    completes = dataset.spec.complete is not None
     try:
-        return dataset, dataset.spec.info(dataset.params)
+        if completes and root is not None and root.is_dir():
+            dataset = replace(dataset, params=dataset.spec.complete(dataset.params, root))
+        info = dataset.spec.info(dataset.params)
     except (ValueError, MmclError) as error:
         problems.add(("dataset",), str(error))
-        return dataset, None
+        return dataset, root, None
+    if completes and not info.sources:
+        if root is not None:
+            problems.add(
+                ("dataset",), f"{root}: is not there, and '{dataset.use}' reads from it which sources and labels there are"
+            )
+        return dataset, root, None
+    return dataset, root, info
 
 
 def root_of(recipe: Recipe, dataset: Part | None, data: Path | None, problems: Problems) -> Path | None:

@@ -1,0 +1,54 @@
+"""What the head of a file says of how long it lasts, without decoding it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..api.dataset import Header
+from ..api.errors import DataError
+from .files import require_file
+from .film import count_pictures, opened
+from .sound import require_whole
+
+
+def sound_header(path: Path) -> Header:
+    """Length and rate of a sound file. Raises DataError if it is missing, empty, no sound, or shorter than its header promises."""
+    import soundfile
+
+    require_file(path, "a sound file")
+    require_whole(path)
+    try:
+        facts = soundfile.info(str(path))
+    except (soundfile.SoundFileError, OSError) as error:
+        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+        raise DataError(f"{path}: a sound file was expected, and it cannot be decoded ({reason})") from error
+    if facts.frames <= 0:
+        raise DataError(f"{path}: a sound file was expected, and it holds no samples")
+    return Header(facts.frames / facts.samplerate, float(facts.samplerate))
+
+
+def film_header(path: Path, sound: bool = False) -> Header:
+    """Length, rate and size of a film's pictures, or length and rate of its sound. Raises DataError as `read_film` and `read_sound` do."""
+    with opened(path) as film:
+        streams = film.streams.audio if sound else film.streams.video
+        if not streams:
+            raise DataError(f"{path}: has no {'sound' if sound else 'pictures'}")
+        stream = streams[0]
+        length = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+        seconds = float(length) if length is not None else film.duration / 1e6 if film.duration else None
+        rate = float((stream.rate if sound else stream.average_rate) or 0) or None
+        return Header(seconds, rate, () if sound else (stream.height, stream.width))
+
+
+def folder_header(folder: Path, rate: float) -> Header:
+    """Length of a folder of numbered pictures, shown at `rate` a second. Raises DataError if it is missing or holds none."""
+    count = count_pictures(folder)
+    if not count:
+        raise DataError(f"{folder}: holds no pictures; a folder of numbered pictures was expected")
+    return Header(count / rate, rate)
+
+
+def has_sound(path: Path) -> bool:
+    """Whether a film has sound. Raises DataError if it cannot be opened, or PyAV is not installed."""
+    with opened(path) as film:
+        return bool(film.streams.audio)

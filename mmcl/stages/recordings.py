@@ -1,0 +1,64 @@
+"""The recordings of a plan: listed, limited and refused where they cannot be split, before anything is extracted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..api.dataset import Dataset, SampleRef
+from ..api.errors import DataError, PluginError
+from ..data.folds import Fold, make_folds
+from ..data.limit import limited
+from ..recipe.plan import Plan
+
+
+def open_dataset(plan: Plan) -> Dataset:
+    """The dataset of a plan. Raises DataError if its folder is missing."""
+    if plan.dataset.spec.needs_root and (plan.root is None or not plan.root.is_dir()):
+        get = f" {plan.info.get}" if plan.info.get else ""
+        raise DataError(
+            f"{plan.root}: there is no such folder; dataset '{plan.dataset.use}' is looked for there (dataset.root, --data).{get}"
+        )
+    dataset: Dataset = plan.dataset.spec.build(plan.dataset.params, plan.root)
+    return dataset
+
+
+def listed(plan: Plan, dataset: Dataset) -> list[SampleRef]:
+    """The recordings of a plan, those of its limit alone where it has one, in the dataset's order.
+
+    Raises PluginError for what a dataset must not hand out; DataError if there is no recording, or if these cannot be split as the protocol
+    says: a word that is no split, an empty split, a group on both sides. All of that is known before anything is extracted.
+    """
+    samples = list(dataset.samples())
+    _check_samples(plan, samples)
+    if plan.recipe.limit is not None:
+        samples = limited(samples, plan.recipe.limit, plan.recipe.protocol, plan.seeds[0], plan.fold_of, plan.fold_key)
+    planned_folds(plan, samples)
+    return samples
+
+
+def planned_folds(plan: Plan, samples: Sequence[SampleRef]) -> list[Fold]:
+    """The folds, if every recording could be read that has one of the plan's modalities; none where no recording has any."""
+    sources = {modality.source for modality in plan.modalities}
+    rows = [row for row, sample in enumerate(samples) if sources & set(sample.sources)]
+    if not rows:
+        return []
+    return make_folds(plan.recipe.protocol, samples, rows, plan.seeds[0], plan.fold_of, plan.fold_key)
+
+
+def _check_samples(plan: Plan, samples: Sequence[SampleRef]) -> None:
+    """Refuse what a dataset plug-in must not hand out."""
+    name = plan.dataset.use
+    if not samples:
+        raise DataError(f"dataset '{name}' found no recording under {plan.root}. {plan.info.get}".strip())
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.id in seen:
+            raise PluginError(f"dataset '{name}' lists recording '{sample.id}' twice")
+        seen.add(sample.id)
+        if not sample.group:
+            raise PluginError(f"dataset '{name}': recording '{sample.id}' has no group; splits by {plan.info.group} need one")
+        unknown = set(sample.sources) - set(plan.info.sources)
+        if unknown:
+            raise PluginError(
+                f"dataset '{name}': recording '{sample.id}' has the source '{min(unknown)}', which its info does not name"
+            )

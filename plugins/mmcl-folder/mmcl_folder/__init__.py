@@ -1,0 +1,172 @@
+"""A folder of one's own: a table with a row a recording, and the files that it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+
+from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, Register, Source, Task, hookimpl
+
+__all__ = ["GET", "FolderParams", "LabelOptions", "SourceOptions"]
+
+GET = "Write recordings.csv into the folder, a row a recording ('mmcl new-dataset FOLDER' makes one of what lies there)."
+
+Kind = Literal["sound", "pictures", "table", "words", "sequence"]
+Pixels = Annotated[int, Field(ge=8, le=1280)]
+
+
+class SourceOptions(Params):
+    """One source: the column that names its files, and how they are read."""
+
+    column: str | None = Field(None, description="column with the paths; left out: the one named as the source is")
+    reads: Kind | None = Field(
+        None,
+        description="sound (of a sound file or a film), pictures (of a film, or numbered ones in a folder), table (a CSV of numbers with a "
+        "header, such as OpenFace's), words (a transcript, or the words themselves), sequence (an array); left out: by the files",
+    )
+    rate: float | None = Field(
+        None,
+        gt=0,
+        description="steps a second of arrays, of tables without a column `timestamp` and of folders of pictures; of a film: refuse any other",
+    )
+    key: str | None = Field(None, description="name of the array in files that hold several")
+    size: tuple[Pixels, Pixels] | None = Field(
+        None, description="height and width in pixels to which pictures are resized; left out: 120 × 160"
+    )
+    columns: tuple[str, ...] | None = Field(None, description="columns of a table; left out: those of the first file")
+    shape: tuple[int, ...] | None = Field(None, description="shape of one step of an array; left out: that of the first file")
+
+
+class LabelOptions(Params):
+    """One label: the columns that it stands in, and what their cells mean."""
+
+    column: str | None = Field(None, description="its column; left out: the one named as the label is")
+    columns: tuple[str, ...] | None = Field(
+        None, min_length=1, description="several columns in place of one: of 0 and 1 (multi-label) or of numbers (regression)"
+    )
+    type: Literal["single-label", "multi-label", "regression"] | None = Field(
+        None, description="one class, any number of classes, or numbers; left out: by the cells"
+    )
+    separator: str | None = Field(
+        None, min_length=1, description="what parts the classes of a multi-label cell; left out: ; or |"
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=2, description="the classes, in order; left out: in the alphabet's"
+    )
+
+
+def _by_name(value: Any) -> Any:
+    """`[emotion, valence]` stands for `{emotion: {}, valence: {}}`; lists, which JSON has in place of tuples, become tuples."""
+    if isinstance(value, tuple | list) and all(isinstance(name, str) for name in value):
+        return {name: {} for name in value}
+    return _tuples(value) if isinstance(value, dict) else value
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(one) for key, one in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+class FolderParams(Params):
+    """Options of `folder`."""
+
+    table: str | None = Field(
+        None, description="the table, relative to the folder; left out: recordings.csv, .tsv, .jsonl or .parquet"
+    )
+    id: str | None = Field(None, description="column of the recordings' names; left out: id, or the names of the files")
+    group: str | None = Field(
+        None,
+        description="column of what never stands on both sides of a split; left out: speaker, subject, …; none: each recording alone",
+    )
+    split: str | None = Field(None, description="column of the words train, valid and test; left out: split, if there is one")
+    splits: tuple[Literal["train", "valid", "test"], ...] | None = Field(
+        None, description="words that stand in it; left out: read"
+    )
+    labels: Annotated[dict[str, LabelOptions] | None, BeforeValidator(_by_name)] = Field(
+        None, description="labels by name, or a list of columns; left out: every column that can be one"
+    )
+    sources: Annotated[dict[str, SourceOptions] | None, BeforeValidator(_by_name)] = Field(
+        None, description="sources by name, or a list of columns; left out: every column of paths or words"
+    )
+    outside: bool = Field(False, description="whether paths in the table may lead outside the folder")
+
+
+def _source(options: SourceOptions) -> Source:
+    """A source as modalities see it."""
+    if options.reads == "sound":
+        return Source("audio", "sound, at each file's own rate")
+    if options.reads == "pictures":
+        return Source("video", "pictures, resized while reading", options.rate, {"shape": [3, *(options.size or (120, 160))]})
+    if options.reads == "words":
+        return Source("words", "words, with times where the transcript has them")
+    if options.reads == "table":
+        return Source("table", "columns of numbers", options.rate, {"columns": list(options.columns or ())})
+    shape = list(options.shape or ())
+    axes = {1: ["channel"], 2: ["joint", "channel"]}.get(len(shape))
+    return Source("sequence", "ready arrays", options.rate, {"shape": shape, **({"axes": axes} if axes else {})})
+
+
+def _complete_source(options: SourceOptions) -> bool:
+    """Whether the options alone say what a modality must know."""
+    needed = {"table": options.columns, "sequence": options.shape}
+    return options.reads is not None and needed.get(options.reads, ()) is not None
+
+
+def _info(params: FolderParams) -> DatasetInfo:
+    """What the options say; nothing of sources and labels that only the table tells."""
+    sources = {name: _source(one) for name, one in (params.sources or {}).items() if _complete_source(one)}
+    tasks = {
+        name: Task(
+            name,
+            one.type,
+            one.classes or one.columns or (name,),
+            f"the column {', '.join(one.columns or (one.column or name,))}",
+        )
+        for name, one in (params.labels or {}).items()
+        if one.type is not None and (one.classes or one.columns or one.type == "regression")
+    }
+    whole = len(sources) == len(params.sources or {}) and len(tasks) == len(params.labels or {})
+    return DatasetInfo(
+        sources=sources if whole else {},
+        tasks=tasks if whole else {},
+        group=params.group or "recording",
+        official=params.splits or (),
+        get=GET,
+    )
+
+
+def _complete(params: FolderParams, root: Path) -> FolderParams:
+    from .columns import completed
+
+    return completed(params, root)
+
+
+def _build(params: FolderParams, root: Path | None) -> Dataset:
+    from .recordings import Folder
+
+    return Folder(params, root)
+
+
+def _sample(root: Path, n: int, seed: int) -> None:
+    from .tiny import write
+
+    write(root, n, seed)
+
+
+@hookimpl
+def register_datasets(register: Register[DatasetSpec]) -> None:
+    """Offer `folder`."""
+    register(
+        DatasetSpec(
+            name="folder",
+            summary="a folder of your own: a table with a row a recording, and the sounds, films, words and arrays it names",
+            params=FolderParams,
+            info=_info,
+            build=_build,
+            sample=_sample,
+            complete=_complete,
+        )
+    )

@@ -1,0 +1,299 @@
+"""What the options leave open and the table says: which columns are ids, groups, splits, labels and sources, and of what kind."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from mmcl.api import DataError
+from mmcl.media import (
+    ARRAYS,
+    TRANSCRIPTS,
+    Listing,
+    array_shape,
+    has_pictures,
+    has_sound,
+    read_listing,
+    read_table,
+    require_folder,
+    to_number,
+)
+
+from . import GET, FolderParams, LabelOptions, SourceOptions
+from .rows import inside, near, recordings_of, split_of
+
+TABLES = ("recordings.csv", "recordings.tsv", "recordings.jsonl", "recordings.parquet")
+EXPECTED = "a table recordings.csv with a row a recording, and the files that it names"
+SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".m4a", ".aac", ".wma")
+FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+IDS = ("id", "name", "recording", "sample", "clip", "utterance_id", "file_id")
+GROUPS = ("group", "speaker", "subject", "actor", "person", "participant", "patient", "user", "speaker_id", "subject_id")
+SPLITS = ("split", "set", "partition", "subset")
+TEXTS = ("text", "words", "transcript", "transcription", "sentence", "utterance")
+FEW = 12
+"""Whole numbers of at most so many values, each in two recordings or more, are taken for classes."""
+
+
+def table_of(params: FolderParams, root: Path | None) -> Path:
+    """The table of a folder. Raises DataError if folder or table is missing."""
+    root = require_folder(root, EXPECTED, GET)
+    if params.table is not None:
+        return inside(root, params.table, params.outside, "dataset.table")
+    for name in TABLES:
+        if (root / name).is_file():
+            return root / name
+    raise DataError(f"{root}: has none of {', '.join(TABLES)}; {GET}")
+
+
+def completed(params: FolderParams, root: Path) -> FolderParams:
+    """The options with everything filled in that the table says, all of its rows checked.
+
+    Raises DataError for a column that is not there, a word that is no split, a class that stands in a single recording where nobody listed the
+    classes, and whatever `recordings_of` refuses.
+    """
+    listing = read_listing(table_of(params, root))
+    ids, group, split = _role(listing, params.id, IDS, "id"), _role(listing, params.group, GROUPS, "group"), None
+    split = _role(listing, params.split, SPLITS, "split")
+    taken = {name for name in (ids, group, split) if name}
+    sources = _sources(params, listing, root, taken)
+    taken |= {one.column or name for name, one in sources.items()}
+    labels = _labels(params, listing, taken)
+    words = [split_of(listing, row, split) for row in range(len(listing.rows))] if split else []
+    whole = params.model_copy(
+        update={
+            "table": params.table or table_of(params, root).name,
+            "id": ids,
+            "group": group,
+            "split": split,
+            "splits": tuple(name for name in ("train", "valid", "test") if name in words),
+            "labels": labels,
+            "sources": sources,
+        }
+    )
+    recordings_of(whole, listing, root)
+    return whole
+
+
+def _role(listing: Listing, given: str | None, usual: Sequence[str], option: str) -> str | None:
+    """The column that plays a part: the one given, or the first of its usual names, in any case."""
+    if given is not None:
+        _require(listing, given, f"dataset.{option}")
+        return given
+    by_name = {name.lower(): name for name in reversed(listing.columns)}
+    return next((by_name[name] for name in usual if name in by_name), None)
+
+
+def _require(listing: Listing, column: str, option: str) -> None:
+    if column not in listing.columns:
+        hint = near(column, listing.columns)
+        raise DataError(f"{listing.path}: has no column '{column}' ({option}){hint}; it has {', '.join(listing.columns)}")
+
+
+def _filled(listing: Listing, column: str) -> list[str]:
+    return [cell for cell in listing.column(column) if cell]
+
+
+# -------------------------------------------------------------------------------------------------------------- sources
+
+
+def _sources(params: FolderParams, listing: Listing, root: Path, taken: Collection[str]) -> dict[str, SourceOptions]:
+    """Every source with its options filled in."""
+    if params.sources is not None:
+        given = dict(params.sources)
+        for name, one in given.items():
+            _require(listing, one.column or name, f"dataset.sources.{name}")
+    else:
+        labels = {c for name, one in (params.labels or {}).items() for c in (one.columns or (one.column or name,))}
+        given = {}
+        for column in listing.columns:
+            if column not in taken and column not in labels:
+                given |= _inferred(params, listing, column, root)
+    if not given:
+        raise DataError(
+            f"{listing.path}: no column holds paths of files, nor words; it has {', '.join(listing.columns)} (dataset.sources names them)"
+        )
+    return {name: _source(params, name, one, listing, root) for name, one in given.items()}
+
+
+def _inferred(params: FolderParams, listing: Listing, column: str, root: Path) -> dict[str, SourceOptions]:
+    """The sources that a column gives: none, one, or two where it names films with sound."""
+    cells = _filled(listing, column)
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", column).strip("-") or "source"
+    endings = {Path(cell).suffix.lower() for cell in cells}
+    if cells and endings <= set(FILMS):
+        both = {name: SourceOptions(column=column, reads="pictures")}
+        first = _first(params, listing, column, root)
+        if has_sound(first):
+            both[f"{name}-sound"] = SourceOptions(column=column, reads="sound")
+        return both
+    if cells and (endings <= {*SOUNDS, *ARRAYS, *TRANSCRIPTS} and "" not in endings):
+        return {name: SourceOptions(column=column)}
+    if cells and endings == {""} and all(not re.search(r"\s", cell) for cell in cells) and (root / cells[0]).is_dir():
+        return {name: SourceOptions(column=column, reads="pictures")}
+    several = sum(len(cell.split()) for cell in cells) / max(1, len(cells))
+    if cells and (column.lower() in TEXTS or (several >= 3 and len(set(cells)) > len(cells) / 2)):
+        return {name: SourceOptions(column=column, reads="words")}
+    return {}
+
+
+def _source(params: FolderParams, name: str, given: SourceOptions, listing: Listing, root: Path) -> SourceOptions:
+    """One source, what is left open filled in from its first file."""
+    option, column = f"dataset.sources.{name}", given.column or name
+    one = given.model_copy(update={"column": column})
+    reads = one.reads
+    if reads == "words" and not _paths(_filled(listing, column)):
+        return one
+    first = _first(params, listing, column, root)
+    if reads is None:
+        reads = _reads(first, option)
+        one = one.model_copy(update={"reads": reads})
+    if reads == "pictures":
+        if first.is_dir() and one.rate is None:
+            raise DataError(f"{first}: pictures in a folder do not say how many are shown a second; set {option}.rate")
+        return one.model_copy(update={"size": one.size or (120, 160)})
+    if reads == "table" and (one.columns is None or one.rate is None):
+        table = read_table(first)
+        if len(table.values) > 1 and one.rate is None and table.rate is None:
+            raise DataError(
+                f"{first}: has no column 'timestamp' (seconds), so it does not say its rate; set {option}.rate, in rows a second"
+            )
+        rate = one.rate if one.rate is not None else None if table.rate is None else _rounded(table.rate)
+        return one.model_copy(update={"columns": one.columns or table.columns, "rate": rate})
+    if reads == "sequence":
+        if one.rate is None:
+            raise DataError(f"{first}: an array does not say its rate; set {option}.rate, in steps a second")
+        shape = array_shape(first, one.key)
+        if not shape:
+            raise DataError(f"{first}: a single number is no sequence; steps along the first axis were expected")
+        steps = shape[1:] if len(shape) > 1 else (1,)
+        return one.model_copy(update={"shape": one.shape or steps})
+    return one
+
+
+def _rounded(rate: float) -> float:
+    """A measured rate, to a hundredth: times in a file are rounded too."""
+    return round(rate, 2)
+
+
+def _paths(cells: Sequence[str]) -> bool:
+    return bool(cells) and all(Path(cell).suffix.lower() in TRANSCRIPTS for cell in cells)
+
+
+def _first(params: FolderParams, listing: Listing, column: str, root: Path) -> Path:
+    """The first file of a column that is there. Raises DataError if none is, or if a path leads outside."""
+    cells = [(row, cell) for row, cell in enumerate(listing.column(column)) if cell]
+    for row, cell in cells:
+        path = inside(root, cell, params.outside, f"{listing.place(row)}, column '{column}'")
+        if path.exists():
+            return path
+    looked = f"; the first that was looked for is {root / cells[0][1]}" if cells else ""
+    raise DataError(f"{listing.path}: column '{column}' names {len(cells)} files and none of them is there{looked}")
+
+
+def _reads(path: Path, option: str) -> str:
+    """How a file is read, by its ending."""
+    ending = path.suffix.lower()
+    if path.is_dir() and has_pictures(path):
+        return "pictures"
+    if ending in SOUNDS:
+        return "sound"
+    if ending in FILMS:
+        return "pictures"
+    if ending in ARRAYS:
+        return "sequence"
+    if ending in (".csv", ".tsv"):
+        header = read_listing(path).columns
+        return "words" if {"start", "end"} <= set(header) and {"word", "text"} & set(header) else "table"
+    if ending in TRANSCRIPTS:
+        return "words"
+    raise DataError(f"{path}: it is not known how a file of this ending is read; set {option}.reads")
+
+
+# --------------------------------------------------------------------------------------------------------------- labels
+
+
+def _labels(params: FolderParams, listing: Listing, taken: Collection[str]) -> dict[str, LabelOptions]:
+    """Every label with its type and its classes."""
+    if params.labels is not None:
+        for name, one in params.labels.items():
+            for column in one.columns or (one.column or name,):
+                _require(listing, column, f"dataset.labels.{name}")
+        given = dict(params.labels)
+    else:
+        columns = [column for column in listing.columns if column not in taken and _may_be_label(_filled(listing, column))]
+        given = {
+            re.sub(r"[^A-Za-z0-9_-]+", "-", column).strip("-") or "label": LabelOptions(column=column) for column in columns
+        }
+    return {name: _label(name, one, listing) for name, one in given.items()}
+
+
+def _may_be_label(cells: Sequence[str]) -> bool:
+    """Whether a column that nobody declared can be learned: numbers, or few words that come again and again."""
+    if not cells or len(set(cells)) < 2:
+        return False
+    if all(to_number(cell) is not None for cell in cells):
+        return True
+    counts = Counter(part for cell in cells for part in _parted(cell, _separator(cells)))
+    return len(counts) <= 40 and sum(count == 1 for count in counts.values()) <= len(counts) / 3
+
+
+def _separator(cells: Sequence[str]) -> str | None:
+    return next((sign for sign in (";", "|") if any(sign in cell for cell in cells)), None)
+
+
+def _parted(cell: str, separator: str | None) -> list[str]:
+    return [part.strip() for part in cell.split(separator) if part.strip()] if separator else [cell]
+
+
+def _label(name: str, given: LabelOptions, listing: Listing) -> LabelOptions:
+    """One label, what is left open filled in from its cells."""
+    if given.columns is not None:
+        values = {cell for column in given.columns for cell in _filled(listing, column)}
+        kind = given.type or ("multi-label" if values <= {"0", "1"} else "regression")
+        if kind == "single-label":
+            raise DataError(
+                f"{listing.path}: label '{name}' has one class a recording and several columns; set column, or multi-label"
+            )
+        return given.model_copy(update={"type": kind})
+    column = given.column or name
+    cells = _filled(listing, column)
+    if not cells:
+        raise DataError(f"{listing.path}: column '{column}' is empty, so there is nothing to learn of '{name}'")
+    kind, separator = given.type or _type(cells, given), given.separator
+    if kind == "regression":
+        return given.model_copy(update={"type": kind, "column": column})
+    if kind == "multi-label":
+        separator = separator or _separator(cells) or ";"
+    counts = Counter(part for cell in cells for part in _parted(cell, separator if kind == "multi-label" else None))
+    classes = given.classes or tuple(sorted(counts, key=lambda text: (to_number(text) is None, to_number(text) or 0.0, text)))
+    if given.classes is None:
+        _check_counts(name, column, counts, listing, separator if kind == "multi-label" else None)
+    update = {"type": kind, "column": column, "separator": separator, "classes": classes}
+    return given.model_copy(update=update)
+
+
+def _type(cells: Sequence[str], given: LabelOptions) -> str:
+    if given.separator is not None or (given.classes is None and _separator(cells)):
+        return "multi-label"
+    if given.classes is not None or any(to_number(cell) is None for cell in cells):
+        return "single-label"
+    counts = Counter(cells)
+    whole = all(re.fullmatch(r"[-+]?\d+", cell) for cell in cells)
+    return "single-label" if whole and 2 <= len(counts) <= FEW and min(counts.values()) >= 2 else "regression"
+
+
+def _check_counts(name: str, column: str, counts: Counter[str], listing: Listing, separator: str | None) -> None:
+    if len(counts) < 2:
+        raise DataError(
+            f"{listing.path}: column '{column}' holds one class, '{next(iter(counts))}'; two or more can be told apart"
+        )
+    for value, count in sorted(counts.items()):
+        if count == 1:
+            row = next(i for i, cell in enumerate(listing.column(column)) if value in _parted(cell, separator))
+            others = [other for other in counts if other != value and counts[other] > 1]
+            raise DataError(
+                f"{listing.place(row)}: class '{value}' of '{column}' stands in a single recording{near(value, others)}; mend it, empty "
+                f"the cell, or list the classes in dataset.labels.{name}.classes"
+            )

@@ -1,0 +1,138 @@
+"""Reads the recordings that a table names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmcl.api import DataError, Header, Raw, SampleRef, Table, Video, Words
+from mmcl.api import Sequence as Steps
+from mmcl.media import (
+    Listing,
+    Recordings,
+    array_shape,
+    film_header,
+    folder_header,
+    read_array,
+    read_audio,
+    read_film,
+    read_listing,
+    read_sound,
+    read_table,
+    read_words,
+    sound_header,
+    words_of,
+)
+
+from . import GET, FolderParams, SourceOptions
+from .columns import EXPECTED, FILMS, completed, table_of
+from .rows import recordings_of, words_in_cell
+
+_TOLERANCE = 0.02  # of a rate, between files of one source
+_BY_SOUNDFILE = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
+
+
+class Folder:
+    """The recordings of one table. Options that are left open are filled in from it."""
+
+    def __init__(self, params: FolderParams, root: Path | None) -> None:
+        self._given, self._root = params, root
+        self._recordings = Recordings(root, EXPECTED, GET)
+        self._listing: Listing | None = None
+        self._params = params
+
+    def samples(self) -> Sequence[SampleRef]:
+        """Every row of the table, in its order."""
+        return self._recordings.all(self._listed)
+
+    def read(self, id: str, source: str) -> Raw:
+        """One source of one recording. Raises DataError naming the file if it is missing, damaged or unlike the first of its column."""
+        path, one = self._find(id, source)
+        if isinstance(path, str):
+            return words_of(path, f"recording '{id}'")
+        if one.reads == "sound":
+            return read_audio(path) if path.suffix.lower() in _BY_SOUNDFILE else read_sound(path)
+        if one.reads == "words":
+            return read_words(path)
+        if one.reads == "pictures":
+            film = read_film(path, one.size or (120, 160), one.rate or 0.0)
+            return film if one.rate is None else Video(film.frames, _same(path, film.rate, one.rate))
+        if one.reads == "table":
+            return self._table(path, one)
+        assert one.rate is not None
+        values = read_array(path, one.key)
+        values = values[:, None] if values.ndim == 1 else values
+        if values.ndim == 0 or len(values) == 0 or values.shape[1:] != one.shape:
+            raise DataError(
+                f"{path}: has the shape {list(values.shape)}; [steps, {', '.join(map(str, one.shape or ()))}] was expected"
+            )
+        return Steps(values, one.rate)
+
+    def header(self, id: str, source: str) -> Header:
+        """The head of a file; tables and transcripts, which have none, are read."""
+        path, one = self._find(id, source)
+        if isinstance(path, str):
+            return Header()
+        if one.reads == "sound":
+            return sound_header(path) if path.suffix.lower() in _BY_SOUNDFILE else film_header(path, sound=True)
+        if one.reads == "pictures":
+            return (
+                folder_header(path, one.rate or 1.0) if path.is_dir() or path.suffix.lower() not in FILMS else film_header(path)
+            )
+        if one.reads == "words":
+            words = self.read(id, source)
+            assert isinstance(words, Words)
+            return Header(None if words.times is None else float(words.times[:, 1].max()))
+        if one.reads == "table":
+            table = self._table(path, one)
+            return Header(len(table.values) / one.rate if one.rate else None, one.rate)
+        assert one.rate is not None
+        shape = array_shape(path, one.key)
+        steps = shape[1:] if len(shape) > 1 else (1,)
+        if not shape or not shape[0] or steps != one.shape:
+            raise DataError(
+                f"{path}: has the shape {list(shape)}; [steps, {', '.join(map(str, one.shape or ()))}] was expected"
+            )
+        return Header(shape[0] / one.rate, one.rate, steps)
+
+    def _listed(self, root: Path) -> list[SampleRef]:
+        self._listing = read_listing(table_of(self._given, root))
+        self._params = completed(self._given, root)
+        return recordings_of(self._params, self._listing, root)
+
+    def _find(self, id: str, source: str) -> tuple[Path | str, SourceOptions]:
+        """The file of a source, or the words of a cell that holds them, and how it is read."""
+        refs = self.samples()
+        self._recordings.one(id, source)
+        assert self._listing is not None
+        one = (self._params.sources or {})[source]
+        if one.reads == "words":
+            row = next(i for i, ref in enumerate(refs) if ref.id == id)
+            cell = self._listing.rows[row][one.column or source]
+            if words_in_cell(cell):
+                return cell, one
+        path = self._recordings.file(id, source)
+        if not path.exists():
+            raise DataError(f"{path}: is not there; recording '{id}' has its {source} there by the table")
+        return path, one
+
+    def _table(self, path: Path, one: SourceOptions) -> Table:
+        table = read_table(path, None)
+        columns = one.columns or ()
+        lacking = [name for name in columns if name not in table.columns]
+        if lacking:
+            raise DataError(f"{path}: lacks the column '{lacking[0]}', which other files of its source have")
+        if one.rate is None and len(table.values) > 1:
+            raise DataError(f"{path}: has {len(table.values)} rows; one was expected, as in other files of its source")
+        rate = None if one.rate is None else _same(path, table.rate or one.rate, one.rate)
+        values = table.values[:, [table.columns.index(name) for name in columns]]
+        return Table(np.ascontiguousarray(values), columns, rate)
+
+
+def _same(path: Path, rate: float, promised: float) -> float:
+    """The rate of all files of a source. Raises DataError if this one has another."""
+    if abs(rate / promised - 1) > _TOLERANCE:
+        raise DataError(f"{path}: has {rate:.2f} steps a second; {promised:g} were expected, as in other files of its source")
+    return promised
