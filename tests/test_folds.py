@@ -10,7 +10,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from mmcl.api import DataError, SampleRef
-from mmcl.data.folds import crosses_groups, make_folds
+from mmcl.data.folds import Inner, crosses_groups, inner_folds, make_folds
 
 
 def people(groups: int = 24, each: int = 6, classes: int = 3, split=None) -> list[SampleRef]:
@@ -239,3 +239,57 @@ def test_labels_and_files_have_no_say_in_who_is_tested(groups, use, seed, random
     except DataError:
         return
     assert folds == folds_of(protocol(use, k=2), other, seed)
+
+
+def who(samples, rows):
+    return {samples[row].group for row in rows}
+
+
+@pytest.mark.parametrize("parts", [None, 4])
+@pytest.mark.parametrize("hold", [None, 0.2])
+def test_inner_folds_validate_every_group_once_and_never_train_on_it(parts, hold):
+    samples = people(12)
+    outer = folds_of(protocol("k-fold", k=3), samples)
+    inner = inner_folds(outer, Inner(parts, hold), "group", samples, 7)
+    each = parts or 8
+    assert [fold.number for fold in inner] == list(range(3 * each))
+    for n, whole in enumerate(outer):
+        mine = inner[n * each : (n + 1) * each]
+        known = {*whole.train, *whole.valid}
+        assert Counter(row for fold in mine for row in fold.valid) == Counter(known)
+        for fold in mine:
+            assert fold.test == whole.test
+            assert {*fold.train, *fold.held, *fold.valid} == known
+            sides = [who(samples, part) for part in (fold.train, fold.held, fold.valid, fold.test)]
+            assert sum(map(len, sides)) == 12, "no group stands on two sides"
+            assert len(sides[2]) == 8 // each
+            assert len(sides[1]) == (0 if hold is None else max(1, round(hold * (8 - len(sides[2])))))
+            assert fold.choosing == (fold.held or fold.valid)
+    again = inner_folds(outer, Inner(parts, hold), "group", samples, 7)
+    assert again == inner
+    other = inner_folds(outer[1:], Inner(parts, hold), "group", samples, 7)
+    assert [fold.valid for fold in other] == [fold.valid for fold in inner[each:]], "no deal depends on the folds before it"
+
+
+def test_inner_folds_by_sample_deal_classes_evenly():
+    samples = people(6, each=6)
+    outer = folds_of(protocol("hold-out", by="sample", test=1 / 3), samples)
+    inner = inner_folds(outer, Inner(3, None), "sample", samples, 0)
+    assert Counter(row for fold in inner for row in fold.valid) == Counter((*outer[0].train, *outer[0].valid))
+    for fold in inner:
+        assert not {*fold.train} & {*fold.valid}
+        counts = Counter(samples[row].targets["emotion"] for row in fold.valid)
+        assert max(counts.values()) - min(counts.values()) <= 3
+    assert crosses_groups(inner, samples)
+
+
+def test_more_parts_than_groups_and_too_few_groups_are_refused():
+    samples = people(6)
+    outer = folds_of(protocol("hold-out", test=1 / 3), samples)
+    with pytest.raises(DataError) as error:
+        inner_folds(outer, Inner(5, None), "group", samples, 0)
+    assert str(error.value) == ("sweep.validation: 5 parts of the 4 groups of training and validation in fold 0; use 4 at most")
+    few = people(3)
+    outer = folds_of(protocol("hold-out", test=1 / 3), few)
+    with pytest.raises(DataError, match="a part of fold 0 leaves 1 of 2 groups, and two are needed"):
+        inner_folds(outer, Inner(None, 0.2), "group", few, 0)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mmcl.api import RecipeError, StageError
+from mmcl.api import DataError, RecipeError, StageError
 from mmcl.cli import main
+from mmcl.data.folds import Fold
 from mmcl.data.prepared import load_prepared
 from mmcl.data.store import Store
 from mmcl.recipe.planner import make_plan
@@ -24,6 +25,9 @@ from mmcl.report import search_and_report
 from mmcl.runs import RunFolder, read_json, read_jsonl
 from mmcl.search import metric, sweep, trial
 from mmcl.search.study import open_study
+from mmcl.stages import pretrain as pretrain_stage
+from mmcl.stages import probe
+from mmcl.stages import supervise as supervise_stage
 from mmcl.stages.prepare import prepare
 from mmcl.stages.probe import validation_scores
 from mmcl.stages.supervise import validation_scores as supervised_scores
@@ -144,6 +148,97 @@ def test_no_test_recording_is_embedded_or_scored_in_a_trial(out, monkeypatch, la
     assert "test opened" not in [row["event"] for row in read_jsonl(out / "trials" / "0000" / "log.jsonl")]
     assert done.final is None
     assert not (out / "best").exists()
+
+
+@pytest.mark.parametrize("how", ["held", "last", "supervise"])
+def test_with_parts_every_group_judges_once_and_nothing_is_learned_or_chosen_on_it(out, monkeypatch, how):
+    """What is read while a part's encoders are trained, and while its heads are fitted, holds no recording of the part."""
+    sets = {"held": [], "last": ["pretrain.keep=last"], "supervise": [LABELS, "pretrain.epochs=0"]}[how]
+    search = plan("sweep.trials=1", "sweep.validation=4", "seed=3", *sets)
+    assert search.holds == (how != "last")
+    first, fitting, read = sweep._prepare_once, probe.fit_head, Store.values
+    folds: list[Fold] = []
+    outer: list[Fold] = []
+    now: list[Fold] = []  # whose encoders are being trained
+    fitted: list[set[int]] = []
+
+    def prepare_and_look(search, out, prepared):
+        first(search, out, prepared)
+        folds.extend(load_prepared(RunFolder(out / "trials" / "recipe", prepared)).folds)
+        prepare(search.plan, RunFolder(out / "outer", prepared), first=1)
+        outer.extend(load_prepared(RunFolder(out / "outer", prepared)).folds)
+
+    def values(self, row, start=0, stop=None):
+        assert row not in outer[0].test, f"test recording {row} was read"
+        assert not now or row not in now[0].valid, f"recording {row} judges fold {now[0].number}"
+        return read(self, row, start, stop)
+
+    def training(stage, name):
+        real = getattr(stage, name)
+
+        def train(unit, *args, **more):
+            now.append(unit.fold)
+            try:
+                return real(unit, *args, **more)
+            finally:
+                now.pop()
+
+        monkeypatch.setattr(stage, name, train)
+
+    def counted(part, task, train, valid, *args):
+        fitted.append({len(train.target), len(valid.target)})
+        return fitting(part, task, train, valid, *args)
+
+    monkeypatch.setattr(sweep, "_prepare_once", prepare_and_look)
+    monkeypatch.setattr(Store, "values", values)
+    monkeypatch.setattr(probe, "fit_head", counted)
+    if how == "held":
+        training(pretrain_stage, "_train")
+    elif how == "supervise":
+        training(supervise_stage, "_train_all")
+    done = search_and_report(search, out, final=False)
+    assert [one.state for one in done.trials] == ["done"], done.trials[0].sentence
+    assert "every group of training and validation once (in 4 parts), mean over 1 fold and 1 seed" in done.about
+    samples = load_prepared(RunFolder(out / "trials" / "recipe", out.parent / "prepared")).samples
+    judging = [{samples[row].group for row in fold.valid} for fold in folds]
+    assert sorted(group for each in judging for group in each) == sorted(
+        {samples[row].group for row in (*outer[0].train, *outer[0].valid)}
+    )
+    if how != "supervise":
+        for fold, sizes in zip(folds, fitted, strict=True):
+            assert sizes == {len(fold.train), len(fold.held)} if how == "held" else sum(sizes) == len(fold.train)
+    rows = read_json(out / "trials" / "0000" / "scores.json")["scores"]
+    values_of = [row["value"] for row in rows if row["metric"] == "accuracy" and row["encoder"] in ("pretrained", "supervised")]
+    assert [row["n"] for row in rows if row["metric"] == "accuracy"][:1] == [len(folds[0].valid)]
+    assert len(values_of) == 4
+    assert done.best.score == pytest.approx(sum(values_of) / 4)
+
+
+def test_parts_are_another_search_and_have_their_refusals(out):
+    search_and_report(plan("sweep.trials=1", "pretrain.epochs=1"), out, final=False)
+    with pytest.raises(StageError, match="was begun with another way of searching"):
+        search_and_report(plan("sweep.trials=1", "pretrain.epochs=1", "sweep.validation=each-group"), out, final=False)
+    with pytest.raises(
+        DataError, match="sweep.validation: 9 parts of the 8 groups of training and validation in fold 1; use 8 at most"
+    ):
+        search_and_report(plan("sweep.validation=9"), out.with_name("nine"), final=False)
+    words = "sweep.validation: each-group needs protocol.by: group; give a number of parts, such as 5"
+    assert words in refusal("sweep.validation=each-group", "protocol.by=sample")
+    assert "sweep.validation: must be" in refusal("sweep.validation=1")
+
+
+def test_rows_are_held_out_wherever_the_validation_rows_of_a_fold_choose_an_epoch():
+    parts = "sweep.validation=4"
+    assert not plan().holds
+    assert plan(parts).holds
+    assert not plan(parts, "pretrain.keep=last").holds
+    assert plan(parts, "pretrain.keep=last", "pretrain.patience=2").holds
+    assert plan(parts, "pretrain.keep=last", "pretrain.transductive=[valid]").holds
+    assert plan(parts, "pretrain.keep=last", "sweep.space={pretrain.patience: [1, 2]}").holds
+    labels = LABELS.replace("epochs: 3", "epochs: 3, keep: last")
+    assert not plan(parts, labels, "pretrain.epochs=0").holds
+    assert plan(parts, labels, "sweep.score={stage: supervise}", "pretrain.keep=last").holds is False
+    assert plan(parts, labels.replace("{heads", "{start: pretrained, heads"), "sweep.score={stage: supervise}").holds
 
 
 def test_validation_scores_are_those_of_the_heads_that_a_run_tests(run_of_best):

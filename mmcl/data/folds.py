@@ -21,6 +21,24 @@ class Fold:
     train: tuple[int, ...]
     valid: tuple[int, ...]
     test: tuple[int, ...]
+    held: tuple[
+        int, ...
+    ] = ()  # of an inner fold: what epochs and heads are chosen on, where `valid` judges and chooses nothing
+
+    @property
+    def choosing(self) -> tuple[int, ...]:
+        """Rows on which epochs are chosen: `valid`, unless rows are held out for that."""
+        return self.held or self.valid
+
+
+@dataclass(frozen=True)
+class Inner:
+    """How the training and validation rows of a fold are dealt into inner folds."""
+
+    parts: int | None  # None: one for each group
+    hold: (
+        float | None
+    )  # share of the groups beside a part on which epochs and heads are chosen; None: no row is held out for that
 
 
 def make_folds(
@@ -72,6 +90,40 @@ def make_folds(
             raise DataError(f"protocol.only: there is no fold {missing[0]}; there are 0 to {len(folds) - 1}")
         folds = [folds[i] for i in protocol.only]
     return folds
+
+
+def inner_folds(folds: Sequence[Fold], how: Inner, by: str, samples: Sequence[SampleRef], seed: int) -> list[Fold]:
+    """Each fold's training and validation rows dealt into parts, of which each is the validation side of one inner fold.
+
+    Inner folds are counted from 0, fold after fold. Their test rows are those of the fold that they come from.
+
+    by  what is dealt out as one: "group" or "sample"
+
+    Raises DataError if there are fewer groups than parts, or too few beside a part to train on.
+    """
+    inner: list[Fold] = []
+    for fold in folds:
+        rng = np.random.default_rng(address(seed, "folds", "inner", fold.number))
+        units = _units(by, samples, sorted((*fold.train, *fold.valid)))
+        names, what = sorted(units), "recordings" if by == "sample" else "groups"
+        count = len(names) if how.parts is None else how.parts
+        if count > len(names):
+            raise DataError(
+                f"sweep.validation: {count} parts of the {len(names)} {what} of training and validation in fold {fold.number}; "
+                f"use {len(names)} at most"
+            )
+        dealt = _deal(names, units, count, samples, rng) if by == "sample" else _split(names, count, rng)
+        for part in dealt:
+            rest = [name for name in names if name not in set(part)]
+            if len(rest) < 2:
+                raise DataError(
+                    f"sweep.validation: a part of fold {fold.number} leaves {len(rest)} of {len(names)} {what}, and two are needed, "
+                    "to train and to choose on; use more parts, or validation: fold"
+                )
+            held, train = ([], rest) if how.hold is None else _hold(rest, how.hold, rng)
+            fitted, judging, choosing = (tuple(sorted(_rows(units, side))) for side in (train, part, held))
+            inner.append(Fold(number=len(inner), train=fitted, valid=judging, test=fold.test, held=choosing))
+    return inner
 
 
 def crosses_groups(folds: Sequence[Fold], samples: Sequence[SampleRef]) -> bool:

@@ -36,7 +36,13 @@ def load_prepared(run: RunFolder) -> Prepared:
         samples=[SampleRef(**one) for one in kept["samples"]],
         stores=stores,
         folds=[
-            Fold(number=one["fold"], train=tuple(one["train"]), valid=tuple(one["valid"]), test=tuple(one["test"]))
+            Fold(
+                number=one["fold"],
+                train=tuple(one["train"]),
+                valid=tuple(one["valid"]),
+                test=tuple(one["test"]),
+                held=tuple(one.get("held", ())),
+            )
             for one in kept["folds"]
         ],
         key=kept["key"],

@@ -517,6 +517,11 @@ class Sweep(Section):
         description="median: a trial that does worse than the median of earlier ones at the same epoch, on validation "
         "recordings, is ended",
     )
+    validation: Annotated[int, Field(ge=2)] | Literal["fold", "each-group"] = Field(
+        "fold",
+        description="which recordings judge a trial. fold: the validation rows of the protocol; a number: the groups of training and "
+        "validation rows are dealt into so many parts, each of which judges once while the rest trains; each-group: every group is a part",
+    )
     startup: int = Field(5, ge=1, description="random trials before tpe learns, and whole ones before any is ended early")
     folds: int = Field(1, ge=1, description="folds of the protocol, the first ones, on which each trial is run")
     seeds: int = Field(1, ge=1, description="seeds of the recipe, the first ones, with which each trial is run")

@@ -30,6 +30,16 @@ COMPARED = ("seed", "dataset", "protocol", "probe.seeds")
 LOSS = ("pretrain.objective", "pretrain.pretext", "pretrain.batch_size", "pretrain.views", "projection", "window", "scores")
 """Keys that change what the validation loss of pretraining means, so that losses of two trials cannot be compared."""
 
+EPOCHS = (
+    "pretrain.keep",
+    "pretrain.patience",
+    "pretrain.transductive",
+    "supervise.keep",
+    "supervise.patience",
+    "supervise.threshold",
+)
+"""Keys by which a training reads the validation rows of its fold."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -61,6 +71,25 @@ class SweepPlan:
     head: str
     metric: str | None  # None: the metric that a report puts first
     trials: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether rows are held out on which epochs are chosen, so that those that judge a trial choose nothing: the same for all trials."""
+        if self.section.validation == "fold":
+            return False
+        pretrain, supervise = self.plan.recipe.pretrain, self.plan.recipe.supervise
+        chosen = pretrain.epochs > 0 and (
+            pretrain.keep == "best" or pretrain.patience is not None or "valid" in pretrain.transductive
+        )
+        if self.stage == "supervise":
+            assert supervise is not None, "the stage was chosen so"
+            chosen = (
+                supervise.keep == "best"
+                or supervise.patience is not None
+                or supervise.threshold == "valid"
+                or (chosen and supervise.start == "pretrained")
+            )
+        return chosen or any(_touches(key, one) for key in self.section.space for one in EPOCHS)
 
     @property
     def grid(self) -> list[dict[str, Value]]:
@@ -171,6 +200,8 @@ class _Sweeper:
                     ("prune",),
                     f"median compares validation losses, and '{unfair[0]}' changes what the loss means; set prune: none",
                 )
+        if section.validation == "each-group" and plan.recipe.protocol.by == "sample":
+            self.say(("validation",), "each-group needs protocol.by: group; give a number of parts, such as 5")
         if section.seeds > len(plan.seeds):
             self.say(("seeds",), f"asks for {section.seeds} seeds, the recipe has {len(plan.seeds)}")
         if self.problems:

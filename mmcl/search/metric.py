@@ -37,7 +37,12 @@ def in_words(search: SweepPlan, metric: str) -> str:
     section = search.section
     folds = f"{section.folds} {'fold' if section.folds == 1 else 'folds'}"
     seeds = f"{section.seeds} {'seed' if section.seeds == 1 else 'seeds'}"
+    whose = "validation recordings"
+    if section.validation != "fold":
+        units = "recording" if search.plan.recipe.protocol.by == "sample" else "group"
+        parts = "a part for each" if section.validation == "each-group" else f"in {section.validation} parts"
+        whose = f"held-out recordings, every {units} of training and validation once ({parts})"
     return (
-        f"{metric} of task {search.task.name} from {search.input} by {search.head} ({search.stage}) on validation recordings, "
+        f"{metric} of task {search.task.name} from {search.input} by {search.head} ({search.stage}) on {whose}, "
         f"mean over {folds} and {seeds}"
     )

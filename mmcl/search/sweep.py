@@ -35,7 +35,7 @@ from ..stages import Page
 from .metric import in_words, less_is_better, metric_of
 from .results import FAILED, SweepResult, TrialResult
 from .study import ask, draw, importance, journal, mend, need_optuna, open_study, results_of
-from .trial import run_trial
+from .trial import inner_of, run_trial
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -110,6 +110,8 @@ def _same_search(search: SweepPlan, metric: str, out: Path) -> None:
             plan[name].pop("checkpoint_minutes")
     plan["dataset"].pop("root")
     kept = ("seed", "dataset", "modalities", "scores", "window", "projection", "pretrain", "probe", "supervise", "protocol")
+    ways = ["sampler", "prune", "startup", "folds", "seeds", "seed"]
+    ways += ["validation"] if section.validation != "fold" else []  # so that a search that was begun without it goes on
     sought = {
         "space": {
             key: choice.model_dump() if isinstance(choice, Range) else steps_of(choice) for key, choice in section.space.items()
@@ -121,7 +123,7 @@ def _same_search(search: SweepPlan, metric: str, out: Path) -> None:
             "head": search.head,
             "metric": metric,
         },
-        "way of searching": section.model_dump(include={"sampler", "prune", "startup", "folds", "seeds", "seed"}),
+        "way of searching": section.model_dump(include=set(ways)),
         "recipe": {name: plan[name] for name in kept},
     }
     keys = {name: fingerprint(value) for name, value in sought.items()}
@@ -140,7 +142,7 @@ def _prepare_once(search: SweepPlan, out: Path, prepared: Path) -> None:
     """Prepare what most trials share, on all cores and in sight; only then many processes look for it."""
     from ..stages.prepare import prepare
 
-    prepare(search.plan, RunFolder(out / "trials" / "recipe", prepared), first=search.section.folds)
+    prepare(search.plan, RunFolder(out / "trials" / "recipe", prepared), first=search.section.folds, inner=inner_of(search))
 
 
 def _run_trials(search: SweepPlan, study: Study, out: Path, jobs: int, device: str) -> None:

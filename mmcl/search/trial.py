@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..api.errors import DataError, MmclError
+from ..data.folds import Inner
 from ..recipe.plan import Plan
 from ..recipe.search import SweepPlan
 from ..runs import RunFolder, write_json
 from ..screen import hushed
 from .metric import less_is_better, metric_of
+
+HELD = 0.2
+"""Share of the groups on which epochs are chosen where the protocol names none."""
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -121,7 +125,7 @@ def validation_score(search: SweepPlan, plan: Plan, run: RunFolder, device: str,
     metric = metric_of(search)
     write_json(run.root / "plan.json", about(plan, device))
     with _alone(run.prepared):
-        prepare(plan, run, workers=1, first=search.section.folds)
+        prepare(plan, run, workers=1, first=search.section.folds, inner=inner_of(search))
     pretrained = plan.recipe.pretrain.epochs > 0
     if search.stage == "supervise":
         if plan.recipe.supervise and plan.recipe.supervise.start == "pretrained" and pretrained:
@@ -130,7 +134,7 @@ def validation_score(search: SweepPlan, plan: Plan, run: RunFolder, device: str,
     else:
         if pretrained:
             pretrain(plan, run, device, watch.loss)
-        embed(plan, run, device, splits=("train", "valid"))
+        embed(plan, run, device, splits=("train", "held", "valid") if search.holds else ("train", "valid"))
         rows = [row for row in validation_scores(plan, run) if row["encoder"] == encoder_kinds(plan)[0]]
     values = [(row["value"], row["fold"], row["seed"]) for row in rows if row["metric"] == metric]
     undefined = [(fold, seed) for value, fold, seed in values if value is None]
@@ -138,6 +142,18 @@ def validation_score(search: SweepPlan, plan: Plan, run: RunFolder, device: str,
         raise DataError(f"{metric} is undefined on the validation recordings of fold {undefined[0][0]}, seed {undefined[0][1]}")
     write_json(run.root / "scores.json", {"format": 1, "scores": rows})
     return math.fsum(float(value) for value, _, _ in values) / len(values)
+
+
+def inner_of(search: SweepPlan) -> Inner | None:
+    """How the training and validation rows of a fold are dealt for every trial; None: they stay as the protocol has them."""
+    asked = search.section.validation
+    if asked == "fold":
+        return None
+    share = getattr(search.plan.recipe.protocol, "valid", HELD)
+    return Inner(
+        parts=asked if isinstance(asked, int) else None,
+        hold=(share if isinstance(share, float) else HELD) if search.holds else None,
+    )
 
 
 @contextmanager

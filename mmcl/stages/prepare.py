@@ -27,7 +27,7 @@ from ..api.errors import DataError, PluginError, StageError
 from ..api.kinds import Layout
 from ..api.modality import Modality
 from ..api.raw import Timed
-from ..data.folds import Fold, crosses_groups, make_folds
+from ..data.folds import Fold, Inner, crosses_groups, inner_folds, make_folds
 from ..data.store import Skipped, Store, StoreWriter
 from ..plugins import plugins
 from ..recipe.plan import ModalityPlan, Plan, ScorePlan
@@ -38,10 +38,18 @@ CHUNK = 16
 """Recordings handed to a worker at a time."""
 
 
-def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool = False, first: int | None = None) -> None:
+def prepare(
+    plan: Plan,
+    run: RunFolder,
+    workers: int | None = None,
+    strict: bool = False,
+    first: int | None = None,
+    inner: Inner | None = None,
+) -> None:
     """Write every modality's store that is not there yet, then prepare.json and folds.json.
 
     first  how many of the protocol's folds are run, the first ones; left out: all
+    inner  how their training and validation rows are dealt into folds that are run in their place; left out: not
     """
     began = time.monotonic()
     dataset = open_dataset(plan)
@@ -73,6 +81,8 @@ def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool
     if first is not None and first > len(folds):
         raise StageError(f"{first} folds are asked for, where '{plan.recipe.protocol.use}' gives {len(folds)}")
     folds = folds[:first]
+    if inner is not None:
+        folds = inner_folds(folds, inner, plan.recipe.protocol.by, samples, plan.seeds[0])
     stores_json = {
         m.name: {"folder": os.path.relpath(stores[m.name].folder, run.root), "key": stores[m.name].key} for m in plan.modalities
     }
@@ -80,7 +90,16 @@ def prepare(plan: Plan, run: RunFolder, workers: int | None = None, strict: bool
         "format": 1,
         "stores": stores_json,
         "samples": [asdict(sample) for sample in samples],
-        "folds": [{"fold": fold.number, "train": fold.train, "valid": fold.valid, "test": fold.test} for fold in folds],
+        "folds": [
+            {
+                "fold": fold.number,
+                "train": fold.train,
+                "valid": fold.valid,
+                "test": fold.test,
+                **({"held": fold.held} if fold.held else {}),
+            }
+            for fold in folds
+        ],
     }
     write_json(run.root / "folds.json", {**kept, "key": fingerprint(kept)})
     write_json(run.root / "prepare.json", _about(plan, dataset, samples, stores, scored, folds, lost, time.monotonic() - began))
@@ -431,6 +450,7 @@ def _about(
                 "valid": len(f.valid),
                 "test": len(f.test),
                 "groups": {"train": groups(f.train), "valid": groups(f.valid), "test": groups(f.test)},
+                **({"held": len(f.held), "held groups": groups(f.held)} if f.held else {}),
             }
             for f in folds
         ],

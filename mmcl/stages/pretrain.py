@@ -154,7 +154,8 @@ def encoders_json(unit: Unit, state: Progress) -> dict[str, Any]:
 def _rows_of(plan: Plan, prepared: Prepared, fold: Fold, *where: str | int) -> Sequence[int]:
     """The recordings of one epoch: those of training, unless the recipe asks for more or for equal classes."""
     section = plan.recipe.pretrain
-    rows = [*fold.train, *(row for split in section.transductive for row in getattr(fold, split))]
+    beside = {"valid": fold.choosing, "test": fold.test}
+    rows = [*fold.train, *(row for split in section.transductive for row in beside[split])]
     if section.balance is None:
         return rows
     labels = [cast("int | None", prepared.samples[row].targets.get(section.balance)) for row in rows]
@@ -255,7 +256,7 @@ def _validate(unit: Unit, learner: _Learner) -> _Means:
     plan, section = unit.plan, unit.plan.recipe.pretrain
     learner.model.eval()
     valid = _Means()
-    rows = epoch_batches(unit.fold.valid, section.batch_size, *unit.address, "valid")
+    rows = epoch_batches(unit.fold.choosing, section.batch_size, *unit.address, "valid")
     for batch in draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "valid window"):
         valid.add(learner.objective(learner.forward(batch, {}, None), batch.items), len(batch.items.row))
     return valid

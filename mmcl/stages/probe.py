@@ -78,8 +78,8 @@ def _fit_unit(
 ) -> tuple[list[Fitted], list[dict[str, Any]], dict[str, Any]]:
     """Every head of one fold and seed, what is known of each, and the output that knows the training targets only, by task.
 
-    judged  the validation rows are to judge the heads: what a head chooses by is taken from some training groups instead, so that no
-            row is judged by what was fitted or chosen on it
+    judged  the validation rows are to judge the heads: a head chooses by the rows that are held out for that or, where none are, by some
+            training groups, so that no row is judged by what was fitted or chosen on it
     """
     done = 0
     fitted: list[Fitted] = []
@@ -88,7 +88,9 @@ def _fit_unit(
     for kind in feature_kinds(plan):
         train, who_train = read_features(features, kind, "train")
         valid, who_valid = read_features(features, kind, "valid")
-        if judged:
+        if judged and (features / "held.json").exists():
+            valid, who_valid = read_features(features, kind, "held")
+        elif judged:
             (train, who_train), (valid, who_valid) = _within_training(train, who_train, valid, who_valid, seed, fold)
         scale = scale_of(plan, train)
         side, side_valid = sides_of(plan, who_train, who_valid)

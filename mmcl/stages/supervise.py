@@ -202,7 +202,7 @@ class _Labels:
 def _labels_of(unit: Unit, model: Model, device: torch.device) -> _Labels:
     """The labels that a model learns. Raises StageError if nobody has one and something to predict it from."""
     targets, train = _labelled(unit, model, unit.fold.train)
-    _, valid = _labelled(unit, model, unit.fold.valid)
+    _, valid = _labelled(unit, model, unit.fold.choosing)
     if not train or not valid:
         raise StageError(
             f"supervise fold {unit.fold.number}: no {'training' if not train else 'validation'} recording has both a label of task "

@@ -66,7 +66,7 @@ def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
     if config["pretrain"]["micro_batch"] is None:
         config["pretrain"].pop("micro_batch")
     parts = {name: config[name] for name in ("modalities", "window", "projection", "pretrain")}
-    return fingerprint([parts, _stores(prepared), fold.train, fold.valid, seed, __version__])
+    return fingerprint([parts, _stores(prepared), fold.train, fold.valid, *_held(fold), seed, __version__])
 
 
 def embed_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, splits: Sequence[str] = SPLITS) -> str:
@@ -93,7 +93,9 @@ def supervise_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
         parts["pretrained"] = pretrain_key(plan, prepared, fold, seed)
     elif plan.recipe.supervise and plan.recipe.supervise.contrast:
         parts["objective"] = config["pretrain"]["objective"], config["pretrain"]["views"], config["scores"]
-    return fingerprint([parts, _stores(prepared), prepared.key, fold.train, fold.valid, fold.test, seed, __version__])
+    return fingerprint(
+        [parts, _stores(prepared), prepared.key, fold.train, fold.valid, fold.test, *_held(fold), seed, __version__]
+    )
 
 
 def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool) -> str:
@@ -109,6 +111,11 @@ def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool
     ]
     maps = [supervise_key(plan, prepared, fold, seed)] if first and plan.supervised is not None else []
     return fingerprint([embed_key(plan, prepared, fold, seed), heads, rest, config["worth"], maps, __version__])
+
+
+def _held(fold: Fold) -> list[tuple[int, ...]]:
+    """What an inner fold chooses on; nothing for the folds of a run, so that their fingerprints stay as they were."""
+    return [fold.held] if fold.held else []
 
 
 def _stores(prepared: Prepared) -> dict[str, str]:
