@@ -63,7 +63,7 @@ def film_length(path: Path) -> float | None:
     """
     if find_spec("av") is None:
         return None
-    with _opened(path) as film:
+    with opened(path) as film:
         stream = _pictures_of(path, film)
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base)

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
 from pathlib import Path
 
+import mmcl_facegood
 import numpy as np
 import pytest
-from mmcl_facegood import BLENDSHAPES, FACEGOOD, MOVING, FacegoodParams
+from mmcl_facegood import BLENDSHAPES, MOVING, FacegoodParams
 
-from mmcl.api import DataError
 from mmcl.testing import check_dataset
+from mmcl.testing.corpora import dataset_of, expect_refusal, real_data, tiny_copies
+
+FACEGOOD = dataset_of(mmcl_facegood)
+_, tiny = tiny_copies(FACEGOOD, 30)
 
 
-def dataset(root, **options):
+def open_corpus(root, **options):
     return FACEGOOD.build(FacegoodParams(**options), root)
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("facegood")
-    FACEGOOD.sample(root, 30, 0)
-    return root
-
-
-@pytest.fixture
-def tiny(written, tmp_path) -> Path:
-    """A copy that a test may spoil."""
-    return Path(shutil.copytree(written, tmp_path / "facegood"))
-
-
-def refusal(call, *words: str) -> None:
-    with pytest.raises(DataError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def rewrite(path: Path, **changed) -> None:
@@ -54,17 +35,17 @@ def test_the_toolkits_own_checks_pass(options, tmp_path):
 
 
 def test_takes_are_cut_into_pieces_and_the_rest_is_left(tiny):
-    samples = dataset(tiny).samples()
+    samples = open_corpus(tiny).samples()
     assert [s.id for s in samples] == [f"2_0{take}#{k}" for take in (1, 2, 3) for k in range(10)]  # 10.4 s each
     assert all(s.targets == {} for s in samples)
     assert [s.facts["second"] for s in samples[:3]] == [0, 1, 2]
-    overlapping = dataset(tiny, hop=0.25).samples()
+    overlapping = open_corpus(tiny, hop=0.25).samples()
     assert len(overlapping) == 3 * 38  # beginnings 0, 0.25 … 9.25; one at 9.5 would need every frame to the last
-    refusal(lambda: dataset(tiny, seconds=11.0).samples(), "no take is 11 s long")
+    expect_refusal(lambda: open_corpus(tiny, seconds=11.0).samples(), "no take is 11 s long")
 
 
 def test_a_piece_of_the_voice_is_its_seconds_of_the_take(tiny):
-    data = dataset(tiny, hop=0.5)
+    data = open_corpus(tiny, hop=0.5)
     with np.load(tiny / "voice_pcm16k.npz") as file:
         take = file["x"][file["offsets"][1] : file["offsets"][2]]
     for k in (0, 3, 18):
@@ -81,7 +62,7 @@ def test_a_piece_of_the_face_begins_where_the_takes_own_clock_says(tmp_path):
     frames = np.zeros((count, 116), np.float16)
     frames[:, BLENDSHAPES.index("tooth_d_d")] = np.arange(count) / rate / 100
     np.savez(tmp_path / "face_blendshapes.npz", x=frames, offsets=[0, count], ids=["t"], names=BLENDSHAPES)
-    data = dataset(tmp_path)
+    data = open_corpus(tmp_path)
     for k in range(0, 59, 7):
         read = data.read(f"t#{k}", "face")
         assert read.values.shape == (30, 25)
@@ -89,7 +70,10 @@ def test_a_piece_of_the_face_begins_where_the_takes_own_clock_says(tmp_path):
 
 
 def test_blendshapes_are_taken_by_name(tiny):
-    moving, every = dataset(tiny).read("2_01#0", "face").values, dataset(tiny, blendshapes="all").read("2_01#0", "face").values
+    moving, every = (
+        open_corpus(tiny).read("2_01#0", "face").values,
+        open_corpus(tiny, blendshapes="all").read("2_01#0", "face").values,
+    )
     assert (moving.shape, every.shape) == ((30, 25), (30, 116))
     for k, name in enumerate(MOVING):
         np.testing.assert_array_equal(moving[:, k], every[:, BLENDSHAPES.index(name)])
@@ -98,12 +82,12 @@ def test_blendshapes_are_taken_by_name(tiny):
 
 
 def test_the_official_split_keeps_takes_apart(tiny):
-    splits = {(s.group, s.split) for s in dataset(tiny).samples()}
+    splits = {(s.group, s.split) for s in open_corpus(tiny).samples()}
     assert splits == {("2_01", "train"), ("2_02", "valid"), ("2_03", "test")}
 
 
 def test_ends_of_takes_are_groups_of_their_own_with_a_gap_before_them(tiny):
-    samples = dataset(tiny, valid="ends").samples()
+    samples = open_corpus(tiny, valid="ends").samples()
     assert Counter((s.group, s.split) for s in samples) == {
         ("2_01", "train"): 7,  # border at 8.32 s: pieces 0 to 6 end a second before it, and piece 7 and 8 lie in the gap
         ("2_01-end", "valid"): 1,
@@ -119,7 +103,7 @@ def test_ends_of_takes_are_groups_of_their_own_with_a_gap_before_them(tiny):
 
 
 def test_voice_and_face_of_the_tiny_copy_move_together(tiny):
-    data = dataset(tiny)
+    data = open_corpus(tiny)
     loud, mouth = [], []
     for s in data.samples():
         voice = data.read(s.id, "voice").samples[:15990].reshape(30, 533)
@@ -139,9 +123,9 @@ def test_the_same_seed_writes_the_same_arrays_and_another_seed_others(tiny, tmp_
 
 def test_a_source_without_its_file_is_a_missing_modality(tiny):
     (tiny / "voice_pcm16k.npz").unlink()
-    assert all(list(s.sources) == ["face"] for s in dataset(tiny).samples())
+    assert all(list(s.sources) == ["face"] for s in open_corpus(tiny).samples())
     (tiny / "face_blendshapes.npz").unlink()
-    refusal(lambda: dataset(tiny).samples(), "voice_pcm16k.npz", "face_blendshapes.npz")
+    expect_refusal(lambda: open_corpus(tiny).samples(), "voice_pcm16k.npz", "face_blendshapes.npz")
 
 
 @pytest.mark.parametrize(
@@ -156,13 +140,13 @@ def test_a_source_without_its_file_is_a_missing_modality(tiny):
 )
 def test_an_array_that_is_not_what_it_should_be_is_refused_by_name(tiny, file, changed, words):
     rewrite(tiny / file, **changed)
-    refusal(lambda: dataset(tiny).read("2_01#0", "voice" if "voice" in file else "face"), file, *words)
+    expect_refusal(lambda: open_corpus(tiny).read("2_01#0", "voice" if "voice" in file else "face"), file, *words)
 
 
 def test_a_take_that_is_shorter_than_the_table_says_is_refused(tiny):
     table = (tiny / "takes.csv").read_text()
     (tiny / "takes.csv").write_text(table.replace("2_03,10.4,520,312", "2_03,20.4,520,612"))
-    refusal(lambda: dataset(tiny).read("2_03#15", "face"), "face_blendshapes.npz", "2_03#15", "takes.csv says more")
+    expect_refusal(lambda: open_corpus(tiny).read("2_03#15", "face"), "face_blendshapes.npz", "2_03#15", "takes.csv says more")
 
 
 @pytest.mark.parametrize(
@@ -171,12 +155,12 @@ def test_a_take_that_is_shorter_than_the_table_says_is_refused(tiny):
 )
 def test_a_table_of_takes_that_cannot_be_is_refused(tiny, text):
     (tiny / "takes.csv").write_text(text)
-    refusal(lambda: dataset(tiny).samples(), "takes.csv", "expected")
+    expect_refusal(lambda: open_corpus(tiny).samples(), "takes.csv", "expected")
 
 
 def test_a_missing_folder_is_refused_with_its_files_and_the_address(tmp_path):
     for root in (None, tmp_path / "none", tmp_path):
-        refusal(lambda root=root: dataset(root).samples(), "takes.csv", "github.com/FACEGOOD")
+        expect_refusal(lambda root=root: open_corpus(root).samples(), "takes.csv", "github.com/FACEGOOD")
 
 
 # --- the recordings themselves ----------------------------------------------------------------------------------------
@@ -184,21 +168,18 @@ def test_a_missing_folder_is_refused_with_its_files_and_the_address(tmp_path):
 
 @pytest.fixture
 def real() -> Path:
-    folder = os.environ.get("MMCL_REAL_DATA")
-    if not folder or not (Path(folder) / "facegood").is_dir():
-        pytest.skip("set MMCL_REAL_DATA to a folder that holds facegood/ to read the real recordings")
-    return Path(folder) / "facegood"
+    return real_data("facegood") / "facegood"
 
 
 @pytest.mark.real
 def test_the_real_takes_are_three_of_two_minutes(real):
-    assert Counter(s.split for s in dataset(real).samples()) == {"train": 109, "valid": 111, "test": 111}
-    assert Counter(s.split for s in dataset(real, valid="ends").samples()) == {"train": 174, "valid": 42, "test": 111}
+    assert Counter(s.split for s in open_corpus(real).samples()) == {"train": 109, "valid": 111, "test": 111}
+    assert Counter(s.split for s in open_corpus(real, valid="ends").samples()) == {"train": 174, "valid": 42, "test": 111}
 
 
 @pytest.mark.real
 def test_the_real_faces_move_in_25_columns_and_with_the_voice(real):
-    data = dataset(real, seconds=None, blendshapes="all")
+    data = open_corpus(real, seconds=None, blendshapes="all")
     faces = []
     for s in data.samples():
         face = data.read(s.id, "face").values

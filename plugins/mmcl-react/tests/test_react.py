@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 from collections import Counter
 from pathlib import Path
 
+import mmcl_react
 import numpy as np
 import pytest
-from mmcl_react import CONDITIONS, GAZE_POSE, GENDERS, REACT, UNITS, ReactParams
+from mmcl_react import CONDITIONS, GAZE_POSE, GENDERS, UNITS, ReactParams
 from mmcl_react.convert import convert, main
 from pydantic import ValidationError
 
-from mmcl.api import DataError
 from mmcl.testing import check_dataset
+from mmcl.testing.corpora import dataset_of, expect_refusal, real_data, tiny_copies
+
+REACT = dataset_of(mmcl_react)
+_, tiny = tiny_copies(REACT, 24)
 
 
-def dataset(root, **options):
+def open_corpus(root, **options):
     return REACT.build(ReactParams(**options), root)
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("react")
-    REACT.sample(root, 24, 0)
-    return root
-
-
-@pytest.fixture
-def tiny(written, tmp_path) -> Path:
-    """A copy that a test may spoil."""
-    return Path(shutil.copytree(written, tmp_path / "react"))
-
-
-def refusal(call, *words: str) -> None:
-    with pytest.raises(DataError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def rewrite(path: Path, **changed) -> None:
@@ -71,7 +52,7 @@ def test_the_toolkits_own_checks_pass(options, tmp_path):
 
 
 def test_sequences_are_cut_into_pieces_of_one_person_and_the_rest_is_left(tiny):
-    samples = dataset(tiny).samples()
+    samples = open_corpus(tiny).samples()
     assert [s.id for s in samples[:4]] == ["PP101_g1#0", "PP101_g1#1", "PP102_g1#0", "PP102_g1#1"]
     assert len(samples) == len({s.id for s in samples}) == 24  # 104 frames are two pieces of 50
     assert all(s.group == s.id.split("_")[0] for s in samples)
@@ -80,16 +61,16 @@ def test_sequences_are_cut_into_pieces_of_one_person_and_the_rest_is_left(tiny):
 
 @pytest.mark.parametrize("source", ["landmarks", "action-units", "gaze-pose"])
 def test_a_piece_holds_its_own_frames_and_no_other(tiny, source):
-    data = dataset(tiny, seconds=2.0, hop=1.5)
+    data = open_corpus(tiny, seconds=2.0, hop=1.5)
     file = {"landmarks": "landmarks.npz", "action-units": "action_units.npz", "gaze-pose": "gaze_pose.npz"}[source]
     whole = raw_of(tiny, file, "PP102_g1")
     for k in range(6):
         np.testing.assert_array_equal(data.read(f"PP102_g1#{k}", source).values, whole[15 * k : 15 * k + 20])
-    refusal(lambda: data.read("PP102_g1#6", source), "PP102_g1#6", "is not there")
+    expect_refusal(lambda: data.read("PP102_g1#6", source), "PP102_g1#6", "is not there")
 
 
 def test_whole_sequences_keep_their_name_and_length(tiny):
-    data = dataset(tiny, seconds=None)
+    data = open_corpus(tiny, seconds=None)
     assert [s.id for s in data.samples()][:2] == ["PP101_g1", "PP102_g1"]
     assert len(data.read("PP101_g1", "landmarks").values) == 104
     assert "units-next" not in REACT.info(ReactParams(seconds=None)).tasks
@@ -103,10 +84,10 @@ def test_a_unit_is_present_if_it_is_seen_in_enough_of_the_frames(tiny):
     seen[50:60, UNITS.index("AU26_c")] = 1  # a fifth of the second
     seen[:, UNITS.index("AU12_r")] = 5  # an intensity is no presence
     rewrite(tiny / "action_units.npz", x=seen)
-    first, second = dataset(tiny).samples()[:2]
+    first, second = open_corpus(tiny).samples()[:2]
     assert (first.targets["units"], first.targets["units-next"]) == ([1, 0, 0], [0, 0, 0])
     assert second.targets["units"] == [0, 0, 0]
-    first, second = dataset(tiny, present=0.2).samples()[:2]
+    first, second = open_corpus(tiny, present=0.2).samples()[:2]
     assert (first.targets["units"], first.targets["units-next"]) == ([1, 1, 0], [0, 0, 1])
     assert second.targets["units"] == [0, 0, 1]
     assert "units-next" not in second.targets  # nothing as long follows it
@@ -116,7 +97,7 @@ def test_what_follows_a_piece_begins_where_it_ends_however_pieces_overlap(tiny):
     seen = np.zeros((104 * 12, 35), np.float16)
     seen[30:40, UNITS.index("AU12_c")] = 1
     rewrite(tiny / "action_units.npz", x=seen)
-    samples = [s for s in dataset(tiny, seconds=1.0, hop=0.5).samples() if s.id.startswith("PP101_g1#")]
+    samples = [s for s in open_corpus(tiny, seconds=1.0, hop=0.5).samples() if s.id.startswith("PP101_g1#")]
     following = [k for k, s in enumerate(samples) if s.targets.get("units-next") == [1, 0, 0]]
     assert following == [3, 4, 5]  # from frames 15, 20, 25: half, all, half of the next second
 
@@ -132,26 +113,26 @@ def test_units_are_those_asked_for_in_that_order_and_others_are_refused():
 
 def test_what_a_table_leaves_empty_is_a_missing_label(tiny):
     edit_rows(tiny, lambda rows: rows[0].update(gender="", condition="", split="", age=""))
-    first = dataset(tiny).samples()[0]
+    first = open_corpus(tiny).samples()[0]
     assert set(first.targets) == {"units", "units-next"}
     assert first.split is None
     assert "age" not in first.facts
-    second = dataset(tiny).samples()[2]
+    second = open_corpus(tiny).samples()[2]
     assert second.targets["gender"] == GENDERS.index("male")
     assert second.targets["condition"] == CONDITIONS.index("B")
 
 
 def test_a_sequence_that_a_file_lacks_is_a_missing_modality(tiny):
-    lacking = [s for s in dataset(tiny).samples() if "landmarks" not in s.sources]
+    lacking = [s for s in open_corpus(tiny).samples() if "landmarks" not in s.sources]
     assert [s.id for s in lacking] == ["PP103_g1#0", "PP103_g1#1"]
-    refusal(lambda: dataset(tiny).read("PP103_g1#0", "landmarks"), "PP103_g1#0", "has no landmarks")
+    expect_refusal(lambda: open_corpus(tiny).read("PP103_g1#0", "landmarks"), "PP103_g1#0", "has no landmarks")
     (tiny / "action_units.npz").unlink()
-    samples = dataset(tiny).samples()
+    samples = open_corpus(tiny).samples()
     assert all("action-units" not in s.sources and "units" not in s.targets for s in samples)
 
 
 def test_faces_units_and_pose_of_the_tiny_copy_move_together(tiny):
-    data = dataset(tiny)
+    data = open_corpus(tiny)
     mouths, parted, yaws, noses = [], [], [], []
     for s in data.samples():
         if "landmarks" in s.sources:
@@ -185,7 +166,7 @@ def test_the_same_seed_writes_the_same_arrays_and_another_seed_others(tiny, tmp_
 def test_an_array_that_is_not_what_it_should_be_is_refused_by_name(tiny, file, changed, words):
     rewrite(tiny / file, **changed)
     source = file.removesuffix(".npz").replace("_", "-")
-    refusal(lambda: dataset(tiny).read("PP101_g1#0", source), file, *words)
+    expect_refusal(lambda: open_corpus(tiny).read("PP101_g1#0", source), file, *words)
 
 
 @pytest.mark.parametrize(
@@ -201,19 +182,19 @@ def test_an_array_that_is_not_what_it_should_be_is_refused_by_name(tiny, file, c
 )
 def test_a_table_of_sequences_that_cannot_be_is_refused(tiny, change, words):
     edit_rows(tiny, change)
-    refusal(lambda: dataset(tiny).samples(), "sequences.csv" if "has 104" not in words[0] else ".npz", *words)
+    expect_refusal(lambda: open_corpus(tiny).samples(), "sequences.csv" if "has 104" not in words[0] else ".npz", *words)
 
 
 def test_pieces_longer_than_every_sequence_are_refused(tiny):
-    refusal(lambda: dataset(tiny, seconds=11.0).samples(), "no sequence is 11 s long")
+    expect_refusal(lambda: open_corpus(tiny, seconds=11.0).samples(), "no sequence is 11 s long")
 
 
 def test_a_folder_without_the_files_is_refused_with_their_names_and_the_address(tmp_path):
     (tmp_path / "bare").mkdir()
     for root in (None, tmp_path / "none", tmp_path / "bare"):
-        refusal(lambda root=root: dataset(root).samples(), "sequences.csv", "github.com/yale-img/REACT")
+        expect_refusal(lambda root=root: open_corpus(root).samples(), "sequences.csv", "github.com/yale-img/REACT")
     (tmp_path / "bare" / "sequences.csv").write_text("id\n")
-    refusal(lambda: dataset(tmp_path / "bare").samples(), "has no .npz", "landmarks.npz")
+    expect_refusal(lambda: open_corpus(tmp_path / "bare").samples(), "has no .npz", "landmarks.npz")
 
 
 # --- the converter ----------------------------------------------------------------------------------------------------
@@ -239,7 +220,7 @@ def test_the_converter_writes_what_the_dataset_reads(tmp_path):
     write_table(tmp_path / "facialfeatures_PP114_g2.csv", [0, 6, 12, 18, 24])
     (tmp_path / "people.csv").write_text("participant,gender,condition\nPP113,Female,C\n")
     assert main([str(tmp_path), str(tmp_path / "out"), str(tmp_path / "people.csv")]) == 0
-    data = dataset(tmp_path / "out", seconds=None)
+    data = open_corpus(tmp_path / "out", seconds=None)
     first, second = data.samples()
     assert (first.id, first.group, second.id) == ("PP113_g1", "PP113", "PP114_g2")
     assert first.targets["gender"] == 0
@@ -254,13 +235,13 @@ def test_the_converter_writes_what_the_dataset_reads(tmp_path):
 
 
 def test_the_converter_refuses_in_a_sentence(tmp_path, capsys):
-    refusal(lambda: convert(tmp_path, tmp_path / "out"), "facialfeatures_PP102_g3.csv")
+    expect_refusal(lambda: convert(tmp_path, tmp_path / "out"), "facialfeatures_PP102_g3.csv")
     write_table(tmp_path / "facialfeatures_PP113_g1.csv", [0, 5], drop="AU12_c")
     assert main([str(tmp_path), str(tmp_path / "out")]) == 1
     assert "lacks the column 'AU12_c'" in capsys.readouterr().err
     assert main([]) == 2
     (tmp_path / "facialfeatures_PP113_g1.csv").rename(tmp_path / "facialfeatures_somebody.csv")
-    refusal(lambda: convert(tmp_path, tmp_path / "out"), "is misnamed")
+    expect_refusal(lambda: convert(tmp_path, tmp_path / "out"), "is misnamed")
 
 
 # --- the recordings themselves ----------------------------------------------------------------------------------------
@@ -268,15 +249,12 @@ def test_the_converter_refuses_in_a_sentence(tmp_path, capsys):
 
 @pytest.fixture
 def real() -> Path:
-    folder = os.environ.get("MMCL_REAL_DATA")
-    if not folder or not (Path(folder) / "react_nao").is_dir():
-        pytest.skip("set MMCL_REAL_DATA to a folder that holds react_nao/ to read the real recordings")
-    return Path(folder) / "react_nao"
+    return real_data("react_nao") / "react_nao"
 
 
 @pytest.mark.real
 def test_the_real_sequences_are_177_of_52_people_in_44_and_8(real):
-    samples = dataset(real, seconds=None).samples()
+    samples = open_corpus(real, seconds=None).samples()
     assert len(samples) == 177
     sides = {s.group: s.split for s in samples}
     assert Counter(sides.values()) == {"train": 44, "valid": 8}
@@ -291,7 +269,7 @@ def test_the_real_sequences_are_177_of_52_people_in_44_and_8(real):
 
 @pytest.mark.real
 def test_the_real_pieces_are_3166_and_their_sources_are_of_one_clock(real):
-    data = dataset(real)
+    data = open_corpus(real)
     samples = data.samples()
     assert len(samples) == 3166
     for s in samples[::200]:
