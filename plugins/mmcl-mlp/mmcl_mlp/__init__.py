@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Register, hookimpl
 
 
 class MlpParams(Params):
     """Options of `mlp`."""
+
+    LATER: ClassVar[tuple[str, ...]] = ("skip",)
 
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (128,), description="widths of the hidden layers, each followed by norm, ReLU and dropout; empty: one linear layer"
@@ -18,6 +20,11 @@ class MlpParams(Params):
         "layer", description="normalisation of each hidden layer: within a row, over the rows of the batch, or none"
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout after each hidden layer")
+    skip: bool = Field(
+        False,
+        description="the network's input stands before its output in the vector, which is then wider by as much, so that a linear probe "
+        "never knows less than one on the input alone",
+    )
 
 
 def build(params: MlpParams, layout: Layout) -> Backbone:
@@ -35,7 +42,8 @@ MLP = BackboneSpec(
     build=build,
     follows=(
         "A plain multilayer perceptron. A stream over time enters as the mean and the standard deviation of its "
-        "real steps, so the order of its steps is lost and no sequence is kept."
+        "real steps, so the order of its steps is lost and no sequence is kept. With skip, input and output stand side by "
+        "side, as in Huang et al.: Densely Connected Convolutional Networks, CVPR 2017."
     ),
 )
 

@@ -12,13 +12,14 @@ from . import MlpParams
 
 
 class Mlp(nn.Module):
-    """vector → (linear → norm → ReLU → dropout)* → linear."""
+    """vector → (linear → norm → ReLU → dropout)* → linear; with skip, the vector itself beside what comes out [B, input + width]."""
 
     def __init__(self, params: MlpParams, layout: Layout) -> None:
         super().__init__()
-        self.width = params.width
         self.timed = layout.timed
+        self.skip = params.skip
         inner = layout.sizes["channel"] * (2 if layout.timed else 1)
+        self.width = params.width + (inner if params.skip else 0)
         layers: list[nn.Module] = []
         for width in params.hidden:
             layers.append(nn.Linear(inner, width, bias=params.norm != "batch"))  # BatchNorm would cancel the bias
@@ -41,7 +42,8 @@ class Mlp(nn.Module):
             mean = (values * real).sum(1) / count
             variance = ((values - mean[:, None]) * real).square().sum(1) / count
             values = torch.cat([mean, (variance + 1e-6).sqrt()], 1)
-        return Encoded(vector=self.layers(values))
+        output = self.layers(values)
+        return Encoded(vector=torch.cat([values.to(output.dtype), output], 1) if self.skip else output)
 
 
 class RowNorm(nn.BatchNorm1d):

@@ -101,5 +101,24 @@ def test_every_parameter_gets_a_gradient(norm: str, timed: bool) -> None:
     assert idle_parameters(network, vector, least=1e-9) == []
 
 
+@pytest.mark.parametrize("timed", [True, False])
+def test_skip_puts_the_input_before_the_output(timed: bool) -> None:
+    stream = rows(8, 1, 3) if timed else vectors(4)
+    with_skip, without = make(timed=timed, skip=True), make(timed=timed)
+    vector, output = with_skip.forward(stream).vector, without.forward(stream).vector
+    inner = CHANNELS * (2 if timed else 1)
+    assert with_skip.width == vector.shape[1] == inner + without.width
+    torch.testing.assert_close(vector[:, inner:], output, rtol=0, atol=0)
+    real = [stream.values[i][stream.steps[i]] for i in range(len(stream.steps))] if timed else stream.values
+    for i, row in enumerate(real):
+        expected = torch.cat([row.mean(0), (row.var(0, correction=0) + 1e-6).sqrt()]) if timed else row
+        torch.testing.assert_close(vector[i, :inner], expected, rtol=0, atol=1e-12)
+
+
+def test_skip_left_out_changes_no_fingerprint() -> None:
+    assert "skip" not in MlpParams().stated()
+    assert MlpParams(skip=True).stated()["skip"] is True
+
+
 def test_bfloat16_is_near_float32() -> None:
     expect_near_in_bfloat16(make(), rows(30, 12))
