@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mmcl.api import Encoded, Layout, Stream, resampled
 
-from . import HALVINGS, CooccurrenceParams
+from . import CooccurrenceParams
 
 
 class Cooccurrence(nn.Module):
@@ -23,24 +23,26 @@ class Cooccurrence(nn.Module):
         joints, channels = layout.sizes.get("joint", layout.sizes["channel"]), layout.sizes["channel"]
         channels = channels if "joint" in layout.axes else 1
         self.streams = nn.ModuleList(PointsThenJoints(joints, channels, params) for _ in range(2 if params.motion else 1))
-        _, between, third, last = params.channels
-        self.fifth = nn.Conv2d(between * len(self.streams), third, 3, padding=1)
-        self.sixth = nn.Conv2d(third, last, 3, padding=1)
+        widths = (params.channels[1] * len(self.streams), *params.channels[2:])
+        self.fifth = nn.Conv2d(*widths[:2], 3, padding=1)
+        self.sixth = nn.Conv2d(*widths[1:], 3, padding=1) if len(widths) == 3 else None
+        self.norms = nn.ModuleList(_norm(params, width) for width in widths[1:])
         self.dropout = nn.Dropout(params.dropout)
-        left, features = params.resample // 2**HALVINGS, params.points[1] // 2**HALVINGS
-        read = last * features * (left if self.flatten else 1)
+        left, features = params.resample // params.least, params.points[1] // params.least
+        read = widths[-1] * features * (left if self.flatten else 1)
         self.width = params.width or read
         self.project = nn.Linear(read, params.width) if params.width else None
 
     def forward(self, stream: Stream) -> Encoded:
-        """The vector, and the steps that are left after four halvings."""
+        """The vector, and the steps that are left after all halvings."""
         values = resampled(stream.values, stream.steps, self.count)
         values = values.view(*values.shape[:3], -1)  # sensors are joints of one channel
         inputs = [values, motion(values)][: len(self.streams)]
         hidden = torch.cat([part(one) for part, one in zip(self.streams, inputs, strict=True)], 1)
-        for layer in (self.fifth, self.sixth):
-            hidden = functional.max_pool2d(self.dropout(functional.relu(layer(hidden))), 2)
-        sequence = hidden.transpose(1, 2).flatten(2)  # [B, T / 16, channel · feature]
+        layers = [self.fifth] if self.sixth is None else [self.fifth, self.sixth]
+        for layer, norm in zip(layers, self.norms, strict=True):
+            hidden = functional.max_pool2d(self.dropout(functional.relu(norm(layer(hidden)))), 2)
+        sequence = hidden.transpose(1, 2).flatten(2)  # [B, T / least, channel · feature]
         vector = sequence.flatten(1) if self.flatten else sequence.mean(1)
         if self.project is not None:
             vector = self.project(vector)
@@ -59,12 +61,20 @@ class PointsThenJoints(nn.Module):
         self.third = nn.Conv2d(joints, params.channels[0], 3, padding=1)
         self.fourth = nn.Conv2d(params.channels[0], params.channels[1], 3, padding=1)
         self.dropout = nn.Dropout(params.dropout)
+        self.norms = nn.ModuleList(_norm(params, width) for width in (point, features, *params.channels[:2]))
+        self.bend = functional.relu if params.norm == "batch" else nn.Identity()  # Li et al. have none after these three
 
     def forward(self, values: Tensor) -> Tensor:
         """[B, T, joint, channel] → [B, channel, T / 4, feature / 4]."""
-        points = self.second(functional.relu(self.first(values.permute(0, 3, 1, 2))))  # [B, feature, T, joint]
-        hidden = functional.max_pool2d(self.third(points.permute(0, 3, 2, 1)), 2)
-        return functional.max_pool2d(self.dropout(self.fourth(hidden)), 2)
+        points = functional.relu(self.norms[0](self.first(values.permute(0, 3, 1, 2))))
+        points = self.bend(self.norms[1](self.second(points)))  # [B, feature, T, joint]
+        hidden = functional.max_pool2d(self.bend(self.norms[2](self.third(points.permute(0, 3, 2, 1)))), 2)
+        return functional.max_pool2d(self.dropout(self.bend(self.norms[3](self.fourth(hidden)))), 2)
+
+
+def _norm(params: CooccurrenceParams, width: int) -> nn.Module:
+    """What follows a convolution of this width."""
+    return nn.BatchNorm2d(width) if params.norm == "batch" else nn.Identity()
 
 
 def motion(values: Tensor) -> Tensor:

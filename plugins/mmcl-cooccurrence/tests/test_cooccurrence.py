@@ -62,8 +62,18 @@ def slow_pool(values: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, 1) for row in best], 1)
 
 
+def slow_norm(values: Tensor, norm: torch.nn.Module) -> Tensor:
+    """[channel, …] by the statistics that were kept, then ReLU; as it is where there is no normalisation."""
+    if isinstance(norm, torch.nn.Identity):
+        return values
+    rows = zip(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, strict=True)
+    return torch.stack(
+        [(one - mean) / (variance + 1e-5).sqrt() * weight + bias for one, mean, variance, weight, bias in rows]
+    ).relu()
+
+
 def slow_network(network: Cooccurrence, positions: Tensor) -> Tensor:
-    """The paper's Figure 3 for one person; positions [T, joint, channel] of 34 steps → [T / 16, channel, feature]."""
+    """The paper's Figure 3 for one person; positions [T, joint, channel] of 34 steps → [T / least, channel, feature]."""
     changes = positions[1:] - positions[:-1]
     place = np.linspace(0, len(changes) - 1, len(positions))
     low = np.minimum(place.astype(int), len(changes) - 2)
@@ -71,26 +81,33 @@ def slow_network(network: Cooccurrence, positions: Tensor) -> Tensor:
     inputs = [positions, (1 - share) * changes[low] + share * changes[low + 1]]
     joined = []
     for part, values in zip(network.streams, inputs, strict=False):  # without motion there is one stream
-        points = slow_convolution(slow_convolution(values.permute(2, 0, 1), part.first).relu(), part.second)
+        points = slow_norm(slow_convolution(values.permute(2, 0, 1), part.first), part.norms[0]).relu()
+        points = slow_norm(slow_convolution(points, part.second), part.norms[1])
         joints_are_channels = points.permute(2, 1, 0)  # [joint, T, feature]
-        hidden = slow_pool(slow_convolution(joints_are_channels, part.third))
-        joined.append(slow_pool(slow_convolution(hidden, part.fourth)))
-    hidden = slow_pool(slow_convolution(torch.cat(joined), network.fifth).relu())
-    return slow_pool(slow_convolution(hidden, network.sixth).relu()).transpose(0, 1)
+        hidden = slow_pool(slow_norm(slow_convolution(joints_are_channels, part.third), part.norms[2]))
+        joined.append(slow_pool(slow_norm(slow_convolution(hidden, part.fourth), part.norms[3])))
+    hidden = torch.cat(joined)
+    for layer, norm in zip((network.fifth, network.sixth), network.norms, strict=False):
+        hidden = slow_pool(slow_norm(slow_convolution(hidden, layer), norm).relu())
+    return hidden.transpose(0, 1)
 
 
+@pytest.mark.parametrize("options", [{}, {"norm": "batch"}, {"norm": "batch", "channels": (4, 5, 6)}], ids=str)
 @pytest.mark.parametrize("both", [True, False])
-def test_it_is_the_papers_network_computed_place_by_place(both: bool) -> None:
+def test_it_is_the_papers_network_computed_place_by_place(both: bool, options: dict[str, object]) -> None:
     positions = make_rows((4, 3), 34)
-    network = make(motion=both)
+    network = make(motion=both, **options)
+    network.forward(rows("skeleton", 34, 20, 9, 40))  # in training, so that batch statistics are kept
+    network.eval()
     assert len(network.streams) == (2 if both else 1)
     with torch.no_grad():
         wanted = slow_network(network, positions.values[0])
         encoded = network.forward(positions)
         torch.testing.assert_close(encoded.vector[0], wanted.flatten(), rtol=0, atol=1e-12)
         torch.testing.assert_close(encoded.sequence[0], wanted.flatten(1), rtol=0, atol=1e-12)
-        mean = make(motion=both, readout="mean").forward(positions).vector[0]
-        torch.testing.assert_close(mean, wanted.flatten(1).mean(0), rtol=0, atol=1e-12)
+        mean = make(motion=both, readout="mean", **options)
+        mean.load_state_dict(network.state_dict())
+        torch.testing.assert_close(mean.eval().forward(positions).vector[0], wanted.flatten(1).mean(0), rtol=0, atol=1e-12)
 
 
 def test_sensors_are_joints_of_one_channel() -> None:
@@ -148,13 +165,14 @@ def test_every_parameter_gets_a_gradient(kind: str, both: bool, readout: str, wi
     assert idle_parameters(network, network.forward(rows(kind, 23, 30, 17)).vector) == []
 
 
-@pytest.mark.parametrize(("resample", "left"), [(16, 1), (32, 2), (50, 3)])
-def test_a_sixteenth_of_the_steps_is_left(resample: int, left: int) -> None:
-    network = make(resample=resample)
+@pytest.mark.parametrize(("channels", "resample", "left"), [(4, 16, 1), (4, 32, 2), (4, 50, 3), (3, 50, 6), (3, 8, 1)])
+def test_steps_are_halved_once_for_each_width(channels: int, resample: int, left: int) -> None:
+    network = make(resample=resample, channels=(4, 5, 6, 7)[:channels])
     encoded = network.forward(rows("skeleton", *LENGTHS))
-    assert encoded.sequence.shape == (3, left, 14)
+    each = (3 + channels) * 32 // 2**channels
+    assert encoded.sequence.shape == (3, left, each)
     assert encoded.steps.all()
-    assert network.width == 14 * left
+    assert network.width == each * left
 
 
 def test_dropout_falls_on_each_of_the_last_three_layers_and_only_while_training() -> None:
@@ -172,7 +190,9 @@ def test_bfloat16_is_near_float32(kind: str) -> None:
     expect_near_in_bfloat16(make(kind), rows(kind, 30, 12))
 
 
-@pytest.mark.parametrize("options", [{"resample": 16}, {"width": 7}, {"points": (8, 16)}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"resample": 16}, {"width": 7}, {"points": (8, 16)}, {"norm": "batch", "channels": (8, 8, 8)}], ids=str
+)
 def test_options_that_are_no_choice_among_words_keep_the_contract_too(options: dict[str, object]) -> None:
     check_backbone(CO_OCCURRENCE, CooccurrenceParams.model_validate(options))
 
@@ -180,6 +200,9 @@ def test_options_that_are_no_choice_among_words_keep_the_contract_too(options: d
 def test_too_few_features_to_be_halved_four_times_are_refused() -> None:
     with pytest.raises(ValueError, match=r"points is \[64, 15\]; the second is halved 4 times and must be 16 or more"):
         make(points=(64, 15))
+    make(points=(64, 8), channels=(4, 5, 6))
+    with pytest.raises(ValueError, match=r"resample is 15; steps are halved 4 times and must be 16 or more"):
+        make(resample=15)
 
 
 def test_it_has_as_many_weights_as_its_description_says() -> None:
