@@ -6,6 +6,7 @@ import gc
 import pickle
 import struct
 import weakref
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,8 +209,97 @@ def test_a_table_without_header_rows_or_text_is_refused(tmp_path):
     _refusal(lambda: read_table(_csv(tmp_path / "twice.csv", "x, x\n1,2\n")), "'x' is named twice")
 
 
+def _openface(path, rows, columns="frame,face_id,timestamp,confidence,success,pose_Tx,AU01_r"):
+    """A table as OpenFace writes it, 30 frames a second; AU01_r is the time of its row."""
+    names = columns.split(",")
+    whole = [
+        {
+            "frame": f + 1,
+            "face_id": 0,
+            "timestamp": f"{f / 30:.3f}",
+            "confidence": 0.98,
+            "success": 1,
+            "pose_Tx": 0,
+            "AU01_r": f / 30,
+            **more,
+        }
+        for f, more in rows
+    ]
+    return _csv(path, ", ".join(names) + "\n" + "".join(", ".join(str(row[name]) for name in names) + "\n" for row in whole))
+
+
+@pytest.mark.parametrize("cell", ["-nan(ind)", "nan", "", "inf", "1.#QNAN"])
+def test_a_cell_of_a_row_without_a_face_may_be_no_number(tmp_path, cell):
+    rows = [(f, {"success": 0, "confidence": cell, "AU01_r": cell} if f in (3, 4) else {}) for f in range(9)]
+    seen = Counter()
+    table = read_table(_openface(tmp_path / "a.csv", rows), seen=seen)
+    assert table.values[:, 6].tolist() == [np.float32(0 if f in (3, 4) else f / 30) for f in range(9)]
+    assert seen == {"cells that are no numbers, in rows without a face": 4}
+    rows[5] = (5, {"AU01_r": cell})
+    path = _openface(tmp_path / "b.csv", rows)
+    _refusal(lambda: read_table(path), "line 7", "'AU01_r'", repr(cell))
+
+
+@pytest.mark.parametrize("columns", ["frame,timestamp,success,AU01_r", "timestamp,success,AU01_r", "frame,timestamp,AU01_r"])
+def test_a_row_stands_at_its_own_time_where_others_were_left_out(tmp_path, columns):
+    """A tool that drops frames without a face must not move the later ones forward."""
+    left_out = (4, 5, 6, 20, 21)
+    seen = Counter()
+    path = _openface(tmp_path / "a.csv", [(f, {}) for f in range(40) if f not in left_out], columns)
+    table = read_table(path, seen=seen)
+    assert table.rate == pytest.approx(30, rel=1e-3)
+    assert len(table.values) == 40
+    assert seen == {"frames without a row, filled in": 5}
+    unit = table.values[:, columns.split(",").index("AU01_r")]
+    for frame in range(40):
+        if frame not in left_out or "success" not in columns:
+            assert unit[frame] == pytest.approx(frame / 30, abs=1e-3)
+    if "success" in columns:
+        success = table.values[:, columns.split(",").index("success")]
+        assert np.flatnonzero(success == 0).tolist() == list(left_out)
+
+
+def test_rows_that_begin_late_by_number_and_time_do_so(tmp_path):
+    table = read_table(_openface(tmp_path / "a.csv", [(f, {}) for f in range(6, 30)]))
+    assert table.values[6:, 6].tolist() == [np.float32(f / 30) for f in range(6, 30)]
+    assert (table.values[:6, 4] == 0).all()
+    assert table.values[:, 0].tolist() == list(range(1, 31))
+
+
+def test_times_that_are_no_even_steps_leave_rows_as_they_are(tmp_path):
+    times = [0, 0.5, 0.6, 1.3, 1.45, 3.0]
+    path = _csv(tmp_path / "a.csv", "timestamp,x\n" + "".join(f"{t},{i}\n" for i, t in enumerate(times)))
+    assert read_table(path).values.shape == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "chosen"),
+    [
+        ({"confidence": 0.9}, {"confidence": 0.95}, 1),
+        ({"pose_Tx": 200}, {"pose_Tx": -3}, 1),
+        ({}, {}, 0),
+        ({}, {"success": 0}, 0),
+    ],
+    ids=["surer", "nearer to the axis", "of the smaller number", "not seen"],
+)
+def test_of_two_faces_one_person_is_read_throughout_and_counted(tmp_path, first, second, chosen):
+    rows = [
+        (f, {"face_id": who, "AU01_r": who, **(first, second)[who]})
+        for f in range(20)
+        for who in (0, 1)
+        if (f, who) != (7, chosen)
+    ]
+    seen = Counter()
+    table = read_table(_openface(tmp_path / "a.csv", rows), seen=seen)
+    assert len(table.values) == 20
+    assert [f for f in range(20) if table.values[f, 4] == 0] == [7]  # the other one stays alone, and is not taken for the first
+    assert set(table.values[np.arange(20) != 7, 6].tolist()) == {chosen}
+    assert seen["frames with several faces, of which one is read"] == 19
+    assert seen["frames with another face alone"] == 1
+
+
 def test_timestamps_that_do_not_rise_are_refused(tmp_path):
-    path = _csv(tmp_path / "a.csv", "timestamp,x\n0,1\n0.1,1\n0.1,1\n")
+    path = _csv(tmp_path / "a.csv", "timestamp,x\n0,1\n0.1,1\n0.1,1\n")  # no column says which face
     _refusal(lambda: read_table(path), str(path), "'timestamp'", "row 3")
     assert read_table(path, rate=10.0).values.shape == (3, 2)
 

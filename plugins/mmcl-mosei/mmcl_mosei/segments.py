@@ -15,7 +15,7 @@ from mmcl.api import Sequence as RawSequence
 from mmcl.media import Recordings, read_audio, read_film
 
 from . import EMOTIONS, FRAME_RATE, GET, POINTS, MoseiParams
-from .csd import Sequences
+from .csd import Sequences, in_time
 from .films import Films, Segment, Shown
 from .folds import read_folds
 from .labels import targets, within_scale
@@ -66,6 +66,11 @@ class Segments:
             if not len(values):
                 raise DataError(f"{path}: has no row of segment '{id}', {segment.start:.2f} to {segment.end:.2f} seconds")
             self._same_rate(intervals, self.params.rate(source), path)
+            values, lost = in_time(values, intervals, (segment.start, segment.end), self.params.rate(source))
+            if lost.any():
+                self._seen[f"steps of {source} without a row, filled in"] += int(lost.sum())
+            if source == "openface":
+                values[lost] = 0  # what a frame without a face has
         if source == "openface":
             return Table(values, POINTS, self.params.rate(source))
         if values.shape[1] != (width := self.params.width(source)):
