@@ -8,6 +8,7 @@ import struct
 import weakref
 from collections import Counter
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from mmcl.media import (
     read_audio,
     read_film,
     read_mat,
+    read_sound,
     read_table,
     require_folder,
     walk_folders,
@@ -435,6 +437,64 @@ def test_where_times_do_not_tell_the_frames_numbers_they_are_counted(tmp_path, n
         first, last = round(start * whole.rate), max(round(start * whole.rate) + 1, round(end * whole.rate))
         if last <= len(whole.frames):
             np.testing.assert_array_equal(read_film(path, (16, 24), 0.0, start, end).frames, whole.frames[first:last])
+
+
+def _timed_film(path: Path, times, sound_from: float | None = None) -> Path:
+    """A film whose frames are shown at these seconds, each as grey as its time; with a click in its sound after a second."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as film:
+        video = film.add_stream("mpeg4", rate=30, options={"qscale": "1", "g": "1"})
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        video.time_base = video.codec_context.time_base = Fraction(1, 600)
+        voice = None if sound_from is None else film.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for second in times:
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), round(20 + second * 55), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(second * 600), Fraction(1, 600)
+            film.mux(video.encode(frame))
+        film.mux(video.encode())
+        if voice is not None:
+            samples = np.zeros((1, 16000), np.int16)
+            samples[0, 8000] = 20000
+            wave = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            wave.rate, wave.time_base, wave.pts = 8000, Fraction(1, 8000), round(sound_from * 8000)
+            film.mux(voice.encode(wave))
+            film.mux(voice.encode())
+    return path
+
+
+SLOWER = [*(i / 30 for i in range(60)), *(2 + i / 10 for i in range(20))]  # a recorder that fell from 30 frames a second to 10
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_picture_stands_at_its_own_second_where_a_film_has_no_even_rate(tmp_path, name):
+    path = _timed_film(tmp_path / name, SLOWER)
+    whole = read_film(path, (8, 8), 0.0)
+    assert whole.rate == pytest.approx(30, rel=1e-2)
+
+    def seconds(frames):
+        return (frames.mean(axis=(1, 2, 3)) - 20) / 55
+
+    def wanted(at):
+        return SLOWER[max(i for i, second in enumerate(SLOWER) if second <= at + 0.01)]
+
+    at = np.arange(len(whole.frames)) / whole.rate
+    assert at[-1] == pytest.approx(3.9, abs=0.04)
+    np.testing.assert_allclose(seconds(whole.frames), [wanted(second) for second in at], atol=0.08)
+    for start, end in ((0.0, 1.0), (1.0, 1.5), (1.8, 2.6), (3.0, 3.5)):
+        part = read_film(path, (8, 8), 0.0, start, end)
+        np.testing.assert_array_equal(part.frames, whole.frames[round(start * whole.rate) : round(end * whole.rate)])
+
+
+@pytest.mark.parametrize(("pictures_from", "sound_from"), [(0.0, 0.5), (0.4, 0.0)])
+def test_pictures_and_sound_have_one_time_where_one_begins_later(tmp_path, pictures_from, sound_from):
+    path = _timed_film(tmp_path / "a.mkv", [pictures_from + i / 30 for i in range(60)], sound_from)
+    whole, sound = read_film(path, (8, 8), 0.0), read_sound(path)
+    assert np.argmax(np.abs(sound.samples)) / sound.rate == pytest.approx(1 + sound_from, abs=0.002)
+    for second in (0.6, 1.0, 1.5):
+        grey = whole.frames[round(second * whole.rate)].mean()
+        assert (grey - 20) / 55 == pytest.approx(second, abs=0.06)
+        part = read_film(path, (8, 8), 0.0, second, second + 0.2)
+        assert (part.frames[0].mean() - 20) / 55 == pytest.approx(second, abs=0.06)
 
 
 def test_a_part_after_the_end_is_refused_and_a_tenth_of_it_is_forgiven(tmp_path):
