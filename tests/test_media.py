@@ -117,6 +117,31 @@ def test_a_wav_written_into_a_pipe_has_no_length_to_be_held_to(tmp_path):
     assert len(read_audio(path).samples) == 100
 
 
+@pytest.mark.parametrize("length", [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFDB, 2_000_000_000], ids=hex)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_wav_whose_header_was_never_finished_is_read_to_its_end(tmp_path, length, channels):
+    """As sox, ffmpeg, servers of speech and recorders that were stopped leave them."""
+    wave = _noise(100, channels)
+    path = _wav(tmp_path / "a.wav", wave)
+    wanted = read_audio(path).samples
+    data = bytearray(path.read_bytes())
+    data[4:8] = struct.pack("<I", min(0xFFFFFFFF, length + 36) if length else 0)
+    data[40:44] = struct.pack("<I", length)
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_audio(path).samples, wanted)
+    path.write_bytes(data[:-1])
+    _refusal(lambda: read_audio(path), str(path), "never finished", f"{200 * channels - 1:,} bytes")
+
+
+def test_a_wav_without_sound_is_no_unfinished_one(tmp_path):
+    path = _wav(tmp_path / "a.wav", _noise(0))
+    _refusal(lambda: read_audio(path), "holds no samples")
+    extra = b"LIST" + struct.pack("<I", 4) + b"abcd"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + struct.pack("<I", len(whole) - 8 + len(extra)) + whole[8:] + extra)
+    _refusal(lambda: read_audio(path), "holds no samples")
+
+
 @pytest.mark.parametrize("kept", [1, 11, 12, 30, 44])
 def test_a_wav_cut_in_its_header_or_before_its_sound_is_refused(tmp_path, kept):
     path = _wav(tmp_path / "a.wav", _noise(100))
