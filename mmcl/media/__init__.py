@@ -3,6 +3,7 @@
 read_audio(path)       a sound file → Audio
 at_rate(audio, rate)   its samples at another rate, refused if they are not finite
 read_table(path)       a CSV with a header → Table
+read_text(path)        the text of a file, whatever its byte order mark, line endings and quotes; decoded(bytes): of its bytes
 is_number(text)        whether a text is a number
 read_mat(path, key)    one array of a MATLAB file
 read_film(path, …)     a video file (PyAV), or a folder of numbered pictures, or a part of it → Video
@@ -19,6 +20,7 @@ progress(title, total) shows how far a plug-in's own long work has come: `with p
 """
 
 from ..screen import progress
+from ..text import decoded, read_text
 from .corpus import Recordings, count_defects, defect, walk_folders
 from .files import require_folder
 from .film import film_length, has_pictures, read_film, read_sound, write_film
@@ -31,6 +33,7 @@ __all__ = [
     "Recordings",
     "at_rate",
     "count_defects",
+    "decoded",
     "defect",
     "film_length",
     "has_pictures",
@@ -43,6 +46,7 @@ __all__ = [
     "read_mat",
     "read_sound",
     "read_table",
+    "read_text",
     "require_folder",
     "walk_folders",
     "write_audio",

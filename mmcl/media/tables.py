@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..api.errors import DataError
 from ..api.raw import Table
+from ..text import read_text
 from .faces import every_frame, one_face
 from .files import require_file
 
@@ -34,9 +36,10 @@ def read_table(path: Path, rate: float | None = None, seen: Counter[str] | None 
     Raises DataError if the file is missing or not text, has no rows, names a column twice, has a line of another length, or
     has a cell that is not a finite number (line and column are named).
     """
+    seen = Counter() if seen is None else seen
     require_file(path, "a CSV file with a header")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.StringIO(read_text(path, seen), newline="") as file:
             columns = tuple(name.strip() for name in next(csv.reader(file), []))
             rows = [line for line in file if line.strip()]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -48,7 +51,6 @@ def read_table(path: Path, rate: float | None = None, seen: Counter[str] | None 
         raise DataError(f"{path}: column '{twice}' is named twice in the header; every name must stand once")
     if not rows:
         raise DataError(f"{path}: has a header of {len(columns)} columns and no rows; at least one was expected")
-    seen = Counter() if seen is None else seen
     try:
         exact = np.loadtxt(rows, delimiter=",", ndmin=2, comments=None, quotechar='"')
     except ValueError:
@@ -73,7 +75,7 @@ def _with_gaps(path: Path, columns: tuple[str, ...], seen: Counter[str]) -> NDAr
     """
     rows: list[list[float]] = []
     success = columns.index("success") if "success" in columns else None
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with io.StringIO(read_text(path), newline="") as file:
         reader = csv.reader(file)
         next(reader)
         for row in reader:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmcl.api import Audio, DataError, Raw, SampleRef, Table, Video, Words
 from mmcl.api import Sequence as RawSequence
-from mmcl.media import Recordings, read_audio, read_film
+from mmcl.media import Recordings, decoded, read_audio, read_film
 
 from . import EMOTIONS, FRAME_RATE, GET, POINTS, MoseiParams
 from .csd import Sequences, in_time
@@ -255,7 +255,9 @@ class Segments:
 
     def _words(self, segment: Segment) -> Words:
         values, intervals = self._rows("words", segment)
-        words = [value[0].decode("utf-8", "replace") if isinstance(value[0], bytes) else str(value[0]) for value in values]
+        words = [
+            decoded(value[0], self._seen, lenient=True) if isinstance(value[0], bytes) else str(value[0]) for value in values
+        ]
         kept = [(word, span) for word, span in zip(words, intervals, strict=True) if word.strip().lower() not in _PAUSE]
         if not kept:
             raise DataError(
