@@ -23,8 +23,8 @@ FLOORS = (
     {"runs"},
     {"api"},
 )
-# What any floor may import besides: a line on the screen, the seed of a draw, processes that work beside. They import nothing.
-EVERYWHERE = {"screen", "seeding", "workers"}
+# What any floor may import besides: a line on the screen, the seed of a draw, processes beside, the text of a file. They import nothing.
+EVERYWHERE = {"screen", "seeding", "text", "workers"}
 
 # A part of mmcl/ → the parts that it may import, wherever in a file the import stands, for type checkers alone or not. No more
 # than its floor allows, and often less: a row grows with the import that needs it. A part may always import itself, and
@@ -50,7 +50,7 @@ BELOW = {
     },
     "model": {"api", "data", "engine", "evaluate", "objective", "plugins", "recipe", "runs", "seeding"},
     "data": {"api", "runs", "seeding"},
-    "recipe": {"api", "plugins"},
+    "recipe": {"api", "plugins", "text"},
     "evaluate": {"api", "seeding"},
     "engine": {"api", "runs", "screen", "seeding"},
     "objective": {"api", "seeding"},
@@ -60,8 +60,9 @@ BELOW = {
     "screen": set(),
     "seeding": set(),
     "workers": set(),
+    "text": set(),
     # Beside the floors: what authors of plug-ins use, and the two doors.
-    "media": {"api", "screen"},  # screen: a plug-in with long work of its own shows how far it is
+    "media": {"api", "screen", "text"},  # screen: a plug-in with long work of its own shows how far it is
     "testing": {"api", "plugins"},
     "mmcl": {"model", "recipe", "report", "runs"},  # mmcl/__init__.py: the Python API
     "__main__": {"cli"},
@@ -72,7 +73,21 @@ THEIR_TESTS_MAY = PLUGINS_MAY | {"testing"}
 
 HEAVY = {"torch", "torchvision", "torchaudio", "librosa"}
 # Parts that every command imports, so that importing them (and all they import on the way) must not import anything heavy.
-LIGHT = {"api", "screen", "seeding", "runs", "plugins", "recipe", "review", "report", "cli", "testing", "__main__", "mmcl"}
+LIGHT = {
+    "api",
+    "screen",
+    "seeding",
+    "text",
+    "runs",
+    "plugins",
+    "recipe",
+    "review",
+    "report",
+    "cli",
+    "testing",
+    "__main__",
+    "mmcl",
+}
 
 
 @dataclass(frozen=True)

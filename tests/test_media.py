@@ -6,7 +6,9 @@ import gc
 import pickle
 import struct
 import weakref
+from collections import Counter
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from mmcl.media import (
     read_audio,
     read_film,
     read_mat,
+    read_sound,
     read_table,
     require_folder,
     walk_folders,
@@ -112,6 +115,31 @@ def test_a_wav_written_into_a_pipe_has_no_length_to_be_held_to(tmp_path):
     data[4:8] = data[40:44] = b"\xff\xff\xff\xff"
     path.write_bytes(data)
     assert len(read_audio(path).samples) == 100
+
+
+@pytest.mark.parametrize("length", [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFDB, 2_000_000_000], ids=hex)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_wav_whose_header_was_never_finished_is_read_to_its_end(tmp_path, length, channels):
+    """As sox, ffmpeg, servers of speech and recorders that were stopped leave them."""
+    wave = _noise(100, channels)
+    path = _wav(tmp_path / "a.wav", wave)
+    wanted = read_audio(path).samples
+    data = bytearray(path.read_bytes())
+    data[4:8] = struct.pack("<I", min(0xFFFFFFFF, length + 36) if length else 0)
+    data[40:44] = struct.pack("<I", length)
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_audio(path).samples, wanted)
+    path.write_bytes(data[:-1])
+    _refusal(lambda: read_audio(path), str(path), "never finished", f"{200 * channels - 1:,} bytes")
+
+
+def test_a_wav_without_sound_is_no_unfinished_one(tmp_path):
+    path = _wav(tmp_path / "a.wav", _noise(0))
+    _refusal(lambda: read_audio(path), "holds no samples")
+    extra = b"LIST" + struct.pack("<I", 4) + b"abcd"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + struct.pack("<I", len(whole) - 8 + len(extra)) + whole[8:] + extra)
+    _refusal(lambda: read_audio(path), "holds no samples")
 
 
 @pytest.mark.parametrize("kept", [1, 11, 12, 30, 44])
@@ -208,8 +236,97 @@ def test_a_table_without_header_rows_or_text_is_refused(tmp_path):
     _refusal(lambda: read_table(_csv(tmp_path / "twice.csv", "x, x\n1,2\n")), "'x' is named twice")
 
 
+def _openface(path, rows, columns="frame,face_id,timestamp,confidence,success,pose_Tx,AU01_r"):
+    """A table as OpenFace writes it, 30 frames a second; AU01_r is the time of its row."""
+    names = columns.split(",")
+    whole = [
+        {
+            "frame": f + 1,
+            "face_id": 0,
+            "timestamp": f"{f / 30:.3f}",
+            "confidence": 0.98,
+            "success": 1,
+            "pose_Tx": 0,
+            "AU01_r": f / 30,
+            **more,
+        }
+        for f, more in rows
+    ]
+    return _csv(path, ", ".join(names) + "\n" + "".join(", ".join(str(row[name]) for name in names) + "\n" for row in whole))
+
+
+@pytest.mark.parametrize("cell", ["-nan(ind)", "nan", "", "inf", "1.#QNAN"])
+def test_a_cell_of_a_row_without_a_face_may_be_no_number(tmp_path, cell):
+    rows = [(f, {"success": 0, "confidence": cell, "AU01_r": cell} if f in (3, 4) else {}) for f in range(9)]
+    seen = Counter()
+    table = read_table(_openface(tmp_path / "a.csv", rows), seen=seen)
+    assert table.values[:, 6].tolist() == [np.float32(0 if f in (3, 4) else f / 30) for f in range(9)]
+    assert seen == {"cells that are no numbers, in rows without a face": 4}
+    rows[5] = (5, {"AU01_r": cell})
+    path = _openface(tmp_path / "b.csv", rows)
+    _refusal(lambda: read_table(path), "line 7", "'AU01_r'", repr(cell))
+
+
+@pytest.mark.parametrize("columns", ["frame,timestamp,success,AU01_r", "timestamp,success,AU01_r", "frame,timestamp,AU01_r"])
+def test_a_row_stands_at_its_own_time_where_others_were_left_out(tmp_path, columns):
+    """A tool that drops frames without a face must not move the later ones forward."""
+    left_out = (4, 5, 6, 20, 21)
+    seen = Counter()
+    path = _openface(tmp_path / "a.csv", [(f, {}) for f in range(40) if f not in left_out], columns)
+    table = read_table(path, seen=seen)
+    assert table.rate == pytest.approx(30, rel=1e-3)
+    assert len(table.values) == 40
+    assert seen == {"frames without a row, filled in": 5}
+    unit = table.values[:, columns.split(",").index("AU01_r")]
+    for frame in range(40):
+        if frame not in left_out or "success" not in columns:
+            assert unit[frame] == pytest.approx(frame / 30, abs=1e-3)
+    if "success" in columns:
+        success = table.values[:, columns.split(",").index("success")]
+        assert np.flatnonzero(success == 0).tolist() == list(left_out)
+
+
+def test_rows_that_begin_late_by_number_and_time_do_so(tmp_path):
+    table = read_table(_openface(tmp_path / "a.csv", [(f, {}) for f in range(6, 30)]))
+    assert table.values[6:, 6].tolist() == [np.float32(f / 30) for f in range(6, 30)]
+    assert (table.values[:6, 4] == 0).all()
+    assert table.values[:, 0].tolist() == list(range(1, 31))
+
+
+def test_times_that_are_no_even_steps_leave_rows_as_they_are(tmp_path):
+    times = [0, 0.5, 0.6, 1.3, 1.45, 3.0]
+    path = _csv(tmp_path / "a.csv", "timestamp,x\n" + "".join(f"{t},{i}\n" for i, t in enumerate(times)))
+    assert read_table(path).values.shape == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "chosen"),
+    [
+        ({"confidence": 0.9}, {"confidence": 0.95}, 1),
+        ({"pose_Tx": 200}, {"pose_Tx": -3}, 1),
+        ({}, {}, 0),
+        ({}, {"success": 0}, 0),
+    ],
+    ids=["surer", "nearer to the axis", "of the smaller number", "not seen"],
+)
+def test_of_two_faces_one_person_is_read_throughout_and_counted(tmp_path, first, second, chosen):
+    rows = [
+        (f, {"face_id": who, "AU01_r": who, **(first, second)[who]})
+        for f in range(20)
+        for who in (0, 1)
+        if (f, who) != (7, chosen)
+    ]
+    seen = Counter()
+    table = read_table(_openface(tmp_path / "a.csv", rows), seen=seen)
+    assert len(table.values) == 20
+    assert [f for f in range(20) if table.values[f, 4] == 0] == [7]  # the other one stays alone, and is not taken for the first
+    assert set(table.values[np.arange(20) != 7, 6].tolist()) == {chosen}
+    assert seen["frames with several faces, of which one is read"] == 19
+    assert seen["frames with another face alone"] == 1
+
+
 def test_timestamps_that_do_not_rise_are_refused(tmp_path):
-    path = _csv(tmp_path / "a.csv", "timestamp,x\n0,1\n0.1,1\n0.1,1\n")
+    path = _csv(tmp_path / "a.csv", "timestamp,x\n0,1\n0.1,1\n0.1,1\n")  # no column says which face
     _refusal(lambda: read_table(path), str(path), "'timestamp'", "row 3")
     assert read_table(path, rate=10.0).values.shape == (3, 2)
 
@@ -345,6 +462,64 @@ def test_where_times_do_not_tell_the_frames_numbers_they_are_counted(tmp_path, n
         first, last = round(start * whole.rate), max(round(start * whole.rate) + 1, round(end * whole.rate))
         if last <= len(whole.frames):
             np.testing.assert_array_equal(read_film(path, (16, 24), 0.0, start, end).frames, whole.frames[first:last])
+
+
+def _timed_film(path: Path, times, sound_from: float | None = None) -> Path:
+    """A film whose frames are shown at these seconds, each as grey as its time; with a click in its sound after a second."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as film:
+        video = film.add_stream("mpeg4", rate=30, options={"qscale": "1", "g": "1"})
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        video.time_base = video.codec_context.time_base = Fraction(1, 600)
+        voice = None if sound_from is None else film.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for second in times:
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), round(20 + second * 55), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(second * 600), Fraction(1, 600)
+            film.mux(video.encode(frame))
+        film.mux(video.encode())
+        if voice is not None:
+            samples = np.zeros((1, 16000), np.int16)
+            samples[0, 8000] = 20000
+            wave = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            wave.rate, wave.time_base, wave.pts = 8000, Fraction(1, 8000), round(sound_from * 8000)
+            film.mux(voice.encode(wave))
+            film.mux(voice.encode())
+    return path
+
+
+SLOWER = [*(i / 30 for i in range(60)), *(2 + i / 10 for i in range(20))]  # a recorder that fell from 30 frames a second to 10
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_picture_stands_at_its_own_second_where_a_film_has_no_even_rate(tmp_path, name):
+    path = _timed_film(tmp_path / name, SLOWER)
+    whole = read_film(path, (8, 8), 0.0)
+    assert whole.rate == pytest.approx(30, rel=1e-2)
+
+    def seconds(frames):
+        return (frames.mean(axis=(1, 2, 3)) - 20) / 55
+
+    def wanted(at):
+        return SLOWER[max(i for i, second in enumerate(SLOWER) if second <= at + 0.01)]
+
+    at = np.arange(len(whole.frames)) / whole.rate
+    assert at[-1] == pytest.approx(3.9, abs=0.04)
+    np.testing.assert_allclose(seconds(whole.frames), [wanted(second) for second in at], atol=0.08)
+    for start, end in ((0.0, 1.0), (1.0, 1.5), (1.8, 2.6), (3.0, 3.5)):
+        part = read_film(path, (8, 8), 0.0, start, end)
+        np.testing.assert_array_equal(part.frames, whole.frames[round(start * whole.rate) : round(end * whole.rate)])
+
+
+@pytest.mark.parametrize(("pictures_from", "sound_from"), [(0.0, 0.5), (0.4, 0.0)])
+def test_pictures_and_sound_have_one_time_where_one_begins_later(tmp_path, pictures_from, sound_from):
+    path = _timed_film(tmp_path / "a.mkv", [pictures_from + i / 30 for i in range(60)], sound_from)
+    whole, sound = read_film(path, (8, 8), 0.0), read_sound(path)
+    assert np.argmax(np.abs(sound.samples)) / sound.rate == pytest.approx(1 + sound_from, abs=0.002)
+    for second in (0.6, 1.0, 1.5):
+        grey = whole.frames[round(second * whole.rate)].mean()
+        assert (grey - 20) / 55 == pytest.approx(second, abs=0.06)
+        part = read_film(path, (8, 8), 0.0, second, second + 0.2)
+        assert (part.frames[0].mean() - 20) / 55 == pytest.approx(second, abs=0.06)
 
 
 def test_a_part_after_the_end_is_refused_and_a_tenth_of_it_is_forgiven(tmp_path):

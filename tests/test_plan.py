@@ -151,6 +151,12 @@ def test_folds_come_from_a_file_beside_the_recipe(tmp_path):
     assert resolved.fold_key == "group"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_folds_of_a_spreadsheet_are_read_whatever_it_saves(tmp_path, encoding):
+    (tmp_path / "f.csv").write_bytes("group,fold\r\né,0\r\nb,1\r\n".encode(encoding))
+    assert plan("protocol={use: folds, file: f.csv}", folder=tmp_path).fold_of == {"é": "0", "b": "1"}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

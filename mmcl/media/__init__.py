@@ -9,6 +9,7 @@ read_words(path)       a transcript (txt, srt, vtt, json, csv) → Words; words_
 read_array(path, key)  a ready array (npy, npz, mat, safetensors); array_shape(path, key): its shape, from its head
 sound_header(path), film_header(path), folder_header(path, rate)  what the head of a sound, a film, a folder of pictures says → Header
 has_sound(path)        whether a film has sound
+read_text(path)        the text of a file, whatever its byte order mark, line endings and quotes; decoded(bytes): of its bytes
 is_number(text)        whether a text is a number
 read_mat(path, key)    one array of a MATLAB file
 read_film(path, …)     a video file (PyAV), or a folder of numbered pictures, or a part of it → Video
@@ -25,6 +26,7 @@ progress(title, total) shows how far a plug-in's own long work has come: `with p
 """
 
 from ..screen import progress
+from ..text import decoded, read_text
 from .arrays import ARRAYS, array_shape, read_array
 from .corpus import Recordings, count_defects, defect, walk_folders
 from .files import require_folder
@@ -45,6 +47,7 @@ __all__ = [
     "Recordings",
     "at_rate",
     "count_defects",
+    "decoded",
     "defect",
     "film_length",
     "array_shape",
@@ -64,6 +67,7 @@ __all__ = [
     "read_sound",
     "read_table",
     "read_words",
+    "read_text",
     "require_folder",
     "sound_header",
     "to_number",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..api.errors import DataError
 from ..api.raw import Audio, Video
+from .clock import OFF, beginning, frame_times, has_times, is_even, seconds_of, shown_at, usual_rate
 
 PICTURES = (".jpg", ".jpeg", ".png")
 """Endings of the pictures that a folder may hold in place of a video file."""
@@ -27,7 +28,8 @@ _Kept = tuple[list[NDArray[np.uint8]], int]
 def read_film(path: Path, size: tuple[int, int], rate: float, start: float | None = None, end: float | None = None) -> Video:
     """Every frame of a film in colour, uint8 [T, 3, height, width], resized to `size` (height, width) while it is decoded.
 
-    rate        frames per second of a folder of pictures, which cannot say it; a video file tells its own
+    rate        frames per second of a folder of pictures, which cannot say it; a video file tells its own. Where its frames are shown at
+                uneven times, or begin later than its sound, the frame at k / rate is the one that is shown then
     start, end  seconds of the part that is wanted, by the frames' numbers: those from round(start · rate) to before round(end · rate),
                 one at least. A video file is decoded from the keyframe before it alone, where the file's own times tell the frames'
                 numbers; else from the beginning. What comes after is not decoded, so damage there is not noticed
@@ -45,7 +47,11 @@ def read_film(path: Path, size: tuple[int, int], rate: float, start: float | Non
         stream = _pictures_of(path, film)
         from_file = float(stream.average_rate or 0)
         promised = stream.frames
-        frames += [_small(frame, size) for frame in _decoded(path, film, stream)]
+        stamps = []
+        for frame in _decoded(path, film, stream):
+            frames.append(_small(frame, size))
+            stamps.append(frame.pts)
+        times = seconds_of(stamps, stream, beginning(film)) if has_times(film) else None
     if not frames:
         raise DataError(f"{path}: a video was expected, and not one of its frames can be decoded")
     # Films cut without a new encoding may hide a few frames before their beginning; more than a tenth is damage.
@@ -53,6 +59,9 @@ def read_film(path: Path, size: tuple[int, int], rate: float, start: float | Non
         raise DataError(f"{path}: cut short: {promised} frames were expected and {len(frames)} could be decoded; copy it again")
     if from_file <= 0:
         raise DataError(f"{path}: does not say how many frames a second it has")
+    if times is not None and not is_even(times, from_file):
+        from_file = usual_rate(times)
+        frames = [frames[i] for i in shown_at(times, from_file, 0, None)]
     return Video(np.ascontiguousarray(np.stack(frames)), from_file)
 
 
@@ -73,9 +82,12 @@ def film_length(path: Path) -> float | None:
 def read_sound(path: Path) -> Audio:
     """The sound of a video file at its own rate, float32 in [-1, 1], its channels mixed to their mean.
 
+    Sound that begins later than the file's pictures begins with silence, so that both have one time.
+
     Raises DataError if the file is missing, damaged, cut short or without sound, or if PyAV is not installed.
     """
     pieces: list[NDArray[np.float32]] = []
+    late = 0.0
     with opened(path) as film:
         if not film.streams.audio:
             raise DataError(f"{path}: has no sound")
@@ -84,6 +96,8 @@ def read_sound(path: Path) -> Audio:
         stream = film.streams.audio[0]
         to_float = av.AudioResampler(format="fltp")
         for frame in _decoded(path, film, stream):
+            if not pieces and frame.time is not None:
+                late = max(0.0, float(frame.time) - beginning(film))
             pieces += [piece.to_ndarray().mean(axis=0, dtype=np.float32) for piece in to_float.resample(frame)]
         pieces += [piece.to_ndarray().mean(axis=0, dtype=np.float32) for piece in to_float.resample(None)] if pieces else []
         rate = int(stream.rate or 0)
@@ -95,6 +109,7 @@ def read_sound(path: Path) -> Audio:
         raise DataError(
             f"{path}: cut short: {promised:.2f} s of sound were expected and {len(samples) / rate:.2f} s could be decoded; copy it again"
         )
+    samples = np.concatenate([np.zeros(round(late * rate), np.float32), samples])
     if not np.isfinite(samples).all():
         raise DataError(f"{path}: its sound is NaN or infinite in places; finite samples were expected")
     return Audio(np.clip(samples, -1, 1), rate)  # what AAC decodes to may overshoot a little
@@ -163,7 +178,14 @@ def _part(path: Path, size: tuple[int, int], rate: float, start: float, end: flo
             part = _sought(path, film, stream, first, last, size)
         if part is None:
             with opened(path) as film:
-                part = _counted(path, film, _pictures_of(path, film), first, last, size)
+                times = frame_times(film, _pictures_of(path, film))
+            if times is None or is_even(times, rate):
+                with opened(path) as film:
+                    part = _counted(path, film, _pictures_of(path, film), first, last, size)
+            else:
+                rate = usual_rate(times)
+                first, last = numbers(rate)
+                part = _timed(path, times, rate, first, last, size)
         kept, seen = part
         frames = np.stack(kept) if kept else np.zeros((0, 3, *size), np.uint8)
     wanted = 1 if last is None else last - first
@@ -187,6 +209,17 @@ def _counted(path: Path, film: Any, stream: Any, first: int, last: int | None, s
     return kept, seen
 
 
+def _timed(path: Path, times: NDArray[np.float64], rate: float, first: int, last: int | None, size: tuple[int, int]) -> _Kept:
+    """Frames by their own times: those that are shown at each step of the part."""
+    wanted = shown_at(times, rate, first, last)
+    seen = round(times[-1] * rate) + 1
+    if not len(wanted):
+        return [], seen
+    with opened(path) as film:
+        kept, _ = _counted(path, film, _pictures_of(path, film), int(wanted[0]), int(wanted[-1]) + 1, size)
+    return [kept[i - wanted[0]] for i in wanted if i - wanted[0] < len(kept)], seen
+
+
 def _sought(path: Path, film: Any, stream: Any, first: int, last: int | None, size: tuple[int, int]) -> _Kept | None:
     """Frames by their number, from the keyframe before them; None where the film's times do not tell numbers for certain.
 
@@ -198,6 +231,8 @@ def _sought(path: Path, film: Any, stream: Any, first: int, last: int | None, si
     begin = next(_decoded(path, film, stream), None)
     if begin is None or begin.pts is None:
         return None
+    if has_times(film) and abs(float(begin.pts * base) - beginning(film)) * float(rate) > OFF:
+        return None  # the pictures begin later than the file
     wanted, step = min(first, stream.frames - 1), 1
     while True:
         film.seek(begin.pts + int(wanted / (rate * base)), stream=stream)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,7 @@ from numpy.typing import NDArray
 from ..api.errors import DataError
 from ..api.raw import Audio
 from .files import require_file
-
-_LENGTH_UNKNOWN = 0xFFFFFFFF  # what a program that writes a wav into a pipe puts where the length belongs
+from .wav import WavHead, finished, wav_head
 
 
 def read_audio(path: Path, mono: bool = True) -> Audio:
@@ -21,14 +19,15 @@ def read_audio(path: Path, mono: bool = True) -> Audio:
     mono  several channels are mixed to their mean; False refuses a file that has more than one.
 
     Raises DataError if the file is missing, empty, not sound, holds NaN or infinity, or is shorter than its header promises
-    (decoders read a wav that was cut short without a word).
+    (decoders read a wav that was cut short without a word). A wav whose header was never finished is read to its end, if that is the
+    end of a frame.
     """
     import soundfile
 
     require_file(path, "a sound file")
-    require_whole(path)
+    head = require_whole(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(finished(path, head)) as file:
             promised, rate = file.frames, int(file.samplerate)
             samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
@@ -74,29 +73,11 @@ def write_audio(path: Path, samples: NDArray[np.floating], rate: int) -> None:
     soundfile.write(path, samples.clip(-1, 1), rate, subtype="PCM_16")
 
 
-def require_whole(path: Path) -> None:
-    """Refuse a wav file that holds less than its header promises."""
-    sizes = _wav_sizes(path)
-    if sizes is not None and sizes[0] > sizes[1]:
+def require_whole(path: Path) -> WavHead | None:
+    """The head of a wav file; None for other formats. Raises DataError if the file holds less than its head promises."""
+    head = wav_head(path)
+    if head is not None and head.promised is not None and head.promised > head.there:
         raise DataError(
-            f"{path}: cut short: its header promises {sizes[0]:,} bytes of sound and the file holds {sizes[1]:,}; copy it again"
+            f"{path}: cut short: its header promises {head.promised:,} bytes of sound and the file holds {head.there:,}; copy it again"
         )
-
-
-def _wav_sizes(path: Path) -> tuple[int, int] | None:
-    """Bytes of sound that a wav file promises, and bytes that are there; None for other formats and unknown lengths."""
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
-            return None
-        long = None  # RF64 keeps lengths above 4 GiB in a chunk of their own
-        while len(chunk := file.read(8)) == 8:
-            name, length = struct.unpack("<4sI", chunk)
-            if name == b"data":
-                promised = long if long is not None and length == _LENGTH_UNKNOWN else length
-                return None if promised == _LENGTH_UNKNOWN else (promised, path.stat().st_size - file.tell())
-            after = file.tell() + length + length % 2  # chunks begin at even places
-            if name == b"ds64" and len(sizes := file.read(16)) == 16:
-                long = struct.unpack("<QQ", sizes)[1]
-            file.seek(after)
-    return None
+    return head

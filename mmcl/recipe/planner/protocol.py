@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...api.dataset import DatasetInfo
+from ...text import read_text
 from ..document import Key
 from ..plan import ModalityPlan
 from ..schema import Folds, Recipe
@@ -21,7 +23,7 @@ def folds_of(recipe: Recipe, problems: Problems) -> tuple[str, dict[str, str] | 
     key: Key = ("protocol", "file")
     path = Path(protocol.file) if Path(protocol.file).is_absolute() else problems.document.folder / protocol.file
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with io.StringIO(read_text(path), newline="") as file:
             reader = csv.DictReader(file)
             columns = [c.strip() for c in reader.fieldnames or ()]
             by = "group" if "group" in columns else "id"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from mmcl.api import Audio, DataError, Raw, SampleRef
 from mmcl.api import Sequence as Steps
-from mmcl.media import require_folder
+from mmcl.media import read_text, require_folder
 
 from . import BLENDSHAPES, FACE_RATE, GET, MOVING, VOICE_RATE, FacegoodParams
 
@@ -124,7 +125,7 @@ def side(take: Take, number: int, takes: int, start: float, seconds: float, para
 def read_takes(path: Path) -> list[Take]:
     """The rows of takes.csv. Raises DataError if it lacks a column, or a row says what cannot be."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.StringIO(read_text(path), newline="") as file:
             rows = list(csv.DictReader(file))
         takes = [Take(row["id"], float(row["duration_s"]), int(row["n_face"]), float(row["face_fps"])) for row in rows]
     except (UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mmcl.api import Audio, DataError, Raw, SampleRef, Video, Words
-from mmcl.media import Recordings, count_defects, defect, has_pictures, read_audio, read_film
+from mmcl.media import Recordings, count_defects, defect, has_pictures, read_audio, read_film, read_text
 
 from . import CODES, FOUR, GET, SIX, IemocapParams
 
@@ -329,7 +329,7 @@ def _folders(path: Path) -> list[Path]:
 def _lines(path: Path) -> list[tuple[int, str]]:
     """Numbered lines. The transcriptions hold a few letters that are not UTF-8; none stands in a name or a number."""
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        text = read_text(path, lenient=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); copy it again") from error
     return list(enumerate(text.splitlines(), 1))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.api import DataError, Raw, SampleRef, Video, Words
-from mmcl.media import Recordings, count_defects, defect, has_pictures, read_audio, read_film, walk_folders
+from mmcl.media import Recordings, count_defects, defect, has_pictures, read_audio, read_film, read_text, walk_folders
 
 from . import EMOTIONS, GET, M3edParams
 
@@ -236,7 +236,7 @@ def _facts(one: Utterance, people: Any, episode: Any) -> dict[str, str | int | f
 def _json(path: Path) -> Mapping[str, Any]:
     """A table in JSON. Raises DataError naming the file if it is none."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8-sig"))
+        table = json.loads(read_text(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); copy it again") from error
     except ValueError as error:  # UnicodeDecodeError is one, too
@@ -252,7 +252,7 @@ def _splits(root: Path) -> dict[str, str]:
     for name, split in LISTS.items():
         path = root / "splitInfo" / f"movie_list_{name}.txt"
         try:
-            shows = path.read_text(encoding="utf-8-sig").split()
+            shows = read_text(path).split()
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); it names the shows of a split. {GET}") from error
         except UnicodeDecodeError as error:

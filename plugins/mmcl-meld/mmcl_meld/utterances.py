@@ -5,12 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmcl.api import DataError, Raw, SampleRef, Words
-from mmcl.media import Recordings, count_defects, defect, has_pictures, read_audio, read_film, read_sound, walk_folders
+from mmcl.media import (
+    Recordings,
+    count_defects,
+    defect,
+    has_pictures,
+    read_audio,
+    read_film,
+    read_sound,
+    read_text,
+    walk_folders,
+)
 
 from . import BROKEN, EMOTIONS, GET, SENTIMENTS, SPLITS, MeldParams
 
@@ -86,6 +97,7 @@ class Meld:
         self._recordings = Recordings(root, EXPECTED, GET, "utterance")
         self._utterances: dict[str, Utterance] = {}
         self._defects = Defects()
+        self._mended: dict[str, int] = {}
 
     def samples(self) -> Sequence[SampleRef]:
         """Every row of train, dev and test, in this order. Raises DataError naming the line of a row that cannot be read."""
@@ -109,11 +121,12 @@ class Meld:
     def counts(self) -> dict[str, int]:
         """How much of each defect this copy has."""
         unseen = () if self.params.clips == "auto" else ("broken", "absent", "without_row")
-        return count_defects(self.defects(), leave_out=unseen)
+        return {**count_defects(self.defects(), leave_out=unseen), **self._mended}
 
     def _listing(self, root: Path) -> list[SampleRef]:
         tables, clips = _find(root, self.params.clips == "auto")
-        rows = [row for split, path in tables.items() for row in read_rows(path, split)]
+        mended: Counter[str] = Counter()
+        rows = [row for split, path in tables.items() for row in read_rows(path, split, mended)]
         broken = {}
         for row in rows:
             if (reason := BROKEN.get((row.split, row.dialogue, row.number))) is not None:
@@ -136,6 +149,7 @@ class Meld:
             no_words=tuple(row.id for row in rows if not row.text.split()),
         )
         self._utterances = {row.id: row for row in rows}
+        self._mended = dict(mended)
         return [self._sample(row, sources[row.id]) for row in rows]
 
     def _sample(self, row: Utterance, sources: dict[str, str]) -> SampleRef:
@@ -160,10 +174,10 @@ class Meld:
         )
 
 
-def read_rows(path: Path, split: str) -> Iterator[Utterance]:
-    """The utterances of one table, columns found by name. Raises DataError naming line and column of what is wrong."""
+def read_rows(path: Path, split: str, mended: Counter[str] | None = None) -> Iterator[Utterance]:
+    """The utterances of one table, columns found by name; `mended` counts signs of its text that were decoded. Raises DataError naming line and column of what is wrong."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_text(path, mended)
     except OSError as error:
         raise DataError(f"{path}: cannot be read; MELD's table of {split} was expected") from error
     except UnicodeDecodeError as error:

@@ -259,12 +259,29 @@ def test_a_row_that_cannot_be_right_is_refused_by_line_and_column(tiny, cells, w
     expect_refusal(lambda: open_corpus(tiny).samples(), str(path), *words)
 
 
+@pytest.mark.parametrize("how", ["controls", "bytes", "utf-16"])
+def test_quotes_of_old_tables_are_those_of_the_repaired_ones(tiny, how):
+    """Tables of 2018 to 2020 have U+0092 for the apostrophe; a spreadsheet saves Windows-1252, or UTF-16."""
+    _put(tiny, _line(Utterance="I’m here — don’t"))
+    repaired = open_corpus(tiny)
+    wanted = repaired.read("dev_dia0_utt0", "text").words
+    assert wanted == ("I’m", "here", "—", "don’t")
+    path = tiny / "dev_sent_emo.csv"
+    text = path.read_text(encoding="utf-8")
+    old = text.encode("cp1252") if how != "utf-16" else text.encode("utf-16")
+    path.write_bytes(old.decode("latin-1").encode() if how == "controls" else old)
+    corpus = open_corpus(tiny)
+    assert corpus.read("dev_dia0_utt0", "text").words == wanted
+    counted = corpus.counts().get("characters of Windows-1252 in text, decoded", 0)
+    assert counted == (0 if how == "utf-16" else 3)
+
+
 def test_a_table_of_another_sort_is_refused(tiny):
     expect_refusal(lambda: open_corpus(_put(tiny, header="a,b").parent).samples(), "lacks the column 'Utterance'")
     expect_refusal(lambda: open_corpus(_put(tiny).parent).samples(), "no rows")
     (tiny / "dev_sent_emo.csv").write_bytes(b"")
     expect_refusal(lambda: open_corpus(tiny).samples(), "dev_sent_emo.csv", "is empty")
-    (tiny / "dev_sent_emo.csv").write_bytes(HEADER.encode() + b"\r\n1,Don\x92t\r\n")
+    (tiny / "dev_sent_emo.csv").write_bytes(HEADER.encode() + b"\r\n1,Don\xffLt\r\n")
     expect_refusal(lambda: open_corpus(tiny).samples(), "dev_sent_emo.csv", "UTF-8")
 
 

@@ -391,6 +391,7 @@ MODALITIES = (
         FaceClipParams,
         face_clip_layout,
         build_face_clip,
+        version=2,
         paper="MPUC-MER (ICPR 2022), §III-A",
     ),
     ModalitySpec(
@@ -427,6 +428,7 @@ MODALITIES = (
         SkeletonParams,
         skeleton_layout,
         build_skeleton,
+        version=2,
     ),
     ModalitySpec(
         "signals",

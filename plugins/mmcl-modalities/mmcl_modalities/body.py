@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
@@ -11,14 +12,16 @@ from mmcl.api import DataError, Raw, Sequence, Source, Table
 
 from . import SignalsParams, SkeletonParams
 from .checks import pick, require_finite, require_rate, require_steps
+from .gaps import at_zero, fill_lost
 
 
 class Skeleton:
-    """Centred, turned, scaled, with speeds; y (the second coordinate) is taken as vertical."""
+    """Centred, turned, scaled, with speeds; y (the second coordinate) is taken as vertical. Joints at exactly 0 were lost, and are filled in."""
 
     def __init__(self, params: SkeletonParams, source: Source) -> None:
         assert source.rate is not None
         self.params, self.notes, self.rate = params, dict(source.notes), source.rate
+        self._counts: Counter[str] = Counter()
 
     def extract(self, raw: Raw) -> NDArray[np.float32]:
         """Raises DataError if a value is NaN, the torso has no length, or the shoulders do not say where the body faces."""
@@ -26,6 +29,9 @@ class Skeleton:
         require_rate(raw.rate, self.rate)
         require_steps(raw.values, tuple(int(n) for n in self.notes["shape"]))
         points = require_finite(raw.values, lambda i: f"frame {i[0] + 1}, joint {i[1]}, channel {i[2]}").astype(np.float64)
+        lost = at_zero(points)
+        self._counts["joints of single frames that were lost, filled in"] += int(lost[:, ~lost.all(axis=0)].sum())
+        points = fill_lost(points, lost)
         if self.params.centre != "none":
             root = points[:, int(self.notes["root"])][:, None]
             points = points - (root[:1] if self.params.centre == "first-frame" else root)
@@ -42,6 +48,10 @@ class Skeleton:
             speed[1:] = (points[1:] - points[:-1]) * self.rate
             points = np.concatenate([points, speed], axis=2)
         return points.astype(np.float32)
+
+    def counts(self) -> dict[str, int]:
+        """How many joints were lost so far."""
+        return dict(self._counts)
 
     def _turned(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         first, second = self.notes["shoulders"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence as SequenceOf
 
 import numpy as np
@@ -11,7 +12,9 @@ from mmcl.api import DataError, Raw, Sequence, Source, Table
 
 from . import FaceLandmarksParams
 from .checks import pick, require_finite, require_rate, require_steps
+from .gaps import at_zero, fill_lost
 
+NO_FACE = "frames without a face, filled in"
 LEFT_EYE, RIGHT_EYE = slice(42, 48), slice(36, 42)
 """iBUG points of the eyes, left and right as the person has them."""
 
@@ -21,6 +24,7 @@ class ActionUnits:
 
     def __init__(self, columns: SequenceOf[str], source: Source) -> None:
         self.columns, self.rate = list(columns), source.rate
+        self._counts: Counter[str] = Counter()
 
     def extract(self, raw: Raw) -> NDArray[np.float32]:
         """One row a frame, or one vector. Raises DataError if no row has a face, or a value of one that has is NaN."""
@@ -31,18 +35,25 @@ class ActionUnits:
         if self.rate is None:
             return np.asarray(values.mean(axis=0, dtype=np.float64), np.float32)
         require_rate(raw.rate, self.rate)
+        self._counts[NO_FACE] += int((~good).sum())
         last = np.cumsum(good) - 1  # which good row was the last so far
         return np.asarray(values[np.maximum(last, 0)])  # before the first good frame: that one
+
+    def counts(self) -> dict[str, int]:
+        """How many frames had no face so far."""
+        return dict(self._counts)
 
 
 class FaceLandmarks:
     """68 points (or 51) a frame, normalised per recording.
 
-    A frame has failed if `success` is 0, or if all of its points lie at 0, as OpenFace writes where it finds no face.
+    A frame has failed if `success` is 0, or if all of its points lie at 0, as OpenFace writes where it finds no face. A single point at
+    exactly 0 was lost.
     """
 
     def __init__(self, params: FaceLandmarksParams, source: Source) -> None:
         self.params, self.rate = params, source.rate
+        self._counts: Counter[str] = Counter()
 
     def extract(self, raw: Raw) -> NDArray[np.float32]:
         """Failed frames are interpolated. Raises DataError if no frame has a face, a value is NaN, or both eyes coincide."""
@@ -59,7 +70,10 @@ class FaceLandmarks:
         if len(rows) == 0:
             raise DataError(f"none of its {len(points)} frames has a face")
         finite = require_finite(points[rows], lambda i: cell(rows[i[0]], f"{'xy'[i[2]]}_{i[1]}"))
-        filled = interpolated(finite.astype(np.float64), rows, len(points))
+        lost = at_zero(finite)
+        self._counts[NO_FACE] += len(points) - len(rows)
+        self._counts["points of single frames that were lost, filled in"] += int(lost[:, ~lost.all(axis=0)].sum())
+        filled = interpolated(fill_lost(finite.astype(np.float64), lost), rows, len(points))
         if self.params.normalise == "clip-minmax":
             low, high = filled.min(axis=(0, 1)), filled.max(axis=(0, 1))
             filled = (filled - low) / np.where(high > low, high - low, 1.0)
@@ -70,6 +84,10 @@ class FaceLandmarks:
                 raise DataError("both eyes are in one place; these are no face landmarks")
             filled = (filled - filled.mean(axis=1, keepdims=True)) / distance
         return np.asarray(filled[:, 17 if self.params.jaw == "drop" else 0 :], np.float32)
+
+    def counts(self) -> dict[str, int]:
+        """How many frames had no face so far, and how many points were lost."""
+        return dict(self._counts)
 
 
 def succeeded(table: Table) -> NDArray[np.bool_]:

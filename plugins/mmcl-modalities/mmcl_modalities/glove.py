@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import shutil
@@ -98,7 +99,7 @@ def open_table(path: Path, dim: int) -> Table:
     if not path.is_file():
         raise DataError(f"{path}: is not there; a text file with a word and {dim} numbers a line was expected. {GET}")
     stat = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{dim}|1".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{dim}|2".encode()).hexdigest()[:16]
     folder = Path(os.environ.get("MMCL_CACHE", "~/.cache/mmcl")).expanduser() / f"glove-{key}"
     if not (folder / "mean.npy").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +120,8 @@ def _read(path: Path, dim: int, folder: Path) -> None:
     """Write the table of a text file, holding one line of it at a time."""
     lines = 0
     with path.open("rb") as file:
+        encoding = "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+        file.seek(0)
         while block := file.read(1 << 24):
             lines += block.count(b"\n")
             last = block[-1:]
@@ -128,12 +131,15 @@ def _read(path: Path, dim: int, folder: Path) -> None:
     vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, (lines, dim))
     digests, rows = np.zeros(lines, np.uint64), np.zeros(lines, np.int64)
     total, count = np.zeros(dim), 0
-    with path.open(encoding="utf-8", newline="\n") as file, progress(f"read {path.name}, once", lines) as tick:
+    with path.open(encoding=encoding, newline="\n") as file, progress(f"read {path.name}, once", lines) as tick:
         try:
             for number, line in enumerate(file, 1):
                 if number % 10_000 == 0:
                     tick(number, "")
-                parts = line.rstrip("\r\n").rsplit(" ", dim)  # from the right: some words of glove.840B hold blanks
+                line = line.rstrip(" \t\r\n")  # fastText ends its lines with a blank
+                parts = line.rsplit(" ", dim)  # from the right: some words of glove.840B hold blanks
+                if len(parts) != dim + 1 or "" in parts[1:]:
+                    parts = line.rsplit(None, dim)  # tabs, or several blanks
                 if number == 1 and len(parts) == 2 and all(part.isdigit() for part in parts):
                     continue  # word2vec's heading: how many words, how many numbers
                 if len(parts) != dim + 1:

@@ -76,6 +76,24 @@ def test_a_heading_is_passed_over_and_of_a_word_given_twice_the_first_counts(tmp
     np.testing.assert_allclose(make(path).extract(Words(("the",))).values, [LINES["the"]])
 
 
+@pytest.mark.parametrize("how", ["blank at the end", "mark", "windows", "utf-16", "tabs", "heading and blank"])
+def test_files_of_vectors_as_other_tools_write_them(tmp_path, how):
+    """fastText ends each line with a blank; editors put a mark before the first word."""
+    plain = make(write(tmp_path / "plain.txt")).extract(Words(("the", "at name@domain.com", "film"))).values
+    path = write(tmp_path / "a.vec", head="6 3 \n" if how == "heading and blank" else "")
+    text = path.read_text(encoding="utf-8")
+    if "blank" in how:
+        text = text.replace("\n", " \n")
+    if how == "windows":
+        text = text.replace("\n", "\r\n")
+    if how == "tabs":
+        text = "".join("\t".join(line.rsplit(" ", 3)) + "\n" for line in text.splitlines())
+    path.write_bytes(text.encode({"mark": "utf-8-sig", "utf-16": "utf-16"}.get(how, "utf-8")))
+    modality = make(path)
+    np.testing.assert_array_equal(modality.extract(Words(("the", "at name@domain.com", "film"))).values, plain)
+    assert not modality.counts().get("words that are not in the vocabulary")
+
+
 def test_a_changed_file_is_read_anew_and_an_unchanged_one_is_not(tmp_path):
     path = write(tmp_path / "glove.3d.txt")
     make(path).extract(Words(("the",)))

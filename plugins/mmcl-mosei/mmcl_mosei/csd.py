@@ -136,6 +136,34 @@ class Sequences:
         return {**self.__dict__, "_open": (0, {})}
 
 
+def in_time(
+    values: NDArray[np.float32], intervals: NDArray[np.float64], span: tuple[float, float], rate: float
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """A row for each step of a span at a rate, and which of them have no row of their own: those lie on the line between others.
+
+    Rows that are as many a second as promised, without a hole, stay as they are.
+
+    intervals  seconds in which each row stands, in rising order
+    span       start and end of what is wanted, in seconds
+    """
+    middle = intervals.mean(1)
+    between = np.diff(middle)
+    step = float(np.median(between)) if len(between) else 1 / rate
+    hole = max(float(between.max(initial=0.0)), middle[0] - span[0], span[1] - middle[-1])
+    if step <= 0 or (abs(step * rate - 1) < 0.01 and hole < 1.5 * step):
+        return values, np.zeros(len(values), bool)
+    wanted = span[0] + (np.arange(max(1, round((span[1] - span[0]) * rate))) + 0.5) / rate
+    after = np.clip(np.searchsorted(middle, wanted), 1, max(1, len(middle) - 1))
+    after = np.minimum(after, len(middle) - 1)
+    before = np.maximum(after - 1, 0)
+    nearest = np.where(wanted - middle[before] <= middle[after] - wanted, before, after)
+    lost = np.abs(middle[nearest] - wanted) > 0.501 * step
+    filled = values[nearest]
+    for column in range(values.shape[1]) if lost.any() else ():
+        filled[lost, column] = np.interp(wanted[lost], middle, values[:, column])
+    return filled, lost
+
+
 def _root_name(path: Path) -> str:
     import h5py
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmcl.api import DataError
-from mmcl.media import film_length
+from mmcl.media import film_length, read_text
 
 from . import FRAME_RATE
 
@@ -165,7 +165,7 @@ class Films:
             if not path.is_file():
                 continue
             times = {}
-            for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+            for line in read_text(path, self.counts, lenient=True).split("\n"):
                 fields = line.removeprefix(f"{video}___").split("___", 3)
                 try:
                     times[int(fields[0])] = (max(0.0, float(fields[1])), float(fields[2]))

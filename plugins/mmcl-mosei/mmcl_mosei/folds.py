@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcl.api import DataError
+from mmcl.media import read_text
 
 from . import GET
 
@@ -25,7 +26,7 @@ def read_folds(path: Path, corpus: str) -> dict[str, str]:
     Raises DataError if the file is missing or malformed, or a video stands in two splits.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except FileNotFoundError:
         raise DataError(
             f"{path}: is not there; it names the videos of the standard folds (folds: none does without). {GET}"

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from mmcl.api import Audio, DataError, Raw, SampleRef, Table, Video, Words
 from mmcl.api import Sequence as RawSequence
-from mmcl.media import Recordings, read_audio, read_film
+from mmcl.media import Recordings, decoded, read_audio, read_film
 
 from . import EMOTIONS, FRAME_RATE, GET, POINTS, MoseiParams
-from .csd import Sequences
+from .csd import Sequences, in_time
 from .films import Films, Segment, Shown
 from .folds import read_folds
 from .labels import targets, within_scale
@@ -66,6 +66,11 @@ class Segments:
             if not len(values):
                 raise DataError(f"{path}: has no row of segment '{id}', {segment.start:.2f} to {segment.end:.2f} seconds")
             self._same_rate(intervals, self.params.rate(source), path)
+            values, lost = in_time(values, intervals, (segment.start, segment.end), self.params.rate(source))
+            if lost.any():
+                self._seen[f"steps of {source} without a row, filled in"] += int(lost.sum())
+            if source == "openface":
+                values[lost] = 0  # what a frame without a face has
         if source == "openface":
             return Table(values, POINTS, self.params.rate(source))
         if values.shape[1] != (width := self.params.width(source)):
@@ -250,7 +255,9 @@ class Segments:
 
     def _words(self, segment: Segment) -> Words:
         values, intervals = self._rows("words", segment)
-        words = [value[0].decode("utf-8", "replace") if isinstance(value[0], bytes) else str(value[0]) for value in values]
+        words = [
+            decoded(value[0], self._seen, lenient=True) if isinstance(value[0], bytes) else str(value[0]) for value in values
+        ]
         kept = [(word, span) for word, span in zip(words, intervals, strict=True) if word.strip().lower() not in _PAUSE]
         if not kept:
             raise DataError(

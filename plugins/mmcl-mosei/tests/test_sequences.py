@@ -150,3 +150,44 @@ def test_mosis_sequences_by_the_names_of_its_own_folder(tmp_path):
     asked = MoseiParams.model_validate_json(json.dumps({"sequences": {"facet": {"name": "FACET_4.1", "width": 47}}}))
     corpus = MOSI.build(asked, tmp_path)
     assert corpus.read(corpus.samples()[0].id, "facet").values.shape[1] == 47
+
+
+@pytest.mark.parametrize(
+    ("file", "source"), [("CMU_MOSEI_VisualFacet42.csd", "facet"), ("CMU_MOSEI_VisualOpenFace2.csd", "openface")]
+)
+def test_rows_that_are_missing_move_no_later_row_forward(root, spoilt, file, source):
+    sample = next(s for s in dataset(root).samples() if s.group == "vid004")
+    whole = dataset(root).read(sample.id, source).values
+    with h5py.File(spoilt / file, "a") as handle:
+        group = handle[next(iter(handle))]["data"]["vid004"]
+        features, intervals = group["features"][:], group["intervals"][:]
+        start = streams(root / "CMU_MOSEI_Labels.csd")["vid004"][1][0, 0]
+        middle = intervals.mean(1)
+        gone = (middle >= start + 0.2) & (middle < start + 0.4)  # six rows in the midst of the segment
+        for name, values in (("features", features), ("intervals", intervals)):
+            del group[name]
+            group[name] = values[~gone]
+    corpus = dataset(spoilt)
+    got = corpus.read(sample.id, source).values
+    assert abs(len(got) - len(whole)) <= 1
+    assert corpus.counts()[f"steps of {source} without a row, filled in"] == gone.sum()
+    np.testing.assert_array_equal(got[15 : len(whole) - 1], whole[15 : len(got)][: len(whole) - 16])
+    if source == "openface":
+        assert (got[7:11] == 0).all()
+
+
+def test_a_stream_of_another_rate_is_brought_to_the_promised_one_by_its_own_times(root, spoilt):
+    """Films of 25 frames a second give 25 rows of FACET a second: taken as 30, every second would last 0.83."""
+    labels = streams(root / "CMU_MOSEI_Labels.csd")
+    rows = {}
+    for video, (_, spans) in labels.items():
+        times = np.arange(0, spans.max() + 1, 1 / 25)
+        rows[video] = (np.repeat(times[:, None], 35, axis=1).astype(np.float32), np.stack([times, times + 1 / 25], axis=1))
+    (spoilt / "CMU_MOSEI_VisualFacet42.csd").unlink()
+    write_csd(spoilt / "CMU_MOSEI_VisualFacet42.csd", "FACET 4.2", rows, None)
+    corpus = dataset(spoilt)
+    sample = corpus.samples()[3]
+    start, end = labels[sample.group][1][int(sample.id.split("[")[1][:-1])]
+    got = corpus.read(sample.id, "facet")
+    assert abs(len(got.values) / got.rate - (end - max(0, start))) < 0.05
+    np.testing.assert_allclose(got.values[:, 0], max(0, start) + np.arange(len(got.values)) / 30, atol=0.04)

@@ -230,6 +230,7 @@ MODALITIES = (
         LandmarksMotionParams,
         landmarks_motion_layout,
         build_landmarks_motion,
+        version=2,
     ),
 )
 

@@ -38,7 +38,12 @@ class LandmarksMotion:
         if not good.any():
             raise DataError(f"none of its {len(points)} frames has a face")
         self._counts["frames without a face, filled in"] += int((~good).sum())
+        lost = (points == 0).all(axis=2) & good[:, None]  # a single point at exactly 0 was lost, in a frame that has a face
+        if lost.any():
+            self._counts["points of single frames that were lost, filled in"] += int(lost.sum())
         points = between(np.where(good[:, None, None], points, 0.0), good)
+        for point in np.flatnonzero(lost.any(axis=0) & ~(lost | ~good[:, None]).all(axis=0)):
+            points[:, point] = between(points[:, point], good & ~lost[:, point])
         position = aligned(points, self.params.align == "recording")[:, 17 if self.params.jaw == "drop" else 0 :]
         motion = speed(position, self.rate)
         given = {"both": [position, motion], "position": [position], "motion": [motion]}[self.params.give]

@@ -509,3 +509,15 @@ def test_a_mirrored_body_gives_the_streams_of_a_body_that_was_mirrored():
     assert mirror_of(["a", "b"], (2, 3), 1) == {}, "nobody says what is left"
     assert mirror_of(["left_hand", "spine"], (2, 3), 1) == {}, "the other side is missing"
     assert mirror_of([], (4, 3), 1) == {}
+
+
+def test_single_points_of_a_face_at_exactly_zero_were_lost_and_are_filled_in(face):
+    whole, lost = face, face.copy()
+    lost[4:6, 30] = lost[14, 2] = 0
+    lost[8] = 0
+    source = Source("sequence", "", RATE, {"shape": [68, 2], "axes": ["joint", "channel"]})
+    fine, mended = (make("landmarks-motion", source, jaw="keep") for _ in range(2))
+    wanted, got = fine.extract(Sequence(whole, RATE)), mended.extract(Sequence(lost, RATE))
+    assert np.abs(got[..., 2:]).max() <= 1.5 * np.abs(wanted[..., 2:]).max()
+    assert mended.counts()["points of single frames that were lost, filled in"] == 3
+    assert mended.counts()["frames without a face, filled in"] == 1

@@ -189,7 +189,7 @@ class Ravdess:
 
     def _table(self, path: Path) -> Table:
         """A CSV cut down to the promised columns, found by name: releases of OpenFace order and pad them differently."""
-        table = read_table(path)
+        table = read_table(path, seen=self._seen)
         rows, averaged = len(table.values), self.params.openface == "averaged"
         if averaged and rows > 1:
             raise DataError(f"{path}: has {rows} rows, not the one that `openface: averaged` means; set `openface: frames`")
@@ -199,18 +199,19 @@ class Ravdess:
             )
         wanted = AVERAGED_COLUMNS if averaged else FRAME_COLUMNS
         place = {name: i for i, name in enumerate(table.columns)}
-        missing = [name for name in wanted if name not in place]
-        if missing:
+        there = tuple(name for name in wanted if name in place)
+        if not there or there == ("confidence", "success"):
             raise DataError(
-                f"{path}: lacks {len(missing)} of the {len(wanted)} columns that `openface: {self.params.openface}` means, "
-                f"the first being '{missing[0]}'"
+                f"{path}: has none of the {len(wanted)} columns that `openface: {self.params.openface}` means, such as '{wanted[-1]}'"
             )
+        if len(there) < len(wanted):  # OpenFace writes what it was asked for (-aus, -2Dfp); features refuse what they lack
+            self._seen["tables without some of OpenFace's columns"] += 1
         if not averaged and table.rate is not None and abs(table.rate / FRAME_RATE - 1) > _RATE_TOLERANCE:
             raise DataError(f"{path}: has {table.rate:.2f} frames per second by its timestamps; {FRAME_RATE:.2f} were expected")
-        values = np.ascontiguousarray(table.values[:, [place[name] for name in wanted]])
+        values = np.ascontiguousarray(table.values[:, [place[name] for name in there]])
         if "success" in place:
             self._seen["frames in which OpenFace found no face"] += int((table.values[:, place["success"]] == 0).sum())
-        return Table(values, wanted, None if averaged else FRAME_RATE)
+        return Table(values, there, None if averaged else FRAME_RATE)
 
 
 def _paths(root: Path) -> Iterator[Path]:

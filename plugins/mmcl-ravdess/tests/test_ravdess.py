@@ -199,11 +199,27 @@ def test_a_csv_of_the_other_sort_is_refused_with_the_option_to_set(tiny):
     expect_refusal(lambda: open_corpus(tiny).read(id, "openface"), f"01-{id}.csv", "12 rows", "set `openface: frames`")
 
 
-def test_a_csv_without_a_promised_column_or_of_another_rate_is_refused(tiny):
+@pytest.mark.parametrize(("wanted", "count"), [("AU", 35), ("x_", 68)], ids=["-aus", "-2Dfp"])
+def test_a_csv_with_the_columns_of_one_option_of_openface_is_read(tiny, wanted, count):
     id = next(s.id for s in open_corpus(tiny).samples() if "openface" in s.sources)
     path, data = tiny / "OpenFace" / f"01-{id}.csv", open_corpus(tiny, openface="frames")
-    _write_frames(path, 12, drop="y_17")
-    expect_refusal(lambda: data.read(id, "openface"), str(path), "lacks 1 of the 711", "'y_17'")
+    _write_frames(path, 12)
+    whole = data.read(id, "openface")
+    header, *rows = (line.split(",") for line in path.read_text().splitlines())
+    names = [name.strip() for name in header]
+    kept = [i for i, name in enumerate(names) if name in ("frame", "timestamp", "success") or name.startswith(wanted)]
+    path.write_text("\n".join(",".join(row[i] for i in kept) for row in (header, *rows)) + "\n")
+    table = open_corpus(tiny, openface="frames").read(id, "openface")
+    assert table.columns == tuple(name for name in whole.columns if name == "success" or name.startswith(wanted))
+    assert len(table.columns) == count + 1
+    np.testing.assert_array_equal(table.values, whole.values[:, [whole.columns.index(name) for name in table.columns]])
+
+
+def test_a_csv_without_any_promised_column_or_of_another_rate_is_refused(tiny):
+    id = next(s.id for s in open_corpus(tiny).samples() if "openface" in s.sources)
+    path, data = tiny / "OpenFace" / f"01-{id}.csv", open_corpus(tiny, openface="frames")
+    path.write_text("frame,timestamp,confidence,success\n" + "".join(f"{i + 1},{i / 30:.3f},1,1\n" for i in range(12)))
+    expect_refusal(lambda: data.read(id, "openface"), str(path), "none of the 711 columns", "'AU45_c'")
     _write_frames(path, 12, rate=25)
     expect_refusal(lambda: data.read(id, "openface"), str(path), "25.00 frames per second", "29.97")
 

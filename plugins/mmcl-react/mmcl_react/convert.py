@@ -9,6 +9,7 @@ PEOPLE.csv  participant, and what is known of condition, framing, timing, gender
 from __future__ import annotations
 
 import csv
+import io
 import re
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcl.api import DataError
-from mmcl.media import progress
+from mmcl.media import progress, read_text
 
 from . import GAZE_POSE, UNITS
 from .arrays import save, save_rows
@@ -115,7 +116,7 @@ def read_people(path: Path) -> dict[str, dict[str, str]]:
     """What is known of each participant. Raises DataError if the file is missing or has no column `participant`."""
     if not path.is_file():
         raise DataError(f"{path}: is not there; a CSV file with a row a participant was expected")
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with io.StringIO(read_text(path), newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows or "participant" not in rows[0]:
         raise DataError(f"{path}: has no column 'participant'")

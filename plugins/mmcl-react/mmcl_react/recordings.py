@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmcl.api import DataError, Raw, SampleRef, Table
 from mmcl.api import Sequence as Steps
-from mmcl.media import require_folder
+from mmcl.media import read_text, require_folder
 
 from . import CONDITIONS, GAZE_POSE, GENDERS, GET, RATE, UNITS, ReactParams
 from .arrays import Ragged
@@ -112,7 +113,7 @@ def pieces(frames: int, params: ReactParams) -> list[tuple[int, int]]:
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of sequences.csv. Raises DataError if it lacks a column, or a row says what cannot be."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.StringIO(read_text(path), newline="") as file:
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: a CSV file in UTF-8 was expected, and it is not text") from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmcl.api import DataError, Task
-from mmcl.media import is_number
+from mmcl.media import is_number, read_text
 
 OWN: Mapping[str, tuple[float, float]] = {
     "neutral": (0.0, 0.0),
@@ -38,7 +38,7 @@ def read_lexicon(path: Path) -> dict[str, tuple[float, float]]:
     Raises DataError if the file is missing or a line is malformed.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).split("\n")
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); the NRC-VAD lexicon was expected, https://saifmohammad.com/WebPages/nrc-vad.html"

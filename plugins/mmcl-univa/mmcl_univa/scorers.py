@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcl.api import DataError, Raw, SampleRef, Task, Words
+from mmcl.media import read_text
 
 from . import LabelsParams, TableParams, WordsParams
 from .affect import classes_of, of_names
@@ -127,7 +129,7 @@ def read_emobank(path: Path) -> tuple[dict[str, list[str]], dict[str, NDArray[np
 
 def _rows(path: Path, wanted: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with io.StringIO(read_text(path), newline="") as file:
             reader = csv.DictReader(file)
             missing = [name for name in wanted if name not in (reader.fieldnames or ())]
             if missing:
