@@ -33,8 +33,6 @@ class Regressor:
     """
 
     def __init__(self, params: HfRegressorParams) -> None:
-        from sklearn.linear_model import Ridge
-
         self.params = params
         self._model: Any = load(params.model, "hf-regressor").requires_grad_(False)
         self._tokenizer: Any = tokenizer_of(params.model)
@@ -44,14 +42,19 @@ class Regressor:
         self._mean, deviation = x["train"].mean(0), x["train"].std(0)
         self._deviation = np.maximum(deviation, 0.05 * float(np.median(deviation)) + 1e-12)
         x = {split: self._standardised(given) for split, given in x.items()}
-        self._ridges = []
+        tried = ridges(x["train"], values["train"])
         self.facts: dict[str, str | int | float] = {"trained on": f"{len(texts['train'])} texts of {path.name}"}
+        self._weights: list[tuple[NDArray[np.float64], float]] = []
         for axis, name in enumerate(params.names):
-            tried = [Ridge(alpha=penalty).fit(x["train"], values["train"][:, axis]) for penalty in PENALTIES]
-            best = max(tried, key=lambda ridge: correlation(ridge.predict(x["dev"]), values["dev"][:, axis]))
-            self._ridges.append(best)
-            self.facts[f"r {name}"] = round(correlation(best.predict(x["test"]), values["test"][:, axis]), 4)
-            self.facts[f"penalty {name}"] = float(best.alpha)
+
+            def near(penalty: float, split: str, axis: int = axis) -> float:
+                weight, bias = tried[penalty]
+                return correlation(x[split] @ weight[:, axis] + bias[axis], values[split][:, axis])
+
+            best = max(PENALTIES, key=lambda penalty: near(penalty, "dev"))
+            self._weights.append((tried[best][0][:, axis], float(tried[best][1][axis])))
+            self.facts[f"r {name}"] = round(near(best, "test"), 4)
+            self.facts[f"penalty {name}"] = best
 
     def __call__(self, ref: SampleRef, raw: Raw | None) -> list[float] | None:
         """The values of what is said, the corpus's scale brought to [−1, 1]; None where nothing is said."""
@@ -60,7 +63,7 @@ class Regressor:
         if not text.strip():
             return None
         x = self._standardised(self._hidden([text]))
-        predicted = np.array([float(ridge.predict(x)[0]) for ridge in self._ridges])
+        predicted = np.array([float(x[0] @ weight) + bias for weight, bias in self._weights])
         low, high = self.params.low, self.params.high
         scaled: list[float] = np.clip(2 * (predicted - low) / (high - low) - 1, -1, 1).tolist()
         return scaled
@@ -91,6 +94,19 @@ class Regressor:
             for i, mean in zip(chosen, means.double().numpy(), strict=True):
                 rows[i] = mean
         return np.stack(rows)
+
+
+def ridges(x: NDArray[np.float64], y: NDArray[np.float64]) -> dict[float, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Weights [D, values] and bias [values] of least squares with each of PENALTIES on ‖W‖², which all share one Gram matrix."""
+    from scipy.linalg import solve
+
+    centre, middle = x.mean(0), y.mean(0)
+    gram, product = (x - centre).T @ (x - centre), (x - centre).T @ (y - middle)
+    fitted = {}
+    for penalty in PENALTIES:
+        weight = solve(gram + penalty * np.eye(len(gram)), product, assume_a="pos")
+        fitted[penalty] = weight, middle - centre @ weight
+    return fitted
 
 
 def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

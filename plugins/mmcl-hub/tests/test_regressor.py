@@ -6,6 +6,7 @@ import mmcl_hub
 import numpy as np
 import pytest
 from mmcl_hub import HfRegressorParams
+from mmcl_hub.regressor import ridges
 
 from mmcl.api import DataError, SampleRef, Words
 from mmcl.testing import check_scorer
@@ -49,6 +50,17 @@ def test_it_gives_the_values_of_its_corpus_in_minus_one_to_one(model, tmp_path):
     assert great[1] > film[1]
     assert scorer(REF, Words((" ",))) is None
     check_scorer(SCORER, params)
+
+
+def test_ridges_are_those_of_scikit_learn():
+    from sklearn.linear_model import Ridge
+
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(40, 6)) + 2, draw.normal(size=(40, 2))
+    for penalty, (weight, bias) in ridges(x, y).items():
+        wanted = Ridge(alpha=penalty).fit(x, y)
+        np.testing.assert_allclose(weight, wanted.coef_.T, atol=1e-9)
+        np.testing.assert_allclose(bias, wanted.intercept_, atol=1e-9)
 
 
 def test_other_columns_and_another_scale(model, tmp_path):
