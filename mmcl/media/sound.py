@@ -12,6 +12,9 @@ from ..api.errors import DataError
 from ..api.raw import Audio
 from .files import require_file
 
+SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
+"""Endings of the sound files that `read_audio` reads."""
+
 _LENGTH_UNKNOWN = 0xFFFFFFFF  # what a program that writes a wav into a pipe puts where the length belongs
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 from mmcl.api import DataError
 from mmcl.media import (
     ARRAYS,
+    COMPRESSED_SOUNDS,
+    FILMS,
+    SOUNDS,
     TRANSCRIPTS,
     Listing,
     array_shape,
@@ -26,8 +29,6 @@ from .rows import inside, near, recordings_of, split_of
 
 TABLES = ("recordings.csv", "recordings.tsv", "recordings.jsonl", "recordings.parquet")
 EXPECTED = "a table recordings.csv with a row a recording, and the files that it names"
-SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".m4a", ".aac", ".wma")
-FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 IDS = ("id", "name", "recording", "sample", "clip", "utterance_id", "file_id")
 GROUPS = ("group", "speaker", "subject", "actor", "person", "participant", "patient", "user", "speaker_id", "subject_id")
 SPLITS = ("split", "set", "partition", "subset")
@@ -128,9 +129,10 @@ def _inferred(params: FolderParams, listing: Listing, column: str, root: Path) -
         if has_sound(first):
             both[f"{name}-sound"] = SourceOptions(column=column, reads="sound")
         return both
-    if cells and (endings <= {*SOUNDS, *ARRAYS, *TRANSCRIPTS} and "" not in endings):
+    if cells and (endings <= {*SOUNDS, *COMPRESSED_SOUNDS, *ARRAYS, *TRANSCRIPTS} and "" not in endings):
         return {name: SourceOptions(column=column)}
-    if cells and endings == {""} and all(not re.search(r"\s", cell) for cell in cells) and (root / cells[0]).is_dir():
+    folders = cells and all(not re.search(r"\s", cell) for cell in cells) and (root / cells[0]).is_dir()
+    if folders and has_pictures(root / cells[0]):
         return {name: SourceOptions(column=column, reads="pictures")}
     several = sum(len(cell.split()) for cell in cells) / max(1, len(cells))
     if cells and (column.lower() in TEXTS or (several >= 3 and len(set(cells)) > len(cells) / 2)):
@@ -197,7 +199,7 @@ def _reads(path: Path, option: str) -> str:
     ending = path.suffix.lower()
     if path.is_dir() and has_pictures(path):
         return "pictures"
-    if ending in SOUNDS:
+    if ending in (*SOUNDS, *COMPRESSED_SOUNDS):
         return "sound"
     if ending in FILMS:
         return "pictures"

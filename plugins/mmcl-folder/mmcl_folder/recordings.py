@@ -10,6 +10,8 @@ import numpy as np
 from mmcl.api import DataError, Header, Raw, SampleRef, Table, Video, Words
 from mmcl.api import Sequence as Steps
 from mmcl.media import (
+    FILMS,
+    SOUNDS,
     Listing,
     Recordings,
     array_shape,
@@ -27,11 +29,10 @@ from mmcl.media import (
 )
 
 from . import GET, FolderParams, SourceOptions
-from .columns import EXPECTED, FILMS, completed, table_of
+from .columns import EXPECTED, completed, table_of
 from .rows import recordings_of, words_in_cell
 
 _TOLERANCE = 0.02  # of a rate, between files of one source
-_BY_SOUNDFILE = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
 
 
 class Folder:
@@ -53,7 +54,7 @@ class Folder:
         if isinstance(path, str):
             return words_of(path, f"recording '{id}'")
         if one.reads == "sound":
-            return read_audio(path) if path.suffix.lower() in _BY_SOUNDFILE else read_sound(path)
+            return read_audio(path) if path.suffix.lower() in SOUNDS else read_sound(path)
         if one.reads == "words":
             return read_words(path)
         if one.reads == "pictures":
@@ -76,7 +77,7 @@ class Folder:
         if isinstance(path, str):
             return Header()
         if one.reads == "sound":
-            return sound_header(path) if path.suffix.lower() in _BY_SOUNDFILE else film_header(path, sound=True)
+            return sound_header(path) if path.suffix.lower() in SOUNDS else film_header(path, sound=True)
         if one.reads == "pictures":
             return (
                 folder_header(path, one.rate or 1.0) if path.is_dir() or path.suffix.lower() not in FILMS else film_header(path)
