@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,37 @@ def test_folders_of_people_and_of_labels_are_told_apart_and_equal_names_in_them_
     table = rows(tmp_path)
     assert len(table) == 8
     assert table[0] == {"id": "speaker1-glad-1", "speaker": "speaker1", "label": "glad", "sound": "speaker1/glad/1.wav"}
+
+
+def test_two_levels_of_words_are_not_guessed_at(tmp_path):
+    lay(tmp_path, *(f"{who}/{mood}/{i}.wav" for who in ("anna", "ben") for mood in ("glad", "sad") for i in (1, 2)))
+    draft = draft_table(tmp_path)
+    assert draft.columns == ("id", "sound")
+    assert [note for note in draft.notes if "not known what they are" in note] == [
+        "folders anna, ben: not known what they are; --pattern can say",
+        "folders glad, sad: not known what they are; --pattern can say",
+    ]
+
+
+def test_commands_of_the_page_do_what_it_says(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[1] / "docs" / "your-own-data.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    lay(tmp_path / "study", *(f"speaker{p}/{mood}/0{i}.wav" for p in range(1, 8) for mood in ("happy", "sad") for i in (1, 2)))
+    commands = [shlex.split(line, comments=True) for line in re.findall(r"^ {4}mmcl (.+)$", page, re.M)]
+    assert [command[0] for command in commands] == ["new-dataset", "new-dataset", "new-recipe", "data", "run", "run"]
+    for command in commands[:4]:
+        writes = command[-1] if ">" in command else None
+        if command[0] == "new-recipe":
+            command.append("--overwrite")  # the page's reader has printed it there before
+        assert call(*(command[: command.index(">")] if writes else command)) == 0, command
+        text = capsys.readouterr().out
+        if writes:
+            Path(writes).write_text(text, encoding="utf-8")
+    assert "28 of 7 speakers" in text
+    table = (tmp_path / "study/recordings.csv").read_text().splitlines()
+    assert "\n    ".join(table[:2]) in page
+    for command in commands[4:]:
+        assert call("check", *command[1:]) == 0, "what the page runs can be run"
 
 
 def test_sources_below_people_are_sources(tmp_path):

@@ -149,7 +149,7 @@ def _text(
     ]
     for source, (choice, features) in modalities.items():
         lines += [
-            (f"  {source}:", choice.reason),
+            (f"  {source if source not in ('all', 'none') else f'{source}-of-it'}:", choice.reason),
             (f"    source: {_yaml(source)}", ""),
             (f"    features: {_yaml(dict(features))}", ""),
             (f"    backbone: {_yaml(dict(choice.backbone))}", ""),

@@ -227,13 +227,13 @@ def _by_folders(
             "recordings lie at different depths of folders, so their names are not read: --pattern says who and what is in them"
         )
         return facts
-    for level in range(depths.pop()):
-        names = Counter(key[level] for key in recordings)
+    levels = [Counter(key[level] for key in recordings) for level in range(depths.pop())]
+    columns = [_column_of(names) for names in levels]
+    for level, (names, column) in enumerate(zip(levels, columns, strict=True)):
         shown = ", ".join(sorted(names)[:4]) + (", …" if len(names) > 4 else "")
         if len(names) < 2:
             continue
-        column = _column_of(names)
-        if column is None or any(column in own for own in facts.values()):
+        if column is None or columns.count(column) > 1:
             notes.append(f"folders {shown}: not known what they are; --pattern can say")
             continue
         notes.append(f"folders {shown}: taken for the {column}")
@@ -244,6 +244,8 @@ def _by_folders(
 
 def _column_of(names: Mapping[str, int]) -> str | None:
     """What the names of folders of one level are."""
+    if len(names) < 2:
+        return None
     if all(name.lower() in SPLITS for name in names):
         return "split"
     if all(PERSON.fullmatch(name) or name.isdigit() for name in names):

@@ -25,7 +25,7 @@ from mmcl.media import (
 )
 
 from . import GET, FolderParams, LabelOptions, SourceOptions
-from .rows import inside, near, recordings_of, split_of
+from .rows import exists, inside, near, recordings_of, split_of
 
 TABLES = ("recordings.csv", "recordings.tsv", "recordings.jsonl", "recordings.parquet")
 EXPECTED = "a table recordings.csv with a row a recording, and the files that it names"
@@ -122,14 +122,18 @@ def _inferred(params: FolderParams, listing: Listing, column: str, root: Path) -
     """The sources that a column gives: none, one, or two where it names films with sound."""
     cells = _filled(listing, column)
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", column).strip("-") or "source"
-    endings = {Path(cell).suffix.lower() for cell in cells}
-    if cells and endings <= set(FILMS):
+    endings = [Path(cell).suffix.lower() for cell in cells]
+
+    def mostly(known: Collection[str]) -> bool:  # a slip in one cell is found when that recording is read
+        return sum(ending in known for ending in endings) > len(cells) / 2
+
+    if mostly(FILMS):
         both = {name: SourceOptions(column=column, reads="pictures")}
         first = _first(params, listing, column, root)
         if has_sound(first):
             both[f"{name}-sound"] = SourceOptions(column=column, reads="sound")
         return both
-    if cells and (endings <= {*SOUNDS, *COMPRESSED_SOUNDS, *ARRAYS, *TRANSCRIPTS} and "" not in endings):
+    if mostly({*SOUNDS, *COMPRESSED_SOUNDS, *ARRAYS, *TRANSCRIPTS}):
         return {name: SourceOptions(column=column)}
     folders = cells and all(not re.search(r"\s", cell) for cell in cells) and (root / cells[0]).is_dir()
     if folders and has_pictures(root / cells[0]):
@@ -188,7 +192,7 @@ def _first(params: FolderParams, listing: Listing, column: str, root: Path) -> P
     cells = [(row, cell) for row, cell in enumerate(listing.column(column)) if cell]
     for row, cell in cells:
         path = inside(root, cell, params.outside, f"{listing.place(row)}, column '{column}'")
-        if path.exists():
+        if exists(path):
             return path
     looked = f"; the first that was looked for is {root / cells[0][1]}" if cells else ""
     raise DataError(f"{listing.path}: column '{column}' names {len(cells)} files and none of them is there{looked}")

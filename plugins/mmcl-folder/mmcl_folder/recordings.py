@@ -30,7 +30,7 @@ from mmcl.media import (
 
 from . import GET, FolderParams, SourceOptions
 from .columns import EXPECTED, completed, table_of
-from .rows import recordings_of, words_in_cell
+from .rows import exists, recordings_of, words_in_cell
 
 _TOLERANCE = 0.02  # of a rate, between files of one source
 
@@ -115,7 +115,7 @@ class Folder:
             if words_in_cell(cell):
                 return cell, one
         path = self._recordings.file(id, source)
-        if not path.exists():
+        if not exists(path):
             raise DataError(f"{path}: is not there; recording '{id}' has its {source} there by the table")
         return path, one
 
