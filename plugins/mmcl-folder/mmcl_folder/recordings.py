@@ -42,6 +42,7 @@ class Folder:
         self._given, self._root = params, root
         self._recordings = Recordings(root, EXPECTED, GET)
         self._listing: Listing | None = None
+        self._rows: dict[str, int] = {}
         self._params = params
 
     def samples(self) -> Sequence[SampleRef]:
@@ -101,17 +102,18 @@ class Folder:
     def _listed(self, root: Path) -> list[SampleRef]:
         self._listing = read_listing(table_of(self._given, root))
         self._params = completed(self._given, root)
-        return recordings_of(self._params, self._listing, root)
+        refs = recordings_of(self._params, self._listing, root)
+        self._rows = {ref.id: row for row, ref in enumerate(refs)}
+        return refs
 
     def _find(self, id: str, source: str) -> tuple[Path | str, SourceOptions]:
         """The file of a source, or the words of a cell that holds them, and how it is read."""
-        refs = self.samples()
+        self.samples()
         self._recordings.one(id, source)
         assert self._listing is not None
         one = (self._params.sources or {})[source]
         if one.reads == "words":
-            row = next(i for i, ref in enumerate(refs) if ref.id == id)
-            cell = self._listing.rows[row][one.column or source]
+            cell = self._listing.rows[self._rows[id]][one.column or source]
             if words_in_cell(cell):
                 return cell, one
         path = self._recordings.file(id, source)
