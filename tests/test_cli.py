@@ -309,8 +309,8 @@ def test_check_works_without_the_data_and_says_that_they_are_missing(tmp_path, m
         assert call("check", "ravdess_audio_au", *more) == 0
         assert f"mmcl: the data are not there yet: {tmp_path / 'ravdess'}" in capsys.readouterr().err
     (tmp_path / "elsewhere" / "ravdess").mkdir(parents=True)
-    assert call("check", "ravdess_audio_au", "--data", str(tmp_path / "elsewhere")) == 0
-    assert capsys.readouterr().err == "", "--data outdoes MMCL_DATA"
+    assert call("check", "ravdess_audio_au", "--data", str(tmp_path / "elsewhere")) == 2, "--data outdoes MMCL_DATA"
+    assert f"{tmp_path / 'elsewhere' / 'ravdess'}: has no recording" in capsys.readouterr().err
 
 
 def test_check_says_what_a_run_would_do(capsys, monkeypatch, tmp_path):

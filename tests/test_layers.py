@@ -14,12 +14,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # The house, floor by floor. A part may import what lies on the floors below its own: never a neighbour, never what lies above.
 FLOORS = (
     {"cli"},
-    {"report"},
+    {"report", "begin"},
     {"review", "search"},
     {"stages"},
     {"model"},
     {"data", "recipe"},
-    {"evaluate", "engine", "objective", "plugins"},
+    {"evaluate", "engine", "objective", "plugins", "media"},
     {"runs"},
     {"api"},
 )
@@ -30,8 +30,9 @@ EVERYWHERE = {"screen", "seeding", "text", "workers"}
 # than its floor allows, and often less: a row grows with the import that needs it. A part may always import itself, and
 # `mmcl.__version__`.
 BELOW = {
-    "cli": {"api", "plugins", "recipe", "report", "review", "runs"},
+    "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs"},
     "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
+    "begin": {"api", "media", "plugins", "recipe", "review", "runs"},
     "review": {"api", "data", "evaluate", "model", "plugins", "recipe", "runs", "stages"},
     "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages", "workers"},
     "stages": {
@@ -56,13 +57,13 @@ BELOW = {
     "objective": {"api", "seeding"},
     "plugins": {"api"},
     "runs": {"api"},
+    "media": {"api", "screen", "text"},  # screen: a plug-in with long work of its own shows how far it is
     "api": set(),
     "screen": set(),
     "seeding": set(),
     "workers": set(),
     "text": set(),
     # Beside the floors: what authors of plug-ins use, and the two doors.
-    "media": {"api", "screen", "text"},  # screen: a plug-in with long work of its own shows how far it is
     "testing": {"api", "plugins"},
     "mmcl": {"model", "recipe", "report", "runs"},  # mmcl/__init__.py: the Python API
     "__main__": {"cli"},
@@ -75,6 +76,7 @@ HEAVY = {"torch", "torchvision", "torchaudio", "librosa"}
 # Parts that every command imports, so that importing them (and all they import on the way) must not import anything heavy.
 LIGHT = {
     "api",
+    "begin",
     "screen",
     "seeding",
     "text",

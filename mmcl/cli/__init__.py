@@ -18,6 +18,8 @@ from .. import __version__
 COMMANDS = {
     "run": ("run", "Run a recipe, or go on with it."),
     "check": ("check", "Say everything that is wrong with a recipe, and what it would do."),
+    "new-dataset": ("begin", "Write a table of the recordings in a folder."),
+    "new-recipe": ("begin", "Write a recipe for a table."),
     "data": ("data", "Look at recordings before a run: counts, lengths, gaps, defects."),
     "schema": ("schema", "Print the JSON schema of recipes, for editors."),
     "sweep": ("sweep", "Search over values of a recipe, on validation recordings alone."),
@@ -43,7 +45,21 @@ COMMANDS = {
 """Command → (file, help in the overview)."""
 
 SECTIONS = {
-    "Recipes": ("run", "check", "data", "sweep", "report", "rerun", "compare", "audit", "tables", "schema", "list-recipes"),
+    "Recipes": (
+        "run",
+        "check",
+        "new-dataset",
+        "new-recipe",
+        "data",
+        "sweep",
+        "report",
+        "rerun",
+        "compare",
+        "audit",
+        "tables",
+        "schema",
+        "list-recipes",
+    ),
     "Plug-ins": ("describe", "plugins", *(name for name in COMMANDS if name.startswith("list-") and name != "list-recipes")),
 }
 """How the overview is divided."""

@@ -8,6 +8,7 @@ to_number(text)        the number in a cell, or None
 read_words(path)       a transcript (txt, srt, vtt, json, csv) → Words; words_of(text, place): of a text
 read_array(path, key)  a ready array (npy, npz, mat, safetensors); array_shape(path, key): its shape, from its head
 sound_header(path), film_header(path), folder_header(path, rate)  what the head of a sound, a film, a folder of pictures says → Header
+ARRAYS, FILMS, SOUNDS, COMPRESSED_SOUNDS, TRANSCRIPTS, LISTINGS  usual endings of the files that these read
 has_sound(path)        whether a film has sound
 read_text(path)        the text of a file, whatever its byte order mark, line endings and quotes; decoded(bytes): of its bytes
 is_number(text)        whether a text is a number
@@ -30,18 +31,21 @@ from ..text import decoded, read_text
 from .arrays import ARRAYS, array_shape, read_array
 from .corpus import Recordings, count_defects, defect, walk_folders
 from .files import require_folder
-from .film import film_length, has_pictures, read_film, read_sound, write_film
+from .film import COMPRESSED_SOUNDS, FILMS, film_length, has_pictures, read_film, read_sound, write_film
 from .headers import film_header, folder_header, has_sound, sound_header
 from .listing import LISTINGS, Listing, read_listing, to_number
 from .matlab import read_mat
 from .samples import lit_wall, nodding_oval
-from .sound import at_rate, read_audio, write_audio
+from .sound import SOUNDS, at_rate, read_audio, write_audio
 from .tables import is_number, read_table
 from .transcripts import TRANSCRIPTS, read_words, words_of
 
 __all__ = [
     "ARRAYS",
+    "COMPRESSED_SOUNDS",
+    "FILMS",
     "LISTINGS",
+    "SOUNDS",
     "TRANSCRIPTS",
     "Listing",
     "Recordings",

@@ -21,6 +21,12 @@ from .clock import OFF, beginning, frame_times, has_times, is_even, seconds_of, 
 PICTURES = (".jpg", ".jpeg", ".png")
 """Endings of the pictures that a folder may hold in place of a video file."""
 
+FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+"""Usual endings of video files."""
+
+COMPRESSED_SOUNDS = (".m4a", ".aac", ".wma")
+"""Endings of files of sound alone that `read_sound` reads as it does a film's."""
+
 _Kept = tuple[list[NDArray[np.uint8]], int]
 """Frames of a part of a film, and how many frames of the film are known of, by the number of the last one seen."""
 

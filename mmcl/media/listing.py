@@ -123,7 +123,7 @@ def _delimited(path: Path) -> tuple[list[dict[str, str]], list[int]]:
 def _filled(reader: Any) -> Iterator[list[str]]:
     """The rows that hold anything, blanks around cells taken away."""
     for row in reader:
-        cells = [cell.strip() for cell in row]
+        cells = [" ".join(cell.splitlines()).strip() for cell in row]  # a line break within a cell is a blank
         if any(cells):
             yield cells
 

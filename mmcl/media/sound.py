@@ -12,6 +12,9 @@ from ..api.raw import Audio
 from .files import require_file
 from .wav import WavHead, finished, wav_head
 
+SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
+"""Endings of the sound files that `read_audio` reads."""
+
 
 def read_audio(path: Path, mono: bool = True) -> Audio:
     """A sound file (wav, flac, ogg, …) as float32 in [-1, 1] at the file's own rate.

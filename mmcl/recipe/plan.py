@@ -195,7 +195,7 @@ class Plan:
             "track": recipe["track"],
             "sweep": recipe["sweep"],
             "departs": self.departs,
-            **({"limit": self.recipe.limit} if self.recipe.limit is not None else {}),
+            "limit": recipe["limit"],
         }
 
 

@@ -208,7 +208,12 @@ def _plugins(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
             where,
             part["use"],
             f"{part['package']} {part['version']}",
-            ", ".join(f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in part["params"].items()),
+            ", ".join(f"{k}: {_short(json.dumps(v, ensure_ascii=False))}" for k, v in part["params"].items()),
         )
         for what, where, part in used
     ]
+
+
+def _short(text: str, most: int = 1000) -> str:
+    """An option's value as the page shows it: the 700 columns of a table stand in plan.json."""
+    return text if len(text) <= most else f"{text[:most]} … ({len(text):,} characters, whole in plan.json)"

@@ -10,6 +10,9 @@ from pathlib import Path
 from mmcl.api import DataError
 from mmcl.media import (
     ARRAYS,
+    COMPRESSED_SOUNDS,
+    FILMS,
+    SOUNDS,
     TRANSCRIPTS,
     Listing,
     array_shape,
@@ -22,12 +25,10 @@ from mmcl.media import (
 )
 
 from . import GET, FolderParams, LabelOptions, SourceOptions
-from .rows import inside, near, recordings_of, split_of
+from .rows import exists, inside, near, recordings_of, split_of
 
 TABLES = ("recordings.csv", "recordings.tsv", "recordings.jsonl", "recordings.parquet")
 EXPECTED = "a table recordings.csv with a row a recording, and the files that it names"
-SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".m4a", ".aac", ".wma")
-FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 IDS = ("id", "name", "recording", "sample", "clip", "utterance_id", "file_id")
 GROUPS = ("group", "speaker", "subject", "actor", "person", "participant", "patient", "user", "speaker_id", "subject_id")
 SPLITS = ("split", "set", "partition", "subset")
@@ -121,16 +122,21 @@ def _inferred(params: FolderParams, listing: Listing, column: str, root: Path) -
     """The sources that a column gives: none, one, or two where it names films with sound."""
     cells = _filled(listing, column)
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", column).strip("-") or "source"
-    endings = {Path(cell).suffix.lower() for cell in cells}
-    if cells and endings <= set(FILMS):
+    endings = [Path(cell).suffix.lower() for cell in cells]
+
+    def mostly(known: Collection[str]) -> bool:  # a slip in one cell is found when that recording is read
+        return sum(ending in known for ending in endings) > len(cells) / 2
+
+    if mostly(FILMS):
         both = {name: SourceOptions(column=column, reads="pictures")}
         first = _first(params, listing, column, root)
         if has_sound(first):
             both[f"{name}-sound"] = SourceOptions(column=column, reads="sound")
         return both
-    if cells and (endings <= {*SOUNDS, *ARRAYS, *TRANSCRIPTS} and "" not in endings):
+    if mostly({*SOUNDS, *COMPRESSED_SOUNDS, *ARRAYS, *TRANSCRIPTS}):
         return {name: SourceOptions(column=column)}
-    if cells and endings == {""} and all(not re.search(r"\s", cell) for cell in cells) and (root / cells[0]).is_dir():
+    folders = cells and all(not re.search(r"\s", cell) for cell in cells) and (root / cells[0]).is_dir()
+    if folders and has_pictures(root / cells[0]):
         return {name: SourceOptions(column=column, reads="pictures")}
     several = sum(len(cell.split()) for cell in cells) / max(1, len(cells))
     if cells and (column.lower() in TEXTS or (several >= 3 and len(set(cells)) > len(cells) / 2)):
@@ -186,7 +192,7 @@ def _first(params: FolderParams, listing: Listing, column: str, root: Path) -> P
     cells = [(row, cell) for row, cell in enumerate(listing.column(column)) if cell]
     for row, cell in cells:
         path = inside(root, cell, params.outside, f"{listing.place(row)}, column '{column}'")
-        if path.exists():
+        if exists(path):
             return path
     looked = f"; the first that was looked for is {root / cells[0][1]}" if cells else ""
     raise DataError(f"{listing.path}: column '{column}' names {len(cells)} files and none of them is there{looked}")
@@ -197,7 +203,7 @@ def _reads(path: Path, option: str) -> str:
     ending = path.suffix.lower()
     if path.is_dir() and has_pictures(path):
         return "pictures"
-    if ending in SOUNDS:
+    if ending in (*SOUNDS, *COMPRESSED_SOUNDS):
         return "sound"
     if ending in FILMS:
         return "pictures"

@@ -10,6 +10,8 @@ import numpy as np
 from mmcl.api import DataError, Header, Raw, SampleRef, Table, Video, Words
 from mmcl.api import Sequence as Steps
 from mmcl.media import (
+    FILMS,
+    SOUNDS,
     Listing,
     Recordings,
     array_shape,
@@ -27,11 +29,10 @@ from mmcl.media import (
 )
 
 from . import GET, FolderParams, SourceOptions
-from .columns import EXPECTED, FILMS, completed, table_of
-from .rows import recordings_of, words_in_cell
+from .columns import EXPECTED, completed, table_of
+from .rows import exists, recordings_of, words_in_cell
 
 _TOLERANCE = 0.02  # of a rate, between files of one source
-_BY_SOUNDFILE = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
 
 
 class Folder:
@@ -41,6 +42,7 @@ class Folder:
         self._given, self._root = params, root
         self._recordings = Recordings(root, EXPECTED, GET)
         self._listing: Listing | None = None
+        self._rows: dict[str, int] = {}
         self._params = params
 
     def samples(self) -> Sequence[SampleRef]:
@@ -53,7 +55,7 @@ class Folder:
         if isinstance(path, str):
             return words_of(path, f"recording '{id}'")
         if one.reads == "sound":
-            return read_audio(path) if path.suffix.lower() in _BY_SOUNDFILE else read_sound(path)
+            return read_audio(path) if path.suffix.lower() in SOUNDS else read_sound(path)
         if one.reads == "words":
             return read_words(path)
         if one.reads == "pictures":
@@ -76,7 +78,7 @@ class Folder:
         if isinstance(path, str):
             return Header()
         if one.reads == "sound":
-            return sound_header(path) if path.suffix.lower() in _BY_SOUNDFILE else film_header(path, sound=True)
+            return sound_header(path) if path.suffix.lower() in SOUNDS else film_header(path, sound=True)
         if one.reads == "pictures":
             return (
                 folder_header(path, one.rate or 1.0) if path.is_dir() or path.suffix.lower() not in FILMS else film_header(path)
@@ -100,21 +102,22 @@ class Folder:
     def _listed(self, root: Path) -> list[SampleRef]:
         self._listing = read_listing(table_of(self._given, root))
         self._params = completed(self._given, root)
-        return recordings_of(self._params, self._listing, root)
+        refs = recordings_of(self._params, self._listing, root)
+        self._rows = {ref.id: row for row, ref in enumerate(refs)}
+        return refs
 
     def _find(self, id: str, source: str) -> tuple[Path | str, SourceOptions]:
         """The file of a source, or the words of a cell that holds them, and how it is read."""
-        refs = self.samples()
+        self.samples()
         self._recordings.one(id, source)
         assert self._listing is not None
         one = (self._params.sources or {})[source]
         if one.reads == "words":
-            row = next(i for i, ref in enumerate(refs) if ref.id == id)
-            cell = self._listing.rows[row][one.column or source]
+            cell = self._listing.rows[self._rows[id]][one.column or source]
             if words_in_cell(cell):
                 return cell, one
         path = self._recordings.file(id, source)
-        if not path.exists():
+        if not exists(path):
             raise DataError(f"{path}: is not there; recording '{id}' has its {source} there by the table")
         return path, one
 

@@ -38,6 +38,14 @@ def inside(root: Path, path: str, outside: bool, place: str) -> Path:
     return root / posix
 
 
+def exists(path: Path) -> bool:
+    """Whether a file or a folder is there; False for a text that can be no path."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def split_of(listing: Listing, row: int, column: str | None) -> str | None:
     """The split of a row, None where its cell is empty. Raises DataError for another word, with the one that is meant."""
     word = listing.rows[row][column] if column else ""

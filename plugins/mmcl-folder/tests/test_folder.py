@@ -212,6 +212,17 @@ def test_paths_may_lead_outside_where_that_is_allowed(tmp_path):
     assert len(dataset.read("a", "audio").samples) == 800
 
 
+@pytest.mark.parametrize("slip", ["a.wvv", '"a.wav\nb"', "a" * 5000 + ".wav"], ids=["ending", "two-lines", "long"])
+def test_a_slip_in_one_path_costs_one_recording(tmp_path, slip):
+    table = PLAIN.replace("audio,speaker", "id,audio,speaker").replace("a.wav", f"1,{slip}")
+    for i, name in enumerate("bcdef", 2):
+        table = table.replace(f"{name}.wav", f"{i},{name}.wav")
+    dataset = SPEC.build(FolderParams(), study(tmp_path, table, WAVS))
+    assert [ref.id for ref in dataset.samples()] == ["1", "2", "3", "4", "5", "6"]
+    expect_refusal(lambda: dataset.read("1", "audio"), "is not there", "'1'")
+    assert len(dataset.read("2", "audio").samples) == 4000
+
+
 def test_a_file_that_is_not_there_is_refused_when_it_is_read(tmp_path):
     dataset = SPEC.build(FolderParams(), study(tmp_path, PLAIN, WAVS[:3]))
     expect_refusal(lambda: dataset.read("d", "audio"), "d.wav", "is not there", "'d'")

@@ -1,0 +1,210 @@
+"""A recipe for a table: features and networks by the type of each source, every line with its reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..api.dataset import DatasetInfo
+from ..api.errors import MmclError, StageError
+from ..api.raw import Source
+from ..plugins import Plugins, plugins
+from ..recipe.planner import make_plan
+from ..recipe.read import as_yaml, parse_recipe
+from ..review.recordings import described
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Features and a network that suit a type of source, and why."""
+
+    type: str
+    features: Mapping[str, Any]
+    backbone: Mapping[str, Any]
+    reason: str
+
+
+CHOICES = (
+    Choice(
+        "audio",
+        {"use": "log-mel", "bands": 64, "window": 0.04, "hop": 0.02},
+        {"use": "tcn", "channels": [64, 64, 128], "readout": "mean+std"},
+        "50 spectra a second (window and hop in seconds), convolutions over time",
+    ),
+    Choice(
+        "video",
+        {"use": "frames", "size": [48, 64], "grey": True, "rate": 8},
+        {"use": "frame-cnn", "channels": [8, 16, 32]},
+        "8 grey pictures a second of 48 × 64 pixels, light enough for two cores",
+    ),
+    Choice(
+        "words",
+        {"use": "hashed-words", "dim": 64},
+        {"use": "transformer", "layers": 1, "heads": 4, "width": 64, "feedforward": 128},
+        "a fixed vector a word, no download; glove or hf-text know what words mean",
+    ),
+    Choice(
+        "table",
+        {"use": "action-units"},
+        {"use": "mlp"},
+        "OpenFace's action units; face-landmarks and landmarks-motion read its points",
+    ),
+    Choice("table", {"use": "signals"}, {"use": "tcn", "channels": [32, 64]}, "the columns as they are, at their own rate"),
+    Choice("sequence", {"use": "signals"}, {"use": "tcn", "channels": [32, 64]}, "channels as they are, at their own rate"),
+    Choice(
+        "sequence", {"use": "face-landmarks"}, {"use": "st-gcn", "channels": [16, 32]}, "68 points of a face, their graph known"
+    ),
+    Choice(
+        "sequence",
+        {"use": "skeleton", "centre": "none", "turn": False, "scale": "none"},
+        {"use": "resnet-1d"},
+        "points as they are: which are hip and shoulders is not known",
+    ),
+)
+"""Tried in this order; the first that fits the source is taken."""
+
+BOOKKEEPING = ("frame", "face_id", "timestamp", "time", "confidence", "success")
+"""Columns of a table that count or vouch, and measure nothing."""
+
+
+def recipe_of(table: Path) -> tuple[str, list[str]]:
+    """A runnable recipe for a table, as text, and what had to be left out of it.
+
+    Raises DataError if the table is wrong; StageError if nothing fits any of its sources, or it has no label.
+    """
+    if table.is_dir():
+        raise StageError(f"{table}: is a folder; name the table in it, such as {table / 'recordings.csv'}")
+    root = table.parent
+    spec, options = described(root, table=table.name)
+    info: DatasetInfo = spec.info(options)
+    known, notes = plugins(), []
+    modalities: dict[str, tuple[Choice, Mapping[str, Any]]] = {}
+    for name, source in info.sources.items():
+        fitting = _fitting(source, known)
+        if fitting is None:
+            notes.append(
+                f"source '{name}' ({source.type}) is left out: no features of those that come with mmcl fit it as it is"
+            )
+        else:
+            modalities[name] = fitting
+    if not modalities:
+        raise StageError(f"{table}: no features fit any of its sources; " + "; ".join(notes))
+    if not info.tasks:
+        raise StageError(f"{table}: has no label to predict; fill in a column, such as `emotion`, and run this again")
+    groups = {sample.group for sample in spec.build(options, root).samples()}
+    text = _text(table, spec.name, options, info, modalities) + _line(*_protocol(info, len(groups)))
+    make_plan(parse_recipe(text, "the recipe"))  # it is right, or this is our bug
+    return text, notes
+
+
+def _fitting(source: Source, known: Plugins) -> tuple[Choice, Mapping[str, Any]] | None:
+    """The first choice that fits a source, and its features with the columns to take."""
+    for choice in (one for one in CHOICES if one.type == source.type):
+        features = dict(choice.features)
+        if choice.type == "table" and features["use"] == "signals":
+            columns = [str(name) for name in source.notes.get("columns", ())]
+            features["columns"] = [name for name in columns if name.lower() not in BOOKKEEPING] or columns
+        try:
+            spec = known.get("modality", features["use"]).spec
+            given = {key: tuple(value) if isinstance(value, list) else value for key, value in features.items() if key != "use"}
+            layout = spec.layout(spec.params.model_validate(given), source)
+            backbone = (
+                {"use": "tcn", "channels": [32, 64]} if features["use"] == "action-units" and layout.timed else choice.backbone
+            )
+            network = known.get("backbone", str(backbone["use"])).spec
+            own = {key: tuple(value) if isinstance(value, list) else value for key, value in backbone.items() if key != "use"}
+            if tuple(layout.axes) not in network.accepts:
+                continue
+            network.fits(network.params.model_validate(own), layout)
+        except (ValueError, MmclError):
+            continue
+        return Choice(choice.type, features, backbone, choice.reason), features
+    return None
+
+
+def _text(
+    table: Path, use: str, options: Any, info: DatasetInfo, modalities: Mapping[str, tuple[Choice, Mapping[str, Any]]]
+) -> str:
+    """The recipe with a reason behind every line."""
+    name = _name(table)
+    group = (f"  group: {_yaml(options.group)}", "never on both sides of a split")
+    unknown = ("", "group: speaker; no column says who is in them, so one person may stand on both sides of a split")
+    lines = [
+        ("", f"Written for {table}; everything in it may be changed. First:"),
+        ("", f"  mmcl check {name}.yaml, then mmcl run {name}.yaml --limit 20, a dry run on a few recordings"),
+        ("format: 1", ""),
+        (f"name: {name}", f"of the run folder, runs/{name}"),
+        ("seed: 0", "[0, 1, 2] repeats everything, and says how much chance is in a score"),
+        ("dataset:", ""),
+        (f"  use: {use}", ""),
+        (f"  root: {_yaml(table.parent.as_posix())}", "from the current folder, or from --data DIR"),
+        (f"  table: {_yaml(table.name)}", ""),
+        group if options.group else unknown,
+        ("  labels:", "what is predicted, classes in this order"),
+        *((f"    {_yaml(label)}: {_yaml(_stated(one))}", "") for label, one in options.labels.items()),
+        ("modalities:", "names of your choice"),
+    ]
+    for source, (choice, features) in modalities.items():
+        lines += [
+            (f"  {source if source not in ('all', 'none') else f'{source}-of-it'}:", choice.reason),
+            (f"    source: {_yaml(source)}", ""),
+            (f"    features: {_yaml(dict(features))}", ""),
+            (f"    backbone: {_yaml(dict(choice.backbone))}", ""),
+        ]
+    lines += _learning(len(modalities))
+    return "".join(_line(code, comment) for code, comment in lines)
+
+
+def _protocol(info: DatasetInfo, groups: int) -> tuple[str, str]:
+    """Who is tested, and why so."""
+    if {"train", "test"} <= set(info.official):
+        return "protocol: official", "the table's own splits"
+    if groups >= 6:
+        return "protocol: {use: k-fold, k: 5}", f"each {info.group} is tested once; a column `split` would fix who"
+    if groups >= 3:
+        return "protocol: leave-one-group-out", f"each {info.group} is tested once; few of them say little"
+    return "protocol: {use: k-fold, k: 5, by: sample}", f"too few to keep each {info.group} apart: says nothing of new ones"
+
+
+def _learning(modalities: int) -> list[tuple[str, str]]:
+    """What is learned, and how it is judged."""
+    pairs = [("  objective: {pairs: all}", "every two modalities of a recording belong together")]
+    if modalities == 1:
+        pairs = [
+            ("  objective: {pairs: same}", "one modality: two windows of a recording belong together"),
+            ("  views: 2", "windows cut of each recording"),
+        ]
+    return [
+        ("window: {seconds: 2.0}", "the same seconds, at random, of every modality; shorter recordings are taken whole"),
+        ("projection: {hidden: 256, width: 64}", "between network and loss, thrown away afterwards"),
+        ("pretrain:", "without labels"),
+        *pairs,
+        ("  optimizer: {use: adamw, lr: 1e-3}", "learning rate"),
+        ("  schedule: {use: cosine, warmup: 1}", "epochs in which the rate rises"),
+        ("  batch_size: 32", "recordings; each has the others as negatives"),
+        ("  epochs: 20", "times that every recording is seen"),
+        ("probe:", "what the frozen features are worth"),
+        ("  heads: {linear: {use: linear}}", "one layer, its penalty chosen on training groups"),
+    ]
+
+
+def _line(code: str, comment: str) -> str:
+    """A line of the recipe, its comment in the column of the others."""
+    return f"# {comment}\n" if not code else f"{code:<38}# {comment}\n" if comment else f"{code}\n"
+
+
+def _name(table: Path) -> str:
+    """The name of the run: that of the folder."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", table.resolve().parent.name).strip("-_") or "study"
+
+
+def _yaml(value: Any) -> str:
+    return as_yaml(value, flow=True).strip()
+
+
+def _stated(label: Any) -> dict[str, Any]:
+    """What is known of a label."""
+    return {key: value for key, value in label.model_dump(mode="json").items() if value is not None}

@@ -1,0 +1,63 @@
+"""mmcl new-dataset, mmcl new-recipe"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("new-dataset")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", default="recordings.csv", show_default=True, help="Name of the table, which is written into FOLDER.")
+@click.option(
+    "--pattern",
+    metavar="REGEX",
+    help="Regular expression with named groups, searched for in each path; every name becomes a column: '(?P<speaker>s[0-9]+)_(?P<emotion>[a-z]+)'.",
+)
+@click.option("--overwrite", is_flag=True, help="Write the table again if it is there.")
+def new_dataset(folder: Path, out: str, pattern: str | None, overwrite: bool) -> None:
+    """Write a table of the recordings in FOLDER, say what could not be told from names, and print a recipe for it.
+
+    Files of one name are one recording, whatever folders and endings they have. Who is in them, their labels and their splits are read from the
+    names of folders, or by --pattern.
+    """
+    from ..api.errors import MmclError
+    from ..begin.recipe import recipe_of
+    from ..begin.table import write_table
+
+    draft = write_table(folder, out, pattern, overwrite)
+    for note in draft.notes:
+        click.echo(f"mmcl: {note}", err=True)
+    click.echo(f"mmcl: {folder / out} written; look it over, then: mmcl data check {folder}", err=True)
+    try:
+        text, notes = recipe_of(folder / out)
+    except MmclError as error:
+        click.echo(f"mmcl: no recipe yet: {error}", err=True)
+        click.echo(f"mmcl: mend the table, then: mmcl new-recipe {folder / out}", err=True)
+        return
+    for note in notes:
+        click.echo(f"mmcl: {note}", err=True)
+    click.echo(text, nl=False)
+
+
+@click.command("new-recipe")
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it there; left out: print it.")
+@click.option("--overwrite", is_flag=True, help="Write the recipe again if it is there.")
+def new_recipe(table: Path, out: Path | None, overwrite: bool) -> None:
+    """Write a runnable recipe for TABLE: features and networks by the type of each source, every default with its reason."""
+    from ..api.errors import StageError
+    from ..begin.recipe import recipe_of
+    from ..runs import write_text
+
+    text, notes = recipe_of(table)
+    for note in notes:
+        click.echo(f"mmcl: {note}", err=True)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    if out.exists() and not overwrite:
+        raise StageError(f"{out}: is there already; give --overwrite to write it again, or another --out")
+    write_text(out, text)
+    click.echo(f"mmcl: {out} written; next: mmcl check {out}", err=True)

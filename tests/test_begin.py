@@ -1,0 +1,223 @@
+"""The first files of a study: a table of what lies in a folder, a recipe for a table."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmcl.begin.recipe import recipe_of
+from mmcl.begin.table import draft_table, write_table
+from mmcl.cli import main
+from mmcl.media import write_audio
+from mmcl.plugins import plugins
+from mmcl.recipe.planner import make_plan
+from mmcl.recipe.read import parse_recipe
+from mmcl.testing.corpora import expect_refusal, write_pictures
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+def lay(root: Path, *files: str) -> Path:
+    """A folder with these files; sounds are sounds, tables have three columns at 25 Hz."""
+    for file in files:
+        path = root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".wav":
+            write_audio(path, np.full(4000, 0.1), 8000)
+        elif path.suffix == ".csv":
+            path.write_text("timestamp,x,y\n" + "".join(f"{i / 25},{i},1\n" for i in range(20)))
+        else:
+            path.write_text("words of a kind")
+    return root
+
+
+def rows(root: Path, pattern: str | None = None) -> list[dict[str, str]]:
+    return [dict(row) for row in draft_table(root, pattern).rows]
+
+
+def test_equal_names_across_folders_and_endings_are_one_recording(tmp_path):
+    lay(tmp_path, "wavs/a.wav", "wavs/b.wav", "face/a.csv", "face/b.csv", "words/a.txt")
+    assert rows(tmp_path) == [
+        {"id": "a", "face": "face/a.csv", "wavs": "wavs/a.wav", "words": "words/a.txt"},
+        {"id": "b", "face": "face/b.csv", "wavs": "wavs/b.wav", "words": ""},
+    ]
+    assert any("1 recordings lack words" in note for note in draft_table(tmp_path).notes)
+
+
+def test_equal_names_beside_each_other_are_one_recording_by_kind(tmp_path):
+    lay(tmp_path, "a.wav", "a.txt", "b.wav")
+    assert rows(tmp_path) == [
+        {"id": "a", "sound": "a.wav", "transcript": "a.txt"},
+        {"id": "b", "sound": "b.wav", "transcript": ""},
+    ]
+
+
+def test_folders_of_people_and_of_labels_are_told_apart_and_equal_names_in_them_are_not_one(tmp_path):
+    lay(tmp_path, *(f"speaker{p}/{mood}/{i}.wav" for p in (1, 2) for mood in ("glad", "sad") for i in (1, 2)))
+    table = rows(tmp_path)
+    assert len(table) == 8
+    assert table[0] == {"id": "speaker1-glad-1", "speaker": "speaker1", "label": "glad", "sound": "speaker1/glad/1.wav"}
+
+
+def test_two_levels_of_words_are_not_guessed_at(tmp_path):
+    lay(tmp_path, *(f"{who}/{mood}/{i}.wav" for who in ("anna", "ben") for mood in ("glad", "sad") for i in (1, 2)))
+    draft = draft_table(tmp_path)
+    assert draft.columns == ("id", "sound")
+    assert [note for note in draft.notes if "not known what they are" in note] == [
+        "folders anna, ben: not known what they are; --pattern can say",
+        "folders glad, sad: not known what they are; --pattern can say",
+    ]
+
+
+def test_commands_of_the_page_do_what_it_says(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[1] / "docs" / "your-own-data.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    lay(tmp_path / "study", *(f"speaker{p}/{mood}/0{i}.wav" for p in range(1, 8) for mood in ("happy", "sad") for i in (1, 2)))
+    commands = [shlex.split(line, comments=True) for line in re.findall(r"^ {4}mmcl (.+)$", page, re.M)]
+    assert [command[0] for command in commands] == ["new-dataset", "new-dataset", "new-recipe", "data", "run", "run"]
+    for command in commands[:4]:
+        writes = command[-1] if ">" in command else None
+        if command[0] == "new-recipe":
+            command.append("--overwrite")  # the page's reader has printed it there before
+        assert call(*(command[: command.index(">")] if writes else command)) == 0, command
+        text = capsys.readouterr().out
+        if writes:
+            Path(writes).write_text(text, encoding="utf-8")
+    assert "28 of 7 speakers" in text
+    table = (tmp_path / "study/recordings.csv").read_text().splitlines()
+    assert "\n    ".join(table[:2]) in page
+    for command in commands[4:]:
+        assert call("check", *command[1:]) == 0, "what the page runs can be run"
+
+
+def test_sources_below_people_are_sources(tmp_path):
+    lay(tmp_path, *(f"p{p}/{folder}/1.{end}" for p in (1, 2) for folder, end in (("mic", "wav"), ("imu", "csv"))))
+    assert rows(tmp_path) == [
+        {"id": f"p{p}-1", "speaker": f"p{p}", "imu": f"p{p}/imu/1.csv", "mic": f"p{p}/mic/1.wav"} for p in (1, 2)
+    ]
+
+
+def test_folders_of_splits_get_our_words(tmp_path):
+    lay(tmp_path, "train/a.wav", "val/b.wav", "test/c.wav")
+    assert [(row["id"], row["split"]) for row in rows(tmp_path)] == [("c", "test"), ("a", "train"), ("b", "valid")]
+
+
+def test_pattern_names_columns(tmp_path):
+    lay(tmp_path, "s1_glad_1.wav", "s1_sad_1.wav", "s2_glad_1.wav", "noise.wav")
+    table = rows(tmp_path, r"(?P<speaker>s\d)_(?P<emotion>[a-z]+)")
+    assert [(row["speaker"], row["emotion"]) for row in table] == [("", ""), ("s1", "glad"), ("s1", "sad"), ("s2", "glad")]
+    assert any("fits 1 recordings not, such as noise" in note for note in draft_table(tmp_path, r"(?P<a>s\d)").notes)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"), [("(", "no regular expression"), (r"s\d", "names no group"), (r"(?P<a>zz)", "fits no path")]
+)
+def test_pattern_that_helps_nobody_is_refused(tmp_path, pattern, words):
+    lay(tmp_path, "s1.wav")
+    expect_refusal(lambda: draft_table(tmp_path, pattern), "--pattern", words)
+
+
+def test_folder_of_pictures_is_one_source(tmp_path):
+    lay(tmp_path, "wavs/a.wav")
+    write_pictures(tmp_path / "film/a", np.zeros((2, 8, 8, 3)))
+    assert rows(tmp_path) == [{"id": "a", "film": "film/a", "wavs": "wavs/a.wav"}]
+
+
+def test_what_is_no_recording_is_left_out_and_named(tmp_path):
+    lay(tmp_path, "wavs/a.wav", "wavs/b.wav", "labels.csv", "notes.docx")
+    draft = draft_table(tmp_path)
+    assert [row["id"] for row in draft.rows] == ["a", "b"]
+    assert any("labels.csv: left out" in note for note in draft.notes)
+    assert any(".docx" in note for note in draft.notes)
+
+
+def test_folder_without_recordings_is_refused(tmp_path):
+    expect_refusal(lambda: draft_table(lay(tmp_path, "a.docx")), "holds no recordings")
+
+
+def test_table_is_never_overwritten_unless_asked(tmp_path):
+    lay(tmp_path, "a.wav")
+    (tmp_path / "recordings.csv").write_text("mine")
+    expect_refusal(lambda: write_table(tmp_path), "is there already", "--overwrite")
+    assert (tmp_path / "recordings.csv").read_text() == "mine"
+    write_table(tmp_path, overwrite=True)
+    assert (tmp_path / "recordings.csv").read_text().startswith("id,")
+
+
+@pytest.mark.parametrize("out", ["../recordings.csv", "/tmp/recordings.csv", "recordings.xlsx"])
+def test_table_is_written_into_its_folder(tmp_path, out):
+    lay(tmp_path, "a.wav")
+    expect_refusal(lambda: write_table(tmp_path, out), "--out")
+
+
+def test_written_table_is_read_back(tmp_path):
+    write_table(lay(tmp_path, "speaker1/glad, very/a.wav", "speaker2/glad, very/b.wav"))
+    with (tmp_path / "recordings.csv").open(newline="") as file:
+        assert [row["sound"] for row in csv.DictReader(file)] == ["speaker1/glad, very/a.wav", "speaker2/glad, very/b.wav"]
+
+
+def test_recipe_for_a_table_is_runnable_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plugins().get("dataset", "folder").spec.sample(tmp_path / "study", 12, 0)
+    text, notes = recipe_of(Path("study/recordings.csv"))
+    assert notes == []
+    plan = make_plan(parse_recipe(text, "r.yaml"))
+    assert {m.name: m.features.use for m in plan.modalities} == {
+        "sound": "log-mel",
+        "film": "frames",
+        "film-sound": "log-mel",
+        "hand": "signals",
+        "text": "hashed-words",
+    }
+    assert plan.modalities[3].features.params.columns == ("x", "y", "z")
+    assert plan.recipe.protocol.use == "official"
+    assert [task.name for task in plan.tasks] == ["mood", "tags", "valence"]
+    silent = ("format:", "dataset:", "use:", "table:", "source:", "features:", "backbone:", "mood:", "tags:", "valence:")
+    for line in text.splitlines():
+        assert "#" in line or line.strip().startswith(silent), line
+
+
+def test_recipe_for_one_modality_contrasts_windows_of_a_recording(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lay(tmp_path / "study", *(f"{mood}/{i}{mood[0]}.wav" for mood in ("glad", "sad") for i in range(6)))
+    write_table(Path("study"))
+    text, _ = recipe_of(Path("study/recordings.csv"))
+    plan = make_plan(parse_recipe(text, "r.yaml"))
+    assert (plan.pairs, plan.recipe.pretrain.views) == ((("sound", "sound"),), 2)
+    assert "one person may stand on both sides" in text
+    assert plan.recipe.protocol.use == "k-fold"
+
+
+def test_new_dataset_writes_the_table_and_prints_the_recipe(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lay(tmp_path / "study", *(f"speaker{p}/{mood}/{i}.wav" for p in range(3) for mood in ("glad", "sad") for i in (1, 2)))
+    assert call("new-dataset", "study") == 0
+    captured = capsys.readouterr()
+    assert "folders speaker0, speaker1, speaker2: taken for the speaker" in captured.err
+    Path("study.yaml").write_text(captured.out)
+    assert call("check", "study.yaml") == 0
+    assert "12 of 3 speakers" in capsys.readouterr().out
+    assert call("new-dataset", "study") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert call("new-recipe", "study/recordings.csv", "--out", "study.yaml") == 2
+    assert call("new-recipe", "study/recordings.csv", "--out", "study.yaml", "--overwrite") == 0
+    assert Path("study.yaml").read_text() == captured.out
+
+
+def test_new_dataset_without_labels_says_what_to_fill_in(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lay(tmp_path / "study", "a.wav", "b.wav")
+    assert call("new-dataset", "study") == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    for words in ("who is in them is not known", "no label is known", "no recipe yet", "mmcl new-recipe study/recordings.csv"):
+        assert words in captured.err
