@@ -226,6 +226,15 @@ def test_an_epoch_that_validation_did_not_choose(copy):
     assert "was best; the lowest validation loss" in findings(copy)["epochs chosen by validation loss"].evidence
 
 
+def test_an_epoch_that_retrieval_did_not_choose(tiny_plan, run):
+    run_all(tiny_plan("pretrain.choose=retrieval"), run, workers=1)
+    assert "epochs chosen by validation loss" not in findings(run)
+    ((_, _, folder),) = run.units("pretrain")
+    facts = read_json(folder / "finished.json")
+    write_json(folder / "finished.json", {**facts, "best_epoch": facts["best_epoch"] % 3 + 1})
+    assert "was best; the best validation retrieval" in findings(run)["epochs chosen by validation loss"].evidence
+
+
 def test_a_test_recording_among_training_features(copy):
     ((_, _, folder),) = copy.units("embed")
     train, test = read_json(folder / "train.json"), read_json(folder / "test.json")

@@ -17,7 +17,7 @@ from mmcl.api import Task
 from mmcl.evaluate import metrics
 from mmcl.evaluate.answers import predictions_of, scores_of, target_of, target_tensor
 from mmcl.evaluate.metrics import concordance, evaluate, multi_label, regression, single_label, weighted_accuracy
-from mmcl.evaluate.retrieval import _within, places, ranks, retrieval
+from mmcl.evaluate.retrieval import _within, places, ranks, reciprocal_rank, retrieval
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -105,6 +105,7 @@ def test_ranks_equal_a_double_loop_also_in_blocks():
         expected.append(1 + sum(float(torch.cosine_similarity(query[i], gallery[j], dim=0) > own) for j in range(23) if j != i))
     assert ranks(query, gallery).tolist() == expected
     assert ranks(query, gallery, block=5).tolist() == expected
+    assert reciprocal_rank(query, gallery) == pytest.approx(sum(1 / rank for rank in expected) / len(expected))
 
 
 def test_constant_embeddings_get_the_rank_of_guessing():

@@ -528,6 +528,37 @@ def test_the_card_compares_with_the_highest_baseline(tmp_path):
     assert "Mean, deviation, minimum, maximum and slope of the very streams, under the same heads." in text
 
 
+def test_the_card_says_how_far_frozen_features_are_from_the_same_encoders_with_labels(tmp_path):
+    root = make_run(tmp_path / "run", heads=("linear",), modalities=("text", "audio", "faces"))
+    assert "With labels from end to end" not in page_of(root).text
+    plan = read_json(root / "plan.json")
+    plan["plan"]["supervise"] = {
+        "heads": {"late": {"use": "mlp"}, "attention": {"use": "attention"}},
+        "inputs": {"all": ["text", "audio", "faces"], "text+audio": ["text", "audio"]},
+    }
+    write_json(root / "plan.json", plan)
+    run, shift = RunFolder(root), {("late", "all"): 0.02, ("attention", "all"): 0.01, ("late", "text+audio"): 0.03}
+    for fold, seed, folder in run.units("probe"):
+        frozen = [r for r in read_jsonl(folder / "scores.jsonl") if (r["input"], r["encoder"]) == ("all", "pretrained")]
+        rows = [
+            {**row, "input": input, "head": head, "encoder": "supervised", "value": row["value"] + more * (1 + fold)}
+            for (head, input), more in shift.items()
+            for row in frozen
+            if row["metric"] == "accuracy"
+        ]
+        write_jsonl(run.stage("supervise", fold, seed) / "scores.jsonl", rows)
+        write_json(run.stage("supervise", fold, seed) / "finished.json", {"format": 1, "key": "k", "time": 1.0, "seconds": 1.0})
+    text = page_of(root).text
+    mine = by_fold(rows_of(root), "all", "pretrained")
+    bound = mean(value + 0.02 * (1 + fold) for fold, value in enumerate(mine))
+    interval = stats.ttest_1samp([-0.02, -0.04, -0.06], 0).confidence_interval(0.95)
+    low, high = (f"{value:+.2f}".replace("-", "−").replace("−0.00", "0.00").replace("+0.00", "0.00") for value in interval)
+    assert (
+        f"The same encoders, trained with labels from scratch, reach {bound:.2f} (late): frozen, they lie 0.04 below that "
+        f"(95% interval {low} to {high}); they were ahead in 0 of 3 folds."
+    ) in text
+
+
 def test_the_card_names_every_input_that_falls_behind_and_no_other(tmp_path):
     root = make_run(tmp_path / "run", against=("random", "pooled", "majority"), heads=("linear",))
     assert "Where it falls behind" not in page_of(root).text
@@ -836,6 +867,27 @@ def test_a_recipe_that_keeps_the_last_epoch_is_not_reported_to_keep_the_best(tmp
     assert f"the validation loss was lowest in epoch {facts['best_epoch']}" in page
     assert "The last epoch is kept, and frozen" in page
     assert "lowest validation loss is kept" not in page
+
+
+def test_a_run_chosen_by_retrieval_says_so_and_shows_how_it_went(tmp_path):
+    root = make_run(tmp_path / "run", folds=1, seeds=(0,))
+    plan = read_json(root / "plan.json")
+    plan["plan"]["pretrain"]["choose"] = "retrieval"
+    write_json(root / "plan.json", plan)
+    ((_, _, folder),) = RunFolder(root).units("pretrain")
+    history = read_jsonl(folder / "history.jsonl")
+    best = 1 + min(range(len(history)), key=lambda i: abs(i - 4))
+    for row in history:
+        row["valid_retrieval"] = 0.7 - 0.02 * abs(row["epoch"] - best)
+    write_jsonl(folder / "history.jsonl", history)
+    write_json(folder / "finished.json", {**read_json(folder / "finished.json"), "best_epoch": best})
+    page = page_of(root)
+    assert f"the weights of epoch {best} kept, where retrieval among validation recordings was best" in page.text
+    assert "The epoch with the best retrieval among validation recordings is kept, and frozen" in page.text
+    assert "without a better retrieval among validation recordings" in page.text
+    assert any(f"fold 0, seed 0: 0.700 at the kept epoch {best}" in alt for alt in page.pictures)
+    table = page.tables["Pretraining of every fold and seed"]
+    assert table[1][table[0].index("Validation retrieval")] == "0.700"
 
 
 def test_a_head_that_is_standardised_by_group_has_its_banner():

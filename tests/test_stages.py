@@ -18,8 +18,9 @@ import torch
 from safetensors.numpy import load_file
 
 from mmcl import load_encoders, load_joint
-from mmcl.api import DataError, SampleRef, StageError
+from mmcl.api import DataError, RecipeError, SampleRef, StageError
 from mmcl.data.prepared import load_prepared
+from mmcl.engine.means import Mean
 from mmcl.model.frozen import encode_rows
 from mmcl.report import run_and_report as run_all
 from mmcl.runs import RunFolder, read_json, read_jsonl
@@ -201,6 +202,125 @@ def test_patience_stops_and_keeps_the_best_weights(tiny_plan, run):
     assert mark["best_epoch"] == 1 + losses.index(min(losses))
     assert mark["stopped"] == ("patience" if len(rows) < 30 else "epochs")
     assert len(rows) == min(30, mark["best_epoch"] + 2)
+
+
+CHOSEN = ("pretrain.epochs=4", "pretrain.choose=retrieval", "pretrain.objective.pairs=all+same", "pretrain.views=2")
+
+
+def test_the_best_epoch_is_that_of_the_best_retrieval_where_loss_and_retrieval_disagree(tiny_plan, tmp_path, monkeypatch):
+    from mmcl.stages import pretrain as stage
+
+    figures = {1: (1.0, 0.2), 2: (2.0, 0.6), 3: (3.0, 0.5), 4: (0.5, 0.4)}  # epoch → validation loss, retrieval
+    real = stage._validate
+
+    def fake(unit, learner):
+        done.append(1)
+        loss, retrieval = figures[len(done)]
+        valid = real(unit, learner)
+        valid._loss, valid.retrieval = Mean(), retrieval
+        valid._loss.add(torch.tensor(loss), 1)
+        return valid
+
+    monkeypatch.setattr(stage, "_validate", fake)
+    kept, facts = {}, {}
+    for name, sets in {
+        "retrieval": CHOSEN,
+        "patience": (*CHOSEN, "pretrain.patience=1"),
+        "loss": (*CHOSEN, "pretrain.choose=loss"),
+        "two": (*CHOSEN, "pretrain.epochs=2", "pretrain.keep=last"),
+    }.items():
+        done: list[int] = []
+        folder = RunFolder(tmp_path / "runs" / name)
+        run_all(tiny_plan(*sets), folder, workers=1, stop_after="pretrain")
+        kept[name] = (unit(folder, "pretrain") / "encoders.safetensors").read_bytes()
+        facts[name] = read_json(unit(folder, "pretrain") / "finished.json")
+    assert facts["retrieval"]["best_epoch"] == 2
+    assert facts["retrieval"]["best_retrieval"] == 0.6
+    assert "best_loss" not in facts["retrieval"]
+    assert (facts["patience"]["epochs"], facts["patience"]["stopped"]) == (3, "patience")
+    assert facts["loss"]["best_epoch"] == 4
+    assert kept["retrieval"] == kept["patience"] == kept["two"]
+    assert kept["retrieval"] != kept["loss"]
+
+
+def test_retrieval_of_an_epoch_is_that_of_a_slow_search_among_validation_recordings(tiny_plan, run):
+    from mmcl.data.batches import epoch_batches
+    from mmcl.model.windows import draw_batches
+
+    plan = tiny_plan(*CHOSEN, "pretrain.keep=last")
+    run_all(plan, run, workers=1, stop_after="pretrain")
+    prepared, encoders = load_prepared(run), load_encoders(unit(run, "pretrain"))
+    rows = epoch_batches(prepared.folds[0].valid, 16, 3, "fold", 0, "valid")
+    vectors: dict[str, dict[int, list[torch.Tensor]]] = {name: {} for name in encoders}
+    for batch in draw_batches(plan, prepared.stores, rows, 2, 3, "fold", 0, "valid window"):
+        for name, encoder in encoders.items():
+            with torch.no_grad():
+                encoded, here = encoder.encode(batch.streams[name])
+                z = encoder.project(encoded)
+            for one, row in zip(z, batch.items.row[here].tolist(), strict=True):
+                vectors[name].setdefault(row, []).append(one / one.norm())
+    means = {name: {row: sum(each) / len(each) for row, each in one.items()} for name, one in vectors.items()}
+    each = []
+    for a, b in (("text", "audio"), ("text", "landmarks"), ("audio", "landmarks")):
+        both = sorted(means[a].keys() & means[b].keys())
+        for query, gallery in ((means[a], means[b]), (means[b], means[a])):
+            places = []
+            for row in both:
+                alike = {other: float(torch.cosine_similarity(query[row], gallery[other], dim=0)) for other in both}
+                places.append(1 / (1 + sum(alike[other] > alike[row] for other in both)))
+            each.append(sum(places) / len(places))
+    last = read_jsonl(unit(run, "pretrain") / "history.jsonl")[-1]
+    assert last["valid_retrieval"] == pytest.approx(sum(each) / len(each))
+    assert 1 / len(prepared.folds[0].valid) < last["valid_retrieval"] <= 1
+
+
+def test_a_stop_goes_on_to_the_same_weights_where_retrieval_chooses(tiny_plan, tmp_path, monkeypatch):
+    import mmcl.engine.progress as engine
+
+    plan = tiny_plan(*CHOSEN)
+    straight, broken = (RunFolder(tmp_path / name / "tiny", tmp_path / "prepared") for name in ("straight", "broken"))
+    run_all(plan, straight, workers=1, stop_after="pretrain")
+    real = engine.save_checkpoint
+
+    def stop(*args):
+        real(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "save_checkpoint", stop)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_all(plan, broken, workers=1, stop_after="pretrain")
+    monkeypatch.setattr(engine, "save_checkpoint", real)
+    run_all(plan, broken, workers=1, stop_after="pretrain")
+    one, two = unit(straight, "pretrain"), unit(broken, "pretrain")
+    assert (one / "encoders.safetensors").read_bytes() == (two / "encoders.safetensors").read_bytes()
+    kept = ("epoch", "train_loss", "valid_loss", "valid_retrieval")
+    history = [[[row[name] for name in kept] for row in read_jsonl(folder / "history.jsonl")] for folder in (one, two)]
+    assert history[0] == history[1]
+    facts = [read_json(folder / "finished.json") for folder in (one, two)]
+    assert [each["best_retrieval"] for each in facts] == [max(row[3] for row in history[0])] * 2
+
+
+def test_what_retrieval_cannot_choose_by_is_refused(tiny_plan, run, monkeypatch):
+    words = "pretrain.choose: retrieval goes from one modality to another, and no pair of two different ones is contrasted"
+    for sets in (("pretrain.objective.pairs=same", "pretrain.views=2"), CAE):
+        with pytest.raises(RecipeError) as error:
+            tiny_plan(*sets, "pretrain.choose=retrieval")
+        assert words in str(error.value)
+    from mmcl.stages import pretrain as stage
+
+    monkeypatch.setattr(stage._Gallery, "reciprocal_rank", lambda self: None)
+    with pytest.raises(StageError, match="no two validation recordings have two contrasted modalities in common"):
+        run_all(tiny_plan("pretrain.choose=retrieval"), run, workers=1, stop_after="pretrain")
+
+
+def test_choosing_by_loss_is_no_news_to_a_fingerprint(tiny_plan, tiny_run):
+    from mmcl.stages.units import pretrain_key
+
+    prepared = load_prepared(tiny_run)
+    mark = read_json(unit(tiny_run, "pretrain") / "finished.json")["key"]
+    assert pretrain_key(tiny_plan("pretrain.choose=loss"), prepared, prepared.folds[0], 3) == mark
+    assert pretrain_key(tiny_plan("pretrain.choose=retrieval"), prepared, prepared.folds[0], 3) != mark
 
 
 def test_encoders_from_disk_give_the_features_that_embed_wrote(tiny_plan, tiny_run):

@@ -20,6 +20,11 @@ def ranks(query: Tensor, gallery: Tensor, block: int = 4096) -> Tensor:
     return torch.from_numpy(1 + better + equal / 2)
 
 
+def reciprocal_rank(query: Tensor, gallery: Tensor) -> float:
+    """Mean of 1 / rank over all queries, in (0, 1] (Voorhees 1999); ranks as above, so that a constant embedding gets no credit."""
+    return float((1 / ranks(query, gallery)).mean())
+
+
 def places(query: Tensor, gallery: Tensor, block: int = 4096) -> tuple[Counts, Counts]:
     """For each query how many other recordings are more similar than its own, and how many just as similar."""
     query, gallery = normalize(query.double(), dim=-1), normalize(gallery.double(), dim=-1)

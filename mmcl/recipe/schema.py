@@ -253,11 +253,16 @@ class Pretrain(Section):
         description="windows cut from every recording of a batch, each drawn and augmented apart (MPUC-MER's code: 2)",
     )
     epochs: int = Field(100, ge=0, description="times that every training recording is seen")
+    choose: Literal["loss", "retrieval"] = Field(
+        "loss",
+        description="what the best epoch is chosen by on validation rows: the loss, or how well every recording is retrieved from one contrasted "
+        "modality by another among all of them (mean reciprocal rank, both directions, mean over pairs)",
+    )
     patience: int | None = Field(
-        None, ge=1, description="stop after so many epochs without a lower validation loss; the best weights are kept"
+        None, ge=1, description="stop after so many epochs without a better validation result; the best weights are kept"
     )
     keep: Literal["best", "last"] = Field(
-        "best", description="which weights are kept: those with the lowest validation loss, or those of the last epoch"
+        "best", description="which weights are kept: those of the best epoch on validation rows, or those of the last"
     )
     clip: _Clip = None
     precision: _Precision = "float32"

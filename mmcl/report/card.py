@@ -64,8 +64,14 @@ def answer(
     alone: tuple[str, Summary] | None,
     behind: Sequence[Behind] = (),
     labelled: Sequence[tuple[str, Summary]] = (),
+    bound: Baseline | None = None,
 ) -> dict[str, Any]:
-    """The answer in plain sentences: what was predicted how well, against what, from what, how sure."""
+    """The answer in plain sentences: what was predicted how well, against what, from what, how sure.
+
+    behind    inputs that score below what they should exceed
+    labelled  models trained with labels on the input with most modalities: (head, score)
+    bound     the highest of those that were trained from scratch on the very input of the answer; its name is that of its head
+    """
     plan = about["plan"]
     modalities = plan["probe"]["inputs"][main]
     whence = inputs(modalities, len(plan["modalities"]))
@@ -94,6 +100,7 @@ def answer(
             ("From", _from(about, prepare)),
             ("Against what", _against(plan, kind, baselines, alone, measure)),
             ("How sure", _sure(mine, kind, baselines, prepare["group"])),
+            *([("With labels from end to end", _bound(bound))] if bound is not None and subject == "pretrained" else []),
             *([("Where it falls behind", _behind(subject, behind))] if behind else []),
         ],
     }
@@ -201,17 +208,27 @@ def _sure(mine: Summary, kind: str, baselines: Sequence[Baseline], group: str) -
     return " ".join(parts)
 
 
-def _told_apart(start: str, gain: Summary) -> list[str]:
+def _told_apart(start: str, gain: Summary, who: str = "it was") -> list[str]:
     """Sentences on a difference: the first begins with `start`."""
     if gain.low is None:
         return [f"{start}, measured once."]
     sentences = [
         f"{start} (95% interval {signed(gain.low, 2)} to {signed(gain.high, 2)}); "
-        f"it was ahead in {gain.above} of {many(gain.units, gain.over[:-1])}."
+        f"{who} ahead in {gain.above} of {many(gain.units, gain.over[:-1])}."
     ]
     if gain.low <= 0 <= (gain.high or 0.0):
         sentences.append("The interval holds zero: this run does not tell the two apart.")
     return sentences
+
+
+def _bound(bound: Baseline) -> str:
+    """How far frozen features are from the same encoders, trained with labels."""
+    start = f"The same encoders, trained with labels from scratch, reach {plain(bound.score.mean, 2)} ({bound.name})"
+    if bound.gain is None or bound.gain.mean is None:
+        return f"{start}."
+    side = "above" if bound.gain.mean > 0 else "below"
+    start += f": frozen, they lie {plain(abs(bound.gain.mean), 2)} {side} that"
+    return " ".join(_told_apart(start, bound.gain, "they were"))
 
 
 def _behind(subject: str, behind: Sequence[Behind]) -> str:

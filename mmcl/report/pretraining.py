@@ -33,8 +33,11 @@ def learning(results: Results) -> JsonObject | None:
         for pair, count in one.facts.get("skipped_pairs", {}).items():
             skipped[pair] = skipped.get(pair, 0) + count
     losses = [_curve(one, epoch) for one, epoch in zip(pretraining, kept, strict=True)]
+    ranked = all(run["retrieval"] is not None for run in runs)
+    curves = [_retrieval_curve(one, epoch) for one, epoch in zip(pretraining, kept, strict=True)] if ranked else []
     return {
         "picture": figures.curves(losses, words.curves_alt(runs)),
+        "retrieval": figures.curves(curves, words.ranks_alt(runs)) if ranked else None,
         "pairs": {pair: {key: sum(v) / len(v) for key, v in values.items()} for pair, values in pairs.items()},
         "runs": runs,
         "skipped": skipped,
@@ -55,6 +58,18 @@ def _curve(one: Pretraining, kept: int) -> figures.Curve:
     )
 
 
+def _retrieval_curve(one: Pretraining, kept: int) -> figures.Curve:
+    """Retrieval among validation recordings of one fold and seed."""
+    return figures.Curve(
+        fold=one.fold,
+        seed=one.seed,
+        epochs=[row["epoch"] for row in one.history],
+        train=(),
+        valid=[row["valid_retrieval"] for row in one.history],
+        best=kept,
+    )
+
+
 def _run(one: Pretraining, kept: int) -> JsonObject:
     """One row of the table of all folds and seeds."""
     losses = next((row for row in one.history if row["epoch"] == kept), {"train_loss": None, "valid_loss": None})
@@ -68,6 +83,7 @@ def _run(one: Pretraining, kept: int) -> JsonObject:
         "seconds": one.facts["seconds"],
         "train": losses["train_loss"],
         "valid": losses["valid_loss"],
+        "retrieval": losses.get("valid_retrieval"),
     }
 
 

@@ -81,6 +81,7 @@ def _answer(results: Results, name: str, cell: Cell, floor: Summary | None) -> J
         alone=_alone(results, name, cell[4]),
         behind=_behind(results, name, cell[4]),
         labelled=_labelled(results, name, cell[4]),
+        bound=_bound(results, name, cell),
     )
 
 
@@ -173,6 +174,26 @@ def _labelled(results: Results, task: str, metric: str) -> list[tuple[str, Summa
         for kind in ("supervised", "fine-tuned")
         if (score := results.summary.get((task, main, head, kind, metric))) is not None and score.mean is not None
     ]
+
+
+def _bound(results: Results, task: str, cell: Cell) -> card.Baseline | None:
+    """The highest score of the same encoders trained with labels from scratch on the answer's input, and the answer less that."""
+    section = results.plan.get("supervise")
+    if not section:
+        return None
+    modalities = set(results.plan["probe"]["inputs"][results.main])
+    rivals: list[Cell] = [
+        (task, input, head, "supervised", cell[4])
+        for input, names in section["inputs"].items()
+        if set(names) == modalities
+        for head in section["heads"]
+    ]
+    scored = [(score.mean, one) for one in rivals if (score := results.summary.get(one)) is not None and score.mean is not None]
+    if not scored or cell not in results.table:
+        return None
+    _, best = max(scored, key=lambda each: each[0])
+    gain = difference(results.table[cell], results.table[best], bounds_of(cell[4]))
+    return card.Baseline(name=best[2], score=results.summary[best], gain=gain)
 
 
 def _alone(results: Results, task: str, metric: str) -> tuple[str, Summary] | None:

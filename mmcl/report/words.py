@@ -153,17 +153,16 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
         weights = objective.get("weights") or [1.0] * len(objective["pairs"])
         named = zip(objective["pairs"], weights, strict=True)
         pairs = listed([" ~ ".join(pair) + (f" (weight {weight:g})" if weight != 1 else "") for pair, weight in named])
-        patience = (
-            f", stopping after {number(pretrain['patience'])} epochs without a lower validation loss"
-            if pretrain["patience"]
-            else ""
-        )
+        by_retrieval = pretrain.get("choose") == "retrieval"
+        better = "better retrieval among validation recordings" if by_retrieval else "lower validation loss"
+        patience = f", stopping after {number(pretrain['patience'])} epochs without a {better}" if pretrain["patience"] else ""
+        best = "best retrieval among validation recordings" if by_retrieval else "lowest validation loss"
         terms.append(
             (
                 "Pretrained",
                 f"Encoders trained for up to {many(pretrain['epochs'], 'epoch')}{patience}, with the loss "
                 f"“{objective['loss']['use']}” and the positives “{objective['positives']['use']}” on {pairs}. "
-                + ("The last epoch" if pretrain.get("keep") == "last" else "The epoch with the lowest validation loss")
+                + ("The last epoch" if pretrain.get("keep") == "last" else f"The epoch with the {best}")
                 + " is kept, and frozen.",
             )
         )
@@ -239,7 +238,14 @@ def learning(runs: Sequence[Mapping[str, Any]], patience: int | None, last: bool
     text = f"{between(epochs)} epochs were run and the weights of epoch {between(best)} kept"
     if last:
         text = f"{between(epochs)} epochs were run and the weights of the last kept, as the recipe asks; "
-        text += f"the {'validation' if runs[0]['valid'] is not None else 'training'} loss was lowest in epoch {between(best)}"
+        if runs[0]["retrieval"] is not None:
+            text += f"retrieval among validation recordings was best in epoch {between(best)}"
+        else:
+            text += (
+                f"the {'validation' if runs[0]['valid'] is not None else 'training'} loss was lowest in epoch {between(best)}"
+            )
+    elif runs[0]["retrieval"] is not None:
+        text += ", where retrieval among validation recordings was best"
     if patience:
         text += f"; {share(stopped)} stopped early"
     late = sum(run["lowest"] == run["epochs"] for run in runs)
@@ -295,6 +301,13 @@ def dots_alt(task: str, what: str, rows: Mapping[str, Mapping[str, Summary]], fl
         parts.append(f"{label}: {'; '.join(each)}")
     end = "" if floor is None else f". Baseline: {plain(floor)}"
     return f"Dot plot of {what} for {task}. {'. '.join(parts)}{end}."
+
+
+def ranks_alt(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Curves of retrieval in words."""
+    each = [f"fold {r['fold']}, seed {r['seed']}: {plain(r['retrieval'])} at the kept epoch {r['best']}" for r in runs[:SPOKEN]]
+    more = f"; and {len(runs) - SPOKEN} more in the table below" if len(runs) > SPOKEN else ""
+    return f"Line chart of the mean reciprocal rank among validation recordings over epochs. {'; '.join(each)}{more}."
 
 
 def curves_alt(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -108,6 +108,8 @@ def _same_search(search: SweepPlan, metric: str, out: Path) -> None:
     for name in ("pretrain", "supervise"):
         if plan[name]:
             plan[name].pop("checkpoint_minutes")
+    if plan["pretrain"]["choose"] == "loss":
+        plan["pretrain"].pop("choose")
     plan["dataset"].pop("root")
     kept = ("seed", "dataset", "modalities", "scores", "window", "projection", "pretrain", "probe", "supervise", "protocol")
     ways = ["sampler", "prune", "startup", "folds", "seeds", "seed"]

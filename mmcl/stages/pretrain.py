@@ -6,6 +6,7 @@ history.jsonl, and resume/ meanwhile. Killed at any moment, it goes on from the 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
@@ -26,12 +27,13 @@ from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.progress import Progress
 from ..engine.resume import drop_checkpoint, has_checkpoint
 from ..evaluate import health
+from ..evaluate.retrieval import reciprocal_rank
 from ..model.augment import Augmentation
 from ..model.build import fresh_encoders, fresh_joint, given
 from ..model.contrast import build_contrast
 from ..model.encoder import parameters_of
 from ..model.keep import save_encoders
-from ..model.windows import draw_batches
+from ..model.windows import WindowMean, draw_batches
 from ..objective.score import Embedded, Objective
 from ..recipe.plan import JOINT, Plan
 from ..runs import RunFolder, finish, finished, restart, write_jsonl
@@ -93,7 +95,7 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None) -> N
             _stop_if_nothing_was_contrasted(train, unit, epoch)
             valid = _validate(unit, learner)
             row = _history_row(epoch, train, valid, optimizer.param_groups[0]["lr"], time.monotonic() - began, batches.waited)
-            state.finish_epoch(row, monitored=_monitored(row), model=model, skipped=train.skipped)
+            state.finish_epoch(row, monitored=_monitored(row, unit), model=model, skipped=train.skipped)
             for warning in _new_warnings(state.history, section.batch_size * section.views, warned):
                 say(f"pretrain {unit}, epoch {state.epoch}: {warning}")
             _track(tracker, row)
@@ -121,7 +123,7 @@ def _keep(unit: Unit, key: str, model: nn.ModuleDict, state: Progress, stopped: 
     facts = {
         "epochs": state.epoch,
         "best_epoch": state.best_epoch,
-        "best_loss": state.best,
+        **_best(unit, state),
         "stopped": stopped,
         "seconds": round(state.seconds, 3),
         "parameters": parameters_of(encoders),
@@ -255,10 +257,43 @@ def _validate(unit: Unit, learner: _Learner) -> _Means:
     plan, section = unit.plan, unit.plan.recipe.pretrain
     learner.model.eval()
     valid = _Means()
+    gallery = _Gallery(plan, unit.fold.choosing) if section.choose == "retrieval" else None
     rows = epoch_batches(unit.fold.choosing, section.batch_size, *unit.address, "valid")
     for batch in draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "valid window"):
-        valid.add(learner.objective(learner.forward(batch, {}, None), batch.items), len(batch.items.row))
+        encoded = learner.forward(batch, {}, None)
+        valid.add(learner.objective(encoded, batch.items), len(batch.items.row))
+        if gallery is not None:
+            gallery.add(encoded, batch.items)
+    valid.retrieval = gallery.reciprocal_rank() if gallery is not None else None
     return valid
+
+
+class _Gallery:
+    """The embeddings of some recordings by modality, over all batches, each the mean of its windows."""
+
+    def __init__(self, plan: Plan, rows: Sequence[int]) -> None:
+        self._pairs = [pair for pair in plan.pairs if pair[0] != pair[1]]
+        self._place = {row: i for i, row in enumerate(rows)}
+        self._means = {
+            name: WindowMean(len(rows), plan.recipe.projection.width)
+            for name in sorted({n for pair in self._pairs for n in pair})
+        }
+
+    def add(self, encoded: Mapping[str, Embedded], items: Items) -> None:
+        """The embeddings of a batch."""
+        for name, means in self._means.items():
+            index = [self._place[row] for row in items.row[encoded[name].rows.cpu()].tolist()]
+            means.add(torch.tensor(index, dtype=torch.int64), torch.nn.functional.normalize(encoded[name].z.float(), dim=-1))
+
+    def reciprocal_rank(self) -> float | None:
+        """The mean over pairs and both directions; None where no pair has two recordings in common."""
+        ranks = []
+        for left, right in self._pairs:
+            here = self._means[left].present & self._means[right].present
+            one, other = self._means[left].value[here], self._means[right].value[here]
+            if len(one) > 1:
+                ranks += [reciprocal_rank(one, other), reciprocal_rank(other, one)]
+        return math.fsum(ranks) / len(ranks) if ranks else None
 
 
 class _Means:
@@ -269,6 +304,7 @@ class _Means:
         self._pairs: dict[str, dict[str, Mean]] = {}
         self._embeddings: dict[str, dict[str, Mean]] = {}
         self.skipped: dict[str, int] = {}
+        self.retrieval: float | None = None  # of validation rows, where epochs are chosen by it
 
     def add(self, objective: Objective, rows: int) -> None:
         if objective.loss is not None:
@@ -300,6 +336,7 @@ def _history_row(epoch: int, train: _Means, valid: _Means, lr: float, seconds: f
         "epoch": epoch + 1,
         "train_loss": train.loss,
         "valid_loss": valid.loss,
+        **({} if valid.retrieval is None else {"valid_retrieval": valid.retrieval}),
         "lr": lr,
         "seconds": round(seconds, 3),
         "waited": round(waited, 3),
@@ -312,9 +349,26 @@ def _history_row(epoch: int, train: _Means, valid: _Means, lr: float, seconds: f
     }
 
 
-def _monitored(row: Mapping[str, Any]) -> float:
-    """What the best epoch is chosen by: the validation loss, or the training loss where no validation batch had a pair."""
-    return float(row["train_loss"] if row["valid_loss"] is None else row["valid_loss"])
+def _monitored(row: Mapping[str, Any], unit: Unit) -> float:
+    """What the best epoch has least of: the validation loss (the training loss where no validation batch had a pair), or minus the retrieval.
+
+    Raises StageError if retrieval is asked for and no two validation recordings have a pair of modalities in common.
+    """
+    if unit.plan.recipe.pretrain.choose == "loss":
+        return float(row["train_loss"] if row["valid_loss"] is None else row["valid_loss"])
+    if "valid_retrieval" not in row:
+        raise StageError(
+            f"pretrain fold {unit.fold.number}: no two validation recordings have two contrasted modalities in common, so that nothing "
+            "can be retrieved among them; set pretrain.choose: loss"
+        )
+    return -float(row["valid_retrieval"])
+
+
+def _best(unit: Unit, state: Progress) -> dict[str, float | None]:
+    """What the best epoch had, by its name."""
+    if unit.plan.recipe.pretrain.choose == "loss":
+        return {"best_loss": state.best}
+    return {"best_retrieval": None if state.best is None else -state.best}
 
 
 def _new_warnings(history: Sequence[Mapping[str, Any]], candidates: int, warned: set[str]) -> list[str]:
@@ -331,6 +385,8 @@ def _new_warnings(history: Sequence[Mapping[str, Any]], candidates: int, warned:
 def _words(row: Mapping[str, Any], state: Progress) -> str:
     """An epoch, for the screen."""
     valid = "–" if row["valid_loss"] is None else f"{row['valid_loss']:.3f}"
+    if "valid_retrieval" in row:
+        return f"train {row['train_loss']:.3f}, valid {valid}, retrieval {row['valid_retrieval']:.3f} (best {-(state.best or 0.0):.3f})"
     return f"train {row['train_loss']:.3f}, valid {valid} (best {state.best:.3f})"
 
 
@@ -368,8 +424,8 @@ def _track(tracker: Any, row: Mapping[str, Any]) -> None:
     """Show an epoch in TensorBoard too, if asked."""
     if tracker is None:
         return
-    for name in ("train_loss", "valid_loss", "lr"):
-        if row[name] is not None:
+    for name in ("train_loss", "valid_loss", "valid_retrieval", "lr"):
+        if row.get(name) is not None:
             tracker.add_scalar(name, row[name], row["epoch"])
     for pair, values in row["pairs"].items():
         for name, value in values.items():

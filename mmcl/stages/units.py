@@ -65,6 +65,8 @@ def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
     config["pretrain"].pop("checkpoint_minutes")
     if config["pretrain"]["micro_batch"] is None:
         config["pretrain"].pop("micro_batch")
+    if config["pretrain"]["choose"] == "loss":
+        config["pretrain"].pop("choose")  # so that weights from before it could be otherwise stay
     parts = {name: config[name] for name in ("modalities", "window", "projection", "pretrain")}
     return fingerprint([parts, _stores(prepared), fold.train, fold.valid, *_held(fold), seed, __version__])
 

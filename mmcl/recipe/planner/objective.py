@@ -53,6 +53,12 @@ def objective_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -
     pairs, weights = _weighed(recipe, pairs, problems)
     loss = problems.part((*OBJECTIVE, "loss"), recipe.pretrain.objective.loss)
     positives = problems.part((*OBJECTIVE, "positives"), recipe.pretrain.objective.positives)
+    given = bool(pairs) or recipe.pretrain.pretext is not None  # that there is no pair is noted where pairs are
+    if recipe.pretrain.choose == "retrieval" and given and all(left == right for left, right in pairs):
+        problems.add(
+            ("pretrain", "choose"),
+            "retrieval goes from one modality to another, and no pair of two different ones is contrasted; set choose: loss",
+        )
     if positives and info:
         for target in _targets(positives, recipe):
             if target not in info.tasks:

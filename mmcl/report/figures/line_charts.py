@@ -35,12 +35,12 @@ PANELS = 12
 
 @dataclass(frozen=True)
 class Curve:
-    """The losses of one fold and seed, one value an epoch."""
+    """The losses of one fold and seed, or another figure on validation recordings, one value an epoch."""
 
     fold: int
     seed: int
     epochs: Sequence[int]
-    train: Sequence[float]
+    train: Sequence[float]  # (): there is none
     valid: Sequence[float | None]
     best: int  # epoch whose weights were kept
 
@@ -86,7 +86,8 @@ def curves(losses: Sequence[Curve], alt: str) -> Picture:
 def _losses(ax: Axes, curve: Curve, alpha: float) -> None:
     """Both losses of one fold and seed, and a ring at the epoch that was kept."""
     alone = "o" if len(curve.epochs) == 1 else ""
-    ax.plot(curve.epochs, curve.train, color=COLOUR["muted"], linewidth=1.3, alpha=alpha, marker=alone, markersize=4)
+    if curve.train:
+        ax.plot(curve.epochs, curve.train, color=COLOUR["muted"], linewidth=1.3, alpha=alpha, marker=alone, markersize=4)
     known = [(e, v) for e, v in zip(curve.epochs, curve.valid, strict=True) if v is not None]
     if known:
         ax.plot(*zip(*known, strict=True), color=COLOUR["pretrained"], linewidth=2, alpha=max(alpha, 0.6))

@@ -52,11 +52,12 @@ def epochs(case: Case) -> Iterator[Leak]:
     """The epochs that were kept are those with the best validation figure of the history."""
     for fold, seed, folder in case.units("pretrain"):
         history, facts = read_jsonl(folder / "history.jsonl"), read_json(folder / "finished.json")
-        losses = [row["valid_loss"] if row["valid_loss"] is not None else row["train_loss"] for row in history]
-        if losses and facts["best_epoch"] != 1 + int(np.argmin(losses)):
+        by_retrieval = case.settings["pretrain"].get("choose") == "retrieval"
+        monitored = [-row["valid_retrieval"] for row in history] if by_retrieval else [_loss(row) for row in history]
+        if monitored and facts["best_epoch"] != 1 + int(np.argmin(monitored)):
             yield Leak(
-                f"fold {fold}, seed {seed}: pretraining says epoch {facts['best_epoch']} was best; the lowest validation loss was that of "
-                f"epoch {1 + int(np.argmin(losses))}"
+                f"fold {fold}, seed {seed}: pretraining says epoch {facts['best_epoch']} was best; the "
+                f"{'best validation retrieval' if by_retrieval else 'lowest validation loss'} was that of epoch {1 + int(np.argmin(monitored))}"
             )
     for fold, seed, folder in case.units("supervise"):
         for path in sorted((folder / "models").glob("*.json")):
@@ -66,6 +67,11 @@ def epochs(case: Case) -> Iterator[Leak]:
                 yield Leak(
                     f"fold {fold}, seed {seed}: {path.stem} says epoch {facts['best_epoch']} was best; on validation rows {1 + int(np.argmin(monitored))} was"
                 )
+
+
+def _loss(row: Mapping[str, Any]) -> float:
+    """The loss of one epoch by which encoders are chosen: on validation rows, where any batch of them had a pair."""
+    return float(row["train_loss"] if row["valid_loss"] is None else row["valid_loss"])
 
 
 def _monitored(row: Mapping[str, Any], metric: str, choose: str) -> float:
