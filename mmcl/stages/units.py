@@ -71,7 +71,7 @@ def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
 
 def embed_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, splits: Sequence[str] = SPLITS) -> str:
     """Fingerprint of everything that the features depend on."""
-    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, feature_kinds(plan)]
+    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, feature_kinds(plan), *_windows(plan, prepared)]
     return fingerprint(parts if tuple(splits) == SPLITS else [*parts, list(splits)])
 
 
@@ -93,7 +93,8 @@ def supervise_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
         parts["pretrained"] = pretrain_key(plan, prepared, fold, seed)
     elif plan.recipe.supervise and plan.recipe.supervise.contrast:
         parts["objective"] = config["pretrain"]["objective"], config["pretrain"]["views"], config["scores"]
-    return fingerprint([parts, _stores(prepared), prepared.key, fold.train, fold.valid, fold.test, seed, __version__])
+    sides = [fold.train, fold.valid, fold.test]
+    return fingerprint([parts, _stores(prepared), prepared.key, *sides, *_windows(plan, prepared), seed, __version__])
 
 
 def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool) -> str:
@@ -109,6 +110,12 @@ def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool
     ]
     maps = [supervise_key(plan, prepared, fold, seed)] if first and plan.supervised is not None else []
     return fingerprint([embed_key(plan, prepared, fold, seed), heads, rest, config["worth"], maps, __version__])
+
+
+def _windows(plan: Plan, prepared: Prepared) -> list[str]:
+    """What tells features of each modality's own windows from older ones, which ended with the shortest; nothing where they are equal."""
+    sliding = plan.recipe.window.seconds is not None and plan.recipe.window.embed == "sliding"
+    return ["own windows"] if sliding and not prepared.even else []
 
 
 def _stores(prepared: Prepared) -> dict[str, str]:
