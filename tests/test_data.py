@@ -149,7 +149,7 @@ def test_words_fall_in_the_window_in_which_their_middle_lies(tmp_path):
     [(1.0, 0.5, [0, 0.5, 1]), (1.0, 0.4, [0, 1 / 3, 2 / 3, 1]), (3.0, None, [0]), (2.0, None, [0])],
 )
 def test_sliding_windows_cover_both_ends(tmp_path, seconds, hop, starts):
-    spans = slide(two_rates(tmp_path), 0, seconds, "sliding", hop)
+    spans = slide({"slow": two_rates(tmp_path)["slow"]}, 0, seconds, "sliding", hop)
     assert [s.start for s in spans] == pytest.approx(starts)
 
 
@@ -205,3 +205,13 @@ def test_ahead_keeps_order_hands_on_errors_and_leaves_no_thread():
         if value == 3:
             break
     assert not [t for t in threading.enumerate() if t.name == "mmcl-ahead"]
+
+
+def test_windows_of_several_modalities_go_on_to_the_end_of_the_longest(tmp_path):
+    assert [s.start for s in slide(two_rates(tmp_path), 0, 1.0, "sliding", None)] == pytest.approx([0, 0.5, 1, 1.5])
+
+
+def test_nothing_is_cut_from_a_stream_that_has_ended(tmp_path):
+    stores = two_rates(tmp_path)
+    assert cut(stores["slow"], 0, Span(2.0, 0.5)) is None
+    assert len(cut(stores["slow"], 0, Span(1.9, 0.5))) == 15  # the last full window, where it ends inside

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ..api.dataset import SampleRef
@@ -22,6 +23,12 @@ class Prepared:
     stores: dict[str, Store]  # modality → its streams, by row
     folds: list[Fold]  # those that the recipe runs
     key: str  # fingerprint of everything above
+
+    @cached_property
+    def even(self) -> bool:
+        """Whether every recording ends at one moment in all of its modalities, so that their windows are the same."""
+        timed = [store for store in self.stores.values() if store.layout.timed]
+        return all(len({store.seconds(row) for store in timed if row in store}) <= 1 for row in range(len(self.samples)))
 
 
 def load_prepared(run: RunFolder) -> Prepared:

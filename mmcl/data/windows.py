@@ -1,4 +1,5 @@
-"""Windows in seconds, cut at the same time from every modality of a recording, whatever the modalities' rates."""
+"""Windows in seconds, whatever the modalities' rates: where training looks, the same time of every modality; where features are
+taken, each modality's own from its first second to its last."""
 
 from __future__ import annotations
 
@@ -33,6 +34,21 @@ def common_seconds(stores: Mapping[str, Store], row: int) -> float:
     return min(fixed) if fixed else max((store.seconds(row) for store in present), default=0.0)
 
 
+def whole_seconds(stores: Mapping[str, Store], row: int) -> float:
+    """How long a recording goes on in any of its modalities."""
+    return max((store.seconds(row) for store in stores.values() if store.layout.timed and row in store), default=0.0)
+
+
+UNEVEN = 0.1
+"""Share of the longest by which the modalities of a recording may differ in length before the data card counts it."""
+
+
+def uneven(stores: Mapping[str, Store], row: int) -> bool:
+    """Whether a recording's modalities differ in length by more than a tenth; words have no say, for silence is no end."""
+    lengths = [store.seconds(row) for store in stores.values() if store.layout.rate and row in store]
+    return bool(lengths) and min(lengths) < (1 - UNEVEN) * max(lengths)
+
+
 def draw(
     stores: Mapping[str, Store],
     row: int,
@@ -55,13 +71,13 @@ def draw(
 
 
 def slide(stores: Mapping[str, Store], row: int, seconds: float | None, how: str, hop: float | None) -> list[Span]:
-    """The windows from which a recording's frozen features are taken.
+    """The windows from which a recording's frozen features are taken, over all that any of these modalities has of it.
 
     sliding: from the first to the last that fits, evenly spaced by at most `hop` (default: half a window), both ends covered.
     """
     if seconds is None or how == "whole":
         return [WHOLE]
-    room = common_seconds(stores, row) - seconds
+    room = whole_seconds(stores, row) - seconds
     if how == "start" or room <= 0:
         return [Span(0.0, seconds)]
     steps = int(np.ceil(room / (hop or seconds / 2) - 1e-9))
@@ -69,7 +85,10 @@ def slide(stores: Mapping[str, Store], row: int, seconds: float | None, how: str
 
 
 def cut(store: Store, row: int, span: Span) -> NDArray[Any] | None:
-    """The steps of one modality inside a span, [T, ...]; None where the recording lacks it or nothing happens in the span."""
+    """The steps of one modality inside a span, [T, ...]; None where the recording lacks it or nothing happens in the span.
+
+    Where a stream ends inside, its last steps, as many as the span is long.
+    """
     if row not in store:
         return None
     layout = store.layout
@@ -82,6 +101,8 @@ def cut(store: Store, row: int, span: Span) -> NDArray[Any] | None:
         return store.values(row)[inside] if len(inside) else None
     if layout.rate is None:
         return store.values(row)
+    if span.start >= store.seconds(row):
+        return None
     length, wanted = store.length(row), max(1, round(span.seconds * layout.rate))
     first = min(round(span.start * layout.rate), max(0, length - wanted))
     return store.values(row, first, first + wanted)

@@ -20,7 +20,7 @@ from ..runs import read_tensors, write_tensors
 from .augment import Augmentation
 from .encoder import Encoder
 from .joint import Joint
-from .windows import WindowMean, windows_of
+from .windows import WindowMean, windows_of, windows_of_each
 
 
 @dataclass
@@ -42,7 +42,7 @@ def encode_rows(
     spoil: Augmentation | None = None,
     generator: torch.Generator | None = None,
 ) -> dict[str, Features]:
-    """Frozen features of some recordings, of each modality from the windows in which it is present.
+    """Frozen features of some recordings, of each modality from its own windows, in which it is present.
 
     spoil, generator  what is done to every normalised stream first, to see how much the features suffer
     """
@@ -50,16 +50,15 @@ def encode_rows(
     projections = {name: WindowMean(len(rows), plan.recipe.projection.width) for name in encoders}
     for encoder in encoders.values():
         encoder.eval().to(device)
-    for index, batch in windows_of(plan, stores, rows):
-        for name, encoder in encoders.items():
-            stream = batch.streams[name].to(device)
-            if not bool(stream.present.any()):
-                continue
-            with arithmetic(plan.recipe.pretrain.precision, device):
-                encoded, present = encoder.encode(stream, spoil, generator)
-                projected = encoder.project(encoded)
-            vectors[name].add(index[present.cpu()], encoded.vector)
-            projections[name].add(index[present.cpu()], normalize(projected.float(), dim=-1))
+    for name, index, windows in windows_of_each(plan, {name: stores[name] for name in encoders}, rows):
+        encoder, stream = encoders[name], windows.to(device)
+        if not bool(stream.present.any()):
+            continue
+        with arithmetic(plan.recipe.pretrain.precision, device):
+            encoded, present = encoder.encode(stream, spoil, generator)
+            projected = encoder.project(encoded)
+        vectors[name].add(index[present.cpu()], encoded.vector)
+        projections[name].add(index[present.cpu()], normalize(projected.float(), dim=-1))
     return {
         name: Features(vector=vectors[name].value, projection=projections[name].value, present=vectors[name].present)
         for name in encoders

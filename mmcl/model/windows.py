@@ -1,4 +1,8 @@
-"""Which windows of a recording networks see: drawn ones while they learn, all in turn where features are taken and averaged."""
+"""Which windows of a recording networks see: drawn ones while they learn, all in turn where features are taken and averaged.
+
+A network of one modality sees all of that modality, however long the others are; one of several sees them at the same time, to the
+end of the longest.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..api.batch import Batch
+from ..api.batch import Batch, Stream
 from ..data.batches import ahead
-from ..data.stack import batch
+from ..data.stack import batch, stack
 from ..data.store import Store
-from ..data.windows import Span, draw, slide
+from ..data.windows import Span, cut, draw, slide
 from ..recipe.plan import Plan
 from ..seeding import address
 
@@ -48,20 +52,62 @@ def draw_batch(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], vie
 def windows_of(
     plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], by_length: bool = True
 ) -> Iterator[tuple[Tensor, Batch]]:
-    """The windows from which features are taken, in batches: which of `rows` each is of (int64 [n]), and its streams.
+    """The windows from which all modalities are taken together, in batches: which of `rows` each is of (int64 [n]), and its streams.
 
     by_length  whole recordings come in batches of like length, which wastes less on padding; False: as `rows` has them
     """
-    window = plan.recipe.window
-    cuts: list[tuple[int, int, Span]] = []
-    for i, row in enumerate(rows):
-        cuts += [(i, row, span) for span in slide(stores, row, window.seconds, window.embed, window.hop)]
-    if by_length:
-        cuts.sort(key=lambda cut: _steps(stores, cut[1]) if cut[2].seconds is None else 0)
-    parts = [cuts[k : k + WINDOWS] for k in range(0, len(cuts), WINDOWS)]
+    parts = _parts(_cuts(plan, stores, stores, rows, by_length))
     jobs = [partial(batch, stores, [row for _, row, _ in part], [span for _, _, span in part]) for part in parts]
     for part, windows in zip(parts, ahead(jobs), strict=True):
         yield torch.tensor([i for i, _, _ in part]), windows
+
+
+def windows_of_each(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int]) -> Iterator[tuple[str, Tensor, Stream]]:
+    """The windows from which each modality is taken by itself, in batches: whose, which of `rows` each is of (int64 [n]), its stream.
+
+    A modality's windows reach from its first second to its last, whatever the others have.
+    """
+    each = {name: _parts(_cuts(plan, stores, {name: store}, rows, True)) for name, store in stores.items()}
+    turns = [
+        (name, parts[k])
+        for k in range(max(map(len, each.values()), default=0))
+        for name, parts in each.items()
+        if k < len(parts)
+    ]
+    jobs = [partial(_stream, stores[name], part) for name, part in turns]
+    for (name, part), stream in zip(turns, ahead(jobs), strict=True):
+        yield name, torch.tensor([i for i, _, _ in part]), stream
+
+
+Cut = tuple[int, int, Span]
+"""A recording's place among those that are asked for, its row, and what is cut from it."""
+
+
+def _cuts(
+    plan: Plan, stores: Mapping[str, Store], seen: Mapping[str, Store], rows: Sequence[int], by_length: bool
+) -> list[Cut]:
+    """Every window of every recording, over the length of the modalities that are seen.
+
+    A recording that has none of them is cut as long as its others are: in no batch does anything depend on who lacks what.
+    """
+    window = plan.recipe.window
+    cuts: list[Cut] = []
+    for i, row in enumerate(rows):
+        there = seen if any(row in store for store in seen.values()) else stores
+        cuts += [(i, row, span) for span in slide(there, row, window.seconds, window.embed, window.hop)]
+    if by_length:
+        cuts.sort(key=lambda cut: _steps(stores, cut[1]) if cut[2].seconds is None else 0)
+    return cuts
+
+
+def _parts(cuts: Sequence[Cut]) -> list[Sequence[Cut]]:
+    """As many windows as go through a network at a time."""
+    return [cuts[k : k + WINDOWS] for k in range(0, len(cuts), WINDOWS)]
+
+
+def _stream(store: Store, part: Sequence[Cut]) -> Stream:
+    """One modality of a batch of windows."""
+    return stack([cut(store, row, span) for _, row, span in part], store.layout)
 
 
 def _steps(stores: Mapping[str, Store], row: int) -> int:

@@ -82,8 +82,10 @@ def _plain(score: Summary, *more: str) -> JsonObject:
 
 
 def counted_of(prepare: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """What the dataset and the modalities counted while they read: (what, how often)."""
+    """What the dataset, the modalities and `prepare` counted: (what, how often)."""
     counts = [(what, count) for what, count in prepare.get("counts", {}).items() if count]
+    if recordings := prepare.get("uneven", {}).get("recordings"):
+        counts.append(("recordings whose modalities differ in length by more than a tenth", recordings))
     return counts + [
         (f"{name}: {what}", count) for name, m in prepare["modalities"].items() for what, count in m.get("counts", {}).items()
     ]

@@ -27,6 +27,7 @@ from ..api.modality import Modality
 from ..api.raw import Timed
 from ..data.folds import Fold, Inner, crosses_groups, inner_folds, make_folds
 from ..data.store import Skipped, Store, StoreWriter
+from ..data.windows import uneven
 from ..plugins import plugins
 from ..recipe.plan import ModalityPlan, Plan, ScorePlan
 from ..runs import RunFolder, fingerprint, locked, read_json, tidy, write_json
@@ -389,6 +390,12 @@ def _check_stream(stream: Any, layout: Layout, id: str, where: str) -> None:
         raise DataError(f"{where}: recording '{id}' needs a start and an end in seconds for each of its {len(values)} steps")
 
 
+def _uneven(samples: Sequence[SampleRef], stores: dict[str, Store]) -> dict[str, Any]:
+    """How many recordings have modalities that differ in length by more than a tenth, and the first of them."""
+    ids = [sample.id for row, sample in enumerate(samples) if uneven(stores, row)]
+    return {"recordings": len(ids), "first": ids[:10]}
+
+
 def _about(
     plan: Plan,
     dataset: Dataset,
@@ -433,6 +440,7 @@ def _about(
             for name, store in stores.items()
         },
         "counts": dict(dataset.counts()) if isinstance(dataset, Counting) else {},
+        "uneven": _uneven(samples, stores),
         "scores": scored,
         "skipped": [{"id": samples[row].id, "reason": "has none of the modalities"} for row in lost],
         "folds": [

@@ -72,8 +72,8 @@ def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
 
 
 def embed_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, splits: Sequence[str] = SPLITS) -> str:
-    """Fingerprint of everything that the encoders' features depend on."""
-    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, encoder_kinds(plan)]
+    """Fingerprint of everything that the features depend on."""
+    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, feature_kinds(plan), *_windows(plan, prepared)]
     return fingerprint(parts if tuple(splits) == SPLITS else [*parts, list(splits)])
 
 
@@ -100,9 +100,8 @@ def supervise_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
         parts["pretrained"] = pretrain_key(plan, prepared, fold, seed)
     elif plan.recipe.supervise and plan.recipe.supervise.contrast:
         parts["objective"] = config["pretrain"]["objective"], config["pretrain"]["views"], config["scores"]
-    return fingerprint(
-        [parts, _stores(prepared), prepared.key, fold.train, fold.valid, fold.test, *_held(fold), seed, __version__]
-    )
+    sides = [fold.train, fold.valid, fold.test, *_held(fold)]
+    return fingerprint([parts, _stores(prepared), prepared.key, *sides, *_windows(plan, prepared), seed, __version__])
 
 
 def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool) -> str:
@@ -123,6 +122,12 @@ def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool
 def _held(fold: Fold) -> list[tuple[int, ...]]:
     """What an inner fold chooses on; nothing for the folds of a run, so that their fingerprints stay as they were."""
     return [fold.held] if fold.held else []
+
+
+def _windows(plan: Plan, prepared: Prepared) -> list[str]:
+    """What tells features of each modality's own windows from older ones, which ended with the shortest; nothing where they are equal."""
+    sliding = plan.recipe.window.seconds is not None and plan.recipe.window.embed == "sliding"
+    return ["own windows"] if sliding and not prepared.even else []
 
 
 def _stores(prepared: Prepared) -> dict[str, str]:

@@ -89,7 +89,15 @@ def minimise(family: Family, x: Tensor, target: Tensor, share: Tensor, bias: Ten
 
 
 def _eigen(gram: Tensor) -> tuple[Tensor, Tensor]:
-    values, vectors = torch.linalg.eigh(gram)
+    """Eigenvalues, the smallest first, and eigenvectors of a positive semidefinite matrix."""
+    try:
+        values, vectors = torch.linalg.eigh(gram)
+    except torch.linalg.LinAlgError:
+        # LAPACK's divide and conquer gives up on some matrices with many eigenvalues of nearly zero; its QR iteration does not.
+        from scipy.linalg import eigh
+
+        slow = eigh(gram.cpu().double().numpy(), driver="ev")
+        values, vectors = (torch.from_numpy(part).to(gram) for part in slow)
     return values.clamp_min(0), vectors
 
 
