@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..data.prepared import Prepared
+from ..data.windows import WHOLE, Span
 from ..engine.devices import pick_device
 from ..model.build import encoders_of, joint_of
+from ..model.canonical import fit_canonical
 from ..model.frozen import Features, encode_joint, encode_rows, load_features, save_features
 from ..model.pooled import pool, pool_joined
 from ..recipe.plan import Plan
@@ -62,9 +65,7 @@ def _features_of(
     """Each split's frozen features by modality, from the plan's pretrained or random encoders, or pooled without any."""
     plan, stores = unit.plan, unit.prepared.stores
     if kind == "pooled":
-        for split in splits:
-            rows = getattr(unit.fold, split)
-            yield split, pool(stores, rows) if plan.pretext is None else pool_joined(stores, rows)
+        yield from zip(splits, _pooled(unit, splits), strict=True)
         return
     if plan.pretext is not None:
         joint = joint_of(plan, kind, unit.folder("pretrain"), stores, unit.fold.train, *unit.address)
@@ -74,6 +75,21 @@ def _features_of(
     encoders = encoders_of(plan, kind, unit.folder("pretrain"), stores, unit.fold.train, *unit.address)
     for split in splits:
         yield split, encode_rows(plan, encoders, stores, getattr(unit.fold, split), device)
+
+
+def _pooled(unit: Unit, splits: Sequence[str]) -> Iterator[dict[str, Features]]:
+    """Of each split the statistics of what encoders see and, for a projection, where it lies in a linear space fitted on training rows."""
+    plan, stores = unit.plan, unit.prepared.stores
+    window = plan.recipe.window
+    span = Span(0.0, window.seconds) if window.seconds is not None and window.embed == "start" else WHOLE
+    if plan.pretext is not None:
+        yield from (pool_joined(stores, getattr(unit.fold, split), span) for split in splits)
+        return
+    canonical = fit_canonical(stores, unit.fold.train, plan.recipe.probe.floor, plan.recipe.probe.clip, span)
+    for split in splits:
+        rows = getattr(unit.fold, split)
+        spaces = canonical.project(stores, rows, span)
+        yield {name: replace(one, projection=spaces[name]) for name, one in pool(stores, rows, span).items()}
 
 
 def _who(prepared: Prepared, rows: Sequence[int]) -> dict[str, Any]:

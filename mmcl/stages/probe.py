@@ -21,6 +21,7 @@ from ..api.dataset import Task
 from ..api.head import Head, Labelled
 from ..data.prepared import load_prepared
 from ..evaluate.answers import constant_output, output_of, predictions_of, scores_of, shift_of, target_of
+from ..evaluate.metrics import AMONG
 from ..evaluate.retrieval import retrieval
 from ..model.frozen import Features
 from ..model.heads import fit_head
@@ -34,9 +35,6 @@ from .units import embed_key, feature_kinds, probe_key
 
 HELD = 0.2
 """Share of the training groups that heads choose by where validation rows judge them."""
-
-AMONG = 32
-"""Recordings among which the right one is searched, beside the search among all: R@k depends on how many there are."""
 
 
 @dataclass
@@ -200,6 +198,19 @@ def validation_scores(plan: Plan, run: RunFolder) -> list[dict[str, Any]]:
     return scores
 
 
+def validation_retrieval(plan: Plan, run: RunFolder, modalities: Sequence[str]) -> list[dict[str, Any]]:
+    """Retrieval between modalities on validation rows, among AMONG where there are so many, else among all. No test file is opened."""
+    rows: list[dict[str, Any]] = []
+    for fold in load_prepared(run).folds:
+        for seed in plan.seeds:
+            for kind in feature_kinds(plan):
+                valid, _ = read_features(run.stage("embed", fold.number, seed), kind, "valid")
+                about = {"encoder": kind, "fold": fold.number, "seed": seed}
+                searched = _retrieval({name: valid[name] for name in modalities}, about)
+                rows += [row for row in searched if row["among"] == min(AMONG, row["n"])]
+    return rows
+
+
 def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, tick: Tick) -> dict[str, Any]:
     """One fold and seed: fit everything, then open the test set."""
     features = run.stage("embed", fold, seed)
@@ -237,7 +248,7 @@ def _retrieval(test: Mapping[str, Features], about: Mapping[str, Any]) -> list[d
     for a in names:
         for b in names:
             both = test[a].present & test[b].present
-            if a == b or int(both.sum()) < 2 or not test[a].projection.shape[1]:  # what is pooled has no space in common
+            if a == b or int(both.sum()) < 2 or not test[a].projection.shape[1]:  # a modality alone has no space in common
                 continue
             query, gallery = test[a].projection[both], test[b].projection[both]
             for among in (AMONG, None):
