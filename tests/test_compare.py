@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 
@@ -135,3 +136,39 @@ def test_what_cannot_be_compared_is_refused(two, options, words):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(StageError, match="is no run folder"):
         compare_runs([tmp_path])
+
+
+def test_retrieval_is_compared_search_by_search_over_groups(two):
+    comparison = compare_runs([two[0].root], "retrieval")
+    pairs = [f"{a}~{b}" for a, b in itertools.permutations(("text", "audio", "landmarks"), 2)]
+    assert {row.name for row in comparison.rows} == {
+        f"tiny: {encoder} {pair}" for encoder in ("pretrained", "random") for pair in pairs
+    }
+    assert comparison.measure == "R@1 among 32"
+    ((_, _, folder),) = two[0].units("probe")
+    means = {
+        (row["encoder"], f"{row['from']}~{row['to']}"): row["value"]
+        for row in read_jsonl(folder / "retrieval.jsonl")
+        if row["metric"] == "R@1" and row["among"] == min(32, row["n"])
+    }
+    for pair in pairs:
+        for row in compare_runs([two[0].root], "retrieval", [pair]).rows:
+            encoder = row.name.removeprefix("tiny: ").split(" ")[0]
+            assert row.score.mean == pytest.approx(means[encoder, pair])
+            assert row.score.groups > 1
+    (one,) = [
+        row for row in compare_runs([two[0].root], "retrieval", ["text~audio"], reference="tiny: random").rows if row.against
+    ]
+    assert one.name == "tiny: pretrained text~audio"
+    assert one.against.difference.mean == pytest.approx(means["pretrained", "text~audio"] - means["random", "text~audio"])
+    with pytest.raises(DataError, match="retrieval has the inputs audio~landmarks, audio~text, .* and no heads"):
+        compare_runs([two[0].root], "retrieval", ["audio"])
+
+
+def test_runs_without_predictions_are_compared_by_retrieval(two):
+    ((_, _, folder),) = two[1].units("probe")
+    (folder / "predictions.jsonl").write_text("")
+    assert compare_runs([two[1].root]).task == "retrieval"
+    (folder / "searches.jsonl").unlink()
+    with pytest.raises(StageError, match="has no predictions yet"):
+        compare_runs([two[1].root])

@@ -293,3 +293,11 @@ def test_more_parts_than_groups_and_too_few_groups_are_refused():
     outer = folds_of(protocol("hold-out", test=1 / 3), few)
     with pytest.raises(DataError, match="a part of fold 0 leaves 1 of 2 groups, and two are needed"):
         inner_folds(outer, Inner(None, 0.2), "group", few, 0)
+
+
+def test_two_groups_judge_each_other_where_nothing_has_to_be_chosen():
+    samples = people(3)
+    (outer,) = folds_of(protocol("hold-out", test=1 / 3), samples)
+    first, second = inner_folds([outer], Inner(None, None), "group", samples, 0)
+    assert (first.train, first.valid) == (second.valid, second.train)
+    assert {*first.train, *first.valid} == {*outer.train, *outer.valid}

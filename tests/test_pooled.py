@@ -120,7 +120,7 @@ def test_a_run_sets_pooled_streams_beside_its_encoders(tiny_plan, tmp_path):
     )
     assert "Pooled streams" in page
     retrieval = [json.loads(line) for line in (run.stage("probe", 0, 3) / "retrieval.jsonl").read_text().splitlines()]
-    assert {row["encoder"] for row in retrieval} == {"pretrained", "random"}
+    assert {row["encoder"] for row in retrieval} == {"pretrained", "random", "pooled"}
     worth = [json.loads(line) for line in (run.stage("worth", 0, 3) / "worth.jsonl").read_text().splitlines()]
     assert "pooled" not in {row["encoder"] for row in worth}
     assert not [finding for finding in audit(run).findings if not finding.asked]

@@ -49,6 +49,7 @@ def test_a_run_writes_what_the_run_folder_page_promises(tiny_run):
         "scores.jsonl",
         "predictions.jsonl",
         "retrieval.jsonl",
+        "searches.jsonl",
         "chosen.jsonl",
         "finished.json",
     }

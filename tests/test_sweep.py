@@ -9,8 +9,10 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from statistics import fmean, median
 
 import pytest
+import torch
 
 from mmcl.api import DataError, RecipeError, StageError
 from mmcl.cli import main
@@ -28,6 +30,7 @@ from mmcl.search.study import open_study
 from mmcl.stages import pretrain as pretrain_stage
 from mmcl.stages import probe
 from mmcl.stages import supervise as supervise_stage
+from mmcl.stages.embed import embed, read_features
 from mmcl.stages.prepare import prepare
 from mmcl.stages.probe import validation_scores
 from mmcl.stages.supervise import validation_scores as supervised_scores
@@ -582,3 +585,72 @@ def test_without_optuna_one_sentence_says_how_to_get_it(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.strip() == "mmcl: a sweep needs Optuna: pip install 'mmcl[sweep]'"
+
+
+RETRIEVAL = "sweep.score={stage: retrieval}"
+
+
+def test_a_sweep_over_retrieval_scores_every_pair_both_ways_without_a_head(out):
+    search = plan(RETRIEVAL, "sweep.trials=1")
+    assert (search.task, search.head, search.input) == (None, "", "all")
+    done = search_and_report(search, out)
+    trial = RunFolder(out / "trials" / "0000")
+    assert done.metric == "R@1"
+    assert "between the modalities of all, in both directions" in done.about
+    rows = read_json(trial.root / "scores.json")["scores"]
+    assert {(row["from"], row["to"]) for row in rows} == {("text", "audio"), ("audio", "text")}
+    assert {row["among"] for row in rows} == {min(32, len(load_prepared(trial).folds[0].valid))}
+    assert done.best.score == pytest.approx(fmean(row["value"] for row in rows if row["metric"] == "R@1"))
+    tested = [
+        row["value"]
+        for _, _, folder in RunFolder(out / "best").units("probe")
+        for row in read_jsonl(folder / "retrieval.jsonl")
+        if row["encoder"] == "pretrained" and row["metric"] == "R@1" and row["among"] == min(32, row["n"])
+    ]
+    assert done.final is not None
+    assert done.final["mean"] == pytest.approx(fmean(tested))
+    assert (done.final["folds"], done.final["seeds"]) == (2, 2)
+
+
+def test_retrieval_on_validation_rows_is_that_of_their_projections(out):
+    search = plan(RETRIEVAL, "sweep.trials=1", "sweep.score.metric=median_rank")
+    chosen, run = search.plan_of({}), RunFolder(out / "trial", out)
+    assert metric.less_is_better(metric.metric_of(search))
+    prepare(chosen, run, workers=1, first=1)
+    pretrain_stage.pretrain(chosen, run, "cpu")
+    embed(chosen, run, "cpu", splits=("train", "valid"))
+    rows = {(r["from"], r["metric"]): r["value"] for r in probe.validation_retrieval(chosen, run, ("text", "audio"))}
+    features, who = read_features(run.stage("embed", 1, 3), "pretrained", "valid")
+    assert len(who["ids"]) < 32
+    for a, b in (("text", "audio"), ("audio", "text")):
+        ranks = []
+        for i, query in enumerate(features[a].projection):
+            similar = [float(torch.cosine_similarity(query, other, dim=0)) for other in features[b].projection]
+            ranks.append(1 + sum(one > similar[i] for one in similar))
+        assert rows[a, "median_rank"] == pytest.approx(median(ranks), abs=0.5)
+        assert rows[a, "R@1"] == pytest.approx(fmean(rank == 1 for rank in ranks))
+
+
+def test_without_a_task_retrieval_is_what_a_sweep_scores():
+    assert plan("probe.tasks=[]").stage == "retrieval"
+    assert plan().stage == "probe"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["sweep.score={stage: retrieval, head: linear}"], "sweep.score.head: is 'linear', and retrieval has no head"),
+        (["sweep.score={stage: retrieval, task: emotion}"], "sweep.score.task: is 'emotion', and retrieval has no task"),
+        (["sweep.score={stage: retrieval, input: audio}"], "'audio' has one modality, and retrieval needs two"),
+        (["sweep.score={stage: retrieval, input: faces}"], "there is no input 'faces' in probe; there are audio, all"),
+        ([RETRIEVAL, "sweep.space={probe.clip: [2.0, 4.0]}"], "probe.clip: changes heads, and retrieval has none"),
+        ([RETRIEVAL, "sweep.space={window.seconds: [0.4, 0.8]}", "sweep.prune=median"], "median compares validation losses"),
+    ],
+)
+def test_what_retrieval_cannot_score_is_refused(overrides, words):
+    assert words in refusal(*overrides)
+
+
+def test_a_metric_that_retrieval_lacks_is_refused():
+    with pytest.raises(RecipeError, match=re.escape("retrieval has no metric 'accuracy'; it has R@1, R@5, R@10, median_rank")):
+        metric.metric_of(plan("sweep.score={stage: retrieval, metric: accuracy}"))

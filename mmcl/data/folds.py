@@ -115,7 +115,7 @@ def inner_folds(folds: Sequence[Fold], how: Inner, by: str, samples: Sequence[Sa
         dealt = _deal(names, units, count, samples, rng) if by == "sample" else _split(names, count, rng)
         for part in dealt:
             rest = [name for name in names if name not in set(part)]
-            if len(rest) < 2:
+            if len(rest) < 2 and how.hold is not None:
                 raise DataError(
                     f"sweep.validation: a part of fold {fold.number} leaves {len(rest)} of {len(names)} {what}, and two are needed, "
                     "to train and to choose on; use more parts, or validation: fold"

@@ -25,7 +25,13 @@ Floats = NDArray[np.float64]
 HEADLINE = {"single-label": "accuracy", "multi-label": "w_acc", "regression": "ccc"}
 """The metric that a report puts first, by type of task."""
 
-LESS_IS_BETTER = frozenset({"mae", "hamming_loss"})
+LESS_IS_BETTER = frozenset({"mae", "hamming_loss", "median_rank"})
+
+RETRIEVAL = ("R@1", "R@5", "R@10", "median_rank")
+"""Metrics of how well one modality finds a recording in another (`evaluate.retrieval`), the first one first in a report."""
+
+AMONG = 32
+"""Recordings among which the right one is searched, beside the search among all: R@k depends on how many there are."""
 
 
 def evaluate(

@@ -62,6 +62,12 @@ def retrieval(query: Tensor, gallery: Tensor, among: int | None = None) -> dict[
     return result
 
 
+def first(query: Tensor, gallery: Tensor, among: int) -> NDArray[np.float64]:
+    """The chance of each query [n] to find its own recording first among so many, as `retrieval` reckons R@1; their mean is that."""
+    better, equal = places(query, gallery)
+    return _within(1, better, equal, len(query), min(among, len(query)))
+
+
 def _within(k: int, better: Counts, equal: Counts, n: int, size: int) -> NDArray[np.float64]:
     """The chance that each query's rank is at most k among the right recording and size − 1 of the n − 1 others."""
     from scipy.stats import hypergeom

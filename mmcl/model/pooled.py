@@ -6,6 +6,7 @@ encoders, with the same heads and the same search for penalties.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..api.kinds import Layout
 from ..data.store import Store
+from ..data.windows import WHOLE, Span, cut
 from ..recipe.plan import JOINT
 from .frozen import Features
 
@@ -24,22 +26,30 @@ BINS = 512
 """Length of the histogram of streams that hold ids: an id counts in bin `id modulo BINS`."""
 
 
-def pool(stores: Mapping[str, Store], rows: Sequence[int]) -> dict[str, Features]:
-    """Statistics of some recordings, by modality; the projection is empty, for there is no space that modalities share."""
+PARTS = 10
+"""Equal parts of a recording's time of which means are taken, where it matters when something happens."""
+
+
+def pool(stores: Mapping[str, Store], rows: Sequence[int], span: Span = WHOLE) -> dict[str, Features]:
+    """Statistics of some recordings, by modality; the projection is empty, for statistics have no space in common.
+
+    span  what is read of each recording
+    """
     features = {}
     for name, store in stores.items():
-        present = torch.tensor([row in store for row in rows], dtype=torch.bool)
+        present = torch.zeros(len(rows), dtype=torch.bool)
         vector = torch.zeros(len(rows), width(store.layout))
         for i, row in enumerate(rows):
-            if row in store:
-                vector[i] = torch.from_numpy(statistics(np.asarray(store.values(row)), store.layout))
+            if (values := cut(store, row, span)) is not None:
+                present[i] = True
+                vector[i] = torch.from_numpy(statistics(np.asarray(values), store.layout))
         features[name] = Features(vector, torch.zeros(len(rows), 0), present)
     return features
 
 
-def pool_joined(stores: Mapping[str, Store], rows: Sequence[int]) -> dict[str, Features]:
+def pool_joined(stores: Mapping[str, Store], rows: Sequence[int], span: Span = WHOLE) -> dict[str, Features]:
     """The statistics of all modalities in one vector, as a pretext has one; zeros for those that a recording lacks."""
-    parts = pool(stores, rows).values()
+    parts = pool(stores, rows, span).values()
     vector = torch.cat([part.vector for part in parts], 1)
     present = torch.stack([part.present for part in parts]).any(0)
     return {JOINT: Features(vector, torch.zeros(len(rows), 0), present)}
@@ -73,6 +83,19 @@ def statistics(values: NDArray[np.generic], layout: Layout) -> NDArray[np.float3
     clock = np.linspace(-0.5, 0.5, len(flat)) if len(flat) > 1 else np.zeros(1)
     slope = clock @ (flat - mean) / max(float(clock @ clock), 1e-12)
     return np.asarray(np.concatenate([mean, deviation, flat.min(0), flat.max(0), slope]), np.float32)
+
+
+def part_means(values: NDArray[np.generic], layout: Layout) -> NDArray[np.float64]:
+    """The mean of every entry over each of PARTS equal parts of one recording's stream [T, ...]; float64 [PARTS × entries].
+
+    A stream of fewer steps has each step in several parts. Of ids, and of kinds without time, the statistics.
+    """
+    if not layout.measured or not layout.timed:
+        return statistics(values, layout).astype(np.float64)
+    flat = _flat(values.astype(np.float64) * layout.scale, layout)
+    edges = np.linspace(0, len(flat), PARTS + 1)
+    parts = [flat[int(a) : max(int(a) + 1, int(b))].mean(0) for a, b in itertools.pairwise(edges)]
+    return np.concatenate(parts)
 
 
 def _pictures(layout: Layout) -> bool:

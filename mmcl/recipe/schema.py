@@ -463,7 +463,7 @@ class Report(Section):
     against: tuple[Literal["random", "majority", "pooled"], ...] = Field(
         ("random", "pooled", "majority"),
         description="random: the same encoders with random weights; pooled: mean, deviation, minimum, maximum and slope of every channel of "
-        "the very streams (of pictures: their pixels), under the same heads, which whoever owns the data could have without any encoder; "
+        "the very streams (of pictures: their pixels), under the same heads, and in retrieval their canonical correlation, which whoever owns the data could have without any encoder; "
         "majority: the most frequent class. All are there unless this list is shortened; []: none",
     )
 
@@ -498,11 +498,17 @@ class SweepScore(Section):
     """The validation score that a sweep makes as good as it can."""
 
     task: str | None = Field(None, description="task of the dataset; left out: the first")
-    input: str | None = Field(None, description="what is predicted from; left out: the input with most modalities")
+    input: str | None = Field(
+        None,
+        description="what is predicted from, or whose modalities find each other; left out: the input with most modalities",
+    )
     head: str | None = Field(None, description="name of the head; left out: the first")
-    metric: str | None = Field(None, description="left out: the metric that a report puts first")
-    stage: Literal["probe", "supervise"] | None = Field(
-        None, description="whose scores; left out: probe, or supervise where nothing is pretrained and supervise is there"
+    metric: str | None = Field(None, description="left out: the metric that a report puts first; of retrieval R@1")
+    stage: Literal["probe", "supervise", "retrieval"] | None = Field(
+        None,
+        description="whose scores; retrieval: how often a recording in one modality finds itself in another among 32, the mean over all "
+        "pairs and both directions, for which no label is needed; left out: probe, supervise where nothing is pretrained and supervise is "
+        "there, or retrieval where there is no task",
     )
 
 

@@ -65,8 +65,8 @@ class SweepPlan:
     source: Source
     plan: Plan  # the recipe as it stands
     section: Sweep
-    stage: str  # whose validation scores: probe or supervise
-    task: Task
+    stage: str  # whose validation scores: probe, supervise or retrieval
+    task: Task | None  # None: retrieval, which has neither task nor head
     input: str
     head: str
     metric: str | None  # None: the metric that a report puts first
@@ -107,6 +107,8 @@ class SweepPlan:
                 "pretrain.transductive contrasts test recordings, which no trial may read; leave 'test' out of it"
             )
         plan = replace(plan, recipe=plan.recipe.model_copy(update=only))
+        if self.task is None:
+            return replace(plan, tasks=(), supervised=None)
         part = plan if self.stage == "probe" else plan.supervised
         gone = (
             [name for name, known in ((self.head, part.heads), (self.input, part.inputs)) if name not in known] if part else []
@@ -193,7 +195,11 @@ class _Sweeper:
         for key, choice in section.space.items():
             self.choice(key, choice)
         task, input, head = self.scored(stage)
-        if stage == "probe" and section.prune == "median":
+        if stage == "retrieval":
+            for key in section.space:
+                if _touches(key, "probe"):
+                    self.say(("space", key), "changes heads, and retrieval has none; there is nothing to search for")
+        if stage != "supervise" and section.prune == "median":
             unfair = [key for key in section.space if any(_touches(key, one) for one in LOSS)]
             if unfair:
                 self.say(
@@ -206,7 +212,6 @@ class _Sweeper:
             self.say(("seeds",), f"asks for {section.seeds} seeds, the recipe has {len(plan.seeds)}")
         if self.problems:
             raise RecipeError(self.problems)
-        assert task is not None
         search = SweepPlan(
             source=self.source,
             plan=plan,
@@ -238,11 +243,15 @@ class _Sweeper:
         if asked == "supervise" and recipe.supervise is None:
             self.say(("score", "stage"), "the recipe has no supervise section")
             return "probe"
-        return asked or ("supervise" if recipe.pretrain.epochs == 0 and recipe.supervise is not None else "probe")
+        if asked is None and recipe.pretrain.epochs == 0 and recipe.supervise is not None:
+            return "supervise"
+        return asked or ("probe" if self.given.tasks else "retrieval")
 
     def scored(self, stage: str) -> tuple[Task | None, str, str]:
         """The task, input and head that are scored."""
         score, plan = self.section.score, self.given
+        if stage == "retrieval":
+            return None, self.searched(), ""
         part: Plan | SupervisePlan | None = plan.supervised if stage == "supervise" else plan
         assert part is not None, "the stage was chosen so"
         tasks = {task.name: task for task in part.tasks}
@@ -255,6 +264,21 @@ class _Sweeper:
                 self.say(("score", key), f"there is no {key} '{name}' in {stage}; there are {', '.join(known)}")
         task = tasks.get(score.task or next(iter(tasks)))
         return task, score.input or main_input(part.inputs), score.head or next(iter(part.heads))
+
+    def searched(self) -> str:
+        """The input whose modalities find each other."""
+        score, plan = self.section.score, self.given
+        for key, name in (("task", score.task), ("head", score.head)):
+            if name is not None:
+                self.say(("score", key), f"is '{name}', and retrieval has no {key}; leave it out")
+        if score.input is not None and score.input not in plan.inputs:
+            self.say(("score", "input"), f"there is no input '{score.input}' in probe; there are {', '.join(plan.inputs)}")
+        input = score.input or main_input(plan.inputs)
+        if plan.pretext is not None:
+            self.say(("score", "stage"), "a pretext has one vector of all modalities, so that none can find another")
+        elif len(plan.inputs.get(input, ("", ""))) < 2:
+            self.say(("score", "input"), f"'{input}' has one modality, and retrieval needs two; name an input such as all")
+        return input
 
     def choice(self, key: str, choice: tuple[Any, ...] | Range) -> None:
         """One key of the space: whether it may be searched over, and the form of its range."""

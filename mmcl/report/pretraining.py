@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..evaluate.metrics import RETRIEVAL
 from ..evaluate.statistics import Summary, bounds_of, summarise
 from ..runs import JsonObject
 from . import figures, words
 from .results import Pretraining, Results
-
-RETRIEVAL = ("R@1", "R@5", "R@10", "median_rank")
-"""Metrics of retrieval."""
 
 
 def learning(results: Results) -> JsonObject | None:
@@ -106,13 +104,14 @@ def _search(results: Results, among: int | None, rows: Sequence[JsonObject]) -> 
         bounds = bounds_of(metric) if metric != "median_rank" else (1.0, float("inf"))
         table[a, b, kind, metric] = summarise({(r["fold"], r["seed"], 0): r["value"] for r in each}, bounds)
         chance[a, b, metric] = sum(r["chance"] for r in each) / len(each)
-    kinds = [kind for kind in dict.fromkeys((results.subject, "random")) if any(key[2] == kind for key in table)]
+    kinds = [kind for kind in dict.fromkeys((results.subject, "random", "pooled")) if any(key[2] == kind for key in table)]
     maps = {
         kind: {
             (a, b): score.mean for (a, b, k, m), score in table.items() if k == kind and m == "R@1" and score.mean is not None
         }
         for kind in kinds
     }
+    drawn = {kind: cells for kind, cells in maps.items() if kind != "pooled"}
     levels = sorted({round(value, 4) for (_, _, m), value in chance.items() if m == "R@1"})
     directions = [(a, b) for a in names for b in names if any((a, b, kind, "R@1") in table for kind in kinds)]
     return {
@@ -131,7 +130,7 @@ def _search(results: Results, among: int | None, rows: Sequence[JsonObject]) -> 
             for a, b in directions
         ],
         "guessing": _uniform(chance),
-        "picture": figures.pair_map(names, maps, words.retrieval_alt(maps, levels)),
+        "picture": figures.pair_map(names, drawn, words.retrieval_alt(drawn, levels)),
         "sentence": words.retrieval(maps, levels, among),
     }
 

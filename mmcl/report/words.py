@@ -275,6 +275,9 @@ def retrieval(maps: Mapping[str, Mapping[tuple[str, str], float]], levels: Seque
     if first == "pretrained" and maps.get("random"):
         mean = sum(maps["random"].values()) / len(maps["random"])
         text += f" Random encoders reach {plain(mean, 2)} on average."
+    if maps.get("pooled"):
+        mean = sum(maps["pooled"].values()) / len(maps["pooled"])
+        text += f" No encoder at all, canonical correlation of the streams themselves, reaches {plain(mean, 2)}."
     return text
 
 

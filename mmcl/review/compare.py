@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,19 @@ from typing import Any
 import numpy as np
 
 from ..api.errors import DataError, StageError
+from ..evaluate.metrics import AMONG
 from ..evaluate.paired import Estimate, Floats, Paired, compare, estimate, holm
 from ..runs import JsonObject, RunFolder, read_json, read_jsonl
 
 MEASURES = {"single-label": "accuracy", "multi-label": "jaccard", "regression": "−|error|"}
 """What a single recording is worth, by type of task; of regression the absolute error, with its sign turned, so that more is better."""
+
+
+RETRIEVAL = "retrieval"
+"""In place of a task: how often a recording in one modality finds itself in another."""
+
+SEARCHED = f"R@1 among {AMONG}"
+"""What a single search is worth: the chance that nothing else among so many is nearer."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +66,9 @@ def compare_runs(
 ) -> Comparison:
     """The rows of several runs, sorted by score.
 
-    task       which to compare; left out: the only one that all runs predict
-    inputs     names to keep; left out: "all" alone of each run that has it, every input of the others
-    heads      names to keep; left out: every head
+    task       which to compare, or retrieval; left out: the only one that all runs predict, or retrieval where they predict none
+    inputs     names to keep; left out: "all" alone of each run that has it, every input of the others. Of retrieval: FROM~TO
+    heads      names to keep; left out: every head. Retrieval has none
     reference  beginning of the name that the others are compared with; left out: the first run's best
 
     Raises DataError with a sentence if the runs have no task or no test recordings in common.
@@ -68,25 +76,17 @@ def compare_runs(
     runs = {str(folder): _read(folder) for folder in folders}
     task = _common_task(list(runs.values()), task)
     facts = next(iter(runs.values())).prepare
-    kind = facts["tasks"][task]["type"]
+    kind = "" if task == RETRIEVAL else facts["tasks"][task]["type"]
     short = short_names(folders)
     worths: dict[str, dict[str, list[float]]] = {}  # name of a row → recording → what each of its predictions is worth
     group_of: dict[str, str] = {}
     for folder in map(str, folders):
         run = runs[folder]
         group_of |= run.group_of
-        kept = inputs or (["all"] if any(row["input"] == "all" for row in run.predictions) else [])
-        for row in run.predictions:
-            if row["task"] != task or (kept and row["input"] not in kept) or (heads and row["head"] not in heads):
-                continue
-            name = f"{short[folder]}: {row['encoder']} {row['input']} {row['head']}"
-            worths.setdefault(name, {}).setdefault(row["id"], []).append(_worth(kind, row))
+        for way, id, worth in _ways(run, task, kind, inputs, heads):
+            worths.setdefault(f"{short[folder]}: {way}", {}).setdefault(id, []).append(worth)
     if not worths:
-        known = [row for run in runs.values() for row in run.predictions if row["task"] == task]
-        raise DataError(
-            "nothing is left to compare; look at --inputs and --heads: the runs have the "
-            + " and the ".join(f"{what}s {', '.join(sorted({row[what] for row in known}))}" for what in ("input", "head"))
-        )
+        raise DataError(f"nothing is left to compare; look at --inputs and --heads: {_known(list(runs.values()), task)}")
     ids = sorted(set.intersection(*(set(each) for each in worths.values())))
     if not ids:
         raise DataError("the runs have no test recording in common: they are of other corpora, folds or splits")
@@ -98,7 +98,12 @@ def compare_runs(
     rows = [Row(name, estimate(each, groups), pairs.get(name), corrected.get(name)) for name, each in values.items()]
     rows.sort(key=lambda row: -row.score.mean)
     return Comparison(
-        task=task, measure=MEASURES[kind], reference=chosen, rows=tuple(rows), recordings=len(ids), group=facts["group"]
+        task=task,
+        measure=MEASURES.get(kind, SEARCHED),
+        reference=chosen,
+        rows=tuple(rows),
+        recordings=len(ids),
+        group=facts["group"],
     )
 
 
@@ -115,6 +120,7 @@ class _Run:
     """What a finished run's files hold of its test recordings."""
 
     predictions: list[JsonObject]  # rows of predictions.jsonl
+    searches: list[JsonObject]  # rows of searches.jsonl, which older runs lack
     group_of: dict[str, str]  # recording → its group
     prepare: JsonObject  # prepare.json
 
@@ -125,15 +131,19 @@ def _read(folder: Path) -> _Run:
     run = RunFolder(folder)
     units = [unit for stage in ("probe", "supervise") for _, _, unit in run.units(stage)]
     predictions = [row for unit in units for row in read_jsonl(unit / "predictions.jsonl")]
-    if not predictions:
+    searches = [row for unit in units if (unit / "searches.jsonl").exists() for row in read_jsonl(unit / "searches.jsonl")]
+    if not predictions and not searches:
         raise StageError(f"{folder}: has no predictions yet; let `mmcl run` finish it")
     samples = read_json(folder / "folds.json")["samples"]
-    return _Run(predictions, {one["id"]: one["group"] for one in samples}, read_json(folder / "prepare.json"))
+    return _Run(predictions, searches, {one["id"]: one["group"] for one in samples}, read_json(folder / "prepare.json"))
 
 
 def _common_task(runs: Sequence[_Run], wanted: str | None) -> str:
     """The task that is compared. Raises DataError if not all runs have it, or none is wanted and they have not one in common."""
     tasks = sorted(set.intersection(*({row["task"] for row in run.predictions} for run in runs)))
+    searched = all(run.searches for run in runs)
+    if searched and (wanted == RETRIEVAL or (wanted is None and not tasks)):
+        return RETRIEVAL
     if wanted is None:
         if len(tasks) != 1:
             raise DataError(
@@ -143,6 +153,29 @@ def _common_task(runs: Sequence[_Run], wanted: str | None) -> str:
     if wanted not in tasks:
         raise DataError(f"no task is named '{wanted}' in all of these runs; they have {', '.join(tasks) or 'none'} in common")
     return wanted
+
+
+def _ways(run: _Run, task: str, kind: str, inputs: Sequence[str], heads: Sequence[str]) -> Iterator[tuple[str, str, float]]:
+    """Every prediction (every search, of retrieval) that is kept: by what way it was made, of which recording, what it is worth."""
+    if task == RETRIEVAL:
+        for row in run.searches:
+            if not inputs or f"{row['from']}~{row['to']}" in inputs:
+                yield f"{row['encoder']} {row['from']}~{row['to']}", row["id"], row["value"]
+        return
+    kept = inputs or (["all"] if any(row["input"] == "all" for row in run.predictions) else [])
+    for row in run.predictions:
+        if row["task"] == task and (not kept or row["input"] in kept) and (not heads or row["head"] in heads):
+            yield f"{row['encoder']} {row['input']} {row['head']}", row["id"], _worth(kind, row)
+
+
+def _known(runs: Sequence[_Run], task: str) -> str:
+    """Which inputs and heads there are, in words."""
+    if task == RETRIEVAL:
+        names = {f"{row['from']}~{row['to']}" for run in runs for row in run.searches}
+        return f"retrieval has the inputs {', '.join(sorted(names))} and no heads"
+    known = [row for run in runs for row in run.predictions if row["task"] == task]
+    whats = (f"{what}s {', '.join(sorted({row[what] for row in known}))}" for what in ("input", "head"))
+    return "the runs have the " + " and the ".join(whats)
 
 
 def _worth(kind: str, row: Mapping[str, Any]) -> float:

@@ -7,13 +7,18 @@ import warnings
 import numpy as np
 
 from ..api.errors import RecipeError
-from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate
+from ..evaluate.metrics import AMONG, HEADLINE, LESS_IS_BETTER, RETRIEVAL, evaluate
 from ..recipe.search import SweepPlan
 
 
 def metric_of(search: SweepPlan) -> str:
     """The metric that is searched for. Raises RecipeError if the task has none of that name."""
     task = search.task
+    if task is None:
+        if search.metric not in (None, *RETRIEVAL):
+            problem = f"retrieval has no metric '{search.metric}'; it has {', '.join(RETRIEVAL)}"
+            raise RecipeError([search.source.document().problem(("sweep", "score", "metric"), problem)])
+        return search.metric or RETRIEVAL[0]
     if search.metric is None:
         return HEADLINE[task.type]
     width = max(1, len(task.classes))
@@ -42,7 +47,8 @@ def in_words(search: SweepPlan, metric: str) -> str:
         units = "recording" if search.plan.recipe.protocol.by == "sample" else "group"
         parts = "a part for each" if section.validation == "each-group" else f"in {section.validation} parts"
         whose = f"held-out recordings, every {units} of training and validation once ({parts})"
-    return (
-        f"{metric} of task {search.task.name} from {search.input} by {search.head} ({search.stage}) on {whose}, "
-        f"mean over {folds} and {seeds}"
-    )
+    if search.task is None:
+        what = f"{metric} of retrieval among {AMONG}, or all where they are fewer, between the modalities of {search.input}, in both directions"
+    else:
+        what = f"{metric} of task {search.task.name} from {search.input} by {search.head} ({search.stage})"
+    return f"{what} on {whose}, mean over {folds} and {seeds}"

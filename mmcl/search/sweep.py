@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..api.dataset import Task
 from ..api.errors import StageError
 from ..data.prepared import load_prepared
-from ..evaluate.statistics import bounds_of, summarise, values_of
+from ..evaluate.metrics import AMONG
+from ..evaluate.statistics import Unit, bounds_of, summarise, values_of
+from ..recipe.plan import Plan
 from ..recipe.planner import make_plan
 from ..recipe.read import parse_recipe
 from ..recipe.schema import Range
@@ -120,7 +124,7 @@ def _same_search(search: SweepPlan, metric: str, out: Path) -> None:
         },
         "score": {
             "stage": search.stage,
-            "task": search.task.name,
+            "task": search.task and search.task.name,
             "input": search.input,
             "head": search.head,
             "metric": metric,
@@ -250,14 +254,34 @@ def _final(
             write_json(out / "sweep.json", {**kept, "opened": [*kept["opened"], best.number]})
         run_all(plan, run, device=device, page=page)
     units = [(fold.number, seed) for fold in load_prepared(run).folds for seed in plan.seeds] if run.root.exists() else []
-    folders = [run.stage(search.stage, fold, seed) for fold, seed in units]
+    folders = [run.stage("supervise" if search.stage == "supervise" else "probe", fold, seed) for fold, seed in units]
     if not units or not all((folder / "finished.json").exists() for folder in folders):
         return None
-    table = values_of(row for folder in folders for row in read_jsonl(folder / "scores.jsonl"))
-    encoders = {"probe": ("pretrained", "random"), "supervise": ("fine-tuned", "supervised")}[search.stage]
-    cells = [(search.task.name, search.input, search.head, encoder, metric) for encoder in encoders]
-    values = next((table[cell] for cell in cells if cell in table), None)
+    values = (
+        _searched(search, plan, metric, folders) if search.task is None else _predicted(search, search.task, metric, folders)
+    )
     if values is None:
         return None
     score = summarise(values, bounds_of(metric))
     return {key: getattr(score, key) for key in ("mean", "low", "high", "folds", "seeds")}
+
+
+def _predicted(search: SweepPlan, task: Task, metric: str, folders: Sequence[Path]) -> Mapping[Unit, float | None] | None:
+    """The test score of every fold and seed; None where the head was not tested."""
+    table = values_of(row for folder in folders for row in read_jsonl(folder / "scores.jsonl"))
+    encoders = ("fine-tuned", "supervised") if search.stage == "supervise" else ("pretrained", "random")
+    cells = [(task.name, search.input, search.head, encoder, metric) for encoder in encoders]
+    return next((table[cell] for cell in cells if cell in table), None)
+
+
+def _searched(search: SweepPlan, plan: Plan, metric: str, folders: Sequence[Path]) -> Mapping[Unit, float | None] | None:
+    """Retrieval on test recordings of every fold and seed, the mean over pairs and directions; None where there is none."""
+    from ..stages.units import encoder_kinds
+
+    names, kind = plan.inputs[search.input], encoder_kinds(plan)[0]
+    units: dict[Unit, list[float]] = {}
+    for row in (row for folder in folders for row in read_jsonl(folder / "retrieval.jsonl")):
+        mine = row["encoder"] == kind and row["from"] in names and row["to"] in names
+        if mine and row["metric"] == metric and row["among"] == min(AMONG, row["n"]):
+            units.setdefault((row["fold"], row["seed"], 0), []).append(row["value"])
+    return {unit: fmean(values) for unit, values in units.items()} or None

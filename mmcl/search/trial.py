@@ -116,7 +116,7 @@ def validation_score(search: SweepPlan, plan: Plan, run: RunFolder, device: str,
     from ..stages.embed import embed
     from ..stages.prepare import prepare
     from ..stages.pretrain import pretrain
-    from ..stages.probe import validation_scores
+    from ..stages.probe import validation_retrieval, validation_scores
     from ..stages.supervise import validation_scores as supervised_scores
     from ..stages.units import encoder_kinds
 
@@ -133,7 +133,8 @@ def validation_score(search: SweepPlan, plan: Plan, run: RunFolder, device: str,
         if pretrained:
             pretrain(plan, run, device, watch.loss)
         embed(plan, run, device, splits=("train", "held", "valid") if search.holds else ("train", "valid"))
-        rows = [row for row in validation_scores(plan, run) if row["encoder"] == encoder_kinds(plan)[0]]
+        rows = validation_scores(plan, run) if search.task else validation_retrieval(plan, run, plan.inputs[search.input])
+        rows = [row for row in rows if row["encoder"] == encoder_kinds(plan)[0]]
     values = [(row["value"], row["fold"], row["seed"]) for row in rows if row["metric"] == metric]
     undefined = [(fold, seed) for value, fold, seed in values if value is None]
     if undefined or not values:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import torch
 
 from ..data.folds import Fold
 from ..data.prepared import Prepared
+from ..data.windows import WHOLE, Span
 from ..engine.devices import pick_device
 from ..model.build import encoders_of, joint_of
+from ..model.canonical import fit_canonical
 from ..model.frozen import Features, encode_joint, encode_rows, load_features, save_features
 from ..model.pooled import pool, pool_joined
 from ..recipe.plan import Plan
@@ -56,7 +59,7 @@ def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str
 
 def _pool(plan: Plan, units: Sequence[Unit], splits: Sequence[str]) -> None:
     """Write the pooled streams that are not there yet; the seeds of a fold have the same ones."""
-    keys = [pooled_key(unit.prepared, unit.fold, splits) for unit in units]
+    keys = [pooled_key(plan, unit.prepared, unit.fold, splits) for unit in units]
     todo = [(unit, key) for unit, key in zip(units, keys, strict=True) if not _pooled(unit, key)]
     known: tuple[Fold | None, dict[str, dict[str, Features]]] = (None, {})
     if not todo:
@@ -64,7 +67,7 @@ def _pool(plan: Plan, units: Sequence[Unit], splits: Sequence[str]) -> None:
     with progress("embed, pooled", len(todo)) as tick:
         for done, (unit, key) in enumerate(todo, 1):
             if known[0] != unit.fold:
-                known = unit.fold, {split: _statistics(plan, unit, split) for split in splits}
+                known = unit.fold, _statistics(plan, unit, splits)
             for split, features in known[1].items():
                 save_features(unit.folder("embed") / f"pooled-{split}.safetensors", features)
             write_json(unit.folder("embed") / "pooled.json", {"format": 1, "key": key})
@@ -77,10 +80,19 @@ def _pooled(unit: Unit, key: str) -> bool:
     return mark.exists() and read_json(mark).get("key") == key
 
 
-def _statistics(plan: Plan, unit: Unit, split: str) -> dict[str, Features]:
-    """The pooled streams of a split, by modality, or of all modalities together where a pretext takes them so."""
-    rows = getattr(unit.fold, split)
-    return pool(unit.prepared.stores, rows) if plan.pretext is None else pool_joined(unit.prepared.stores, rows)
+def _statistics(plan: Plan, unit: Unit, splits: Sequence[str]) -> dict[str, dict[str, Features]]:
+    """Of each split the statistics of what encoders see and, for a projection, where it lies in a linear space fitted on training rows."""
+    stores, window = unit.prepared.stores, plan.recipe.window
+    span = Span(0.0, window.seconds) if window.seconds is not None and window.embed == "start" else WHOLE
+    rows = {split: getattr(unit.fold, split) for split in splits}
+    if plan.pretext is not None:
+        return {split: pool_joined(stores, rows[split], span) for split in splits}
+    canonical = fit_canonical(stores, unit.fold.train, plan.recipe.probe.floor, plan.recipe.probe.clip, span)
+    features = {}
+    for split in splits:
+        spaces = canonical.project(stores, rows[split], span)
+        features[split] = {name: replace(one, projection=spaces[name]) for name, one in pool(stores, rows[split], span).items()}
+    return features
 
 
 def read_features(folder: Path, kind: str, split: str) -> tuple[dict[str, Features], dict[str, Any]]:

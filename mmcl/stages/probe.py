@@ -1,10 +1,12 @@
 """probe: what the frozen features are worth. Heads are fitted on train, chosen on valid; test is opened once, at the end.
 
-For each fold and seed: reads the features that `embed` wrote. Writes scores.jsonl, predictions.jsonl and retrieval.jsonl.
+For each fold and seed: reads the features that `embed` wrote. Writes scores.jsonl, predictions.jsonl, retrieval.jsonl
+and searches.jsonl (retrieval query by query).
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,8 @@ from ..api.dataset import Task
 from ..api.head import Head, Labelled
 from ..data.prepared import load_prepared
 from ..evaluate.answers import constant_output, output_of, predictions_of, scores_of, shift_of, target_of
-from ..evaluate.retrieval import retrieval
+from ..evaluate.metrics import AMONG
+from ..evaluate.retrieval import first, retrieval
 from ..model.frozen import Features
 from ..model.heads import fit_head
 from ..model.scale import Scale, any_present, encoded_of, scale_of, sides_of
@@ -34,9 +37,6 @@ from .units import embed_key, feature_kinds, probe_key
 
 HELD = 0.2
 """Share of the training groups that heads choose by where validation rows judge them."""
-
-AMONG = 32
-"""Recordings among which the right one is searched, beside the search among all: R@k depends on how many there are."""
 
 
 @dataclass
@@ -200,6 +200,19 @@ def validation_scores(plan: Plan, run: RunFolder) -> list[dict[str, Any]]:
     return scores
 
 
+def validation_retrieval(plan: Plan, run: RunFolder, modalities: Sequence[str]) -> list[dict[str, Any]]:
+    """Retrieval between modalities on validation rows, among AMONG where there are so many, else among all. No test file is opened."""
+    rows: list[dict[str, Any]] = []
+    for fold in load_prepared(run).folds:
+        for seed in plan.seeds:
+            for kind in feature_kinds(plan):
+                valid, _ = read_features(run.stage("embed", fold.number, seed), kind, "valid")
+                about = {"encoder": kind, "fold": fold.number, "seed": seed}
+                searched = _retrieval({name: valid[name] for name in modalities}, about)
+                rows += [row for row in searched if row["among"] == min(AMONG, row["n"])]
+    return rows
+
+
 def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, tick: Tick) -> dict[str, Any]:
     """One fold and seed: fit everything, then open the test set."""
     features = run.stage("embed", fold, seed)
@@ -209,6 +222,7 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
     scores: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
     retrieved: list[dict[str, Any]] = []
+    searches: list[dict[str, Any]] = []
     protocol = f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}"
     base = {"protocol": protocol, "fold": fold, "seed": seed}
     for kind in feature_kinds(plan):
@@ -218,6 +232,7 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
             scores += scores_of(about, task, target, output)
             predictions += predictions_of(about, task, ids, target, output)
         retrieved += _retrieval(test, {"encoder": kind, "fold": fold, "seed": seed})
+        searches += _searches(test, who["ids"], {"encoder": kind, "fold": fold, "seed": seed})
         if kind == feature_kinds(plan)[0] and "majority" in plan.recipe.report.against:
             for task in plan.tasks:
                 target, known = target_of(task, who["targets"])
@@ -226,6 +241,7 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
     write_jsonl(folder / "scores.jsonl", scores)
     write_jsonl(folder / "predictions.jsonl", predictions)
     write_jsonl(folder / "retrieval.jsonl", retrieved)
+    write_jsonl(folder / "searches.jsonl", searches)
     write_jsonl(folder / "chosen.jsonl", chosen)
     return {"heads": len(fitted)}
 
@@ -233,27 +249,30 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
 def _retrieval(test: Mapping[str, Features], about: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Retrieval between every two modalities, both directions, among all test recordings and among AMONG of them."""
     rows = []
-    names = list(test)
-    for a in names:
-        for b in names:
-            both = test[a].present & test[b].present
-            if a == b or int(both.sum()) < 2 or not test[a].projection.shape[1]:  # what is pooled has no space in common
+    for a, b, both in _pairs_of(test):
+        query, gallery, n = test[a].projection[both], test[b].projection[both], int(both.sum())
+        for among in (AMONG, None):
+            if among is not None and n < among:
                 continue
-            query, gallery = test[a].projection[both], test[b].projection[both]
-            for among in (AMONG, None):
-                if among is not None and int(both.sum()) < among:
-                    continue
-                for metric, (value, chance) in retrieval(query, gallery, among).items():
-                    rows.append(
-                        {
-                            **about,
-                            "from": a,
-                            "to": b,
-                            "metric": metric,
-                            "value": value,
-                            "chance": chance,
-                            "n": int(both.sum()),
-                            "among": among or int(both.sum()),
-                        }
-                    )
+            for metric, (value, chance) in retrieval(query, gallery, among).items():
+                one = {"from": a, "to": b, "metric": metric, "value": value, "chance": chance, "n": n, "among": among or n}
+                rows.append({**about, **one})
     return rows
+
+
+def _searches(test: Mapping[str, Features], ids: Sequence[str], about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each recording's R@1 among AMONG (all, where they are fewer), between every two modalities, both directions."""
+    rows = []
+    for a, b, both in _pairs_of(test):
+        values = first(test[a].projection[both], test[b].projection[both], AMONG)
+        searched = [id for id, here in zip(ids, both.tolist(), strict=True) if here]
+        rows += [{**about, "from": a, "to": b, "id": id, "value": float(v)} for id, v in zip(searched, values, strict=True)]
+    return rows
+
+
+def _pairs_of(test: Mapping[str, Features]) -> Iterator[tuple[str, str, Tensor]]:
+    """Every two modalities, in both directions, that share a space, and which recordings have both (at least two do)."""
+    for a, b in itertools.permutations(test, 2):
+        both = test[a].present & test[b].present
+        if int(both.sum()) > 1 and test[a].projection.shape[1] and test[b].projection.shape[1]:
+            yield a, b, both

@@ -73,13 +73,16 @@ def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
 
 def embed_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, splits: Sequence[str] = SPLITS) -> str:
     """Fingerprint of everything that the features depend on."""
-    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, feature_kinds(plan), *_windows(plan, prepared)]
+    parts = [pretrain_key(plan, prepared, fold, seed), prepared.key, fold.test, encoder_kinds(plan), *_windows(plan, prepared)]
     return fingerprint(parts if tuple(splits) == SPLITS else [*parts, list(splits)])
 
 
-def pooled_key(prepared: Prepared, fold: Fold, splits: Sequence[str] = SPLITS) -> str:
+def pooled_key(plan: Plan, prepared: Prepared, fold: Fold, splits: Sequence[str] = SPLITS) -> str:
     """Fingerprint of everything that pooled streams depend on; they know no encoder, so that a finished run takes them beside its features."""
-    return fingerprint([_stores(prepared), prepared.key, [getattr(fold, split) for split in splits], list(splits), __version__])
+    window, probe = plan.recipe.window, plan.recipe.probe
+    seen = [window.seconds if window.embed == "start" else None, probe.floor, probe.clip, plan.pretext is not None]
+    rows = [fold.train, *(getattr(fold, split) for split in splits)]
+    return fingerprint([_stores(prepared), prepared.key, rows, list(splits), seen, __version__])
 
 
 def probe_key(plan: Plan, embedded: str) -> str:

@@ -1,0 +1,131 @@
+"""Canonical correlation: against the classical computation, on planted spaces, with missing modalities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mmcl.api.kinds import Layout
+from mmcl.data.store import Store, StoreWriter
+from mmcl.data.windows import Span
+from mmcl.evaluate.retrieval import retrieval
+from mmcl.model.canonical import DIRECTIONS, fit_canonical
+from mmcl.model.pooled import PARTS, part_means
+
+VECTOR = Layout("vector", ("channel",), {"channel": 6})
+SIGNAL = Layout("sequence", ("time", "channel"), {"channel": 3}, 10.0)
+TOKENS = Layout("tokens", ("time",), {}, None)
+
+
+def stored(folder, layout, recordings):
+    """A store of recordings by row; rows that are None are missing."""
+    writer = StoreWriter(folder, layout)
+    for row, values in enumerate(recordings):
+        if values is not None:
+            writer.add(row, values.astype(np.int64 if layout is TOKENS else np.float32))
+    writer.close({"key": "k"})
+    return Store(folder)
+
+
+def planted(n, widths, noise, seed=0):
+    """Vectors of several modalities that share two hidden numbers a recording."""
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=(n, 2))
+    return [hidden @ rng.normal(size=(2, width)) + noise * rng.normal(size=(n, width)) for width in widths]
+
+
+def test_directions_correlate_as_the_classical_computation_says(tmp_path):
+    left, right = planted(200, (6, 6), 1.0)
+    stores = {"a": stored(tmp_path / "a", VECTOR, left[:, None]), "b": stored(tmp_path / "b", VECTOR, right[:, None])}
+    canonical = fit_canonical(stores, range(200), 0.0, None)
+    spaces = canonical.project(stores, range(200))
+    bases = [np.linalg.qr(x - x.mean(0))[0] for x in (left, right)]
+    classical = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)
+    for k, wanted in enumerate(classical):
+        a, b = spaces["a"][:, k].numpy(), spaces["b"][:, k].numpy()
+        assert np.corrcoef(a, b)[0, 1] == pytest.approx(wanted, abs=1e-4)
+        assert a.std() ** 2 == pytest.approx(wanted / 2, rel=1e-3)  # weighted by the root of its correlation
+
+
+def test_what_is_shared_is_retrieved_in_recordings_that_nothing_was_fitted_on(tmp_path):
+    left, right = planted(300, (6, 6), 0.3)
+    alone = np.random.default_rng(9).normal(size=(300, 6))
+    stores = {
+        name: stored(tmp_path / name, VECTOR, values[:, None]) for name, values in (("a", left), ("b", right), ("c", alone))
+    }
+    spaces = fit_canonical(stores, range(200), 0.05, 4.0).project(stores, range(200, 300))
+    value, chance = retrieval(spaces["a"], spaces["b"], 32)["R@1"]
+    assert value > 8 * chance
+    value, chance = retrieval(spaces["a"], spaces["c"], 32)["R@1"]
+    assert value < 4 * chance
+
+
+def test_three_modalities_share_one_space(tmp_path):
+    each = planted(300, (6, 6, 6), 0.3)
+    stores = {f"m{k}": stored(tmp_path / f"m{k}", VECTOR, values[:, None]) for k, values in enumerate(each)}
+    spaces = fit_canonical(stores, range(200), 0.05, 4.0).project(stores, range(200, 300))
+    for a in spaces:
+        for b in spaces:
+            value, chance = retrieval(spaces[a], spaces[b], 32)["R@1"]
+            assert value > 8 * chance
+
+
+def test_a_missing_modality_is_zeros_and_one_that_nobody_has_is_in_no_space(tmp_path):
+    left, right = planted(60, (6, 6), 0.3)
+    some = [None if k % 5 == 0 else row[None] for k, row in enumerate(right)]
+    stores = {
+        "a": stored(tmp_path / "a", VECTOR, left[:, None]),
+        "b": stored(tmp_path / "b", VECTOR, some),
+        "c": stored(tmp_path / "c", VECTOR, [None] * 60),
+    }
+    spaces = fit_canonical(stores, range(50), 0.05, 4.0).project(stores, range(60))
+    assert not spaces["b"][::5].any()
+    assert spaces["b"][1::5].any(1).all()
+    assert (spaces["a"].shape[1], spaces["c"].shape[1]) == (6, 0)
+    alone = fit_canonical({"a": stores["a"]}, range(50), 0.05, 4.0).project({"a": stores["a"]}, range(60))
+    assert alone["a"].shape == (60, 0)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 10, 37])
+def test_means_over_parts_are_those_of_a_slow_loop(steps):
+    values = np.random.default_rng(0).normal(size=(steps, 3)).astype(np.float32)
+    whole = part_means(values, SIGNAL).reshape(PARTS, 3)
+    for k in range(PARTS):
+        first = k * steps // PARTS
+        last = max(first + 1, (k + 1) * steps // PARTS)
+        slow = sum(values[t].astype(np.float64) for t in range(first, last)) / (last - first)
+        np.testing.assert_allclose(whole[k], slow)
+
+
+def test_when_something_happens_counts_and_only_what_is_inside_the_span(tmp_path):
+    """Both modalities have one bump at the same moment; their means over all of the time are all alike."""
+    rng = np.random.default_rng(3)
+    moments = rng.integers(0, PARTS, 300)
+    bump = [np.zeros((40, 3)) for _ in moments]
+    for values, moment in zip(bump, moments, strict=True):
+        values[2 * moment : 2 * moment + 2] = 1.0  # in the first 20 steps, two seconds
+        values[20:] = rng.normal(0, 50, (20, 3))
+    stores = {
+        "a": stored(tmp_path / "a", SIGNAL, bump),
+        "b": stored(tmp_path / "b", SIGNAL, [v + rng.normal(0, 0.05, v.shape) for v in bump]),
+    }
+    span = Span(0.0, 2.0)
+    spaces = fit_canonical(stores, range(200), 0.0, None, span).project(stores, range(200, 300), span)
+    similar = torch.nn.functional.normalize(spaces["a"], dim=1) @ torch.nn.functional.normalize(spaces["b"], dim=1).T
+    nearest = moments[200:][similar.argmax(1).numpy()]
+    assert (nearest == moments[200:]).mean() > 0.95
+
+
+def test_ids_are_compared_by_how_often_they_come(tmp_path):
+    rng = np.random.default_rng(5)
+    kinds = rng.integers(0, 4, 200)
+    tokens = [np.full(5 + k % 3, kind) for k, kind in enumerate(kinds)]
+    stores = {
+        "words": stored(tmp_path / "words", TOKENS, tokens),
+        "vector": stored(tmp_path / "vector", VECTOR, np.eye(6)[kinds][:, None] + rng.normal(0, 0.1, (200, 1, 6))),
+    }
+    spaces = fit_canonical(stores, range(150), 0.05, 4.0).project(stores, range(150, 200))
+    similar = torch.nn.functional.normalize(spaces["words"], dim=1) @ torch.nn.functional.normalize(spaces["vector"], dim=1).T
+    assert (kinds[150:][similar.argmax(1).numpy()] == kinds[150:]).mean() > 0.95
+    assert spaces["words"].shape[1] <= DIRECTIONS
