@@ -500,7 +500,7 @@ class SweepScore(Section):
     task: str | None = Field(None, description="task of the dataset; left out: the first")
     input: str | None = Field(
         None,
-        description="what is predicted from, or whose modalities find each other; left out: the input with most modalities",
+        description="what is predicted from, or whose modalities find each other; left out: the input with most modalities, of retrieval all",
     )
     head: str | None = Field(None, description="name of the head; left out: the first")
     metric: str | None = Field(None, description="left out: the metric that a report puts first; of retrieval R@1")

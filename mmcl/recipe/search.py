@@ -72,6 +72,10 @@ class SweepPlan:
     metric: str | None  # None: the metric that a report puts first
     trials: int
 
+    def searched(self, plan: Plan) -> tuple[str, ...]:
+        """The modalities of a trial's plan between which retrieval is scored: those of the input, whether a head is fitted on all or not."""
+        return tuple(m.name for m in plan.modalities) if self.input == "all" else plan.inputs[self.input]
+
     @property
     def holds(self) -> bool:
         """Whether rows are held out on which epochs are chosen, so that those that judge a trial choose nothing: the same for all trials."""
@@ -271,12 +275,12 @@ class _Sweeper:
         for key, name in (("task", score.task), ("head", score.head)):
             if name is not None:
                 self.say(("score", key), f"is '{name}', and retrieval has no {key}; leave it out")
-        if score.input is not None and score.input not in plan.inputs:
+        if score.input not in (None, "all", *plan.inputs):
             self.say(("score", "input"), f"there is no input '{score.input}' in probe; there are {', '.join(plan.inputs)}")
-        input = score.input or main_input(plan.inputs)
+        input = score.input or "all"
         if plan.pretext is not None:
             self.say(("score", "stage"), "a pretext has one vector of all modalities, so that none can find another")
-        elif len(plan.inputs.get(input, ("", ""))) < 2:
+        elif len(plan.modalities if input == "all" else plan.inputs.get(input, ("", ""))) < 2:
             self.say(("score", "input"), f"'{input}' has one modality, and retrieval needs two; name an input such as all")
         return input
 

@@ -278,7 +278,7 @@ def _searched(search: SweepPlan, plan: Plan, metric: str, folders: Sequence[Path
     """Retrieval on test recordings of every fold and seed, the mean over pairs and directions; None where there is none."""
     from ..stages.units import encoder_kinds
 
-    names, kind = plan.inputs[search.input], encoder_kinds(plan)[0]
+    names, kind = search.searched(plan), encoder_kinds(plan)[0]
     units: dict[Unit, list[float]] = {}
     for row in (row for folder in folders for row in read_jsonl(folder / "retrieval.jsonl")):
         mine = row["encoder"] == kind and row["from"] in names and row["to"] in names

@@ -133,7 +133,7 @@ def validation_score(search: SweepPlan, plan: Plan, run: RunFolder, device: str,
         if pretrained:
             pretrain(plan, run, device, watch.loss)
         embed(plan, run, device, splits=("train", "held", "valid") if search.holds else ("train", "valid"))
-        rows = validation_scores(plan, run) if search.task else validation_retrieval(plan, run, plan.inputs[search.input])
+        rows = validation_scores(plan, run) if search.task else validation_retrieval(plan, run, search.searched(plan))
         rows = [row for row in rows if row["encoder"] == encoder_kinds(plan)[0]]
     values = [(row["value"], row["fold"], row["seed"]) for row in rows if row["metric"] == metric]
     undefined = [(fold, seed) for value, fold, seed in values if value is None]
