@@ -8,16 +8,16 @@ import pytest
 
 from mmcl.media import decoded, read_text
 
-SAID = "I’m “here” – you don’t … café 你好\nsay\n"
+LINES = "I’m “here” – you don’t … café 你好\nsay\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 def test_marks_and_line_endings_are_no_text(tmp_path, encoding, ending):
     mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
-    (tmp_path / "a.txt").write_bytes((mark + SAID.replace("\n", ending)).encode(encoding))
+    (tmp_path / "a.txt").write_bytes((mark + LINES.replace("\n", ending)).encode(encoding))
     seen = Counter()
-    assert read_text(tmp_path / "a.txt", seen) == SAID
+    assert read_text(tmp_path / "a.txt", seen) == LINES
     assert not seen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,7 @@ class Iemocap:
         self._turns: dict[str, Turn] = {}
         self._texts: dict[str, str] = {}
         self._defects = Defects()
+        self._seen: Counter[str] = Counter()
 
     def samples(self) -> Sequence[SampleRef]:
         """Every turn with an emotion (every turn, with `undecided: keep`). Raises DataError naming file and line of what cannot be read."""
@@ -102,8 +104,8 @@ class Iemocap:
         return self._defects
 
     def counts(self) -> dict[str, int]:
-        """How often each defect is there."""
-        return count_defects(self.defects())
+        """How often each defect is there, and signs of transcriptions that could not be decoded, or were."""
+        return {**count_defects(self.defects()), **self._seen}
 
     def _listing(self, root: Path) -> list[SampleRef]:
         base = next((p for p in (root, root / "IEMOCAP_full_release") if (p / "Session1").is_dir()), None)
@@ -221,7 +223,7 @@ class Iemocap:
     def _transcription(self, root: Path, path: Path) -> dict[str, str]:
         """Turn → what is said in it. Lines without a turn's name, or of turns of nobody (XX), are noted and passed over."""
         texts: dict[str, str] = {}
-        for number, line in _lines(path) if path.is_file() else ():
+        for number, line in _lines(path, self._seen) if path.is_file() else ():
             match = _LINE.match(line)
             if match is not None and _TURN.fullmatch(match[1]):
                 texts[match[1]] = match[4].strip()
@@ -326,10 +328,10 @@ def _folders(path: Path) -> list[Path]:
     return sorted(one for one in path.iterdir() if one.is_dir()) if path.is_dir() else []
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Numbered lines. The transcriptions hold a few letters that are not UTF-8; none stands in a name or a number."""
+def _lines(path: Path, seen: Counter[str] | None = None) -> list[tuple[int, str]]:
+    """Numbered lines; `seen` counts signs that were no UTF-8. The transcriptions hold a few letters that are not UTF-8; none stands in a name or a number."""
     try:
-        text = read_text(path, lenient=True)
+        text = read_text(path, seen, lenient=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); copy it again") from error
-    return list(enumerate(text.splitlines(), 1))
+    return list(enumerate(text.split("\n"), 1))

@@ -278,7 +278,9 @@ def test_what_is_odd_is_listed_and_counted(root):
                 lines.add(f"{path.relative_to(root).as_posix()}:{number}")
     assert set(defects.lines) == lines
     assert defects.sessions == []
-    assert sorted(corpus.counts().values()) == sorted(len(one) for one in asdict(defects).values())
+    unreadable = sum(path.read_bytes().count(b"\xe9") for path in root.rglob("transcriptions/*.txt"))
+    assert corpus.counts()["characters that cannot be decoded"] == unreadable > 0
+    assert sorted(corpus.counts().values()) == sorted([unreadable, *(len(one) for one in asdict(defects).values())])
     assert corpus.counts()["turns without a film"] == len(defects.no_film)
 
 
