@@ -613,9 +613,9 @@ protocol: {use: hold-out}
     with pytest.raises(DataError, match="ravdess"):
         run_all(tiny_plan(text=text, data=tmp_path), run, workers=1)
     assert not run.root.exists()
-    run.root.mkdir(parents=True)  # what was there before stays
+    run.claim()  # a run that was there before stays, and what somebody has put beside its files
     (run.root / "notes.txt").write_text("mine")
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="ravdess"):
         run_all(tiny_plan(text=text, data=tmp_path), run, workers=1)
     assert (run.root / "notes.txt").read_text() == "mine"
 
