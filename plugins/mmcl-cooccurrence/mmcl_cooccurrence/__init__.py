@@ -33,7 +33,7 @@ class CooccurrenceParams(Params):
     )
     norm: Literal["none", "batch"] = Field(
         "none",
-        description="none: as Li et al.; batch: batch normalisation and ReLU after every convolution, which contrast without labels needs",
+        description="none: as Li et al.; batch: batch normalisation and ReLU after every convolution",
     )
     motion: bool = Field(True, description="a second stream of what changes from step to step, beside the positions")
     dropout: float = Field(
