@@ -23,6 +23,7 @@ def stored(folder, layout, recordings):
     writer = StoreWriter(folder, layout)
     for row, values in enumerate(recordings):
         if values is not None:
+            values = values if layout.timed else values.reshape(layout.shape)
             writer.add(row, values.astype(np.int64 if layout is TOKENS else np.float32))
     writer.close({"key": "k"})
     return Store(folder)

@@ -164,7 +164,7 @@ def test_a_run_from_before_is_opened_reported_audited_and_rerun_without_pooled_s
 
 def test_the_seeds_of_a_fold_share_their_pooled_streams(tiny_plan, tmp_path, monkeypatch):
     calls: list[int] = []
-    monkeypatch.setattr(embed_stage, "pool", lambda stores, rows: (calls.append(len(rows)), pool(stores, rows))[1])
+    monkeypatch.setattr(embed_stage, "pool", lambda stores, rows, span: (calls.append(len(rows)), pool(stores, rows, span))[1])
     run = RunFolder(tmp_path / "runs" / "tiny")
     two = tiny_plan("seed=[3, 4]", "pretrain.epochs=0")
     run_and_report(two, run, workers=1, stop_after="embed")
@@ -182,7 +182,7 @@ def test_a_pretext_has_its_streams_pooled_together(tmp_path):
     writer.add(0, values)
     writer.close({"key": "k"})
     writer = StoreWriter(tmp_path / "b", VECTOR)
-    writer.add(1, np.ones((1, 5), np.float32))
+    writer.add(1, np.ones(5, np.float32))
     writer.close({"key": "k"})
     stores = {"a": Store(tmp_path / "a"), "b": Store(tmp_path / "b")}
     (joint,) = pool_joined(stores, [0, 1, 2]).values()

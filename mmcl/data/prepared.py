@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,16 +61,18 @@ def load_prepared(run: RunFolder) -> Prepared:
 
 
 def _beside(run: RunFolder, recorded: str) -> Path:
-    """The folder of a store, recorded relative to the run: up a few folders, into `prepared`, and no link on the way down."""
-    if not re.fullmatch(r"(\.\./){1,3}prepared/[^/]+/[^/]+", recorded) or recorded.endswith(("/..", "/.")):
+    """The folder of a store, recorded relative to the run: among its prepared streams, and no link on the way down to it."""
+    place = Path(os.path.abspath(run.root / recorded))  # noqa: PTH100 - `resolve` would follow the links that are looked for
+    base = Path(os.path.abspath(run.prepared))  # noqa: PTH100 - likewise
+    if beside := re.fullmatch(r"((?:\.\./){1,3}prepared)/[^/]+/[^/]+", recorded):
+        base = Path(os.path.abspath(run.root / beside[1]))  # noqa: PTH100 - likewise
+    down = place.relative_to(base).parts if place.is_relative_to(base) else ()
+    if len(down) != 2:
         raise StageError(
             f"{run.root / 'folds.json'}: names '{recorded}' as prepared streams; they lie in a folder 'prepared' beside the run"
         )
-    up, down = recorded.rsplit("../", 1)
-    folder = (run.root.resolve() / f"{up}..").resolve()
-    for part in Path(down).parts:
-        folder = folder / part
+    for folder in (base, base / down[0], place):
         if folder.is_symlink():
             raise StageError(f"{folder}: is a link, which prepared streams may not be; move them here, or prepare them anew")
-    refuse_links(folder)
-    return folder
+    refuse_links(place)
+    return place
