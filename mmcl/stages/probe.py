@@ -1,13 +1,12 @@
 """probe: what the frozen features are worth. Heads are fitted on train, chosen on valid; test is opened once, at the end.
 
-For each fold and seed: reads the features that `embed` wrote. Writes scores.jsonl, predictions.jsonl and retrieval.jsonl.
+For each fold and seed: reads the features that `embed` wrote. Writes heads.{safetensors,json}, scores.jsonl, predictions.jsonl and retrieval.jsonl.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,12 @@ from ..api.dataset import Task
 from ..api.head import Head, Labelled
 from ..data.prepared import load_prepared
 from ..evaluate.answers import constant_output, output_of, predictions_of, scores_of, shift_of, target_of
+from ..evaluate.calibration import temperature
 from ..evaluate.retrieval import retrieval
 from ..model.frozen import Features
 from ..model.heads import fit_head
-from ..model.scale import Scale, any_present, encoded_of, scale_of, sides_of
+from ..model.kept import KeptHead, save_heads
+from ..model.scale import any_present, encoded_of, scale_of, sides_of
 from ..recipe.plan import Plan
 from ..runs import RunFolder, finish, finished, restart, write_jsonl
 from ..screen import Tick, part_of, progress
@@ -37,21 +38,6 @@ HELD = 0.2
 
 AMONG = 32
 """Recordings among which the right one is searched, beside the search among all: R@k depends on how many there are."""
-
-
-@dataclass
-class Fitted:
-    """A head that has been fitted and waits for the test set."""
-
-    task: Task
-    input: str
-    modalities: tuple[str, ...]
-    name: str
-    encoder: str
-    head_seed: int
-    head: Head
-    scale: Scale
-    shift: NDArray[np.float64] | float = 0.0  # taken from outputs: thresholds found on validation rows
 
 
 def probe(plan: Plan, run: RunFolder) -> None:
@@ -75,14 +61,14 @@ def probe(plan: Plan, run: RunFolder) -> None:
 
 def _fit_unit(
     plan: Plan, features: Path, fold: int, seed: int, tick: Tick, judged: bool = False
-) -> tuple[list[Fitted], list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[KeptHead], list[dict[str, Any]], dict[str, Any]]:
     """Every head of one fold and seed, what is known of each, and the output that knows the training targets only, by task.
 
     judged  the validation rows are to judge the heads: what a head chooses by is taken from some training groups instead, so that no
             row is judged by what was fitted or chosen on it
     """
     done = 0
-    fitted: list[Fitted] = []
+    fitted: list[KeptHead] = []
     chosen: list[dict[str, Any]] = []
     majority: dict[str, Any] = {}
     for kind in feature_kinds(plan):
@@ -113,7 +99,22 @@ def _fit_unit(
                         shift = shift_of(
                             plan.recipe.probe.threshold, task, there.target, partial(output_of, head, there.encoded)
                         )
-                        fitted.append(Fitted(task, name, modalities, head_name, kind, head_seed, head, scale, shift))
+                        fitted.append(
+                            KeptHead(
+                                task=task,
+                                input=name,
+                                modalities=modalities,
+                                name=head_name,
+                                encoder=kind,
+                                head_seed=head_seed,
+                                head=head,
+                                part=part,
+                                scale=scale,
+                                features=plan.recipe.probe.features,
+                                shift=shift,
+                                temperature=_temperature(task, there, head),
+                            )
+                        )
                         chosen.append(
                             {
                                 "task": task.name,
@@ -128,6 +129,13 @@ def _fit_unit(
                         done += 1
                         tick(done, f"{kind} {name} {head_name}")
     return fitted, chosen, majority
+
+
+def _temperature(task: Task, valid: Labelled, head: Head) -> float | None:
+    """What makes probabilities of a head's outputs, from validation rows alone."""
+    if task.type == "regression" or not len(valid.target):
+        return None
+    return temperature(task, valid.target.double().numpy(), output_of(head, valid.encoded))
 
 
 def _within_training(
@@ -163,7 +171,7 @@ def _rows_of(features: dict[str, Features], who: dict[str, Any], rows: Tensor) -
 
 
 def _answers(
-    plan: Plan, fitted: Sequence[Fitted], features: Mapping[str, Features], who: Mapping[str, Any], base: Mapping[str, Any]
+    plan: Plan, fitted: Sequence[KeptHead], features: Mapping[str, Features], who: Mapping[str, Any], base: Mapping[str, Any]
 ) -> Iterator[tuple[dict[str, Any], Task, list[str], Tensor, NDArray[np.float64]]]:
     """What each head says of some recordings: about it, its task, whose ids, their targets, its outputs."""
     (side,) = sides_of(plan, who)
@@ -221,6 +229,8 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
                 target, known = target_of(task, who["targets"])
                 about = {"task": task.name, "input": "none", "head": "majority", "encoder": "none", **base, "head_seed": 0}
                 scores += scores_of(about, task, target[known], np.repeat(majority[task.name][None], int(known.sum()), 0))
+    # Random encoders beside trained ones are a baseline that nobody will ask: their heads are not kept.
+    save_heads(folder, [one for one in fitted if one.encoder != "random" or feature_kinds(plan)[0] == "random"])
     write_jsonl(folder / "scores.jsonl", scores)
     write_jsonl(folder / "predictions.jsonl", predictions)
     write_jsonl(folder / "retrieval.jsonl", retrieved)
