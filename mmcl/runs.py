@@ -6,7 +6,8 @@ runs/NAME/
   prepare.json folds.json                which recordings, what was skipped and why, who is on which side
   fold-00/seed-17/pretrain/              encoders.safetensors encoders.json history.jsonl finished.json (resume/ meanwhile)
   fold-00/seed-17/embed/                 pretrained-train.safetensors pretrained-train.json …
-  fold-00/seed-17/probe/                 scores.jsonl predictions.jsonl retrieval.jsonl searches.jsonl chosen.jsonl finished.json
+  fold-00/seed-17/probe/                 heads.safetensors heads.json scores.jsonl predictions.jsonl
+                                         retrieval.jsonl searches.jsonl chosen.jsonl finished.json
   fold-00/seed-17/supervise/             models/ scores.jsonl predictions.jsonl chosen.jsonl finished.json (work.json, resume/ meanwhile)
   fold-00/seed-17/worth/                 worth.jsonl finished.json; maps.json in the first
   report.html report.json

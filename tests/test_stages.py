@@ -51,6 +51,8 @@ def test_a_run_writes_what_the_run_folder_page_promises(tiny_run):
         "retrieval.jsonl",
         "searches.jsonl",
         "chosen.jsonl",
+        "heads.safetensors",
+        "heads.json",
         "finished.json",
     }
     assert not list(tiny_run.root.parent.rglob("*.tmp"))

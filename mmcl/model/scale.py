@@ -24,6 +24,7 @@ class Scale:
     mean: dict[str, Tensor]  # [width] by modality
     deviation: dict[str, Tensor]
     clip: float | None = None  # largest standardised value, either side of 0
+    floor: float = 0.0  # that deviations were fitted with
 
     def encoded(
         self,
@@ -85,7 +86,7 @@ def fitted_scale(vectors: Mapping[str, Tensor], floor: float = 0.0, clip: float 
         if floor and bool(varies.any()):
             spread = spread.clamp_min(floor * float(spread[varies].median()))
         deviation[name] = torch.where(varies, spread, torch.ones_like(spread))
-    return Scale(mean=mean, deviation=deviation, clip=clip)
+    return Scale(mean=mean, deviation=deviation, clip=clip, floor=floor)
 
 
 def encoded_of(
@@ -130,10 +131,16 @@ def any_present(features: Mapping[str, Features], modalities: Sequence[str]) -> 
     return torch.stack([features[name].present for name in modalities]).any(0)
 
 
-def _vectors(plan: Plan, features: Mapping[str, Features], modalities: Sequence[str]) -> dict[str, Tensor]:
-    """What the recipe's `probe.features` asks for: the backbone's vectors, or the projections, where there are any."""
-    projection = plan.recipe.probe.features == "projection"
+def vectors_of(which: str, features: Mapping[str, Features], modalities: Sequence[str]) -> dict[str, Tensor]:
+    """The backbone's vectors, or the projections where `which` is "projection" and there are any."""
     return {
-        name: features[name].projection if projection and features[name].projection.shape[1] else features[name].vector
+        name: features[name].projection
+        if which == "projection" and features[name].projection.shape[1]
+        else features[name].vector
         for name in modalities
     }
+
+
+def _vectors(plan: Plan, features: Mapping[str, Features], modalities: Sequence[str]) -> dict[str, Tensor]:
+    """What the recipe's `probe.features` asks for."""
+    return vectors_of(plan.recipe.probe.features, features, modalities)

@@ -26,6 +26,7 @@ from ..api.kinds import Layout
 from ..api.modality import Modality
 from ..api.raw import Timed
 from ..data.folds import Fold, Inner, crosses_groups, inner_folds, make_folds
+from ..data.reading import read_source
 from ..data.store import Skipped, Store, StoreWriter
 from ..data.windows import uneven
 from ..plugins import plugins
@@ -155,7 +156,9 @@ def _scored(
     with progress(f"prepare {name}", len(samples)) as tick:
         for done, sample in enumerate(samples, 1):
             try:
-                raw = dataset.read(sample.id, score.source) if score.source and score.source in sample.sources else None
+                raw = None
+                if score.source and score.source in sample.sources:
+                    raw = read_source(dataset, plan.dataset.use, sample.id, score.source, sample.sources[score.source])
                 numbers = None if score.source and raw is None else scorer(sample, raw)
             except DataError as error:
                 if strict:
@@ -305,7 +308,9 @@ def _extracting(
     # built here for a pool too: what a feature lacks is refused in its sentence, where a worker would only die
     extractor: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
     if count <= 1:
-        yield lambda todo: (_extract(dataset, extractor, modality.layout, modality.source, job) for job in todo)
+        yield lambda todo: (
+            _extract(dataset, plan.dataset.use, extractor, modality.layout, modality.source, job) for job in todo
+        )
         tally.latest(0, _counts_of(dataset, extractor))
         return
     begin = (
@@ -356,7 +361,10 @@ def _begin(dataset: str, dataset_params: str, root: Path | None, source: str, fe
     chosen = data.params.model_validate_json(dataset_params)
     extractor = feature.build(feature.params.model_validate_json(params), data.info(chosen).sources[source])
     reader = data.build(chosen, root)
-    _worker = partial(_extract, reader, extractor, Layout.from_json(layout), source), partial(_counts_of, reader, extractor)
+    _worker = (
+        partial(_extract, reader, dataset, extractor, Layout.from_json(layout), source),
+        partial(_counts_of, reader, extractor),
+    )
 
 
 def _work(chunk: Sequence[Job]) -> tuple[list[Extracted], int, dict[str, int]]:
@@ -365,11 +373,11 @@ def _work(chunk: Sequence[Job]) -> tuple[list[Extracted], int, dict[str, int]]:
     return [extract(job) for job in chunk], os.getpid(), counts()
 
 
-def _extract(dataset: Dataset, modality: Modality, layout: Layout, source: str, job: Job) -> Extracted:
+def _extract(dataset: Dataset, name: str, modality: Modality, layout: Layout, source: str, job: Job) -> Extracted:
     """One recording's stream, or the sentence that says why it cannot be used."""
     _, id, where = job
     try:
-        stream = modality.extract(dataset.read(id, source))
+        stream = modality.extract(read_source(dataset, name, id, source, where))
         _check_stream(stream, layout, id, where)
     except DataError as error:
         return str(error)

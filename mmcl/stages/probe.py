@@ -1,7 +1,7 @@
 """probe: what the frozen features are worth. Heads are fitted on train, chosen on valid; test is opened once, at the end.
 
-For each fold and seed: reads the features that `embed` wrote. Writes scores.jsonl, predictions.jsonl, retrieval.jsonl
-and searches.jsonl (retrieval query by query).
+For each fold and seed: reads the features that `embed` wrote. Writes heads.{safetensors,json}, scores.jsonl, predictions.jsonl,
+retrieval.jsonl and searches.jsonl (retrieval query by query).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,13 @@ from ..api.dataset import Task
 from ..api.head import Head, Labelled
 from ..data.prepared import load_prepared
 from ..evaluate.answers import constant_output, output_of, predictions_of, scores_of, shift_of, target_of
+from ..evaluate.calibration import temperature
 from ..evaluate.metrics import AMONG
 from ..evaluate.retrieval import first, retrieval
 from ..model.frozen import Features
 from ..model.heads import fit_head
-from ..model.scale import Scale, any_present, encoded_of, scale_of, sides_of
+from ..model.kept import KeptHead, save_heads
+from ..model.scale import any_present, encoded_of, scale_of, sides_of
 from ..recipe.plan import Plan
 from ..runs import RunFolder, finish, finished, restart, write_jsonl
 from ..screen import Tick, part_of, progress
@@ -37,21 +38,6 @@ from .units import embed_key, feature_kinds, probe_key
 
 HELD = 0.2
 """Share of the training groups that heads choose by where validation rows judge them."""
-
-
-@dataclass
-class Fitted:
-    """A head that has been fitted and waits for the test set."""
-
-    task: Task
-    input: str
-    modalities: tuple[str, ...]
-    name: str
-    encoder: str
-    head_seed: int
-    head: Head
-    scale: Scale
-    shift: NDArray[np.float64] | float = 0.0  # taken from outputs: thresholds found on validation rows
 
 
 def probe(plan: Plan, run: RunFolder) -> None:
@@ -75,14 +61,14 @@ def probe(plan: Plan, run: RunFolder) -> None:
 
 def _fit_unit(
     plan: Plan, features: Path, fold: int, seed: int, tick: Tick, judged: bool = False
-) -> tuple[list[Fitted], list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[KeptHead], list[dict[str, Any]], dict[str, Any]]:
     """Every head of one fold and seed, what is known of each, and the output that knows the training targets only, by task.
 
     judged  the validation rows are to judge the heads: a head chooses by the rows that are held out for that or, where none are, by some
             training groups, so that no row is judged by what was fitted or chosen on it
     """
     done = 0
-    fitted: list[Fitted] = []
+    fitted: list[KeptHead] = []
     chosen: list[dict[str, Any]] = []
     majority: dict[str, Any] = {}
     for kind in feature_kinds(plan):
@@ -115,7 +101,22 @@ def _fit_unit(
                         shift = shift_of(
                             plan.recipe.probe.threshold, task, there.target, partial(output_of, head, there.encoded)
                         )
-                        fitted.append(Fitted(task, name, modalities, head_name, kind, head_seed, head, scale, shift))
+                        fitted.append(
+                            KeptHead(
+                                task=task,
+                                input=name,
+                                modalities=modalities,
+                                name=head_name,
+                                encoder=kind,
+                                head_seed=head_seed,
+                                head=head,
+                                part=part,
+                                scale=scale,
+                                features=plan.recipe.probe.features,
+                                shift=shift,
+                                temperature=_temperature(task, there, head),
+                            )
+                        )
                         chosen.append(
                             {
                                 "task": task.name,
@@ -130,6 +131,13 @@ def _fit_unit(
                         done += 1
                         tick(done, f"{kind} {name} {head_name}")
     return fitted, chosen, majority
+
+
+def _temperature(task: Task, valid: Labelled, head: Head) -> float | None:
+    """What makes probabilities of a head's outputs, from validation rows alone."""
+    if task.type == "regression" or not len(valid.target):
+        return None
+    return temperature(task, valid.target.double().numpy(), output_of(head, valid.encoded))
 
 
 def _within_training(
@@ -165,7 +173,7 @@ def _rows_of(features: dict[str, Features], who: dict[str, Any], rows: Tensor) -
 
 
 def _answers(
-    plan: Plan, fitted: Sequence[Fitted], features: Mapping[str, Features], who: Mapping[str, Any], base: Mapping[str, Any]
+    plan: Plan, fitted: Sequence[KeptHead], features: Mapping[str, Features], who: Mapping[str, Any], base: Mapping[str, Any]
 ) -> Iterator[tuple[dict[str, Any], Task, list[str], Tensor, NDArray[np.float64]]]:
     """What each head says of some recordings: about it, its task, whose ids, their targets, its outputs."""
     (side,) = sides_of(plan, who)
@@ -238,6 +246,8 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
                 target, known = target_of(task, who["targets"])
                 about = {"task": task.name, "input": "none", "head": "majority", "encoder": "none", **base, "head_seed": 0}
                 scores += scores_of(about, task, target[known], np.repeat(majority[task.name][None], int(known.sum()), 0))
+    # Random encoders and pooled streams beside trained ones are baselines that nobody will ask: their heads are not kept.
+    save_heads(folder, [one for one in fitted if one.encoder == feature_kinds(plan)[0]])
     write_jsonl(folder / "scores.jsonl", scores)
     write_jsonl(folder / "predictions.jsonl", predictions)
     write_jsonl(folder / "retrieval.jsonl", retrieved)

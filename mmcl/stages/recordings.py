@@ -8,6 +8,7 @@ from ..api.dataset import Dataset, SampleRef
 from ..api.errors import DataError, PluginError
 from ..data.folds import Fold, make_folds
 from ..data.limit import limited
+from ..data.reading import samples_of
 from ..recipe.plan import Plan
 
 
@@ -28,7 +29,7 @@ def listed(plan: Plan, dataset: Dataset) -> list[SampleRef]:
     Raises PluginError for what a dataset must not hand out; DataError if there is no recording, or if these cannot be split as the protocol
     says: a word that is no split, an empty split, a group on both sides. All of that is known before anything is extracted.
     """
-    samples = list(dataset.samples())
+    samples = samples_of(dataset, plan.dataset.use, plan.root)
     _check_samples(plan, samples)
     if plan.recipe.limit is not None:
         samples = limited(samples, plan.recipe.limit, plan.recipe.protocol, plan.seeds[0], plan.fold_of, plan.fold_key)

@@ -1,0 +1,55 @@
+"""Reading a dataset: whatever its plug-in raises comes out as one sentence that says who was reading what."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from ..api.dataset import Dataset, SampleRef
+from ..api.errors import DataError, MmclError
+from ..api.raw import Raw
+
+
+def samples_of(dataset: Dataset, name: str, root: Path | None) -> list[SampleRef]:
+    """Every recording that a dataset lists.
+
+    name  by which the recipe reaches the dataset
+
+    Raises DataError if listing fails, whatever it fails by.
+    """
+    try:
+        return list(dataset.samples())
+    except MmclError:
+        raise
+    except Exception as error:
+        raise DataError(f"{root or name}: dataset '{name}' could not list its recordings: {_reason(dataset, error)}") from error
+
+
+def read_source(dataset: Dataset, name: str, id: str, source: str, where: str) -> Raw:
+    """One source of a recording.
+
+    where  the file it is in, as the dataset lists it
+
+    Raises DataError if reading fails, whatever it fails by.
+    """
+    try:
+        return dataset.read(id, source)
+    except (MmclError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{where}: dataset '{name}' could not read '{source}' of recording '{id}': {_reason(dataset, error)}"
+        ) from error
+
+
+def _reason(dataset: Dataset, error: Exception) -> str:
+    """What went wrong, and the plug-in's last line on the way there."""
+    package = type(dataset).__module__.partition(".")[0]
+    text = str(error).strip() or "no reason given"
+    words = f"{type(error).__name__}: {text}"
+    if isinstance(error, KeyError):
+        words = f"there is no {error} (KeyError)"
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).stem != Path(__file__).stem]
+    mine = [frame for frame in own if package in Path(frame.filename).parts or Path(frame.filename).stem == package]
+    last = (mine or own)[-1]
+    return f"{words} ({package}, {Path(last.filename).name} line {last.lineno}); mend the file, or the plug-in where the file is right"
