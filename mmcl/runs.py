@@ -345,30 +345,23 @@ def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
 
 def read_json(path: Path) -> JsonObject:
     """A JSON file's object. Raises StageError, naming the file, if it is missing or not JSON."""
-    text = read_text(path)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise StageError(f"{path}: cannot be read as JSON ({error}); delete it and run again") from error
-    if not isinstance(value, dict):
-        raise StageError(f"{path}: holds {type(value).__name__}, not an object; delete it and run again")
-    return value
+    return _object(read_text(path), f"{path}:")
 
 
 def read_jsonl(path: Path) -> list[JsonObject]:
     """The objects of a file with one a line. Raises StageError, naming the file and line, if it is missing or not JSON lines."""
-    rows: list[JsonObject] = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise StageError(f"{path}: line {number} cannot be read as JSON ({error}); delete it and run again") from error
-        if not isinstance(row, dict):
-            raise StageError(f"{path}: line {number} holds {type(row).__name__}, not an object; delete it and run again")
-        rows.append(row)
-    return rows
+    lines = enumerate(read_text(path).splitlines(), 1)
+    return [_object(line, f"{path}: line {number}") for number, line in lines if line]
+
+
+def _object(text: str, where: str) -> JsonObject:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StageError(f"{where} cannot be read as JSON ({error}); delete it and run again") from error
+    if not isinstance(value, dict):
+        raise StageError(f"{where} holds {type(value).__name__}, not an object; delete it and run again")
+    return value
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ read_table(path)       a CSV with a header → Table
 read_listing(path)     a table of recordings: CSV as spreadsheets write it, JSON lines, Parquet → Listing
 to_number(text)        the number in a cell, or None
 read_words(path)       a transcript (txt, srt, vtt, json, csv) → Words; words_of(text, place): of a text
+read_weights(path)     published weights, safetensors or torch → tensors by name; nothing of a pickle is run
 read_array(path, key)  a ready array (npy, npz, mat, safetensors); array_shape(path, key): its shape, from its head
 sound_header(path), film_header(path), folder_header(path, rate)  what the head of a sound, a film, a folder of pictures says → Header
 ARRAYS, FILMS, SOUNDS, COMPRESSED_SOUNDS, TRANSCRIPTS, LISTINGS  usual endings of the files that these read
@@ -39,6 +40,7 @@ from .samples import lit_wall, nodding_oval
 from .sound import SOUNDS, at_rate, read_audio, write_audio
 from .tables import is_number, read_table
 from .transcripts import TRANSCRIPTS, read_words, words_of
+from .weights import read_weights
 
 __all__ = [
     "ARRAYS",
@@ -70,6 +72,7 @@ __all__ = [
     "read_mat",
     "read_sound",
     "read_table",
+    "read_weights",
     "read_words",
     "read_text",
     "require_folder",

@@ -61,9 +61,12 @@ def prepare(
     extracted: list[str] = []  # modalities
     for modality in plan.modalities:
         folder, key = store_of(plan, run, modality, stamps)
-        if not (folder / "store.json").exists() and _make_store(plan, modality, dataset, samples, folder, key, workers, strict):
-            extracted.append(modality.name)
-        elif strict and (known := Store(folder).skipped):
+        if not (folder / "store.json").exists():
+            with _turn(modality.name, folder):
+                if not (folder / "store.json").exists():  # else another process has made it meanwhile
+                    _make_store(plan, modality, dataset, samples, folder, key, workers, strict)
+                    extracted.append(modality.name)
+        if strict and modality.name not in extracted and (known := Store(folder).skipped):
             raise DataError(f"{known[0].reason} (--strict; {len(known)} in all)")
     stores = {m.name: Store(store_of(plan, run, m, stamps)[0]) for m in plan.modalities}
     usable = [row for row in range(len(samples)) if any(row in store for store in stores.values())]
@@ -204,6 +207,19 @@ def _stamp(sample: SampleRef, root: Path | None) -> dict[str, list[Any]]:
     return stamp
 
 
+@contextmanager
+def _turn(name: str, folder: Path) -> Iterator[None]:
+    """The only process that looks for a modality's store and makes it; another one's work is waited for."""
+    lock = folder.with_name(f".{folder.name}.lock")
+    with locked(lock, wait=False) as mine:
+        if mine:
+            yield
+            return
+    say(f"prepare {name}: another mmcl process is preparing these streams ({folder}); waiting for it")
+    with locked(lock):
+        yield
+
+
 def _make_store(
     plan: Plan,
     modality: ModalityPlan,
@@ -213,30 +229,8 @@ def _make_store(
     key: str,
     workers: int | None,
     strict: bool,
-) -> bool:
-    """Extract one modality of every recording that has its source; whether that was still to be done when our turn had come."""
-    lock = folder.with_name(f".{folder.name}.lock")
-    with locked(lock, wait=False) as mine:
-        if mine:
-            return _make_alone(plan, modality, dataset, samples, folder, key, workers, strict)
-    say(f"prepare {modality.name}: another mmcl process is preparing these streams ({folder}); waiting for it")
-    with locked(lock):
-        return _make_alone(plan, modality, dataset, samples, folder, key, workers, strict)
-
-
-def _make_alone(
-    plan: Plan,
-    modality: ModalityPlan,
-    dataset: Dataset,
-    samples: Sequence[SampleRef],
-    folder: Path,
-    key: str,
-    workers: int | None,
-    strict: bool,
-) -> bool:
-    """The same, while no other process does."""
-    if (folder / "store.json").exists():
-        return False
+) -> None:
+    """Extract one modality of every recording that has its source."""
     tidy(folder.parent, folder.name)
     jobs = [
         (row, sample.id, sample.sources[modality.source])
@@ -263,7 +257,6 @@ def _make_alone(
     except BaseException:
         writer.abandon()
         raise
-    return True
 
 
 class _Tally:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmcl.api import DataError, Raw, Source, Video
+from mmcl.media import read_weights
 
 from . import EMBEDDING, RANDOM, FabNetParams, weights_file
 
@@ -129,20 +130,9 @@ def frozen_encoder(params: FabNetParams) -> Encoder:
 
 def read(path: Path) -> dict[str, Tensor]:
     """The encoder's tensors by name, in the order of its layers. Raises DataError if the file holds no such thing."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: Any = load_file(str(path))
-            content = {name: content[name] for name in sorted(content, key=_by_number)}  # the file has them in another order
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        why = str(error).strip().split("\n", 1)[0][:160] or type(error).__name__
-        raise DataError(
-            f"{path}: is not a file of weights that can be read safely ({why}); a safetensors file, or a torch file of tensors alone was "
-            "expected"
-        ) from error
+    content = read_weights(path)
+    if path.suffix == ".safetensors":
+        content = {name: content[name] for name in sorted(content, key=_by_number)}  # the file has them in another order
     inside = [one for one in content.values() if isinstance(one, Mapping)] if isinstance(content, Mapping) else []
     for state in (content, *inside):
         tensors = {str(n): v for n, v in state.items() if isinstance(v, Tensor)} if isinstance(state, Mapping) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 
 import mmcl_fabnet
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 
 from mmcl.api import DataError, Source, Video
 from mmcl.testing import check_modality, check_spec
+from mmcl.testing.weights import write_evil_weights
 
 SPECS = []
 mmcl_fabnet.register_modalities(SPECS.append)
@@ -197,17 +197,9 @@ def test_the_first_tensor_that_does_not_fit_is_named(change, words, tmp_path):
         extracted(film(1), weights=str(tmp_path / "fab.pth"))
 
 
-class Command:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
 @pytest.mark.parametrize("name", ["fab.pth", "fab.safetensors"])
 def test_a_file_that_is_no_weights_is_refused_and_none_of_its_code_runs(name, tmp_path):
-    torch.save({"encoder": Command(str(tmp_path / "was here"))}, tmp_path / name)
+    write_evil_weights(tmp_path / name, tmp_path / "was here")
     with pytest.raises(DataError, match=rf"{name}: is not a file of weights that can be read safely"):
         extracted(film(1), weights=str(tmp_path / name))
     assert not (tmp_path / "was here").exists()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmcl import media
 from mmcl.api import DataError, Encoded, Layout, Stream
 
 from . import URL, R2plus1dParams
@@ -117,16 +118,12 @@ def read_weights(weights: str) -> Mapping[str, Tensor] | None:
         if not path.is_file():
             raise DataError(f"backbone r2plus1d: {path}: there is no such file; weights is none, kinetics400 or a file's path")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(str(path))
-        tensors: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        return tensors
-    except Exception as error:
+        tensors: Mapping[str, Tensor] = media.read_weights(path)
+    except DataError as error:
         raise DataError(
-            f"backbone r2plus1d: {path}: is not a file of weights ({type(error).__name__}); fetch {URL} again"
+            f"backbone r2plus1d: {path}: is not a file of weights ({type(error.__cause__).__name__}); fetch {URL} again"
         ) from error
+    return tensors
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor], whence: str) -> None:

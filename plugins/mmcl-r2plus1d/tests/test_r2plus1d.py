@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import mmcl_r2plus1d
 import pytest
 import torch
@@ -13,6 +11,7 @@ from torchvision.models.video import r2plus1d_18
 
 from mmcl.api import DataError, Layout, Stream
 from mmcl.testing import check_backbone, make_stream
+from mmcl.testing.weights import write_evil_weights
 
 SIDE = 16
 
@@ -76,19 +75,9 @@ def test_still_statistics_stay_still_while_training():
     assert not torch.equal(moving.network.stem[1].running_mean, before)
 
 
-class MakesFolder:
-    """What a pickle of it does when it is opened."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 def test_none_of_the_code_in_a_file_of_weights_runs(name, tmp_path):
-    torch.save({"stem.0.weight": MakesFolder(str(tmp_path / "was here"))}, tmp_path / name)
+    write_evil_weights(tmp_path / name, tmp_path / "was here")
     with pytest.raises(DataError, match=rf"{name}: is not a file of weights"):
         make(weights=str(tmp_path / name))
     assert not (tmp_path / "was here").exists()
