@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .model.encoder import Encoder
     from .model.joint import Joint
+    from .model.kept import KeptHead
     from .recipe.plan import Plan
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "check", "load_encoders", "load_joint", "run"]
+__all__ = ["__version__", "check", "load_encoders", "load_heads", "load_joint", "run"]
 
 
 def check(recipe: str | Path, set: Sequence[str] = (), data: str | Path | None = None, presets: Sequence[str] = ()) -> Plan:
-    """The plan of a recipe (a file, or the name of a shipped one), made without reading any data and without torch.
+    """The plan of a recipe (a file, or the name of a shipped one), made without reading a recording and without torch (a dataset of one's own folder reads its table).
 
     set   overrides such as "pretrain.epochs=10"
     data  folder under which datasets lie
@@ -81,5 +82,16 @@ def load_joint(folder: str | Path) -> Joint:
     the pretext's plug-in is no longer installed.
     """
     from .model.joint import load_joint as load
+
+    return load(folder)
+
+
+def load_heads(folder: str | Path) -> list[KeptHead]:
+    """The heads of a run's `probe` folder, in the order of the recipe, in eval mode, rebuilt without the recipe.
+
+    Each gives `outputs` and `probabilities` of frozen features by modality. Raises DataError if the folder holds none, PluginError if
+    a head's plug-in is no longer installed.
+    """
+    from .model.kept import load_heads as load
 
     return load(folder)

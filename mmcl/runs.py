@@ -329,6 +329,15 @@ def open_file(path: Path) -> BufferedReader:
     return file
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal. Raises StageError, naming the file, if it cannot be read."""
+    try:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
 def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
     """A text file. Raises StageError, naming the file, if it is missing, no regular file, too large or not UTF-8."""
     try:

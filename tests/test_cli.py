@@ -293,6 +293,10 @@ def test_run_hands_everything_over_and_ends_stdout_with_the_report(monkeypatch, 
     assert given["root"] == Path("runs/quickstart"), "the folder is named after the recipe"
     assert given["stop_after"] == "prepare"
     assert capsys.readouterr().out.strip() == str(Path("runs/quickstart")), "there is no report yet"
+    for asked in (("--limit", "20"), ("--set", "limit=20")):
+        assert call("run", "quickstart", *asked) == 0
+        assert given["root"] == Path("runs/quickstart-limit-20"), "never in the folder of the whole run"
+        capsys.readouterr()
 
 
 def test_a_mistake_in_a_recipe_is_told_before_torch_is_imported(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from mmcl.api import DataError, SampleRef
-from mmcl.data.folds import Inner, crosses_groups, inner_folds, make_folds
+from mmcl.data.folds import Fold, Inner, crosses_groups, inner_folds, make_folds
 
 
 def people(groups: int = 24, each: int = 6, classes: int = 3, split=None) -> list[SampleRef]:
@@ -293,6 +294,16 @@ def test_more_parts_than_groups_and_too_few_groups_are_refused():
     outer = folds_of(protocol("hold-out", test=1 / 3), few)
     with pytest.raises(DataError, match="a part of fold 0 leaves 1 of 2 groups, and two are needed"):
         inner_folds(outer, Inner(None, 0.2), "group", few, 0)
+
+
+def test_a_part_that_leaves_nobody_to_train_on_is_refused():
+    samples = people(2)
+    fold = Fold(0, tuple(range(4)), (), (4,))
+    alone = [replace(sample, group="one") for sample in samples]
+    with pytest.raises(
+        DataError, match="a part of fold 0 leaves 0 of 1 groups, and one is needed, to train on; use more parts, or"
+    ):
+        inner_folds([fold], Inner(None, None), "group", alone, 0)
 
 
 def test_two_groups_judge_each_other_where_nothing_has_to_be_chosen():

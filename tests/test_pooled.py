@@ -11,6 +11,7 @@ import torch
 from mmcl.api.kinds import Layout
 from mmcl.data.prepared import load_prepared
 from mmcl.data.store import Store, StoreWriter
+from mmcl.model.frozen import load_features
 from mmcl.model.pooled import BINS, pool, pool_joined, statistics, width
 from mmcl.report import run_and_report
 from mmcl.report.page import write_report
@@ -189,3 +190,28 @@ def test_a_pretext_has_its_streams_pooled_together(tmp_path):
     assert joint.present.tolist() == [True, True, False]
     torch.testing.assert_close(joint.vector[0], torch.cat([torch.from_numpy(statistics(values, SIGNAL)), torch.zeros(5)]))
     torch.testing.assert_close(joint.vector[1], torch.cat([torch.zeros(15), torch.ones(5)]))
+
+
+def test_heads_on_projections_read_the_statistics_of_pooled_streams(tiny_plan, tmp_path):
+    """The space that pooled streams share is for retrieval; heads on it would be a weaker baseline."""
+    run = RunFolder(tmp_path / "runs" / "tiny")
+    cheap = (
+        "pretrain.epochs=0",
+        "probe.heads={linear: {use: linear, l2: [0.1]}}",
+        "probe.inputs=[audio]",
+        "probe.features=projection",
+    )
+    run_and_report(tiny_plan(*cheap), run, workers=1)
+    folder = run.stage("embed", 0, 3)
+    statistics = load_features(folder / "pooled-test.safetensors")["audio"]
+    assert statistics.projection.shape[1] == 0
+    assert statistics.vector.shape[1] > load_features(folder / "canonical-test.safetensors")["audio"].projection.shape[1] > 0
+    chosen = {row["encoder"]: row for row in read_jsonl(run.stage("probe", 0, 3) / "retrieval.jsonl") if row["metric"] == "R@1"}
+    assert {"random", "pooled"} <= set(chosen)
+    scores = read_jsonl(run.stage("probe", 0, 3) / "scores.jsonl")
+    mine, theirs = [], []
+    other = RunFolder(tmp_path / "runs" / "vectors")
+    run_and_report(tiny_plan(*cheap[:-1]), other, workers=1)
+    for rows, values in ((scores, mine), (read_jsonl(other.stage("probe", 0, 3) / "scores.jsonl"), theirs)):
+        values += [row["value"] for row in rows if row["encoder"] == "pooled"]
+    assert mine == theirs

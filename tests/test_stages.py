@@ -116,10 +116,17 @@ def test_the_test_set_is_opened_once_after_everything_is_chosen(tiny_plan, tiny_
     shutil.rmtree(unit(copy, "probe"))
     seen: list[str] = []
     read, fit = stage.read_features, stage.fit_head
-    monkeypatch.setattr(stage, "read_features", lambda folder, kind, split: (seen.append(split), read(folder, kind, split))[1])
+    opened: list[str] = []
+
+    def watched(folder, kind, split):
+        seen.append(split)
+        opened.extend([kind] if split == "test" else [])
+        return read(folder, kind, split)
+
+    monkeypatch.setattr(stage, "read_features", watched)
     monkeypatch.setattr(stage, "fit_head", lambda *a: (seen.append("fit"), fit(*a))[1])
     stage.probe(tiny_plan(), copy)
-    assert seen.count("test") == 3  # once for the pretrained encoders, once for random ones, once for pooled streams
+    assert opened == ["pretrained", "random", "pooled", "canonical"]  # each file of test features once
     assert "test" not in seen[: len(seen) - seen[::-1].index("fit")]
 
 

@@ -654,3 +654,33 @@ def test_what_retrieval_cannot_score_is_refused(overrides, words):
 def test_a_metric_that_retrieval_lacks_is_refused():
     with pytest.raises(RecipeError, match=re.escape("retrieval has no metric 'accuracy'; it has R@1, R@5, R@10, median_rank")):
         metric.metric_of(plan("sweep.score={stage: retrieval, metric: accuracy}"))
+
+
+@pytest.mark.parametrize(
+    ("sets", "held"),
+    [
+        (("pretrain.keep=last",), False),
+        (("pretrain.keep=best",), True),
+        (("pretrain.keep=best", "pretrain.epochs=0"), False),
+        (("pretrain.keep=best", "pretrain.epochs=0", "sweep.space={pretrain.epochs: [0, 2]}"), True),
+        ((LABELS, "sweep.score={stage: supervise}", "supervise.keep=last", "pretrain.keep=best"), False),
+        (
+            (
+                LABELS,
+                "sweep.score={stage: supervise}",
+                "supervise.keep=last",
+                "sweep.space={supervise.start: [scratch, pretrained]}",
+            ),
+            True,
+        ),
+    ],
+)
+def test_rows_are_held_out_wherever_any_trial_would_choose_an_epoch_on_those_that_judge(sets, held):
+    assert plan("sweep.validation=3", *sets).holds is held
+
+
+def test_a_dry_run_of_a_sweep_is_another_search(out):
+    assert "sweep.space.limit: decides which recordings are scored" in refusal("sweep.space={limit: [10, 20]}")
+    search_and_report(plan("sweep.trials=1", "pretrain.epochs=1", "limit=40"), out, final=False)
+    with pytest.raises(StageError, match="was begun with another recipe"):
+        search_and_report(plan("sweep.trials=1", "pretrain.epochs=1"), out, final=False)

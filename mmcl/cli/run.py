@@ -54,7 +54,8 @@ def run(
     plan = load_plan(find(recipe), sets, data, name=recipe if recipe.endswith((".yaml", ".yml")) else None)
     from ..report import run_and_report  # after the plan: a mistake in the recipe is said before torch is imported
 
-    name = plan.name if limit is None else f"{plan.name}-limit-{limit}"  # never in the folder of the whole run
+    few = plan.recipe.limit
+    name = plan.name if few is None else f"{plan.name}-limit-{few}"  # never in the folder of the whole run
     folder = RunFolder(out if out is not None else Path("runs") / name)
     report = run_and_report(plan, folder, workers, strict, device, stop_after)
     click.echo(report if stop_after is None else folder.root)

@@ -12,6 +12,9 @@ from ..api.dataset import SampleRef
 from ..api.errors import DataError
 from ..seeding import address
 
+HELD = 0.2
+"""Share of the training groups that is held out to choose by, where validation rows judge and no protocol says how many."""
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -115,10 +118,11 @@ def inner_folds(folds: Sequence[Fold], how: Inner, by: str, samples: Sequence[Sa
         dealt = _deal(names, units, count, samples, rng) if by == "sample" else _split(names, count, rng)
         for part in dealt:
             rest = [name for name in names if name not in set(part)]
-            if len(rest) < 2 and how.hold is not None:
+            if len(rest) < (1 if how.hold is None else 2):
+                needed = "one is needed, to train on" if how.hold is None else "two are needed, to train and to choose on"
                 raise DataError(
-                    f"sweep.validation: a part of fold {fold.number} leaves {len(rest)} of {len(names)} {what}, and two are needed, "
-                    "to train and to choose on; use more parts, or validation: fold"
+                    f"sweep.validation: a part of fold {fold.number} leaves {len(rest)} of {len(names)} {what}, and {needed}; "
+                    "use more parts, or validation: fold"
                 )
             held, train = ([], rest) if how.hold is None else _hold(rest, how.hold, rng)
             fitted, judging, choosing = (tuple(sorted(_rows(units, side))) for side in (train, part, held))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ..api.dataset import Dataset, SampleRef
+from ..api.dataset import Dataset, HasHeaders, Header, SampleRef
 from ..api.errors import DataError, MmclError
 from ..api.raw import Raw
 
@@ -17,12 +19,8 @@ def samples_of(dataset: Dataset, name: str, root: Path | None) -> list[SampleRef
 
     Raises DataError if listing fails, whatever it fails by.
     """
-    try:
+    with _named(dataset, f"{root or name}: dataset '{name}' could not list its recordings"):
         return list(dataset.samples())
-    except MmclError:
-        raise
-    except Exception as error:
-        raise DataError(f"{root or name}: dataset '{name}' could not list its recordings: {_reason(dataset, error)}") from error
 
 
 def read_source(dataset: Dataset, name: str, id: str, source: str, where: str) -> Raw:
@@ -32,14 +30,27 @@ def read_source(dataset: Dataset, name: str, id: str, source: str, where: str) -
 
     Raises DataError if reading fails, whatever it fails by.
     """
-    try:
+    with _named(dataset, f"{where}: dataset '{name}' could not read '{source}' of recording '{id}'"):
         return dataset.read(id, source)
+
+
+def read_header(dataset: Dataset, id: str, source: str, where: str) -> Header:
+    """What the head of one source's file says; nothing where the dataset doesn't look at heads. Raises DataError as `read_source` does."""
+    if not isinstance(dataset, HasHeaders):
+        return Header()
+    with _named(dataset, f"{where}: the head of '{source}' of recording '{id}' could not be read"):
+        return dataset.header(id, source)
+
+
+@contextmanager
+def _named(dataset: Dataset, words: str) -> Iterator[None]:
+    """Whatever a dataset raises as a DataError that begins with these words; our own errors stay what they are."""
+    try:
+        yield
     except (MmclError, MemoryError):
         raise
     except Exception as error:
-        raise DataError(
-            f"{where}: dataset '{name}' could not read '{source}' of recording '{id}': {_reason(dataset, error)}"
-        ) from error
+        raise DataError(f"{words}: {_reason(dataset, error)}") from error
 
 
 def _reason(dataset: Dataset, error: Exception) -> str:

@@ -3,7 +3,7 @@ taken, each modality's own from its first second to its last."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,11 @@ UNEVEN = 0.1
 
 def uneven(stores: Mapping[str, Store], row: int) -> bool:
     """Whether a recording's modalities differ in length by more than a tenth; words have no say, for silence is no end."""
-    lengths = [store.seconds(row) for store in stores.values() if store.layout.rate and row in store]
+    return differ([store.seconds(row) for store in stores.values() if store.layout.rate and row in store])
+
+
+def differ(lengths: Sequence[float]) -> bool:
+    """Whether lengths in seconds differ by more than UNEVEN of the longest."""
     return bool(lengths) and min(lengths) < (1 - UNEVEN) * max(lengths)
 
 

@@ -6,7 +6,6 @@ until the training ends: if the newest one is damaged, the training goes on from
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 from ..api.errors import StageError
-from ..runs import folder_in_place_of, open_file, read_json, read_tensors, write_json, write_tensors
+from ..runs import digest, folder_in_place_of, read_json, read_tensors, write_json, write_tensors
 from ..screen import say
 
 
@@ -39,7 +38,7 @@ def save_checkpoint(
         tensors |= {f"optimizer/{index}/{name}": value.detach().cpu() for name, value in state.items() if value is not None}
     with folder_in_place_of(folder) as part:
         write_tensors(part / "state.safetensors", {name: value.clone() for name, value in tensors.items()})
-        write_json(part / "state.json", {**counters, "sha256": _digest(part)})
+        write_json(part / "state.json", {**counters, "sha256": digest(part / "state.safetensors")})
         if folder.exists():
             shutil.rmtree(_before(folder), ignore_errors=True)
             folder.replace(_before(folder))
@@ -65,10 +64,10 @@ def load_checkpoint(
             continue
         try:
             counters = read_json(one / "state.json")
-            digest = counters.pop("sha256", None)
+            written = counters.pop("sha256", None)
             if counters.get("key") != key:
                 return None
-            if digest is not None and digest != _digest(one):
+            if written is not None and written != digest(one / "state.safetensors"):
                 raise StageError(f"{one / 'state.safetensors'}: is not what was written")
             tensors = read_tensors(one / "state.safetensors")
             best = _load(tensors, module, optimizer)
@@ -96,15 +95,6 @@ def _load(tensors: Mapping[str, torch.Tensor], module: nn.Module, optimizer: tor
         raise StageError(f"the checkpoint's weights do not fit the networks ({str(error).splitlines()[0]})") from error
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
-
-
-def _digest(folder: Path) -> str:
-    """SHA-256 of a checkpoint's tensors."""
-    try:
-        with open_file(folder / "state.safetensors") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise StageError(f"{folder / 'state.safetensors'}: cannot be read ({error.strerror})") from None
 
 
 def _before(folder: Path) -> Path:

@@ -56,17 +56,21 @@ class KeptHead:
         """Whether features are standardised within each group, so that a recording needs its group's beside it."""
         return self.part.standardise == "group"
 
-    def outputs(self, features: Mapping[str, Features], groups: Tensor | None = None) -> NDArray[np.float64]:
-        """Outputs of all rows [n, outputs], less the thresholds, as scores and predictions read them.
+    def outputs(
+        self, features: Mapping[str, Features], groups: Tensor | None = None, rows: Tensor | None = None
+    ) -> NDArray[np.float64]:
+        """Outputs [n, outputs], less the thresholds, as scores and predictions read them.
 
-        groups  int64 [n]; needed where `by_group`
+        groups  int64 [n] of all rows; needed where `by_group`
+        rows    bool [n]: whose outputs; left out: all
 
         Raises DataError where groups are needed and none are given, StageError if a group has one recording alone.
         """
         if self.by_group and groups is None:
             raise DataError(f"head '{self.name}': {GROUP}; say which recordings are of one group")
         present = {name: features[name].present for name in self.modalities}
-        rows = torch.ones(len(next(iter(present.values()))), dtype=torch.bool)
+        if rows is None:
+            rows = torch.ones(len(next(iter(present.values()))), dtype=torch.bool)
         vectors = vectors_of(self.features, features, self.modalities)
         return output_of(self.head, self.scale.encoded(vectors, present, rows, groups if self.by_group else None)) - self.shift
 
@@ -116,8 +120,8 @@ def load_heads(folder: Path | str, offers: Plugins | None = None) -> list[KeptHe
     folder = Path(folder)
     if not (folder / "heads.json").exists():
         raise DataError(
-            f"{folder}: holds no heads; name the 'probe' folder of a run, such as runs/NAME/fold-00/seed-0/probe, and run its recipe "
-            "again if an older mmcl wrote it"
+            f"{folder}: holds no heads; name the 'probe' folder of a run, such as runs/NAME/fold-00/seed-0/probe; one that an "
+            "older mmcl wrote has none until it is deleted and its recipe run again"
         )
     try:
         about = read_json(folder / "heads.json")["heads"]

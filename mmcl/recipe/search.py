@@ -24,7 +24,7 @@ Value = str | int | float
 """A value as a trial has it: a number of a range, or one of a list's values as --set takes it."""
 
 NO_SCORE = ("format", "name", "about", "report", "track", "worth", "sweep")
-COMPARED = ("seed", "dataset", "protocol", "probe.seeds")
+COMPARED = ("seed", "dataset", "protocol", "limit", "probe.seeds")
 """Keys that decide which recordings are scored, or by what luck: chosen by their score, they would flatter it."""
 
 LOSS = ("pretrain.objective", "pretrain.pretext", "pretrain.batch_size", "pretrain.views", "projection", "window", "scores")
@@ -82,7 +82,7 @@ class SweepPlan:
         if self.section.validation == "fold":
             return False
         pretrain, supervise = self.plan.recipe.pretrain, self.plan.recipe.supervise
-        chosen = pretrain.epochs > 0 and (
+        chosen = (pretrain.epochs > 0 or self._sweeps("pretrain.epochs")) and (
             pretrain.keep == "best" or pretrain.patience is not None or "valid" in pretrain.transductive
         )
         if self.stage == "supervise":
@@ -91,9 +91,13 @@ class SweepPlan:
                 supervise.keep == "best"
                 or supervise.patience is not None
                 or supervise.threshold == "valid"
-                or (chosen and supervise.start == "pretrained")
+                or (chosen and (supervise.start == "pretrained" or self._sweeps("supervise.start")))
             )
-        return chosen or any(_touches(key, one) for key in self.section.space for one in EPOCHS)
+        return chosen or any(self._sweeps(one) for one in EPOCHS)
+
+    def _sweeps(self, key: str) -> bool:
+        """Whether values of a key are searched over, or of a section that it is in."""
+        return any(_touches(one, key) for one in self.section.space)
 
     @property
     def grid(self) -> list[dict[str, Value]]:

@@ -11,13 +11,12 @@ from typing import Any
 from ..api.dataset import Dataset, DatasetInfo, HasHeaders, Header, SampleRef, Task
 from ..api.errors import DataError, StageError
 from ..data.folds import make_folds
+from ..data.reading import read_header, samples_of
+from ..data.windows import differ
 from ..plugins import plugins
 from ..recipe.plan import Plan
 from ..recipe.schema import Official
 from ..stages.recordings import listed, open_dataset
-
-APART = 0.1
-"""Share of the longest source by which the sources of a recording may differ in length before it is counted."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Census:
     splits: Mapping[str, tuple[int, int]]  # split, "none" for recordings of none → recordings, groups
     tasks: Mapping[str, Mapping[str, Any]]  # task → type, and classes with their counts or the range; how many are unknown
     sources: tuple[SourceCount, ...]
-    apart: tuple[str, ...]  # recordings whose sources differ in length by more than APART
+    apart: tuple[str, ...]  # recordings whose sources differ in length by more than a tenth of the longest
     defects: tuple[tuple[str, str, str], ...]  # recording, source, sentence
     facts: tuple[str, ...]  # what else is known of recordings
     headers: bool  # whether the dataset looks at heads of files
@@ -72,9 +71,11 @@ def census_of_folder(folder: Path) -> Census:
     """The recordings of a folder with a table, and all of its sources. Raises DataError as `census_of_plan` does."""
     spec, params = described(folder)
     info, dataset = spec.info(params), spec.build(params, folder)
-    samples = list(dataset.samples())
+    samples = samples_of(dataset, spec.name, folder)
     if info.official:
-        make_folds(_splits(info), samples, range(len(samples)), 0)
+        if missing := sorted({"train", "test"} - set(info.official)):
+            raise DataError(f"no recording is in the split '{missing[0]}'; there are {', '.join(info.official)}")
+        make_folds(Official(), samples, range(len(samples)), 0)
     return census(dataset, info, samples, tuple(info.sources))
 
 
@@ -86,14 +87,6 @@ def described(folder: Path, **options: Any) -> tuple[Any, Any]:
     return spec, spec.complete(spec.params.model_validate(options), folder)
 
 
-def _splits(info: DatasetInfo) -> Any:
-    """The protocol by which a folder is looked at that has splits; a split that the column lacks is refused by it."""
-    missing = sorted({"train", "test"} - set(info.official))
-    if missing:
-        raise DataError(f"no recording is in the split '{missing[0]}'; there are {', '.join(info.official)}")
-    return Official()
-
-
 def census(
     dataset: Dataset, info: DatasetInfo, samples: Sequence[SampleRef], sources: Sequence[str], limit: int | None = None
 ) -> Census:
@@ -103,7 +96,7 @@ def census(
     for sample in samples:
         for name in (name for name in sources if name in sample.sources):
             try:
-                headers[name][sample.id] = dataset.header(sample.id, name) if isinstance(dataset, HasHeaders) else Header()
+                headers[name][sample.id] = read_header(dataset, sample.id, name, sample.sources[name])
             except DataError as error:
                 defects.append((sample.id, name, str(error)))
     return Census(
@@ -114,7 +107,7 @@ def census(
         splits=_split_counts(samples) if info.official else {},
         tasks={name: _task(task, samples) for name, task in info.tasks.items()},
         sources=tuple(_source(name, info.sources[name].type, samples, headers[name]) for name in sources),
-        apart=tuple(sample.id for sample in samples if _differs([headers[n].get(sample.id) for n in sources])),
+        apart=tuple(sample.id for sample in samples if differ(_lengths([headers[n].get(sample.id) for n in sources]))),
         defects=tuple(defects),
         facts=tuple(sorted({fact for sample in samples for fact in sample.facts})),
         headers=isinstance(dataset, HasHeaders),
@@ -165,7 +158,6 @@ def _source(name: str, type: str, samples: Sequence[SampleRef], headers: Mapping
     )
 
 
-def _differs(headers: Sequence[Header | None]) -> bool:
-    """Whether the sources of a recording differ in length by more than APART of the longest."""
-    lengths = [header.seconds for header in headers if header is not None and header.seconds is not None]
-    return len(lengths) > 1 and max(lengths) - min(lengths) > APART * max(lengths)
+def _lengths(headers: Sequence[Header | None]) -> list[float]:
+    """The lengths in seconds that heads say."""
+    return [header.seconds for header in headers if header is not None and header.seconds is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from ..api.errors import StageError
 from ..recipe.plan import Plan
 from ..recipe.planner import load_plan
-from ..runs import RunFolder, open_file, read_json, refuse_links
+from ..runs import RunFolder, digest, read_json, refuse_links
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,4 @@ def _weights(folder: Path) -> dict[str, str]:
     run = RunFolder(folder)
     files = [path / "encoders.safetensors" for _, _, path in run.units("pretrain")]
     files += [file for _, _, path in run.units("supervise") for file in sorted((path / "models").glob("*.safetensors"))]
-    return {str(file.relative_to(folder)): _digest(file) for file in files}
-
-
-def _digest(path: Path) -> str:
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {str(file.relative_to(folder)): digest(file) for file in files}

@@ -130,7 +130,7 @@ def _same_search(search: SweepPlan, metric: str, out: Path) -> None:
             "metric": metric,
         },
         "way of searching": section.model_dump(include=set(ways)),
-        "recipe": {name: plan[name] for name in kept},
+        "recipe": {name: plan[name] for name in kept} | ({} if plan["limit"] is None else {"limit": plan["limit"]}),
     }
     keys = {name: fingerprint(value) for name, value in sought.items()}
     if (out / "sweep.json").exists():

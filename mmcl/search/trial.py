@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..api.errors import DataError, MmclError
-from ..data.folds import Inner
+from ..data.folds import HELD, Inner
 from ..recipe.plan import Plan
 from ..recipe.search import SweepPlan
-from ..runs import RunFolder, locked, write_json
+from ..runs import RunFolder, write_json
 from ..screen import hushed
 from .metric import less_is_better, metric_of
-
-HELD = 0.2
-"""Share of the groups on which epochs are chosen where the protocol names none."""
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -122,8 +119,7 @@ def validation_score(search: SweepPlan, plan: Plan, run: RunFolder, device: str,
 
     metric = metric_of(search)
     write_json(run.root / "plan.json", about(plan, device))
-    with locked(run.prepared / ".lock"):
-        prepare(plan, run, workers=1, first=search.section.folds, inner=inner_of(search))
+    prepare(plan, run, workers=1, first=search.section.folds, inner=inner_of(search))
     pretrained = plan.recipe.pretrain.epochs > 0
     if search.stage == "supervise":
         if plan.recipe.supervise and plan.recipe.supervise.start == "pretrained" and pretrained:

@@ -2,7 +2,8 @@
 
 For each fold, seed and encoder (pretrained, random): writes <encoder>-<split>.safetensors with, per modality, `vector` (backbone,
 [n, width]), `projection` ([n, D]) and `present` ([n]); ids, groups and targets stand beside it in <split>.json. Unless the recipe leaves
-them out, the streams' own statistics stand there too, as pooled-<split>.safetensors.
+them out, the streams' own statistics stand there too, as pooled-<split>.safetensors, and the linear space that they share, for
+retrieval alone, as canonical-<split>.safetensors.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ..model.pooled import pool, pool_joined
 from ..recipe.plan import Plan
 from ..runs import RunFolder, finish, finished, read_json, restart, write_json
 from ..screen import progress
-from .units import SPLITS, Unit, embed_key, encoder_kinds, feature_kinds, pooled_key, units_of
+from .units import CANONICAL, SPLITS, Unit, embed_key, encoder_kinds, feature_kinds, pooled_key, units_of
 
 
 def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str] = SPLITS) -> None:
@@ -61,15 +62,15 @@ def _pool(plan: Plan, units: Sequence[Unit], splits: Sequence[str]) -> None:
     """Write the pooled streams that are not there yet; the seeds of a fold have the same ones."""
     keys = [pooled_key(plan, unit.prepared, unit.fold, splits) for unit in units]
     todo = [(unit, key) for unit, key in zip(units, keys, strict=True) if not _pooled(unit, key)]
-    known: tuple[Fold | None, dict[str, dict[str, Features]]] = (None, {})
+    known: tuple[Fold | None, dict[str, dict[str, Features]]] = (None, {})  # a fold, and its features by name of the file
     if not todo:
         return
     with progress("embed, pooled", len(todo)) as tick:
         for done, (unit, key) in enumerate(todo, 1):
             if known[0] != unit.fold:
                 known = unit.fold, _statistics(plan, unit, splits)
-            for split, features in known[1].items():
-                save_features(unit.folder("embed") / f"pooled-{split}.safetensors", features)
+            for name, features in known[1].items():
+                save_features(unit.folder("embed") / f"{name}.safetensors", features)
             write_json(unit.folder("embed") / "pooled.json", {"format": 1, "key": key})
             tick(done, str(unit))
 
@@ -81,17 +82,20 @@ def _pooled(unit: Unit, key: str) -> bool:
 
 
 def _statistics(plan: Plan, unit: Unit, splits: Sequence[str]) -> dict[str, dict[str, Features]]:
-    """Of each split the statistics of what encoders see and, for a projection, where it lies in a linear space fitted on training rows."""
+    """Of each split, by name of the file: the statistics of what encoders see, and where it lies in a linear space fitted on training rows."""
     stores, window = unit.prepared.stores, plan.recipe.window
     span = Span(0.0, window.seconds) if window.seconds is not None and window.embed == "start" else WHOLE
     rows = {split: getattr(unit.fold, split) for split in splits}
     if plan.pretext is not None:
-        return {split: pool_joined(stores, rows[split], span) for split in splits}
+        return {f"pooled-{split}": pool_joined(stores, rows[split], span) for split in splits}
     canonical = fit_canonical(stores, unit.fold.train, plan.recipe.probe.floor, plan.recipe.probe.clip, span)
     features = {}
     for split in splits:
+        features[f"pooled-{split}"] = pooled = pool(stores, rows[split], span)
         spaces = canonical.project(stores, rows[split], span)
-        features[split] = {name: replace(one, projection=spaces[name]) for name, one in pool(stores, rows[split], span).items()}
+        features[f"{CANONICAL}-{split}"] = {
+            name: replace(one, vector=torch.zeros(len(rows[split]), 0), projection=spaces[name]) for name, one in pooled.items()
+        }
     return features
 
 

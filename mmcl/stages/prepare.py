@@ -38,6 +38,8 @@ from .recordings import listed, open_dataset
 
 CHUNK = 16
 """Recordings handed to a worker at a time."""
+READERS = {"table": 2, "video": 2}
+"""Type of a source → how often the values that `mmcl.media` reads of it have changed: streams of before are prepared anew."""
 
 
 def prepare(
@@ -189,7 +191,7 @@ def store_of(plan: Plan, run: RunFolder, modality: ModalityPlan, stamps: Sequenc
             "extract": modality.features.spec.version,
             "layout": modality.layout.to_json(),
             "files": [one.get(modality.source) for one in stamps],
-            "format": 1,
+            "format": READERS.get(plan.info.sources[modality.source].type, 1),
         }
     )
     return run.prepared / plan.dataset.spec.name / f"{modality.features.spec.name}-{key}", key

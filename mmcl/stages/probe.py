@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..api.dataset import Task
 from ..api.head import Head, Labelled
+from ..data.folds import HELD
 from ..data.prepared import load_prepared
 from ..evaluate.answers import constant_output, output_of, predictions_of, scores_of, shift_of, target_of
 from ..evaluate.calibration import temperature
@@ -34,10 +35,7 @@ from ..runs import RunFolder, finish, finished, restart, write_jsonl
 from ..screen import Tick, part_of, progress
 from ..seeding import address
 from .embed import read_features
-from .units import embed_key, feature_kinds, probe_key
-
-HELD = 0.2
-"""Share of the training groups that heads choose by where validation rows judge them."""
+from .units import CANONICAL, embed_key, feature_kinds, probe_key
 
 
 def probe(plan: Plan, run: RunFolder) -> None:
@@ -134,10 +132,8 @@ def _fit_unit(
 
 
 def _temperature(task: Task, valid: Labelled, head: Head) -> float | None:
-    """What makes probabilities of a head's outputs, from validation rows alone."""
-    if task.type == "regression" or not len(valid.target):
-        return None
-    return temperature(task, valid.target.double().numpy(), output_of(head, valid.encoded))
+    """What makes probabilities of a head's outputs; None where there are no validation rows."""
+    return temperature(task, valid.target.double().numpy(), output_of(head, valid.encoded)) if len(valid.target) else None
 
 
 def _within_training(
@@ -180,8 +176,7 @@ def _answers(
     for one in fitted:
         target, known = target_of(one.task, who["targets"])
         rows = known & any_present(features, one.modalities)
-        groups = side.within(plan.heads[one.name])
-        output = output_of(one.head, encoded_of(plan, one.scale, features, one.modalities, rows, groups)) - one.shift
+        output = one.outputs(features, side.within(one.part), rows)
         about = {
             "task": one.task.name,
             "input": one.input,
@@ -239,8 +234,9 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
         for about, task, ids, target, output in _answers(plan, mine, test, who, base):
             scores += scores_of(about, task, target, output)
             predictions += predictions_of(about, task, ids, target, output)
-        retrieved += _retrieval(test, {"encoder": kind, "fold": fold, "seed": seed})
-        searches += _searches(test, who["ids"], {"encoder": kind, "fold": fold, "seed": seed})
+        spaces = read_features(features, CANONICAL, "test")[0] if kind == "pooled" and plan.pretext is None else test
+        retrieved += _retrieval(spaces, {"encoder": kind, "fold": fold, "seed": seed})
+        searches += _searches(spaces, who["ids"], {"encoder": kind, "fold": fold, "seed": seed})
         if kind == feature_kinds(plan)[0] and "majority" in plan.recipe.report.against:
             for task in plan.tasks:
                 target, known = target_of(task, who["targets"])

@@ -17,6 +17,8 @@ from ..recipe.plan import Plan
 from ..runs import RunFolder, fingerprint
 
 SPLITS = ("train", "valid", "test")
+CANONICAL = "canonical"
+"""How the files of features are called that lie in the linear space of pooled streams."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def pooled_key(plan: Plan, prepared: Prepared, fold: Fold, splits: Sequence[str]
     window, probe = plan.recipe.window, plan.recipe.probe
     seen = [window.seconds if window.embed == "start" else None, probe.floor, probe.clip, plan.pretext is not None]
     rows = [fold.train, *(getattr(fold, split) for split in splits)]
-    return fingerprint([_stores(prepared), prepared.key, rows, list(splits), seen, __version__])
+    return fingerprint([_stores(prepared), prepared.key, rows, list(splits), seen, CANONICAL, __version__])
 
 
 def probe_key(plan: Plan, embedded: str) -> str:

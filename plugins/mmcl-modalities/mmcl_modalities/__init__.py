@@ -391,7 +391,6 @@ MODALITIES = (
         FaceClipParams,
         face_clip_layout,
         build_face_clip,
-        version=2,
         paper="MPUC-MER (ICPR 2022), §III-A",
     ),
     ModalitySpec(
@@ -419,6 +418,7 @@ MODALITIES = (
         FaceLandmarksParams,
         face_landmarks_layout,
         build_face_landmarks,
+        version=2,
         paper="MPUC-MER (ICPR 2022), §III-A",
     ),
     ModalitySpec(
