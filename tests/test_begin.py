@@ -132,6 +132,11 @@ def test_folder_of_pictures_is_one_source(tmp_path):
     assert rows(tmp_path) == [{"id": "a", "film": "film/a", "wavs": "wavs/a.wav"}]
 
 
+def test_a_cover_beside_sounds_makes_no_folder_of_pictures(tmp_path):
+    lay(tmp_path, "ann/a.wav", "ann/b.wav", "ann/cover.jpg")
+    assert len(rows(tmp_path)) == 2
+
+
 def test_what_is_no_recording_is_left_out_and_named(tmp_path):
     lay(tmp_path, "wavs/a.wav", "wavs/b.wav", "labels.csv", "notes.docx")
     draft = draft_table(tmp_path)

@@ -22,6 +22,7 @@ from mmcl.media import (
     count_defects,
     defect,
     film,
+    film_length,
     is_number,
     lit_wall,
     nodding_oval,
@@ -31,6 +32,7 @@ from mmcl.media import (
     read_sound,
     read_table,
     require_folder,
+    sound_header,
     walk_folders,
     write_audio,
 )
@@ -129,8 +131,10 @@ def test_a_wav_whose_header_was_never_finished_is_read_to_its_end(tmp_path, leng
     data[40:44] = struct.pack("<I", length)
     path.write_bytes(data)
     np.testing.assert_array_equal(read_audio(path).samples, wanted)
+    assert sound_header(path).seconds == len(wanted) / 8000
     path.write_bytes(data[:-1])
-    _refusal(lambda: read_audio(path), str(path), "never finished", f"{200 * channels - 1:,} bytes")
+    for read in (read_audio, sound_header):
+        _refusal(lambda read=read: read(path), str(path), "never finished", f"{200 * channels - 1:,} bytes")
 
 
 def test_a_wav_without_sound_is_no_unfinished_one(tmp_path):
@@ -473,7 +477,7 @@ def _timed_film(path: Path, times, sound_from: float | None = None) -> Path:
         video.time_base = video.codec_context.time_base = Fraction(1, 600)
         voice = None if sound_from is None else film.add_stream("pcm_s16le", rate=8000, layout="mono")
         for second in times:
-            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), round(20 + second * 55), np.uint8), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), min(255, round(20 + second * 55)), np.uint8), format="rgb24")
             frame.pts, frame.time_base = round(second * 600), Fraction(1, 600)
             film.mux(video.encode(frame))
         film.mux(video.encode())
@@ -520,6 +524,21 @@ def test_pictures_and_sound_have_one_time_where_one_begins_later(tmp_path, pictu
         assert (grey - 20) / 55 == pytest.approx(second, abs=0.06)
         part = read_film(path, (8, 8), 0.0, second, second + 0.2)
         assert (part.frames[0].mean() - 20) / 55 == pytest.approx(second, abs=0.06)
+
+
+@pytest.mark.parametrize("late", [0.0, 1.5])
+def test_the_head_of_a_film_says_the_length_that_is_read(tmp_path, late):
+    path = _timed_film(tmp_path / "a.mp4", [late + i / 30 for i in range(60)], 0.0)
+    whole = read_film(path, (8, 8), 0.0)
+    assert film_length(path) == pytest.approx(len(whole.frames) / whole.rate, abs=0.1)
+    assert film_length(path) == pytest.approx(late + 2, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_damaged_time_stamp_makes_no_film_of_any_length(tmp_path, name):
+    path = _timed_film(tmp_path / name, [*(i / 30 for i in range(60)), 900.0])
+    for read in (lambda: read_film(path, (8, 8), 0.0), lambda: read_film(path, (8, 8), 0.0, 1.0, 2.0)):
+        _refusal(read, str(path), "its 61 frames have time stamps that leave gaps of 898 s")
 
 
 def test_a_part_after_the_end_is_refused_and_a_tenth_of_it_is_forgiven(tmp_path):

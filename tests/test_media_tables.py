@@ -16,6 +16,7 @@ from mmcl.media import (
     read_array,
     read_listing,
     read_sound,
+    read_table,
     read_words,
     sound_header,
     to_number,
@@ -94,6 +95,27 @@ def test_damaged_table_is_refused(tmp_path, name, content, words):
 )
 def test_damaged_transcript_is_refused(tmp_path, name, content, words):
     expect_refusal(lambda: read_words(write(tmp_path / name, content)), name, words)
+
+
+def test_a_cue_without_words_swallows_none_of_the_next(tmp_path):
+    text = "1\n00:00:00,000 --> 00:00:01,000\n\n2\n00:00:03,000 --> 00:00:04,000\nso it was\n"
+    assert read_words(write(tmp_path / "t.srt", text)).words == ("so", "it", "was")
+
+
+def test_signs_that_end_lines_elsewhere_end_none_in_json_lines(tmp_path):
+    listing = read_listing(write(tmp_path / "a.jsonl", '{"id": "a\u2028b"}\n{"id": "c"}\n'))
+    assert listing.lines == (1, 2)
+
+
+@pytest.mark.parametrize(("name", "read"), [("t.json", read_words), ("t.jsonl", read_listing)])
+def test_json_that_is_nested_without_end_is_one_sentence(tmp_path, name, read):
+    expect_refusal(lambda: read(write(tmp_path / name, "[" * 100_000)), name)
+
+
+def test_cells_of_a_tsv_are_parted_by_tabs(tmp_path):
+    table = read_table(write(tmp_path / "t.tsv", "timestamp\tx\n0.0\t1\n0.5\t2\n"))
+    assert (table.columns, table.rate, table.values.tolist()) == (("timestamp", "x"), 2.0, [[0.0, 1.0], [0.5, 2.0]])
+    expect_refusal(lambda: read_table(write(tmp_path / "u.tsv", "a\tb\n1\tx\n")), "u.tsv", "line 2, column 'b'")
 
 
 def test_hours_of_a_subtitle_count(tmp_path):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..api.errors import DataError
-from ..media import ARRAYS, COMPRESSED_SOUNDS, FILMS, SOUNDS, TRANSCRIPTS, has_pictures, walk_folders
+from ..media import ARRAYS, COMPRESSED_SOUNDS, FILMS, PEOPLE, SOUNDS, SPLIT_WORDS, TRANSCRIPTS, has_pictures, walk_folders
 from ..runs import write_text
 
 KINDS = {
@@ -24,19 +24,6 @@ KINDS = {
 """What a file is taken for, by its ending; folders of pictures are `pictures`."""
 
 PERSON = re.compile(r"(actor|speaker|spk|subject|subj|sub|person|participant|part|patient|user|id|p|s)[-_ ]?\d+", re.IGNORECASE)
-PEOPLE = ("group", "speaker", "subject", "actor", "person", "participant", "patient", "user", "speaker_id", "subject_id")
-"""Columns that say who is in a recording."""
-
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "dev": "valid",
-    "test": "test",
-}
-"""Names of folders that are splits, and the words for them in the table."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +131,10 @@ def _items(root: Path, leave_out: Sequence[str]) -> tuple[list[Item], list[str]]
     strange: Counter[str] = Counter()
     kinds = {ending: kind for kind, endings in KINDS.items() for ending in endings}
     for folder, folders, files in walk_folders(root):
-        if folder != root and has_pictures(folder):
+        others = any(
+            kinds.get(Path(name).suffix.lower()) for name in files
+        )  # a cover beside sounds makes no folder of pictures
+        if folder != root and not others and has_pictures(folder):
             items.append(Item(folder.relative_to(root), "pictures"))
             folders.clear()
             continue
@@ -160,7 +150,8 @@ def _items(root: Path, leave_out: Sequence[str]) -> tuple[list[Item], list[str]]
     alone = [item for item in items if media and item.kind in ("table", "transcript") and item.name not in media]
     notes += [f"{item.path}: left out; no recording has its name" for item in alone[:5]]
     notes += [f"… and {len(alone) - 5:,} more without a recording of their name"] if len(alone) > 5 else []
-    items = [item for item in items if item not in alone]
+    stray = set(alone)
+    items = [item for item in items if item not in stray]
     if not items:
         raise DataError(
             f"{root}: holds no recordings ({', '.join(ending for endings in KINDS.values() for ending in endings)})"
@@ -238,7 +229,7 @@ def _by_folders(
             continue
         notes.append(f"folders {shown}: taken for the {column}")
         for key in recordings:
-            facts[key][column] = SPLITS[key[level].lower()] if column == "split" else key[level]
+            facts[key][column] = SPLIT_WORDS[key[level].lower()] if column == "split" else key[level]
     return facts
 
 
@@ -246,7 +237,7 @@ def _column_of(names: Mapping[str, int]) -> str | None:
     """What the names of folders of one level are."""
     if len(names) < 2:
         return None
-    if all(name.lower() in SPLITS for name in names):
+    if all(name.lower() in SPLIT_WORDS for name in names):
         return "split"
     if all(PERSON.fullmatch(name) or name.isdigit() for name in names):
         return "speaker"

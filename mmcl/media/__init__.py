@@ -10,12 +10,12 @@ read_weights(path)     published weights, safetensors or torch → tensors by na
 read_array(path, key)  a ready array (npy, npz, mat, safetensors); array_shape(path, key): its shape, from its head
 sound_header(path), film_header(path), folder_header(path, rate)  what the head of a sound, a film, a folder of pictures says → Header
 ARRAYS, FILMS, SOUNDS, COMPRESSED_SOUNDS, TRANSCRIPTS, LISTINGS  usual endings of the files that these read
-has_sound(path)        whether a film has sound
+has_sound(path)        whether a film has sound; film_length(path): seconds that its pictures last, by its head
+PEOPLE, SPLIT_WORDS    columns that say who is in a recording; words for a split → ours
 read_text(path)        the text of a file, whatever its byte order mark, line endings and quotes; decoded(bytes): of its bytes
 is_number(text)        whether a text is a number
 read_mat(path, key)    one array of a MATLAB file
 read_film(path, …)     a video file (PyAV), or a folder of numbered pictures, or a part of it → Video
-film_length(path)      seconds that a video file's pictures last, by its header
 read_sound(path)       the sound of a video file → Audio
 has_pictures(folder)   whether a folder holds numbered pictures
 require_folder(…)      the folder of a dataset, or a DataError that says what belongs there and how to get it
@@ -32,9 +32,9 @@ from ..text import decoded, read_text
 from .arrays import ARRAYS, array_shape, read_array
 from .corpus import Recordings, count_defects, defect, walk_folders
 from .files import require_folder
-from .film import COMPRESSED_SOUNDS, FILMS, film_length, has_pictures, read_film, read_sound, write_film
-from .headers import film_header, folder_header, has_sound, sound_header
-from .listing import LISTINGS, Listing, read_listing, to_number
+from .film import COMPRESSED_SOUNDS, FILMS, has_pictures, read_film, read_sound, write_film
+from .headers import film_header, film_length, folder_header, has_sound, sound_header
+from .listing import LISTINGS, PEOPLE, SPLIT_WORDS, Listing, read_listing, to_number
 from .matlab import read_mat
 from .samples import lit_wall, nodding_oval
 from .sound import SOUNDS, at_rate, read_audio, write_audio
@@ -47,6 +47,8 @@ __all__ = [
     "COMPRESSED_SOUNDS",
     "FILMS",
     "LISTINGS",
+    "PEOPLE",
+    "SPLIT_WORDS",
     "SOUNDS",
     "TRANSCRIPTS",
     "Listing",

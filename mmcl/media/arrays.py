@@ -24,9 +24,8 @@ def read_array(path: Path, key: str | None = None) -> NDArray[Any]:
     Raises DataError if the file is missing, damaged or cut short, if `key` names no array of it, or is left out where there are several,
     or if the array is not of finite real numbers.
     """
+    _require_ending(path)
     kind = path.suffix.lower()
-    if kind not in ARRAYS:
-        raise DataError(f"{path}: an array ends in {', '.join(ARRAYS)}")
     key = array_key(path, key)
     if kind == ".mat":
         return read_mat(path, key)
@@ -53,6 +52,7 @@ def read_array(path: Path, key: str | None = None) -> NDArray[Any]:
 
 def array_shape(path: Path, key: str | None = None) -> tuple[int, ...]:
     """The shape of the array of a file, from its head where the format has one. Raises DataError as `read_array` does."""
+    _require_ending(path)
     key = array_key(path, key)
     try:
         if path.suffix.lower() == ".npy":
@@ -98,6 +98,11 @@ def array_key(path: Path, key: str | None = None) -> str:
         wrong = "holds several arrays" if key is None else f"has no array '{key}'"
         raise DataError(f"{path}: {wrong}; name one of {', '.join(names) or 'none'}")
     return key
+
+
+def _require_ending(path: Path) -> None:
+    if path.suffix.lower() not in ARRAYS:
+        raise DataError(f"{path}: an array ends in {', '.join(ARRAYS)}")
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..api.errors import DataError
+
 OFF = 0.5
 """Of a step between frames: a frame that stands further from its even place is shown at its own time."""
+SPARSE = 10
+"""Steps of the usual rate for each frame, on average, beyond which time stamps are taken for damaged."""
 HIGHEST = 240.0
 """Frames a second that are believed of a film's time stamps."""
 
@@ -54,6 +59,16 @@ def usual_rate(times: NDArray[np.float64]) -> float:
     step = float(np.median(np.diff(times)))
     even = np.abs(np.diff(times) / step - 1) < 0.1
     return min(HIGHEST, max(1 / float(np.diff(times)[even].mean()), (len(times) - 1) / float(times[-1] - times[0])))
+
+
+def require_dense(path: Path, times: NDArray[np.float64], rate: float) -> None:
+    """Refuse time stamps so far apart that a damaged one would make a film of any length: more than SPARSE steps a frame."""
+    steps = float(times[-1]) * rate
+    if steps > SPARSE * len(times) + 1000:
+        widest = float(np.diff(times).max(initial=times[0]))
+        raise DataError(
+            f"{path}: its {len(times):,} frames have time stamps that leave gaps of {widest:.0f} s; copy or cut it again"
+        )
 
 
 def shown_at(times: NDArray[np.float64], rate: float, first: int, last: int | None) -> NDArray[np.int64]:

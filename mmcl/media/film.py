@@ -7,7 +7,6 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..api.errors import DataError
 from ..api.raw import Audio, Video
-from .clock import OFF, beginning, frame_times, has_times, is_even, seconds_of, shown_at, usual_rate
+from .clock import OFF, beginning, frame_times, has_times, is_even, require_dense, seconds_of, shown_at, usual_rate
 
 PICTURES = (".jpg", ".jpeg", ".png")
 """Endings of the pictures that a folder may hold in place of a video file."""
@@ -67,22 +66,9 @@ def read_film(path: Path, size: tuple[int, int], rate: float, start: float | Non
         raise DataError(f"{path}: does not say how many frames a second it has")
     if times is not None and not is_even(times, from_file):
         from_file = usual_rate(times)
+        require_dense(path, times, from_file)
         frames = [frames[i] for i in shown_at(times, from_file, 0, None)]
     return Video(np.ascontiguousarray(np.stack(frames)), from_file)
-
-
-def film_length(path: Path) -> float | None:
-    """Seconds that a video file's pictures last by its header, nothing decoded; None where it does not say, or PyAV is not installed.
-
-    Raises DataError if the file is missing, damaged, cut short or without pictures.
-    """
-    if find_spec("av") is None:
-        return None
-    with opened(path) as film:
-        stream = _pictures_of(path, film)
-        if stream.duration and stream.time_base:
-            return float(stream.duration * stream.time_base)
-        return film.duration / 1_000_000 if film.duration else None  # of the container, in microseconds
 
 
 def read_sound(path: Path) -> Audio:
@@ -108,6 +94,7 @@ def read_sound(path: Path) -> Audio:
         pieces += [piece.to_ndarray().mean(axis=0, dtype=np.float32) for piece in to_float.resample(None)] if pieces else []
         rate = int(stream.rate or 0)
         promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        lasts = film.duration / 1_000_000 if film.duration else None  # of the container, in microseconds
     if not pieces:
         raise DataError(f"{path}: sound was expected, and none of it can be decoded")
     samples = np.concatenate(pieces)
@@ -115,6 +102,8 @@ def read_sound(path: Path) -> Audio:
         raise DataError(
             f"{path}: cut short: {promised:.2f} s of sound were expected and {len(samples) / rate:.2f} s could be decoded; copy it again"
         )
+    if lasts is not None and late > lasts + 1:
+        raise DataError(f"{path}: its sound begins after {late:.0f} s, and the file lasts {lasts:.0f} s; copy it again")
     samples = np.concatenate([np.zeros(round(late * rate), np.float32), samples])
     if not np.isfinite(samples).all():
         raise DataError(f"{path}: its sound is NaN or infinite in places; finite samples were expected")
@@ -190,6 +179,7 @@ def _part(path: Path, size: tuple[int, int], rate: float, start: float, end: flo
                     part = _counted(path, film, _pictures_of(path, film), first, last, size)
             else:
                 rate = usual_rate(times)
+                require_dense(path, times, rate)
                 first, last = numbers(rate)
                 part = _timed(path, times, rate, first, last, size)
         kept, seen = part

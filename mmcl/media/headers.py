@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..api.dataset import Header
 from ..api.errors import DataError
-from .files import require_file
+from .clock import beginning, has_times
 from .film import count_pictures, opened
-from .sound import require_whole
+from .sound import opened_sound
 
 
 def sound_header(path: Path) -> Header:
     """Length and rate of a sound file. Raises DataError if it is missing, empty, no sound, or shorter than its header promises."""
-    import soundfile
-
-    require_file(path, "a sound file")
-    require_whole(path)
-    try:
-        facts = soundfile.info(str(path))
-    except (soundfile.SoundFileError, OSError) as error:
-        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
-        raise DataError(f"{path}: a sound file was expected, and it cannot be decoded ({reason})") from error
-    if facts.frames <= 0:
+    with opened_sound(path) as file:
+        frames, rate = file.frames, float(file.samplerate)
+    if frames <= 0:
         raise DataError(f"{path}: a sound file was expected, and it holds no samples")
-    return Header(facts.frames / facts.samplerate, float(facts.samplerate))
+    return Header(frames / rate, rate)
 
 
 def film_header(path: Path, sound: bool = False) -> Header:
@@ -35,9 +29,15 @@ def film_header(path: Path, sound: bool = False) -> Header:
             raise DataError(f"{path}: has no {'sound' if sound else 'pictures'}")
         stream = streams[0]
         length = stream.duration * stream.time_base if stream.duration and stream.time_base else None
-        seconds = float(length) if length is not None else film.duration / 1e6 if film.duration else None
+        late = float(stream.start_time * stream.time_base) - beginning(film) if stream.start_time and has_times(film) else 0.0
+        seconds = max(0.0, late) + float(length) if length is not None else film.duration / 1e6 if film.duration else None
         rate = float((stream.rate if sound else stream.average_rate) or 0) or None
         return Header(seconds, rate, () if sound else (stream.height, stream.width))
+
+
+def film_length(path: Path) -> float | None:
+    """Seconds that a video file's pictures last by its head; None where it does not say, or PyAV is not installed."""
+    return None if find_spec("av") is None else film_header(path).seconds
 
 
 def folder_header(folder: Path, rate: float) -> Header:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -13,12 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import DataError
+from ..text import read_text
 from .files import require_file
+
+PEOPLE = ("group", "speaker", "subject", "actor", "person", "participant", "patient", "user", "speaker_id", "subject_id")
+"""Columns that say who is in a recording."""
+
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
+    **dict.fromkeys(("valid", "val", "validation", "dev", "development", "devel"), "valid"),
+    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
+}
+"""Words that people use for a split → ours."""
 
 LISTINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 """Endings of the tables that `read_listing` reads."""
-
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 @dataclass(frozen=True)
@@ -67,10 +75,8 @@ def read_listing(path: Path) -> Listing:
 
 def decode(path: Path) -> str:
     """The text of a file in UTF-8, with or without a byte order mark, or in UTF-16 with one. Raises DataError for any other."""
-    content = path.read_bytes()
-    encoding = next((name for bom, name in _BOMS if content.startswith(bom)), "utf-8")
     try:
-        text = content.decode(encoding)
+        text = read_text(path)
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: is not UTF-8 or UTF-16 text (byte {error.start}); save it again as UTF-8, which spreadsheets call 'CSV UTF-8'"
@@ -92,7 +98,7 @@ def to_number(text: str) -> float | None:
 def _delimited(path: Path) -> tuple[list[dict[str, str]], list[int]]:
     text = decode(path)
     skipped = 0
-    if match := re.match(r"sep=(.)\r?\n", text):  # what Excel reads and writes
+    if match := re.match(r"sep=(.)\n", text):  # what Excel reads and writes
         delimiter, text, skipped = match[1], text[match.end() :], 1
     elif path.suffix.lower() == ".tsv":
         delimiter = "\t"
@@ -142,12 +148,12 @@ def _header(path: Path, row: list[str]) -> list[str]:
 def _json_lines(path: Path) -> tuple[list[dict[str, str]], list[int]]:
     rows: list[dict[str, str]] = []
     lines: list[int] = []
-    for line, text in enumerate(decode(path).splitlines(), 1):
+    for line, text in enumerate(decode(path).split("\n"), 1):
         if not text.strip():
             continue
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{line}: is no JSON ({error})") from error
         if not isinstance(values, dict):
             raise DataError(f'{path}:{line}: an object such as {{"id": "a"}} was expected, not {text.strip()[:40]!r}')

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,17 +28,9 @@ def read_audio(path: Path, mono: bool = True) -> Audio:
     (decoders read a wav that was cut short without a word). A wav whose header was never finished is read to its end, if that is the
     end of a frame.
     """
-    import soundfile
-
-    require_file(path, "a sound file")
-    head = require_whole(path)
-    try:
-        with soundfile.SoundFile(finished(path, head)) as file:
-            promised, rate = file.frames, int(file.samplerate)
-            samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
-        raise DataError(f"{path}: a sound file was expected, and it cannot be decoded ({reason})") from error
+    with opened_sound(path) as file:
+        promised, rate = file.frames, int(file.samplerate)
+        samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
     if len(samples) == 0:
         raise DataError(f"{path}: a sound file was expected, and it holds no samples")
     if len(samples) < promised:
@@ -51,6 +46,21 @@ def read_audio(path: Path, mono: bool = True) -> Audio:
     if not mono:
         raise DataError(f"{path}: has {channels} channels; a mono file was expected")
     return Audio(samples.mean(axis=1, dtype=np.float32), rate)
+
+
+@contextmanager
+def opened_sound(path: Path) -> Iterator[Any]:
+    """A sound file as soundfile opens it, its head finished where it was not. Raises DataError as `read_audio` does, from within too."""
+    import soundfile
+
+    require_file(path, "a sound file")
+    head = require_whole(path)
+    try:
+        with soundfile.SoundFile(finished(path, head)) as file:
+            yield file
+    except (soundfile.SoundFileError, OSError) as error:
+        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+        raise DataError(f"{path}: a sound file was expected, and it cannot be decoded ({reason})") from error
 
 
 def at_rate(audio: Audio, rate: int) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def read_table(path: Path, rate: float | None = None, seen: Counter[str] | None = None) -> Table:
-    """A comma-separated table with one line of column names, such as an OpenFace CSV, as float32.
+    """A table with one line of column names, such as an OpenFace CSV, as float32; cells are parted by commas, in a .tsv by tabs.
 
     Column names lose the blanks around them. Without `rate` (rows per second), the rate is measured from the column
     `timestamp`, in seconds, if there is one and the table has two rows or more; else it stays None.
@@ -40,7 +40,7 @@ def read_table(path: Path, rate: float | None = None, seen: Counter[str] | None 
     require_file(path, "a CSV file with a header")
     try:
         with io.StringIO(read_text(path, seen), newline="") as file:
-            columns = tuple(name.strip() for name in next(csv.reader(file), []))
+            columns = tuple(name.strip() for name in next(csv.reader(file, delimiter=_delimiter(path)), []))
             rows = [line for line in file if line.strip()]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: a CSV file in UTF-8 was expected, and it is not text") from error
@@ -52,7 +52,7 @@ def read_table(path: Path, rate: float | None = None, seen: Counter[str] | None 
     if not rows:
         raise DataError(f"{path}: has a header of {len(columns)} columns and no rows; at least one was expected")
     try:
-        exact = np.loadtxt(rows, delimiter=",", ndmin=2, comments=None, quotechar='"')
+        exact = np.loadtxt(rows, delimiter=_delimiter(path), ndmin=2, comments=None, quotechar='"')
     except ValueError:
         exact = _with_gaps(path, columns, seen)
     if exact.shape[1] != len(columns) or not (np.abs(exact) <= _FLOAT32_MAX).all():
@@ -76,7 +76,7 @@ def _with_gaps(path: Path, columns: tuple[str, ...], seen: Counter[str]) -> NDAr
     rows: list[list[float]] = []
     success = columns.index("success") if "success" in columns else None
     with io.StringIO(read_text(path), newline="") as file:
-        reader = csv.reader(file)
+        reader = csv.reader(file, delimiter=_delimiter(path))
         next(reader)
         for row in reader:
             if not row or (len(row) == 1 and not row[0].strip()):
@@ -96,6 +96,10 @@ def _with_gaps(path: Path, columns: tuple[str, ...], seen: Counter[str]) -> NDAr
                     raise DataError(f"{where}, column '{name}': a finite number was expected, not {cell.strip()!r}")
             rows.append(values)
     return np.array(rows, np.float64).reshape(len(rows), len(columns))
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if path.suffix.lower() == ".tsv" else ","
 
 
 def _fits(cell: str) -> bool:

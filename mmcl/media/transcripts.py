@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,11 @@ def _seconds(clock: Iterable[str | None]) -> float:
 def _cues(text: str) -> list[_Timed]:
     """Words of subtitles. What stands between a cue's times and the next empty line is its text; tags are left out."""
     timed: list[_Timed] = []
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
     for cue in _CUE.finditer(text):
         start, end = _seconds(cue.groups()[:4]), _seconds(cue.groups()[4:])
         after = text[cue.end() :].partition("\n")[2]
-        words = re.sub(r"<[^>]*>|\{\\[^}]*\}", " ", after.partition("\n\n")[0]).split()
+        lines = " ".join(takewhile(str.strip, after.split("\n")))
+        words = re.sub(r"<[^>]*>|\{\\[^}]*\}", " ", lines).split()
         step = (end - start) / len(words) if words else 0.0
         timed += [(word, start + i * step, start + (i + 1) * step) for i, word in enumerate(words)]
     return timed
@@ -89,7 +90,7 @@ def _cues(text: str) -> list[_Timed]:
 def _json(path: Path) -> list[_Timed]:
     try:
         content: Any = json.loads(decode(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: a transcript in JSON was expected, and it is damaged or cut short ({error})") from error
     if isinstance(content, dict) and isinstance(content.get("segments"), list) and "words" not in content:
         parts = [part.get("words") for part in content["segments"] if isinstance(part, dict)]

@@ -79,7 +79,7 @@ class FolderParams(Params):
     id: str | None = Field(None, description="column of the recordings' names; left out: id, or the names of the files")
     group: str | None = Field(
         None,
-        description="column of what never stands on both sides of a split; left out: speaker, subject, …; none: each recording alone",
+        description="column of what never stands on both sides of a split; left out: speaker, subject, …; where there is none of these, each recording is alone",
     )
     split: str | None = Field(None, description="column of the words train, valid and test; left out: split, if there is one")
     splits: tuple[Literal["train", "valid", "test"], ...] | None = Field(

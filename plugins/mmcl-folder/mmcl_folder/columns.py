@@ -12,6 +12,7 @@ from mmcl.media import (
     ARRAYS,
     COMPRESSED_SOUNDS,
     FILMS,
+    PEOPLE,
     SOUNDS,
     TRANSCRIPTS,
     Listing,
@@ -30,7 +31,6 @@ from .rows import exists, inside, near, recordings_of, split_of
 TABLES = ("recordings.csv", "recordings.tsv", "recordings.jsonl", "recordings.parquet")
 EXPECTED = "a table recordings.csv with a row a recording, and the files that it names"
 IDS = ("id", "name", "recording", "sample", "clip", "utterance_id", "file_id")
-GROUPS = ("group", "speaker", "subject", "actor", "person", "participant", "patient", "user", "speaker_id", "subject_id")
 SPLITS = ("split", "set", "partition", "subset")
 TEXTS = ("text", "words", "transcript", "transcription", "sentence", "utterance")
 FEW = 12
@@ -55,7 +55,7 @@ def completed(params: FolderParams, root: Path) -> FolderParams:
     classes, and whatever `recordings_of` refuses.
     """
     listing = read_listing(table_of(params, root))
-    ids, group, split = _role(listing, params.id, IDS, "id"), _role(listing, params.group, GROUPS, "group"), None
+    ids, group, split = _role(listing, params.id, IDS, "id"), _role(listing, params.group, PEOPLE, "group"), None
     split = _role(listing, params.split, SPLITS, "split")
     taken = {name for name in (ids, group, split) if name}
     sources = _sources(params, listing, root, taken)

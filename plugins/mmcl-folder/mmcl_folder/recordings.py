@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import numpy as np
 from mmcl.api import DataError, Header, Raw, SampleRef, Table, Video, Words
 from mmcl.api import Sequence as Steps
 from mmcl.media import (
-    FILMS,
     SOUNDS,
     Listing,
     Recordings,
@@ -44,6 +44,11 @@ class Folder:
         self._listing: Listing | None = None
         self._rows: dict[str, int] = {}
         self._params = params
+        self._seen: Counter[str] = Counter()
+
+    def counts(self) -> dict[str, int]:
+        """What was odd in the tables that have been read, and how often."""
+        return dict(self._seen)
 
     def samples(self) -> Sequence[SampleRef]:
         """Every row of the table, in its order."""
@@ -80,9 +85,7 @@ class Folder:
         if one.reads == "sound":
             return sound_header(path) if path.suffix.lower() in SOUNDS else film_header(path, sound=True)
         if one.reads == "pictures":
-            return (
-                folder_header(path, one.rate or 1.0) if path.is_dir() or path.suffix.lower() not in FILMS else film_header(path)
-            )
+            return folder_header(path, one.rate or 1.0) if path.is_dir() else film_header(path)
         if one.reads == "words":
             words = self.read(id, source)
             assert isinstance(words, Words)
@@ -122,7 +125,7 @@ class Folder:
         return path, one
 
     def _table(self, path: Path, one: SourceOptions) -> Table:
-        table = read_table(path, None)
+        table = read_table(path, None, self._seen)
         columns = one.columns or ()
         lacking = [name for name in columns if name not in table.columns]
         if lacking:

@@ -9,16 +9,9 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from mmcl.api import DataError, SampleRef
-from mmcl.media import TRANSCRIPTS, Listing, to_number
+from mmcl.media import SPLIT_WORDS, TRANSCRIPTS, Listing, to_number
 
 from . import FolderParams, LabelOptions, SourceOptions
-
-SPLIT_WORDS = {
-    **dict.fromkeys(("training", "trn", "tr"), "train"),
-    **dict.fromkeys(("val", "validation", "dev", "development", "devel"), "valid"),
-    **dict.fromkeys(("testing", "tst", "eval", "evaluation"), "test"),
-}
-"""Words that others use for a split → ours."""
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -51,7 +44,7 @@ def split_of(listing: Listing, row: int, column: str | None) -> str | None:
     word = listing.rows[row][column] if column else ""
     if not word or word in ("train", "valid", "test"):
         return word or None
-    meant = SPLIT_WORDS.get(word.lower()) or (word.lower() if word.lower() in ("train", "valid", "test") else None)
+    meant = SPLIT_WORDS.get(word.lower())
     offer = f"write '{meant}'" if meant else "splits are train, valid and test"
     raise DataError(f"{listing.place(row)}: '{word}' in column '{column}' is no split; {offer}")
 
@@ -100,7 +93,7 @@ def recordings_of(params: FolderParams, listing: Listing, root: Path) -> list[Sa
 
 def words_in_cell(text: str) -> bool:
     """Whether a cell of a column of words holds them itself, rather than the path of a transcript."""
-    return Path(text).suffix.lower() not in TRANSCRIPTS or " " in text.strip()
+    return Path(text.strip()).suffix.lower() not in TRANSCRIPTS
 
 
 def _ids(params: FolderParams, listing: Listing) -> list[str]:

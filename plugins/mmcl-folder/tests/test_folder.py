@@ -271,3 +271,12 @@ def test_the_wavs_of_ravdess_as_a_plain_folder(tmp_path):
     assert counts == {name: 96 if name == "neutral" else 192 for name in emotions}
     first = dataset.read(refs[0].id, "file")
     assert len(first.samples) / first.rate == pytest.approx(dataset.header(refs[0].id, "file").seconds)
+
+
+def test_a_path_with_a_blank_is_a_path(tmp_path):
+    study(tmp_path, "text\nmy words/w0.txt\n", ())
+    (tmp_path / "my words").mkdir()
+    (tmp_path / "my words" / "w0.txt").write_text("all is well", encoding="utf-8")
+    dataset = SPEC.build(FolderParams(sources={"text": SourceOptions(reads="words")}), tmp_path)
+    (ref,) = dataset.samples()
+    assert dataset.read(ref.id, "text").words == ("all", "is", "well")

@@ -20,9 +20,9 @@ FRAME = 0.01
 """Seconds of a frame of a forced alignment."""
 
 RATE = 16_000
+"""Samples a second of every wav."""
 LEAST, LARGEST = 1.0, 5.0
 """Ends of the scale of valence, arousal and dominance."""
-"""Samples a second of every wav."""
 
 _TURN = re.compile(r"(Ses0([1-5])[FM]_(?:impro|script)\w*)_([FM])\d{3}")
 _SUMMARY = re.compile(r"\[\s*([\d.]+)\s*-\s*([\d.]+)\s*\]\t(\S+)\t(\w+)\t\[\s*([\d.]+)\s*,\s*([\d.]+)\s*,\s*([\d.]+)\s*\]")
