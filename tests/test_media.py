@@ -477,7 +477,9 @@ def _timed_film(path: Path, times, sound_from: float | None = None) -> Path:
         video.time_base = video.codec_context.time_base = Fraction(1, 600)
         voice = None if sound_from is None else film.add_stream("pcm_s16le", rate=8000, layout="mono")
         for second in times:
-            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), min(255, round(20 + second * 55)), np.uint8), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(
+                np.full((32, 32, 3), min(255, round(20 + second * 55)), np.uint8), format="rgb24"
+            )
             frame.pts, frame.time_base = round(second * 600), Fraction(1, 600)
             film.mux(video.encode(frame))
         film.mux(video.encode())
