@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
-from threading import Thread
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
+from threading import Lock, Thread
+from types import ModuleType
 from typing import Any
 
 
@@ -18,8 +21,42 @@ def worker_pool(count: int, begin: Callable[..., None], *arguments: Any) -> Iter
     count  how many
     begin  called once in each, with `arguments`
     """
-    with safe_path(), ProcessPoolExecutor(count, get_context("spawn"), _begin, (begin, *arguments)) as pool:
+    with safe_path(), ProcessPoolExecutor(count, _Fresh(), _begin, (begin, *arguments)) as pool:
         yield pool
+
+
+class _Process(SpawnProcess):
+    """A fresh Python that does not run the caller's script again: what works there lies in modules of mmcl and of plug-ins alone."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        with _starting, _no_script():
+            return SpawnProcess._Popen(process_obj)  # type: ignore[attr-defined]  # typeshed leaves it out
+
+
+class _Fresh(SpawnContext):
+    """Starts such processes."""
+
+    Process = _Process
+
+
+_starting = Lock()
+"""Held while a process starts: the main module is one for all threads."""
+
+
+@contextmanager
+def _no_script() -> Iterator[None]:
+    """Processes that start meanwhile see an empty main module.
+
+    A spawned process imports the script of the one that started it, so that a script without `if __name__ == "__main__"` would begin
+    its own work again in every worker.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 @contextmanager

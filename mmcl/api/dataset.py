@@ -127,6 +127,8 @@ class DatasetSpec:
     complete    (params, root) → params: what the options leave open and the root's own table says, such as names of columns and classes.
                 Called while a plan is made, where the root is there; `info` then works from the result, which the plan states. Reads
                 tables and headers alone, gives equal results for equal files, and leaves complete options as they are. Raises DataError
+    read_file   (path, source) → Raw: one file, wherever it lies, read as such a source; for recordings that a finished run is asked about.
+                Raises DataError naming the file if it cannot be that. Left out: the readers of the built-in dataset of one's own folder
     sample      (root, n, seed) → None: writes a tiny copy of about n recordings in the true file format, for tests and demos
     """
 
@@ -139,3 +141,4 @@ class DatasetSpec:
     needs_root: bool = True
     paper: str = ""
     complete: Callable[[Any, Path], Any] | None = None
+    read_file: Callable[[Path, Source], Raw] | None = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ..api.dataset import SampleRef
 from ..api.errors import StageError
@@ -32,6 +33,34 @@ class Prepared:
         return all(len({store.seconds(row) for store in timed if row in store}) <= 1 for row in range(len(self.samples)))
 
 
+def load_split(run: RunFolder) -> tuple[list[SampleRef], list[Fold]]:
+    """The recordings of a run and who is on which side, as folds.json says; no prepared stream is needed.
+
+    Raises StageError if `prepare` has not run, or the file is none of its.
+    """
+    return _split(run, read_json(run.root / "folds.json"))
+
+
+def _split(run: RunFolder, kept: Mapping[str, Any]) -> tuple[list[SampleRef], list[Fold]]:
+    try:
+        samples = [SampleRef(**one) for one in kept["samples"]]
+        folds = [
+            Fold(
+                number=one["fold"],
+                train=tuple(one["train"]),
+                valid=tuple(one["valid"]),
+                test=tuple(one["test"]),
+                held=tuple(one.get("held", ())),
+            )
+            for one in kept["folds"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise StageError(
+            f"{run.root / 'folds.json'}: says not which recordings are on which side ({error}); run the recipe again"
+        ) from error
+    return samples, folds
+
+
 def load_prepared(run: RunFolder) -> Prepared:
     """What folds.json says, with its stores opened; no stream is read yet.
 
@@ -43,21 +72,8 @@ def load_prepared(run: RunFolder) -> Prepared:
     for name, store in stores.items():
         if store.key != kept["stores"][name]["key"]:
             raise StageError(f"{store.folder}: holds other data than this run was prepared with; run again without --from")
-    return Prepared(
-        samples=[SampleRef(**one) for one in kept["samples"]],
-        stores=stores,
-        folds=[
-            Fold(
-                number=one["fold"],
-                train=tuple(one["train"]),
-                valid=tuple(one["valid"]),
-                test=tuple(one["test"]),
-                held=tuple(one.get("held", ())),
-            )
-            for one in kept["folds"]
-        ],
-        key=kept["key"],
-    )
+    samples, folds = _split(run, kept)
+    return Prepared(samples=samples, stores=stores, folds=folds, key=kept["key"])
 
 
 def _beside(run: RunFolder, recorded: str) -> Path:

@@ -6,10 +6,16 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..api.dataset import Dataset, HasHeaders, Header, SampleRef
-from ..api.errors import DataError, MmclError
-from ..api.raw import Raw
+from ..api.errors import DataError, MmclError, PluginError
+from ..api.kinds import Layout
+from ..api.modality import Modality
+from ..api.raw import Raw, Timed
 
 
 def samples_of(dataset: Dataset, name: str, root: Path | None) -> list[SampleRef]:
@@ -40,6 +46,32 @@ def read_header(dataset: Dataset, id: str, source: str, where: str) -> Header:
         return Header()
     with _named(dataset, f"{where}: the head of '{source}' of recording '{id}' could not be read"):
         return dataset.header(id, source)
+
+
+def extracted(modality: Modality, raw: Raw, layout: Layout, id: str, where: str) -> NDArray[Any] | Timed:
+    """The stream that a modality makes of one recording's raw data.
+
+    where  the file that it was read from
+
+    Raises DataError, in one sentence, if this recording cannot be used; PluginError if the stream is not of the layout.
+    """
+    stream = modality.extract(raw)
+    _check_stream(stream, layout, id, where)
+    return stream
+
+
+def _check_stream(stream: Any, layout: Layout, id: str, where: str) -> None:
+    values = stream.values if isinstance(stream, Timed) else stream
+    shape = values.shape[1:] if layout.timed else values.shape
+    if tuple(shape) != layout.shape or values.ndim != len(layout.axes):
+        raise PluginError(f"recording '{id}': the modality returned shape {tuple(values.shape)}, its layout is {layout}")
+    if layout.timed and len(values) == 0:
+        raise DataError(f"{where}: is too short to give a single step of {layout.kind}")
+    if values.dtype != np.uint8 and not np.isfinite(values).all():
+        place = np.argwhere(~np.isfinite(values))[0]
+        raise DataError(f"{where}: {layout.kind} of recording '{id}' has {values[tuple(place)]} at index {place.tolist()}")
+    if isinstance(stream, Timed) and (stream.times.shape != (len(values), 2) or not np.isfinite(stream.times).all()):
+        raise DataError(f"{where}: recording '{id}' needs a start and an end in seconds for each of its {len(values)} steps")
 
 
 @contextmanager

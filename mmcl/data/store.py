@@ -171,6 +171,45 @@ class Store:
         return self.length(row) / self.layout.rate if self.layout.rate else 0.0
 
 
+class Streams:
+    """One modality's streams in memory, read as those of a Store are."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._streams: dict[int, NDArray[Any] | Timed] = {}
+
+    def add(self, row: int, stream: NDArray[Any] | Timed) -> None:
+        """Keep the stream of recording `row`."""
+        self._streams[row] = stream if isinstance(stream, Timed) or self.layout.timed else stream[None]
+
+    def __contains__(self, row: int) -> bool:
+        return row in self._streams
+
+    def _whole(self, row: int) -> NDArray[Any]:
+        stream = self._streams[row]
+        return stream.values if isinstance(stream, Timed) else stream
+
+    def length(self, row: int) -> int:
+        """Steps of one recording."""
+        return len(self._whole(row))
+
+    def values(self, row: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Steps `start` to `stop` of one recording, [T, ...]."""
+        return self._whole(row)[start:stop]
+
+    def times(self, row: int) -> NDArray[np.float64] | None:
+        """Start and end of every step in seconds, [T, 2], where steps carry their own times."""
+        stream = self._streams[row]
+        return np.asarray(stream.times, np.float64) if isinstance(stream, Timed) else None
+
+    def seconds(self, row: int) -> float:
+        """How long one recording is in this modality; 0 without a time axis."""
+        times = self.times(row)
+        if times is not None:
+            return float(times[:, 1].max()) if len(times) else 0.0
+        return self.length(row) / self.layout.rate if self.layout.rate else 0.0
+
+
 def mapped(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a safetensors file, memory-mapped: nothing is read until it is used.
 

@@ -24,9 +24,8 @@ from ..api.dataset import Counting, Dataset, SampleRef
 from ..api.errors import DataError, PluginError, StageError
 from ..api.kinds import Layout
 from ..api.modality import Modality
-from ..api.raw import Timed
 from ..data.folds import Fold, Inner, crosses_groups, inner_folds, make_folds
-from ..data.reading import read_source
+from ..data.reading import extracted, read_source
 from ..data.store import Skipped, Store, StoreWriter
 from ..data.windows import uneven
 from ..plugins import plugins
@@ -337,8 +336,7 @@ def _extracting(
             yield extract
         except BrokenProcessPool:
             raise StageError(
-                "prepare: a worker process died; calling mmcl.run from a script needs `if __name__ == '__main__':` around the call, and a worker "
-                "that runs out of memory needs fewer workers (--workers 1 uses none)"
+                "prepare: a worker process died; one that runs out of memory needs fewer workers beside it (--workers 1 uses none)"
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -372,25 +370,10 @@ def _extract(dataset: Dataset, name: str, modality: Modality, layout: Layout, so
     """One recording's stream, or the sentence that says why it cannot be used."""
     _, id, where = job
     try:
-        stream = modality.extract(read_source(dataset, name, id, source, where))
-        _check_stream(stream, layout, id, where)
+        stream = extracted(modality, read_source(dataset, name, id, source, where), layout, id, where)
     except DataError as error:
         return str(error)
     return stream
-
-
-def _check_stream(stream: Any, layout: Layout, id: str, where: str) -> None:
-    values = stream.values if isinstance(stream, Timed) else stream
-    shape = values.shape[1:] if layout.timed else values.shape
-    if tuple(shape) != layout.shape or values.ndim != len(layout.axes):
-        raise PluginError(f"recording '{id}': the modality returned shape {tuple(values.shape)}, its layout is {layout}")
-    if layout.timed and len(values) == 0:
-        raise DataError(f"{where}: is too short to give a single step of {layout.kind}")
-    if values.dtype != np.uint8 and not np.isfinite(values).all():
-        place = np.argwhere(~np.isfinite(values))[0]
-        raise DataError(f"{where}: {layout.kind} of recording '{id}' has {values[tuple(place)]} at index {place.tolist()}")
-    if isinstance(stream, Timed) and (stream.times.shape != (len(values), 2) or not np.isfinite(stream.times).all()):
-        raise DataError(f"{where}: recording '{id}' needs a start and an end in seconds for each of its {len(values)} steps")
 
 
 def _uneven(samples: Sequence[SampleRef], stores: dict[str, Store]) -> dict[str, Any]:

@@ -44,12 +44,19 @@ def load_plan(
 
 
 def make_plan(
-    document: Document, data: Path | None = None, plugins: Plugins | None = None, overrides: tuple[str, ...] = ()
+    document: Document,
+    data: Path | None = None,
+    plugins: Plugins | None = None,
+    overrides: tuple[str, ...] = (),
+    complete: bool = False,
 ) -> Plan:
-    """The plan of a recipe that has been read."""
+    """The plan of a recipe that has been read.
+
+    complete  the dataset's options are complete, as a run states them: no table of its folder is read
+    """
     problems = Problems(document, installed() if plugins is None else plugins)
     recipe = checked(problems)
-    dataset, root, corpus = dataset_of(recipe, data, problems)
+    dataset, root, corpus = dataset_of(recipe, data, problems, complete)
     scores = scores_of(recipe, corpus, problems)
     tasks_too = {name: score.task for name, score in scores.items()}
     info = replace(corpus, tasks={**corpus.tasks, **tasks_too}) if corpus else None

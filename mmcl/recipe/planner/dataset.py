@@ -13,10 +13,12 @@ from ..schema import Recipe
 from .problems import Problems
 
 
-def dataset_of(recipe: Recipe, data: Path | None, problems: Problems) -> tuple[Part | None, Path | None, DatasetInfo | None]:
+def dataset_of(
+    recipe: Recipe, data: Path | None, problems: Problems, complete: bool = False
+) -> tuple[Part | None, Path | None, DatasetInfo | None]:
     """The dataset, where it lies, and what it says of itself before any recording is read.
 
-    What its options leave open is filled in from its own tables, where it does that and the folder is there.
+    What its options leave open is filled in from its own tables, where it does that and the folder is there, unless they are complete.
     """
     dataset = problems.part(("dataset",), recipe.dataset)
     root = root_of(recipe, dataset, data, problems)
@@ -24,7 +26,7 @@ def dataset_of(recipe: Recipe, data: Path | None, problems: Problems) -> tuple[P
         return None, None, None
     completes = dataset.spec.complete is not None
     try:
-        if completes and root is not None and root.is_dir():
+        if completes and not complete and root is not None and root.is_dir():
             dataset = replace(dataset, params=dataset.spec.complete(dataset.params, root))
         info = dataset.spec.info(dataset.params)
     except (ValueError, MmclError) as error:

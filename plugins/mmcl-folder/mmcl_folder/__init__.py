@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, Register, Source, Task, hookimpl
+from mmcl.api import DataError, Dataset, DatasetInfo, DatasetSpec, Field, Params, Raw, Register, Source, Task, hookimpl
 
 __all__ = ["GET", "FolderParams", "LabelOptions", "SourceOptions"]
 
@@ -106,7 +106,8 @@ def _source(options: SourceOptions) -> Source:
         return Source("table", "columns of numbers", options.rate, {"columns": list(options.columns or ())})
     shape = list(options.shape or ())
     axes = {1: ["channel"], 2: ["joint", "channel"]}.get(len(shape))
-    return Source("sequence", "ready arrays", options.rate, {"shape": shape, **({"axes": axes} if axes else {})})
+    notes = {"shape": shape, **({"axes": axes} if axes else {}), **({"key": options.key} if options.key else {})}
+    return Source("sequence", "ready arrays", options.rate, notes)
 
 
 def _complete_source(options: SourceOptions) -> bool:
@@ -150,6 +151,29 @@ def _build(params: FolderParams, root: Path | None) -> Dataset:
     return Folder(params, root)
 
 
+def _read_file(path: Path, source: Source) -> Raw:
+    """One file as a source of any dataset: what that one says of its type, rate, size, columns or shape takes the place of a table."""
+    from collections import Counter
+
+    from .recordings import read_file
+
+    reads: dict[str, Kind] = {"audio": "sound", "video": "pictures", "words": "words", "table": "table", "sequence": "sequence"}
+    shape, columns = source.notes.get("shape"), source.notes.get("columns")
+    options = SourceOptions(
+        reads=reads[source.type],
+        rate=None if source.type == "audio" else source.rate,
+        size=tuple(shape[-2:]) if shape and source.type == "video" else None,
+        columns=tuple(columns) if columns else None,
+        shape=tuple(shape) if shape and source.type == "sequence" else None,
+        key=source.notes.get("key"),
+    )
+    if source.type == "sequence" and source.rate is None:
+        raise DataError(
+            f"{path}: an array does not say its rate, and nor does its source; a recording of the run's own dataset is read by its id"
+        )
+    return read_file(path, options, Counter())
+
+
 def _sample(root: Path, n: int, seed: int) -> None:
     from .tiny import write
 
@@ -168,5 +192,6 @@ def register_datasets(register: Register[DatasetSpec]) -> None:
             build=_build,
             sample=_sample,
             complete=_complete,
+            read_file=_read_file,
         )
     )

@@ -59,23 +59,7 @@ class Folder:
         path, one = self._find(id, source)
         if isinstance(path, str):
             return words_of(path, f"recording '{id}'")
-        if one.reads == "sound":
-            return read_audio(path) if path.suffix.lower() in SOUNDS else read_sound(path)
-        if one.reads == "words":
-            return read_words(path)
-        if one.reads == "pictures":
-            film = read_film(path, one.size or (120, 160), one.rate or 0.0)
-            return film if one.rate is None else Video(film.frames, _same(path, film.rate, one.rate))
-        if one.reads == "table":
-            return self._table(path, one)
-        assert one.rate is not None
-        values = read_array(path, one.key)
-        values = values[:, None] if values.ndim == 1 else values
-        if values.ndim == 0 or len(values) == 0 or values.shape[1:] != one.shape:
-            raise DataError(
-                f"{path}: has the shape {list(values.shape)}; [steps, {', '.join(map(str, one.shape or ()))}] was expected"
-            )
-        return Steps(values, one.rate)
+        return read_file(path, one, self._seen)
 
     def header(self, id: str, source: str) -> Header:
         """The head of a file; tables and transcripts, which have none, are read."""
@@ -91,7 +75,7 @@ class Folder:
             assert isinstance(words, Words)
             return Header(None if words.times is None else float(words.times[:, 1].max()))
         if one.reads == "table":
-            table = self._table(path, one)
+            table = _table(path, one, self._seen)
             return Header(len(table.values) / one.rate if one.rate else None, one.rate)
         assert one.rate is not None
         shape = array_shape(path, one.key)
@@ -124,17 +108,44 @@ class Folder:
             raise DataError(f"{path}: is not there; recording '{id}' has its {source} there by the table")
         return path, one
 
-    def _table(self, path: Path, one: SourceOptions) -> Table:
-        table = read_table(path, None, self._seen)
-        columns = one.columns or ()
-        lacking = [name for name in columns if name not in table.columns]
-        if lacking:
-            raise DataError(f"{path}: lacks the column '{lacking[0]}', which other files of its source have")
-        if one.rate is None and len(table.values) > 1:
-            raise DataError(f"{path}: has {len(table.values)} rows; one was expected, as in other files of its source")
-        rate = None if one.rate is None else _same(path, table.rate or one.rate, one.rate)
-        values = table.values[:, [table.columns.index(name) for name in columns]]
-        return Table(np.ascontiguousarray(values), columns, rate)
+
+def read_file(path: Path, one: SourceOptions, seen: Counter[str]) -> Raw:
+    """One file of a source whose options are complete.
+
+    seen  where what is odd in tables is counted
+
+    Raises DataError naming the file if it is missing, damaged or unlike the others of its source.
+    """
+    if one.reads == "sound":
+        return read_audio(path) if path.suffix.lower() in SOUNDS else read_sound(path)
+    if one.reads == "words":
+        return read_words(path)
+    if one.reads == "pictures":
+        film = read_film(path, one.size or (120, 160), one.rate or 0.0)
+        return film if one.rate is None else Video(film.frames, _same(path, film.rate, one.rate))
+    if one.reads == "table":
+        return _table(path, one, seen)
+    assert one.rate is not None
+    values = read_array(path, one.key)
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim == 0 or len(values) == 0 or values.shape[1:] != one.shape:
+        raise DataError(
+            f"{path}: has the shape {list(values.shape)}; [steps, {', '.join(map(str, one.shape or ()))}] was expected"
+        )
+    return Steps(values, one.rate)
+
+
+def _table(path: Path, one: SourceOptions, seen: Counter[str]) -> Table:
+    table = read_table(path, None, seen)
+    columns = one.columns or ()
+    lacking = [name for name in columns if name not in table.columns]
+    if lacking:
+        raise DataError(f"{path}: lacks the column '{lacking[0]}', which other files of its source have")
+    if one.rate is None and len(table.values) > 1:
+        raise DataError(f"{path}: has {len(table.values)} rows; one was expected, as in other files of its source")
+    rate = None if one.rate is None else _same(path, table.rate or one.rate, one.rate)
+    values = table.values[:, [table.columns.index(name) for name in columns]]
+    return Table(np.ascontiguousarray(values), columns, rate)
 
 
 def _same(path: Path, rate: float, promised: float) -> float:
