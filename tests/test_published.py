@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
-from mmcl.api import Cell, DataError, PublishedSpec, PublishedTable
+from mmcl.api import Benchmark, Cell, DataError, PublishedSpec, PublishedTable
 from mmcl.cli import main
 from mmcl.plugins import plugins
-from mmcl.recipe.shipped import names
+from mmcl.recipe.planner import load_plan
+from mmcl.recipe.shipped import find, folder, names
 from mmcl.review.published import fill, reports_of
+from mmcl.stages import about
 from mmcl.testing import check_spec
 
 
@@ -115,3 +119,58 @@ def test_a_run_that_belongs_to_no_cell_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["tables", "mpuc-mer", str(run)])
     assert capsys.readouterr().err == "no cell of mpuc-mer belongs to recipe 'mine'; its run is not shown\n"
+
+
+ACTORS = tuple(f"actor-{i:02d}" for i in range(1, 7))
+BENCHMARK = Benchmark("toy", "emotion", 6, (ACTORS,), 43, "six actors test")
+CELLS = (
+    Cell("their way", "words and voice", 61.8, task="emotion", note="Reads films too.", sources=("audio", "text")),
+    Cell("their way", "films", 70.25, task="emotion"),
+)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "paper"), [("utd_mhad", "cmc-cmkm"), ("ravdess_voice_units", "ravdess-transfer"), ("quickstart", "")]
+)
+def test_a_run_keeps_what_was_published_on_its_dataset(recipe, paper, tmp_path):
+    kept = about(load_plan(find(recipe), [], tmp_path), "cpu")["published"]
+    assert [one["name"] for one in kept] == ([paper] if paper else [])
+
+
+def test_every_benchmark_is_of_a_dataset_that_has_its_task_classes_and_sources():
+    benchmarks = 0
+    for _, offer in plugins().all("published"):
+        for table in offer.spec.tables:
+            if table.benchmark is None:
+                continue
+            benchmarks += 1
+            dataset = plugins().get("dataset", table.benchmark.dataset).spec
+            info = dataset.info(dataset.params())
+            assert len(info.tasks[table.benchmark.task].classes) == table.benchmark.classes
+            wide = dataset.info(dataset.params(video="auto")) if "video" in dataset.params.model_fields else info
+            assert {source for cell in table.cells for source in cell.sources} <= set(wide.sources)
+    assert benchmarks >= 2
+
+
+def test_the_folds_of_the_shipped_recipe_are_the_published_ones():
+    (table,) = plugins().get("published", "ravdess-transfer").spec.tables
+    folds = {}
+    with (folder() / "folds" / "ravdess_5fold.csv").open() as file:
+        for row in csv.DictReader(file):
+            folds.setdefault(row["fold"], set()).add(next(value for key, value in row.items() if key != "fold"))
+    assert {frozenset(fold) for fold in folds.values()} == {frozenset(fold) for fold in table.benchmark.tested}
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "words"),
+    [
+        (replace(BENCHMARK, tested=()), "tests no group"),
+        (replace(BENCHMARK, tested=(ACTORS, ())), "a fold without one"),
+        (replace(BENCHMARK, tested=(ACTORS, ACTORS[:1])), "tests \\['actor-01'\\] twice"),
+        (replace(BENCHMARK, recordings=3), "has 3 recordings of 6 groups"),
+        (replace(BENCHMARK, task="action"), "a cell is of task \\['emotion'\\]"),
+    ],
+)
+def test_a_benchmark_that_no_run_can_meet_is_caught(benchmark, words):
+    with pytest.raises(AssertionError, match=words):
+        check_spec(PublishedSpec("tiny", "a paper", "", (PublishedTable("I", "", CELLS, benchmark),)))

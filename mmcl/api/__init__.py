@@ -12,7 +12,7 @@ from .modality import Modality, ModalitySpec
 from .params import Field, NoParams, Params
 from .preset import PresetSpec
 from .pretext import Pretext, PretextSpec
-from .published import Cell, PublishedSpec, PublishedTable
+from .published import Benchmark, Cell, PublishedSpec, PublishedTable
 from .raw import Audio, Raw, Sequence, Source, Table, Timed, Video, Words
 from .readout import Parts, ReadOutWidth, each_step, parts_of, read_out, resampled
 from .scorer import Scorer, ScorerSpec
@@ -23,6 +23,7 @@ __all__ = [
     "Backbone",
     "BackboneSpec",
     "Batch",
+    "Benchmark",
     "Cell",
     "Counting",
     "DataError",

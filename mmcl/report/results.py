@@ -55,6 +55,11 @@ class Results:
         return tasks
 
     @property
+    def predicted(self) -> set[str]:
+        """The tasks that the run predicts."""
+        return {row["task"] for row in self.scores}
+
+    @property
     def subject(self) -> str:
         """The encoders that the report is about: the pretrained ones, or the random ones where nothing was pretrained."""
         return "pretrained" if self.plan["pretrain"]["epochs"] else "random"

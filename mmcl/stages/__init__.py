@@ -6,6 +6,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from .. import __version__
 from ..api.errors import MmclError
 from ..engine.surroundings import determinism, git_of, hardware
+from ..plugins import plugins
 from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
 from ..screen import say
@@ -126,5 +128,16 @@ def about(plan: Plan, device: str) -> dict[str, Any]:
         "determinism": determinism(),
         "uses_labels": plan.uses_labels(),
         "protocol": f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}",
+        "published": published_on(plan.to_json()["dataset"]["use"]),
         "plan": plan.to_json(),
     }
+
+
+def published_on(dataset: str) -> list[dict[str, Any]]:
+    """Every table that a paper has published on a dataset, for the report, which loads no plug-in; those without a benchmark are left out."""
+    matching = []
+    for _, offer in plugins().all("published"):
+        tables = [asdict(table) for table in offer.spec.tables if table.benchmark and table.benchmark.dataset == dataset]
+        if tables:
+            matching.append({"name": offer.name, "paper": offer.spec.paper, "tables": tables})
+    return matching

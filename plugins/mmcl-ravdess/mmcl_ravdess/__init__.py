@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, Register, Source, Task, hookimpl
+from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, PublishedSpec, Register, Source, Task, hookimpl
+
+from .published import TRANSFER
 
 __all__ = ["AVERAGED_COLUMNS", "EMOTIONS", "FRAME_COLUMNS", "FRAME_RATE", "GET", "RavdessParams", "classes_of"]
 
@@ -149,3 +151,9 @@ def register_datasets(register: Register[DatasetSpec]) -> None:
             paper="Livingstone and Russo 2018, PLoS ONE 13(5): e0196391",
         )
     )
+
+
+@hookimpl
+def register_published(register: Register[PublishedSpec]) -> None:
+    """Offer what others have published on it."""
+    register(TRANSFER)
