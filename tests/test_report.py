@@ -912,9 +912,9 @@ CELLS = (
 PAPER = {"name": "tiny", "paper": "Nobody 2020", "tables": [asdict(PublishedTable("Table I", "accuracy", CELLS, BENCHMARK))]}
 
 
-def measured(root, benchmark=BENCHMARK, **made):
+def measured(root, benchmark=BENCHMARK, **options):
     """A run that tests the first six actors, on whose corpus one table was published."""
-    make_run(root, folds=1, **made)
+    make_run(root, folds=1, **options)
     stated = read_json(root / "plan.json")
     table = {**PAPER["tables"][0], "benchmark": asdict(benchmark)}
     write_json(root / "plan.json", {**stated, "published": [{**PAPER, "tables": [table]}]})
@@ -945,7 +945,7 @@ def test_a_report_sets_published_figures_beside_its_own_of_the_same_sources(tmp_
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "made"),
+    ("benchmark", "options"),
     [
         (replace(BENCHMARK, classes=8), {}),
         (replace(BENCHMARK, task="sentiment"), {}),
@@ -956,8 +956,8 @@ def test_a_report_sets_published_figures_beside_its_own_of_the_same_sources(tmp_
     ],
     ids=["other classes", "other task", "other people", "too few recordings", "synthetic", "split within groups"],
 )
-def test_a_run_that_tests_something_else_shows_nothing(tmp_path, benchmark, made):
-    root = measured(tmp_path / "run", benchmark, **made)
+def test_a_run_that_tests_something_else_shows_nothing(tmp_path, benchmark, options):
+    root = measured(tmp_path / "run", benchmark, **options)
     report, page = reported(root)
     assert report["published"] == []
     assert 'id="published"' not in page
