@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from ..api.errors import StageError
 from ..data.stack import stack
 from ..data.store import Store
 from ..recipe.plan import Part, Plan
@@ -29,10 +30,22 @@ def fresh_encoders(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int],
         )
         for modality in plan.modalities
     }
+    _expect_one_width(plan, encoders)
     for name, encoder in encoders.items():
         if encoder.normalise is not None:
             _fit(encoder.normalise, stores[name], rows)
     return encoders
+
+
+def _expect_one_width(plan: Plan, encoders: Mapping[str, Encoder]) -> None:
+    """Refuse vectors of several widths where no projection brings them to one."""
+    widths = {name: encoder.embedded for name, encoder in encoders.items()}
+    if len(set(widths.values())) > 1:
+        stated = ", ".join(f"{name} {width}" for name, width in widths.items())
+        raise StageError(
+            f"{plan.name}: projection.width is null, so that the backbones' vectors are contrasted, and they differ in width "
+            f"({stated}); give the backbones one width, or the projection"
+        )
 
 
 def fresh_joint(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], *where: str | int) -> Joint:

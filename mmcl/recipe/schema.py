@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from .slots import SHORT, Section, UseBackbone, UseDataset, UseHead, UseLoss, UseModality, UsePositives, UsePretext, UseScorer
 
@@ -127,7 +127,18 @@ class Projection(Section):
     """fc → ReLU → fc between backbone and loss (MPUC-MER §III-B); thrown away afterwards."""
 
     hidden: int | None = Field(512, ge=1, description="width of the hidden layer; null: a single linear layer")
-    width: int = Field(128, ge=1, description="width of the embedding that is contrasted")
+    width: int | None = Field(
+        128,
+        ge=1,
+        description="width of the embedding that is contrasted; null, with hidden: null: there is no projection, and the backbones' "
+        "vectors themselves, which must be equally wide, are contrasted",
+    )
+
+    @model_validator(mode="after")
+    def _no_layer_alone(self) -> Projection:
+        if self.width is None and self.hidden is not None:
+            raise ValueError(f"width: null is no projection, and hidden is {self.hidden}; set hidden: null too, or a width")
+        return self
 
 
 class Sgd(Section):

@@ -207,13 +207,13 @@ class _Pairs:
     ) -> dict[str, Embedded]:
         """Every modality, encoded once."""
         embedded = {}
-        section, width = self.plan.recipe.pretrain, self.plan.recipe.projection.width
+        section = self.plan.recipe.pretrain
         with arithmetic(section.precision, self.device):
             # no set: its order changes from process to process
             for name in dict.fromkeys(name for pair in self.plan.pairs for name in pair):
                 stream = batch.streams[name].to(self.device)
                 if int(stream.present.sum()) == 0:
-                    nothing = torch.zeros(0, width, device=self.device)
+                    nothing = torch.zeros(0, self.encoders[name].embedded, device=self.device)
                     embedded[name] = Embedded(z=nothing, rows=torch.zeros(0, dtype=torch.int64, device=self.device))
                     continue
                 ready, rows = self.encoders[name].ready(stream, augmentations.get(name), generator)
@@ -274,14 +274,13 @@ class _Gallery:
     def __init__(self, plan: Plan, rows: Sequence[int]) -> None:
         self._pairs = [pair for pair in plan.pairs if pair[0] != pair[1]]
         self._place = {row: i for i, row in enumerate(rows)}
-        self._means = {
-            name: WindowMean(len(rows), plan.recipe.projection.width)
-            for name in sorted({n for pair in self._pairs for n in pair})
-        }
+        self._names = sorted({n for pair in self._pairs for n in pair})
+        self._means: dict[str, WindowMean] = {}
 
     def add(self, encoded: Mapping[str, Embedded], items: Items) -> None:
         """The embeddings of a batch."""
-        for name, means in self._means.items():
+        for name in self._names:
+            means = self._means.setdefault(name, WindowMean(len(self._place), encoded[name].z.shape[1]))
             index = [self._place[row] for row in items.row[encoded[name].rows.cpu()].tolist()]
             means.add(torch.tensor(index, dtype=torch.int64), torch.nn.functional.normalize(encoded[name].z.float(), dim=-1))
 
