@@ -485,3 +485,9 @@ def test_without_weights_the_plan_says_nothing_of_them():
     assert plan("pretrain.objective.weights={words: 2}").to_json()["pretrain"]["objective"]["weights"] == [2.0, 2.0, 1.0]
     with_pairs = plan("pretrain.objective.weights={words~audio: 0}").to_json()["pretrain"]["objective"]
     assert with_pairs["pairs"] == [["words", "faces"], ["audio", "faces"]]
+
+
+def test_a_hidden_layer_before_no_projection_is_refused():
+    assert "width: null is no projection, and hidden is 512; set hidden: null too, or a width" in refusal(
+        "projection.width=null"
+    )

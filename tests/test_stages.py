@@ -24,6 +24,7 @@ from mmcl.engine.means import Mean
 from mmcl.model.frozen import encode_rows
 from mmcl.report import run_and_report as run_all
 from mmcl.runs import RunFolder, read_json, read_jsonl
+from mmcl.stages.embed import read_features
 from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import _rows_of
 
@@ -634,3 +635,29 @@ def test_a_window_longer_than_any_recording_is_told(tiny_plan, run, capsys):
     longest = max(m["longest"] for m in read_json(run.root / "prepare.json")["modalities"].values())
     assert f"window.seconds is 1000, and no recording is longer than {longest:.3g} seconds" in capsys.readouterr().err
     assert "The window is longer than any recording" in (run.root / "report.html").read_text()
+
+
+def test_without_a_projection_the_vectors_themselves_are_contrasted(tiny_plan, run):
+    none = (
+        "projection={hidden: null, width: null}",
+        "modalities.landmarks.backbone.channels=[8]",
+        "window.seconds=null",
+        "pretrain.choose=retrieval",
+    )
+    plan = tiny_plan(*none)
+    run_all(plan, run, workers=1)
+    features, _ = read_features(run.stage("embed", 0, 3), "pretrained", "test")
+    for one in features.values():
+        assert one.vector.shape[1] == 8
+        torch.testing.assert_close(one.projection, torch.nn.functional.normalize(one.vector, dim=-1))
+    assert not any("projection" in name for name in load_file(run.stage("pretrain", 0, 3) / "encoders.safetensors"))
+    assert {name: encoder.embedded for name, encoder in load_encoders(run.stage("pretrain", 0, 3)).items()} == dict.fromkeys(
+        features, 8
+    )
+
+
+def test_vectors_of_several_widths_need_a_projection(tiny_plan, run):
+    with pytest.raises(
+        StageError, match=r"differ in width \(text 8, audio 8, landmarks 4\); give the backbones one width, or the projection"
+    ):
+        run_all(tiny_plan("projection={hidden: null, width: null}"), run, workers=1)
