@@ -127,12 +127,7 @@ class Projection(Section):
     """fc → ReLU → fc between backbone and loss (MPUC-MER §III-B); thrown away afterwards."""
 
     hidden: int | None = Field(512, ge=1, description="width of the hidden layer; null: a single linear layer")
-    width: int | None = Field(
-        128,
-        ge=1,
-        description="width of the embedding that is contrasted; null, with hidden: null: there is no projection, and the backbones' "
-        "vectors themselves, which must be equally wide, are contrasted",
-    )
+    width: int | None = Field(128, ge=1, description="width of what is contrasted; null, as hidden too: the backbones' vectors")
 
     @model_validator(mode="after")
     def _no_layer_alone(self) -> Projection:

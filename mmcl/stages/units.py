@@ -18,6 +18,7 @@ from ..runs import RunFolder, fingerprint
 
 SPLITS = ("train", "valid", "test")
 CANONICAL = "canonical"
+_SPACE = "canonical, in the form that retrieves more"  # what a fingerprint calls it: spaces of one form alone are fitted anew
 """How the files of features are called that lie in the linear space of pooled streams."""
 
 
@@ -84,7 +85,7 @@ def pooled_key(plan: Plan, prepared: Prepared, fold: Fold, splits: Sequence[str]
     window, probe = plan.recipe.window, plan.recipe.probe
     seen = [window.seconds if window.embed == "start" else None, probe.floor, probe.clip, plan.pretext is not None]
     rows = [fold.train, *(getattr(fold, split) for split in splits)]
-    return fingerprint([_stores(prepared), prepared.key, rows, list(splits), seen, CANONICAL, __version__])
+    return fingerprint([_stores(prepared), prepared.key, rows, list(splits), seen, _SPACE, __version__])
 
 
 def probe_key(plan: Plan, embedded: str) -> str:
@@ -93,7 +94,8 @@ def probe_key(plan: Plan, embedded: str) -> str:
     embedded  that of the features
     """
     config = plan.to_json()
-    return fingerprint([embedded, config["probe"], config["report"], __version__])
+    space = [_SPACE] if "pooled" in plan.recipe.report.against else []
+    return fingerprint([embedded, config["probe"], config["report"], *space, __version__])
 
 
 def supervise_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:

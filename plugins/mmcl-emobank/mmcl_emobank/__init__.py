@@ -7,7 +7,7 @@ from typing import Literal
 
 from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, Register, Source, Task, hookimpl
 
-__all__ = ["COLUMNS", "GET", "LEVELS", "PAPER", "SPLITS", "VALUES", "EmoBankParams"]
+__all__ = ["COLUMNS", "EMOBANK", "GET", "LEVELS", "PAPER", "SPLITS", "VALUES", "EmoBankParams"]
 
 VALUES = {"valence": "V", "arousal": "A", "dominance": "D"}
 """What was rated → its column, from 1 to 5."""
@@ -66,17 +66,18 @@ def _sample(root: Path, n: int, seed: int) -> None:
     write(root, n, seed)
 
 
+EMOBANK = DatasetSpec(
+    name="emobank",
+    summary="EmoBank: 10,062 written sentences with valence, arousal and dominance",
+    params=EmoBankParams,
+    info=_info,
+    build=_build,
+    sample=_sample,
+    paper=PAPER,
+)
+
+
 @hookimpl
 def register_datasets(register: Register[DatasetSpec]) -> None:
     """Offer `emobank`."""
-    register(
-        DatasetSpec(
-            name="emobank",
-            summary="EmoBank: 10,062 written sentences with valence, arousal and dominance",
-            params=EmoBankParams,
-            info=_info,
-            build=_build,
-            sample=_sample,
-            paper=PAPER,
-        )
-    )
+    register(EMOBANK)

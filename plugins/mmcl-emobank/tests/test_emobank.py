@@ -7,11 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from mmcl_emobank import COLUMNS, LEVELS, VALUES, EmoBankParams
+from mmcl_emobank import COLUMNS, EMOBANK, LEVELS, VALUES, EmoBankParams
 from mmcl_emobank.sentences import EmoBank, document_of
 
 from mmcl.api import DataError
-from mmcl.plugins import plugins
 from mmcl.testing import check_dataset
 
 ROWS = (
@@ -69,7 +68,7 @@ def test_the_document_of_a_sentence_is_its_id_without_its_place(id, document):
 
 @pytest.mark.parametrize("group", ["document", "sentence"])
 def test_it_keeps_the_contract(tmp_path, group):
-    check_dataset(plugins().get("dataset", "emobank").spec, tmp_path, EmoBankParams(group=group))
+    check_dataset(EMOBANK, tmp_path, EmoBankParams(group=group))
 
 
 @pytest.mark.parametrize(
