@@ -179,3 +179,17 @@ def test_no_recording_or_too_few_give_a_space_without_falling_over(tmp_path):
     stores = {name: stored(tmp_path / name, SIGNAL, values) for name, values in zip("ab", streams, strict=True)}
     assert fit_canonical(stores, [], 0.05, 4.0).project(stores, [0, 1])["a"].shape == (2, 0)
     assert fit_canonical(stores, [0, 1, 2], 0.05, 4.0).project(stores, [])["a"].shape[0] == 0
+
+
+def test_large_recordings_are_projected_block_by_block_to_the_same_places(tmp_path, monkeypatch):
+    streams, _ = moving(200, 6)
+    stores = {name: stored(tmp_path / name, SIGNAL, values) for name, values in zip("ab", streams, strict=True)}
+    canonical = _fit(stores, range(60), 0.05, 4.0, WHOLE, STEPS)
+    before = canonical.project(stores, range(200))
+    monkeypatch.setattr("mmcl.model.canonical.MOST", 1)  # blocks of the least size, 64
+    after = canonical.project(stores, range(200))
+    assert all(torch.equal(before[name], after[name]) for name in "ab")
+    fewer = _fit(stores, range(200), 0.05, 4.0, WHOLE, STEPS)
+    monkeypatch.undo()
+    even = _fit(stores, [int(k) for k in np.linspace(0, 199, 64)], 0.05, 4.0, WHOLE, STEPS)
+    np.testing.assert_allclose(fewer.turn["a"], even.turn["a"])

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..data.store import Store
 from ..data.windows import WHOLE, Span, cut
 from ..evaluate.retrieval import retrieval
-from .pooled import PARTS, part_means
+from .pooled import BINS, PARTS, entries_of, part_means
 from .scale import Scale, fitted_scale
 
 Floats = NDArray[np.float64]
@@ -45,8 +45,8 @@ STEPS = Form("steps", parts=50, alone=True, components=40, directions=15)
 AMONG = 32
 """Recordings among which is searched when a form is chosen."""
 
-MOST = 2000
-"""The most recordings that a form is fitted to: more would only cost memory."""
+MOST = 20_000_000
+"""The most numbers of a modality that are held at a time: what is more is fitted to some of the recordings and projected block by block."""
 
 LEAST = 1e-8
 """Smallest variance of a component that is divided by, as a share of the largest."""
@@ -67,9 +67,9 @@ class Canonical:
     def _project(self, name: str, store: Store, rows: Sequence[int], span: Span) -> Tensor:
         if name not in self.turn:
             return torch.zeros(len(rows), 0)
-        turn, blocks = self.turn[name], []
-        for k in range(0, len(rows), MOST):
-            values, present = _points(store, rows[k : k + MOST], self.form, span)
+        turn, blocks, size = self.turn[name], [], _most(store, self.form)
+        for k in range(0, len(rows), size):
+            values, present = _points(store, rows[k : k + size], self.form, span)
             flat, there = _flat(values, present)
             inside = _standardised(self.scale, name, flat, there) @ turn * there[:, None]
             blocks.append(torch.from_numpy(inside.reshape(len(values), values.shape[1] * turn.shape[1]).astype(np.float32)))
@@ -128,7 +128,8 @@ def _better(
 def _fit(
     stores: Mapping[str, Store], rows: Sequence[int], floor: float, clip: float | None, span: Span, form: Form
 ) -> Canonical:
-    chosen = [rows[k] for k in np.unique(np.linspace(0, len(rows) - 1, min(MOST, len(rows))).astype(int))] if len(rows) else []
+    size = min([len(rows), *(_most(store, form) for store in stores.values())])
+    chosen = [rows[k] for k in np.linspace(0, len(rows) - 1, size).astype(int)]
     points = {name: _flat(*_points(store, chosen, form, span)) for name, store in stores.items()}
     points = {name: (values, present) for name, (values, present) in points.items() if present.sum() > 1}
     scale = fitted_scale({name: torch.from_numpy(v[p]).float() for name, (v, p) in points.items()}, floor, clip)
@@ -165,6 +166,12 @@ def _points(store: Store, rows: Sequence[int], form: Form, span: Span) -> tuple[
     if form.alone:
         values -= values.mean(1, keepdims=True)
     return values, present
+
+
+def _most(store: Store, form: Form) -> int:
+    """How many recordings of a modality may be held at a time."""
+    parts, entries = (form.parts, entries_of(store.layout)) if store.layout.measured else (1, BINS)
+    return max(64, MOST // max(1, parts * entries))
 
 
 def _flat(values: Floats, present: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_]]:

@@ -59,8 +59,13 @@ def width(layout: Layout) -> int:
     """How many statistics there are of streams of a layout."""
     if not layout.measured:
         return BINS
-    entries = len(_flat(np.zeros((1, *layout.shape), np.float32), layout)[0])
+    entries = entries_of(layout)
     return entries if not layout.timed else (2 if _pictures(layout) else 5) * entries
+
+
+def entries_of(layout: Layout) -> int:
+    """How many numbers of a step of measurements are pooled, each for itself; pictures are made small first."""
+    return len(_flat(np.zeros((1, *layout.shape), np.float32), layout)[0])
 
 
 def statistics(values: NDArray[np.generic], layout: Layout) -> NDArray[np.float32]:

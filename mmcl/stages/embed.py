@@ -94,6 +94,8 @@ def _statistics(plan: Plan, unit: Unit, splits: Sequence[str]) -> dict[str, dict
     features = {}
     for split in splits:
         features[f"pooled-{split}"] = pooled = pool(stores, rows[split], span)
+        if split == "train":  # nobody is searched for among training rows
+            continue
         spaces = canonical.project(stores, rows[split], span)
         features[f"{CANONICAL}-{split}"] = {
             name: replace(one, vector=torch.zeros(len(rows[split]), 0), projection=spaces[name]) for name, one in pooled.items()
