@@ -490,3 +490,12 @@ def test_check_needs_nobody_to_say_where_the_data_are(monkeypatch, capsys):
     assert "pretrain.epochs" in capsys.readouterr().err
     assert call("run", "ravdess_audio_au") == 2
     assert "where is the data?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "gbk", "ascii"])
+@pytest.mark.parametrize("command", [["describe", "loss", "info-nce"], ["check", "quickstart"], ["schema"], ["check", "数据"]])
+def test_signs_that_a_terminal_does_not_have_are_replaced(encoding, command):
+    env = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-m", "mmcl", *command], capture_output=True, env=env, check=False)
+    assert done.returncode == (2 if "数据" in command else 0)
+    assert b"Traceback" not in done.stderr

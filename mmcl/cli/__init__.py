@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -139,6 +140,9 @@ def cli(ctx: click.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exit code 0: done; 2: something for the user to mend; 130: interrupted; 1: our bug."""
+    for stream in (sys.stdout, sys.stderr):  # a sign that the terminal does not have is replaced, and ends nothing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     given = sys.argv[1:] if arguments is None else arguments
     show = "--traceback" in given or os.environ.get("MMCL_TRACEBACK", "") not in ("", "0")
     given = [a for a in given if a != "--traceback"]  # anywhere on the line

@@ -7,8 +7,10 @@ A recipe is a small part of YAML 1.2: mappings, lists, text, numbers, true/false
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,11 +75,15 @@ def written_out(document: Document, overrides: Sequence[str] = ()) -> str:
 def _text_of(path: Path, file: str) -> str:
     """The text of a recipe's file. Raises RecipeError if it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return (content := path.read_bytes()).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise RecipeError(f"{file}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{file}: is not UTF-8 text (byte {error.start})") from error
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            words, line = "is text in UTF-16; save it as UTF-8", 1
+        else:
+            words, line = f"is not UTF-8 text (byte {error.start})", content.count(b"\n", 0, error.start) + 1
+        raise RecipeError([Problem("", words, line, file)]) from error
 
 
 def _mapping(text: str, file: str, places: Places, problems: list[Problem]) -> dict[str, Any]:
@@ -181,8 +187,11 @@ def _values(text: str, file: str, places: Places, at: Key, problems: list[Proble
     except yaml.MarkedYAMLError as error:
         mark, begun = error.problem_mark or error.context_mark, error.context_mark
         words = " ".join(str(w) for w in (error.context, error.problem) if w)
+        blank = _unusual_blank("\n".join(text.split("\n")[: mark.line + 1 if mark else None]))
         if "'\\t'" in words:
             words += "; indent with spaces"
+        elif blank:
+            words += f"; there is a {blank} at or above this line, which looks like a space and is none"
         elif error.context == "while scanning a simple key":  # what is missing is noticed a line later
             mark, words = begun or mark, words + "; a key is followed by a colon and a space"
         elif "mapping values are not allowed" in words:
@@ -225,6 +234,9 @@ def _values(text: str, file: str, places: Places, at: Key, problems: list[Proble
                     continue
                 name = str(name_node.value)
                 refuse_signs(name_node, (*key, name))
+                if blank := _unusual_blank(name):
+                    problems.append(Problem(dotted(key), f"has a key with a {blank} in it; write a space", here, file))
+                    continue
                 if name in mapping:
                     where = f" (first on line {first[name]})" if first[name] else ""
                     problems.append(Problem(dotted((*key, name)), f"is given twice{where}", here, file))
@@ -239,6 +251,14 @@ def _values(text: str, file: str, places: Places, at: Key, problems: list[Proble
         return scalar(node.value) if plain else node.value
 
     return None if node is None else build(node, at)
+
+
+def _unusual_blank(text: str) -> str | None:
+    """The name of the first blank in a text that is neither a space nor an end of line nor a tab; None where there is none."""
+    for sign in text:
+        if sign.isspace() and sign not in " \t\n\r":
+            return f"U+{ord(sign):04X} ({unicodedata.name(sign, 'a blank').lower()})"
+    return None
 
 
 def _lay_over(document: Document, override: str, problems: list[Problem]) -> None:

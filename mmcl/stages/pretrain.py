@@ -53,6 +53,10 @@ def pretrain(plan: Plan, run: RunFolder, device: str = "auto", watch: Watch | No
         if finished(folder, key):
             continue
         if not has_checkpoint(folder / "resume"):
+            if (folder / "finished.json").exists():
+                say(
+                    f"pretrain {unit}: was finished with other settings or data; its encoders are thrown away, and training starts anew"
+                )
             restart(folder)
         _train(unit, key, where, watch)
 

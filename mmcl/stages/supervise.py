@@ -43,7 +43,7 @@ from ..model.windows import draw_batches
 from ..recipe.plan import Part, Plan, SupervisePlan, main_input
 from ..recipe.schema import Supervise
 from ..runs import RunFolder, finish, finished, read_json, read_tensors, restart, write_json, write_jsonl, write_tensors
-from ..screen import progress
+from ..screen import progress, say
 from .units import Unit, supervise_key, units_of
 
 Watch = Callable[[int, Mapping[str, float]], None]
@@ -114,6 +114,10 @@ def _train_all(unit: Unit, models: Sequence[Model], key: str, device: torch.devi
     """Train the models of one fold and seed that are not trained yet."""
     folder = unit.folder("supervise")
     if not _same_work(folder, key):
+        if (folder / "work.json").exists():
+            say(
+                f"supervise {unit}: was begun with other settings or data; its models are thrown away, and training starts anew"
+            )
         restart(folder)
         write_json(folder / "work.json", {"key": key})
     for model in models:
