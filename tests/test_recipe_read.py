@@ -244,7 +244,7 @@ def test_lines_are_those_of_the_keys():
         (b"a: 1\nb: caf\xe9\n", "2: is not UTF-8 text (byte 11)"),
         ("a:\n\u00a0\u00a0b: 1\n".encode(), "2: has a key with a U+00A0 (no-break space) in it; write a space"),
         (
-            "a: 1\n\u00a0\u00a0b: 2\n".encode(),
+            "a: {b: 1\n\u00a0\u00a0c: 2}\n".encode(),
             "there is a U+00A0 (no-break space) at or above this line, which looks like a space and is none",
         ),
     ],
