@@ -15,6 +15,9 @@ class Cell:
     task, input, head, encoder, metric   which score of report.json that is
     scale        what our score is multiplied by to have the paper's unit (100: percent)
     note         one sentence where the two are not quite the same thing
+    sets         "key=value", as `--set` takes them: the run is one of the recipe with these laid over it
+    differs      what keeps even a run of the recipe itself from being compared ("2 of 3 modalities"); "": nothing
+    tested       the fewest and the most test recordings that a run on the whole corpus has, over all folds; None: any number
     """
 
     row: str
@@ -28,6 +31,9 @@ class Cell:
     metric: str = "accuracy"
     scale: float = 100.0
     note: str = ""
+    sets: tuple[str, ...] = ()
+    differs: str = ""
+    tested: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

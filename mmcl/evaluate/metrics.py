@@ -15,10 +15,13 @@ regression     mae; pearson; ccc (concordance correlation coefficient, Lin 1989)
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..api.dataset import Task
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +47,15 @@ def evaluate(
         return multi_label(classes, target, output)
     metrics = regression(classes, target, output)
     return metrics | sentiment(target, output) if "sentiment" in extra else metrics
+
+
+def metric_names(task: Task) -> tuple[str, ...]:
+    """Every metric that a task has."""
+    width = max(1, len(task.classes))
+    two = np.zeros((2, width)) if task.type != "single-label" else np.zeros(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of two made-up rows most metrics are undefined; their names are asked for
+        return tuple(evaluate(task.type, task.classes, two, np.zeros((2, width)), task.extra))
 
 
 def sentiment(target: Floats, output: Floats) -> dict[str, tuple[float, int]]:

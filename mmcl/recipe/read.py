@@ -163,7 +163,8 @@ class _Writer(yaml.SafeDumper):
 
 
 def _written(writer: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    broken = any(sign in text for sign in "\x85\u2028\u2029")  # ends of lines, which quotes of the other kind would fold
+    # Ends of lines, which quotes of the other kind would fold, and blanks that a reader would take for spaces.
+    broken = any(sign in text for sign in "\x85\u2028\u2029") or _unusual_blank(text) is not None
     style = '"' if broken else None if scalar(text) == text else "'"
     return writer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -234,7 +235,7 @@ def _values(text: str, file: str, places: Places, at: Key, problems: list[Proble
                     continue
                 name = str(name_node.value)
                 refuse_signs(name_node, (*key, name))
-                if blank := _unusual_blank(name):
+                if name_node.style is None and (blank := _unusual_blank(name)):
                     problems.append(Problem(dotted(key), f"has a key with a {blank} in it; write a space", here, file))
                     continue
                 if name in mapping:
@@ -261,9 +262,19 @@ def _unusual_blank(text: str) -> str | None:
     return None
 
 
+def _has(values: Any, names: Sequence[str]) -> bool:
+    """Whether a recipe has a section, or a name that may stand for one, at this key."""
+    for name in names:
+        if not isinstance(values, dict) or values.get(name) is None:
+            return False
+        values = values[name]
+    return isinstance(values, dict | str)
+
+
 def _lay_over(document: Document, override: str, problems: list[Problem]) -> None:
-    """Lay one `a.b=c` over the values; `a.b=` sets null, which takes an optional section away."""
+    """Lay one `a.b=c` over the values; `a.b=` sets null, which takes an optional section away; `a.b?=c` only where there is an `a`."""
     path, equals, text = override.partition("=")
+    path, lenient = path.removesuffix("?"), path.endswith("?")
     names: list[str] = [part.strip() for part in path.split(".")]
     if not equals or not all(names):
         problems.append(Problem("", f"--set {override}: must look like key.inner=value"))
@@ -272,6 +283,8 @@ def _lay_over(document: Document, override: str, problems: list[Problem]) -> Non
     if key[0] == "base":
         text = "cannot be set: what a recipe derives from is read before anything is laid over it"
         problems.append(Problem(dotted(key), text, None, "--set"))
+        return
+    if lenient and not _has(document.values, names[:-1]):
         return
     for old in below(document.places, key):
         del document.places[old]

@@ -149,12 +149,14 @@ def add_scores(
     for name, score in plan.scores.items():
         known = [sample.targets for sample in samples] if score.source is None else [one.get(score.source) for one in stamps]
         labels = [[t.name, t.type, list(t.classes)] for t in plan.info.tasks.values()]
-        key = fingerprint([plan.dataset.to_json(), score.to_json(), known, labels, [sample.id for sample in samples], 1])
+        key = fingerprint([plan.dataset.to_json(), score.to_json(), known, labels, [sample.id for sample in samples], 2])
         path = run.prepared / plan.dataset.spec.name / f"scores-{score.scorer.spec.name}-{key}.json"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, _scored(name, score, plan, dataset, samples, strict))
         kept = read_json(path)
+        if score.standardise is not None:
+            kept["values"] = by_split([sample.split for sample in samples], kept["values"])
         samples = [
             sample if values is None else replace(sample, targets={**sample.targets, name: values})
             for sample, values in zip(samples, kept["values"], strict=True)
@@ -168,6 +170,19 @@ def add_scores(
             "skipped": kept["skipped"],
         }
     return samples, summary
+
+
+def by_split(splits: Sequence[str | None], values: Sequence[list[float] | None]) -> list[list[float] | None]:
+    """Scores less the mean of their first number, by its deviation, each over the recordings of one split that have a score."""
+    scaled = list(values)
+    for split in dict.fromkeys(splits):
+        rows = [row for row, (mine, one) in enumerate(zip(splits, values, strict=True)) if mine == split and one is not None]
+        first = np.array([cast("list[float]", values[row])[0] for row in rows])
+        deviation = float(first.std()) if len(rows) else 0.0
+        for row in rows:
+            numbers = np.array(values[row]) - first.mean()
+            scaled[row] = (numbers / deviation if deviation > 0 else numbers).tolist()
+    return scaled
 
 
 def _scored(

@@ -31,7 +31,7 @@ from ..evaluate.retrieval import reciprocal_rank
 from ..model.augment import Augmentation
 from ..model.build import fresh_encoders, fresh_joint, given
 from ..model.contrast import build_contrast
-from ..model.encoder import parameters_of
+from ..model.encoder import Encoder, parameters_of
 from ..model.keep import save_encoders
 from ..model.windows import WindowMean, draw_batches
 from ..objective.score import Embedded, Objective
@@ -211,13 +211,13 @@ class _Pairs:
     ) -> dict[str, Embedded]:
         """Every modality, encoded once."""
         embedded = {}
-        section, width = self.plan.recipe.pretrain, self.plan.recipe.projection.width
+        section = self.plan.recipe.pretrain
         with arithmetic(section.precision, self.device):
             # no set: its order changes from process to process
             for name in dict.fromkeys(name for pair in self.plan.pairs for name in pair):
                 stream = batch.streams[name].to(self.device)
                 if int(stream.present.sum()) == 0:
-                    nothing = torch.zeros(0, width, device=self.device)
+                    nothing = torch.zeros(0, self.encoders[name].embedding, device=self.device)
                     embedded[name] = Embedded(z=nothing, rows=torch.zeros(0, dtype=torch.int64, device=self.device))
                     continue
                 ready, rows = self.encoders[name].ready(stream, augmentations.get(name), generator)
@@ -261,7 +261,7 @@ def _validate(unit: Unit, learner: _Learner) -> _Means:
     plan, section = unit.plan, unit.plan.recipe.pretrain
     learner.model.eval()
     valid = _Means()
-    gallery = _Gallery(plan, unit.fold.choosing) if section.choose == "retrieval" else None
+    gallery = _Gallery(plan, unit.fold.choosing, cast("_Pairs", learner).encoders) if section.choose == "retrieval" else None
     rows = epoch_batches(unit.fold.choosing, section.batch_size, *unit.address, "valid")
     for batch in draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "valid window"):
         encoded = learner.forward(batch, {}, None)
@@ -275,12 +275,11 @@ def _validate(unit: Unit, learner: _Learner) -> _Means:
 class _Gallery:
     """The embeddings of some recordings by modality, over all batches, each the mean of its windows."""
 
-    def __init__(self, plan: Plan, rows: Sequence[int]) -> None:
+    def __init__(self, plan: Plan, rows: Sequence[int], encoders: Mapping[str, Encoder]) -> None:
         self._pairs = [pair for pair in plan.pairs if pair[0] != pair[1]]
         self._place = {row: i for i, row in enumerate(rows)}
         self._means = {
-            name: WindowMean(len(rows), plan.recipe.projection.width)
-            for name in sorted({n for pair in self._pairs for n in pair})
+            name: WindowMean(len(rows), encoders[name].embedding) for name in sorted({n for pair in self._pairs for n in pair})
         }
 
     def add(self, encoded: Mapping[str, Embedded], items: Items) -> None:

@@ -32,8 +32,18 @@ from ..engine.means import Mean
 from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.progress import Progress
 from ..engine.resume import drop_checkpoint
-from ..evaluate.answers import decided, finite_or_none, loss_of, positive_weight, predictions_of, scores_of, shift_of, target_of
-from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate
+from ..evaluate.answers import (
+    decided,
+    finite_or_none,
+    loss_of,
+    mixed,
+    positive_weight,
+    predictions_of,
+    scores_of,
+    shift_of,
+    target_of,
+)
+from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate, metric_names
 from ..model.augment import Augmentation
 from ..model.build import encoders_of
 from ..model.contrast import Contrast, build_contrast
@@ -120,6 +130,11 @@ def _train_all(unit: Unit, models: Sequence[Model], key: str, device: torch.devi
             )
         restart(folder)
         write_json(folder / "work.json", {"key": key})
+    if (asked := _section(unit.plan).metric) is not None:
+        for task in dict.fromkeys(model.task.name for model in models):
+            known = metric_names(next(model.task for model in models if model.task.name == task))
+            if asked not in known:
+                raise StageError(f"supervise.metric: task '{task}' has no metric '{asked}'; it has {', '.join(known)}")
     for model in models:
         if not (folder / "models" / f"{model.stem}.json").exists():
             _train(unit, model, key, device, watch)
@@ -142,7 +157,7 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
     labels = _labels_of(unit, model, device)
     contrast = _contrast_of(unit, model, device)
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
-    metric = HEADLINE[model.task.type]
+    metric = section.metric or HEADLINE[model.task.type]
     state = Progress(key=f"{key} {model.stem}")
     state.restore(resume, network, optimizer)
     stopped = "epochs"
@@ -160,7 +175,8 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
                 target = labels.targets[batch.items.row].to(device)
                 loss = loss_of(network.head, model.task, output, target, labels.weight)
                 if contrast is not None:
-                    loss = loss + section.contrast * _contrast_loss(contrast, network, encoded, batch.items, device)
+                    beside = _contrast_loss(contrast, network, encoded, batch.items, device)
+                    loss = mixed(loss, beside, section.contrast, section.mix, network.head, output)
                 _stop_if_lost(loss, unit, model, epoch)
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
@@ -309,7 +325,7 @@ def _keep(
         "history": state.history,
         "seconds": state.seconds,
         "stopped": stopped,
-        "metric": HEADLINE[model.task.type],
+        "metric": _section(unit.plan).metric or HEADLINE[model.task.type],
     }
     if not isinstance(shift, float):
         facts["thresholds"] = [float(value) for value in shift]

@@ -27,7 +27,7 @@ class Labels:
     def __init__(self, params: LabelsParams, tasks: Mapping[str, Task]) -> None:
         self.task = tasks[params.task]
         self.places = of_names(classes_of(params.task, params.lexicon, tasks), params.lexicon)
-        self.facts: dict[str, str | int | float] = {"of": params.lexicon or "our own table"}
+        self.facts: dict[str, str | int | float] = {"of": params.lexicon or "NRC-VAD's published ratings of six emotions"}
 
     def __call__(self, ref: SampleRef, raw: Raw | None) -> list[float] | None:
         """Valence and arousal, or None for a recording without a label."""
