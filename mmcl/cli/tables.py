@@ -10,6 +10,9 @@ import click
 
 from . import options
 
+NAMED = 4
+"""Reasons that a cell names; --json has them all."""
+
 
 @click.command()
 @click.argument("name")
@@ -71,7 +74,8 @@ def _cell(cell: dict[str, Any] | None, notes: list[str]) -> str:
     spread = "" if cell["sd"] is None else f" ± {cell['sd']:.{digits}f}"
     ours = "n/a" if cell["ours"] is None else f"{cell['ours']:.{digits}f}{spread}"
     if cell["differs"]:
-        reasons = "; ".join(cell["differs"])
+        named, rest = cell["differs"][:NAMED], len(cell["differs"]) - NAMED
+        reasons = "; ".join([*named, *([f"{rest} more"] if rest > 0 else [])])
         ours = f"({reasons})" if cell["ours"] is None else f"{ours} ({reasons})"
         return f"{published} | {ours}"
     mark = f" [{notes.index(cell['note']) + 1}]" if cell["note"] else ""

@@ -3,7 +3,7 @@
 single-label   accuracy; uar: mean recall of the classes that occur (unweighted average recall, = balanced accuracy);
                f1_macro, f1_weighted over the classes that occur in truth or guess
 multi-label    per class and their mean: w_acc = (TPR + TNR) / 2 (Tong et al. 2017; MPUC-MER, Tables II and IV); f1_binary of the
-               positive class; f1_weighted = support-weighted mean of the F1 of present and absent; auroc; average_precision.
+               positive class; binary_accuracy = share of right answers, yes or no (SSE-FT, Table 4); f1_weighted = support-weighted mean of the F1 of present and absent; auroc; average_precision.
                Over rows whose labels are all known: jaccard = mean over rows of |true ∧ guessed| / |true ∨ guessed|, 0 where both are
                empty (the "accuracy" of UniVA and others); hamming_loss = share of wrong labels; f1_micro over all labels;
                f1_macro = mean of the classes' F1, a class that never occurs and is never guessed counting 0
@@ -118,6 +118,7 @@ def multi_label(classes: Sequence[str], target: Floats, output: Floats) -> dict[
         both = truth.any() and not truth.all()
         values = {
             "w_acc": weighted_accuracy(truth, guess),
+            "binary_accuracy": float((truth == guess).mean()) if n else float("nan"),
             "f1_binary": float(f1_score(truth, guess, zero_division=0)) if truth.any() or guess.any() else float("nan"),
             "f1_weighted": float(f1_score(truth, guess, average="weighted", zero_division=0)) if n else float("nan"),
             "auroc": float(roc_auc_score(truth, score)) if both else float("nan"),

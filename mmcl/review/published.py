@@ -121,8 +121,12 @@ def differences(cell: Cell, run: Run) -> list[str]:
     elif cell.tested is not None and not cell.tested[0] <= run.tested <= cell.tested[1]:
         words.append(f"{run.tested:,} test recordings")
     words += _folds(run, wanted)
-    own, other = (dict(_leaves(_compared(plan, cell, theirs))) for plan in (run.plan, wanted))
+    own, other = (dict(_leaves(_compared(plan, cell, theirs, wanted["protocol"]["use"]))) for plan in (run.plan, wanted))
     keys = [key for key in own if own[key] != other.get(key, _ABSENT)]  # a run of an older mmcl lacks later keys
+    replaced = tuple(key.removesuffix("use") for key in keys if key.endswith(".use"))  # another plug-in has other options
+    keys = [key for key in keys if key.endswith(".use") or not (replaced and key.startswith(replaced))]
+    if mine != theirs:
+        keys = [key for key in keys if key not in ("pretrain.objective.pairs", "pretrain.objective.weights")]
     words += [f"{key} {_shown(own.get(key))}, not {_shown(other.get(key))}" for key in keys[:NAMED]]
     return [*words, f"{len(keys) - NAMED} more keys"] if len(keys) > NAMED else words
 
@@ -159,14 +163,15 @@ def _folds(run: Run, wanted: Mapping[str, Any]) -> Iterator[str]:
         yield f"split by {mine.get('by')}, not by {theirs.get('by')}"
 
 
-def _compared(plan: Mapping[str, Any], cell: Cell, modalities: Sequence[str]) -> dict[str, Any]:
+def _compared(plan: Mapping[str, Any], cell: Cell, modalities: Sequence[str], protocol: str) -> dict[str, Any]:
     """The part of a plan on which the cell's score depends, other modalities left out: they have words of their own."""
     kept: dict[str, Any] = {
         "dataset": {key: plan["dataset"][key] for key in ("use", "params")},
         "modalities": {name: one for name, one in plan["modalities"].items() if name in modalities},
         "window": plan["window"],
-        "protocol": {key: value for key, value in plan["protocol"].items() if key not in ("use", "by", "file")},
     }
+    if plan["protocol"]["use"] == protocol:
+        kept["protocol"] = {key: value for key, value in plan["protocol"].items() if key not in ("use", "by", "file")}
     learned = cell.encoder == "pretrained" or (plan["supervise"] or {}).get("contrast", 0) > 0
     if learned:
         kept |= {key: plan[key] for key in ("projection", "scores")}

@@ -96,6 +96,18 @@ def test_classes_follow_the_codes_of_the_evaluation_files(root):
     assert set(next(s for s in kept if wanted[s.id][2] == "xxx").targets) == {"vad"}
 
 
+def test_the_four_classes_of_the_text_have_excited_and_no_neutral(root):
+    four = ("happy", "sad", "angry", "excited")
+    params = IemocapParams(strict="excited")
+    tasks = IEMOCAP.info(params).tasks
+    assert tasks["emotions"].classes == tasks["emotion-4-strict"].classes == four
+    codes = {turn: one[2] for turn, one in written(root).items()}
+    for sample in dataset(root, strict="excited").samples():
+        name = CODED[codes[sample.id]]
+        assert sample.targets.get("emotions") == ([int(name == one) for one in four] if name in four else None)
+        assert sample.targets.get("emotion-4-strict") == (four.index(name) if name in four else None)
+
+
 def test_every_class_of_every_task_is_in_both_splits_of_the_tiny_copy(root):
     samples = dataset(root).samples()
     for task in ("emotion-4", "emotion-4-strict", "emotion-6"):
