@@ -18,7 +18,19 @@ from ..runs import read_json, refuse_links
 WHERE = frozenset({"file", "model", "corpus", "lexicon", "folds", "root", "table", "labels"})
 """Options that say where a file lies on somebody's machine; two runs that differ in these alone are runs of one recipe."""
 UNSEEN = frozenset(
-    {"checkpoint_minutes", "micro_batch", "package", "version", "precision", "synthetic", "only", "inputs", "tasks", "seeds"}
+    {
+        "checkpoint_minutes",
+        "layout",
+        "micro_batch",
+        "package",
+        "version",
+        "precision",
+        "synthetic",
+        "only",
+        "inputs",
+        "tasks",
+        "seeds",
+    }
 )
 """Keys that change no figure, or that other words of a cell speak of."""
 NAMED = 3

@@ -12,7 +12,7 @@ MOSEI, M3ED = (4_500, 4_662), (4_100, 4_201)
 """The fewest and the most test recordings of a whole corpus: the standard test fold, less what has no stream."""
 OVER = "Of the recipe with {}."
 NO_CONTRAST, NO_PRIOR = "supervise.contrast=0", "supervise.heads.univa.prior=off"
-FEATURES = "COVAREP and FACET in place of wav2vec2 and InceptionResNet, valence and arousal of labels"
+FEATURES = "Ours has COVAREP and FACET in place of wav2vec2 and InceptionResNet, and valence and arousal of labels, unless it is given others."
 SHARDED = "The authors' logs suggest that several processes each measured its own share of the test set."
 
 
@@ -30,6 +30,8 @@ def _cells(
     cells = []
     for value, (name, metric, scale) in zip(values, [m for m in METRICS if m[0] in which], strict=True):
         one = Cell(row, f"{corpus} {name}", value, recipe, "emotions", input, "univa", "supervised", metric, scale, note)
+        if corpus == "MOSEI" and recipe:
+            one = replace(one, note=f"{note} {FEATURES}".strip())
         cells.append(replace(one, sets=sets, differs=differs, tested=MOSEI if corpus == "MOSEI" else M3ED))
     return cells
 
