@@ -12,7 +12,7 @@ MOSEI, M3ED = (4_500, 4_662), (4_100, 4_201)
 """The fewest and the most test recordings of a whole corpus: the standard test fold, less what has no stream."""
 OVER = "Of the recipe with {}."
 NO_CONTRAST, NO_PRIOR = "supervise.contrast=0", "supervise.heads.univa.prior=off"
-FEATURES = "Ours has COVAREP and FACET in place of wav2vec2 and InceptionResNet, and valence and arousal of labels, unless it is given others."
+FEATURES = "Ours has COVAREP and FACET in place of wav2vec2 and InceptionResNet, and valence and arousal of labels."
 SHARDED = "The authors' logs suggest that several processes each measured its own share of the test set."
 
 

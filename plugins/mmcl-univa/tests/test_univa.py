@@ -196,6 +196,24 @@ def test_a_table_is_brought_to_our_scale(tmp_path):
         TableScores(TableParams(file=str(tmp_path / "va.csv")))
 
 
+def test_a_table_that_names_a_recording_twice_is_refused_and_its_rows_are_counted(tmp_path):
+    path = tmp_path / "va.csv"
+    path.write_text("id,valence,arousal\na,1,0\nb,0,1\n")
+    assert TableScores(TableParams(file=str(path))).facts["recordings that it names"] == 2
+    path.write_text("id,valence,arousal\na,1,0\nb,0,1\na,0,0\n")
+    with pytest.raises(DataError, match="va.csv:4: names 'a' a second time"):
+        TableScores(TableParams(file=str(path)))
+
+
+def test_neutral_is_in_the_middle_whatever_the_lexicon_says(tmp_path):
+    """UniVA's authors set it by hand; the column that the paper's heat map has for M3ED follows from it."""
+    (tmp_path / "nrc.txt").write_text("neutral\t0.469\t0.184\t0.357\nhappy\t1.0\t0.735\t0.7\n")
+    assert of_names(("neutral", "happy"), str(tmp_path / "nrc.txt")) == [(0.0, 0.0), pytest.approx((1.0, 0.47))]
+    names = (*EMOTIONS, "neutral")
+    column = [row[-1] for row in correlation(of_names(names, ""))]
+    assert column[:6] == pytest.approx([-0.558, 0.912, -0.691, -0.881, -0.409, -0.562], abs=2e-3)
+
+
 def write_bank(path, rows=240):
     rng = np.random.default_rng(0)
     good, bad, calm, loud = ("love", "great", "happy"), ("hate", "awful", "sad"), ("quiet", "slow"), ("scream", "now", "fire")
