@@ -129,6 +129,12 @@ def test_an_empty_override_takes_a_name_of_the_users_choice_away():
         parse_recipe(text, "r.yaml", ["modalities.c="])
 
 
+def test_a_lenient_override_is_laid_only_over_a_recipe_that_has_its_section():
+    text = "a: {b: {c: 1}}\nd: word\n"
+    document = parse_recipe(text, "r.yaml", ["a.b.c?=2", "a.x.y?=3", "e.f?=4", "d.g?=5"])
+    assert document.values == {"a": {"b": {"c": 2}}, "d": {"use": "word", "g": 5}}
+
+
 def test_what_is_refused_is_told_once():
     """A block mapping begins where its first key does; the sign is the key's alone."""
     assert problems("!x a: 1\n") == "r.yaml:1: a: has a tag (!…); recipes have no tags"

@@ -665,3 +665,29 @@ def test_finished_run_with_more_epochs_says_what_is_done_anew(tiny_plan, run, ca
     again = capsys.readouterr().err
     assert "other values" not in again
     assert "thrown away" not in again
+
+
+def test_without_a_projection_the_backbones_own_vector_is_contrasted_and_kept(tiny_plan, run):
+    sets = ("projection=none", "pretrain.objective.pairs=same", "pretrain.copies=2", "pretrain.epochs=1", "dataset.samples=48")
+    plan = tiny_plan(*sets)
+    run_all(plan, run, workers=1)
+    encoders = load_encoders(run.stage("pretrain", 0, 3))
+    assert {name: one.embedding for name, one in encoders.items()} == {name: one.width for name, one in encoders.items()}
+    assert not [name for one in encoders.values() for name, _ in one.projection.named_parameters()]
+    assert all(row["train_loss"] is not None for row in read_jsonl(run.stage("pretrain", 0, 3) / "history.jsonl"))
+    assert (run.root / "report.html").exists()
+
+
+def test_modalities_of_unlike_widths_are_not_contrasted_without_a_projection(tiny_plan, run):
+    with pytest.raises(StageError, match="projection: none, and 'text' gives vectors of 8 numbers where 'landmarks' gives 4"):
+        run_all(tiny_plan("projection=none", "dataset.samples=48"), run, workers=1, stop_after="pretrain")
+
+
+def test_a_metric_that_the_task_lacks_is_refused_before_anything_is_trained(tiny_plan, run):
+    sets = (
+        "pretrain.epochs=0",
+        "dataset.samples=48",
+        "supervise={heads: {mlp: mlp}, choose: score, metric: f1_micro, epochs: 1}",
+    )
+    with pytest.raises(StageError, match="supervise.metric: task 'emotion' has no metric 'f1_micro'; it has accuracy, uar"):
+        run_all(tiny_plan(*sets), run, workers=1)
