@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -499,3 +500,16 @@ def test_signs_that_a_terminal_does_not_have_are_replaced(encoding, command):
     done = subprocess.run([sys.executable, "-m", "mmcl", *command], capture_output=True, env=env, check=False)
     assert done.returncode == (2 if "数据" in command else 0)
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG])
+def test_a_place_that_cannot_be_written_is_no_bug_of_ours(monkeypatch, capsys, code):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code), "/where/it/lies")
+
+    monkeypatch.setattr("mmcl.recipe.shipped.names", refuse)
+    with pytest.raises(SystemExit) as done:
+        main(["list-recipes"])
+    captured = capsys.readouterr().err
+    assert done.value.code == 2
+    assert captured == f"mmcl: /where/it/lies: {os.strerror(code)}; give a place that can be read and written\n"

@@ -29,7 +29,10 @@ def write_sample(target: str, folder: Path, n: int, seed: int) -> tuple[Path, st
         raise PluginError(f"dataset '{spec.name}' has no sample")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"{root}: is there already, and nothing is written over it; give another folder")
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{root}: cannot be made a folder ({error.strerror}); give another one") from error
     if plan is not None and spec.sample_for is not None:
         spec.sample_for(plan.dataset.params, root, n, seed)
     else:

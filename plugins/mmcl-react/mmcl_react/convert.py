@@ -168,9 +168,11 @@ def main(arguments: list[str]) -> int:
     if len(arguments) not in (2, 3):
         sys.stderr.write(f"{__doc__}\n")
         return 2
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # names of files that a terminal cannot show end nothing
     try:
         count, lost = convert(Path(arguments[0]), Path(arguments[1]), Path(arguments[2]) if len(arguments) == 3 else None)
-    except DataError as error:
+    except (DataError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(f"{arguments[1]}: {count} sequences; {lost} frames without a face lie between those beside them\n")

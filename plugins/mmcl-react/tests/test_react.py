@@ -270,6 +270,10 @@ def test_the_converter_refuses_in_a_sentence(tmp_path, capsys):
     assert main([str(tmp_path), str(tmp_path / "out")]) == 1
     assert "lacks the column 'AU12_c'" in capsys.readouterr().err
     assert main([]) == 2
+    (tmp_path / "file").write_text("x")
+    write_table(tmp_path / "facialfeatures_PP113_g1.csv", [0, 5])
+    assert main([str(tmp_path), str(tmp_path / "file" / "out")]) == 1  # nothing can be written into a file
+    assert "file" in capsys.readouterr().err
     (tmp_path / "facialfeatures_PP113_g1.csv").rename(tmp_path / "facialfeatures_somebody.csv")
     expect_refusal(lambda: convert(tmp_path, tmp_path / "out"), "is misnamed")
 
