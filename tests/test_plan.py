@@ -332,6 +332,14 @@ def sentences(text: str, *overrides: str, **more) -> list[str]:
     return str(error.value).splitlines()
 
 
+def test_a_lenient_option_that_a_plug_in_does_not_know_is_left_out_of_the_plan_too():
+    text = SMALL
+    plan = small(text, "modalities.voice.backbone.graph?=face", "modalities.voice.backbone.share?=0.25")
+    assert plan.modalities[0].backbone.params.share == 0.25
+    with pytest.raises(RecipeError, match="graph: is not a key here"):
+        small(text, "modalities.voice.backbone.graph=face")
+
+
 def test_the_recipe_that_the_sentences_are_tried_on_is_sound():
     assert [m.name for m in small().modalities] == ["voice", "camera"]
 

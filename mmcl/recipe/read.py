@@ -272,7 +272,8 @@ def _has(values: Any, names: Sequence[str]) -> bool:
 
 
 def _lay_over(document: Document, override: str, problems: list[Problem]) -> None:
-    """Lay one `a.b=c` over the values; `a.b=` sets null, which takes an optional section away; `a.b?=c` only where there is an `a`."""
+    """Lay one `a.b=c` over the values; `a.b=` sets null, which takes an optional section away; `a.b?=c` only where there is an `a`
+    that can have a `b`."""
     path, equals, text = override.partition("=")
     path, lenient = path.removesuffix("?"), path.endswith("?")
     names: list[str] = [part.strip() for part in path.split(".")]
@@ -289,6 +290,8 @@ def _lay_over(document: Document, override: str, problems: list[Problem]) -> Non
     for old in below(document.places, key):
         del document.places[old]
     document.taken = {one for one in document.taken if one[: len(key)] != key}
+    if lenient:
+        document.lenient.add(key)
     value = _values(text, "--set", document.places, key, problems)
     document.places[key] = ("--set", None)
     inner: Any = document.values
