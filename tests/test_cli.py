@@ -513,3 +513,13 @@ def test_a_place_that_cannot_be_written_is_no_bug_of_ours(monkeypatch, capsys, c
     captured = capsys.readouterr().err
     assert done.value.code == 2
     assert captured == f"mmcl: /where/it/lies: {os.strerror(code)}; give a place that can be read and written\n"
+
+
+def test_a_recipe_written_out_under_a_preset_reads_back(tmp_path, capsys):
+    """The preset's graph of landmarks is for another network than quickstart's, and is in no recipe that says so."""
+    with pytest.raises(SystemExit):
+        main(["check", "quickstart", "--preset", "mpuc-reference", "--resolved"])
+    (tmp_path / "r.yaml").write_text(capsys.readouterr().out)
+    with pytest.raises(SystemExit) as done:
+        main(["check", str(tmp_path / "r.yaml")])
+    assert done.value.code == 0
