@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .installed import set_aside_damaged
+
 if TYPE_CHECKING:
     from .model.encoder import Encoder
     from .model.joint import Joint
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from .recipe.plan import Plan
 
 __version__ = "0.1.0"
+set_aside_damaged()
+
 __all__ = ["__version__", "check", "load_encoders", "load_heads", "load_joint", "run"]
 
 

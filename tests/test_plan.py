@@ -28,7 +28,7 @@ from mmcl.api import (
     Task,
 )
 from mmcl.plugins import Loaded, Offer, Plugins
-from mmcl.recipe import schema
+from mmcl.recipe import optimisers, schema
 from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 
@@ -332,6 +332,14 @@ def sentences(text: str, *overrides: str, **more) -> list[str]:
     return str(error.value).splitlines()
 
 
+def test_a_lenient_option_that_a_plug_in_does_not_know_is_left_out_of_the_plan_too():
+    text = SMALL
+    plan = small(text, "modalities.voice.backbone.graph?=face", "modalities.voice.backbone.share?=0.25")
+    assert plan.modalities[0].backbone.params.share == 0.25
+    with pytest.raises(RecipeError, match="graph: is not a key here"):
+        small(text, "modalities.voice.backbone.graph=face")
+
+
 def test_the_recipe_that_the_sentences_are_tried_on_is_sound():
     assert [m.name for m in small().modalities] == ["voice", "camera"]
 
@@ -394,10 +402,13 @@ def test_plan_json_holds_every_key_of_a_recipe_with_its_default():
         ("protocol", schema.Official),
         ("report", schema.Report),
     ):
-        assert keys_of(model) == set(resolved[section]), section
-    assert set(resolved["pretrain"]["objective"]) == keys_of(schema.Objective) - {"weights"}  # there where they are given
-    assert resolved["pretrain"]["optimizer"] == schema.Sgd().model_dump(mode="json")
-    assert resolved["pretrain"]["schedule"] == schema.Constant().model_dump(mode="json")
+        assert keys_of(model) - set(model.LATER) == set(resolved[section]), section  # LATER: left out at their default
+    assert set(resolved["pretrain"]["objective"]) == keys_of(schema.Objective) - {
+        "weights",
+        "combine",
+    }  # there where they are given
+    assert resolved["pretrain"]["optimizer"] == optimisers.Sgd().model_dump(mode="json")
+    assert resolved["pretrain"]["schedule"] == optimisers.Constant().model_dump(mode="json")
     assert set(resolved["probe"]["training"]) == keys_of(schema.HeadTraining)
     voice = resolved["modalities"]["voice"]
     assert set(voice) >= keys_of(schema.ModalitySection)
@@ -485,9 +496,3 @@ def test_without_weights_the_plan_says_nothing_of_them():
     assert plan("pretrain.objective.weights={words: 2}").to_json()["pretrain"]["objective"]["weights"] == [2.0, 2.0, 1.0]
     with_pairs = plan("pretrain.objective.weights={words~audio: 0}").to_json()["pretrain"]["objective"]
     assert with_pairs["pairs"] == [["words", "faces"], ["audio", "faces"]]
-
-
-def test_a_hidden_layer_before_no_projection_is_refused():
-    assert "width: null is no projection, and hidden is 512; set hidden: null too, or a width" in refusal(
-        "projection.width=null"
-    )

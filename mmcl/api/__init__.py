@@ -4,7 +4,7 @@ from .backbone import Backbone, BackboneSpec
 from .batch import Batch, Encoded, Items, Stream
 from .dataset import Counting, Dataset, DatasetInfo, DatasetSpec, HasHeaders, Header, SampleRef, Task
 from .errors import DataError, MmclError, PluginError, Problem, RecipeError, StageError, UnknownNameError
-from .head import Deciding, Head, HeadSpec, Labelled, OwnLoss, SelfFitting, Showing, Shown
+from .head import Deciding, Head, HeadSpec, Labelled, OwnLoss, Penalised, SelfFitting, Showing, Shown
 from .hooks import PROJECT, Register, hookimpl, hookspec
 from .kinds import Kind, Layout
 from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored
@@ -47,6 +47,7 @@ __all__ = [
     "ModalitySpec",
     "NoParams",
     "OwnLoss",
+    "Penalised",
     "Pair",
     "PairLoss",
     "Params",

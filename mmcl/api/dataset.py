@@ -128,6 +128,7 @@ class DatasetSpec:
                 Called while a plan is made, where the root is there; `info` then works from the result, which the plan states. Reads
                 tables and headers alone, gives equal results for equal files, and leaves complete options as they are. Raises DataError
     sample      (root, n, seed) → None: writes a tiny copy of about n recordings in the true file format, for tests and demos
+    sample_for  (params, root, n, seed) → None: the same, with the files that these options read; left out: one copy suits all options
     """
 
     name: str
@@ -139,3 +140,4 @@ class DatasetSpec:
     needs_root: bool = True
     paper: str = ""
     complete: Callable[[Any, Path], Any] | None = None
+    sample_for: Callable[[Any, Path, int, int], None] | None = None

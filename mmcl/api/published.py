@@ -37,6 +37,9 @@ class Cell:
     note         one sentence where the two are not quite the same thing
     sources      of a table with a benchmark: sources of the dataset that the figure was read from, so that a report can set the
                  run's own score from them beside it; () where the dataset has not what the paper read
+    sets         "key=value", as `--set` takes them: the run is one of the recipe with these laid over it
+    differs      what keeps even a run of the recipe itself from being compared ("2 of 3 modalities"); "": nothing
+    tested       the fewest and the most test recordings that a run on the whole corpus has, over all folds; None: any number
     """
 
     row: str
@@ -51,6 +54,9 @@ class Cell:
     scale: float = 100.0
     note: str = ""
     sources: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    differs: str = ""
+    tested: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -25,27 +25,22 @@ def fresh_encoders(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int],
             given(modality.backbone).params,
             *where,
             hidden=plan.recipe.projection.hidden,
-            width=plan.recipe.projection.width,
+            width=plan.recipe.projection.embedding,
             normalise=modality.normalise == "channel",
         )
         for modality in plan.modalities
     }
-    _expect_one_width(plan, encoders)
+    for left, right in plan.pairs:
+        widths = encoders[left].embedding, encoders[right].embedding
+        if widths[0] != widths[1]:
+            raise StageError(
+                f"projection: none, and '{left}' gives vectors of {widths[0]} numbers where '{right}' gives {widths[1]}: two modalities "
+                "that are contrasted need the same width, or a projection"
+            )
     for name, encoder in encoders.items():
         if encoder.normalise is not None:
             _fit(encoder.normalise, stores[name], rows)
     return encoders
-
-
-def _expect_one_width(plan: Plan, encoders: Mapping[str, Encoder]) -> None:
-    """Refuse vectors of several widths where no projection brings them to one."""
-    widths = {name: encoder.embedded for name, encoder in encoders.items()}
-    if len(set(widths.values())) > 1:
-        stated = ", ".join(f"{name} {width}" for name, width in widths.items())
-        raise StageError(
-            f"{plan.name}: projection.width is null, so that the backbones' vectors are contrasted, and they differ in width "
-            f"({stated}); give the backbones one width, or the projection"
-        )
 
 
 def fresh_joint(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], *where: str | int) -> Joint:

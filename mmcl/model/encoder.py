@@ -71,8 +71,12 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.projection = projection
         self.width: int = cast(Any, backbone).width
-        widths = [layer.out_features for layer in projection.modules() if isinstance(layer, nn.Linear)]
-        self.embedded = widths[-1] if widths else self.width  # width of what is contrasted
+
+    @property
+    def embedding(self) -> int:
+        """Width of the embedding that is contrasted."""
+        linear = [layer for layer in self.projection.modules() if isinstance(layer, nn.Linear)]
+        return linear[-1].out_features if linear else self.width
 
     def forward(self, stream: Stream) -> Tensor:
         """The vectors [n, width] of the rows that are present, in their order: what the frozen features are made of."""
@@ -161,20 +165,20 @@ def build_encoder(
 ) -> Encoder:
     """A fresh encoder. Its weights depend on the address `where` and the modality's name alone.
 
-    hidden, width  of the projection; no width: there is none
+    hidden, width  of the projection; without a width there is none, and the backbone's vector is contrasted
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(address(*where, "init", name, "backbone"))
         backbone = cast(nn.Module, spec.build(params, layout))
         torch.manual_seed(address(*where, "init", name, "projection"))
         inner = int(cast(Any, backbone).width)
-        projection: nn.Module
-        if width is None:
-            projection = nn.Identity()
-        elif hidden is None:
-            projection = nn.Linear(inner, width)
-        else:
-            projection = nn.Sequential(nn.Linear(inner, hidden), nn.ReLU(), nn.Linear(hidden, width))
+        projection: nn.Module = (
+            nn.Identity()
+            if width is None
+            else nn.Linear(inner, width)
+            if hidden is None
+            else nn.Sequential(nn.Linear(inner, hidden), nn.ReLU(), nn.Linear(hidden, width))
+        )
     return Encoder(layout=layout, backbone=backbone, projection=projection, normalise=normalise)
 
 

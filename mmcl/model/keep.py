@@ -57,7 +57,7 @@ def load_encoders(folder: Path | str, offers: Plugins | None = None) -> dict[str
             spec,
             params,
             hidden=projection["hidden"],
-            width=projection["width"],
+            width=None if projection.get("use") == "none" else projection["width"],
             normalise=one["normalise"] == "channel",
         )
         state = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}

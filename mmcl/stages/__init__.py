@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..api.errors import MmclError
 from ..engine.surroundings import determinism, git_of, hardware
 from ..plugins import plugins
 from ..recipe.plan import Plan
-from ..runs import RunFolder, write_json, write_text
+from ..runs import RunFolder, read_json, write_json, write_text
 from ..screen import say
 
 ORDER = ("prepare", "pretrain", "embed", "probe", "supervise", "worth")
@@ -36,6 +37,9 @@ PACKAGES = (
     "pydantic",
 )
 """Packages on whose versions results may depend."""
+
+CHANGES_SHOWN = 5
+"""Values of a folder's earlier run that are named where they have changed."""
 
 Page = Callable[[Plan, RunFolder], None]
 """Writes the page of a run whose stages are finished."""
@@ -74,7 +78,10 @@ def run_all(
         if plan.fold_of is not None:  # so that the folder alone is enough to run it again
             rows = "".join(f"{name},{fold}\n" for name, fold in plan.fold_of.items())
             write_text(run.root / "folds.csv", f"{plan.fold_key},fold\n{rows}")
-        write_json(run.root / "plan.json", about(plan, where))
+        facts = about(plan, where)
+        if begun and (changes := _changes(run.root / "plan.json", facts)):
+            say(f"{plan.name}: this folder was run with other values, and what depends on them is done anew: {changes}")
+        write_json(run.root / "plan.json", facts)
         run.log("run", command=sys.argv[1:], mmcl=__version__)
         stages: dict[str, Callable[[], None]] = {
             "prepare": lambda: _prepare(plan, run, workers, strict, begun),
@@ -107,6 +114,25 @@ def _prepare(plan: Plan, run: RunFolder, workers: int | None, strict: bool, begu
         if not begun:
             shutil.rmtree(run.root, ignore_errors=True)
         raise
+
+
+def _changes(path: Path, facts: dict[str, Any]) -> str:
+    """Which keys of a plan are unlike those of the plan.json that lies there, with both values; nothing where there is none."""
+    if not path.exists():
+        return ""
+    before, now = (dict(_leaves(read_json(path).get("plan", {}))), dict(_leaves(facts["plan"])))
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in ("overrides", "presets", "text")]
+    shown = [f"{key} {json.dumps(before.get(key))} → {json.dumps(now.get(key))}" for key in keys[:CHANGES_SHOWN]]
+    return ", ".join(shown) + (f" and {len(keys) - CHANGES_SHOWN} more" if len(keys) > CHANGES_SHOWN else "")
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value inside mappings, with its key as people write it."""
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{key}.{name}" if key else name)
+    else:
+        yield key, value
 
 
 def about(plan: Plan, device: str) -> dict[str, Any]:

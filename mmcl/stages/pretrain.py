@@ -31,7 +31,7 @@ from ..evaluate.retrieval import reciprocal_rank
 from ..model.augment import Augmentation
 from ..model.build import fresh_encoders, fresh_joint, given
 from ..model.contrast import build_contrast
-from ..model.encoder import parameters_of
+from ..model.encoder import Encoder, parameters_of
 from ..model.keep import save_encoders
 from ..model.windows import WindowMean, draw_batches
 from ..objective.score import Embedded, Objective
@@ -53,6 +53,10 @@ def pretrain(plan: Plan, run: RunFolder, device: str = "auto", watch: Watch | No
         if finished(folder, key):
             continue
         if not has_checkpoint(folder / "resume"):
+            if (folder / "finished.json").exists():
+                say(
+                    f"pretrain {unit}: was finished with other settings or data; its encoders are thrown away, and training starts anew"
+                )
             restart(folder)
         _train(unit, key, where, watch)
 
@@ -213,7 +217,7 @@ class _Pairs:
             for name in dict.fromkeys(name for pair in self.plan.pairs for name in pair):
                 stream = batch.streams[name].to(self.device)
                 if int(stream.present.sum()) == 0:
-                    nothing = torch.zeros(0, self.encoders[name].embedded, device=self.device)
+                    nothing = torch.zeros(0, self.encoders[name].embedding, device=self.device)
                     embedded[name] = Embedded(z=nothing, rows=torch.zeros(0, dtype=torch.int64, device=self.device))
                     continue
                 ready, rows = self.encoders[name].ready(stream, augmentations.get(name), generator)
@@ -257,7 +261,7 @@ def _validate(unit: Unit, learner: _Learner) -> _Means:
     plan, section = unit.plan, unit.plan.recipe.pretrain
     learner.model.eval()
     valid = _Means()
-    gallery = _Gallery(plan, unit.fold.choosing) if section.choose == "retrieval" else None
+    gallery = _Gallery(plan, unit.fold.choosing, cast("_Pairs", learner).encoders) if section.choose == "retrieval" else None
     rows = epoch_batches(unit.fold.choosing, section.batch_size, *unit.address, "valid")
     for batch in draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "valid window"):
         encoded = learner.forward(batch, {}, None)
@@ -271,11 +275,12 @@ def _validate(unit: Unit, learner: _Learner) -> _Means:
 class _Gallery:
     """The embeddings of some recordings by modality, over all batches, each the mean of its windows."""
 
-    def __init__(self, plan: Plan, rows: Sequence[int]) -> None:
+    def __init__(self, plan: Plan, rows: Sequence[int], encoders: Mapping[str, Encoder]) -> None:
         self._pairs = [pair for pair in plan.pairs if pair[0] != pair[1]]
         self._place = {row: i for i, row in enumerate(rows)}
-        self._names = sorted({n for pair in self._pairs for n in pair})
-        self._means: dict[str, WindowMean] = {}
+        self._means = {
+            name: WindowMean(len(rows), encoders[name].embedding) for name in sorted({n for pair in self._pairs for n in pair})
+        }
 
     def add(self, encoded: Mapping[str, Embedded], items: Items) -> None:
         """The embeddings of a batch."""

@@ -32,8 +32,18 @@ from ..engine.means import Mean
 from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.progress import Progress
 from ..engine.resume import drop_checkpoint
-from ..evaluate.answers import decided, finite_or_none, loss_of, positive_weight, predictions_of, scores_of, shift_of, target_of
-from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate
+from ..evaluate.answers import (
+    decided,
+    finite_or_none,
+    loss_of,
+    mixed,
+    positive_weight,
+    predictions_of,
+    scores_of,
+    shift_of,
+    target_of,
+)
+from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate, metric_names
 from ..model.augment import Augmentation
 from ..model.build import encoders_of
 from ..model.contrast import Contrast, build_contrast
@@ -43,7 +53,7 @@ from ..model.windows import draw_batches
 from ..recipe.plan import Part, Plan, SupervisePlan, main_input
 from ..recipe.schema import Supervise
 from ..runs import RunFolder, finish, finished, read_json, read_tensors, restart, write_json, write_jsonl, write_tensors
-from ..screen import progress
+from ..screen import progress, say
 from .units import Unit, supervise_key, units_of
 
 Watch = Callable[[int, Mapping[str, float]], None]
@@ -114,8 +124,17 @@ def _train_all(unit: Unit, models: Sequence[Model], key: str, device: torch.devi
     """Train the models of one fold and seed that are not trained yet."""
     folder = unit.folder("supervise")
     if not _same_work(folder, key):
+        if (folder / "work.json").exists():
+            say(
+                f"supervise {unit}: was begun with other settings or data; its models are thrown away, and training starts anew"
+            )
         restart(folder)
         write_json(folder / "work.json", {"key": key})
+    if (asked := _section(unit.plan).metric) is not None:
+        for task in dict.fromkeys(model.task.name for model in models):
+            known = metric_names(next(model.task for model in models if model.task.name == task))
+            if asked not in known:
+                raise StageError(f"supervise.metric: task '{task}' has no metric '{asked}'; it has {', '.join(known)}")
     for model in models:
         if not (folder / "models" / f"{model.stem}.json").exists():
             _train(unit, model, key, device, watch)
@@ -138,7 +157,7 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
     labels = _labels_of(unit, model, device)
     contrast = _contrast_of(unit, model, device)
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
-    metric = HEADLINE[model.task.type]
+    metric = section.metric or HEADLINE[model.task.type]
     state = Progress(key=f"{key} {model.stem}")
     state.restore(resume, network, optimizer)
     stopped = "epochs"
@@ -156,7 +175,8 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
                 target = labels.targets[batch.items.row].to(device)
                 loss = loss_of(network.head, model.task, output, target, labels.weight)
                 if contrast is not None:
-                    loss = loss + section.contrast * _contrast_loss(contrast, network, encoded, batch.items, device)
+                    beside = _contrast_loss(contrast, network, encoded, batch.items, device)
+                    loss = mixed(loss, beside, section.contrast, section.mix, network.head, output)
                 _stop_if_lost(loss, unit, model, epoch)
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
@@ -305,7 +325,7 @@ def _keep(
         "history": state.history,
         "seconds": state.seconds,
         "stopped": stopped,
-        "metric": HEADLINE[model.task.type],
+        "metric": _section(unit.plan).metric or HEADLINE[model.task.type],
     }
     if not isinstance(shift, float):
         facts["thresholds"] = [float(value) for value in shift]

@@ -71,6 +71,8 @@ def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
     if config["pretrain"]["choose"] == "loss":
         config["pretrain"].pop("choose")  # so that weights from before it could be otherwise stay
     parts = {name: config[name] for name in ("modalities", "window", "projection", "pretrain")}
+    if any(target in plan.scores for target in plan.needs):
+        parts["scores"] = config["scores"]
     return fingerprint([parts, _stores(prepared), fold.train, fold.valid, *_held(fold), seed, __version__])
 
 

@@ -137,6 +137,12 @@ def _sample(root: Path, n: int, seed: int) -> None:
     write(root, n, seed)
 
 
+def _sample_for(params: RavdessParams, root: Path, n: int, seed: int) -> None:
+    from .tiny import write
+
+    write(root, n, seed, whole=params.openface == "frames")
+
+
 @hookimpl
 def register_datasets(register: Register[DatasetSpec]) -> None:
     """Offer `ravdess`."""
@@ -148,6 +154,7 @@ def register_datasets(register: Register[DatasetSpec]) -> None:
             info=_info,
             build=_build,
             sample=_sample,
+            sample_for=_sample_for,
             paper="Livingstone and Russo 2018, PLoS ONE 13(5): e0196391",
         )
     )
