@@ -17,6 +17,7 @@ import yaml
 
 from ..api.errors import MmclError, Problem, RecipeError
 from .base import lay_over_base
+from .defaults import default_at
 from .document import NAMED, Base, Document, Key, Places, anchored, below, dotted, not_there
 from .shipped import find
 
@@ -242,7 +243,7 @@ def _values(text: str, file: str, places: Places, at: Key, problems: list[Proble
 
 
 def _lay_over(document: Document, override: str, problems: list[Problem]) -> None:
-    """Lay one `a.b=c` over the values; `a.b=` sets null, which takes an optional section away."""
+    """Lay one `a.b=c` over the values and the defaults of sections that they leave out; `a.b=` sets null, which takes an optional section away."""
     path, equals, text = override.partition("=")
     names: list[str] = [part.strip() for part in path.split(".")]
     if not equals or not all(names):
@@ -263,7 +264,7 @@ def _lay_over(document: Document, override: str, problems: list[Problem]) -> Non
         if not isinstance(inner, dict):
             break
         if inner.get(name) is None:
-            inner[name] = {}
+            inner[name] = default_at(key[: depth + 1])
         elif isinstance(inner[name], str):
             inner[name] = {"use": inner[name]}  # `head: linear` is short for `head: {use: linear}`
         inner = inner[name]
