@@ -4,7 +4,7 @@ runs/NAME/
   .mmcl                                  this folder is mmcl's: nothing is written over or removed where it is missing
   recipe.yaml plan.json log.jsonl        what was asked, what was resolved, what happened
   prepare.json folds.json                which recordings, what was skipped and why, who is on which side
-  fold-00/seed-17/pretrain/              encoders.safetensors encoders.json history.jsonl finished.json (resume/ meanwhile)
+  fold-00/seed-17/pretrain/              encoders.safetensors encoders.json history.jsonl last/ finished.json (resume/ meanwhile)
   fold-00/seed-17/embed/                 pretrained-train.safetensors pretrained-train.json …
   fold-00/seed-17/probe/                 heads.safetensors heads.json scores.jsonl predictions.jsonl
                                          retrieval.jsonl searches.jsonl chosen.jsonl finished.json
@@ -71,12 +71,29 @@ class RunFolder:
         return self.root / f"fold-{fold:02d}" / f"seed-{seed}" / name
 
     def units(self, stage: str) -> list[tuple[int, int, Path]]:
-        """Every (fold, seed, folder) for which a stage has finished."""
+        """Every (fold, seed, folder) for which a stage has finished; of a run that is prepared those alone that its plan names."""
+        planned = self.planned()
         units = []
         for mark in self.root.glob(f"fold-*/seed-*/{stage}/finished.json"):
             folder = mark.parent
-            units.append((int(folder.parts[-3].removeprefix("fold-")), int(folder.parts[-2].removeprefix("seed-")), folder))
+            fold, seed = int(folder.parts[-3].removeprefix("fold-")), int(folder.parts[-2].removeprefix("seed-"))
+            if planned is None or (fold, seed) in planned:
+                units.append((fold, seed, folder))
         return sorted(units)
+
+    def planned(self) -> set[tuple[int, int]] | None:
+        """Every (fold, seed) that the plan names; None where there is no plan yet, or no recordings are prepared."""
+        if not (self.root / "plan.json").is_file() or not (self.root / "prepare.json").is_file():
+            return None
+        seeds = read_json(self.root / "plan.json").get("plan", {}).get("seed")
+        folds = read_json(self.root / "prepare.json").get("folds")
+        return None if seeds is None or folds is None else {(one["fold"], seed) for one in folds for seed in seeds}
+
+    def stale(self) -> list[Path]:
+        """The folders of folds and seeds that lie in the run and that its plan does not name: an earlier plan made them."""
+        planned = self.planned()
+        named = {self.stage("", fold, seed) for fold, seed in planned or ()}
+        return [] if planned is None else [one for one in sorted(self.root.glob("fold-*/seed-*")) if one not in named]
 
     def log(self, event: str, **values: Any) -> None:
         """Add one line to log.jsonl."""

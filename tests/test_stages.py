@@ -44,7 +44,9 @@ def test_a_run_writes_what_the_run_folder_page_promises(tiny_run):
         "encoders.json",
         "history.jsonl",
         "finished.json",
+        "last",
     }
+    assert {p.name for p in unit(tiny_run, "pretrain").joinpath("last").iterdir()} == {"state.json", "state.safetensors"}
     assert {p.name for p in unit(tiny_run, "probe").iterdir()} == {
         "scores.jsonl",
         "predictions.jsonl",

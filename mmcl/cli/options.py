@@ -27,3 +27,6 @@ limit = click.option(
     metavar="N",
     help="A dry run: about N recordings of each split, groups kept whole; the report says so.",
 )
+overwrite = click.option(
+    "--overwrite", is_flag=True, help="Replace finished work of another plan, or of other recordings, that lies in the folder."
+)
