@@ -206,28 +206,47 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-_OF_A_RUN = {
-    MARKER,
-    ".lock",
-    "recipe.yaml",
-    "folds.csv",
-    "plan.json",
-    "log.jsonl",
-    "prepare.json",
-    "folds.json",
-    "scores.json",
-} | {
-    "report.html",
-    "report.json",
+_OURS = {
+    "run": {MARKER, ".lock", "recipe.yaml", "folds.csv", "plan.json", "log.jsonl", "prepare.json", "folds.json"}
+    | {"scores.json", "report.html", "report.json", "tensorboard"},
+    "sweep": {MARKER, ".lock", "sweep.json", "sweep.html", "trials.json", "log.jsonl", "trials", "best", "best.yaml"},
 }
+"""Names that mmcl writes into the folder of a run or of a sweep, beside the folders of folds and a sweep's journal."""
 
 
-def remove_run(folder: Path) -> None:
-    """Remove a run's folder. Raises StageError, and removes nothing, if it is none or holds what mmcl did not write."""
-    claim(folder, "run")
-    strange = sorted(path.name for path in folder.iterdir() if path.name not in _OF_A_RUN and not path.name.startswith("fold-"))
+def kind_of(folder: Path) -> str | None:
+    """What a folder of mmcl's is, run or sweep, one of an older mmcl too; None for any other. Nothing is written."""
+    marker = folder / MARKER
+    try:
+        if os.path.lexists(marker):
+            kind = read_text(marker, 100).strip()
+            return kind if kind in _OURS else None
+    except StageError:
+        return None
+    return next((kind for kind in _OLDER if (folder / min(_OLDER[kind])).is_file() and _names_mmcl(folder, kind)), None)
+
+
+def remove_run(folder: Path, really: bool = True) -> None:
+    """Remove the folder of a run or a sweep; without `really`, only look whether that may be.
+
+    Raises StageError, and removes nothing, if it is none or holds what mmcl did not write.
+    """
+    kind = kind_of(folder)
+    if kind is None:
+        claim(folder, "run")  # says what is there
+        kind = "run"
+    begun = ("fold-",) if kind == "run" else ("study.",)
+    strange = sorted(path.name for path in folder.iterdir() if path.name not in _OURS[kind] and not path.name.startswith(begun))
     if strange:
         raise StageError(f"{folder}: would be removed, and holds {strange[0]}, which mmcl did not write; move that elsewhere")
+    refuse_links(folder)
+    if really:
+        shutil.rmtree(folder)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder that holds no links. Raises StageError if it does."""
+    refuse_links(folder)
     shutil.rmtree(folder)
 
 
