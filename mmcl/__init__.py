@@ -53,10 +53,14 @@ def run(
     device: str = "auto",
     stop_after: str | None = None,
     presets: Sequence[str] = (),
+    overwrite: bool = False,
+    more_epochs: bool = False,
 ) -> Path:
     """Run a recipe, or go on with it, and return the path of its report; the same as `mmcl run`.
 
     out  the run folder; left out: runs/<name of the recipe>. What is finished and unchanged there is not done again.
+    overwrite    replace finished work of another plan, or of other recordings, in that folder; without it that is refused
+    more_epochs  go on with finished pretraining from its last epoch (`--continue`)
 
     Raises MmclError, with one clear sentence, for everything that is the user's to mend.
     """
@@ -65,7 +69,14 @@ def run(
 
     plan = check(recipe, set, data, presets)
     return run_and_report(
-        plan, RunFolder(Path(out) if out is not None else Path("runs") / plan.name), workers, strict, device, stop_after
+        plan,
+        RunFolder(Path(out) if out is not None else Path("runs") / plan.name),
+        workers,
+        strict,
+        device,
+        stop_after,
+        overwrite,
+        more_epochs,
     )
 
 

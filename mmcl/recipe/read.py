@@ -19,6 +19,7 @@ import yaml
 
 from ..api.errors import MmclError, Problem, RecipeError
 from .base import lay_over_base
+from .defaults import default_at
 from .document import NAMED, Base, Document, Key, Places, anchored, below, dotted, not_there
 from .shipped import find
 
@@ -272,8 +273,8 @@ def _has(values: Any, names: Sequence[str]) -> bool:
 
 
 def _lay_over(document: Document, override: str, problems: list[Problem]) -> None:
-    """Lay one `a.b=c` over the values; `a.b=` sets null, which takes an optional section away; `a.b?=c` only where there is an `a`
-    that can have a `b`."""
+    """Lay one `a.b=c` over the values and the defaults of sections that they leave out; `a.b=` sets null, which takes an optional
+    section away; `a.b?=c` is laid only where the recipe has an `a` that can have a `b`."""
     path, equals, text = override.partition("=")
     path, lenient = path.removesuffix("?"), path.endswith("?")
     names: list[str] = [part.strip() for part in path.split(".")]
@@ -299,7 +300,7 @@ def _lay_over(document: Document, override: str, problems: list[Problem]) -> Non
         if not isinstance(inner, dict):
             break
         if inner.get(name) is None:
-            inner[name] = {}
+            inner[name] = default_at(key[: depth + 1])
         elif isinstance(inner[name], str):
             inner[name] = {"use": inner[name]}  # `head: linear` is short for `head: {use: linear}`
         inner = inner[name]

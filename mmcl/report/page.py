@@ -137,7 +137,13 @@ def report_html(results: Results, people: Sequence[JsonObject] = ()) -> str:
             about=plan["about"],
             facts=_facts(results),
             banners=banners(
-                about, prepare, len(skipped), results.missing, undefined, [one.facts for one in results.pretraining]
+                about,
+                prepare,
+                len(skipped),
+                results.missing,
+                undefined,
+                [one.facts for one in results.pretraining],
+                results.stale,
             ),
             tasks=[task_section(results, name, f"task-{n}") for n, name in enumerate(results.tasks, 1)],
             compared=words.compared(about, prepare),

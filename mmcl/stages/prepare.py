@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -49,11 +49,13 @@ def prepare(
     strict: bool = False,
     first: int | None = None,
     inner: Inner | None = None,
+    guard: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> None:
     """Write every modality's store that is not there yet, then prepare.json and folds.json.
 
     first  how many of the protocol's folds are run, the first ones; left out: all
     inner  how their training and validation rows are dealt into folds that are run in their place; left out: not
+    guard  told what folds.json is going to say; what it raises keeps that from being written
     """
     began = time.monotonic()
     dataset = open_dataset(plan)
@@ -106,6 +108,8 @@ def prepare(
             for fold in folds
         ],
     }
+    if guard is not None:
+        guard(kept)
     write_json(run.root / "folds.json", {**kept, "key": fingerprint(kept)})
     write_json(run.root / "prepare.json", _about(plan, dataset, samples, stores, scored, folds, lost, time.monotonic() - began))
     skipped = sum(len(store.skipped) for store in stores.values()) + len(lost)

@@ -1,7 +1,8 @@
 """pretrain: learn the encoders by contrasting every pair of modalities. No labels unless the positives ask for them.
 
 For each fold and seed: reads the stores of training and validation rows. Writes encoders.safetensors, encoders.json,
-history.jsonl, and resume/ meanwhile. Killed at any moment, it goes on from the last checkpoint to bit-identical weights.
+history.jsonl, resume/ meanwhile and last/, from which more epochs can go on. Killed at any moment, it goes on from the last
+checkpoint to bit-identical weights.
 """
 
 from __future__ import annotations
@@ -44,32 +45,47 @@ Watch = Callable[[int, float], None]
 """Told the epochs that are done and their validation loss; what it raises ends the training."""
 
 
-def pretrain(plan: Plan, run: RunFolder, device: str = "auto", watch: Watch | None = None) -> None:
-    """Train the encoders of every fold and seed that are not trained yet."""
+def pretrain(
+    plan: Plan,
+    run: RunFolder,
+    device: str = "auto",
+    watch: Watch | None = None,
+    continued: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Train the encoders of every fold and seed that are not trained yet.
+
+    continued  epochs and patience of each plan whose finished training this one goes on with
+    """
     units = units_of(plan, run)
     where = pick_device(device)
     for unit in units:
         folder, key = unit.folder("pretrain"), pretrain_key(plan, unit.prepared, unit.fold, unit.seed)
         if finished(folder, key):
             continue
-        if not has_checkpoint(folder / "resume"):
+        before = [pretrain_key(plan, unit.prepared, unit.fold, unit.seed, one) for one in reversed(continued)]
+        if not has_checkpoint(folder / "resume") and not (before and has_checkpoint(folder / "last")):
             if (folder / "finished.json").exists():
                 say(
                     f"pretrain {unit}: was finished with other settings or data; its encoders are thrown away, and training starts anew"
                 )
             restart(folder)
-        _train(unit, key, where, watch)
+        _train(unit, key, where, watch, before)
 
 
-def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None) -> None:
-    """One fold and seed, from its first weights to the kept ones on disk."""
+def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, before: Sequence[str]) -> None:
+    """One fold and seed, from its first weights to the kept ones on disk.
+
+    before  fingerprints of trainings with fewer epochs that this one may go on from, the latest first
+    """
     plan, section, resume = unit.plan, unit.plan.recipe.pretrain, unit.folder("pretrain") / "resume"
     learner: _Learner = _Pairs(unit, device) if plan.pretext is None else _Pretext(unit, device)
     model = learner.model
     optimizer = build_optimizer(section.optimizer, model)
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
     state = Progress(key=key, best_name="best_loss")
-    if state.restore(resume, model, optimizer):
+    if state.restore(resume, model, optimizer) or any(
+        state.go_on(folder, one, model, optimizer) for one in before for folder in (resume, resume.with_name("last"))
+    ):
         say(f"pretrain {unit}: goes on after epoch {state.epoch}")
     tracker = _tracker(unit)
     warned: set[str] = set()
@@ -113,13 +129,14 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None) -> N
                 state.save(resume, model, optimizer)
     if tracker is not None:
         tracker.close()
+    state.save(resume.with_name("last"), model, optimizer)
     if section.keep == "best":
         model.load_state_dict(state.weights)
     _keep(unit, key, model, state, stopped, device)
 
 
 def _keep(unit: Unit, key: str, model: nn.ModuleDict, state: Progress, stopped: str, device: torch.device) -> None:
-    """Write the encoders, their history and what is known of them; the checkpoint goes, since nothing is left to go on with."""
+    """Write the encoders, their history and what is known of them; of the checkpoints the one of the last epoch stays."""
     plan, section, folder = unit.plan, unit.plan.recipe.pretrain, unit.folder("pretrain")
     encoders = {name: module for name, module in model.items() if name != "loss"}
     save_encoders(folder, encoders, encoders_json(unit, state))
@@ -134,9 +151,11 @@ def _keep(unit: Unit, key: str, model: nn.ModuleDict, state: Progress, stopped: 
         "skipped_pairs": state.skipped,
         "labels": plan.labels,
         "warnings": health.warnings(state.history, section.batch_size * section.views),
+        **({"continued": state.continued} if state.continued else {}),
     }
     finish(folder, key, **facts)
     drop_checkpoint(folder / "resume")
+    drop_checkpoint(folder / "last", before_only=True)
     unit.run.log("pretrain", fold=unit.fold.number, seed=unit.seed, device=str(device), **facts)
 
 
@@ -284,8 +303,7 @@ class _Gallery:
 
     def add(self, encoded: Mapping[str, Embedded], items: Items) -> None:
         """The embeddings of a batch."""
-        for name in self._names:
-            means = self._means.setdefault(name, WindowMean(len(self._place), encoded[name].z.shape[1]))
+        for name, means in self._means.items():
             index = [self._place[row] for row in items.row[encoded[name].rows.cpu()].tolist()]
             means.add(torch.tensor(index, dtype=torch.int64), torch.nn.functional.normalize(encoded[name].z.float(), dim=-1))
 

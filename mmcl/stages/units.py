@@ -6,9 +6,10 @@ where the one in its `finished.json` is another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..data.folds import Fold
@@ -62,9 +63,13 @@ def feature_kinds(plan: Plan) -> list[str]:
     return [*encoder_kinds(plan), *(["pooled"] if "pooled" in plan.recipe.report.against else [])]
 
 
-def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
-    """Fingerprint of everything that the pretrained weights depend on."""
+def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, earlier: Mapping[str, Any] | None = None) -> str:
+    """Fingerprint of everything that the pretrained weights depend on.
+
+    earlier  keys of `pretrain` that were others in the plan that this one goes on from
+    """
     config = plan.to_json()
+    config["pretrain"] |= earlier or {}
     config["pretrain"].pop("checkpoint_minutes")
     if config["pretrain"]["micro_batch"] is None:
         config["pretrain"].pop("micro_batch")
