@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .. import __version__
 from ..api.batch import Encoded, Items
 from ..api.dataset import Task
 from ..api.errors import StageError
@@ -43,13 +44,15 @@ from ..evaluate.answers import (
     shift_of,
     target_of,
 )
+from ..evaluate.calibration import temperature
 from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate, metric_names
 from ..model.augment import Augmentation
 from ..model.build import encoders_of
 from ..model.contrast import Contrast, build_contrast
 from ..model.encoder import Encoder
-from ..model.network import Network, build_network, embeddings_of, predict
-from ..model.windows import draw_batches
+from ..model.kept_network import mean_output, network_json
+from ..model.network import Network, build_network, embeddings_of
+from ..model.windows import draw_batches, windows_of
 from ..recipe.plan import Part, Plan, SupervisePlan, main_input
 from ..recipe.schema import Supervise
 from ..runs import RunFolder, finish, finished, read_json, read_tensors, restart, write_json, write_jsonl, write_tensors
@@ -205,7 +208,7 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
                 state.save(resume, network, optimizer)
     if section.keep == "best":
         network.load_state_dict(state.weights)
-    _keep(unit, model, network, state, stopped, _thresholds(unit, model, network, labels, device))
+    _keep(unit, model, network, state, stopped, _reading(unit, model, network, labels, device))
     drop_checkpoint(resume)
 
 
@@ -290,21 +293,24 @@ def _monitored(choose: str, metric: str, value: float, valid_loss: float) -> flo
     return value if metric in LESS_IS_BETTER else -value
 
 
-def _thresholds(
-    unit: Unit, model: Model, network: Network, labels: _Labels, device: torch.device
-) -> NDArray[np.float64] | float:
-    """What is taken from outputs before they are read, from validation recordings alone."""
-    return shift_of(
-        _section(unit.plan).threshold,
-        model.task,
-        labels.targets[torch.tensor(labels.valid, dtype=torch.int64)],
-        lambda: _outputs(unit, model, network, labels.valid, device),
+@dataclass(frozen=True)
+class _Reading:
+    """How a model's outputs are read, from validation recordings alone."""
+
+    shift: NDArray[np.float64] | float  # what is taken from them: thresholds
+    temperature: float | None  # what they are divided by to be probabilities
+
+
+def _reading(unit: Unit, model: Model, network: Network, labels: _Labels, device: torch.device) -> _Reading:
+    """Thresholds, where the recipe asks for them, and a temperature."""
+    target, output = labels.targets[torch.tensor(labels.valid)], _outputs(unit, model, network, labels.valid, device)
+    return _Reading(
+        shift=shift_of(_section(unit.plan).threshold, model.task, target, lambda: output),
+        temperature=temperature(model.task, target.double().numpy(), output),
     )
 
 
-def _keep(
-    unit: Unit, model: Model, network: Network, state: Progress, stopped: str, shift: NDArray[np.float64] | float
-) -> None:
+def _keep(unit: Unit, model: Model, network: Network, state: Progress, stopped: str, reading: _Reading) -> None:
     """Write a model's weights, then what is known of it: the second file says that it is done."""
     folder = unit.folder("supervise") / "models"
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -327,8 +333,12 @@ def _keep(
         "stopped": stopped,
         "metric": _section(unit.plan).metric or HEADLINE[model.task.type],
     }
-    if not isinstance(shift, float):
-        facts["thresholds"] = [float(value) for value in shift]
+    if not isinstance(reading.shift, float):
+        facts["thresholds"] = [float(value) for value in reading.shift]
+    config, where = unit.plan.to_json(), {"mmcl": __version__, "fold": unit.fold.number, "seed": unit.seed}
+    facts["network"] = network_json(
+        config, model.task, model.modalities, model.part, _kind(unit.plan), reading.temperature, **where
+    )
     write_json(folder / f"{model.stem}.json", facts)
 
 
@@ -384,6 +394,14 @@ def validation_outputs(
         targets, rows = _labelled(unit, model, fold.valid)
         truth = targets[torch.tensor(rows, dtype=torch.int64)].double().numpy()
         yield model, truth, _outputs(unit, model, _load(unit, model).to(device), rows, device)
+
+
+def predict(plan: Plan, network: Network, stores: Mapping[str, Store], rows: Sequence[int], device: torch.device) -> Tensor:
+    """Outputs of a network for some recordings [n, outputs]: the mean over the windows in which there is any modality."""
+    windows = windows_of(plan, stores, rows, by_length=False)
+    output = mean_output(network, windows, len(rows), _section(plan).precision, device)
+    assert output is not None, "no recording is asked about"
+    return output
 
 
 def _outputs(unit: Unit, model: Model, network: Network, rows: Sequence[int], device: torch.device) -> NDArray[np.float64]:
