@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from mmcl.plugins import OURS, REGISTRIES, plugins
-from mmcl.recipe import schema
+from mmcl.recipe import optimisers, schema
 
 OUT = Path(__file__).parent / "reference"
 
@@ -65,11 +65,12 @@ def recipe_page() -> str:
         ("projection", schema.Projection),
         ("pretrain", schema.Pretrain),
         ("pretrain.objective", schema.Objective),
-        ("pretrain.optimizer, use: sgd", schema.Sgd),
-        ("pretrain.optimizer, use: adamw", schema.AdamW),
-        ("pretrain.schedule, use: constant", schema.Constant),
-        ("pretrain.schedule, use: step", schema.Step),
-        ("pretrain.schedule, use: cosine", schema.Cosine),
+        ("pretrain.optimizer, use: sgd", optimisers.Sgd),
+        ("pretrain.optimizer, use: adamw", optimisers.AdamW),
+        ("pretrain.schedule, use: constant", optimisers.Constant),
+        ("pretrain.schedule, use: step", optimisers.Step),
+        ("pretrain.schedule, use: cosine", optimisers.Cosine),
+        ("pretrain.schedule, use: linear", optimisers.Linear),
         ("scores.NAME", schema.UseScorer),
         ("probe", schema.Probe),
         ("probe.training", schema.HeadTraining),

@@ -13,13 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .installed import set_aside_damaged
+
 if TYPE_CHECKING:
     from .model.encoder import Encoder
     from .model.joint import Joint
     from .model.kept import KeptHead
+    from .model.kept_network import KeptNetwork
     from .recipe.plan import Plan
 
 __version__ = "0.1.0"
+set_aside_damaged()
+
 __all__ = ["__version__", "check", "load_encoders", "load_heads", "load_joint", "run"]
 
 
@@ -49,10 +54,14 @@ def run(
     device: str = "auto",
     stop_after: str | None = None,
     presets: Sequence[str] = (),
+    overwrite: bool = False,
+    more_epochs: bool = False,
 ) -> Path:
     """Run a recipe, or go on with it, and return the path of its report; the same as `mmcl run`.
 
     out  the run folder; left out: runs/<name of the recipe>. What is finished and unchanged there is not done again.
+    overwrite    replace finished work of another plan, or of other recordings, in that folder; without it that is refused
+    more_epochs  go on with finished pretraining from its last epoch (`--continue`)
 
     Raises MmclError, with one clear sentence, for everything that is the user's to mend.
     """
@@ -61,16 +70,25 @@ def run(
 
     plan = check(recipe, set, data, presets)
     return run_and_report(
-        plan, RunFolder(Path(out) if out is not None else Path("runs") / plan.name), workers, strict, device, stop_after
+        plan,
+        RunFolder(Path(out) if out is not None else Path("runs") / plan.name),
+        workers,
+        strict,
+        device,
+        stop_after,
+        overwrite,
+        more_epochs,
     )
 
 
 def load_encoders(folder: str | Path) -> dict[str, Encoder]:
-    """The trained encoders of a run's `pretrain` folder by modality, in eval mode, rebuilt without the recipe.
+    """The trained encoders that lie in a folder of a run by modality, in eval mode, rebuilt without the recipe.
+
+    folder  …/pretrain, or …/supervise/models/TASK~INPUT~HEAD; …/supervise where it holds one network alone
 
     Raises DataError if the folder holds none, PluginError if a backbone's plug-in is no longer installed.
     """
-    from .model.keep import load_encoders as load
+    from .model.kept_network import load_trained as load
 
     return load(folder)
 
@@ -86,12 +104,14 @@ def load_joint(folder: str | Path) -> Joint:
     return load(folder)
 
 
-def load_heads(folder: str | Path) -> list[KeptHead]:
-    """The heads of a run's `probe` folder, in the order of the recipe, in eval mode, rebuilt without the recipe.
+def load_heads(folder: str | Path) -> list[KeptHead] | list[KeptNetwork]:
+    """The heads of a run's `probe` folder, in the order of the recipe, or the networks of its `supervise` folder, rebuilt without the recipe.
 
-    Each gives `outputs` and `probabilities` of frozen features by modality. Raises DataError if the folder holds none, PluginError if
-    a head's plug-in is no longer installed.
+    Each gives `outputs` and `probabilities`, in eval mode: those of `probe` of frozen features by modality, those of `supervise`, which bring
+    the encoders that were trained with them, of windows of streams. Raises DataError if the folder holds none, PluginError if a plug-in is
+    no longer installed.
     """
     from .model.kept import load_heads as load
+    from .model.kept_network import load_networks, network_files
 
-    return load(folder)
+    return load_networks(folder) if network_files(folder) else load(folder)

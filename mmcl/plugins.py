@@ -30,6 +30,7 @@ from .api.preset import PresetSpec
 from .api.pretext import PretextSpec
 from .api.published import PublishedSpec
 from .api.scorer import ScorerSpec
+from .installed import damage, entry_points
 
 OURS = "mmcl"
 """The distribution whose offers are the built-in ones."""
@@ -128,21 +129,26 @@ class Plugins:
 @functools.cache
 def plugins() -> Plugins:
     """The installed plug-ins, loaded once. MMCL_PLUGINS limits strangers: `none`, or entry-point names, comma-separated."""
-    return load(importlib.metadata.entry_points(group=hooks.PROJECT), os.environ.get("MMCL_PLUGINS"))
+    return load(entry_points(), os.environ.get("MMCL_PLUGINS"))
 
 
-def load(entry_points: Iterable[importlib.metadata.EntryPoint], limit: str | None = None) -> Plugins:
+def load(points: Iterable[importlib.metadata.EntryPoint], limit: str | None = None) -> Plugins:
     """The plug-ins behind some entry points. `limit` as in MMCL_PLUGINS; the built-in ones are always loaded."""
     wanted = None if limit is None else {n.strip() for n in limit.split(",") if n.strip()} - {"none"}
     seen: dict[tuple[str, str], Loaded] = {}
-    for point in entry_points:
+    for point in points:
+        broken = damage(point.dist) if point.dist else None
+        if broken:
+            one = Loaded(plugin=point.name, package="?", version="", module=point.value, failure=broken)
+            seen.setdefault((broken, point.name), one)
+            continue
         package = point.dist.name if point.dist else OURS
         if _same(package, OURS):
             package = OURS
         elif wanted is not None and point.name not in wanted and package not in wanted:
             continue
         if (package, point.name) not in seen:  # a package found twice on sys.path: the first one is the one Python imports
-            seen[package, point.name] = _load_one(point, package, point.dist.version if point.dist else "")
+            seen[package, point.name] = _load_one(point, package, (point.dist.version or "") if point.dist else "")
     ordered = sorted(seen.values(), key=lambda one: (one.package != OURS, one.package, one.plugin))
     return Plugins(ordered)
 

@@ -4,7 +4,7 @@ runs/NAME/
   .mmcl                                  this folder is mmcl's: nothing is written over or removed where it is missing
   recipe.yaml plan.json log.jsonl        what was asked, what was resolved, what happened
   prepare.json folds.json                which recordings, what was skipped and why, who is on which side
-  fold-00/seed-17/pretrain/              encoders.safetensors encoders.json history.jsonl finished.json (resume/ meanwhile)
+  fold-00/seed-17/pretrain/              encoders.safetensors encoders.json history.jsonl last/ finished.json (resume/ meanwhile)
   fold-00/seed-17/embed/                 pretrained-train.safetensors pretrained-train.json …
   fold-00/seed-17/probe/                 heads.safetensors heads.json scores.jsonl predictions.jsonl
                                          retrieval.jsonl searches.jsonl chosen.jsonl finished.json
@@ -71,12 +71,29 @@ class RunFolder:
         return self.root / f"fold-{fold:02d}" / f"seed-{seed}" / name
 
     def units(self, stage: str) -> list[tuple[int, int, Path]]:
-        """Every (fold, seed, folder) for which a stage has finished."""
+        """Every (fold, seed, folder) for which a stage has finished; of a run that is prepared those alone that its plan names."""
+        planned = self.planned()
         units = []
         for mark in self.root.glob(f"fold-*/seed-*/{stage}/finished.json"):
             folder = mark.parent
-            units.append((int(folder.parts[-3].removeprefix("fold-")), int(folder.parts[-2].removeprefix("seed-")), folder))
+            fold, seed = int(folder.parts[-3].removeprefix("fold-")), int(folder.parts[-2].removeprefix("seed-"))
+            if planned is None or (fold, seed) in planned:
+                units.append((fold, seed, folder))
         return sorted(units)
+
+    def planned(self) -> set[tuple[int, int]] | None:
+        """Every (fold, seed) that the plan names; None where there is no plan yet, or no recordings are prepared."""
+        if not (self.root / "plan.json").is_file() or not (self.root / "prepare.json").is_file():
+            return None
+        seeds = read_json(self.root / "plan.json").get("plan", {}).get("seed")
+        folds = read_json(self.root / "prepare.json").get("folds")
+        return None if seeds is None or folds is None else {(one["fold"], seed) for one in folds for seed in seeds}
+
+    def stale(self) -> list[Path]:
+        """The folders of folds and seeds that lie in the run and that its plan does not name: an earlier plan made them."""
+        planned = self.planned()
+        named = {self.stage("", fold, seed) for fold, seed in planned or ()}
+        return [] if planned is None else [one for one in sorted(self.root.glob("fold-*/seed-*")) if one not in named]
 
     def log(self, event: str, **values: Any) -> None:
         """Add one line to log.jsonl."""
@@ -189,28 +206,47 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-_OF_A_RUN = {
-    MARKER,
-    ".lock",
-    "recipe.yaml",
-    "folds.csv",
-    "plan.json",
-    "log.jsonl",
-    "prepare.json",
-    "folds.json",
-    "scores.json",
-} | {
-    "report.html",
-    "report.json",
+_OURS = {
+    "run": {MARKER, ".lock", "recipe.yaml", "folds.csv", "plan.json", "log.jsonl", "prepare.json", "folds.json"}
+    | {"scores.json", "report.html", "report.json", "tensorboard"},
+    "sweep": {MARKER, ".lock", "sweep.json", "sweep.html", "trials.json", "log.jsonl", "trials", "best", "best.yaml"},
 }
+"""Names that mmcl writes into the folder of a run or of a sweep, beside the folders of folds and a sweep's journal."""
 
 
-def remove_run(folder: Path) -> None:
-    """Remove a run's folder. Raises StageError, and removes nothing, if it is none or holds what mmcl did not write."""
-    claim(folder, "run")
-    strange = sorted(path.name for path in folder.iterdir() if path.name not in _OF_A_RUN and not path.name.startswith("fold-"))
+def kind_of(folder: Path) -> str | None:
+    """What a folder of mmcl's is, run or sweep, one of an older mmcl too; None for any other. Nothing is written."""
+    marker = folder / MARKER
+    try:
+        if os.path.lexists(marker):
+            kind = read_text(marker, 100).strip()
+            return kind if kind in _OURS else None
+    except StageError:
+        return None
+    return next((kind for kind in _OLDER if (folder / min(_OLDER[kind])).is_file() and _names_mmcl(folder, kind)), None)
+
+
+def remove_run(folder: Path, really: bool = True) -> None:
+    """Remove the folder of a run or a sweep; without `really`, only look whether that may be.
+
+    Raises StageError, and removes nothing, if it is none or holds what mmcl did not write.
+    """
+    kind = kind_of(folder)
+    if kind is None:
+        claim(folder, "run")  # says what is there
+        kind = "run"
+    begun = ("fold-",) if kind == "run" else ("study.",)
+    strange = sorted(path.name for path in folder.iterdir() if path.name not in _OURS[kind] and not path.name.startswith(begun))
     if strange:
         raise StageError(f"{folder}: would be removed, and holds {strange[0]}, which mmcl did not write; move that elsewhere")
+    refuse_links(folder)
+    if really:
+        shutil.rmtree(folder)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder that holds no links. Raises StageError if it does."""
+    refuse_links(folder)
     shutil.rmtree(folder)
 
 

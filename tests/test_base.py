@@ -197,7 +197,7 @@ def test_problems_of_form_in_both_files_are_told_at_once(folder):
         (".", "base: .: is a folder; name a recipe's file"),
         ("[whole.yaml]", "base: must be the name of a shipped recipe, or a file relative to this one"),
         ("", "base: must be the name of a shipped recipe, or a file relative to this one"),
-        ("latin.yaml", "base: latin.yaml: is not UTF-8 text (byte 3)"),
+        ("latin.yaml", "base: latin.yaml:1: is not UTF-8 text (byte 3)"),
         ("empty.yaml", "empty.yaml:1: is empty; a recipe starts with 'format: 1'"),
         ("univa_m3ed_plain", "base: 'univa_m3ed_plain' derives from 'univa_m3ed' itself; a base is a whole recipe"),
         ("self.yaml", "base: 'self.yaml' derives from 'self.yaml' itself"),

@@ -8,9 +8,9 @@ import torch
 
 from mmcl.api.kinds import Layout
 from mmcl.data.store import Store, StoreWriter
-from mmcl.data.windows import Span
+from mmcl.data.windows import WHOLE, Span
 from mmcl.evaluate.retrieval import retrieval
-from mmcl.model.canonical import DIRECTIONS, fit_canonical
+from mmcl.model.canonical import STEPS, WHOLE_RECORDINGS, _fit, fit_canonical
 from mmcl.model.pooled import PARTS, part_means
 
 VECTOR = Layout("vector", ("channel",), {"channel": 6})
@@ -129,4 +129,67 @@ def test_ids_are_compared_by_how_often_they_come(tmp_path):
     spaces = fit_canonical(stores, range(150), 0.05, 4.0).project(stores, range(150, 200))
     similar = torch.nn.functional.normalize(spaces["words"], dim=1) @ torch.nn.functional.normalize(spaces["vector"], dim=1).T
     assert (kinds[150:][similar.argmax(1).numpy()] == kinds[150:]).mean() > 0.95
-    assert spaces["words"].shape[1] <= DIRECTIONS
+    assert spaces["words"].shape[1] <= WHOLE_RECORDINGS.directions
+
+
+def moving(n, people, seed=4):
+    """Two signals of people with a face of their own: what moves is shared, what stays says who it is and nothing else."""
+    rng = np.random.default_rng(seed)
+    who = np.arange(n) % people
+    turn = rng.normal(size=(2, 3, 3))
+    shared = rng.normal(size=(n, 50, 3))
+    faces = 20 * rng.normal(size=(2, people, 1, 3))
+    return [shared @ turn[k] + faces[k][who] + 0.3 * rng.normal(size=(n, 50, 3)) for k in (0, 1)], [f"p{k}" for k in who]
+
+
+def test_steps_less_their_recordings_mean_are_taken_where_what_stays_only_tells_people_apart(tmp_path):
+    streams, groups = moving(240, 12)
+    stores = {name: stored(tmp_path / name, SIGNAL, values) for name, values in zip("ab", streams, strict=True)}
+    train = [row for row, group in enumerate(groups) if group not in ("p10", "p11")]
+    test = [row for row in range(240) if row not in train]
+    canonical = fit_canonical(stores, train, 0.05, 4.0, groups=[groups[row] for row in train])
+    assert canonical.form == STEPS
+    spaces = canonical.project(stores, test)
+    assert retrieval(spaces["a"], spaces["b"], 32)["R@1"][0] > 0.9
+    whole = _fit(stores, train, 0.05, 4.0, WHOLE, WHOLE_RECORDINGS).project(stores, test)
+    assert retrieval(whole["a"], whole["b"], 32)["R@1"][0] < 0.6
+
+
+def test_the_space_of_steps_is_that_of_the_classical_computation_on_centred_steps(tmp_path):
+    streams, _ = moving(60, 6)
+    stores = {name: stored(tmp_path / name, SIGNAL, values) for name, values in zip("ab", streams, strict=True)}
+    spaces = _fit(stores, range(60), 0.0, None, WHOLE, STEPS).project(stores, range(60))
+    points = [(values - values.mean(1, keepdims=True)).reshape(-1, 3) for values in streams]
+    classical = np.linalg.svd(np.linalg.qr(points[0])[0].T @ np.linalg.qr(points[1])[0], compute_uv=False)
+    for k, wanted in enumerate(classical):
+        a, b = (spaces[name].reshape(-1, 3)[:, k].numpy() for name in "ab")
+        assert np.corrcoef(a, b)[0, 1] == pytest.approx(wanted, abs=1e-3)
+
+
+def test_whole_recordings_are_taken_where_only_what_stays_is_shared(tmp_path):
+    rng = np.random.default_rng(7)
+    hidden = rng.normal(size=(200, 1, 3))
+    streams = [hidden + rng.normal(size=(200, 40, 3)) for _ in range(2)]
+    stores = {name: stored(tmp_path / name, SIGNAL, values) for name, values in zip("ab", streams, strict=True)}
+    assert fit_canonical(stores, range(200), 0.05, 4.0).form == WHOLE_RECORDINGS
+
+
+def test_no_recording_or_too_few_give_a_space_without_falling_over(tmp_path):
+    streams, _ = moving(4, 2)
+    stores = {name: stored(tmp_path / name, SIGNAL, values) for name, values in zip("ab", streams, strict=True)}
+    assert fit_canonical(stores, [], 0.05, 4.0).project(stores, [0, 1])["a"].shape == (2, 0)
+    assert fit_canonical(stores, [0, 1, 2], 0.05, 4.0).project(stores, [])["a"].shape[0] == 0
+
+
+def test_large_recordings_are_projected_block_by_block_to_the_same_places(tmp_path, monkeypatch):
+    streams, _ = moving(200, 6)
+    stores = {name: stored(tmp_path / name, SIGNAL, values) for name, values in zip("ab", streams, strict=True)}
+    canonical = _fit(stores, range(60), 0.05, 4.0, WHOLE, STEPS)
+    before = canonical.project(stores, range(200))
+    monkeypatch.setattr("mmcl.model.canonical.MOST", 1)  # blocks of the least size, 64
+    after = canonical.project(stores, range(200))
+    assert all(torch.equal(before[name], after[name]) for name in "ab")
+    fewer = _fit(stores, range(200), 0.05, 4.0, WHOLE, STEPS)
+    monkeypatch.undo()
+    even = _fit(stores, [int(k) for k in np.linspace(0, 199, 64)], 0.05, 4.0, WHOLE, STEPS)
+    np.testing.assert_allclose(fewer.turn["a"], even.turn["a"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -490,3 +491,35 @@ def test_check_needs_nobody_to_say_where_the_data_are(monkeypatch, capsys):
     assert "pretrain.epochs" in capsys.readouterr().err
     assert call("run", "ravdess_audio_au") == 2
     assert "where is the data?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "gbk", "ascii"])
+@pytest.mark.parametrize("command", [["describe", "loss", "info-nce"], ["check", "quickstart"], ["schema"], ["check", "数据"]])
+def test_signs_that_a_terminal_does_not_have_are_replaced(encoding, command):
+    env = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-m", "mmcl", *command], capture_output=True, env=env, check=False)
+    assert done.returncode == (2 if "数据" in command else 0)
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG])
+def test_a_place_that_cannot_be_written_is_no_bug_of_ours(monkeypatch, capsys, code):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code), "/where/it/lies")
+
+    monkeypatch.setattr("mmcl.recipe.shipped.names", refuse)
+    with pytest.raises(SystemExit) as done:
+        main(["list-recipes"])
+    captured = capsys.readouterr().err
+    assert done.value.code == 2
+    assert captured == f"mmcl: /where/it/lies: {os.strerror(code)}; give a place that can be read and written\n"
+
+
+def test_a_recipe_written_out_under_a_preset_reads_back(tmp_path, capsys):
+    """The preset's graph of landmarks is for another network than quickstart's, and is in no recipe that says so."""
+    with pytest.raises(SystemExit):
+        main(["check", "quickstart", "--preset", "mpuc-reference", "--resolved"])
+    (tmp_path / "r.yaml").write_text(capsys.readouterr().out)
+    with pytest.raises(SystemExit) as done:
+        main(["check", str(tmp_path / "r.yaml")])
+    assert done.value.code == 0

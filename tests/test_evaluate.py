@@ -256,6 +256,7 @@ def test_a_label_of_many_is_scored_as_scikit_learn_and_as_the_definitions_say(ro
     assert math.isnan(scores["a/w_acc"]) != both
     if both:
         assert same(scores["a/auroc"], sk.roc_auc_score(truth, score))
+        assert same(scores["a/binary_accuracy"], sk.accuracy_score(truth, guess))
         assert same(scores["a/w_acc"], sk.balanced_accuracy_score(truth, guess))
     if truth.any():
         assert same(scores["a/average_precision"], sk.average_precision_score(truth, score))

@@ -17,7 +17,7 @@ from mmcl.report.page import write_report
 from mmcl.report.several import report_runs
 from mmcl.review.audit import audit_folder
 from mmcl.review.compare import compare_runs
-from mmcl.review.published import reports_of
+from mmcl.review.published import runs_of
 from mmcl.review.rerun import plan_of
 from mmcl.runs import (
     PART,
@@ -39,7 +39,7 @@ READERS = {
     "audit": lambda folder: audit_folder(folder),
     "compare": lambda folder: compare_runs([folder]),
     "rerun": lambda folder: plan_of(folder),
-    "tables": lambda folder: reports_of([folder]),
+    "tables": lambda folder: runs_of([folder]),
 }
 
 

@@ -23,8 +23,8 @@ FLOORS = (
     {"runs"},
     {"api"},
 )
-# What any floor may import besides: a line on the screen, the seed of a draw, processes beside, the text of a file. They import nothing.
-EVERYWHERE = {"screen", "seeding", "text", "workers"}
+# What any floor may import besides: what is installed, a line on the screen, the seed of a draw, processes beside, the text of a file. They import nothing.
+EVERYWHERE = {"installed", "screen", "seeding", "text", "workers"}
 
 # A part of mmcl/ → the parts that it may import, wherever in a file the import stands, for type checkers alone or not. No more
 # than its floor allows, and often less: a row grows with the import that needs it. A part may always import itself, and
@@ -55,17 +55,18 @@ BELOW = {
     "evaluate": {"api", "seeding"},
     "engine": {"api", "runs", "screen", "seeding"},
     "objective": {"api", "seeding"},
-    "plugins": {"api"},
+    "plugins": {"api", "installed"},
     "runs": {"api"},
     "media": {"api", "screen", "text"},  # screen: a plug-in with long work of its own shows how far it is
     "api": set(),
+    "installed": set(),
     "screen": set(),
     "seeding": set(),
     "workers": set(),
     "text": set(),
     # Beside the floors: what authors of plug-ins use, and the two doors.
     "testing": {"api", "plugins"},
-    "mmcl": {"model", "recipe", "report", "runs"},  # mmcl/__init__.py: the Python API
+    "mmcl": {"installed", "model", "recipe", "report", "runs"},  # mmcl/__init__.py: the Python API
     "__main__": {"cli"},
 }
 
@@ -77,6 +78,7 @@ HEAVY = {"torch", "torchvision", "torchaudio", "librosa"}
 LIGHT = {
     "api",
     "begin",
+    "installed",
     "screen",
     "seeding",
     "text",

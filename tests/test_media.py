@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import pickle
 import struct
@@ -19,6 +20,7 @@ from scipy.io import savemat
 from mmcl.api import DataError, SampleRef
 from mmcl.media import (
     Recordings,
+    cached_folder,
     count_defects,
     defect,
     film,
@@ -26,6 +28,7 @@ from mmcl.media import (
     is_number,
     lit_wall,
     nodding_oval,
+    read_array,
     read_audio,
     read_film,
     read_mat,
@@ -693,3 +696,53 @@ def test_a_wall_is_lit_where_and_while_it_is_asked_for():
     wanted[2:4, :, 5] = 90
     for channel in range(3):
         np.testing.assert_array_equal(frames[..., channel], wanted)
+
+
+# ------------------------------------------------------------------------------------------------ the cache, and pointers
+
+
+def test_cache_that_cannot_be_written_is_one_sentence_that_says_what_to_set(tmp_path, monkeypatch):
+    """Root may write anywhere, so a file stands where the folder would have to be made."""
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("MMCL_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match="cannot be written .*: name one that can be written in MMCL_CACHE"):
+        cached_folder("a", lambda folder: None)
+    monkeypatch.delenv("MMCL_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    with pytest.raises(DataError, match=r"file/\.cache/mmcl: the cache cannot be written .*MMCL_CACHE"):
+        cached_folder("a", lambda folder: None)
+
+
+def test_cached_folder_is_written_once_and_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMCL_CACHE", str(tmp_path))
+    calls = []
+
+    def write(folder: Path) -> None:
+        calls.append(folder)
+        (folder / "a").write_text("1")
+        if len(calls) == 1:
+            raise DataError("half way")
+
+    with pytest.raises(DataError, match="half way"):
+        cached_folder("a", write)
+    assert not list(tmp_path.iterdir())
+    assert cached_folder("a", write) == cached_folder("a", write) == tmp_path / "a"
+    assert len(calls) == 2
+
+
+def test_full_disk_names_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMCL_CACHE", str(tmp_path))
+
+    def write(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DataError, match="the disk is full .*MMCL_CACHE"):
+        cached_folder("a", write)
+
+
+@pytest.mark.parametrize("read", [read_audio, read_table, read_array, lambda path: read_film(path, (8, 8), 25.0)])
+def test_pointer_of_git_lfs_is_called_one(tmp_path, read):
+    path = tmp_path / "a.npy"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(DataError, match="is a pointer of Git LFS.*git lfs pull"):
+        read(path)

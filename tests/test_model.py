@@ -18,7 +18,7 @@ from mmcl.model.encoder import Encoder, Normalise, build_encoder
 from mmcl.model.keep import load_encoders, save_encoders
 from mmcl.model.windows import WindowMean
 from mmcl.plugins import Loaded, Offer, Plugins
-from mmcl.recipe.schema import AdamW, Cosine, Sgd, Step
+from mmcl.recipe.optimisers import AdamW, Cosine, Linear, Sgd, Step
 
 SIGNAL = Layout("signal", ("time", "channel"), {"channel": 3}, 50.0)
 VIDEO = Layout("video", ("time", "channel", "height", "width"), {"channel": 2, "height": 4, "width": 5}, 10.0)
@@ -270,6 +270,8 @@ def test_schedules_are_the_formulas():
     assert rate(cosine, 1.0, 10, 6) == pytest.approx(0.1 + 0.9 * 0.5)
     assert rate(cosine, 1.0, 10, 10) == pytest.approx(0.1)
     assert 0 < rate(cosine, 1.0, 10, 0) < 0.01
+    linear = Linear(use="linear", warmup=2)
+    assert [rate(linear, 1.0, 10, e) for e in (2, 4, 6, 10)] == pytest.approx([1, 0.75, 0.5, 0])
     assert rate(cosine, 1.0, 10, 1) == pytest.approx(0.5, abs=1e-2)
 
 

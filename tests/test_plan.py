@@ -28,7 +28,7 @@ from mmcl.api import (
     Task,
 )
 from mmcl.plugins import Loaded, Offer, Plugins
-from mmcl.recipe import schema
+from mmcl.recipe import optimisers, schema
 from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 
@@ -332,6 +332,14 @@ def sentences(text: str, *overrides: str, **more) -> list[str]:
     return str(error.value).splitlines()
 
 
+def test_a_lenient_option_that_a_plug_in_does_not_know_is_left_out_of_the_plan_too():
+    text = SMALL
+    plan = small(text, "modalities.voice.backbone.graph?=face", "modalities.voice.backbone.share?=0.25")
+    assert plan.modalities[0].backbone.params.share == 0.25
+    with pytest.raises(RecipeError, match="graph: is not a key here"):
+        small(text, "modalities.voice.backbone.graph=face")
+
+
 def test_the_recipe_that_the_sentences_are_tried_on_is_sound():
     assert [m.name for m in small().modalities] == ["voice", "camera"]
 
@@ -394,10 +402,13 @@ def test_plan_json_holds_every_key_of_a_recipe_with_its_default():
         ("protocol", schema.Official),
         ("report", schema.Report),
     ):
-        assert keys_of(model) == set(resolved[section]), section
-    assert set(resolved["pretrain"]["objective"]) == keys_of(schema.Objective) - {"weights"}  # there where they are given
-    assert resolved["pretrain"]["optimizer"] == schema.Sgd().model_dump(mode="json")
-    assert resolved["pretrain"]["schedule"] == schema.Constant().model_dump(mode="json")
+        assert keys_of(model) - set(model.LATER) == set(resolved[section]), section  # LATER: left out at their default
+    assert set(resolved["pretrain"]["objective"]) == keys_of(schema.Objective) - {
+        "weights",
+        "combine",
+    }  # there where they are given
+    assert resolved["pretrain"]["optimizer"] == optimisers.Sgd().model_dump(mode="json")
+    assert resolved["pretrain"]["schedule"] == optimisers.Constant().model_dump(mode="json")
     assert set(resolved["probe"]["training"]) == keys_of(schema.HeadTraining)
     voice = resolved["modalities"]["voice"]
     assert set(voice) >= keys_of(schema.ModalitySection)

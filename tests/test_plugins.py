@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -321,3 +322,38 @@ def test_loading_every_plugin_imports_nothing_heavy():
     count, heavy = json.loads(done.stdout)
     assert count >= len(list((ROOT / "plugins").iterdir()))
     assert heavy == []
+
+
+# ------------------------------------------------------------------------------------------------ damaged distributions
+
+
+DAMAGED = {
+    "no METADATA": (
+        "mmcl_wave-0.3.dist-info",
+        {"entry_points.txt": b"[mmcl]\nwave = mmcl_wave\n"},
+        "has no METADATA with a name",
+    ),
+    "no name": (
+        "mmcl_wave-0.3.dist-info",
+        {"entry_points.txt": b"[mmcl]\nwave = mmcl_wave\n", "METADATA": b""},
+        "has no METADATA with a name",
+    ),
+    "a folder without a name": (".dist-info", {}, None),
+    "entry points that are no text": ("mmcl_wave-0.3.dist-info", {"entry_points.txt": b"[mmcl]\n\xff\xfe = x\n"}, None),
+    "a name that pip sets aside": ("~orch-2.1.dist-info", {"RECORD": b""}, None),
+}
+
+
+@pytest.mark.parametrize(("folder", "files", "reason"), DAMAGED.values(), ids=DAMAGED)
+def test_damaged_distribution_stops_no_command(tmp_path, folder, files, reason):
+    """What an interrupted installation leaves; pydantic and torch list distributions too, and end with a TypeError at such a one."""
+    (tmp_path / folder).mkdir()
+    for name, content in files.items():
+        (tmp_path / folder / name).write_bytes(content)
+    code = "import mmcl.cli, torch; mmcl.cli.main(['plugins'])"
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "tcn  (mmcl " in done.stdout
+    if reason is not None:
+        assert f"failed: {tmp_path / folder}: {reason}" in done.stdout

@@ -205,7 +205,9 @@ def test_heads_on_projections_read_the_statistics_of_pooled_streams(tiny_plan, t
     folder = run.stage("embed", 0, 3)
     statistics = load_features(folder / "pooled-test.safetensors")["audio"]
     assert statistics.projection.shape[1] == 0
-    assert statistics.vector.shape[1] > load_features(folder / "canonical-test.safetensors")["audio"].projection.shape[1] > 0
+    assert statistics.vector.shape[1] == width(load_prepared(run).stores["audio"].layout)
+    space = load_features(folder / "canonical-test.safetensors")["audio"]
+    assert (space.vector.shape[1], space.projection.shape[1] > 0) == (0, True)
     chosen = {row["encoder"]: row for row in read_jsonl(run.stage("probe", 0, 3) / "retrieval.jsonl") if row["metric"] == "R@1"}
     assert {"random", "pooled"} <= set(chosen)
     scores = read_jsonl(run.stage("probe", 0, 3) / "scores.jsonl")

@@ -129,6 +129,12 @@ def test_an_empty_override_takes_a_name_of_the_users_choice_away():
         parse_recipe(text, "r.yaml", ["modalities.c="])
 
 
+def test_a_lenient_override_is_laid_only_over_a_recipe_that_has_its_section():
+    text = "a: {b: {c: 1}}\nd: word\n"
+    document = parse_recipe(text, "r.yaml", ["a.b.c?=2", "a.x.y?=3", "e.f?=4", "d.g?=5"])
+    assert document.values == {"a": {"b": {"c": 2}}, "d": {"use": "word", "g": 5}}
+
+
 def test_what_is_refused_is_told_once():
     """A block mapping begins where its first key does; the sign is the key's alone."""
     assert problems("!x a: 1\n") == "r.yaml:1: a: has a tag (!…); recipes have no tags"
@@ -235,3 +241,32 @@ def test_lines_are_those_of_the_keys():
     assert document.places[("a", "c", 1)] == ("r.yaml", 7)
     assert str(document.problem(("a", "c", "nothing"), "x")) == "r.yaml:5: a.c.nothing: x"
     assert parse_recipe("a: {b: 1}\n", "r.yaml", ["a.b=2"]).problem(("a", "b"), "x").file == "--set"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("a: 1\n".encode("utf-16"), "1: is text in UTF-16; save it as UTF-8"),
+        (b"a: 1\nb: caf\xe9\n", "2: is not UTF-8 text (byte 11)"),
+        ("a:\n\u00a0\u00a0b: 1\n".encode(), "2: has a key with a U+00A0 (no-break space) in it; write a space"),
+        (
+            "a: {b: 1\n\u00a0\u00a0c: 2}\n".encode(),
+            "there is a U+00A0 (no-break space) at or above this line, which looks like a space and is none",
+        ),
+    ],
+)
+def test_text_of_other_encodings_and_blanks_is_refused_with_its_line(tmp_path, content, sentence):
+    path = tmp_path / "r.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(path)
+    assert str(caught.value).startswith(f"{path}:")
+    assert sentence in str(caught.value)
+
+
+def test_recipe_of_a_windows_editor_reads_as_any_other(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb:\r\n  c: x\r\n")
+    document = read_recipe(path)
+    assert document.values == {"a": 1, "b": {"c": "x"}}
+    assert "\r" not in document.text

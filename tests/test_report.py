@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import mean, stdev
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmcl.api import StageError
+from mmcl.api import Benchmark, Cell, PublishedTable, StageError
 from mmcl.evaluate.metrics import evaluate
 from mmcl.report.page import write_report
 from mmcl.report.pretraining import searches_of
@@ -422,7 +423,7 @@ def by_fold(
 
 def test_report_json_has_every_score_as_it_was_measured(default):
     report = read_json(default / "report.json")
-    assert list(report) == ["format", "name", "synthetic", "scores", "summary", "retrieval", "worth", "skipped"]
+    assert list(report) == ["format", "name", "synthetic", "scores", "summary", "retrieval", "worth", "published", "skipped"]
     assert (report["format"], report["name"], report["synthetic"]) == (1, "emotions", False)
     assert sorted(map(json.dumps, report["scores"])) == sorted(
         json.dumps({k: row[k] for k in report["scores"][0]}) for row in rows_of(default)
@@ -900,3 +901,85 @@ def test_a_head_that_is_standardised_by_group_has_its_banner():
     assert "linear" not in sentence
     del plan["probe"]["heads"]["person"]["standardise"]
     assert _of_standardising(plan) == []
+
+
+ACTORS = tuple(f"actor-{i:02d}" for i in range(1, 7))
+BENCHMARK = Benchmark("toy", "emotion", 6, (ACTORS,), 43, "six actors test")
+CELLS = (
+    Cell("their way", "words and voice", 61.8, task="emotion", note="Reads films too.", sources=("audio", "text")),
+    Cell("their way", "films", 70.25, task="emotion"),
+)
+PAPER = {"name": "tiny", "paper": "Nobody 2020", "tables": [asdict(PublishedTable("Table I", "accuracy", CELLS, BENCHMARK))]}
+
+
+def measured(root, benchmark=BENCHMARK, **options):
+    """A run that tests the first six actors, on whose corpus one table was published."""
+    make_run(root, folds=1, **options)
+    stated = read_json(root / "plan.json")
+    table = {**PAPER["tables"][0], "benchmark": asdict(benchmark)}
+    write_json(root / "plan.json", {**stated, "published": [{**PAPER, "tables": [table]}]})
+    return root
+
+
+def reported(root):
+    write_report(root)
+    return read_json(root / "report.json"), (root / "report.html").read_text()
+
+
+def test_a_report_sets_published_figures_beside_its_own_of_the_same_sources(tmp_path):
+    report, page = reported(measured(tmp_path / "run"))
+    (table,) = report["published"]
+    assert (table["paper"], table["protocol"], table["departs"]) == ("Nobody 2020", "six actors test", [])
+    (ours,) = [
+        row["mean"]
+        for row in report["summary"]
+        if (row["input"], row["head"], row["encoder"], row["metric"]) == ("text+audio", "linear", "pretrained", "accuracy")
+    ]
+    assert [(row["value"], row["input"]) for row in table["rows"]] == [(0.618, "text+audio"), (0.7025, "")]
+    assert table["rows"][0]["ours"]["mean"] == pytest.approx(ours)
+    assert table["rows"][1]["ours"] is None
+    section = page[page.index('<section id="published">') :].split("</section>")[0]
+    for text in ("0.618", f"{ours:.3f}", "Reads films too.", "Nobody 2020", "six actors test"):
+        assert text in section
+    assert '<a href="#published">' in page
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "options"),
+    [
+        (replace(BENCHMARK, classes=8), {}),
+        (replace(BENCHMARK, task="sentiment"), {}),
+        (replace(BENCHMARK, tested=(ACTORS[:5],)), {}),
+        (replace(BENCHMARK, recordings=400), {}),
+        (BENCHMARK, {"synthetic": True}),
+        (BENCHMARK, {"crosses": True}),
+    ],
+    ids=["other classes", "other task", "other people", "too few recordings", "synthetic", "split within groups"],
+)
+def test_a_run_that_tests_something_else_shows_nothing(tmp_path, benchmark, options):
+    root = measured(tmp_path / "run", benchmark, **options)
+    report, page = reported(root)
+    assert report["published"] == []
+    assert 'id="published"' not in page
+
+
+def test_a_fitting_run_names_what_it_does_otherwise(tmp_path):
+    two = replace(BENCHMARK, tested=(ACTORS, ("actor-07",)), recordings=86)
+    root = measured(tmp_path / "run", two)
+    assert reported(root)[0]["published"][0]["departs"] == ["This run tests 1 of the 2 folds."]
+    fewer = measured(tmp_path / "fewer", replace(BENCHMARK, recordings=44))
+    stated = read_json(fewer / "plan.json")
+    stated["plan"]["probe"]["heads"]["linear"]["standardise"] = "group"
+    stated["plan"]["pretrain"]["transductive"] = ["test"]
+    write_json(fewer / "plan.json", stated)
+    assert reported(fewer)[0]["published"][0]["departs"] == [
+        "This run tests 43 recordings, the published figures 44.",
+        "This run standardises each actor\u2019s features by all of that actor\u2019s recordings.",
+        "This run contrasts inputs of test recordings too.",
+    ]
+
+
+def test_a_report_of_a_run_before_this_opens_as_it_did(tmp_path):
+    report, page = reported(make_run(tmp_path / "run"))
+    assert report["published"] == []
+    assert 'id="published"' not in page

@@ -18,13 +18,14 @@ import torch
 from safetensors.numpy import load_file
 
 from mmcl import load_encoders, load_joint
-from mmcl.api import DataError, RecipeError, SampleRef, StageError
+from mmcl.api import DataError, RecipeError, SampleRef, StageError, Task
+from mmcl.data.folds import Fold
 from mmcl.data.prepared import load_prepared
 from mmcl.engine.means import Mean
 from mmcl.model.frozen import encode_rows
 from mmcl.report import run_and_report as run_all
 from mmcl.runs import RunFolder, read_json, read_jsonl
-from mmcl.stages.prepare import prepare
+from mmcl.stages.prepare import one_class, prepare
 from mmcl.stages.pretrain import _rows_of
 
 
@@ -44,7 +45,9 @@ def test_a_run_writes_what_the_run_folder_page_promises(tiny_run):
         "encoders.json",
         "history.jsonl",
         "finished.json",
+        "last",
     }
+    assert {p.name for p in unit(tiny_run, "pretrain").joinpath("last").iterdir()} == {"state.json", "state.safetensors"}
     assert {p.name for p in unit(tiny_run, "probe").iterdir()} == {
         "scores.jsonl",
         "predictions.jsonl",
@@ -634,3 +637,55 @@ def test_a_window_longer_than_any_recording_is_told(tiny_plan, run, capsys):
     longest = max(m["longest"] for m in read_json(run.root / "prepare.json")["modalities"].values())
     assert f"window.seconds is 1000, and no recording is longer than {longest:.3g} seconds" in capsys.readouterr().err
     assert "The window is longer than any recording" in (run.root / "report.html").read_text()
+
+
+def test_labels_that_are_all_alike_in_training_are_named():
+    """A head that saw one class answers with it, whatever the features; the scores of such a fold say nothing of them."""
+    mood, signs = Task("mood", "single-label", ("calm", "glad")), Task("signs", "multi-label", ("smile", "frown", "nod"))
+    targets = [{"mood": 0, "signs": [1, 0, 1]}, {"mood": 0, "signs": [0, 0, 1]}, {}, {"mood": 1, "signs": [0, 1, 0]}]
+    samples = [SampleRef(id=str(i), group="a", sources={}, targets=each) for i, each in enumerate(targets)]
+    lines = list(one_class([mood, signs], samples, [Fold(2, (0, 1, 2), (), (3,))]))
+    assert lines == [
+        "fold 2: all 2 training recordings with a label of 'mood' are 'calm': a head learns to say that and nothing else; "
+        "two classes are needed",
+        "fold 2: all 2 training recordings with a label of 'signs' lack 'frown': a head cannot learn when it is there",
+        "fold 2: all 2 training recordings with a label of 'signs' have 'nod': a head cannot learn when it is not there",
+    ]
+    assert not list(one_class([mood], samples, [Fold(0, (0, 3), (), (1,))]))
+
+
+def test_finished_run_with_more_epochs_says_what_is_done_anew(tiny_plan, run, capsys):
+    run_all(tiny_plan("pretrain.epochs=1", "dataset.samples=48"), run, workers=1, stop_after="pretrain")
+    capsys.readouterr()
+    run_all(tiny_plan("pretrain.epochs=2", "dataset.samples=48"), run, workers=1, stop_after="pretrain", overwrite=True)
+    first = capsys.readouterr().err
+    assert "pretrain fold 0, seed 3: was finished with other settings or data; its encoders are thrown away" in first
+    run_all(tiny_plan("pretrain.epochs=2", "dataset.samples=48"), run, workers=1, stop_after="pretrain")
+    again = capsys.readouterr().err
+    assert "thrown away" not in again
+
+
+def test_without_a_projection_the_backbones_own_vector_is_contrasted_and_kept(tiny_plan, run):
+    sets = ("projection=none", "pretrain.objective.pairs=same", "pretrain.copies=2", "pretrain.epochs=1", "dataset.samples=48")
+    plan = tiny_plan(*sets)
+    run_all(plan, run, workers=1)
+    encoders = load_encoders(run.stage("pretrain", 0, 3))
+    assert {name: one.embedding for name, one in encoders.items()} == {name: one.width for name, one in encoders.items()}
+    assert not [name for one in encoders.values() for name, _ in one.projection.named_parameters()]
+    assert all(row["train_loss"] is not None for row in read_jsonl(run.stage("pretrain", 0, 3) / "history.jsonl"))
+    assert (run.root / "report.html").exists()
+
+
+def test_modalities_of_unlike_widths_are_not_contrasted_without_a_projection(tiny_plan, run):
+    with pytest.raises(StageError, match="projection: none, and 'text' gives vectors of 8 numbers where 'landmarks' gives 4"):
+        run_all(tiny_plan("projection=none", "dataset.samples=48"), run, workers=1, stop_after="pretrain")
+
+
+def test_a_metric_that_the_task_lacks_is_refused_before_anything_is_trained(tiny_plan, run):
+    sets = (
+        "pretrain.epochs=0",
+        "dataset.samples=48",
+        "supervise={heads: {mlp: mlp}, choose: score, metric: f1_micro, epochs: 1}",
+    )
+    with pytest.raises(StageError, match="supervise.metric: task 'emotion' has no metric 'f1_micro'; it has accuracy, uar"):
+        run_all(tiny_plan(*sets), run, workers=1)

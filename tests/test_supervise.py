@@ -150,7 +150,7 @@ def test_the_contrastive_objective_can_be_added_and_reaches_the_projections(tiny
 
 def test_what_a_head_shows_is_kept_beside_its_weights(tiny_plan, begun):
     fused = "supervise={heads: {univa: {use: univa-fusion, prior: %s}, mlp: {use: mlp, hidden: 8}}, inputs: [audio], epochs: 1}"
-    run_all(tiny_plan(fused % "'on'", "report.against=[majority]"), begun, workers=1)
+    run_all(tiny_plan(fused % "'on'", "report.against=[majority]"), begun, workers=1, overwrite=True)
     facts = read_json(folder(begun) / "models" / "emotion~audio~univa.json")
     classes = list(tiny_plan().info.tasks["emotion"].classes)
     (one,) = facts["shown"]

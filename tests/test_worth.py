@@ -15,6 +15,7 @@ from mmcl_heads import LINEAR, LinearParams
 from safetensors.torch import load_file, save_file
 
 from mmcl.api import Encoded, Labelled, Layout, Task, Timed
+from mmcl.data.prepared import load_prepared
 from mmcl.data.store import Store, StoreWriter
 from mmcl.data.windows import Late
 from mmcl.evaluate.geometry import alignment, effective_rank, gap, uniformity
@@ -491,3 +492,16 @@ def test_encoders_that_labels_have_trained_are_in_the_maps(tiny_run, tmp_path):
     since = len(read_jsonl(run.root / "log.jsonl"))
     run_with(run, trained.replace("epochs: 1", "epochs: 2"), SMALL)
     assert done(run, since) == ["supervise", "worth"]
+
+
+def test_maps_of_training_recordings_show_them_and_no_others(tiny_plan, run):
+    """UniVA's Figure 3 is of the training set."""
+    worth = "worth={few_shot: [], missing: false, transfer: false, geometry: false, maps: [pca], maps_of: train}"
+    run_all(tiny_plan(worth, "pretrain.epochs=1", "dataset.samples=48"), run, workers=1)
+    prepared = load_prepared(run)
+    trained = {prepared.samples[row].id for row in prepared.folds[0].train}
+    maps = read_json(folder_of(run) / "maps.json")["maps"]
+    assert maps
+    assert {one["side"] for one in maps} == {"train"}
+    assert all(set(one["id"]) <= trained for one in maps)
+    assert "of training recordings" in (run.root / "report.html").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from .backbone import Backbone, BackboneSpec
 from .batch import Batch, Encoded, Items, Stream
 from .dataset import Counting, Dataset, DatasetInfo, DatasetSpec, HasHeaders, Header, SampleRef, Task
 from .errors import DataError, MmclError, PluginError, Problem, RecipeError, StageError, UnknownNameError
-from .head import Deciding, Head, HeadSpec, Labelled, OwnLoss, SelfFitting, Showing, Shown
+from .head import Deciding, Head, HeadSpec, Labelled, OwnLoss, Penalised, SelfFitting, Showing, Shown
 from .hooks import PROJECT, Register, hookimpl, hookspec
 from .kinds import Kind, Layout
 from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored
@@ -12,7 +12,7 @@ from .modality import Modality, ModalitySpec
 from .params import Field, NoParams, Params
 from .preset import PresetSpec
 from .pretext import Pretext, PretextSpec
-from .published import Cell, PublishedSpec, PublishedTable
+from .published import Benchmark, Cell, PublishedSpec, PublishedTable
 from .raw import Audio, Raw, Sequence, Source, Table, Timed, Video, Words
 from .readout import Parts, ReadOutWidth, each_step, parts_of, read_out, resampled
 from .scorer import Scorer, ScorerSpec
@@ -23,6 +23,7 @@ __all__ = [
     "Backbone",
     "BackboneSpec",
     "Batch",
+    "Benchmark",
     "Cell",
     "Counting",
     "DataError",
@@ -46,6 +47,7 @@ __all__ = [
     "ModalitySpec",
     "NoParams",
     "OwnLoss",
+    "Penalised",
     "Pair",
     "PairLoss",
     "Params",

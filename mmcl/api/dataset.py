@@ -130,6 +130,7 @@ class DatasetSpec:
     read_file   (path, source) → Raw: one file, wherever it lies, read as such a source; for recordings that a finished run is asked about.
                 Raises DataError naming the file if it cannot be that. Left out: the readers of the built-in dataset of one's own folder
     sample      (root, n, seed) → None: writes a tiny copy of about n recordings in the true file format, for tests and demos
+    sample_for  (params, root, n, seed) → None: the same, with the files that these options read; left out: one copy suits all options
     """
 
     name: str
@@ -142,3 +143,4 @@ class DatasetSpec:
     paper: str = ""
     complete: Callable[[Any, Path], Any] | None = None
     read_file: Callable[[Path, Source], Raw] | None = None
+    sample_for: Callable[[Any, Path, int, int], None] | None = None

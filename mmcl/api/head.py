@@ -60,6 +60,15 @@ class OwnLoss(Protocol):
 
 
 @runtime_checkable
+class Penalised(Protocol):
+    """A head with a term beside its loss that does not compare with the target (a prior, a penalty on weights)."""
+
+    def penalty(self, output: Tensor) -> Tensor:
+        """A scalar with gradient, from what the head gave for one batch; added to the loss with weight 1."""
+        ...
+
+
+@runtime_checkable
 class Deciding(Protocol):
     """A head that decides in its own way. The others say yes to a class of a multi-label task above a logit of 0."""
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class PresetSpec:
     """What a plug-in registers. `mmcl run RECIPE --preset NAME` lays the values over the recipe, before any `--set`.
 
-    sets  "key=value", as `--set` takes them; every key must make sense in any recipe of the paper
+    sets  "key=value", as `--set` takes them; every key must make sense in any recipe of the paper. "a.b?=value" is laid only over a recipe
+          that has an `a` which knows a `b`
     """
 
     name: str

@@ -82,6 +82,6 @@ def resampled(values: Tensor, steps: Tensor, count: int) -> Tensor:
     place = torch.arange(count, device=steps.device) * last
     before = place // (count - 1)
     share = (place % (count - 1)).to(values.dtype) / (count - 1)
-    row = torch.arange(len(values), device=steps.device)[:, None]
+    row = torch.arange(values.shape[0], device=steps.device)[:, None]
     after = torch.minimum(before + 1, last)
     return torch.lerp(values[row, before], values[row, after], share.view(*share.shape, *[1] * (values.ndim - 2)))

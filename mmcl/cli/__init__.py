@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -20,11 +22,13 @@ COMMANDS = {
     "check": ("check", "Say everything that is wrong with a recipe, and what it would do."),
     "new-dataset": ("begin", "Write a table of the recordings in a folder."),
     "new-recipe": ("begin", "Write a recipe for a table."),
+    "sample": ("sample", "Write a tiny made-up copy of a corpus, to try a recipe on."),
     "data": ("data", "Look at recordings before a run: counts, lengths, gaps, defects."),
     "schema": ("schema", "Print the JSON schema of recipes, for editors."),
     "sweep": ("sweep", "Search over values of a recipe, on validation recordings alone."),
     "report": ("report", "Write the report of a run again, or of several on one page."),
     "compare": ("compare", "Set runs side by side, with intervals and tests over speakers."),
+    "runs": ("runs", "List runs; remove some, or streams that none needs."),
     "rerun": ("rerun", "Repeat a run from its folder, and say what differs."),
     "audit": ("audit", "Look for leaks in a run's files."),
     "tables": ("tables", "Lay your runs' figures beside a paper's tables."),
@@ -44,15 +48,20 @@ COMMANDS = {
 }
 """Command → (file, help in the overview)."""
 
+CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG})
+"""What the system says of a file or folder that is nobody's bug: no right to it, a full disk, a name that is too long."""
+
 SECTIONS = {
     "Recipes": (
         "run",
         "check",
         "new-dataset",
         "new-recipe",
+        "sample",
         "data",
         "sweep",
         "report",
+        "runs",
         "rerun",
         "compare",
         "audit",
@@ -139,6 +148,9 @@ def cli(ctx: click.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exit code 0: done; 2: something for the user to mend; 130: interrupted; 1: our bug."""
+    for stream in (sys.stdout, sys.stderr):  # a sign that the terminal does not have is replaced, and ends nothing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     given = sys.argv[1:] if arguments is None else arguments
     show = "--traceback" in given or os.environ.get("MMCL_TRACEBACK", "") not in ("", "0")
     given = [a for a in given if a != "--traceback"]  # anywhere on the line
@@ -160,6 +172,12 @@ def main(arguments: list[str] | None = None) -> None:
                 traceback.print_exc()
             for line in str(error).splitlines():
                 click.echo(f"mmcl: {line}", err=True)
+            sys.exit(2)
+        if isinstance(error, OSError) and error.errno in CLOSED:
+            if show:
+                traceback.print_exc()
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"mmcl: {where}{error.strerror}; give a place that can be read and written", err=True)
             sys.exit(2)
         traceback.print_exc()
         click.echo(

@@ -41,7 +41,7 @@ def check(
     """
     if as_json and resolved:
         raise click.UsageError("--json prints the plan and --resolved the recipe; give one of the two")
-    from ..recipe.planner import laid_over, load_plan
+    from ..recipe.planner import laid_over, load_plan, make_plan
     from ..recipe.read import read_recipe, written_out
     from ..recipe.search import load_sweep
     from ..recipe.shipped import find
@@ -61,7 +61,9 @@ def check(
     if as_json:
         click.echo(json.dumps(plan.to_json(), indent=1))
     elif resolved:
-        click.echo(written_out(read_recipe(find(recipe), sets, name), sets), nl=False)
+        document = read_recipe(find(recipe), sets, name)
+        make_plan(document, data)  # takes out what a preset offers and no plug-in here knows
+        click.echo(written_out(document, sets), nl=False)
     else:
         summarise(plan)
         for line in counted:

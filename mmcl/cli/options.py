@@ -27,3 +27,14 @@ limit = click.option(
     metavar="N",
     help="A dry run: about N recordings of each split, groups kept whole; the report says so.",
 )
+overwrite = click.option(
+    "--overwrite", is_flag=True, help="Replace finished work of another plan, or of other recordings, that lies in the folder."
+)
+
+
+def size(count: int) -> str:
+    """A number of bytes for people."""
+    for unit, each in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= each:
+            return f"{count / each:.1f} {unit}"
+    return f"{count} B"

@@ -16,8 +16,9 @@ from . import options
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The new run folder.  [default: RUN-again]")
 @options.data
 @click.option("--workers", type=click.IntRange(1), help="Processes that prepare streams.  [default: one a core]")
+@options.overwrite
 @options.as_json
-def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, as_json: bool) -> None:
+def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, overwrite: bool, as_json: bool) -> None:
     """Repeat RUN from its folder alone, and say what came out differently; exit code 1 if anything did.
 
     On the same machine with the same versions and threads, weights are the same to the bit.
@@ -26,10 +27,12 @@ def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, a
 
     plan = plan_of(run, data)
     from ..report import run_and_report
-    from ..runs import RunFolder
+    from ..runs import RunFolder, read_json
 
+    for sentence in read_json(run / "plan.json").get("going_on", []):
+        click.echo(f"mmcl: {run}: {sentence}; the repetition trains in one go", err=True)
     folder = out if out is not None else run.resolve().with_name(f"{run.resolve().name}-again")
-    run_and_report(plan, RunFolder(folder), workers)
+    run_and_report(plan, RunFolder(folder), workers, overwrite=overwrite)
     repeated = differences(run, folder)
     if as_json:
         click.echo(json.dumps(repeated.to_json(), indent=1))

@@ -30,6 +30,13 @@ from . import options
     type=click.Choice(["prepare", "pretrain", "embed", "probe", "supervise", "worth"]),
     help="Go no further than this stage.",
 )
+@options.overwrite
+@click.option(
+    "--continue",
+    "more",
+    is_flag=True,
+    help="Go on with finished pretraining, for more epochs (--set pretrain.epochs=N), from its last one.",
+)
 def run(
     recipe: str,
     presets: tuple[str, ...],
@@ -41,11 +48,16 @@ def run(
     strict: bool,
     device: str,
     stop_after: str | None,
+    overwrite: bool,
+    more: bool,
 ) -> None:
     """Run RECIPE, a file or the name of a shipped one, and print the path of its report.
 
-    Stages that are finished and unchanged are not done again; a run that was killed goes on from its last checkpoint.
+    Stages that are finished and unchanged are not done again; a run that was killed goes on from its last checkpoint. Finished work
+    of another plan is replaced only where that is asked for; another seed, head, input, task or measure of worth is added to it.
     """
+    if overwrite and more:
+        raise click.UsageError("--overwrite begins anew and --continue goes on; give one of them")
     from ..recipe.planner import laid_over, load_plan
     from ..recipe.shipped import find
     from ..runs import RunFolder
@@ -57,5 +69,5 @@ def run(
     few = plan.recipe.limit
     name = plan.name if few is None else f"{plan.name}-limit-{few}"  # never in the folder of the whole run
     folder = RunFolder(out if out is not None else Path("runs") / name)
-    report = run_and_report(plan, folder, workers, strict, device, stop_after)
+    report = run_and_report(plan, folder, workers, strict, device, stop_after, overwrite, more)
     click.echo(report if stop_after is None else folder.root)

@@ -10,23 +10,30 @@ import click
 
 from . import options
 
+NAMED = 4
+"""Reasons that a cell names; --json has them all."""
+
 
 @click.command()
 @click.argument("name")
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--all", "everything", is_flag=True, help="Lay figures beside the paper's, too, that cannot be compared with them."
+)
 @options.as_json
-def tables(name: str, runs: tuple[Path, ...], as_json: bool) -> None:
+def tables(name: str, runs: tuple[Path, ...], everything: bool, as_json: bool) -> None:
     """Lay the figures of your RUNS beside the tables of a paper, cell by cell.
 
-    NAME is a paper that `mmcl list-published` names. A cell is filled from the run of the recipe that it belongs to, and from the
-    newest of them where several are given; n/a where none was run.
+    NAME is a paper that `mmcl list-published` names. A cell is filled from a run of the recipe that it belongs to, the newest where several
+    are given; n/a where none was run. A run that differs from the recipe (other modalities, folds, epochs, heads, fewer recordings) is
+    not laid beside the paper's figure: its cell says what differs.
     """
     from ..plugins import plugins
-    from ..review.published import fill, reports_of
+    from ..review.published import fill, runs_of
 
     spec = plugins().get("published", name).spec
-    by_recipe = reports_of(runs)
-    filled = fill(spec, by_recipe)
+    by_recipe = runs_of(runs)
+    filled = fill(spec, by_recipe, everything)
     for recipe in sorted(set(by_recipe) - {cell["recipe"] for table in filled for cell in table["cells"]}):
         click.echo(f"no cell of {spec.name} belongs to recipe '{recipe}'; its run is not shown", err=True)
     if as_json:
@@ -66,5 +73,10 @@ def _cell(cell: dict[str, Any] | None, notes: list[str]) -> str:
     published = "–" if value is None else f"{value:.{digits}f}"
     spread = "" if cell["sd"] is None else f" ± {cell['sd']:.{digits}f}"
     ours = "n/a" if cell["ours"] is None else f"{cell['ours']:.{digits}f}{spread}"
+    if cell["differs"]:
+        named, rest = cell["differs"][:NAMED], len(cell["differs"]) - NAMED
+        reasons = "; ".join([*named, *([f"{rest} more"] if rest > 0 else [])])
+        ours = f"({reasons})" if cell["ours"] is None else f"{ours} ({reasons})"
+        return f"{published} | {ours}"
     mark = f" [{notes.index(cell['note']) + 1}]" if cell["note"] else ""
     return f"{published} | {ours}{mark}"

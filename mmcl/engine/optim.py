@@ -30,6 +30,8 @@ def rate(section: Any, base: float, epochs: int, at: float) -> float:
     elif section.use == "cosine":
         through = min(1.0, max(0.0, at - section.warmup) / max(epochs - section.warmup, 1e-9))
         factor = section.floor + (1 - section.floor) * (1 + math.cos(math.pi * through)) / 2
+    elif section.use == "linear":
+        factor = 1.0 - min(1.0, max(0.0, at - section.warmup) / max(epochs - section.warmup, 1e-9))
     if at < section.warmup:
         factor *= (at + 1e-3) / section.warmup
     return base * factor

@@ -29,6 +29,7 @@ class Progress:
     skipped: dict[str, int] = field(default_factory=dict)  # pair of modalities → batches that had nothing to contrast in it
     seconds: float = 0.0  # of training, those before an interruption included
     weights: dict[str, Tensor] = field(default_factory=dict)  # those of the best epoch, in the processor's memory
+    continued: list[int] = field(default_factory=list)  # epochs after which a finished training went on
 
     def __post_init__(self) -> None:
         self._began = self._saved = time.monotonic()
@@ -43,10 +44,21 @@ class Progress:
             self.epoch, self.step = state["epoch"], state["step"]
             self.best_epoch, self.best = state["best_epoch"], state[self.best_name]
             self.history, self.skipped = state["history"], state.get("skipped", {})
-            self.seconds = state["seconds"]
+            self.seconds, self.continued = state["seconds"], state.get("continued", [])
         self._began = time.monotonic() - self.seconds
         self._saved = time.monotonic()
         return checkpoint is not None
+
+    def go_on(self, folder: Path, before: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
+        """Go on from a checkpoint of a training with the key `before`, which had fewer epochs, if there is one; whether there was."""
+        now, self.key = self.key, before
+        try:
+            restored = self.restore(folder, model, optimizer)
+        finally:
+            self.key = now
+        if restored:
+            self.continued = [*self.continued, self.epoch]
+        return restored
 
     def save(self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Put a checkpoint in place of the one before."""
@@ -59,6 +71,7 @@ class Progress:
             "history": self.history,
             "skipped": self.skipped,
             "seconds": self.seconds,
+            **({"continued": self.continued} if self.continued else {}),
         }
         save_checkpoint(folder, model, optimizer, self.weights, state)
         self._saved = time.monotonic()

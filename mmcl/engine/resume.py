@@ -44,9 +44,9 @@ def save_checkpoint(
             folder.replace(_before(folder))
 
 
-def drop_checkpoint(folder: Path) -> None:
-    """Take away a folder's checkpoints, which a training that has ended no longer needs."""
-    for one in (folder, _before(folder)):
+def drop_checkpoint(folder: Path, before_only: bool = False) -> None:
+    """Take away a folder's checkpoints, which a training that has ended no longer needs; with `before_only` the newest one stays."""
+    for one in (_before(folder),) if before_only else (folder, _before(folder)):
         if one.exists():
             shutil.rmtree(one)
 

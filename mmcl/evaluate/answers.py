@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from ..api.batch import Encoded
 from ..api.dataset import Task
-from ..api.head import Deciding, Head, OwnLoss
+from ..api.head import Deciding, Head, OwnLoss, Penalised
 from .metrics import evaluate, thresholds
 
 Floats = NDArray[np.float64]
@@ -54,8 +54,20 @@ def target_tensor(task: Task, targets: Sequence[Mapping[str, Any]]) -> Tensor:
 
 
 def loss_of(head: Head | nn.Module, task: Task, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-    """The head's own loss if it has one, else the one of the task's type: a scalar."""
-    return head.loss(output, target) if isinstance(head, OwnLoss) else task_loss(task, output, target, weight)
+    """The head's own loss if it has one, else the one of the task's type, and the head's penalty: a scalar."""
+    loss = head.loss(output, target) if isinstance(head, OwnLoss) else task_loss(task, output, target, weight)
+    return loss + head.penalty(output) if isinstance(head, Penalised) else loss
+
+
+def mixed(loss: Tensor, contrast: Tensor, share: float, mix: str, head: Head | nn.Module, output: Tensor) -> Tensor:
+    """The loss of labels and penalty, and a contrast, as one.
+
+    mix  add: loss + share · contrast; share: (1 − share) · labels + share · contrast + penalty
+    """
+    if mix == "add":
+        return loss + share * contrast
+    penalty = head.penalty(output) if isinstance(head, Penalised) else torch.zeros_like(loss)
+    return (1 - share) * (loss - penalty) + share * contrast + penalty
 
 
 def task_loss(task: Task, output: Tensor, target: Tensor, positive_weight: Tensor | None = None) -> Tensor:

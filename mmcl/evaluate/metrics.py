@@ -3,7 +3,7 @@
 single-label   accuracy; uar: mean recall of the classes that occur (unweighted average recall, = balanced accuracy);
                f1_macro, f1_weighted over the classes that occur in truth or guess
 multi-label    per class and their mean: w_acc = (TPR + TNR) / 2 (Tong et al. 2017; MPUC-MER, Tables II and IV); f1_binary of the
-               positive class; f1_weighted = support-weighted mean of the F1 of present and absent; auroc; average_precision.
+               positive class; binary_accuracy = share of right answers, yes or no (SSE-FT, Table 4); f1_weighted = support-weighted mean of the F1 of present and absent; auroc; average_precision.
                Over rows whose labels are all known: jaccard = mean over rows of |true ∧ guessed| / |true ∨ guessed|, 0 where both are
                empty (the "accuracy" of UniVA and others); hamming_loss = share of wrong labels; f1_micro over all labels;
                f1_macro = mean of the classes' F1, a class that never occurs and is never guessed counting 0
@@ -15,10 +15,13 @@ regression     mae; pearson; ccc (concordance correlation coefficient, Lin 1989)
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..api.dataset import Task
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +47,15 @@ def evaluate(
         return multi_label(classes, target, output)
     metrics = regression(classes, target, output)
     return metrics | sentiment(target, output) if "sentiment" in extra else metrics
+
+
+def metric_names(task: Task) -> tuple[str, ...]:
+    """Every metric that a task has."""
+    width = max(1, len(task.classes))
+    two = np.zeros((2, width)) if task.type != "single-label" else np.zeros(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of two made-up rows most metrics are undefined; their names are asked for
+        return tuple(evaluate(task.type, task.classes, two, np.zeros((2, width)), task.extra))
 
 
 def sentiment(target: Floats, output: Floats) -> dict[str, tuple[float, int]]:
@@ -106,6 +118,7 @@ def multi_label(classes: Sequence[str], target: Floats, output: Floats) -> dict[
         both = truth.any() and not truth.all()
         values = {
             "w_acc": weighted_accuracy(truth, guess),
+            "binary_accuracy": float((truth == guess).mean()) if n else float("nan"),
             "f1_binary": float(f1_score(truth, guess, zero_division=0)) if truth.any() or guess.any() else float("nan"),
             "f1_weighted": float(f1_score(truth, guess, average="weighted", zero_division=0)) if n else float("nan"),
             "auroc": float(roc_auc_score(truth, score)) if both else float("nan"),

@@ -19,6 +19,7 @@ read_film(path, …)     a video file (PyAV), or a folder of numbered pictures, 
 read_sound(path)       the sound of a video file → Audio
 has_pictures(folder)   whether a folder holds numbered pictures
 require_folder(…)      the folder of a dataset, or a DataError that says what belongs there and how to get it
+cached_folder(name, write)  a folder of the cache, written whole on the first call
 walk_folders(root)     each folder below a root once, hidden names passed over, links followed
 Recordings(…)          the recordings below a folder: listed once, then known by id
 defect(name), count_defects(…)  fields of a dataclass of defects, and how often each is there
@@ -31,7 +32,7 @@ from ..screen import progress
 from ..text import decoded, read_text
 from .arrays import ARRAYS, array_shape, read_array
 from .corpus import Recordings, count_defects, defect, walk_folders
-from .files import require_folder
+from .files import cached_folder, require_folder
 from .film import COMPRESSED_SOUNDS, FILMS, has_pictures, read_film, read_sound, write_film
 from .headers import film_header, film_length, folder_header, has_sound, sound_header
 from .listing import LISTINGS, PEOPLE, SPLIT_WORDS, Listing, read_listing, to_number
@@ -54,6 +55,7 @@ __all__ = [
     "Listing",
     "Recordings",
     "at_rate",
+    "cached_folder",
     "count_defects",
     "decoded",
     "defect",

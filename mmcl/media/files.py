@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..api.errors import DataError
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How the small text begins that Git leaves where the file itself was not fetched."""
 
 
 def require_folder(path: Path | None, expected: str, get: str, holds: Sequence[str] = ()) -> Path:
@@ -31,3 +38,48 @@ def require_file(path: Path, expected: str) -> None:
         raise DataError(f"{path}: {'is not a file' if path.exists() else 'is not there'}; {expected} was expected")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: is empty; {expected} was expected")
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise DataError(
+                f"{path}: is a pointer of Git LFS, and {expected} was expected; 'git lfs pull' fetches the file itself"
+            )
+
+
+def cached_folder(name: str, write: Callable[[Path], None]) -> Path:
+    """A folder of the cache ($MMCL_CACHE, else ~/.cache/mmcl), written whole on the first call by `write`, which is given an empty one.
+
+    Raises DataError if the cache cannot be written.
+    """
+    given = os.environ.get("MMCL_CACHE")
+    try:
+        cache = Path(given or "~/.cache/mmcl").expanduser()
+    except RuntimeError as error:
+        raise DataError(
+            "there is no home folder to keep a cache in: name a folder that can be written in MMCL_CACHE"
+        ) from error
+    folder = cache / name
+    if folder.is_dir():
+        return folder
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=cache))
+    except OSError as error:
+        where = "the folder that MMCL_CACHE names" if given else "the cache"
+        raise DataError(
+            f"{cache}: {where} cannot be written ({error.strerror}): name one that can be written in MMCL_CACHE"
+        ) from error
+    try:
+        try:
+            write(part)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise DataError(f"{cache}: the disk is full ({error.strerror}): name a folder elsewhere in MMCL_CACHE") from error
+        try:
+            part.replace(folder)
+        except OSError:  # another process was first
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..api.errors import DataError
 from ..api.raw import Audio, Video
 from .clock import OFF, beginning, frame_times, has_times, is_even, require_dense, seconds_of, shown_at, usual_rate
+from .files import require_file
 
 PICTURES = (".jpg", ".jpeg", ".png")
 """Endings of the pictures that a folder may hold in place of a video file."""
@@ -320,10 +321,7 @@ def _pictures(folder: Path, size: tuple[int, int], part: slice = slice(None)) ->
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """A video file, open. Whatever stops the decoding inside is a DataError of one sentence."""
-    if not path.is_file():
-        raise DataError(f"{path}: is not there; a video file was expected")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: is empty; a video file was expected")
+    require_file(path, "a video file")
     if (missing := _missing_bytes(path)) > 0:
         raise DataError(f"{path}: cut short: {missing:,} bytes of the video file are missing; copy it again")
     try:

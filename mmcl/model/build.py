@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from ..api.errors import StageError
 from ..data.stack import stack
 from ..data.store import Store
 from ..recipe.plan import Part, Plan
@@ -24,11 +25,18 @@ def fresh_encoders(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int],
             given(modality.backbone).params,
             *where,
             hidden=plan.recipe.projection.hidden,
-            width=plan.recipe.projection.width,
+            width=plan.recipe.projection.embedding,
             normalise=modality.normalise == "channel",
         )
         for modality in plan.modalities
     }
+    for left, right in plan.pairs:
+        widths = encoders[left].embedding, encoders[right].embedding
+        if widths[0] != widths[1]:
+            raise StageError(
+                f"projection: none, and '{left}' gives vectors of {widths[0]} numbers where '{right}' gives {widths[1]}: two modalities "
+                "that are contrasted need the same width, or a projection"
+            )
     for name, encoder in encoders.items():
         if encoder.normalise is not None:
             _fit(encoder.normalise, stores[name], rows)

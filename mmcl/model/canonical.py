@@ -1,14 +1,18 @@
 """Canonical correlation: a linear space that modalities share, the baseline that learned projections have to beat in retrieval.
 
-Each stream is averaged over equal parts of its time, brought to its principal components, and turned so that modalities agree
-(Hotelling 1936). With more than two modalities the turn is that of MAXVAR (Kettenring 1971), which is the same for two. No
-network, no draw, no label: whoever owns the data could have it in an afternoon.
+It comes in two forms, and the one that finds more among training recordings it was not fitted on is taken. `whole`: a recording is one
+point, the means over equal parts of its time side by side; `steps`: each part is a point of its own, less the mean of its recording, and
+all parts are turned alike, which needs far fewer numbers and knows nothing of what stays the same. Either way the points are brought to
+their principal components and turned so that modalities agree (Hotelling 1936). With more than two modalities the turn is that of MAXVAR
+(Kettenring 1971), which is the same for two. No network, no draw, no label: whoever owns the data could have it in an afternoon.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -17,16 +21,32 @@ from torch import Tensor
 
 from ..data.store import Store
 from ..data.windows import WHOLE, Span, cut
-from .pooled import part_means
+from ..evaluate.retrieval import retrieval
+from .pooled import BINS, PARTS, entries_of, part_means
 from .scale import Scale, fitted_scale
 
 Floats = NDArray[np.float64]
 
-COMPONENTS = 20
-"""Principal components of a modality that are correlated: more would fit chance where recordings are few."""
 
-DIRECTIONS = 10
-"""Dimensions of the space in common."""
+@dataclass(frozen=True)
+class Form:
+    """How a recording becomes points, and how many numbers are fitted to them."""
+
+    name: str
+    parts: int  # of a recording's time
+    alone: bool  # each part is a point of its own
+    components: int  # principal components of a modality that are correlated: more would fit chance where points are few
+    directions: int  # dimensions of the space in common
+
+
+WHOLE_RECORDINGS = Form("whole", parts=PARTS, alone=False, components=20, directions=10)
+STEPS = Form("steps", parts=50, alone=True, components=40, directions=15)
+
+AMONG = 32
+"""Recordings among which is searched when a form is chosen."""
+
+MOST = 20_000_000
+"""The most numbers of a modality that are held at a time: what is more is fitted to some of the recordings and projected block by block."""
 
 LEAST = 1e-8
 """Smallest variance of a component that is divided by, as a share of the largest."""
@@ -37,62 +57,126 @@ class Canonical:
     """A space in common that has been fitted; a modality that no training recording has is not in it."""
 
     scale: Scale
-    turn: dict[str, Floats]  # [width, DIRECTIONS] by modality, each direction weighted by the root of its correlation
+    form: Form
+    turn: dict[str, Floats]  # [width, directions] by modality, each direction weighted by the root of its correlation
 
     def project(self, stores: Mapping[str, Store], rows: Sequence[int], span: Span = WHOLE) -> dict[str, Tensor]:
-        """Where some recordings lie, float32 [n, DIRECTIONS] by modality; zeros where they lack it, no column where it is not in it."""
-        spaces = {}
-        for name, store in stores.items():
-            values, present = _means(store, rows, span)
-            if name not in self.turn:
-                spaces[name] = torch.zeros(len(rows), 0)
-                continue
-            inside = _standardised(self.scale, name, values, present) @ self.turn[name]
-            spaces[name] = torch.from_numpy((inside * present[:, None]).astype(np.float32))
-        return spaces
+        """Where some recordings lie, float32 [n, D] by modality; zeros where they lack it, no column where it is not in it."""
+        return {name: self._project(name, store, rows, span) for name, store in stores.items()}
+
+    def _project(self, name: str, store: Store, rows: Sequence[int], span: Span) -> Tensor:
+        if name not in self.turn:
+            return torch.zeros(len(rows), 0)
+        turn, blocks, size = self.turn[name], [], _most(store, self.form)
+        for k in range(0, len(rows), size):
+            values, present = _points(store, rows[k : k + size], self.form, span)
+            flat, there = _flat(values, present)
+            inside = _standardised(self.scale, name, flat, there) @ turn * there[:, None]
+            blocks.append(torch.from_numpy(inside.reshape(len(values), values.shape[1] * turn.shape[1]).astype(np.float32)))
+        return torch.cat(blocks) if blocks else torch.zeros(0, turn.shape[1])
 
 
 def fit_canonical(
-    stores: Mapping[str, Store], rows: Sequence[int], floor: float, clip: float | None, span: Span = WHOLE
+    stores: Mapping[str, Store],
+    rows: Sequence[int],
+    floor: float,
+    clip: float | None,
+    span: Span = WHOLE,
+    groups: Sequence[str] | None = None,
 ) -> Canonical:
     """The space in common of some recordings. Of every two modalities those count that have both.
 
-    floor, clip  how features are standardised first, as for a probe
+    floor, clip  how points are standardised first, as for a probe
     span         what is read of each recording
+    groups       who each recording is of: the form is chosen on groups that it was not fitted on; left out: the last recordings
     """
-    means = {name: _means(store, rows, span) for name, store in stores.items()}
-    means = {name: (values, present) for name, (values, present) in means.items() if present.sum() > 1}
-    scale = fitted_scale({name: torch.from_numpy(v[p]).float() for name, (v, p) in means.items()}, floor, clip)
+    form = WHOLE_RECORDINGS
+    if all(store.layout.timed and store.layout.measured for store in stores.values()):
+        form = _better(stores, rows, floor, clip, span, groups or [str(row) for row in rows])
+    return _fit(stores, rows, floor, clip, span, form)
+
+
+def _better(
+    stores: Mapping[str, Store], rows: Sequence[int], floor: float, clip: float | None, span: Span, groups: Sequence[str]
+) -> Form:
+    """The form that, fitted to the recordings of two thirds of the groups, finds more recordings of the others."""
+    names = list(dict.fromkeys(groups))
+    if len(names) > 2:
+        first = set(names[: -(-2 * len(names) // 3)])
+        fitted = [row for row, group in zip(rows, groups, strict=True) if group in first]
+        judging = [row for row, group in zip(rows, groups, strict=True) if group not in first]
+    else:
+        fitted, judging = list(rows[: 2 * len(rows) // 3]), list(rows[2 * len(rows) // 3 :])
+    if len(fitted) < 2 or len(judging) < 2:
+        return WHOLE_RECORDINGS
+
+    def searched(form: Form) -> float:
+        spaces = _fit(stores, fitted, floor, clip, span, form).project(stores, judging, span)
+        return fmean(
+            [0.0]
+            + [
+                retrieval(spaces[query][both], spaces[gallery][both], AMONG)["R@1"][0]
+                for one, other in combinations(spaces, 2)
+                if int((both := spaces[one].any(1) & spaces[other].any(1)).sum()) > 1
+                for query, gallery in ((one, other), (other, one))
+            ]
+        )
+
+    return max((WHOLE_RECORDINGS, STEPS), key=searched)
+
+
+def _fit(
+    stores: Mapping[str, Store], rows: Sequence[int], floor: float, clip: float | None, span: Span, form: Form
+) -> Canonical:
+    size = min([len(rows), *(_most(store, form) for store in stores.values())])
+    chosen = [rows[k] for k in np.linspace(0, len(rows) - 1, size).astype(int)]
+    points = {name: _flat(*_points(store, chosen, form, span)) for name, store in stores.items()}
+    points = {name: (values, present) for name, (values, present) in points.items() if present.sum() > 1}
+    scale = fitted_scale({name: torch.from_numpy(v[p]).float() for name, (v, p) in points.items()}, floor, clip)
     white, axes = {}, {}
-    for name, (values, present) in means.items():
+    for name, (values, present) in points.items():
         standardised = _standardised(scale, name, values, present)
-        axes[name] = _whitening(standardised[present])
+        axes[name] = _whitening(standardised[present], form.components)
         white[name] = standardised @ axes[name] * present[:, None]
     if len(white) < 2:
-        return Canonical(scale, {})
+        return Canonical(scale, form, {})
     ends = np.cumsum([0, *(axis.shape[1] for axis in axes.values())])
     place = {name: slice(a, b) for name, a, b in zip(axes, ends[:-1], ends[1:], strict=True)}
     agree = np.zeros((ends[-1], ends[-1]))
     for a in white:
         for b in white:
-            both = int((means[a][1] & means[b][1]).sum())
+            both = int((points[a][1] & points[b][1]).sum())
             if a != b and both:
                 agree[place[a], place[b]] = white[a].T @ white[b] / both
     correlations, directions = np.linalg.eigh(agree)
-    best = np.argsort(-correlations)[: min(DIRECTIONS, *(axis.shape[1] for axis in axes.values()))]
+    best = np.argsort(-correlations)[: min(form.directions, *(axis.shape[1] for axis in axes.values()))]
     weighted = directions[:, best] * np.sqrt(np.maximum(correlations[best], 0.0))
-    return Canonical(scale, {name: axes[name] @ weighted[place[name]] for name in axes})
+    return Canonical(scale, form, {name: axes[name] @ weighted[place[name]] for name in axes})
 
 
-def _means(store: Store, rows: Sequence[int], span: Span) -> tuple[Floats, NDArray[np.bool_]]:
-    """Means over parts of some recordings [n, width], and which of them have the modality."""
+def _points(store: Store, rows: Sequence[int], form: Form, span: Span) -> tuple[Floats, NDArray[np.bool_]]:
+    """Points of some recordings [n, points of one, width], and which of them have the modality."""
     cuts = [cut(store, row, span) for row in rows]
     present = np.array([one is not None for one in cuts], dtype=bool)
-    whole = [part_means(np.asarray(one), store.layout) for one in cuts if one is not None]
-    values = np.zeros((len(rows), len(whole[0]) if whole else 0))
-    if whole:
-        values[present] = np.stack(whole)
+    each = [part_means(np.asarray(one), store.layout, form.parts) for one in cuts if one is not None]
+    count = form.parts if form.alone else 1
+    values = np.zeros((len(rows), count, (len(each[0]) if each else 0) // count))
+    if each:
+        values[present] = np.stack(each).reshape(len(each), count, -1)
+    if form.alone:
+        values -= values.mean(1, keepdims=True)
     return values, present
+
+
+def _most(store: Store, form: Form) -> int:
+    """How many recordings of a modality may be held at a time."""
+    parts, entries = (form.parts, entries_of(store.layout)) if store.layout.measured else (1, BINS)
+    return max(64, MOST // max(1, parts * entries))
+
+
+def _flat(values: Floats, present: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_]]:
+    """All points, one a row, and which of them are there."""
+    return values.reshape(values.shape[0] * values.shape[1], values.shape[2]), np.repeat(present, values.shape[1])
 
 
 def _standardised(scale: Scale, name: str, values: Floats, present: NDArray[np.bool_]) -> Floats:
@@ -101,11 +185,11 @@ def _standardised(scale: Scale, name: str, values: Floats, present: NDArray[np.b
     return encoded[name].vector.double().numpy()
 
 
-def _whitening(values: Floats) -> Floats:
+def _whitening(values: Floats, components: int) -> Floats:
     """The principal components of standardised values [n, width], each divided by its deviation: [width, components]."""
     from sklearn.utils.extmath import randomized_svd
 
-    wanted = min(COMPONENTS, values.shape[1], len(values) - 1)
+    wanted = min(components, values.shape[1], len(values) - 1)
     _, singular, directions = randomized_svd(values, wanted, n_iter=7, random_state=0)
     variance = singular**2 / len(values)
     kept = variance > LEAST * variance[0]

@@ -26,13 +26,36 @@ class Contrast:
     loss: PairLoss
     targets: Mapping[str, Tensor]  # of every recording, only those that the positives read
     groups: Tensor  # int64, of every recording: which are of one group
+    combine: str = "mean"  # how pairs become one loss
+    copies: int = 1  # times that every embedding is there
 
     def __call__(self, embedded: Mapping[str, Embedded], items: Items, device: torch.device) -> Objective:
         """The objective of a batch: of its embeddings by modality, and of who stands in its rows."""
         targets = {name: target[items.row].to(device) for name, target in self.targets.items()}
         group = self.groups[items.row].to(device)
         who = Items(row=items.row.to(device), view=items.view.to(device), targets=targets, group=group)
-        return score(embedded, who, self.pairs, self.positives, self.loss, self.weights)
+        if self.copies > 1:
+            who, embedded = (
+                _repeated(who, self.copies),
+                {name: _again(one, len(who.row), self.copies) for name, one in embedded.items()},
+            )
+        return score(embedded, who, self.pairs, self.positives, self.loss, self.weights, self.combine)
+
+
+def _repeated(items: Items, times: int) -> Items:
+    """Every row, then every row again as a window of its own, and so on."""
+    views = int(items.view.max()) + 1 if len(items.view) else 1
+    return Items(
+        row=items.row.repeat(times),
+        view=torch.cat([items.view + views * k for k in range(times)]),
+        targets={name: torch.cat([target] * times) for name, target in items.targets.items()},
+        group=None if items.group is None else items.group.repeat(times),
+    )
+
+
+def _again(one: Embedded, rows: int, times: int) -> Embedded:
+    """The same embeddings at the rows of each repetition."""
+    return Embedded(z=torch.cat([one.z] * times), rows=torch.cat([one.rows + rows * k for k in range(times)]))
 
 
 def build_contrast(plan: Plan, samples: Sequence[SampleRef], modalities: Sequence[str] | None = None) -> Contrast:
@@ -53,6 +76,8 @@ def build_contrast(plan: Plan, samples: Sequence[SampleRef], modalities: Sequenc
         loss=plan.loss.spec.build(plan.loss.params),
         targets=contrast_targets(plan, samples),
         groups=group_numbers([sample.group for sample in samples]),
+        combine=plan.recipe.pretrain.objective.combine,
+        copies=plan.recipe.pretrain.copies,
     )
 
 

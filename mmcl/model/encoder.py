@@ -72,6 +72,12 @@ class Encoder(nn.Module):
         self.projection = projection
         self.width: int = cast(Any, backbone).width
 
+    @property
+    def embedding(self) -> int:
+        """Width of the embedding that is contrasted."""
+        linear = [layer for layer in self.projection.modules() if isinstance(layer, nn.Linear)]
+        return linear[-1].out_features if linear else self.width
+
     def forward(self, stream: Stream) -> Tensor:
         """The vectors [n, width] of the rows that are present, in their order: what the frozen features are made of."""
         return self.encode(stream)[0].vector
@@ -154,12 +160,12 @@ def build_encoder(
     params: Params,
     *where: str | int,
     hidden: int | None,
-    width: int,
+    width: int | None,
     normalise: bool,
 ) -> Encoder:
     """A fresh encoder. Its weights depend on the address `where` and the modality's name alone.
 
-    hidden, width  of the projection
+    hidden, width  of the projection; without a width there is none, and the backbone's vector is contrasted
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(address(*where, "init", name, "backbone"))
@@ -167,7 +173,9 @@ def build_encoder(
         torch.manual_seed(address(*where, "init", name, "projection"))
         inner = int(cast(Any, backbone).width)
         projection: nn.Module = (
-            nn.Linear(inner, width)
+            nn.Identity()
+            if width is None
+            else nn.Linear(inner, width)
             if hidden is None
             else nn.Sequential(nn.Linear(inner, hidden), nn.ReLU(), nn.Linear(hidden, width))
         )

@@ -47,7 +47,7 @@ def encode_rows(
     spoil, generator  what is done to every normalised stream first, to see how much the features suffer
     """
     vectors = {name: WindowMean(len(rows), encoder.width) for name, encoder in encoders.items()}
-    projections = {name: WindowMean(len(rows), plan.recipe.projection.width) for name in encoders}
+    projections = {name: WindowMean(len(rows), encoder.embedding) for name, encoder in encoders.items()}
     for encoder in encoders.values():
         encoder.eval().to(device)
     for name, index, windows in windows_of_each(plan, {name: stores[name] for name in encoders}, rows):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..api.errors import DataError, PluginError
 from ..api.kinds import Layout
@@ -44,32 +44,41 @@ def load_encoders(folder: Path | str, offers: Plugins | None = None) -> dict[str
             f"{folder}: holds one encoder of all modalities ('{about['pretext']['use']}'); read it with mmcl.load_joint"
         )
     tensors = read_tensors(folder / "encoders.safetensors")
-    projection = about["projection"]
     encoders = {}
     for name, one in about["modalities"].items():
-        offer = (offers or plugins()).get("backbone", one["backbone"]["use"])
-        params = offer.spec.params.model_validate_json(json.dumps(one["backbone"]["params"]))
-        layout = Layout.from_json(one["layout"])
-        spec = replace(offer.spec, build=offer.spec.rebuild or offer.spec.build)
-        encoder = build_encoder(
-            name,
-            layout,
-            spec,
-            params,
-            hidden=projection["hidden"],
-            width=projection["width"],
-            normalise=one["normalise"] == "channel",
-        )
+        encoder = rebuilt_encoder(name, one, about["projection"], offers or plugins())
         state = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
-        try:
-            encoder.load_state_dict(state)
-        except RuntimeError as error:
-            raise PluginError(
-                f"{folder}: the weights of '{name}' do not fit the backbone '{offer.name}' of {offer.package} {offer.version} "
-                f"(they were made by {one['backbone'].get('version')}): {error}"
-            ) from error
+        fill_encoder(encoder, state, one["backbone"], f"{folder}: the weights of '{name}'")
         encoders[name] = encoder.eval()
     return encoders
+
+
+def rebuilt_encoder(name: str, about: Mapping[str, Any], projection: Mapping[str, Any], offers: Plugins) -> Encoder:
+    """An encoder as files describe it, with any weights, for kept ones to be laid over.
+
+    about  what encoders.json says of the modality: layout, backbone, normalise
+    """
+    offer = offers.get("backbone", about["backbone"]["use"])
+    return build_encoder(
+        name,
+        Layout.from_json(about["layout"]),
+        replace(offer.spec, build=offer.spec.rebuild or offer.spec.build),
+        offer.spec.params.model_validate_json(json.dumps(about["backbone"]["params"])),
+        hidden=projection["hidden"],
+        width=None if projection.get("use") == "none" else projection["width"],
+        normalise=about["normalise"] == "channel",
+    )
+
+
+def fill_encoder(network: nn.Module, state: Mapping[str, Tensor], backbone: Mapping[str, Any], what: str) -> None:
+    """Lay kept weights over a rebuilt network. Raises PluginError, which begins with `what`, if they do not fit."""
+    try:
+        network.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise PluginError(
+            f"{what} do not fit the backbone '{backbone['use']}' as it is installed here (they were made by {backbone.get('package')} "
+            f"{backbone.get('version')}): {error}"
+        ) from error
 
 
 def describe_encoders(folder: Path | str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -10,14 +10,11 @@ from torch import Tensor, nn
 
 from ..api.batch import Batch, Encoded
 from ..api.dataset import Task
-from ..data.store import Store
-from ..engine.devices import arithmetic
 from ..objective.score import Embedded
-from ..recipe.plan import Part, Plan
+from ..recipe.plan import Part
 from ..seeding import address
 from .augment import Augmentation
 from .encoder import Encoder
-from .windows import WindowMean, windows_of
 
 
 class Network(nn.Module):
@@ -78,19 +75,3 @@ def build_network(encoders: Mapping[str, Encoder], part: Part, task: Task, *wher
         torch.manual_seed(address(*where, "init"))
         head = part.spec.build(part.params, task, {name: encoder.width for name, encoder in encoders.items()})
     return Network(encoders=encoders, head=cast(nn.Module, head))
-
-
-@torch.inference_mode()
-def predict(plan: Plan, network: Network, stores: Mapping[str, Store], rows: Sequence[int], device: torch.device) -> Tensor:
-    """Outputs of a network for some recordings [n, outputs]: the mean over the windows in which there is any modality."""
-    assert plan.recipe.supervise is not None, "a plan without training with labels has no such network"
-    network.eval()
-    outputs: WindowMean | None = None
-    for index, batch in windows_of(plan, stores, rows, by_length=False):
-        with arithmetic(plan.recipe.supervise.precision, device):
-            output = network.head(network.encode(batch, device))
-        present = torch.stack([stream.present for stream in batch.streams.values()]).any(0)
-        outputs = outputs or WindowMean(len(rows), output.shape[1])
-        outputs.add(index[present], output.float().cpu()[present])
-    assert outputs is not None, "no recording is asked about"
-    return outputs.value

@@ -59,8 +59,13 @@ def width(layout: Layout) -> int:
     """How many statistics there are of streams of a layout."""
     if not layout.measured:
         return BINS
-    entries = len(_flat(np.zeros((1, *layout.shape), np.float32), layout)[0])
+    entries = entries_of(layout)
     return entries if not layout.timed else (2 if _pictures(layout) else 5) * entries
+
+
+def entries_of(layout: Layout) -> int:
+    """How many numbers of a step of measurements are pooled, each for itself; pictures are made small first."""
+    return len(_flat(np.zeros((1, *layout.shape), np.float32), layout)[0])
 
 
 def statistics(values: NDArray[np.generic], layout: Layout) -> NDArray[np.float32]:
@@ -85,17 +90,17 @@ def statistics(values: NDArray[np.generic], layout: Layout) -> NDArray[np.float3
     return np.asarray(np.concatenate([mean, deviation, flat.min(0), flat.max(0), slope]), np.float32)
 
 
-def part_means(values: NDArray[np.generic], layout: Layout) -> NDArray[np.float64]:
-    """The mean of every entry over each of PARTS equal parts of one recording's stream [T, ...]; float64 [PARTS × entries].
+def part_means(values: NDArray[np.generic], layout: Layout, parts: int = PARTS) -> NDArray[np.float64]:
+    """The mean of every entry over each of equal parts of one recording's stream [T, ...]; float64 [parts × entries].
 
     A stream of fewer steps has each step in several parts. Of ids, and of kinds without time, the statistics.
     """
     if not layout.measured or not layout.timed:
         return statistics(values, layout).astype(np.float64)
     flat = _flat(values.astype(np.float64) * layout.scale, layout)
-    edges = np.linspace(0, len(flat), PARTS + 1)
-    parts = [flat[int(a) : max(int(a) + 1, int(b))].mean(0) for a, b in itertools.pairwise(edges)]
-    return np.concatenate(parts)
+    edges = np.linspace(0, len(flat), parts + 1)
+    means = [flat[int(a) : max(int(a) + 1, int(b))].mean(0) for a, b in itertools.pairwise(edges)]
+    return np.concatenate(means)
 
 
 def _pictures(layout: Layout) -> bool:

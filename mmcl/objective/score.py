@@ -55,13 +55,16 @@ def score(
     positives: Positives,
     loss: PairLoss,
     weights: Sequence[float] = (),
+    combine: str = "mean",
     small: int = SMALL,
     block: int = BLOCK,
     held: int = HELD,
 ) -> Objective:
     """The mean over all ordered pairs of modalities. Its gradient can be taken once, not differentiated again.
 
-    weights  one a pair, above 0: Σ w · loss / Σ w over the directions that have something to learn from; left out: all 1
+    weights  one a pair, above 0; left out: all 1
+    combine  mean: Σ w · loss / Σ w over the directions that have something to learn from; sum: Σ w · loss over pairs, each the mean of its
+             directions; count: that by the number of pairs
     """
     unit = {name: normalize(e.z.float() if e.z.dtype.itemsize < 4 else e.z, dim=-1) for name, e in embedded.items()}
     total: list[Tensor] = []
@@ -93,12 +96,12 @@ def score(
             skipped.append(name)
             continue
         share = weight * (2 // both.directions)  # a symmetric loss stands for both directions
-        total.append(value * share)
-        count += len(learned) * share
+        total.append(value * share if combine == "mean" else value * weight / len(learned))
+        count += {"mean": len(learned) * share, "sum": 0.0, "count": 1.0}[combine]
         report[name] = {"loss": _mean([s.loss.detach() for s in learned])}
         for metric in learned[0].metrics:
             report[name][metric] = _mean([s.metrics[metric] for s in learned])
-    return Objective(torch.stack(total).sum() / count if total else None, report, skipped=tuple(skipped))
+    return Objective(torch.stack(total).sum() / (count or 1.0) if total else None, report, skipped=tuple(skipped))
 
 
 @dataclass

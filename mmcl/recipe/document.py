@@ -40,6 +40,7 @@ class Document:
     base: Base | None = None
     whole: str = ""  # enough to run it again without its base: as written, or with the base merged; overrides are not in it
     taken: set[Key] = field(default_factory=set)  # keys of the base that a null took away
+    lenient: set[Key] = field(default_factory=set)  # keys that an `a.b?=c` has set
 
     def problem(self, key: Key, text: str) -> Problem:
         """A problem at `key`, placed at the line of the key or of the nearest one around it."""
@@ -48,6 +49,14 @@ class Document:
                 file, line = self.places[key[:end]]
                 return Problem(dotted(key), text, line, file)
         return Problem(dotted(key), text, None, self.file)
+
+
+def without(values: dict[str, Any], key: Key) -> None:
+    """Take a key out of the values."""
+    inner: Any = values
+    for part in key[:-1]:
+        inner = inner[part]
+    del inner[key[-1]]
 
 
 def dotted(key: Key) -> str:

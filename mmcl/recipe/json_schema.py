@@ -64,6 +64,12 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
             )
         named = {"enum": short, "description": "the plug-in with its default options"}
         definitions[slot.__name__] = {"description": slot.__doc__, "anyOf": [named, *choices]}
+    projection = definitions["Projection"]
+    kinds = projection["properties"]["use"]["enum"]
+    definitions["Projection"] = {
+        "description": projection["description"],
+        "anyOf": [{"enum": kinds, "description": "the one of this name with its default options"}, projection],
+    }
     whole = {key: value for key, value in schema.items() if key != "$defs"}
     changes = {CHANGES + name: _changes(definition) for name, definition in {**definitions, "Recipe": whole}.items()}
     changes[f"{CHANGES}Recipe"]["properties"]["base"] = {

@@ -75,11 +75,13 @@ class ScorePlan:
     scorer: Part
     source: str | None  # None: from labels
     task: Task
+    standardise: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for plan.json and for fingerprints."""
         task = {"name": self.task.name, "type": self.task.type, "classes": list(self.task.classes)}
-        return {**self.scorer.to_json(), "source": self.source, "task": task}
+        later = {"standardise": self.standardise} if self.standardise else {}
+        return {**self.scorer.to_json(), "source": self.source, "task": task, **later}
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ class Plan:
                     "positives": self.positives.to_json(),
                     "loss": self.loss.to_json(),
                     **({"weights": list(self.weights)} if self.weights else {}),  # left out: fingerprints stay as they were
+                    **({"combine": combine} if (combine := recipe["pretrain"]["objective"].get("combine")) else {}),
                 },
                 "pretext": self.pretext and self.pretext.to_json(),
             },

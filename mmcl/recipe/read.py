@@ -7,8 +7,10 @@ A recipe is a small part of YAML 1.2: mappings, lists, text, numbers, true/false
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import yaml
 
 from ..api.errors import MmclError, Problem, RecipeError
 from .base import lay_over_base
+from .defaults import default_at
 from .document import NAMED, Base, Document, Key, Places, anchored, below, dotted, not_there
 from .shipped import find
 
@@ -73,11 +76,15 @@ def written_out(document: Document, overrides: Sequence[str] = ()) -> str:
 def _text_of(path: Path, file: str) -> str:
     """The text of a recipe's file. Raises RecipeError if it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return (content := path.read_bytes()).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise RecipeError(f"{file}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{file}: is not UTF-8 text (byte {error.start})") from error
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            words, line = "is text in UTF-16; save it as UTF-8", 1
+        else:
+            words, line = f"is not UTF-8 text (byte {error.start})", content.count(b"\n", 0, error.start) + 1
+        raise RecipeError([Problem("", words, line, file)]) from error
 
 
 def _mapping(text: str, file: str, places: Places, problems: list[Problem]) -> dict[str, Any]:
@@ -157,7 +164,8 @@ class _Writer(yaml.SafeDumper):
 
 
 def _written(writer: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    broken = any(sign in text for sign in "\x85\u2028\u2029")  # ends of lines, which quotes of the other kind would fold
+    # Ends of lines, which quotes of the other kind would fold, and blanks that a reader would take for spaces.
+    broken = any(sign in text for sign in "\x85\u2028\u2029") or _unusual_blank(text) is not None
     style = '"' if broken else None if scalar(text) == text else "'"
     return writer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -181,8 +189,11 @@ def _values(text: str, file: str, places: Places, at: Key, problems: list[Proble
     except yaml.MarkedYAMLError as error:
         mark, begun = error.problem_mark or error.context_mark, error.context_mark
         words = " ".join(str(w) for w in (error.context, error.problem) if w)
+        blank = _unusual_blank("\n".join(text.split("\n")[: mark.line + 1 if mark else None]))
         if "'\\t'" in words:
             words += "; indent with spaces"
+        elif blank:
+            words += f"; there is a {blank} at or above this line, which looks like a space and is none"
         elif error.context == "while scanning a simple key":  # what is missing is noticed a line later
             mark, words = begun or mark, words + "; a key is followed by a colon and a space"
         elif "mapping values are not allowed" in words:
@@ -225,6 +236,9 @@ def _values(text: str, file: str, places: Places, at: Key, problems: list[Proble
                     continue
                 name = str(name_node.value)
                 refuse_signs(name_node, (*key, name))
+                if name_node.style is None and (blank := _unusual_blank(name)):
+                    problems.append(Problem(dotted(key), f"has a key with a {blank} in it; write a space", here, file))
+                    continue
                 if name in mapping:
                     where = f" (first on line {first[name]})" if first[name] else ""
                     problems.append(Problem(dotted((*key, name)), f"is given twice{where}", here, file))
@@ -241,9 +255,28 @@ def _values(text: str, file: str, places: Places, at: Key, problems: list[Proble
     return None if node is None else build(node, at)
 
 
+def _unusual_blank(text: str) -> str | None:
+    """The name of the first blank in a text that is neither a space nor an end of line nor a tab; None where there is none."""
+    for sign in text:
+        if sign.isspace() and sign not in " \t\n\r":
+            return f"U+{ord(sign):04X} ({unicodedata.name(sign, 'a blank').lower()})"
+    return None
+
+
+def _has(values: Any, names: Sequence[str]) -> bool:
+    """Whether a recipe has a section, or a name that may stand for one, at this key."""
+    for name in names:
+        if not isinstance(values, dict) or values.get(name) is None:
+            return False
+        values = values[name]
+    return isinstance(values, dict | str)
+
+
 def _lay_over(document: Document, override: str, problems: list[Problem]) -> None:
-    """Lay one `a.b=c` over the values; `a.b=` sets null, which takes an optional section away."""
+    """Lay one `a.b=c` over the values and the defaults of sections that they leave out; `a.b=` sets null, which takes an optional
+    section away; `a.b?=c` is laid only where the recipe has an `a` that can have a `b`."""
     path, equals, text = override.partition("=")
+    path, lenient = path.removesuffix("?"), path.endswith("?")
     names: list[str] = [part.strip() for part in path.split(".")]
     if not equals or not all(names):
         problems.append(Problem("", f"--set {override}: must look like key.inner=value"))
@@ -253,9 +286,13 @@ def _lay_over(document: Document, override: str, problems: list[Problem]) -> Non
         text = "cannot be set: what a recipe derives from is read before anything is laid over it"
         problems.append(Problem(dotted(key), text, None, "--set"))
         return
+    if lenient and not _has(document.values, names[:-1]):
+        return
     for old in below(document.places, key):
         del document.places[old]
     document.taken = {one for one in document.taken if one[: len(key)] != key}
+    if lenient:
+        document.lenient.add(key)
     value = _values(text, "--set", document.places, key, problems)
     document.places[key] = ("--set", None)
     inner: Any = document.values
@@ -263,7 +300,7 @@ def _lay_over(document: Document, override: str, problems: list[Problem]) -> Non
         if not isinstance(inner, dict):
             break
         if inner.get(name) is None:
-            inner[name] = {}
+            inner[name] = default_at(key[: depth + 1])
         elif isinstance(inner[name], str):
             inner[name] = {"use": inner[name]}  # `head: linear` is short for `head: {use: linear}`
         inner = inner[name]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, Tag, WithJsonSchema
 
+from .optimisers import TOLD_APART, AdamW, Constant, Optimizer, Schedule, Sgd
 from .slots import SHORT, Section, UseBackbone, UseDataset, UseHead, UseLoss, UseModality, UsePositives, UsePretext, UseScorer
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -126,65 +127,17 @@ class Window(Section):
 class Projection(Section):
     """fc → ReLU → fc between backbone and loss (MPUC-MER §III-B); thrown away afterwards."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("use",)
+    use: Literal["mlp", "none"] = Field(
+        "mlp", description="none: the backbone's vector itself is contrasted, so that hidden and width say nothing"
+    )
     hidden: int | None = Field(512, ge=1, description="width of the hidden layer; null: a single linear layer")
     width: int = Field(128, ge=1, description="width of the embedding that is contrasted")
 
-
-class Sgd(Section):
-    """Stochastic gradient descent with momentum."""
-
-    use: Literal["sgd"] = "sgd"
-    lr: float = Field(1e-3, gt=0, description="learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum")
-    weight_decay: float = Field(1e-3, ge=0, description="L2 penalty on every weight")
-
-
-class AdamW(Section):
-    """Adam with decoupled weight decay."""
-
-    use: Literal["adamw"] = "adamw"
-    lr: float = Field(1e-3, gt=0, description="learning rate")
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        (0.9, 0.999), description="decay of the gradient's mean and square"
-    )
-    weight_decay: float = Field(0.01, ge=0, description="decoupled decay of matrices (biases, gains and norms have none)")
-
-
-class Constant(Section):
-    """The same learning rate throughout."""
-
-    use: Literal["constant"] = "constant"
-    warmup: float = Field(0.0, ge=0, description="epochs over which the rate rises from 0")
-
-
-class Step(Section):
-    """The rate is multiplied by gamma every so many epochs."""
-
-    use: Literal["step"]
-    every: int = Field(ge=1, description="epochs between steps")
-    gamma: float = Field(0.9, gt=0, le=1, description="factor of each step")
-    warmup: float = Field(0.0, ge=0, description="epochs over which the rate rises from 0")
-
-
-class Cosine(Section):
-    """Half a cosine from the full rate down to `floor` times it, over all epochs."""
-
-    use: Literal["cosine"]
-    floor: float = Field(0.0, ge=0, lt=1, description="last rate as a share of the first")
-    warmup: float = Field(0.0, ge=0, description="epochs over which the rate rises from 0")
-
-
-def _kind_of(value: Any) -> str:
-    use = value.get("use", "") if isinstance(value, dict) else getattr(value, "use", "")
-    return str(use)  # "" is no kind either, but pydantic then says which there are
-
-
-_TOLD_APART = Discriminator(_kind_of)
-
-Optimizer = Annotated[Annotated[Sgd, Tag("sgd")] | Annotated[AdamW, Tag("adamw")], _TOLD_APART, SHORT]
-Schedule = Annotated[
-    Annotated[Constant, Tag("constant")] | Annotated[Step, Tag("step")] | Annotated[Cosine, Tag("cosine")], _TOLD_APART, SHORT
-]
+    @property
+    def embedding(self) -> int | None:
+        """Width of the embedding; None where the backbone's vector is contrasted."""
+        return None if self.use == "none" else self.width
 
 
 def _pairs(value: Any) -> Any:
@@ -199,6 +152,8 @@ PAIRS = "all, same, all+same, star:NAME or a list of pairs"
 
 class Objective(Section):
     """pairs × positives × loss."""
+
+    LATER: ClassVar[tuple[str, ...]] = ("combine",)
 
     pairs: Annotated[str | tuple[tuple[str, str], ...], BeforeValidator(_pairs)] = Field(
         "all",
@@ -216,10 +171,16 @@ class Objective(Section):
         description="what a pair counts for in the mean over pairs, 1 unless given: by modality, such as {text: 3}, a pair of two "
         "weighing the product of theirs and a modality with itself its own; or by pair, such as {text~audio: 2}; 0: not contrasted",
     )
+    combine: Literal["mean", "sum", "count"] = Field(
+        "mean",
+        description="how pairs become one loss, of their losses L and weights w. mean: Σ wL / Σ w; sum: Σ wL; count: Σ wL / number of pairs",
+    )
 
 
 class Pretrain(Section):
     """Contrastive pretraining, without labels."""
+
+    LATER: ClassVar[tuple[str, ...]] = ("copies",)
 
     objective: Objective = Field(default_factory=lambda: Objective(), description="what is pulled together and pushed apart")
     pretext: Annotated[UsePretext, SHORT] | None = Field(
@@ -251,6 +212,9 @@ class Pretrain(Section):
         ge=1,
         le=8,
         description="windows cut from every recording of a batch, each drawn and augmented apart (MPUC-MER's code: 2)",
+    )
+    copies: int = Field(
+        1, ge=1, le=8, description="times that every embedding stands among those that are contrasted, exactly alike (UniVA: 2)"
     )
     epochs: int = Field(100, ge=0, description="times that every training recording is seen")
     choose: Literal["loss", "retrieval"] = Field(
@@ -320,6 +284,8 @@ class Probe(Section):
 class Supervise(Section):
     """Encoders and heads trained together with labels: baselines from scratch, or fine-tuning of the pretrained encoders."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("metric", "mix")
+
     start: Literal["scratch", "pretrained"] = Field(
         "scratch", description="the encoders' first weights: random, or those that `pretrain` left (fine-tuning)"
     )
@@ -336,14 +302,21 @@ class Supervise(Section):
     epochs: int = Field(100, ge=1, description="times that every training recording is seen")
     patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation result")
     choose: Literal["loss", "score"] = Field(
-        "loss", description="what the best epoch is chosen by on validation rows: the loss, or the task's first metric"
+        "loss", description="what the best epoch is chosen by on validation rows: the loss, or a metric of the task"
+    )
+    metric: str | None = Field(
+        None, description="the metric of `choose: score`, such as f1_micro; left out: the one that a report puts first"
     )
     keep: Literal["best", "last"] = Field(
         "best", description="which weights are tested: those of the best epoch, or of the last"
     )
     threshold: _Threshold = "half"
     contrast: float = Field(
-        0.0, ge=0, description="weight of pretrain.objective, added to the loss of the labels on the same batches"
+        0.0, ge=0, description="weight λ of pretrain.objective, added to the loss of the labels on the same batches"
+    )
+    mix: Literal["add", "share"] = Field(
+        "add",
+        description="add: labels + λ · contrast; share: (1 − λ) · labels + λ · contrast, beside which a head's penalty stands whole",
     )
     clip: _Clip = None
     precision: _Precision = "float32"
@@ -372,6 +345,8 @@ class Robustness(Section):
 class Worth(Section):
     """What the frozen features are worth beyond one score, with the first head of `probe`, on test recordings."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("maps_of",)
+
     few_shot: Annotated[_Shares, _DISTINCT] = Field(
         (0.01, 0.05, 0.1, 0.5),
         description="shares of the labels that a head is fitted with, taken group by group as labels come; of validation labels too",
@@ -389,8 +364,9 @@ class Worth(Section):
     )
     maps: Annotated[tuple[Literal["pca", "tsne", "umap"], ...], _DISTINCT] = Field(
         ("pca", "tsne"),
-        description="pictures of the test recordings in two dimensions, of the first fold and seed; umap needs umap-learn",
+        description="pictures of recordings in two dimensions, of the first fold and seed; umap needs umap-learn",
     )
+    maps_of: Literal["test", "train"] = Field("test", description="whose recordings are drawn in the maps")
     points: int = Field(300, ge=10, le=5000, description="recordings drawn in each map")
 
 
@@ -452,7 +428,7 @@ Protocol = Annotated[
     | Annotated[KFold, Tag("k-fold")]
     | Annotated[Folds, Tag("folds")]
     | Annotated[LeaveOneGroupOut, Tag("leave-one-group-out")],
-    _TOLD_APART,
+    TOLD_APART,
     SHORT,
 ]
 
@@ -573,7 +549,9 @@ class Recipe(Section):
         "under which positives and tasks find them",
     )
     window: Window = Field(default_factory=lambda: Window(), description="the span of time that is cut from every modality")
-    projection: Projection = Field(default_factory=lambda: Projection(), description="between backbone and loss")
+    projection: Annotated[Projection, SHORT] = Field(
+        default_factory=lambda: Projection(), description="between backbone and loss"
+    )
     pretrain: Pretrain = Field(default_factory=lambda: Pretrain(), description="contrastive pretraining")
     probe: Probe = Field(default_factory=lambda: Probe(), description="what the frozen features are worth")
     supervise: Supervise | None = Field(None, description="encoders trained with labels, end to end; left out: none")

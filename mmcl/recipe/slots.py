@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 
 class Section(BaseModel):
     """A part of a recipe."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
+    LATER: ClassVar[tuple[str, ...]] = ()
+    """Keys that came after others had results: while they have their default, plan.json and fingerprints leave them out."""
+
+    @model_serializer(mode="wrap")
+    def _stated(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dumped(self)
+        silent = [name for name in self.LATER if getattr(self, name) == type(self).model_fields[name].get_default()]
+        return {name: value for name, value in values.items() if name not in silent}
 
 
 class Use(Section):
@@ -76,6 +84,11 @@ class UseScorer(Use, what="scorer"):
     """A scorer."""
 
     source: str | None = Field(None, description="which source of the dataset to score; left out: the only one that fits")
+    standardise: Literal["split"] | None = Field(
+        None,
+        description="split: the mean of the first number over the recordings of a split is taken from every number, which is then divided by "
+        "that first number's deviation, as UniVA's code does; it reads the scores of test recordings together. Left out: as they are",
+    )
 
 
 class UsePretext(Use, what="pretext"):

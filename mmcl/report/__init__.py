@@ -19,12 +19,14 @@ def run_and_report(
     strict: bool = False,
     device: str = "auto",
     stop_after: str | None = None,
+    overwrite: bool = False,
+    more: bool = False,
 ) -> Path:
     """Every stage that is not finished yet, then the report; its path. The options are those of `mmcl.stages.run_all`."""
     from ..stages import run_all
     from .page import report
 
-    return run_all(plan, run, workers, strict, device, stop_after, page=report)
+    return run_all(plan, run, workers, strict, device, stop_after, report, overwrite, more)
 
 
 def search_and_report(plan: SweepPlan, out: Path, jobs: int = 1, device: str = "auto", final: bool = True) -> SweepResult:

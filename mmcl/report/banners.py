@@ -18,6 +18,7 @@ def banners(
     missing: Sequence[tuple[int, int]],
     undefined: int,
     pretraining: Sequence[Mapping[str, Any]],
+    stale: Sequence[str] = (),
 ) -> list[Banner]:
     """Every warning that a run deserves, the gravest subjects first.
 
@@ -26,12 +27,14 @@ def banners(
     missing      (fold, seed) without scores
     undefined    scores without a value
     pretraining  what each fold and seed of pretraining wrote when it had finished
+    stale        folders that an earlier plan left in the run
     """
     return [
         *_of_the_data(about["plan"], prepare),
         *_of_pretraining(about, pretraining),
         *_of_the_splits(about["plan"], prepare),
         *_of_what_is_missing(skipped, missing, undefined),
+        *_of_what_is_left(stale),
         *_of_baselines(about["plan"]),
         *_of_standardising(about["plan"]),
     ]
@@ -129,6 +132,14 @@ def _of_standardising(plan: Mapping[str, Any]) -> list[Banner]:
         "beside others of their kind alone."
     )
     return [("strong", "Test recordings of a group are read together", sentence)]
+
+
+def _of_what_is_left(stale: Sequence[str]) -> list[Banner]:
+    if not stale:
+        return []
+    few = listed([*stale[:3], *([f"{len(stale) - 3} more"] if len(stale) > 3 else [])])
+    sentence = f"An earlier plan of this folder left {few}, which this plan does not name: nothing of it stands on this page."
+    return [("mild", "Folders of an earlier plan", sentence)]
 
 
 def _of_baselines(plan: Mapping[str, Any]) -> list[Banner]:

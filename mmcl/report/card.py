@@ -145,9 +145,10 @@ def _learned(about: Mapping[str, Any]) -> str:
     pairs = pretrain["objective"]["pairs"]
     labels = "with labels" if about["uses_labels"] else "without a single label"
     encoders = "One encoder" if len(names) == 1 else f"{number(len(names)).capitalize()} encoders ({listed(names)})"
+    more = "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in about.get("going_on", ()))
     return (
         f"{encoders}, {labels}, by contrasting {many(len(pairs), 'pair')} of modalities; then frozen. "
-        f"Only the head ({plan['probe']['heads'][next(iter(plan['probe']['heads']))]['use']}) was fitted to labels."
+        f"Only the head ({plan['probe']['heads'][next(iter(plan['probe']['heads']))]['use']}) was fitted to labels.{more}"
     )
 
 

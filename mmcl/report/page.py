@@ -23,6 +23,7 @@ from .banners import banners
 from .comparison import shown as shown_comparison
 from .pages import environment
 from .pretraining import learning, retrieval
+from .published import published
 from .results import Results, baselines_of, read_run
 from .tasks import task_section
 from .worth import summaries, worth_section
@@ -55,12 +56,19 @@ def report_json(results: Results) -> JsonObject:
         "summary": [_summary_json(results, cell, score) for cell, score in results.summary.items()],
         "retrieval": results.retrieval,
         "worth": summaries(results.worth),
+        "published": [_published_json(table) for table in published(results)],
         "skipped": {
             "count": len(skipped_of(prepare)),
             "streams": [{"modality": name, **one} for name, m in prepare["modalities"].items() for one in m["skipped"]],
             "recordings": prepare["skipped"],
         },
     }
+
+
+def _published_json(table: JsonObject) -> JsonObject:
+    """One published table, with our scores as plain values."""
+    rows = [{**row, "ours": None if row["ours"] is None else _plain(row["ours"], "over")} for row in table["rows"]]
+    return {**table, "rows": rows}
 
 
 def _summary_json(results: Results, cell: Cell, score: Summary) -> JsonObject:
@@ -129,7 +137,13 @@ def report_html(results: Results, people: Sequence[JsonObject] = ()) -> str:
             about=plan["about"],
             facts=_facts(results),
             banners=banners(
-                about, prepare, len(skipped), results.missing, undefined, [one.facts for one in results.pretraining]
+                about,
+                prepare,
+                len(skipped),
+                results.missing,
+                undefined,
+                [one.facts for one in results.pretraining],
+                results.stale,
             ),
             tasks=[task_section(results, name, f"task-{n}") for n, name in enumerate(results.tasks, 1)],
             compared=words.compared(about, prepare),
@@ -137,7 +151,9 @@ def report_html(results: Results, people: Sequence[JsonObject] = ()) -> str:
             retrieval=retrieval(results),
             worth=worth_section(results),
             people=people,
+            published=published(results),
             subject=results.subject,
+            head=results.head,
             prepare=prepare,
             group=words.plural(prepare["group"]),
             skipped=skipped[:SHOWN],

@@ -41,6 +41,7 @@ class Results:
     seconds: dict[str, list[float]]  # stage → one number for each fold and seed
     usage: list[JsonObject]  # time, memory and energy of each stage, every time it ran
     finished: float | None  # time at which the last probe ended
+    stale: list[str]  # folders of folds and seeds that lie in the run and that its plan does not name
 
     @property
     def plan(self) -> JsonObject:
@@ -53,6 +54,11 @@ class Results:
         """Every task that the dataset has, by name."""
         tasks: dict[str, JsonObject] = self.prepare["tasks"]
         return tasks
+
+    @property
+    def predicted(self) -> set[str]:
+        """The tasks that the run predicts."""
+        return {row["task"] for row in self.scores}
 
     @property
     def subject(self) -> str:
@@ -153,6 +159,7 @@ def read_run(run: RunFolder) -> Results:
         pretraining=pretraining,
         seconds=seconds,
         usage=[r for r in read_jsonl(log) if r["event"] == "took" and r["stage"] != "report"] if log.exists() else [],
+        stale=[str(folder.relative_to(run.root)) for folder in run.stale()],
         finished=max((mark["time"] for mark in marks["probe"] if "time" in mark), default=None),
     )
 

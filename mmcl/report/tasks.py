@@ -14,7 +14,7 @@ from .results import Results
 
 POINTS = 1000
 """Points of a scatter plot above which only every k-th is drawn."""
-PER_CLASS = ("w_acc", "f1_binary", "f1_weighted", "auroc", "average_precision")
+PER_CLASS = ("w_acc", "binary_accuracy", "f1_binary", "f1_weighted", "auroc", "average_precision")
 """Metrics of each label for itself."""
 
 

@@ -19,6 +19,10 @@ METRICS: Mapping[str, tuple[str, str]] = {
         "weighted accuracy",
         "mean of the true-positive and the true-negative rate; guessing gives 0.5 (Tong et al. 2017)",
     ),
+    "binary_accuracy": (
+        "binary accuracy",
+        "share of right answers, present or absent; of a rare class high by always saying no",
+    ),
     "f1_binary": ("F1 of the positive class", "harmonic mean of precision and recall of “present”"),
     "f1_weighted": ("weighted F1", "mean F1 over classes (or over present and absent), weighted by how often each occurs"),
     "auroc": ("area under the ROC curve", "chance that a positive is ranked above a negative; guessing gives 0.5"),

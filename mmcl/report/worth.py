@@ -407,7 +407,7 @@ def _maps(
         if panels:
             name = f"{METHODS[method]}, {kind}"
             alt = (
-                f"{METHODS[method]} of test recordings in {len(panels)} panels: {', '.join(p.title for p in panels)}. "
+                f"{METHODS[method]} of {'training' if keyed[kind, method][0].get('side') == 'train' else 'test'} recordings in {len(panels)} panels: {', '.join(p.title for p in panels)}. "
                 "Points near each other have like embeddings."
             )
             pictures.append(

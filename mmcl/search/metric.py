@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-
-import numpy as np
-
 from ..api.errors import RecipeError
-from ..evaluate.metrics import AMONG, HEADLINE, LESS_IS_BETTER, RETRIEVAL, evaluate
+from ..evaluate.metrics import AMONG, HEADLINE, LESS_IS_BETTER, RETRIEVAL, metric_names
 from ..recipe.search import SweepPlan
 
 
@@ -21,11 +17,7 @@ def metric_of(search: SweepPlan) -> str:
         return search.metric or RETRIEVAL[0]
     if search.metric is None:
         return HEADLINE[task.type]
-    width = max(1, len(task.classes))
-    two = np.zeros((2, width)) if task.type != "single-label" else np.zeros(2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of two made-up rows most metrics are undefined; their names are asked for
-        known = evaluate(task.type, task.classes, two, np.zeros((2, width)), task.extra)
+    known = metric_names(task)
     if search.metric not in known:
         problem = f"task '{task.name}' has no metric '{search.metric}'; it has {', '.join(known)}"
         raise RecipeError([search.source.document().problem(("sweep", "score", "metric"), problem)])

@@ -6,16 +6,22 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..api.errors import MmclError
 from ..engine.surroundings import determinism, git_of, hardware
+from ..plugins import plugins
 from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
 from ..screen import say
+
+if TYPE_CHECKING:
+    from .earlier import Earlier
 
 ORDER = ("prepare", "pretrain", "embed", "probe", "supervise", "worth")
 
@@ -47,6 +53,8 @@ def run_all(
     device: str = "auto",
     stop_after: str | None = None,
     page: Page | None = None,
+    overwrite: bool = False,
+    more: bool = False,
 ) -> Path:
     """Every stage that is not finished yet, then the page; the path of the page.
 
@@ -55,9 +63,14 @@ def run_all(
     device      "auto", "cpu" or "cuda"
     stop_after  name of the last stage to run; no page is written then
     page        writes the report, once all stages are finished
+    overwrite   replace finished work of another plan or of other recordings, and remove what the plan no longer names
+    more        go on with pretraining, for more epochs than it was finished with, from its last epoch
+
+    Raises StageError, before anything is written, where finished work would be replaced and `overwrite` is False.
     """
     from ..engine.devices import pick_device
     from ..engine.resources import Meter
+    from .earlier import Earlier, check_plan, earlier, going_on, remove_stale
     from .embed import embed
     from .pretrain import pretrain
     from .probe import probe
@@ -68,15 +81,20 @@ def run_all(
     begun = run.root.exists()
     run.claim()
     with run.held():
+        before = Earlier() if overwrite else earlier(run)
+        continued = check_plan(run, before, plan, more)
+        for sentence in going_on(plan, continued) if more else ():
+            say(f"{plan.name}: {sentence}")
         write_text(run.root / "recipe.yaml", plan.text)
         if plan.fold_of is not None:  # so that the folder alone is enough to run it again
             rows = "".join(f"{name},{fold}\n" for name, fold in plan.fold_of.items())
             write_text(run.root / "folds.csv", f"{plan.fold_key},fold\n{rows}")
-        write_json(run.root / "plan.json", about(plan, where))
-        run.log("run", command=sys.argv[1:], mmcl=__version__)
+        facts = {"continued": continued, "going_on": going_on(plan, continued)} if continued else {}
+        write_json(run.root / "plan.json", {**about(plan, where), **facts})
+        run.log("run", command=sys.argv[1:], mmcl=__version__, **facts)
         stages: dict[str, Callable[[], None]] = {
-            "prepare": lambda: _prepare(plan, run, workers, strict, begun),
-            "pretrain": lambda: pretrain(plan, run, device) if plan.recipe.pretrain.epochs > 0 else None,
+            "prepare": lambda: _prepare(plan, run, workers, strict, begun, before),
+            "pretrain": lambda: pretrain(plan, run, device, continued=continued) if plan.recipe.pretrain.epochs > 0 else None,
             "embed": lambda: embed(plan, run, device),
             "probe": lambda: probe(plan, run),
             "supervise": lambda: supervise(plan, run, device),
@@ -89,18 +107,21 @@ def run_all(
             took = meter.read()
             if took["seconds"] >= WORTH_SAYING:
                 run.log("took", stage=name, **took)
+            if name == "prepare" and overwrite:
+                remove_stale(run)
             if name == stop_after:
                 break
         say(f"{plan.name}: done")
     return run.root / "report.html"
 
 
-def _prepare(plan: Plan, run: RunFolder, workers: int | None, strict: bool, begun: bool) -> None:
+def _prepare(plan: Plan, run: RunFolder, workers: int | None, strict: bool, begun: bool, before: Earlier) -> None:
     """`prepare`; without data there is no run, so that nothing is left behind in a folder that was not there before."""
+    from .earlier import check_recordings
     from .prepare import prepare
 
     try:
-        prepare(plan, run, workers, strict)
+        prepare(plan, run, workers, strict, guard=partial(check_recordings, run, before))
     except MmclError:
         if not begun:
             shutil.rmtree(run.root, ignore_errors=True)
@@ -126,5 +147,16 @@ def about(plan: Plan, device: str) -> dict[str, Any]:
         "determinism": determinism(),
         "uses_labels": plan.uses_labels(),
         "protocol": f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}",
+        "published": published_on(plan.to_json()["dataset"]["use"]),
         "plan": plan.to_json(),
     }
+
+
+def published_on(dataset: str) -> list[dict[str, Any]]:
+    """Every table that a paper has published on a dataset, for the report, which loads no plug-in; those without a benchmark are left out."""
+    matching = []
+    for _, offer in plugins().all("published"):
+        tables = [asdict(table) for table in offer.spec.tables if table.benchmark and table.benchmark.dataset == dataset]
+        if tables:
+            matching.append({"name": offer.name, "paper": offer.spec.paper, "tables": tables})
+    return matching

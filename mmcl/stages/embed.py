@@ -88,10 +88,14 @@ def _statistics(plan: Plan, unit: Unit, splits: Sequence[str]) -> dict[str, dict
     rows = {split: getattr(unit.fold, split) for split in splits}
     if plan.pretext is not None:
         return {f"pooled-{split}": pool_joined(stores, rows[split], span) for split in splits}
-    canonical = fit_canonical(stores, unit.fold.train, plan.recipe.probe.floor, plan.recipe.probe.clip, span)
+    train, section = unit.fold.train, plan.recipe.probe
+    groups = [unit.prepared.samples[row].group for row in train]
+    canonical = fit_canonical(stores, train, section.floor, section.clip, span, groups)
     features = {}
     for split in splits:
         features[f"pooled-{split}"] = pooled = pool(stores, rows[split], span)
+        if split == "train":  # nobody is searched for among training rows
+            continue
         spaces = canonical.project(stores, rows[split], span)
         features[f"{CANONICAL}-{split}"] = {
             name: replace(one, vector=torch.zeros(len(rows[split]), 0), projection=spaces[name]) for name, one in pooled.items()

@@ -9,18 +9,18 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from .. import __version__
-from ..api.dataset import Counting, Dataset, SampleRef
+from ..api.dataset import Counting, Dataset, SampleRef, Task
 from ..api.errors import DataError, PluginError, StageError
 from ..api.kinds import Layout
 from ..api.modality import Modality
@@ -48,11 +48,13 @@ def prepare(
     strict: bool = False,
     first: int | None = None,
     inner: Inner | None = None,
+    guard: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> None:
     """Write every modality's store that is not there yet, then prepare.json and folds.json.
 
     first  how many of the protocol's folds are run, the first ones; left out: all
     inner  how their training and validation rows are dealt into folds that are run in their place; left out: not
+    guard  told what folds.json is going to say; what it raises keeps that from being written
     """
     began = time.monotonic()
     dataset = open_dataset(plan)
@@ -105,6 +107,8 @@ def prepare(
             for fold in folds
         ],
     }
+    if guard is not None:
+        guard(kept)
     write_json(run.root / "folds.json", {**kept, "key": fingerprint(kept)})
     write_json(run.root / "prepare.json", _about(plan, dataset, samples, stores, scored, folds, lost, time.monotonic() - began))
     skipped = sum(len(store.skipped) for store in stores.values()) + len(lost)
@@ -112,12 +116,32 @@ def prepare(
     run.log("prepare", **facts)
     if skipped:
         say(f"prepare: {skipped} streams or recordings were skipped; prepare.json and the report list each with its reason")
+    for line in one_class(plan.tasks, samples, folds):
+        say(f"prepare: {line}")
     longest = max((store.seconds(row) for store in stores.values() for row in store.rows), default=0.0)
     asked = plan.recipe.window.seconds
     if asked is not None and 0 < longest < asked:
         say(
             f"prepare: window.seconds is {asked:g}, and no recording is longer than {longest:.3g} seconds: whole recordings are taken"
         )
+
+
+def one_class(tasks: Sequence[Task], samples: Sequence[SampleRef], folds: Sequence[Fold]) -> Iterator[str]:
+    """A sentence for each fold and task whose training labels are all alike, so that nothing can be told apart by them."""
+    for fold in folds:
+        for task in tasks:
+            labels = [samples[row].targets[task.name] for row in fold.train if samples[row].targets.get(task.name) is not None]
+            if len(labels) < 2 or task.type == "regression":
+                continue
+            where = f"fold {fold.number}: all {len(labels)} training recordings with a label of '{task.name}'"
+            if task.type == "single-label" and len(set(map(str, labels))) == 1:
+                yield f"{where} are '{task.classes[cast('int', labels[0])]}': a head learns to say that and nothing else; two classes are needed"
+            elif task.type == "multi-label":
+                shares = np.nanmean(np.asarray(labels, float), axis=0)
+                for name, share in zip(task.classes, shares, strict=True):
+                    if share in (0.0, 1.0):
+                        has = "lack" if share == 0 else "have"
+                        yield f"{where} {has} '{name}': a head cannot learn when it is {'there' if share == 0 else 'not there'}"
 
 
 def add_scores(
@@ -128,12 +152,14 @@ def add_scores(
     for name, score in plan.scores.items():
         known = [sample.targets for sample in samples] if score.source is None else [one.get(score.source) for one in stamps]
         labels = [[t.name, t.type, list(t.classes)] for t in plan.info.tasks.values()]
-        key = fingerprint([plan.dataset.to_json(), score.to_json(), known, labels, [sample.id for sample in samples], 1])
+        key = fingerprint([plan.dataset.to_json(), score.to_json(), known, labels, [sample.id for sample in samples], 2])
         path = run.prepared / plan.dataset.spec.name / f"scores-{score.scorer.spec.name}-{key}.json"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, _scored(name, score, plan, dataset, samples, strict))
         kept = read_json(path)
+        if score.standardise is not None:
+            kept["values"] = by_split([sample.split for sample in samples], kept["values"])
         samples = [
             sample if values is None else replace(sample, targets={**sample.targets, name: values})
             for sample, values in zip(samples, kept["values"], strict=True)
@@ -147,6 +173,19 @@ def add_scores(
             "skipped": kept["skipped"],
         }
     return samples, summary
+
+
+def by_split(splits: Sequence[str | None], values: Sequence[list[float] | None]) -> list[list[float] | None]:
+    """Scores less the mean of their first number, by its deviation, each over the recordings of one split that have a score."""
+    scaled = list(values)
+    for split in dict.fromkeys(splits):
+        rows = [row for row, (mine, one) in enumerate(zip(splits, values, strict=True)) if mine == split and one is not None]
+        first = np.array([cast("list[float]", values[row])[0] for row in rows])
+        deviation = float(first.std()) if len(rows) else 0.0
+        for row in rows:
+            numbers = np.array(values[row]) - first.mean()
+            scaled[row] = (numbers / deviation if deviation > 0 else numbers).tolist()
+    return scaled
 
 
 def _scored(

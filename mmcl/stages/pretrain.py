@@ -1,7 +1,8 @@
 """pretrain: learn the encoders by contrasting every pair of modalities. No labels unless the positives ask for them.
 
 For each fold and seed: reads the stores of training and validation rows. Writes encoders.safetensors, encoders.json,
-history.jsonl, and resume/ meanwhile. Killed at any moment, it goes on from the last checkpoint to bit-identical weights.
+history.jsonl, resume/ meanwhile and last/, from which more epochs can go on. Killed at any moment, it goes on from the last
+checkpoint to bit-identical weights.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ..evaluate.retrieval import reciprocal_rank
 from ..model.augment import Augmentation
 from ..model.build import fresh_encoders, fresh_joint, given
 from ..model.contrast import build_contrast
-from ..model.encoder import parameters_of
+from ..model.encoder import Encoder, parameters_of
 from ..model.keep import save_encoders
 from ..model.windows import WindowMean, draw_batches
 from ..objective.score import Embedded, Objective
@@ -44,28 +45,47 @@ Watch = Callable[[int, float], None]
 """Told the epochs that are done and their validation loss; what it raises ends the training."""
 
 
-def pretrain(plan: Plan, run: RunFolder, device: str = "auto", watch: Watch | None = None) -> None:
-    """Train the encoders of every fold and seed that are not trained yet."""
+def pretrain(
+    plan: Plan,
+    run: RunFolder,
+    device: str = "auto",
+    watch: Watch | None = None,
+    continued: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Train the encoders of every fold and seed that are not trained yet.
+
+    continued  epochs and patience of each plan whose finished training this one goes on with
+    """
     units = units_of(plan, run)
     where = pick_device(device)
     for unit in units:
         folder, key = unit.folder("pretrain"), pretrain_key(plan, unit.prepared, unit.fold, unit.seed)
         if finished(folder, key):
             continue
-        if not has_checkpoint(folder / "resume"):
+        before = [pretrain_key(plan, unit.prepared, unit.fold, unit.seed, one) for one in reversed(continued)]
+        if not has_checkpoint(folder / "resume") and not (before and has_checkpoint(folder / "last")):
+            if (folder / "finished.json").exists():
+                say(
+                    f"pretrain {unit}: was finished with other settings or data; its encoders are thrown away, and training starts anew"
+                )
             restart(folder)
-        _train(unit, key, where, watch)
+        _train(unit, key, where, watch, before)
 
 
-def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None) -> None:
-    """One fold and seed, from its first weights to the kept ones on disk."""
+def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, before: Sequence[str]) -> None:
+    """One fold and seed, from its first weights to the kept ones on disk.
+
+    before  fingerprints of trainings with fewer epochs that this one may go on from, the latest first
+    """
     plan, section, resume = unit.plan, unit.plan.recipe.pretrain, unit.folder("pretrain") / "resume"
     learner: _Learner = _Pairs(unit, device) if plan.pretext is None else _Pretext(unit, device)
     model = learner.model
     optimizer = build_optimizer(section.optimizer, model)
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
     state = Progress(key=key, best_name="best_loss")
-    if state.restore(resume, model, optimizer):
+    if state.restore(resume, model, optimizer) or any(
+        state.go_on(folder, one, model, optimizer) for one in before for folder in (resume, resume.with_name("last"))
+    ):
         say(f"pretrain {unit}: goes on after epoch {state.epoch}")
     tracker = _tracker(unit)
     warned: set[str] = set()
@@ -109,13 +129,14 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None) -> N
                 state.save(resume, model, optimizer)
     if tracker is not None:
         tracker.close()
+    state.save(resume.with_name("last"), model, optimizer)
     if section.keep == "best":
         model.load_state_dict(state.weights)
     _keep(unit, key, model, state, stopped, device)
 
 
 def _keep(unit: Unit, key: str, model: nn.ModuleDict, state: Progress, stopped: str, device: torch.device) -> None:
-    """Write the encoders, their history and what is known of them; the checkpoint goes, since nothing is left to go on with."""
+    """Write the encoders, their history and what is known of them; of the checkpoints the one of the last epoch stays."""
     plan, section, folder = unit.plan, unit.plan.recipe.pretrain, unit.folder("pretrain")
     encoders = {name: module for name, module in model.items() if name != "loss"}
     save_encoders(folder, encoders, encoders_json(unit, state))
@@ -130,9 +151,11 @@ def _keep(unit: Unit, key: str, model: nn.ModuleDict, state: Progress, stopped: 
         "skipped_pairs": state.skipped,
         "labels": plan.labels,
         "warnings": health.warnings(state.history, section.batch_size * section.views),
+        **({"continued": state.continued} if state.continued else {}),
     }
     finish(folder, key, **facts)
     drop_checkpoint(folder / "resume")
+    drop_checkpoint(folder / "last", before_only=True)
     unit.run.log("pretrain", fold=unit.fold.number, seed=unit.seed, device=str(device), **facts)
 
 
@@ -207,13 +230,13 @@ class _Pairs:
     ) -> dict[str, Embedded]:
         """Every modality, encoded once."""
         embedded = {}
-        section, width = self.plan.recipe.pretrain, self.plan.recipe.projection.width
+        section = self.plan.recipe.pretrain
         with arithmetic(section.precision, self.device):
             # no set: its order changes from process to process
             for name in dict.fromkeys(name for pair in self.plan.pairs for name in pair):
                 stream = batch.streams[name].to(self.device)
                 if int(stream.present.sum()) == 0:
-                    nothing = torch.zeros(0, width, device=self.device)
+                    nothing = torch.zeros(0, self.encoders[name].embedding, device=self.device)
                     embedded[name] = Embedded(z=nothing, rows=torch.zeros(0, dtype=torch.int64, device=self.device))
                     continue
                 ready, rows = self.encoders[name].ready(stream, augmentations.get(name), generator)
@@ -257,7 +280,7 @@ def _validate(unit: Unit, learner: _Learner) -> _Means:
     plan, section = unit.plan, unit.plan.recipe.pretrain
     learner.model.eval()
     valid = _Means()
-    gallery = _Gallery(plan, unit.fold.choosing) if section.choose == "retrieval" else None
+    gallery = _Gallery(plan, unit.fold.choosing, cast("_Pairs", learner).encoders) if section.choose == "retrieval" else None
     rows = epoch_batches(unit.fold.choosing, section.batch_size, *unit.address, "valid")
     for batch in draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "valid window"):
         encoded = learner.forward(batch, {}, None)
@@ -271,12 +294,11 @@ def _validate(unit: Unit, learner: _Learner) -> _Means:
 class _Gallery:
     """The embeddings of some recordings by modality, over all batches, each the mean of its windows."""
 
-    def __init__(self, plan: Plan, rows: Sequence[int]) -> None:
+    def __init__(self, plan: Plan, rows: Sequence[int], encoders: Mapping[str, Encoder]) -> None:
         self._pairs = [pair for pair in plan.pairs if pair[0] != pair[1]]
         self._place = {row: i for i, row in enumerate(rows)}
         self._means = {
-            name: WindowMean(len(rows), plan.recipe.projection.width)
-            for name in sorted({n for pair in self._pairs for n in pair})
+            name: WindowMean(len(rows), encoders[name].embedding) for name in sorted({n for pair in self._pairs for n in pair})
         }
 
     def add(self, encoded: Mapping[str, Embedded], items: Items) -> None:

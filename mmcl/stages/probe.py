@@ -280,5 +280,5 @@ def _pairs_of(test: Mapping[str, Features]) -> Iterator[tuple[str, str, Tensor]]
     """Every two modalities, in both directions, that share a space, and which recordings have both (at least two do)."""
     for a, b in itertools.permutations(test, 2):
         both = test[a].present & test[b].present
-        if int(both.sum()) > 1 and test[a].projection.shape[1] and test[b].projection.shape[1]:
+        if int(both.sum()) > 1 and 0 < test[a].projection.shape[1] == test[b].projection.shape[1]:
             yield a, b, both

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .. import __version__
 from ..api.batch import Encoded, Items
 from ..api.dataset import Task
 from ..api.errors import StageError
@@ -32,18 +33,30 @@ from ..engine.means import Mean
 from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.progress import Progress
 from ..engine.resume import drop_checkpoint
-from ..evaluate.answers import decided, finite_or_none, loss_of, positive_weight, predictions_of, scores_of, shift_of, target_of
-from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate
+from ..evaluate.answers import (
+    decided,
+    finite_or_none,
+    loss_of,
+    mixed,
+    positive_weight,
+    predictions_of,
+    scores_of,
+    shift_of,
+    target_of,
+)
+from ..evaluate.calibration import temperature
+from ..evaluate.metrics import HEADLINE, LESS_IS_BETTER, evaluate, metric_names
 from ..model.augment import Augmentation
 from ..model.build import encoders_of
 from ..model.contrast import Contrast, build_contrast
 from ..model.encoder import Encoder
-from ..model.network import Network, build_network, embeddings_of, predict
-from ..model.windows import draw_batches
+from ..model.kept_network import mean_output, network_json
+from ..model.network import Network, build_network, embeddings_of
+from ..model.windows import draw_batches, windows_of
 from ..recipe.plan import Part, Plan, SupervisePlan, main_input
 from ..recipe.schema import Supervise
 from ..runs import RunFolder, finish, finished, read_json, read_tensors, restart, write_json, write_jsonl, write_tensors
-from ..screen import progress
+from ..screen import progress, say
 from .units import Unit, supervise_key, units_of
 
 Watch = Callable[[int, Mapping[str, float]], None]
@@ -114,8 +127,17 @@ def _train_all(unit: Unit, models: Sequence[Model], key: str, device: torch.devi
     """Train the models of one fold and seed that are not trained yet."""
     folder = unit.folder("supervise")
     if not _same_work(folder, key):
+        if (folder / "work.json").exists():
+            say(
+                f"supervise {unit}: was begun with other settings or data; its models are thrown away, and training starts anew"
+            )
         restart(folder)
         write_json(folder / "work.json", {"key": key})
+    if (asked := _section(unit.plan).metric) is not None:
+        for task in dict.fromkeys(model.task.name for model in models):
+            known = metric_names(next(model.task for model in models if model.task.name == task))
+            if asked not in known:
+                raise StageError(f"supervise.metric: task '{task}' has no metric '{asked}'; it has {', '.join(known)}")
     for model in models:
         if not (folder / "models" / f"{model.stem}.json").exists():
             _train(unit, model, key, device, watch)
@@ -138,7 +160,7 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
     labels = _labels_of(unit, model, device)
     contrast = _contrast_of(unit, model, device)
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
-    metric = HEADLINE[model.task.type]
+    metric = section.metric or HEADLINE[model.task.type]
     state = Progress(key=f"{key} {model.stem}")
     state.restore(resume, network, optimizer)
     stopped = "epochs"
@@ -156,7 +178,8 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
                 target = labels.targets[batch.items.row].to(device)
                 loss = loss_of(network.head, model.task, output, target, labels.weight)
                 if contrast is not None:
-                    loss = loss + section.contrast * _contrast_loss(contrast, network, encoded, batch.items, device)
+                    beside = _contrast_loss(contrast, network, encoded, batch.items, device)
+                    loss = mixed(loss, beside, section.contrast, section.mix, network.head, output)
                 _stop_if_lost(loss, unit, model, epoch)
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
@@ -185,7 +208,7 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
                 state.save(resume, network, optimizer)
     if section.keep == "best":
         network.load_state_dict(state.weights)
-    _keep(unit, model, network, state, stopped, _thresholds(unit, model, network, labels, device))
+    _keep(unit, model, network, state, stopped, _reading(unit, model, network, labels, device))
     drop_checkpoint(resume)
 
 
@@ -270,21 +293,24 @@ def _monitored(choose: str, metric: str, value: float, valid_loss: float) -> flo
     return value if metric in LESS_IS_BETTER else -value
 
 
-def _thresholds(
-    unit: Unit, model: Model, network: Network, labels: _Labels, device: torch.device
-) -> NDArray[np.float64] | float:
-    """What is taken from outputs before they are read, from validation recordings alone."""
-    return shift_of(
-        _section(unit.plan).threshold,
-        model.task,
-        labels.targets[torch.tensor(labels.valid, dtype=torch.int64)],
-        lambda: _outputs(unit, model, network, labels.valid, device),
+@dataclass(frozen=True)
+class _Reading:
+    """How a model's outputs are read, from validation recordings alone."""
+
+    shift: NDArray[np.float64] | float  # what is taken from them: thresholds
+    temperature: float | None  # what they are divided by to be probabilities
+
+
+def _reading(unit: Unit, model: Model, network: Network, labels: _Labels, device: torch.device) -> _Reading:
+    """Thresholds, where the recipe asks for them, and a temperature."""
+    target, output = labels.targets[torch.tensor(labels.valid)], _outputs(unit, model, network, labels.valid, device)
+    return _Reading(
+        shift=shift_of(_section(unit.plan).threshold, model.task, target, lambda: output),
+        temperature=temperature(model.task, target.double().numpy(), output),
     )
 
 
-def _keep(
-    unit: Unit, model: Model, network: Network, state: Progress, stopped: str, shift: NDArray[np.float64] | float
-) -> None:
+def _keep(unit: Unit, model: Model, network: Network, state: Progress, stopped: str, reading: _Reading) -> None:
     """Write a model's weights, then what is known of it: the second file says that it is done."""
     folder = unit.folder("supervise") / "models"
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -305,10 +331,14 @@ def _keep(
         "history": state.history,
         "seconds": state.seconds,
         "stopped": stopped,
-        "metric": HEADLINE[model.task.type],
+        "metric": _section(unit.plan).metric or HEADLINE[model.task.type],
     }
-    if not isinstance(shift, float):
-        facts["thresholds"] = [float(value) for value in shift]
+    if not isinstance(reading.shift, float):
+        facts["thresholds"] = [float(value) for value in reading.shift]
+    config, where = unit.plan.to_json(), {"mmcl": __version__, "fold": unit.fold.number, "seed": unit.seed}
+    facts["network"] = network_json(
+        config, model.task, model.modalities, model.part, _kind(unit.plan), reading.temperature, **where
+    )
     write_json(folder / f"{model.stem}.json", facts)
 
 
@@ -364,6 +394,14 @@ def validation_outputs(
         targets, rows = _labelled(unit, model, fold.valid)
         truth = targets[torch.tensor(rows, dtype=torch.int64)].double().numpy()
         yield model, truth, _outputs(unit, model, _load(unit, model).to(device), rows, device)
+
+
+def predict(plan: Plan, network: Network, stores: Mapping[str, Store], rows: Sequence[int], device: torch.device) -> Tensor:
+    """Outputs of a network for some recordings [n, outputs]: the mean over the windows in which there is any modality."""
+    windows = windows_of(plan, stores, rows, by_length=False)
+    output = mean_output(network, windows, len(rows), _section(plan).precision, device)
+    assert output is not None, "no recording is asked about"
+    return output
 
 
 def _outputs(unit: Unit, model: Model, network: Network, rows: Sequence[int], device: torch.device) -> NDArray[np.float64]:

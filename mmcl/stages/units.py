@@ -6,9 +6,10 @@ where the one in its `finished.json` is another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..data.folds import Fold
@@ -18,6 +19,7 @@ from ..runs import RunFolder, fingerprint
 
 SPLITS = ("train", "valid", "test")
 CANONICAL = "canonical"
+_SPACE = "canonical, in the form that retrieves more"  # what a fingerprint calls it: spaces of one form alone are fitted anew
 """How the files of features are called that lie in the linear space of pooled streams."""
 
 
@@ -61,15 +63,21 @@ def feature_kinds(plan: Plan) -> list[str]:
     return [*encoder_kinds(plan), *(["pooled"] if "pooled" in plan.recipe.report.against else [])]
 
 
-def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
-    """Fingerprint of everything that the pretrained weights depend on."""
+def pretrain_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, earlier: Mapping[str, Any] | None = None) -> str:
+    """Fingerprint of everything that the pretrained weights depend on.
+
+    earlier  keys of `pretrain` that were others in the plan that this one goes on from
+    """
     config = plan.to_json()
+    config["pretrain"] |= earlier or {}
     config["pretrain"].pop("checkpoint_minutes")
     if config["pretrain"]["micro_batch"] is None:
         config["pretrain"].pop("micro_batch")
     if config["pretrain"]["choose"] == "loss":
         config["pretrain"].pop("choose")  # so that weights from before it could be otherwise stay
     parts = {name: config[name] for name in ("modalities", "window", "projection", "pretrain")}
+    if any(target in plan.scores for target in plan.needs):
+        parts["scores"] = config["scores"]
     return fingerprint([parts, _stores(prepared), fold.train, fold.valid, *_held(fold), seed, __version__])
 
 
@@ -84,7 +92,7 @@ def pooled_key(plan: Plan, prepared: Prepared, fold: Fold, splits: Sequence[str]
     window, probe = plan.recipe.window, plan.recipe.probe
     seen = [window.seconds if window.embed == "start" else None, probe.floor, probe.clip, plan.pretext is not None]
     rows = [fold.train, *(getattr(fold, split) for split in splits)]
-    return fingerprint([_stores(prepared), prepared.key, rows, list(splits), seen, CANONICAL, __version__])
+    return fingerprint([_stores(prepared), prepared.key, rows, list(splits), seen, _SPACE, __version__])
 
 
 def probe_key(plan: Plan, embedded: str) -> str:
@@ -93,7 +101,8 @@ def probe_key(plan: Plan, embedded: str) -> str:
     embedded  that of the features
     """
     config = plan.to_json()
-    return fingerprint([embedded, config["probe"], config["report"], __version__])
+    space = [_SPACE] if "pooled" in plan.recipe.report.against else []
+    return fingerprint([embedded, config["probe"], config["report"], *space, __version__])
 
 
 def supervise_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:

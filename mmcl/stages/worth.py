@@ -254,7 +254,7 @@ class _Worth:
         target, known = target_of(one.task, who["targets"])
         for name, features in test.items():
             rows = known & features.present
-            if bool(rows.any()):
+            if bool(rows.any()) and features.projection.shape[1] == test[source].projection.shape[1]:
                 output = output_of(one.head, _shared(scales[name], features, rows)) - one.shift
                 yield from _scored({**one.about, "input": source, "from": source, "to": name}, one.task, target[rows], output)
 
@@ -291,24 +291,21 @@ class _Worth:
         return encode_rows(self.plan, encoders, stores, self.unit.fold.test, self.device, spoil, generator)
 
     def maps(self) -> list[Row]:
-        """Test recordings in two dimensions: all modalities' projections together, and each encoder's own vectors."""
+        """Recordings in two dimensions: all modalities' projections together, and each encoder's own vectors."""
         rows: list[Row] = []
-        kinds = encoder_kinds(self.plan)
+        kinds, side = encoder_kinds(self.plan), self.section.maps_of
+        drawn = self.unit.fold.train if side == "train" else self.unit.fold.test
         spaces: list[tuple[str, str, dict[str, tuple[NDArray[np.float32], list[int]]]]] = []
-        pick = _picked(
-            len(self.unit.fold.test), self.section.points, np.random.default_rng(address(self.unit.seed, "worth", "map"))
-        )
+        pick = _picked(len(drawn), self.section.points, np.random.default_rng(address(self.unit.seed, "worth", "map")))
         for kind in kinds:
-            test, _ = self._features(kind, "test")
+            test, _ = self._features(kind, side)
             vectors = {name: _rows_of(one.vector, one.present, pick) for name, one in test.items()}
-            if self.plan.pretext is None and len(test) > 1:
+            if self.plan.pretext is None and len(test) > 1 and len({one.projection.shape[1] for one in test.values()}) == 1:
                 shared = {name: _rows_of(one.projection, one.present, pick) for name, one in test.items()}
                 spaces.append((kind, "shared", shared))
             spaces += [(kind, name, {name: each}) for name, each in vectors.items()]
         for label, encoders in encoders_trained(self.unit):
-            features = encode_rows(
-                self.plan, encoders, {n: self.unit.prepared.stores[n] for n in encoders}, self.unit.fold.test, self.device
-            )
+            features = encode_rows(self.plan, encoders, {n: self.unit.prepared.stores[n] for n in encoders}, drawn, self.device)
             spaces += [(label, name, {name: _rows_of(one.vector, one.present, pick)}) for name, one in features.items()]
         for (kind, of, parts), method in itertools.product(spaces, self.section.maps):
             together = np.concatenate([values for values, _ in parts.values()]) if parts else np.zeros((0, 2))
@@ -316,11 +313,12 @@ class _Worth:
                 continue
             points = flatten(together, method, address(self.unit.seed, "worth", "map", method))
             who = [(name, row) for name, (_, rows) in parts.items() for row in rows]
-            samples = [self.unit.prepared.samples[self.unit.fold.test[row]] for _, row in who]
+            samples = [self.unit.prepared.samples[drawn[row]] for _, row in who]
             rows.append(
                 {
                     "encoder": kind,
                     "of": of,
+                    "side": side,
                     "method": method,
                     "x": [round(float(v), 4) for v in points[:, 0]],
                     "y": [round(float(v), 4) for v in points[:, 1]],
@@ -365,6 +363,8 @@ def geometry_of(test: Mapping[str, Features]) -> Iterator[Row]:
             if value is not None:
                 yield {"of": [name], "metric": metric, "value": value, "n": len(z)}
     for a, b in itertools.combinations(test, 2):
+        if test[a].projection.shape[1] != test[b].projection.shape[1]:
+            continue  # vectors of unlike widths have no space in common
         both = test[a].present & test[b].present
         left, right = test[a].projection[both], test[b].projection[both]
         for metric, value in (("alignment", alignment(left, right)), ("gap", gap(left, right))):

@@ -15,5 +15,10 @@ def preset_checks(spec: PresetSpec) -> Iterator[Check]:
 
 def _sets(spec: PresetSpec) -> None:
     expect(bool(spec.sets), f"preset '{spec.name}': sets nothing")
-    wrong = [one for one in spec.sets if "=" not in one or not one.split("=")[0].replace(".", "").replace("_", "").isalnum()]
+    wrong = [
+        one
+        for one in spec.sets
+        if "=" not in one
+        or not one.split("=")[0].removesuffix("?").replace(".", "").replace("_", "").replace("-", "").isalnum()
+    ]
     expect(not wrong, f"preset '{spec.name}': {wrong[:1]} is not KEY=VALUE, such as pretrain.epochs=5")

@@ -87,5 +87,5 @@ def scores_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -> d
         except (ValueError, MmclError) as error:
             problems.add(key, str(error))
             continue
-        scores[name] = ScorePlan(scorer=scorer, source=source, task=replace(task, name=name))
+        scores[name] = ScorePlan(scorer=scorer, source=source, task=replace(task, name=name), standardise=use.standardise)
     return scores

@@ -116,7 +116,9 @@ def _pairs(recipe: Recipe, problems: Problems) -> Pairs:
         return ()
     if recipe.pretrain.epochs > 0 and not pairs:
         problems.add(key, f"gives no pair to contrast among {', '.join(names)}")
-    if recipe.pretrain.epochs > 0 and any(left == right for left, right in pairs):
+    if (recipe.pretrain.epochs > 0 or (recipe.supervise and recipe.supervise.contrast > 0)) and any(
+        left == right for left, right in pairs
+    ):
         _check_same(recipe, problems)
     return pairs
 
@@ -125,10 +127,10 @@ def _check_same(recipe: Recipe, problems: Problems) -> None:
     """Note where a modality is contrasted with itself and nothing but the anchor is its positive."""
     given = recipe.pretrain.objective.positives
     positives = problems.apart().part((*OBJECTIVE, "positives"), given)  # what is wrong with it is noted with the loss
-    if positives is not None and not _targets(positives, recipe) and recipe.pretrain.views < 2:
+    if positives is not None and not _targets(positives, recipe) and recipe.pretrain.views * recipe.pretrain.copies < 2:
         problems.add(
             (*OBJECTIVE, "pairs"),
-            f"pairs a modality with itself, where '{given.use}' has no positives but the anchor itself; set pretrain.views: 2",
+            f"pairs a modality with itself, where '{given.use}' has no positives but the anchor itself; set pretrain.views: 2, or pretrain.copies: 2",
         )
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from ...api.errors import PluginError, Problem, RecipeError, UnknownNameError
 from ...plugins import Plugins
-from ..document import Document, Key, dotted
+from ..document import Document, Key, dotted, without
 from ..plan import Part
 from ..slots import Use
 from .validation import in_words
@@ -47,6 +47,10 @@ class Problems:
         except (UnknownNameError, PluginError) as error:
             self.add(key, str(error))
             return None
+        for name in [name for name in options if (*key, name) in self.document.lenient]:
+            if name not in offer.spec.params.model_fields:  # a preset's option, for whoever has it
+                without(self.document.values, (*key, name))
+                options = {other: value for other, value in options.items() if other != name}
         try:
             params = offer.spec.params.model_validate(dict(options))
         except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ..document import Key
+from ..read import scalar
 from ..schema import NAME
 from ..slots import Use
 
@@ -95,8 +97,26 @@ def _sentence(
     if kind == "string_pattern_mismatch" and about["pattern"] == NAME:
         return "must begin with a letter or digit and hold only letters, digits, '.', '_' and '-'", value
     text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ").replace("should be", "must be")
+    text += _remedy(kind, value)
     of_itself = kind == "value_error" and isinstance(value, tuple | Mapping)  # the sentence shows what is wrong
     return text[:1].lower() + text[1:], _ABSENT if of_itself else value
+
+
+def _remedy(kind: str, value: Any) -> str:
+    """What to write instead, where it can be seen what is meant: a number in quotes, 1e2 for a whole number, True or yes."""
+    if kind == "bool_type" and isinstance(value, str):
+        meant = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}.get(
+            value.lower()
+        )
+        return f" (write {meant})" if meant else " (true or false)"
+    if kind not in ("int_type", "float_type"):
+        return ""
+    number = scalar(value.strip()) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return ""
+    if kind == "int_type":
+        return f" (write {int(number)})" if math.isfinite(number) and number == int(number) else ""
+    return f" (write {value.strip()} without quotes)" if isinstance(value, str) else ""
 
 
 def _item(value: Any, part: str | int) -> Any:

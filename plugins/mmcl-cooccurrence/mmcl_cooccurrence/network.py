@@ -79,5 +79,5 @@ def _norm(params: CooccurrenceParams, width: int) -> nn.Module:
 
 def motion(values: Tensor) -> Tensor:
     """What changes from step to step [B, T, …]: T − 1 differences, brought back to T steps by linear interpolation."""
-    steps = torch.ones(len(values), values.shape[1] - 1, dtype=torch.bool, device=values.device)
+    steps = torch.ones(values.shape[0], values.shape[1] - 1, dtype=torch.bool, device=values.device)
     return resampled(values.diff(dim=1), steps, values.shape[1])

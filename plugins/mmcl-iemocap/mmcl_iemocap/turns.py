@@ -13,7 +13,7 @@ import numpy as np
 from mmcl.api import Audio, DataError, Raw, SampleRef, Video, Words
 from mmcl.media import Recordings, count_defects, defect, has_pictures, read_audio, read_film, read_text
 
-from . import CODES, FOUR, GET, SIX, IemocapParams
+from . import CODES, FOUR, GET, SIX, STRICT, IemocapParams
 
 EXPECTED = "Session1 to Session5, each with dialog/EmoEvaluation, dialog/transcriptions, dialog/avi/DivX and sentences/wav"
 FRAME = 0.01
@@ -173,7 +173,7 @@ class Iemocap:
                     id=turn.id,
                     group=f"session-{session}" if self.params.group == "session" else turn.speaker,
                     sources={name: file.relative_to(root).as_posix() for name, file in files.items()},
-                    targets=_targets(turn),
+                    targets=_targets(turn, STRICT[self.params.strict]),
                     split="test" if session == 5 else "train",
                     facts={
                         "speaker": turn.speaker,
@@ -300,7 +300,7 @@ def _film_of(folder: Path, dialogue: str) -> Path | None:
     return film if film.is_file() else None
 
 
-def _targets(turn: Turn) -> Mapping[str, int | float | list[int] | list[float]]:
+def _targets(turn: Turn, strict: tuple[str, ...]) -> Mapping[str, int | float | list[int] | list[float]]:
     targets: dict[str, int | float | list[int] | list[float]] = {"vad": list(turn.vad)}
     name = CODES.get(turn.code)
     if name is None:
@@ -308,9 +308,9 @@ def _targets(turn: Turn) -> Mapping[str, int | float | list[int] | list[float]]:
     joined = "happy" if name == "excited" else name
     if joined in FOUR:
         targets["emotion-4"] = FOUR.index(joined)
-    if name in FOUR:
-        targets["emotion-4-strict"] = FOUR.index(name)
-        targets["emotions"] = [int(name == one) for one in FOUR]
+    if name in strict:
+        targets["emotion-4-strict"] = strict.index(name)
+        targets["emotions"] = [int(name == one) for one in strict]
     if name in SIX:
         targets["emotion-6"] = SIX.index(name)
     return targets

@@ -96,6 +96,18 @@ def test_classes_follow_the_codes_of_the_evaluation_files(root):
     assert set(next(s for s in kept if wanted[s.id][2] == "xxx").targets) == {"vad"}
 
 
+def test_the_four_classes_of_the_text_have_excited_and_no_neutral(root):
+    four = ("happy", "sad", "angry", "excited")
+    params = IemocapParams(strict="excited")
+    tasks = IEMOCAP.info(params).tasks
+    assert tasks["emotions"].classes == tasks["emotion-4-strict"].classes == four
+    codes = {turn: one[2] for turn, one in written(root).items()}
+    for sample in dataset(root, strict="excited").samples():
+        name = CODED[codes[sample.id]]
+        assert sample.targets.get("emotions") == ([int(name == one) for one in four] if name in four else None)
+        assert sample.targets.get("emotion-4-strict") == (four.index(name) if name in four else None)
+
+
 def test_every_class_of_every_task_is_in_both_splits_of_the_tiny_copy(root):
     samples = dataset(root).samples()
     for task in ("emotion-4", "emotion-4-strict", "emotion-6"):
@@ -344,3 +356,38 @@ def test_other_damaged_files_give_one_sentence(spoilt, tmp_path):
 def test_the_same_seed_writes_the_same_files_and_another_seed_others(root, tmp_path):
     differs = "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
     expect_seeded(IEMOCAP, root, 80, tmp_path, differs)
+
+
+def test_the_lines_that_tutorials_quote_are_read(tmp_path):
+    """The head of Ses01F_impro01's evaluation and transcription, as tutorials and loaders print it; what is said is shortened."""
+    base = tmp_path / "Session1"
+    evaluation = [
+        "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]",
+        "",
+        "[6.2901 - 8.2357]\tSes01F_impro01_F000\tneu\t[2.5000, 2.5000, 2.5000]",
+        "C-E2:\tNeutral;\t()",
+        "C-E3:\tNeutral;\t()",
+        "C-E4:\tNeutral;\t()",
+        "C-F1:\tNeutral;\t(curious)",
+        "A-E3:\tval 3; act 2; dom  2;\t()",
+        "A-E4:\tval 2; act 3; dom  3;\t(mad)",
+        "A-F1:\tval 3; act 2; dom  1;\t()",
+        "",
+        "[10.0100 - 11.3925]\tSes01F_impro01_F001\txxx\t[2.5000, 2.5000, 2.5000]",
+        "C-E2:\tNeutral;\t()",
+    ]
+    texts = ["Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.", "Ses01F_impro01_M000 [007.5712-010.4750]: Do you?"]
+    for folder, lines in (("EmoEvaluation", evaluation), ("transcriptions", texts)):
+        path = base / "dialog" / folder / "Ses01F_impro01.txt"
+        path.parent.mkdir(parents=True)
+        path.write_text("\n".join(lines) + "\n")
+    wav = base / "sentences" / "wav" / "Ses01F_impro01" / "Ses01F_impro01_F000.wav"
+    wav.parent.mkdir(parents=True)
+    soundfile.write(wav, np.zeros(31_129), 16_000)
+    data = dataset(tmp_path, films="none")
+    (turn,) = data.samples()
+    assert (turn.id, turn.group, turn.split) == ("Ses01F_impro01_F000", "session-1", "train")
+    assert turn.targets["emotion-4"] == FOUR.index("neutral")
+    assert turn.targets["vad"] == [2.5, 2.5, 2.5]
+    assert turn.facts["seconds"] == pytest.approx(1.946, abs=1e-3)
+    assert data.read(turn.id, "words").words == ("Excuse", "me.")

@@ -126,7 +126,9 @@ class VaPositivesParams(Params):
         description="score that holds valence and arousal; {modality} stands for the modality of the rows, so that each has its own",
     )
     threshold: float = Field(
-        0.1, gt=0, description="δ: recordings nearer than this in the plane of valence and arousal belong together (strictly)"
+        0.1,
+        gt=0,
+        description="δ: recordings nearer than this in the plane of valence and arousal belong together, by more than 1e-6, which no rounding makes",
     )
 
 

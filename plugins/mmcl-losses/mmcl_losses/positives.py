@@ -56,9 +56,14 @@ def _kept(left: Tensor, right: Tensor, share: float) -> Tensor:
     return (mixed ^ (mixed >> 13)) % 65_536 < share * 65_536
 
 
+TOLERANCE = 1e-6
+"""How far below δ a distance must lie: |−0.7 − (−0.6)| is 0.1, and no rounding of either number may put it below 0.1."""
+
+
 class ValenceArousal:
     """j is a positive of i if their (valence, arousal) lie nearer than δ, or if both are windows of one recording.
 
+    Distances are compared in float64 and must be less than δ by more than 1e-6, which is more than rounding of the scores makes.
     Where a score is missing, other recordings are neither positive nor negative: nobody knows.
     """
 
@@ -71,10 +76,10 @@ class ValenceArousal:
         own = left.row[:, None] == right.row[None, :]
         distance = (mine[:, None] - theirs[None, :]).square().sum(-1).sqrt()
         unknown = distance.isnan() & ~own
-        return own | (distance < self.params.threshold), unknown
+        return own | (distance < self.params.threshold - TOLERANCE), unknown
 
     def _scores(self, items: Items) -> Tensor:
-        return items.targets[self.params.target.replace("{modality}", items.modality)].float()
+        return items.targets[self.params.target.replace("{modality}", items.modality)].double()
 
 
 class SameLabel:

@@ -285,3 +285,42 @@ def test_a_show_in_two_lists_is_refused_and_so_is_a_list_that_lacks(spoilt):
 
 def test_the_same_seed_writes_the_same_files_and_another_seed_others(root, tmp_path):
     expect_seeded(M3ED, root, 96, tmp_path, differs="annotation.json")
+
+
+def test_annotation_and_folders_of_public_loaders_are_read(tmp_path):
+    """The keys that four public loaders read, `<speaker>_<utterance>.wav` in modality_speech, lists of shows by split; names are made up."""
+
+    def line(start, end, text, speaker, several, main):
+        votes = {f"EmoAnnotator{k}": main for k in (1, 2, 3)}
+        emotions = {**votes, "final_mul_emo": several, "final_main_emo": main}
+        return {"StartTime": start, "EndTime": end, "Text": text, "Speaker": speaker, "EmoAnnotation": emotions}
+
+    people = {
+        "A": {"Name": "甲", "Age": "mid", "Gender": "female", "OtherName": []},
+        "B": {"Name": "乙", "Age": "young", "Gender": "male", "OtherName": ["丙"]},
+    }
+    dialog = {
+        "anjia_1_10": line("00:00:08:00", "00:00:09:12", "再见", "B", "Neutral", "Neutral"),
+        "anjia_1_9": line("00:00:04:05", "00:00:06:00", "你好 朋友", "A", "Happy,Surprise", "Happy"),
+    }
+    annotation = {"anjia": {"anjia_1": {"SpeakerInfo": people, "Dialog": dialog}}}
+    annotation["jia"] = {
+        "jia_1": {"SpeakerInfo": people, "Dialog": {"jia_1_1": line("00:00:01:00", "00:00:02:00", "走", "A", "Sad", "Sad")}}
+    }
+    annotation["huan"] = {
+        "huan_1": {"SpeakerInfo": people, "Dialog": {"huan_1_1": line("00:00:01:00", "00:00:02:00", "走", "A", "Sad", "Sad")}}
+    }
+    (tmp_path / "annotation.json").write_text(json.dumps(annotation, ensure_ascii=False), encoding="utf-8")
+    (tmp_path / "splitInfo").mkdir()
+    for split, show in (("train", "anjia"), ("val", "jia"), ("test", "huan")):
+        (tmp_path / "splitInfo" / f"movie_list_{split}.txt").write_text(f"{show}\n")
+    (tmp_path / "modality_speech").mkdir()
+    soundfile.write(tmp_path / "modality_speech" / "A_anjia_1_9.wav", np.zeros(16_000), 16_000)
+    data = dataset(tmp_path)
+    first, second, *_ = data.samples()
+    assert (first.id, second.id, first.split, first.group) == ("anjia_1_9", "anjia_1_10", "train", "anjia")
+    assert {name for name, there in zip(EMOTIONS, first.targets["emotions"], strict=True) if there} == {"happy", "surprise"}
+    assert first.facts["seconds"] == pytest.approx(1.8)
+    assert first.sources["audio"].endswith("A_anjia_1_9.wav")
+    assert "audio" not in second.sources
+    assert data.read(first.id, "text").words == ("你", "好", "朋", "友")

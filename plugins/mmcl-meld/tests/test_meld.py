@@ -365,3 +365,24 @@ def test_the_real_texts_have_words_and_curly_quotes_and_the_broken_clips_are_row
     assert 0.2 < np.mean(["’" in t or "‘" in t or "“" in t or "”" in t for t in texts]) < 0.35
     assert set(data.defects().broken) == {f"{split}_dia{d}_utt{u}" for split, d, u in BROKEN}
     assert Counter(s.facts["clip"] for s in data.samples()) == {"absent": 13708 - 6, "broken": 6}
+
+
+def test_the_rows_that_public_loaders_quote_are_read(tmp_path):
+    """Layout, ids and times of the first rows of the dev table, as loaders on GitHub print them; what is said is shortened."""
+    heading = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
+    dev = [
+        '1,"Oh my God, he’s lost it.",Phoebe,sadness,negative,0,0,4,7,"00:20:57,256","00:21:00,049"',
+        '2,What?,Monica,surprise,negative,0,1,4,7,"00:21:01,927","00:21:03,261"',
+        '3,"Or! Or, we could go.",Ross,neutral,neutral,1,0,4,4,"00:12:24,660","00:12:30,915"',
+    ]
+    test = ['1,Why do they?,Mark,surprise,positive,0,0,3,19,"00:14:38,127","00:14:40,378"']
+    for split, rows in (("train", test), ("dev", dev), ("test", test)):
+        (tmp_path / f"{split}_sent_emo.csv").write_bytes("\r\n".join([heading, *rows, ""]).encode())
+    data = MELD.build(MeldParams(clips="none"), tmp_path)
+    rows = {sample.id: sample for sample in data.samples() if sample.split == "valid"}
+    assert list(rows) == ["dev_dia0_utt0", "dev_dia0_utt1", "dev_dia1_utt0"]
+    first = rows["dev_dia0_utt0"]
+    assert EMOTIONS[first.targets["emotion"]] == "sadness"
+    assert first.facts["speaker"] == "Phoebe"
+    assert first.facts["seconds"] == pytest.approx(2.793)
+    assert data.read(first.id, "text").words == ("Oh", "my", "God,", "he’s", "lost", "it.")

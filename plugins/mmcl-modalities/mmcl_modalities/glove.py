@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import os
-import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcl.api import DataError, Raw, Timed, Words
-from mmcl.media import is_number, progress
+from mmcl.media import cached_folder, is_number, progress
 
 from . import GloveParams
 from .words import plain, spoken_words
@@ -100,20 +97,7 @@ def open_table(path: Path, dim: int) -> Table:
         raise DataError(f"{path}: is not there; a text file with a word and {dim} numbers a line was expected. {GET}")
     stat = path.stat()
     key = hashlib.sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{dim}|2".encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("MMCL_CACHE", "~/.cache/mmcl")).expanduser() / f"glove-{key}"
-    if not (folder / "mean.npy").exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
-        try:
-            _read(path, dim, part)
-            try:
-                part.replace(folder)
-            except OSError:  # another process was first
-                if not (folder / "mean.npy").exists():
-                    raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    return Table(folder)
+    return Table(cached_folder(f"glove-{key}", lambda folder: _read(path, dim, folder)))
 
 
 def _read(path: Path, dim: int, folder: Path) -> None:

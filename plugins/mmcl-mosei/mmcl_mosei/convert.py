@@ -8,6 +8,7 @@ What is not read, and what is missing, is said and stays in the folder's index, 
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -329,9 +330,11 @@ def main(arguments: list[str]) -> int:
         return 2
     source = {split: Path(path) for split, path in of_split.items()} if of_split else Path(plain.pop(0))
     out, names = Path(plain[0]), tuple(plain[1].split(",")) if len(plain) > 1 else None
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # names of files that a terminal cannot show end nothing
     try:
         counts = convert(source, out, names)
-    except DataError as error:
+    except (DataError, OSError) as error:
         sys.stderr.write(f"mmcl: {error}\n")
         return 2
     index = json.loads((out / "index.json").read_text(encoding="utf-8"))

@@ -77,7 +77,7 @@ class R2plus1d(nn.Module):
         place = (
             nth[None, :] * (length - 1).clamp_min(0) // max(1, self.frames - 1)
         )  # int(linspace(first, last)), as the authors
-        rows = torch.arange(len(place), device=place.device)[:, None]
+        rows = torch.arange(place.shape[0], device=place.device)[:, None]
         taken = stream.values[rows, place].transpose(1, 2)
         channels = taken.shape[1]
         return (taken - self.mean[:channels].to(taken)) / self.deviation[:channels].to(taken)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, Register, Source, Task, hookimpl
+from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, PublishedSpec, Register, Source, Task, hookimpl
+
+from .published import TRANSFER
 
 __all__ = ["AVERAGED_COLUMNS", "EMOTIONS", "FRAME_COLUMNS", "FRAME_RATE", "GET", "RavdessParams", "classes_of"]
 
@@ -135,6 +137,12 @@ def _sample(root: Path, n: int, seed: int) -> None:
     write(root, n, seed)
 
 
+def _sample_for(params: RavdessParams, root: Path, n: int, seed: int) -> None:
+    from .tiny import write
+
+    write(root, n, seed, whole=params.openface == "frames")
+
+
 @hookimpl
 def register_datasets(register: Register[DatasetSpec]) -> None:
     """Offer `ravdess`."""
@@ -146,6 +154,13 @@ def register_datasets(register: Register[DatasetSpec]) -> None:
             info=_info,
             build=_build,
             sample=_sample,
+            sample_for=_sample_for,
             paper="Livingstone and Russo 2018, PLoS ONE 13(5): e0196391",
         )
     )
+
+
+@hookimpl
+def register_published(register: Register[PublishedSpec]) -> None:
+    """Offer what others have published on it."""
+    register(TRANSFER)

@@ -542,3 +542,15 @@ def test_the_real_clips_last_three_to_five_seconds_and_have_faces_in_range(real)
         assert face.values.shape == (1, 35)
         assert 0 <= face.values[:, :17].min() <= face.values[:, :17].max() <= 5
         assert 0 <= face.values[:, 17:].min() <= face.values[:, 17:].max() <= 1
+
+
+def test_the_name_that_the_publisher_spells_out_is_read_so(tmp_path):
+    """Zenodo's example: 02-01-06-01-02-01-12 is video-only, speech, fearful, normal, 'dogs', first repetition, the 12th actor, a woman."""
+    folder = tmp_path / "Video_Speech_Actor_12" / "Actor_12"
+    folder.mkdir(parents=True)
+    (folder / "02-01-06-01-02-01-12.mp4").write_bytes(b"film")
+    (sample,) = RAVDESS.build(RavdessParams(video="auto"), tmp_path).samples()
+    assert EMOTIONS[sample.targets["emotion"]] == "fearful"
+    assert sample.facts == {"channel": "speech", "intensity": "normal", "statement": "dogs", "repetition": 1, "sex": "female"}
+    assert set(sample.sources) == {"video"}
+    assert "12" in sample.group

@@ -118,7 +118,7 @@ class ReadOut(nn.Module):
         """[B, width]; a part without a real step gives zeros."""
         if self.kind == "last":
             last = (steps.sum(1) - 1).clamp_min(0)
-            return hidden[torch.arange(len(hidden), device=steps.device), last]
+            return hidden[torch.arange(hidden.shape[0], device=steps.device), last]
         if self.kind == "mean":
             return read_out(hidden, steps, self.parts)
         part = parts_of(steps, self.parts)  # [B, P, T]

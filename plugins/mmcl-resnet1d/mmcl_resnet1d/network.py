@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -40,7 +41,7 @@ class Resnet1d(nn.Module):
         values, steps = stream.values, stream.steps
         if self.resample is not None:
             values = resampled(values, steps, self.resample)
-            steps = steps.new_ones(len(values), self.resample)
+            steps = steps.new_ones(values.shape[0], self.resample)
         if self.frames is not None:
             values = self.frames(values, steps)
         hidden = values.flatten(2).transpose(1, 2).masked_fill(~steps[:, None], 0)
@@ -73,9 +74,11 @@ class Block(nn.Module):
 
     def forward(self, values: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """The next block's input, and which of its steps [B, T'] are real: a row's every `stride`-th one."""
-        steps = steps[:, :: self.stride]
+        hidden = self.first(values)
+        if self.stride > 1:
+            steps = steps[:, self.stride * torch.arange(hidden.shape[2], device=steps.device)]
         real = steps[:, None]
-        hidden = self.norms[0](self.first(values), steps)
+        hidden = self.norms[0](hidden, steps)
         hidden = self.dropout(functional.relu(hidden)) * real
         hidden = self.norms[1](self.second(hidden), steps)
         source = values if self.match is None else self.norms[2](self.match(values), steps)

@@ -111,7 +111,7 @@ class CrossLayer(nn.Module):
 
     def forward(self, token: Tensor, keys: Tensor, real: Tensor) -> Tensor:
         """[B, width], and [B, T, other] with which steps are real → [B, width]."""
-        batch, size = len(token), token.shape[1] // self.heads
+        batch, size = token.shape[0], token.shape[1] // self.heads
 
         def split(values: Tensor) -> Tensor:
             return values.view(batch, -1, self.heads, size).transpose(1, 2)

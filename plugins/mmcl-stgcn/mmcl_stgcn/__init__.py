@@ -23,11 +23,12 @@ class StgcnParams(Params):
         ge=0,
         description="joint from which partition: spatial measures; left out: the graph's own, or the nearest to all others",
     )
-    partition: Literal["spatial", "distance", "uniform"] = Field(
+    partition: Literal["spatial", "distance", "uniform", "spatial-code"] = Field(
         "spatial",
         description=(
             "subsets of neighbours with weights of their own: as far from the centre as the joint itself, nearer, farther (3); "
-            "by how many edges away (max_hop + 1); all (1)"
+            "by how many edges away (max_hop + 1); all (1); spatial-code: as the published code, which knows no distance to the centre beyond "
+            "max_hop (1 + 2 · max_hop)"
         ),
     )
     max_hop: int = Field(1, ge=1, le=10, description="how many edges away a neighbour may be")
@@ -87,8 +88,9 @@ STGCN = BackboneSpec(
     paper="Yan, Xiong, Lin: Spatial Temporal Graph Convolutional Networks for Skeleton-Based Action Recognition, AAAI 2018",
     follows=(
         "BatchNorm of the input, units (graph convolution over K subsets of neighbours, BatchNorm, ReLU, temporal"
-        " convolution, BatchNorm, dropout, residual, ReLU), partitions (Eq. 8 with hops to a fixed centre in "
-        "place of mean distances), widths, learnt edge importance; one person. Adjacency A·D⁻¹ and strides at the"
+        " convolution, BatchNorm, dropout, residual, ReLU), partitions (partition: spatial is Eq. 8 with hops to a fixed centre in "
+        "place of mean distances; the published code takes all distances beyond max_hop for equal, which puts 57 of the 177 neighbours of "
+        "face-51 into another subset, 114 entries of the three matrices: partition: spatial-code), widths, learnt edge importance; one person. Adjacency A·D⁻¹ and strides at the"
         " 5th and 8th unit, as the authors' code. Differs: batch statistics over real steps alone; no biases "
         "before a BatchNorm; dropout 0.1; the vector is the pooled width, without the class layer. The faces' "
         "graphs are ours: iBUG's 68 points, or 51 without the jaw, centred on the nose base. MPUC-MER's code runs"

@@ -180,12 +180,14 @@ def partitions(graph: Graph, strategy: str, max_hop: int) -> list[list[list[floa
     """The column-normalised adjacency A·D⁻¹, split into subsets [K][from][to] (Yan et al. 2018, Eq. 8 and before it).
 
     uniform: one subset. distance: the node itself, then each distance. spatial: as far from the centre as the node itself
-    (root), nearer (centripetal), farther (centrifugal). Every column, summed over subsets, is 1.
+    (root), nearer (centripetal), farther (centrifugal). spatial-code: as the published code has it, which knows distances to the centre
+    up to max_hop alone and takes all beyond for equal: the node itself, then for each hop those as far or farther, and those nearer.
+    Every column, summed over subsets, is 1.
     """
     table = hops(graph.joints, graph.edges)
     near = [[table[a][b] <= max_hop for b in range(graph.joints)] for a in range(graph.joints)]
     degree = [sum(near[a][b] for a in range(graph.joints)) for b in range(graph.joints)]
-    count = {"uniform": 1, "distance": max_hop + 1, "spatial": 3}[strategy]
+    count = {"uniform": 1, "distance": max_hop + 1, "spatial": 3, "spatial-code": 1 + 2 * max_hop}[strategy]
     subsets = [[[0.0] * graph.joints for _ in range(graph.joints)] for _ in range(count)]
     for a in range(graph.joints):
         for b in range(graph.joints):
@@ -195,6 +197,12 @@ def partitions(graph: Graph, strategy: str, max_hop: int) -> list[list[list[floa
                 k = 0
             elif strategy == "distance":
                 k = int(table[a][b])
+            elif strategy == "spatial-code":
+                hop = int(table[a][b])
+                sender, receiver = (
+                    d if d <= max_hop else float("inf") for d in (table[graph.centre][a], table[graph.centre][b])
+                )
+                k = 0 if hop == 0 else 2 * hop - 1 if sender >= receiver else 2 * hop
             else:
                 sender, receiver = table[graph.centre][a], table[graph.centre][b]
                 k = 0 if sender == receiver else 1 if sender < receiver else 2

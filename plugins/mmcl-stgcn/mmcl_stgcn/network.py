@@ -113,15 +113,21 @@ class Packing:
 
     def __init__(self, steps: Tensor) -> None:
         self.steps = steps
-        self.places = steps.flatten().nonzero().squeeze(1)
+        self.dense = (
+            torch.compiler.is_exporting()
+        )  # a graph has no sizes that depend on values: there all steps are taken along
+        self.places = None if self.dense else steps.flatten().nonzero().squeeze(1)
 
     def pack(self, values: Tensor) -> Tensor:
         """The real steps of [B, T, ...], one after another: [steps, ...]."""
         flat = values.reshape(self.steps.numel(), *values.shape[2:])
-        return flat if len(self.places) == len(flat) else flat.index_select(0, self.places)
+        return flat if self.places is None or len(self.places) == len(flat) else flat.index_select(0, self.places)
 
     def unpack(self, packed: Tensor) -> Tensor:
         """Rows of equal length again, [B, T, ...], with zeros where nothing is real."""
+        if self.places is None:
+            rows = packed.view(*self.steps.shape, *packed.shape[1:])
+            return rows * self.steps.view(*self.steps.shape, *[1] * (rows.ndim - 2))
         if len(packed) < self.steps.numel():
             packed = packed.new_zeros(self.steps.numel(), *packed.shape[1:]).index_copy(0, self.places, packed)
         return packed.view(*self.steps.shape, *packed.shape[1:])
@@ -130,9 +136,11 @@ class Packing:
         """The packing of every `stride`-th step of a row, and which of this packing's steps those are (None: all)."""
         if stride == 1:
             return self, None
-        later = Packing(self.steps[:, ::stride])
-        order = self.steps.flatten().cumsum(0).view_as(self.steps) - 1
-        return later, later.pack(order[:, ::stride])
+        place = stride * torch.arange((self.steps.shape[1] - 1) // stride + 1, device=self.steps.device)
+        later = Packing(self.steps[:, place])
+        real = torch.ones_like(self.steps) if self.dense else self.steps
+        order = real.flatten().cumsum(0).view_as(self.steps) - 1
+        return later, later.pack(order[:, place])
 
 
 class PackedNorm(nn.BatchNorm1d):
@@ -154,4 +162,4 @@ def _deviation(values: Tensor, part: Tensor) -> Tensor:
     count = part.sum(2, keepdim=True).clamp_min(1)
     mean = part @ flat / count
     apart = (flat - part.transpose(1, 2) @ mean) * part.sum(1)[..., None]
-    return (part @ apart.square() / count + 1e-6).sqrt().view(len(values), -1, *values.shape[2:])
+    return (part @ apart.square() / count + 1e-6).sqrt().view(values.shape[0], -1, *values.shape[2:])

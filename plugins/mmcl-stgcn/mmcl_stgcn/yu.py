@@ -62,13 +62,15 @@ class StgcnYu(nn.Module):
         """Rows with enough real steps, cyclically repeated where they have too few."""
         length = steps.sum(1)
         least = self.fixed or LOST + 1
-        if self.fixed is None and bool((length >= least).all()):
+        exporting = torch.compiler.is_exporting()  # a graph has no sizes that depend on values
+        if self.fixed is None and not exporting and bool((length >= least).all()):
             return values, steps
         wanted = torch.full_like(length, least) if self.fixed else length.clamp_min(least)
-        place = torch.arange(int(wanted.max()), device=values.device)
+        longest = self.fixed or (torch.sym_max(values.shape[1], least) if exporting else int(wanted.max()))
+        place = torch.arange(longest, device=values.device)
         source = place[None, :] % length.clamp_min(1)[:, None]
         real = place[None, :] < wanted[:, None]
-        rows = torch.arange(len(values), device=values.device)[:, None]
+        rows = torch.arange(values.shape[0], device=values.device)[:, None]
         return values[rows, source] * real[..., None, None], real
 
 

@@ -39,6 +39,32 @@ def test_partitions_of_a_small_graph_are_those_worked_out_by_hand() -> None:
     assert partitions(FIVE, "spatial", 1) == [table(**SELF, **LEVEL), table(**OUTWARD), table(**INWARD)]
 
 
+def test_the_published_code_takes_distances_beyond_its_reach_for_equal() -> None:
+    """Of five joints, 3 and 4 are two edges or more from the centre 0: between them the code sees no difference, Eq. 8 does."""
+    chain = Graph("chain", 5, ((0, 1), (1, 2), (2, 3), (3, 4)), 0)
+    itself, level_or_outer, inner = partitions(chain, "spatial-code", 1)
+    assert [[a for a in range(5) if itself[a][b]] for b in range(5)] == [[0], [1], [2], [3], [4]]
+    assert [[a for a in range(5) if level_or_outer[a][b]] for b in range(5)] == [[1], [2], [3], [2, 4], [3]]
+    assert [[a for a in range(5) if inner[a][b]] for b in range(5)] == [[], [0], [1], [], []]
+
+
+def test_how_many_neighbours_of_a_face_stand_elsewhere_in_the_published_code() -> None:
+    face = GRAPHS["face-51"]
+    level, nearer, farther = partitions(face, "spatial", 1)
+    itself, outer, inner = partitions(face, "spatial-code", 1)
+    joints = range(face.joints)
+    apart = [
+        (a, b)
+        for a in joints
+        for b in joints
+        for one, other in ((level, itself), (farther, outer), (nearer, inner))
+        if one[a][b] != other[a][b]
+    ]
+    assert len(apart) == 114
+    assert len(set(apart)) == 57
+    assert sum(level[a][b] + nearer[a][b] + farther[a][b] > 0 for a in joints for b in joints) == 177
+
+
 def test_two_hops_reach_the_neighbours_of_neighbours() -> None:
     near, far = partitions(FIVE, "distance", 2)[1:]
     assert [[b for b in range(5) if near[a][b]] for a in range(5)] == [[1], [0, 2, 3], [1, 3], [1, 2, 4], [3]]
@@ -47,11 +73,11 @@ def test_two_hops_reach_the_neighbours_of_neighbours() -> None:
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("strategy", ["uniform", "distance", "spatial"])
+@pytest.mark.parametrize("strategy", ["uniform", "distance", "spatial", "spatial-code"])
 @pytest.mark.parametrize("reach", [1, 2])
 def test_what_reaches_a_joint_always_weighs_one_in_all(name: str, strategy: str, reach: int) -> None:
     subsets = partitions(GRAPHS[name], strategy, reach)
-    assert len(subsets) == {"uniform": 1, "distance": reach + 1, "spatial": 3}[strategy]
+    assert len(subsets) == {"uniform": 1, "distance": reach + 1, "spatial": 3, "spatial-code": 1 + 2 * reach}[strategy]
     for to in range(GRAPHS[name].joints):
         assert sum(row[to] for subset in subsets for row in subset) == pytest.approx(1)
 

@@ -43,7 +43,7 @@ class Tcn(nn.Module):
         """What is read out of all real steps of a row."""
         if self.readout == "last":
             last = (steps * torch.arange(steps.shape[1], device=steps.device)).argmax(1)
-            return hidden[torch.arange(len(hidden), device=steps.device), last]
+            return hidden[torch.arange(hidden.shape[0], device=steps.device), last]
         return read_out(hidden, steps, self.parts, deviation=self.readout == "mean+std")
 
 

@@ -31,7 +31,7 @@ class ClsTransformer(nn.Module):
         """The class token [B, width]; the sequence is that token and all steps."""
         hidden, steps = self.enter(stream.values), stream.steps
         if self.token is not None:
-            hidden = torch.cat([self.token.expand(len(hidden), 1, -1).to(hidden.dtype), hidden], 1)
+            hidden = torch.cat([self.token.expand(hidden.shape[0], 1, -1).to(hidden.dtype), hidden], 1)
             steps = torch.cat([torch.ones_like(steps[:, :1]), steps], 1)
         if self.positions is not None and self.norm is not None:
             place = torch.arange(hidden.shape[1], device=hidden.device).clamp_max(len(self.positions) - 1)

@@ -35,10 +35,10 @@ class Transformer(nn.Module):
     def forward(self, stream: Stream) -> Encoded:
         """The mean of the real steps, and every step."""
         steps = stream.steps
-        row, time = steps.nonzero(as_tuple=True)
+        row, time = _places(steps)
         hidden = self.enter(stream.values[row, time])
         if self.positions != "none":
-            count, place = (len(steps), row) if self.positions == "rows" else (steps.shape[1], time)
+            count, place = (steps.shape[0], row) if self.positions == "rows" else (steps.shape[1], time)
             hidden = hidden + positions(count, hidden.shape[1], hidden)[place]
         hidden = self.dropout(hidden)
         for layer in self.layers:
@@ -84,7 +84,7 @@ class Layer(nn.Module):
         batch, length = steps.shape
         joined = _unpack(self.attend(hidden), row, time, steps)
         queries, keys, values = joined.view(batch, length, 3, self.heads, hidden.shape[1] // self.heads).permute(2, 0, 3, 1, 4)
-        mask = None if len(row) == steps.numel() else steps[:, None, None, :]
+        mask = None if not torch.compiler.is_exporting() and len(row) == steps.numel() else steps[:, None, None, :]
         rate = self.dropout.p if self.training else 0.0
         mixed = functional.scaled_dot_product_attention(queries, keys, values, mask, rate)  # [B, heads, T, width / heads]
         mixed = self.join(mixed.transpose(1, 2)[row, time].flatten(1))
@@ -95,8 +95,20 @@ class Layer(nn.Module):
         return functional.dropout(self.narrow(hidden), self.dropout.p, self.training)
 
 
+def _places(steps: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and time of every real step; of every step while a graph is exported, which has no sizes that depend on values."""
+    if not torch.compiler.is_exporting():
+        row, time = steps.nonzero(as_tuple=True)
+        return row, time
+    row = torch.arange(steps.shape[0], device=steps.device)[:, None].expand(steps.shape)
+    time = torch.arange(steps.shape[1], device=steps.device)[None, :].expand(steps.shape)
+    return row.flatten(), time.flatten()
+
+
 def _unpack(hidden: Tensor, row: Tensor, time: Tensor, steps: Tensor) -> Tensor:
     """Rows of equal length, [B, T, ...], with zeros where nothing is real."""
+    if torch.compiler.is_exporting():
+        return hidden.view(*steps.shape, hidden.shape[1]) * steps[..., None]
     if len(row) == steps.numel():
         return hidden.view(*steps.shape, hidden.shape[1])
     return hidden.new_zeros(*steps.shape, hidden.shape[1]).index_put((row, time), hidden)

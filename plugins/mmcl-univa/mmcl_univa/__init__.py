@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from mmcl.api import Field, Head, HeadSpec, Params, PublishedSpec, Register, Scorer, ScorerSpec, Task, hookimpl
+from mmcl.api import Field, Head, HeadSpec, Params, PresetSpec, PublishedSpec, Register, Scorer, ScorerSpec, Task, hookimpl
 
 from .affect import classes_of
+from .presets import PRESETS
 from .published import UNIVA
 
 PAPER = "UniVA: A Unimodal Valence-Arousal Driven Contrastive Learning Framework for Multimodal Multi-Label Emotion Recognition"
@@ -19,6 +20,8 @@ VALUES = ("valence", "arousal")
 
 class FusionParams(Params):
     """Options of `univa-fusion`."""
+
+    LATER = ("divergence", "prior_form")
 
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the logits, as the authors' code has it (0.1)")
     target: Literal["softmax", "normalised"] = Field(
@@ -32,7 +35,16 @@ class FusionParams(Params):
         description="on: emotions near in valence and arousal get like probabilities (Eq. 8 and 9), which needs to know each class by name; reference: as the code, on "
         "log-probabilities, not squared, with a matrix that is learned",
     )
+    prior_form: Literal["probabilities", "logs"] = Field(
+        "probabilities",
+        description="what a prior that is on compares: probabilities, squared, its matrix fixed, beside the loss (Eq. 9 and 11); logs: as "
+        "prior: reference",
+    )
     kl_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the divergence, a mean over recordings")
+    divergence: Literal["recording", "element"] = Field(
+        "recording",
+        description="what the divergence is a mean over: recordings (Eq. 10), or recordings and classes (the authors' code)",
+    )
     prior_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the prior")
     threshold: float | None = Field(
         None,
@@ -42,7 +54,8 @@ class FusionParams(Params):
         "paper's 0.18 for six",
     )
     lexicon: str = Field(
-        "", description="NRC-VAD file for the prior's valence and arousal; left out: our own table of usual emotions"
+        "",
+        description="NRC-VAD file (word, valence, arousal, dominance, by tabs) for the prior; left out: the ratings of six emotions that the paper publishes",
     )
 
 
@@ -61,7 +74,8 @@ class LabelsParams(Params):
 
     task: str = Field("emotion", description="task whose class names are looked up; of several labels the mean counts")
     lexicon: str = Field(
-        "", description="NRC-VAD file (word, valence, arousal, dominance, from 0 to 1, by tabs); left out: our own table"
+        "",
+        description="NRC-VAD file (word, valence, arousal, dominance, from 0 to 1, by tabs); left out: the ratings of six emotions that are published",
     )
 
 
@@ -82,7 +96,7 @@ class TableParams(Params):
 
 
 def labels_task(params: LabelsParams, tasks: Mapping[str, Task]) -> Task:
-    """Valence and arousal; ValueError where the corpus lacks the task or a class has no value in our own table."""
+    """Valence and arousal; ValueError where the corpus lacks the task or a class has no published value."""
     classes_of(params.task, params.lexicon, tasks)
     return Task("valence-arousal", "regression", VALUES)
 
@@ -154,6 +168,13 @@ def register_scorers(register: Register[ScorerSpec]) -> None:
         )
     )
     register(ScorerSpec("va-table", "valence and arousal out of a CSV of the user's", TableParams, (), words_task, build_table))
+
+
+@hookimpl
+def register_presets(register: Register[PresetSpec]) -> None:
+    """Offer the settings of the text and of the code."""
+    for preset in PRESETS:
+        register(preset)
 
 
 @hookimpl

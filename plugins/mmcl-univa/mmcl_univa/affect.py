@@ -8,28 +8,39 @@ from pathlib import Path
 from mmcl.api import DataError, Task
 from mmcl.media import is_number, read_text
 
-OWN: Mapping[str, tuple[float, float]] = {
-    "neutral": (0.0, 0.0),
-    "calm": (0.4, -0.6),
-    "happy": (0.8, 0.4),
-    "joy": (0.8, 0.5),
-    "excited": (0.7, 0.8),
-    "sad": (-0.7, -0.4),
-    "sadness": (-0.7, -0.4),
-    "anger": (-0.7, 0.7),
-    "angry": (-0.7, 0.7),
-    "frustrated": (-0.6, 0.4),
-    "frustration": (-0.6, 0.4),
-    "surprise": (0.3, 0.8),
-    "surprised": (0.3, 0.8),
-    "disgust": (-0.7, 0.3),
-    "disgusted": (-0.7, 0.3),
-    "fear": (-0.7, 0.6),
-    "fearful": (-0.7, 0.6),
-    "positive": (0.7, 0.2),
-    "negative": (-0.7, 0.2),
+GET = "free for research, from https://saifmohammad.com/WebPages/nrc-vad.html"
+"""How to get the lexicon, which may not be handed on."""
+
+_RATED: Mapping[str, tuple[float, float]] = {
+    "happy": (1.0, 0.735),
+    "sad": (0.225, 0.333),
+    "anger": (0.167, 0.865),
+    "surprise": (0.875, 0.875),
+    "disgust": (0.052, 0.775),
+    "fear": (0.073, 0.840),
 }
-"""Our own table, chosen by us after the usual picture of the circumplex (Russell 1980); no value is measured."""
+"""Valence and arousal of six words, from 0 to 1, as people rated them: NRC-VAD (Mohammad, ACL 2018), the figures that UniVA publishes."""
+
+_SAME = {
+    "joy": "happy",
+    "happiness": "happy",
+    "sadness": "sad",
+    "angry": "anger",
+    "surprised": "surprise",
+    "disgusted": "disgust",
+    "fearful": "fear",
+}
+"""Other names of these six emotions; their own ratings differ a little, and are read where the lexicon is given."""
+
+NEUTRAL = (0.0, 0.0)
+"""Where UniVA's authors put `neutral` by hand: in the middle of both scales, whatever the lexicon says of the word."""
+
+PUBLISHED: Mapping[str, tuple[float, float]] = {
+    "neutral": NEUTRAL,
+    **{name: (2 * v - 1, 2 * a - 1) for name, (v, a) in _RATED.items()},
+    **{name: (2 * _RATED[one][0] - 1, 2 * _RATED[one][1] - 1) for name, one in _SAME.items()},
+}
+"""Valence and arousal of emotions in [−1, 1] that are known without the lexicon."""
 
 
 def read_lexicon(path: Path) -> dict[str, tuple[float, float]]:
@@ -40,9 +51,7 @@ def read_lexicon(path: Path) -> dict[str, tuple[float, float]]:
     try:
         lines = read_text(path).split("\n")
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); the NRC-VAD lexicon was expected, https://saifmohammad.com/WebPages/nrc-vad.html"
-        ) from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); the NRC-VAD lexicon was expected, {GET}") from error
     places: dict[str, tuple[float, float]] = {}
     for number, line in enumerate(lines, 1):
         parts = line.split("\t")
@@ -63,20 +72,21 @@ def read_lexicon(path: Path) -> dict[str, tuple[float, float]]:
 
 
 def of_names(names: tuple[str, ...], lexicon: str) -> list[tuple[float, float]]:
-    """Valence and arousal of each name. Raises DataError if the lexicon lacks one, ValueError if our own table does."""
+    """Valence and arousal of each name. Raises DataError if the lexicon lacks one, ValueError if no figure of it is published here."""
     if lexicon:
         path = Path(lexicon).expanduser()
         known = read_lexicon(path)
         missing = [name for name in names if name.lower() not in known and name.lower() != "neutral"]
         if missing:
             raise DataError(f"{path}: has no word '{missing[0]}'")
-        return [known.get(name.lower(), (0.0, 0.0)) for name in names]  # the authors set neutral by hand, in the middle
-    missing = [name for name in names if name.lower() not in OWN]
+        return [NEUTRAL if name.lower() == "neutral" else known[name.lower()] for name in names]
+    missing = [name for name in names if name.lower() not in PUBLISHED]
     if missing:
         raise ValueError(
-            f"our own table has no valence and arousal of '{missing[0]}'; give the NRC-VAD lexicon (lexicon:). It has {', '.join(OWN)}"
+            f"valence and arousal of '{missing[0]}' are not known without the NRC-VAD lexicon (lexicon: FILE; {GET}); known are "
+            f"{', '.join(PUBLISHED)}"
         )
-    return [OWN[name.lower()] for name in names]
+    return [PUBLISHED[name.lower()] for name in names]
 
 
 def classes_of(name: str, lexicon: str, tasks: Mapping[str, Task]) -> tuple[str, ...]:

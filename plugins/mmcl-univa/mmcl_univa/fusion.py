@@ -21,6 +21,7 @@ class Fusion(nn.Module):
     def __init__(self, params: FusionParams, task: Task, widths: Mapping[str, int]) -> None:
         super().__init__()
         self.params, self.task, self.names = params, task, tuple(widths)
+        self.learned = params.prior == "reference" or (params.prior == "on" and params.prior_form == "logs")
         self.project = nn.Linear(sum(widths.values()), len(task.classes))
         self.dropout = nn.Dropout(params.dropout)
         if params.prior != "off":
@@ -29,7 +30,7 @@ class Fusion(nn.Module):
             except ValueError as error:
                 raise DataError(f"head univa-fusion, prior: {error}") from error
             matrix = torch.tensor(correlation(places), dtype=torch.get_default_dtype())
-            if params.prior == "reference":
+            if self.learned:
                 self.correlation = nn.Parameter(matrix)
             else:
                 self.register_buffer("correlation", matrix, persistent=False)
@@ -39,14 +40,21 @@ class Fusion(nn.Module):
         return self.dropout(self.project(torch.cat([encoded[name].vector for name in self.names], 1)))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Divergence of the softmax from the labels' distribution, and the prior (Eq. 6, 8 and 9); means over recordings."""
+        """Divergence of the softmax from the labels' distribution (Eq. 10), a mean over recordings; with the code's prior inside."""
         logs = output.float().log_softmax(1) if output.dtype.itemsize < 4 else output.log_softmax(1)
         wanted, known = self.distribution(target, logs)
         each = torch.where(wanted > 0, wanted * (wanted.clamp_min(1e-30).log() - logs), torch.zeros_like(logs)).sum(1)
         loss = self.params.kl_weight * (each * known).sum() / known.sum().clamp_min(1)
-        if self.params.prior == "off":
-            return loss
-        return loss + self.params.prior_weight * self.prior(logs)
+        if self.params.divergence == "element":
+            loss = loss / logs.shape[1]
+        return loss + self.params.prior_weight * self.prior(logs) if self.learned else loss
+
+    def penalty(self, output: Tensor) -> Tensor:
+        """The prior as the paper has it (Eq. 9), which stands beside the loss and the contrast in Eq. 11; else 0."""
+        if self.params.prior == "off" or self.learned:
+            return output.new_zeros(())
+        logs = output.float().log_softmax(1) if output.dtype.itemsize < 4 else output.log_softmax(1)
+        return self.params.prior_weight * self.prior(logs)
 
     def distribution(self, target: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """What is to be learned [B, classes], and which rows count [B]."""
@@ -63,7 +71,7 @@ class Fusion(nn.Module):
 
     def prior(self, logs: Tensor) -> Tensor:
         """Eq. 9: mean over recordings of Σ_jl M_jl (ŷ_j − ŷ_l)²; `reference`: Σ_jl M_jl · ‖log ŷ_j − log ŷ_l‖ over the batch / B."""
-        if self.params.prior == "reference":
+        if self.learned:
             apart = (logs[:, :, None] - logs[:, None, :]).square().sum(0)
             return (self.correlation * (apart + 1e-12).sqrt()).sum() / len(logs)
         chances = logs.exp()

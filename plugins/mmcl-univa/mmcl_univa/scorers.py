@@ -27,7 +27,7 @@ class Labels:
     def __init__(self, params: LabelsParams, tasks: Mapping[str, Task]) -> None:
         self.task = tasks[params.task]
         self.places = of_names(classes_of(params.task, params.lexicon, tasks), params.lexicon)
-        self.facts: dict[str, str | int | float] = {"of": params.lexicon or "our own table"}
+        self.facts: dict[str, str | int | float] = {"of": params.lexicon or "NRC-VAD's published ratings of six emotions"}
 
     def __call__(self, ref: SampleRef, raw: Raw | None) -> list[float] | None:
         """Valence and arousal, or None for a recording without a label."""
@@ -55,7 +55,10 @@ class TableScores:
                 raise DataError(
                     f"{path}:{number}: {values} lies outside the scale of {params.low:g} to {params.high:g} (low, high)"
                 )
+            if row["id"] in self._known:
+                raise DataError(f"{path}:{number}: names '{row['id']}' a second time; one row a recording was expected")
             self._known[row["id"]] = [2 * (value - params.low) / (params.high - params.low) - 1 for value in values]
+        self.facts["recordings that it names"] = len(self._known)
 
     def __call__(self, ref: SampleRef, raw: Raw | None) -> list[float] | None:
         """Valence and arousal, or None for a recording that the file does not name."""

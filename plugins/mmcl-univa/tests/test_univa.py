@@ -15,7 +15,7 @@ from mmcl_univa import (
     TableParams,
     WordsParams,
 )
-from mmcl_univa.affect import OWN, correlation, of_names, read_lexicon
+from mmcl_univa.affect import PUBLISHED, correlation, of_names, read_lexicon
 from mmcl_univa.fusion import Fusion
 from mmcl_univa.scorers import Labels, TableScores, TextRegressor
 
@@ -66,7 +66,7 @@ def test_the_loss_is_divergence_and_prior(target, prior):
             continue
         terms.append(math.fsum(w * math.log(w / c) for w, c in zip(wanted, chance, strict=True) if w))
     expected = 2.0 * math.fsum(terms) / len(terms)
-    matrix = correlation([OWN[name] for name in EMOTIONS])
+    matrix = correlation([PUBLISHED[name] for name in EMOTIONS])
     if prior == "on":
         expected += 0.5 * np.mean(
             [math.fsum(matrix[j][k] * (c[j] - c[k]) ** 2 for j in range(6) for k in range(6)) for c in chances]
@@ -76,7 +76,7 @@ def test_the_loss_is_divergence_and_prior(target, prior):
         expected += (
             0.5 * math.fsum(matrix[j][k] * np.linalg.norm(logs[:, j] - logs[:, k]) for j in range(6) for k in range(6)) / 4
         )
-    assert fusion.loss(output, labels).item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert (fusion.loss(output, labels) + fusion.penalty(output)).item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 def test_the_target_of_the_authors_is_as_reported():
@@ -120,7 +120,9 @@ def test_correlation_is_the_authors_matrix_on_their_values():
 
 
 def test_a_prior_over_unknown_names_is_refused_in_one_sentence():
-    with pytest.raises(DataError, match="head univa-fusion, prior: our own table has no valence and arousal of 'ennui'"):
+    with pytest.raises(
+        DataError, match="head univa-fusion, prior: valence and arousal of 'ennui' are not known without the NRC-VAD lexicon"
+    ):
         Fusion(FusionParams(prior="on"), Task("m", "multi-label", ("ennui", "sad")), {"text": 4})
 
 
@@ -134,7 +136,7 @@ def test_missing_modalities_are_zeros():
 def test_what_is_shown_is_the_prior_and_the_reference_as_it_has_drifted():
     (one,) = head(prior="on").show()
     assert (one.title, one.rows, one.columns) == ("Correlation of emotions", EMOTIONS, EMOTIONS)
-    np.testing.assert_allclose(one.values, correlation([OWN[name] for name in EMOTIONS]), atol=1e-6)
+    np.testing.assert_allclose(one.values, correlation([PUBLISHED[name] for name in EMOTIONS]), atol=1e-6)
     assert list(head(prior="off").show()) == []
     learned = head(prior="reference")
     before = np.array(learned.show()[0].values)
@@ -160,10 +162,12 @@ def test_labels_are_placed_by_name_and_several_by_their_mean(tmp_path):
         "emotions": Task("emotions", "multi-label", EMOTIONS),
     }
     single = Labels(LabelsParams(), tasks)
-    assert single(ref(emotion=1), None) == list(OWN["sad"])
+    assert single(ref(emotion=1), None) == list(PUBLISHED["sad"])
     assert single(ref(), None) is None
     several = Labels(LabelsParams(task="emotions"), tasks)
-    assert several(ref(emotions=[1, 0, 1, 0, 0, 0]), None) == pytest.approx(np.mean([OWN["happy"], OWN["anger"]], axis=0))
+    assert several(ref(emotions=[1, 0, 1, 0, 0, 0]), None) == pytest.approx(
+        np.mean([PUBLISHED["happy"], PUBLISHED["anger"]], axis=0)
+    )
     assert several(ref(emotions=[0] * 6), None) is None
     (tmp_path / "nrc.txt").write_text("Word\tValence\tArousal\tDominance\nhappy\t1.0\t0.735\t0.7\nsad\t0.225\t0.333\t0.1\n")
     measured = Labels(LabelsParams(lexicon=str(tmp_path / "nrc.txt")), tasks)
@@ -172,7 +176,7 @@ def test_labels_are_placed_by_name_and_several_by_their_mean(tmp_path):
 
 
 def test_unknown_names_and_broken_lexicons_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="no valence and arousal of 'ennui'; give the NRC-VAD lexicon"):
+    with pytest.raises(ValueError, match="valence and arousal of 'ennui' are not known without the NRC-VAD lexicon"):
         of_names(("ennui",), "")
     with pytest.raises(DataError, match="cannot be read"):
         read_lexicon(tmp_path / "none.txt")
@@ -190,6 +194,24 @@ def test_a_table_is_brought_to_our_scale(tmp_path):
     assert table(SampleRef("zzz", "g", {}, {}), None) is None
     with pytest.raises(DataError, match=r"va.csv:2: \[1.0, 5.0\] lies outside the scale of -1 to 1"):
         TableScores(TableParams(file=str(tmp_path / "va.csv")))
+
+
+def test_a_table_that_names_a_recording_twice_is_refused_and_its_rows_are_counted(tmp_path):
+    path = tmp_path / "va.csv"
+    path.write_text("id,valence,arousal\na,1,0\nb,0,1\n")
+    assert TableScores(TableParams(file=str(path))).facts["recordings that it names"] == 2
+    path.write_text("id,valence,arousal\na,1,0\nb,0,1\na,0,0\n")
+    with pytest.raises(DataError, match="va.csv:4: names 'a' a second time"):
+        TableScores(TableParams(file=str(path)))
+
+
+def test_neutral_is_in_the_middle_whatever_the_lexicon_says(tmp_path):
+    """UniVA's authors set it by hand; the column that the paper's heat map has for M3ED follows from it."""
+    (tmp_path / "nrc.txt").write_text("neutral\t0.469\t0.184\t0.357\nhappy\t1.0\t0.735\t0.7\n")
+    assert of_names(("neutral", "happy"), str(tmp_path / "nrc.txt")) == [(0.0, 0.0), pytest.approx((1.0, 0.47))]
+    names = (*EMOTIONS, "neutral")
+    column = [row[-1] for row in correlation(of_names(names, ""))]
+    assert column[:6] == pytest.approx([-0.558, 0.912, -0.691, -0.881, -0.409, -0.562], abs=2e-3)
 
 
 def write_bank(path, rows=240):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, Register, Source, Task, hookimpl
+from mmcl.api import Dataset, DatasetInfo, DatasetSpec, Field, Params, PublishedSpec, Register, Source, Task, hookimpl
+
+from .published import CMC_CMKM
 
 __all__ = ["ACTIONS", "CHANNELS", "DEPTH", "GET", "JOINTS", "UtdMhadParams"]
 
@@ -147,3 +149,9 @@ def register_datasets(register: Register[DatasetSpec]) -> None:
             paper=PAPER,
         )
     )
+
+
+@hookimpl
+def register_published(register: Register[PublishedSpec]) -> None:
+    """Offer what others have published on it."""
+    register(CMC_CMKM)

@@ -1,0 +1,274 @@
+"""What a run folder holds already: finished work that another plan would replace is refused, and what only adds to it goes on.
+
+Results depend on the plan, on the recordings and on mmcl itself; all three are compared with what lies in the folder before
+anything is written over. More epochs may go on from the last checkpoint, if that is asked for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import __version__
+from ..api.errors import StageError
+from ..engine.optim import rate
+from ..engine.resume import has_checkpoint
+from ..recipe.plan import Plan
+from ..runs import JsonObject, RunFolder, read_json
+from ..screen import say
+
+WORK = {
+    "pretrain": ("finished.json", "resume/state.json"),
+    "embed": ("finished.json",),
+    "probe": ("finished.json",),
+    "supervise": ("finished.json", "models/*.json", "resume/state.json"),
+    "worth": ("finished.json",),
+}
+"""Stage → files of which one shows that work lies there, finished or kept by a checkpoint."""
+NAMED = {("probe", "heads"), ("probe", "inputs"), ("supervise", "heads"), ("supervise", "inputs")}
+"""Sections to which a name can be added: what there is stays as it is."""
+LISTS = {("seed",), ("probe", "seeds"), ("probe", "tasks"), ("supervise", "tasks"), ("report", "against"), ("protocol", "only")}
+"""Lists to which an entry can be added."""
+SILENT = {"weights", "standardise", "mask_bands", "speed", "permute", "mirror", "mask_joints"}
+"""Keys of plan.json that stand there only where they say something."""
+UNREAD = {("name",), ("about",), ("overrides",), ("track",), ("sweep",), ("departs",), ("format",), ("dataset", "root")}
+UNREAD |= {(name, "checkpoint_minutes") for name in ("pretrain", "supervise")}
+"""Keys on which no result depends; where the recordings lie is compared file by file."""
+MORE = {("pretrain", "epochs"), ("pretrain", "patience")}
+"""Keys that may change where pretraining goes on."""
+
+FIRST = ""
+"""Stands in a change for which name of a section comes first: a report is about that."""
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key of the plan that says something else than the plan of the work that is there."""
+
+    key: Key
+    old: Any
+    new: Any
+    adds: bool  # whether all that there is stays, and more comes
+
+    def __str__(self) -> str:
+        first = self.key[:-1] in NAMED and self.key[-1] == FIRST
+        name = f"the first of {'.'.join(self.key[:-1])}" if first else ".".join(self.key)
+        if self.old is None:
+            return f"{name} is {_short(self.new)} now"
+        return f"{name} was {_short(self.old)}" + (
+            f" and is {_short(self.new)}" if self.new is not None else " and is left out now"
+        )
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a run folder holds before a run: the plan that made it, and the stages of which there is work."""
+
+    plan: JsonObject = field(default_factory=dict)  # plan.json; {}: there is no work
+    stages: tuple[str, ...] = ()
+
+    @property
+    def continued(self) -> list[JsonObject]:
+        """The epochs and patience of each plan that pretraining has gone on from, the first one first."""
+        return list(self.plan.get("continued", ()))
+
+
+def earlier(run: RunFolder) -> Earlier:
+    """What lies in a run folder."""
+    stages = [
+        stage
+        for stage, marks in WORK.items()
+        if any(next(run.root.glob(f"fold-*/seed-*/{stage}/{mark}"), None) is not None for mark in marks)
+    ]
+    return Earlier(read_json(run.root / "plan.json"), tuple(stages)) if stages else Earlier()
+
+
+def check_plan(run: RunFolder, before: Earlier, plan: Plan, more: bool) -> list[JsonObject]:
+    """Whether a plan leaves all work as it is, adds to it, or goes on with its pretraining; what it goes on from, for plan.json.
+
+    more  whether pretraining is to go on with more epochs (--continue)
+
+    Raises StageError, before anything is written, where work would be replaced, or where there is nothing to go on from.
+    """
+    if not before.stages:
+        if more:
+            raise StageError(f"{run.root}: holds no pretraining to go on with; leave --continue out")
+        return []
+    old, new = before.plan["plan"], json.loads(json.dumps(plan.to_json()))
+    changes = list(changes_of(old, new))
+    if before.plan.get("mmcl") != __version__:
+        changes.append(Change(("mmcl",), before.plan.get("mmcl"), __version__, adds=False))
+    replaced = [
+        (one, hit) for one in changes if not one.adds and (hit := [s for s in touched(one, old, new) if s in before.stages])
+    ]
+    going_on = [one for one, _ in replaced if one.key in MORE]
+    if more:
+        replaced = [(one, hit) for one, hit in replaced if one.key not in MORE]
+    if replaced:
+        hit = [stage for stage in before.stages if any(stage in stages for _, stages in replaced)]
+        only_more = (
+            not more and all(one.key in MORE for one, _ in replaced) and new["pretrain"]["epochs"] > old["pretrain"]["epochs"]
+        )
+        raise StageError(
+            f"{run.root}: holds finished work that this would replace ({', '.join(hit)}): {_listed([one for one, _ in replaced])}; "
+            f"give --out for a folder of its own, or --overwrite to replace it"
+            + (", or --continue to go on from the last epoch" if only_more else "")
+        )
+    if not more:
+        return before.continued
+    if not going_on:
+        return before.continued  # the same command again
+    _check_more(run, old["pretrain"], new["pretrain"])
+    return [*before.continued, {name: old["pretrain"][name] for name in ("epochs", "patience")}]
+
+
+def _check_more(run: RunFolder, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise StageError where pretraining cannot go on: fewer epochs, nothing kept, or a patience that is over."""
+    if new["epochs"] <= old["epochs"]:
+        raise StageError(
+            f"{run.root}: was pretrained for {old['epochs']} epochs and --continue goes on with more; set pretrain.epochs above that"
+        )
+    for fold, seed, folder in run.units("pretrain"):
+        facts, where = read_json(folder / "finished.json"), f"{run.root}: fold {fold}, seed {seed}"
+        if facts.get("stopped") == "patience" and new["patience"] == old["patience"]:
+            raise StageError(
+                f"{where} was stopped by patience after epoch {facts['epochs']}, and more epochs change nothing; "
+                "give --set pretrain.patience= or a larger one too"
+            )
+        if not has_checkpoint(folder / "last"):
+            raise StageError(
+                f"{where} has no checkpoint of its last epoch (an older mmcl kept none, or pretrain/last was deleted); "
+                "--overwrite trains from the beginning"
+            )
+
+
+def going_on(plan: Plan, continued: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What it means that pretraining goes on, a sentence each: for people, plan.json and the report."""
+    section = plan.recipe.pretrain
+    sentences = []
+    for k, one in enumerate(continued):
+        then = int(one["epochs"])
+        upto = int(continued[k + 1]["epochs"]) if k + 1 < len(continued) else section.epochs
+        sentences.append(f"pretraining went on from the end of {then} epochs to {upto}")
+        ended, begins = (
+            rate(section.schedule, section.optimizer.lr, epochs, at) for epochs, at in ((then, then - 1e-3), (upto, then))
+        )
+        if section.schedule.use == "cosine":
+            sentences[-1] += (
+                f"; the schedule cosine, which had ended at a rate of {ended:.2g}, was stretched over {upto} epochs and went on at "
+                f"{begins:.2g}, so that the weights are not those of {upto} epochs in one go"
+            )
+        else:
+            sentences[-1] += (
+                f"; the schedule {section.schedule.use} does not depend on the number of epochs: the weights are those of {upto} epochs in one go"
+            )
+    return sentences
+
+
+def changes_of(old: Mapping[str, Any], new: Mapping[str, Any], inside: Key = ()) -> Iterator[Change]:
+    """Where two plans differ. What an older mmcl did not write into plan.json is taken to be as it is now."""
+    for name in dict.fromkeys((*old, *new)):
+        key = (*inside, name)
+        if key in UNREAD:
+            continue
+        if inside in NAMED or inside in (("modalities",), ("scores",)) or name in SILENT:
+            before, now = old.get(name), new.get(name)
+        elif name not in old or name not in new:
+            continue
+        else:
+            before, now = old[name], new[name]
+        if before == now:
+            continue
+        if isinstance(before, dict) and isinstance(now, dict):
+            if key in NAMED and next(iter(before), None) != next(iter(now), None):
+                yield Change((*key, FIRST), next(iter(before), None), next(iter(now), None), adds=False)
+            yield from changes_of(before, now, key)
+        else:
+            yield Change(key, before, now, _adds(key, before, now))
+
+
+def _adds(key: Key, old: Any, new: Any) -> bool:
+    """Whether all that an old value gave is still given."""
+    if key[:-1] in NAMED:
+        return old is None
+    if key in (("supervise",), ("worth",)):
+        return old is None
+    if key == ("protocol", "only") and new is None:
+        return True
+    if key in LISTS or (key[0] == "worth" and isinstance(new, list)):
+        lists = isinstance(old, list) and isinstance(new, list)
+        first = key[0] == "worth" or key == ("report", "against") or not old or old[:1] == new[:1]
+        return lists and set(old) <= set(new) and first
+    return key[0] == "worth" and (old, new) == (False, True)
+
+
+def touched(change: Change, old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """The stages whose results depend on a key."""
+    fine_tuned = any(plan.get("supervise") and _reads_pretraining(plan["supervise"]) for plan in (old, new))
+    match change.key[0]:
+        case "pretrain":
+            return ("pretrain", "embed", "probe", "worth", *(("supervise",) if fine_tuned else ()))
+        case "probe":
+            return ("probe", "worth")
+        case "report":
+            return ("embed", "probe")
+        case "supervise" | "worth" as stage:
+            return (stage,)
+    return tuple(WORK)
+
+
+def _reads_pretraining(section: Mapping[str, Any]) -> bool:
+    return bool(section["start"] == "pretrained" or section.get("contrast"))
+
+
+def check_recordings(run: RunFolder, before: Earlier, kept: Mapping[str, Any]) -> None:
+    """Raise StageError if the recordings, their streams or their sides are others than those that finished work was made of.
+
+    kept  what folds.json is going to say
+    """
+    if not before.stages or not (run.root / "folds.json").is_file():
+        return
+    old = read_json(run.root / "folds.json")
+    new = json.loads(json.dumps(kept))
+    was, now = ({one["id"]: one for one in each["samples"]} for each in (old, new))
+    wrong = ""
+    if was != now:
+        gone, fresh = [id for id in was if id not in now], [id for id in now if id not in was]
+        other = [id for id in was if id in now and was[id] != now[id]]
+        first, what = next((ids[0], what) for ids, what in ((gone, "gone"), (fresh, "new"), (other, "changed")) if ids)
+        wrong = f"{len(gone)} recordings are gone, {len(fresh)} new, {len(other)} changed, the first {first} ({what})"
+    elif streams := [name for name, one in old["stores"].items() if new["stores"].get(name, {}).get("key") != one["key"]]:
+        wrong = f"the files of {', '.join(streams)}, or how they are read, have changed since"
+    elif sides := [
+        one["fold"] for one in old["folds"] if one not in new["folds"] and one["fold"] in [f["fold"] for f in new["folds"]]
+    ]:
+        wrong = f"fold {sides[0]} has other recordings on its sides"
+    if wrong:
+        raise StageError(
+            f"{run.root}: holds finished work ({', '.join(before.stages)}) of other recordings: {wrong}; give --out for a folder of its "
+            "own, or --overwrite to replace it"
+        )
+
+
+def remove_stale(run: RunFolder) -> None:
+    """Remove the folders of folds and seeds that the plan no longer names, and say so."""
+    for folder in run.stale():
+        shutil.rmtree(folder)
+        say(f"{run.root}: {folder.relative_to(run.root)} was removed; the plan no longer names it")
+
+
+def _listed(changes: Sequence[Change]) -> str:
+    """The first few changes, in words."""
+    few = list(itertools.islice(changes, 4))
+    return "; ".join(map(str, few)) + (f"; and {len(changes) - len(few)} more" if len(changes) > len(few) else "")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"
