@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .installed import set_aside_damaged
 
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from .model.kept import KeptHead
     from .model.kept_network import KeptNetwork
     from .recipe.plan import Plan
+    from .use.session import Session
 
 __version__ = "0.1.0"
 set_aside_damaged()
 
-__all__ = ["__version__", "check", "load_encoders", "load_heads", "load_joint", "run"]
+__all__ = ["__version__", "check", "features", "load_encoders", "load_heads", "load_joint", "open", "run"]
 
 
 def check(recipe: str | Path, set: Sequence[str] = (), data: str | Path | None = None, presets: Sequence[str] = ()) -> Plan:
@@ -79,6 +80,36 @@ def run(
         overwrite,
         more_epochs,
     )
+
+
+def open(run: str | Path, data: str | Path | None = None, device: str = "auto") -> Session:
+    """A finished run that answers: `.embed(files)`, `.predict(files)`, `.search(query, among)`, `.encoders`, `.heads`.
+
+    data    folder under which datasets lie now, for ids of the run's own recordings; left out: where the run found them
+    device  "auto", "cpu" or "cuda"
+
+    Files, folders, tables and ids are taken as `mmcl predict` takes them. Raises MmclError, with one clear sentence, if the folder is no
+    finished run, or a plug-in of it is no longer installed.
+    """
+    from .use.session import Session
+
+    return Session(run, data, device)
+
+
+def features(run: str | Path, split: str = "test", fold: int | None = None, seed: int | None = None) -> dict[str, list[Any]]:
+    """The frozen features that a run took of its own recordings, as columns for `pandas.DataFrame`: a row a recording.
+
+    Columns: id, group, a column for each label with the names of classes, and `<modality>.<number>` for each feature; of a modality that a
+    recording lacks these are NaN.
+
+    split       train, valid or test
+    fold, seed  left out: the first
+
+    Raises StageError if the run has no such features.
+    """
+    from .use.table import features_of
+
+    return features_of(Path(run), split, fold, seed)
 
 
 def load_encoders(folder: str | Path) -> dict[str, Encoder]:

@@ -31,7 +31,7 @@ class _Process(SpawnProcess):
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
         with _starting, _no_script():
-            return SpawnProcess._Popen(process_obj)  # type: ignore[attr-defined]  # typeshed leaves it out
+            return SpawnProcess._Popen(process_obj)
 
 
 class _Fresh(SpawnContext):

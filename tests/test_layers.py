@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The house, floor by floor. A part may import what lies on the floors below its own: never a neighbour, never what lies above.
 FLOORS = (
     {"cli"},
-    {"report", "begin"},
+    {"report", "begin", "use"},
     {"review", "search"},
     {"stages"},
     {"model"},
@@ -30,9 +30,10 @@ EVERYWHERE = {"installed", "screen", "seeding", "text", "workers"}
 # than its floor allows, and often less: a row grows with the import that needs it. A part may always import itself, and
 # `mmcl.__version__`.
 BELOW = {
-    "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs"},
+    "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs", "use"},
     "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
     "begin": {"api", "media", "plugins", "recipe", "review", "runs"},
+    "use": {"api", "data", "engine", "evaluate", "media", "model", "plugins", "recipe", "runs", "screen"},
     "review": {"api", "data", "evaluate", "model", "plugins", "recipe", "runs", "stages"},
     "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages", "workers"},
     "stages": {
@@ -66,7 +67,7 @@ BELOW = {
     "text": set(),
     # Beside the floors: what authors of plug-ins use, and the two doors.
     "testing": {"api", "plugins"},
-    "mmcl": {"installed", "model", "recipe", "report", "runs"},  # mmcl/__init__.py: the Python API
+    "mmcl": {"installed", "model", "recipe", "report", "runs", "use"},  # mmcl/__init__.py: the Python API
     "__main__": {"cli"},
 }
 

@@ -24,6 +24,9 @@ COMMANDS = {
     "new-recipe": ("begin", "Write a recipe for a table."),
     "sample": ("sample", "Write a tiny made-up copy of a corpus, to try a recipe on."),
     "data": ("data", "Look at recordings before a run: counts, lengths, gaps, defects."),
+    "embed": ("use", "Take frozen features of recordings with a finished run."),
+    "predict": ("use", "Say what a finished run answers about recordings."),
+    "search": ("use", "Find the recordings nearest to a recording."),
     "schema": ("schema", "Print the JSON schema of recipes, for editors."),
     "sweep": ("sweep", "Search over values of a recipe, on validation recordings alone."),
     "report": ("report", "Write the report of a run again, or of several on one page."),
@@ -69,6 +72,7 @@ SECTIONS = {
         "schema",
         "list-recipes",
     ),
+    "A finished run at work": ("embed", "predict", "search"),
     "Plug-ins": ("describe", "plugins", *(name for name in COMMANDS if name.startswith("list-") and name != "list-recipes")),
 }
 """How the overview is divided."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from ..model.frozen import Features, encode_joint, encode_rows
 from ..model.joint import Joint
 from ..model.windows import WINDOWS
 from ..recipe.plan import JOINT, Plan
-from ..runs import in_place_of, write_arrays
+from ..runs import in_place_of, write_arrays, write_json
 from .files import Item, Refused
 from .opened import Opened, Trained
 from .reading import Chunk, Reader
@@ -47,7 +47,9 @@ class Embedded:
     def arrays(self) -> dict[str, np.ndarray]:
         """NAME/vector [n, width], NAME/projection [n, D] and NAME/present [n] of each modality; start and end of windows."""
         arrays = {
-            f"{name}/{part.name}": getattr(one, part.name).numpy() for name, one in self.features.items() for part in fields(one)
+            f"{name}/{part.name}": getattr(one, part.name).numpy()
+            for name, one in self.features.items()
+            for part in fields(one)
         }
         if self.spans is not None:
             arrays |= {"start": self.spans[:, 0].copy(), "end": self.spans[:, 1].copy()}
@@ -99,7 +101,9 @@ def window_of(plan: Plan, seconds: float | None, hop: float | None) -> tuple[flo
     window = plan.recipe.window
     length = seconds if seconds is not None else window.seconds
     if length is None:
-        raise StageError(f"{plan.name} takes whole recordings, so it has no windows of its own; say how long they are (--seconds)")
+        raise StageError(
+            f"{plan.name} takes whole recordings, so it has no windows of its own; say how long they are (--seconds)"
+        )
     return length, hop if hop is not None else window.hop if seconds is None else None
 
 
@@ -188,10 +192,8 @@ def save_features(path: Path, embedded: Embedded, sides: Sequence[str]) -> None:
     if kind == ".npz":
         arrays |= {"ids": np.array(embedded.ids), "recording": np.array(sides)}
         with in_place_of(path) as part, part.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
     elif kind == ".safetensors":
-        from ..runs import write_json
-
         write_arrays(path, {name: np.ascontiguousarray(array) for name, array in arrays.items()})
         about = {"format": 1, "ids": embedded.ids, "recording": list(sides), "fold": embedded.fold, "seed": embedded.seed}
         write_json(path.with_suffix(".json"), about)
@@ -211,8 +213,3 @@ def _write_parquet(path: Path, embedded: Embedded, arrays: Mapping[str, np.ndarr
     columns |= {name: array.tolist() for name, array in arrays.items()}
     with in_place_of(path) as part:
         parquet.write_table(pyarrow.table(columns), part)
-
-
-def rows_of(embedded: Embedded) -> Iterator[tuple[int, str]]:
-    """Each row and whose it is."""
-    yield from enumerate(embedded.ids)

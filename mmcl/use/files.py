@@ -129,7 +129,9 @@ class Finder:
         names: list[tuple[Path, str]] = []
         for inner, folders, files in walk_folders(folder):
             for name in [*folders]:
-                if has_pictures(inner / name) and not any(kinds_of(path) for path in (inner / name).iterdir() if path.is_file()):
+                if has_pictures(inner / name) and not any(
+                    kinds_of(path) for path in (inner / name).iterdir() if path.is_file()
+                ):
                     names.append((inner / name, name))
                     folders.remove(name)
             names += [(inner / name, Path(name).stem) for name in files if self._candidates(inner / name)]
@@ -161,11 +163,8 @@ class Finder:
             candidates = [name for name in candidates if path.suffix.lower() in self._endings[name]] or candidates
         for kind in dict.fromkeys(self._sources[name].type for name in candidates):
             these = [name for name in candidates if self._sources[name].type == kind]
-            for fits in (
-                lambda name: path.suffix.lower() in self._endings[name],
-                lambda name: name in (path.parent.name, path.stem),
-            ):
-                these = [name for name in these if fits(name)] or these
+            these = [name for name in these if path.suffix.lower() in self._endings[name]] or these
+            these = [name for name in these if name in (path.parent.name, path.stem)] or these
             if len(these) > 1:
                 raise DataError(
                     f"{path}: may be {' or '.join(these)}; lay it in a folder of that name, or give a table with a column for each"
@@ -195,7 +194,9 @@ class Finder:
             parts = whole.setdefault(name, {})
             for source in sources:
                 if source in parts:
-                    raise DataError(f"{path}: '{name}' has two files for '{source}', {parts[source]} the other one; give each another name")
+                    raise DataError(
+                        f"{path}: '{name}' has two files for '{source}', {parts[source]} the other one; give each another name"
+                    )
                 parts[source] = str(path)
         return [*own.values(), *(Item(name, parts) for name, parts in whole.items())], refused
 
@@ -221,7 +222,11 @@ class Finder:
         people = next((lower[name] for name in PEOPLE if name in lower), None)
         items = []
         for row, cells in enumerate(listing.rows):
-            files = {s: str(root / cells[c].replace("\\", "/")) for s, c in columns.items() if cells[c] and not self._is_text(s, cells[c])}
+            files = {
+                s: str(root / cells[c].replace("\\", "/"))
+                for s, c in columns.items()
+                if cells[c] and not self._is_text(s, cells[c])
+            }
             texts = {s: cells[c] for s, c in columns.items() if cells[c] and self._is_text(s, cells[c])}
             if not files and not texts:
                 raise DataError(f"{listing.place(row)}: has none of {', '.join(columns)}; {self.expected()} were expected")
@@ -251,10 +256,14 @@ class Finder:
                 if cells and sum(kinds) > len(kinds) / 2:
                     fitting.append(column)
             by_ending = [
-                c for c in fitting if any(Path(cell).suffix.lower() in self._endings[name] for cell in listing.column(c) if cell)
+                c
+                for c in fitting
+                if any(Path(cell).suffix.lower() in self._endings[name] for cell in listing.column(c) if cell)
             ]
             if len(best := by_ending or fitting) > 1:
-                raise DataError(f"{listing.path}: source '{name}' may stand in {' or '.join(best)}; call one of these columns '{name}'")
+                raise DataError(
+                    f"{listing.path}: source '{name}' may stand in {' or '.join(best)}; call one of these columns '{name}'"
+                )
             if best:
                 columns[name] = best[0]
         if not columns:

@@ -184,7 +184,9 @@ def plan_of(root: Path, data: Path | None = None) -> Plan:
     except (KeyError, TypeError) as error:
         raise StageError(f"{root / 'plan.json'}: is no plan of a run ({error} is missing); run the recipe again") from error
     text = read_text(root / "recipe.yaml", RECIPE_BYTES)
-    document = parse_recipe(text, str(root / "recipe.yaml"), (*overrides, f"dataset={as_yaml(dataset, flow=True)}"), root.resolve())
+    document = parse_recipe(
+        text, str(root / "recipe.yaml"), (*overrides, f"dataset={as_yaml(dataset, flow=True)}"), root.resolve()
+    )
     return make_plan(document, data, overrides=tuple(stated["overrides"]), complete=True)
 
 

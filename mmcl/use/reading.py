@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from ..api.dataset import Dataset, DatasetSpec
 from ..api.errors import DataError, StageError
 from ..api.modality import Modality
-from ..api.raw import Raw
+from ..api.raw import Raw, Source
 from ..data.reading import extracted, read_source, samples_of
 from ..data.store import Store, Streams
 from ..media import words_of
@@ -92,12 +92,14 @@ class Reader:
         except (OSError, ValueError, KeyError) as error:  # a reader's slip is that file's: the others are read
             raise DataError(f"{path}: cannot be read as '{source}' ({type(error).__name__}: {error})") from error
 
-    def _reader(self) -> Any:
+    def _reader(self) -> Callable[[Path, Source], Raw]:
         """What reads a file as a source: the run's dataset if it can, else the first dataset that does."""
         specs: list[DatasetSpec] = [self._plan.dataset.spec, *(offer.spec for _, offer in plugins().all("dataset"))]
         reader = next((spec.read_file for spec in specs if spec.read_file is not None), None)
         if reader is None:
-            raise StageError("no installed dataset reads single files (see 'mmcl plugins'); name recordings of the run by their ids")
+            raise StageError(
+                "no installed dataset reads single files (see 'mmcl plugins'); name recordings of the run by their ids"
+            )
         return reader
 
     def _dataset(self) -> Dataset:

@@ -1,0 +1,171 @@
+"""A finished run in Python: `mmcl.open(run)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..api.errors import DataError
+from ..screen import progress, say
+from .answers import Answer, Wish, predict_items
+from .embedding import Embedded, embed_items, window_of
+from .files import Finder, Item, Refused
+from .nearest import Index, Near, index_of, nearest, shared_space
+from .opened import Opened, Trained, describe
+
+SHOWN = 5
+"""So many recordings that could not be read are named on the screen."""
+
+Names = str | Path | Iterable[str | Path]
+"""Files, folders, a table, or ids of the run's own recordings."""
+
+
+class Session:
+    """A finished run that answers. Nothing is trained, and nothing but a search's index is written into its folder."""
+
+    def __init__(self, run: str | Path, data: str | Path | None = None, device: str = "auto") -> None:
+        """Open a run folder.
+
+        data    folder under which datasets lie now, for ids of the run's own recordings; left out: where the run found them
+        device  "auto", "cpu" or "cuda"
+
+        Raises MmclError, with one clear sentence, if it is no finished run or a plug-in of it is no longer installed.
+        """
+        self._run = Opened(Path(run), None if data is None else Path(data))
+        self._device = device
+        self.refused: list[Refused] = []  # of the latest question
+
+    def __repr__(self) -> str:
+        return "\n".join(describe(self._run))
+
+    @property
+    def modalities(self) -> list[str]:
+        """The modalities that the run was trained on."""
+        return [modality.name for modality in self._run.plan.modalities]
+
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """Every fold and seed that is finished."""
+        return list(self._run.units)
+
+    def trained(self, fold: int | None = None, seed: int | None = None) -> Trained:
+        """The encoders and heads of a fold and seed, the first if left out."""
+        return self._run.trained(*self._run.pick(fold, seed))
+
+    @property
+    def encoders(self) -> Any:
+        """The encoders of the first fold and seed: modality → torch module, or one module of all modalities."""
+        return self.trained().encoders
+
+    @property
+    def heads(self) -> Any:
+        """The heads of the first fold and seed, in the order of the recipe."""
+        return self.trained().heads
+
+    def items(self, names: Names) -> list[Item]:
+        """The recordings that some names mean. Raises DataError as `Finder.items` does."""
+        plan = self._run.plan
+        sources = {m.source: plan.info.sources[m.source] for m in plan.modalities}
+        listed = [names] if isinstance(names, str | Path) else list(names)
+        items, self.refused = Finder(sources, self._run.samples, plan.root).items(listed)
+        if not items:
+            self._told((), False)
+        return items
+
+    def embed(
+        self,
+        names: Names,
+        *,
+        fold: int | None = None,
+        seed: int | None = None,
+        windows: bool = False,
+        seconds: float | None = None,
+        hop: float | None = None,
+    ) -> Embedded:
+        """Frozen features of some recordings, a row a recording or, with `windows`, a row a window.
+
+        seconds, hop  of windows; left out: the recipe's, and half of it
+
+        What could not be read stands in `refused`. Raises DataError if nothing could.
+        """
+        items, unit = self.items(names), self._run.pick(fold, seed)
+        cut = window_of(self._run.plan, seconds, hop) if windows else None
+        with progress("embed", len(items)) as tick:
+            parts, refused = embed_items(self._run, items, lambda item: [unit], self._device, cut, tick)
+        self._told(refused, unit in parts)
+        return parts[unit]
+
+    def sides(self, embedded: Embedded) -> list[str]:
+        """Where each row's recording stood in the run: new, train, valid or test."""
+        own = {item.id for item in embedded.items if item.own}
+        return [self._run.side(id, embedded.fold) if id in own else "new" for id in embedded.ids]
+
+    def predict(
+        self,
+        names: Names,
+        *,
+        tasks: Sequence[str] = (),
+        input: str | None = None,
+        head: str | None = None,
+        fold: int | None = None,
+        seed: int | None = None,
+        windows: bool = False,
+        seconds: float | None = None,
+        hop: float | None = None,
+    ) -> list[Answer]:
+        """What the run says of some recordings, a task after the other; with `windows` of each window.
+
+        input, head  which of the run's heads; left out: for each recording the one on most of the modalities that it has
+        fold, seed   left out: the mean over all, for a recording of the run's own over those that have not seen it
+
+        What could not be read stands in `refused`. Raises DataError if nothing could.
+        """
+        items = self.items(names)
+        cut = window_of(self._run.plan, seconds, hop) if windows else None
+        wish = Wish(fold, seed, tuple(tasks), input, head)
+        with progress("predict", len(items)) as tick:
+            answers, refused = predict_items(self._run, items, wish, self._device, cut, tick)
+        self._told(refused, bool(answers))
+        return answers
+
+    def search(
+        self,
+        query: Names,
+        among: Names,
+        *,
+        n: int = 10,
+        ask: str | None = None,
+        modality: str | None = None,
+        fold: int | None = None,
+        seed: int | None = None,
+    ) -> list[Near]:
+        """The n recordings among some that are nearest to each query, by the embeddings that were contrasted.
+
+        ask, modality  of the queries, and of the recordings that are searched; left out: all that each has
+
+        Raises DataError if nothing could be read, StageError if the run was not pretrained.
+        """
+        shared_space(self._run)
+        unit = self._run.pick(fold, seed)
+        galleries = self.items(among)
+        before = self.refused
+        gallery, lost = index_of(self._run, galleries, unit, self._device)
+        queries = self.items(query)
+        parts, more = embed_items(self._run, queries, lambda item: [unit], self._device)
+        self._told([*before, *lost, *more], bool(gallery.ids) and unit in parts)
+        files = {item.id: next(iter(item.files.values()), "") for item in queries}
+        those = parts[unit]
+        return nearest(self._run, Index(those.ids, [files[id] for id in those.ids], those.features), gallery, n, ask, modality)
+
+    def _told(self, refused: Sequence[Refused], any_left: bool) -> None:
+        """Name what could not be read; raise DataError if that is everything."""
+        self.refused = [*self.refused, *refused]
+        if not any_left:
+            more = f" (and {len(self.refused) - 1} more)" if len(self.refused) > 1 else ""
+            reason = self.refused[0].reason if self.refused else "no head of the run suits any of these recordings"
+            raise DataError(f"{reason}{more}")
+        for one in self.refused[:SHOWN]:
+            say(f"skipped: {one.reason}")
+        if len(self.refused) > SHOWN:
+            say(f"… and {len(self.refused) - SHOWN} more that were skipped")

@@ -1,0 +1,285 @@
+"""A finished run that answers: `mmcl.open`, `mmcl embed`, `predict`, `search`, on files that it has never seen and on its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+import mmcl
+from mmcl.api import DataError, StageError
+from mmcl.cli import main
+from mmcl.media import write_audio
+from mmcl.plugins import plugins
+from mmcl.recipe.planner import make_plan
+from mmcl.recipe.read import parse_recipe
+from mmcl.report import run_and_report
+from mmcl.runs import RunFolder, read_jsonl
+from mmcl.use.session import Session
+
+RECIPE = """\
+format: 1
+name: study
+seed: [0, 1]
+dataset: {{use: folder, root: {root}, group: speaker}}
+modalities:
+  voice: {{source: sound, features: {{use: log-mel, bands: 8, window: 0.05, hop: 0.05}}, backbone: {{use: tcn, channels: [8]}}}}
+  hand: {{source: hand, features: {{use: signals, columns: [x, y, z]}}, backbone: {{use: tcn, channels: [8]}}}}
+  words: {{source: text, features: {{use: hashed-words, dim: 8}}, backbone: {{use: mlp, hidden: [8], width: 8}}}}
+window: {{seconds: 0.5}}
+projection: {{hidden: 8, width: 4}}
+pretrain: {{batch_size: 8, epochs: 2}}
+probe: {{inputs: [voice, hand, all], heads: {{linear: linear}}}}
+protocol: official
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a folder of files. Tests leave all but its search index as it is."""
+    root = tmp_path_factory.mktemp("use")
+    plugins().get("dataset", "folder").spec.sample(root / "data", 48, 0)
+    plan = make_plan(parse_recipe(RECIPE.format(root=root / "data"), "study.yaml"))
+    run_and_report(plan, RunFolder(root / "runs" / "study"), workers=1)
+    return root / "runs" / "study"
+
+
+@pytest.fixture
+def session(study: Path) -> Session:
+    return mmcl.open(study)
+
+
+def data_of(study: Path) -> Path:
+    return study.parents[1] / "data"
+
+
+def command(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(one) for one in arguments])
+    return int(ended.value.code or 0)
+
+
+def test_what_is_opened_says_what_it_reads_and_answers(session):
+    assert session.modalities == ["voice", "hand", "words"]
+    assert session.parts == [(0, 0), (0, 1)]
+    assert "answers  mood (single-label): calm, tense" in repr(session)
+    assert set(session.encoders) == {"voice", "hand", "words"}
+    assert {head.input for head in session.heads} == {"voice", "hand", "all"}
+
+
+@pytest.mark.parametrize("how", ["table", "ids", "folder of the run's files"])
+def test_features_equal_the_runs_own(study, session, how):
+    own = mmcl.features(study, "test", seed=1)
+    names = {
+        "table": [data_of(study) / "recordings.csv"],
+        "ids": own["id"],
+        "folder of the run's files": [data_of(study) / "sound"],
+    }
+    embedded = session.embed(names[how], seed=1)
+    assert set(own["id"]) <= set(embedded.ids)
+    rows = [embedded.ids.index(id) for id in own["id"]]
+    given = {name: one for name, one in embedded.features.items() if bool(one.present.any())}
+    assert list(given) == (["voice"] if how == "folder of the run's files" else ["voice", "hand", "words"])
+    for name, one in given.items():
+        there = np.array([[own[f"{name}.{i}"][k] for i in range(one.vector.shape[1])] for k in range(len(rows))])
+        np.testing.assert_allclose(one.vector[rows].numpy(), there, atol=1e-6, rtol=0)
+    assert set(session.sides(embedded)) <= {"train", "valid", "test"}
+
+
+def test_a_copy_of_a_file_is_a_new_recording_with_the_same_features(study, session, tmp_path):
+    shutil.copy(data_of(study) / "sound" / "r005.wav", tmp_path / "another.wav")
+    new, own = session.embed(tmp_path / "another.wav"), session.embed(["r005"])
+    torch.testing.assert_close(new.features["voice"].vector, own.features["voice"].vector, atol=1e-6, rtol=0)
+    assert session.sides(new) == ["new"]
+    assert session.sides(own) == ["test"]
+    assert new.features["hand"].present.tolist() == [False]
+
+
+def test_answers_equal_the_runs_own_predictions(study, session):
+    rows = [one for one in read_jsonl(study / "fold-00/seed-0/probe/predictions.jsonl") if one["encoder"] == "pretrained"]
+    for task in ("mood", "tags", "valence"):
+        these = {one["id"]: one["prediction"] for one in rows if (one["task"], one["input"]) == (task, "all")}
+        answers = session.predict(list(these), tasks=[task], input="all", seed=0)
+        assert [one.id for one in answers] == list(these)
+        for one in answers:
+            classes = one.task.classes
+            if task == "mood":
+                assert classes.index(one.prediction) == these[one.id]
+                assert math.isclose(one.probabilities.sum(), 1, rel_tol=1e-9)
+            elif task == "tags":
+                assert [int(name in one.prediction) for name in classes] == these[one.id]
+            else:
+                assert one.prediction == pytest.approx(these[one.id][0], abs=1e-5)
+                assert one.probabilities is None
+
+
+def test_the_head_that_suits_what_is_there_answers_and_the_rest_is_named(study, session, tmp_path):
+    shutil.copy(data_of(study) / "sound" / "r003.wav", tmp_path / "r3.wav")
+    (answer,) = session.predict(tmp_path, tasks=["mood"])
+    assert (answer.input, answer.modalities, answer.missing) == ("voice", ("voice",), ("hand", "words"))
+    assert answer.asked == 2  # seeds
+    shutil.copy(data_of(study) / "hand" / "r003.csv", tmp_path / "r3.csv")
+    (answer,) = session.predict(tmp_path, tasks=["mood"])
+    assert (answer.modalities, answer.missing) == (("voice", "hand"), ("words",))
+    (answer,) = session.predict(["r003"], tasks=["mood"])
+    assert (answer.input, answer.missing, answer.recording) == ("all", (), "train")
+
+
+def test_the_mean_over_seeds_answers(session):
+    alone = [session.predict(["r005"], tasks=["mood"], input="all", seed=seed)[0].probabilities for seed in (0, 1)]
+    (both,) = session.predict(["r005"], tasks=["mood"], input="all")
+    np.testing.assert_allclose(both.probabilities, (alone[0] + alone[1]) / 2)
+
+
+def test_windows_give_a_course_over_time(study, tmp_path):
+    t = np.arange(3 * 8000) / 8000
+    write_audio(tmp_path / "long.wav", 0.3 * np.sin(2 * np.pi * np.where(t < 1.5, 220, 330) * t), 8000)
+    session = mmcl.open(study)
+    answers = session.predict(tmp_path / "long.wav", tasks=["mood"], windows=True, seconds=1.0, hop=0.5)
+    starts = [one.start for one in answers]
+    assert starts[0] == 0
+    assert all(0 < b - a <= 0.5 for a, b in zip(starts, starts[1:], strict=False))
+    assert all(one.end == pytest.approx(one.start + 1) for one in answers)
+    assert answers[-1].end == pytest.approx(3, abs=0.06)  # the last spectrum may reach beyond the end
+    embedded = session.embed(tmp_path / "long.wav", windows=True, seconds=1.0, hop=0.5)
+    assert embedded.features["voice"].vector.shape == (len(answers), 8)
+    assert not torch.equal(embedded.features["voice"].vector[0], embedded.features["voice"].vector[-1])
+
+
+def test_what_cannot_be_read_is_named_and_the_others_are_answered(study, tmp_path, capsys):
+    shutil.copy(data_of(study) / "sound" / "r003.wav", tmp_path / "fine.wav")
+    (tmp_path / "broken.wav").write_bytes(b"no sound at all")
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "notes.xyz").write_text("passed over: no source has this ending")
+    assert command("predict", study, tmp_path, "--task", "mood") == 1
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["id"] for line in out.splitlines()] == ["fine"]
+    assert "broken.wav" in err
+    assert "empty.wav" in err
+    assert "1 of 1 answers lacked hand, words" in err
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["gone.wav"], "gone.wav: is no file, no folder, and no recording of the run"),
+        (["r00"], "did you mean 'r0"),
+        (["only.xyz"], "is nothing that this run reads"),
+        (["broken.wav"], "broken.wav"),
+        (["empty"], "holds no recording"),
+    ],
+)
+def test_names_that_mean_nothing_are_refused_in_a_sentence(study, tmp_path, monkeypatch, capsys, names, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "only.xyz").write_text("x")
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    (tmp_path / "empty").mkdir()
+    assert command("predict", study, *names) == 2
+    out, err = capsys.readouterr()
+    assert words in err
+    assert "Traceback" not in err
+    assert not out
+
+
+def test_what_the_run_lacks_is_refused_with_what_it_has(session, tmp_path):
+    with pytest.raises(StageError, match="has no task 'joy'; it has mood, tags, valence"):
+        session.predict(["r005"], tasks=["joy"])
+    with pytest.raises(StageError, match="has no seed 7 in fold 0; it has 0, 1"):
+        session.embed(["r005"], seed=7)
+    with pytest.raises(StageError, match="is no run folder"):
+        mmcl.open(tmp_path)
+    with pytest.raises(StageError, match="is not there; a run folder"):
+        mmcl.open(tmp_path / "gone")
+
+
+def test_features_are_written_and_nothing_is_written_over(study, tmp_path, capsys):
+    out = tmp_path / "x.npz"
+    assert command("embed", study, "r005", "r011", "--out", out) == 0
+    with np.load(out) as kept:
+        assert kept["ids"].tolist() == ["r005", "r011"]
+        assert kept["voice/vector"].shape == (2, 8)
+        assert kept["recording"].tolist() == ["test", "test"]
+    before = out.read_bytes()
+    assert command("embed", study, "r005", "--out", out) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert command("embed", study, "r005", "--out", tmp_path / "x.safetensors") == 0
+    assert load_file(tmp_path / "x.safetensors")["hand/projection"].shape == (1, 4)
+    assert json.loads((tmp_path / "x.json").read_text())["ids"] == ["r005"]
+    assert command("embed", study, "r005", "--out", tmp_path / "x.txt") == 2
+
+
+def test_answers_as_a_table(study, tmp_path):
+    out = tmp_path / "answers.csv"
+    assert command("predict", study, "r005", "--out", out) == 0
+    rows = {row["task"]: row for row in csv.DictReader(out.open(newline=""))}
+    assert rows["mood"]["prediction"] in ("calm", "tense")
+    assert float(rows["mood"]["p calm"]) + float(rows["mood"]["p tense"]) == pytest.approx(1, abs=1e-5)
+    assert rows["valence"]["p calm"] == ""
+    float(rows["valence"]["prediction"])
+
+
+def test_search_finds_the_copy_first_and_keeps_its_index(study, tmp_path):
+    shutil.copytree(data_of(study) / "sound", tmp_path / "many")
+    shutil.copy(tmp_path / "many" / "r007.wav", tmp_path / "query.wav")
+    first = mmcl.open(study).search(tmp_path / "query.wav", tmp_path / "many", n=3)
+    assert first[0].id == "r007"
+    assert first[0].similarity == pytest.approx(1, abs=1e-5)
+    kept = set((study / "search").iterdir())
+    assert mmcl.open(study).search(tmp_path / "query.wav", tmp_path / "many", n=3) == first
+    assert set((study / "search").iterdir()) == kept
+    (tmp_path / "many" / "r007.wav").unlink()  # a changed folder has another index
+    assert mmcl.open(study).search(tmp_path / "query.wav", tmp_path / "many", n=1)[0].id != "r007"
+    assert set((study / "search").iterdir()) > kept
+
+
+def test_search_from_one_modality_to_another(study):
+    session = mmcl.open(study)
+    near = session.search(["r005"], data_of(study) / "recordings.csv", n=48, ask="hand", modality="voice")
+    assert len(near) == 47  # itself left out
+    voice, hand = (session.embed(["r005", near[0].id]).features[name].projection for name in ("voice", "hand"))
+    cosine = torch.nn.functional.cosine_similarity(hand[0], voice[1], dim=0)
+    assert near[0].similarity == pytest.approx(float(cosine), abs=1e-5)
+    with pytest.raises(DataError, match="is no modality of the run"):
+        session.search(["r005"], data_of(study) / "recordings.csv", ask="face")
+
+
+def test_a_run_answers_after_its_recordings_and_streams_are_gone(study, tmp_path):
+    shutil.copytree(study, tmp_path / "moved")
+    plan = json.loads((tmp_path / "moved" / "plan.json").read_text())
+    plan["plan"]["dataset"]["root"] = str(tmp_path / "gone")
+    (tmp_path / "moved" / "plan.json").write_text(json.dumps(plan))
+    write_audio(tmp_path / "new.wav", np.sin(np.arange(8000) / 9) * 0.3, 8000)
+    (answer,) = mmcl.open(tmp_path / "moved").predict(tmp_path / "new.wav", tasks=["mood"])
+    assert answer.prediction in ("calm", "tense")
+    with pytest.raises(DataError, match=r"gone: the run's own recordings were there and are not"):
+        mmcl.open(tmp_path / "moved").embed(["r005"])
+
+
+def test_features_as_a_table_name_classes_and_leave_gaps(study):
+    table = mmcl.features(study, "train")
+    assert set(table["mood"]) == {"calm", "tense"}
+    assert {"id", "group", "tags.low", "valence", "voice.0", "hand.7"} <= set(table)
+    assert len({len(column) for column in table.values()}) == 1
+    with pytest.raises(StageError, match="there are train, valid, test"):
+        mmcl.features(study, "dev")
+
+
+def test_a_script_without_a_guard_can_run_a_recipe_with_workers(tmp_path):
+    plugins().get("dataset", "folder").spec.sample(tmp_path / "data", 160, 0)
+    (tmp_path / "study.yaml").write_text(RECIPE.format(root=tmp_path / "data").replace("seed: [0, 1]", "seed: 0"))
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import mmcl\nprint('once')\nmmcl.run({str(tmp_path / 'study.yaml')!r}, out='run', workers=2, stop_after='prepare')\n"
+    )
+    ended = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "once\n"), ended.stderr
