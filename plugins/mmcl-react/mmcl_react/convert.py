@@ -81,14 +81,16 @@ def read_table(path: Path) -> Read:
 
     Of a frame number that stands twice the first row counts, and rows whose eyes lie in one place have no face and go.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        header = [name.strip() for name in next(csv.reader(file), [])]
+    text = read_text(path)
+    header = [name.strip() for name in next(csv.reader(io.StringIO(text, newline="")), [])]
     wanted = ("frame", "confidence", *POINTS, *UNITS, *GAZE_POSE)
     lacking = [name for name in wanted if name not in header]
     if lacking:
         raise DataError(f"{path}: lacks the column '{lacking[0]}'; a table as OpenFace writes it was expected")
     try:
-        values = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2, usecols=[header.index(name) for name in wanted])
+        values = np.loadtxt(
+            io.StringIO(text), delimiter=",", skiprows=1, ndmin=2, usecols=[header.index(name) for name in wanted]
+        )
     except ValueError as error:
         raise DataError(f"{path}: a table of numbers was expected ({' '.join(str(error).split())})") from error
     if not np.isfinite(values).all():
