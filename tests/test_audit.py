@@ -474,15 +474,18 @@ def test_results_of_a_test_set_that_nobody_opened(copy):
 
 def test_few_shot_opened_twice(copy, tiny_plan):
     run_all(tiny_plan("worth={few_shot: [0.2], draws: 1, maps: []}"), copy, workers=1)
-    run_all(tiny_plan("worth={few_shot: [0.3], draws: 1, maps: []}"), copy, workers=1)
+    run_all(tiny_plan("worth={few_shot: [0.3], draws: 1, maps: []}"), copy, workers=1, overwrite=True)
     assert findings(copy)["the test set opened once"].evidence.startswith(
         "worth, fold 0, seed 3: the test set was opened 2 times"
     )
 
 
 def test_what_an_earlier_recipe_left_behind_is_not_looked_at(copy, tiny_plan):
-    run_all(tiny_plan("seed=4", "pretrain.epochs=0", "probe.inputs=[audio]"), copy, workers=1)
-    assert len(copy.units("probe")) == 2
+    earlier = copy.root / "fold-00" / "seed-3"
+    shutil.copytree(earlier, copy.root.parent / "kept")
+    run_all(tiny_plan("seed=4", "pretrain.epochs=0", "probe.inputs=[audio]"), copy, workers=1, overwrite=True)
+    shutil.move(copy.root.parent / "kept", earlier)  # as a run of an older mmcl left it
+    assert len(list(copy.root.glob("fold-*/seed-*/probe/finished.json"))) == 2
     assert audit(copy).findings == ()
 
 

@@ -265,8 +265,9 @@ def test_environment_asks_for_tracebacks_too(value, shown, monkeypatch, capsys):
 def test_run_hands_everything_over_and_ends_stdout_with_the_report(monkeypatch, tmp_path, capsys):
     given = {}
 
-    def run_all(plan, run, workers, strict, device, stop_after):
+    def run_all(plan, run, workers, strict, device, stop_after, overwrite, more):
         given.update(plan=plan, root=run.root, workers=workers, strict=strict, device=device, stop_after=stop_after)
+        given.update(overwrite=overwrite, more=more)
         return run.root / "report.html"
 
     monkeypatch.setattr("mmcl.report.run_and_report", run_all)
@@ -288,12 +289,24 @@ def test_run_hands_everything_over_and_ends_stdout_with_the_report(monkeypatch, 
     assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
     plan = given.pop("plan")
     assert (plan.recipe.pretrain.epochs, plan.name) == (2, "mine")
-    assert given == {"root": out, "workers": 3, "strict": True, "device": "cpu", "stop_after": None}
+    assert given == {
+        "root": out,
+        "workers": 3,
+        "strict": True,
+        "device": "cpu",
+        "stop_after": None,
+        "overwrite": False,
+        "more": False,
+    }
 
     assert call("run", "quickstart", "--stop-after", "prepare") == 0
     assert given["root"] == Path("runs/quickstart"), "the folder is named after the recipe"
     assert given["stop_after"] == "prepare"
     assert capsys.readouterr().out.strip() == str(Path("runs/quickstart")), "there is no report yet"
+    for flag, name in (("--overwrite", "overwrite"), ("--continue", "more")):
+        assert call("run", "quickstart", flag) == 0
+        assert given[name] is True
+        capsys.readouterr()
     for asked in (("--limit", "20"), ("--set", "limit=20")):
         assert call("run", "quickstart", *asked) == 0
         assert given["root"] == Path("runs/quickstart-limit-20"), "never in the folder of the whole run"

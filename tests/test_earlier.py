@@ -195,7 +195,7 @@ def test_more_epochs_go_on_to_the_weights_of_one_go(tiny_plan, copy, tmp_path, s
     assert read_json(other.root / "plan.json")["continued"] == about["continued"]
 
 
-def test_a_schedule_that_decays_is_stretched_and_that_is_said(tiny_plan, tmp_path, capsys):
+def test_a_schedule_that_decays_is_stretched_and_the_screen_shows_it(tiny_plan, tmp_path, capsys):
     sets = ("pretrain.schedule.use=cosine", "probe.inputs=[audio]", "report.against=[]")
     run = RunFolder(tmp_path / "runs" / "it")
     go(tiny_plan(*sets, "pretrain.epochs=2"), run)

@@ -472,13 +472,15 @@ def spread(folds: list[float]) -> str:
 def test_the_table_says_what_a_slow_computation_says(default, page, head):
     rows = rows_of(default)
     head_row, *table = page.tables[f"Scores of emotion, head {head}"]
-    assert head_row == ["Predicted from", "Pretrained", "Random weights", "Difference", "Folds × seeds", "Tested on"]
+    assert head_row == ["Predicted from", "Pretrained", "Random weights", "Difference", "UAR", "Folds × seeds", "Tested on"]
     for input, line in zip(("text", "audio", "faces", "text+audio", "all"), table[:-1], strict=True):
         mine, random = by_fold(rows, input, "pretrained", head), by_fold(rows, input, "random", head)
         gains = [a - b for a, b in zip(mine, random, strict=True)]
         interval = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
         change = f"{mean(gains):+.3f} {interval.low:+.3f} to {interval.high:+.3f}".replace("-", "−")
-        assert line == [input, spread(mine), spread(random), change, "3 × 2", "129"]
+        recall = by_fold(rows, input, "pretrained", head, metric="uar")
+        uar = f"{mean(recall):.3f} ± {stdev(recall):.3f}"
+        assert line == [input, spread(mine), spread(random), change, uar, "3 × 2", "129"]
     assert table[-1][:2] == [
         "nothing (always guessing the most frequent class)",
         spread(by_fold(rows, "none", "none", "majority")),
@@ -491,7 +493,8 @@ def test_the_answer_comes_first_and_in_numbers(default, page):
         by_fold(rows, *who) for who in (("all", "pretrained"), ("all", "random"), ("none", "none", "majority"))
     )
     lead = (
-        f"Predicting emotion from all three modalities: {mean(mine):.2f} ± {stdev(mine):.2f} accuracy (3 folds × 2 seeds); "
+        f"Predicting emotion from all three modalities: {mean(mine):.2f} ± {stdev(mine):.2f} accuracy, "
+        f"{mean(by_fold(rows, 'all', 'pretrained', metric='uar')):.2f} unweighted average recall (3 folds × 2 seeds); "
         f"the same encoders with random weights {mean(random):.2f}; always guessing the most frequent class {mean(floor):.2f}."
     )
     assert page.text.index(lead) < page.text.index("Every metric of emotion")
@@ -635,7 +638,11 @@ def test_seeds_that_the_plan_no_longer_names_are_left_out(tmp_path, default):
     shutil.copytree(root / "fold-00", root / "fold-07")
     write_report(root)
     assert (root / "report.json").read_bytes() == (default / "report.json").read_bytes()
-    assert (root / "report.html").read_bytes() == (default / "report.html").read_bytes()
+    page = (root / "report.html").read_text()
+    (banner,) = re.findall(r'<div class="banners".*?</div>\n', page, re.DOTALL)
+    for folder in ("fold-00/seed-9", "fold-07/seed-0", "fold-07/seed-1"):
+        assert folder in banner
+    assert page.replace(banner, "") == (default / "report.html").read_text(), "nothing else of them is on the page"
 
 
 # --- one safe, offline, unchanging file ---------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ ON = (
 
 def run_with(run: RunFolder, *overrides: str) -> None:
     """Go on with a finished run, its recipe changed."""
-    run_all(load_plan(run.root / "recipe.yaml", overrides), run, workers=1)
+    run_all(load_plan(run.root / "recipe.yaml", overrides), run, workers=1, overwrite=True)
 
 
 def folder_of(run: RunFolder, stage: str = "worth"):

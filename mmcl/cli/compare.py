@@ -36,6 +36,7 @@ def compare(
     """
     from ..report.comparison import p_words
     from ..report.comparison import picture as draw
+    from ..report.words import few, plural
     from ..review.compare import compare_runs
 
     comparison = compare_runs(runs, task, inputs, heads, against)
@@ -46,8 +47,10 @@ def compare(
         click.echo(json.dumps(comparison.to_json(), indent=1))
         return
     click.echo(
-        f"{comparison.task}: {comparison.measure} on {comparison.recordings} test recordings, 95 % intervals over {comparison.rows[0].score.groups} {comparison.group}s\n"
+        f"{comparison.task}: {comparison.measure} on {comparison.recordings} test recordings, 95 % intervals over {comparison.rows[0].score.groups} {plural(comparison.group)}\n"
     )
+    if rough := few(comparison.rows[0].score.groups, plural(comparison.group)):
+        click.echo(f"{rough}\n")
     width = max(len(row.name) for row in comparison.rows)
     click.echo(f"{'':<{width}}  score  interval        difference  interval         p (Holm)  effect  higher in")
     for row in comparison.rows:

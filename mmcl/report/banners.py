@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .words import listed, many, whole
+from .words import FEW, listed, many, number, plural, whole
 
 Banner = tuple[str, str, str]
 """How grave it is ("strong" or "mild"), title, sentence."""
@@ -95,6 +95,13 @@ def _of_the_splits(plan: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[
             f"a new {group}."
         )
         banners.append(("strong", f"The same {group} is trained on and tested on", sentence))
+    tested = {one for fold in prepare["folds"] for one in fold["groups"]["test"]}
+    if 0 < len(tested) < FEW:
+        sentence = (
+            f"All test recordings are of {many(len(tested), group)}: intervals over fewer than {number(FEW)} are rough guesses, and others may "
+            "come out differently."
+        )
+        banners.append(("mild", f"Few {plural(group)} were tested on", sentence))
     window = plan.get("window", {}).get("seconds")
     longest = max((m.get("longest", 0.0) for m in prepare["modalities"].values()), default=0.0)
     if window and 0 < longest < window:

@@ -13,6 +13,7 @@ from .words import (
     FLOOR,
     FLOOR_NAME,
     duration,
+    few,
     inputs,
     listed,
     many,
@@ -48,6 +49,7 @@ class Behind:
     than: str  # random, pooled, or the name of an input
     other: float
     part: bool = False  # whether it is an input
+    gain: Summary | None = None  # how much higher the score is than the other, unit by unit
 
 
 def answer(
@@ -65,12 +67,14 @@ def answer(
     behind: Sequence[Behind] = (),
     labelled: Sequence[tuple[str, Summary]] = (),
     bound: Baseline | None = None,
+    recall: Summary | None = None,
 ) -> dict[str, Any]:
     """The answer in plain sentences: what was predicted how well, against what, from what, how sure.
 
     behind    inputs that score below what they should exceed
     labelled  models trained with labels on the input with most modalities: (head, score)
     bound     the highest of those that were trained from scratch on the very input of the answer; its name is that of its head
+    recall    unweighted average recall, where the score is an accuracy
     """
     plan = about["plan"]
     modalities = plan["probe"]["inputs"][main]
@@ -81,7 +85,8 @@ def answer(
     lead = Markup("Predicting <b>{}</b> from {}: <strong>{}</strong> {}").format(
         task, whence, plain(mine.mean, 2) + spread, metric(measure)
     )
-    count = f" ({repeats(mine.folds, mine.seeds)})"
+    beside = "" if recall is None or recall.mean is None else f", {plain(recall.mean, 2)} {metric('uar')}"
+    count = f"{beside} ({repeats(mine.folds, mine.seeds)})"
     others = []
     if labelled and subject == "random":  # nothing was pretrained: what labels taught is the answer
         head, first = labelled[0]
@@ -206,7 +211,9 @@ def _sure(mine: Summary, kind: str, baselines: Sequence[Baseline], group: str) -
         parts.append("One fold and one seed: nothing says how far chance could have moved these numbers. Add seeds or folds.")
     else:
         parts.append(f"± is the deviation {over(mine)}: other {plural(group)} in the test set could move it further.")
-    return " ".join(parts)
+    if mine.over != "nothing":
+        parts.append(few(mine.units, mine.over))
+    return " ".join(dict.fromkeys(part for part in parts if part))
 
 
 def _told_apart(start: str, gain: Summary, who: str = "it was") -> list[str]:
@@ -217,6 +224,8 @@ def _told_apart(start: str, gain: Summary, who: str = "it was") -> list[str]:
         f"{start} (95% interval {signed(gain.low, 2)} to {signed(gain.high, 2)}); "
         f"{who} ahead in {gain.above} of {many(gain.units, gain.over[:-1])}."
     ]
+    if rough := few(gain.units, gain.over):
+        sentences.append(rough)
     if gain.low <= 0 <= (gain.high or 0.0):
         sentences.append("The interval holds zero: this run does not tell the two apart.")
     return sentences
@@ -232,6 +241,17 @@ def _bound(bound: Baseline) -> str:
     return " ".join(_told_apart(start, bound.gain, "they were"))
 
 
+def _hurt(one: Behind) -> str:
+    """That pretraining took from an input, and how sure that is."""
+    gain = one.gain
+    if gain is None or gain.low is None or gain.high is None:
+        return f"Pretraining hurt {one.input}, measured once."
+    sure = f"95% interval of the difference {signed(gain.low, 2)} to {signed(gain.high, 2)}"
+    if gain.low <= 0 <= gain.high:
+        return f"Pretraining hurt {one.input}, as far as this run can tell ({sure})."
+    return f"Pretraining hurt {one.input} ({sure})."
+
+
 def _behind(subject: str, behind: Sequence[Behind]) -> str:
     """Which inputs score below a baseline, and which joint ones below one of their parts."""
     whose = "Pretrained" if subject == "pretrained" else "Random"
@@ -244,6 +264,8 @@ def _behind(subject: str, behind: Sequence[Behind]) -> str:
         ]
         if each:
             parts.append(f"{whose} encoders score below {phrase} from {listed(each)}.")
+        if each and than == "random":
+            parts += [_hurt(one) for one in behind if one.than == than and not one.part]
     parts += [
         f"{one.input} ({plain(one.score)}) scores below its part {one.than} alone ({plain(one.other)})."
         for one in behind

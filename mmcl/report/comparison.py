@@ -11,7 +11,7 @@ from ..review.compare import Comparison
 def shown(comparison: Comparison) -> dict[str, Any]:
     """A comparison as report pages show it: plain values, a picture, and names without the run's where there is one run."""
     from .figures import ranked
-    from .words import plain, plural
+    from .words import few, plain, plural
 
     runs = {row.name.split(": ", 1)[0] for row in comparison.rows}
     short = {row.name: row.name.split(": ", 1)[1] if len(runs) == 1 else row.name for row in comparison.rows}
@@ -40,6 +40,7 @@ def shown(comparison: Comparison) -> dict[str, Any]:
         "recordings": comparison.recordings,
         "groups": comparison.rows[0].score.groups,
         "group": plural(comparison.group),
+        "few": few(comparison.rows[0].score.groups, plural(comparison.group)),
         "tests": sum(row.corrected is not None for row in comparison.rows),
         "rows": rows,
         "picture": ranked(

@@ -7,7 +7,9 @@ bytes.
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +43,7 @@ def write_report(root: Path) -> None:
     """Write the report of a run folder, without its recipe or any plug-in."""
     results = read_run(RunFolder(root))
     write_json(root / "report.json", report_json(results))
-    write_text(root / "report.html", report_html(results, _people(root, results)))
+    write_text(root / "report.html", report_html(results, _people(root, results), root))
 
 
 def report_json(results: Results) -> JsonObject:
@@ -123,7 +125,7 @@ def _people(root: Path, results: Results) -> list[JsonObject]:
     return comparisons
 
 
-def report_html(results: Results, people: Sequence[JsonObject] = ()) -> str:
+def report_html(results: Results, people: Sequence[JsonObject] = (), root: Path = Path("RUN")) -> str:
     """The page."""
     plan, prepare, about = results.plan, results.prepare, results.about
     skipped = skipped_of(prepare)
@@ -167,6 +169,7 @@ def report_html(results: Results, people: Sequence[JsonObject] = ()) -> str:
             machine=about.get("machine", {}),
             device=about.get("device", ""),
             plugins=_plugins(plan),
+            next=_next(root),
         )
     )
     return figures.distinct_ids(page)
@@ -184,6 +187,25 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     if results.finished is not None:
         facts.append(("Finished", f"{datetime.fromtimestamp(results.finished, UTC):%Y-%m-%d %H:%M} UTC"))
     return facts
+
+
+def _next(root: Path) -> list[tuple[str, str]]:
+    """Commands that go on from here: (command, what it does). Those that need a part of mmcl that is not there are left out."""
+    run = shlex.quote(f"runs/{root.resolve().name}")
+    commands = [(f"mmcl predict {run} FILE", "what the run says of recordings that it has never seen")] if _answers() else []
+    return [
+        *commands,
+        (f"mmcl compare {run} OTHER-RUN", "this run beside another, on the same recordings, with intervals over groups"),
+        (f"mmcl audit {run}", "look for leaks: recordings, people or statistics on both sides of a split"),
+        (f"mmcl rerun {run}", "repeat the run from its folder, and see what comes out differently"),
+        (f"mmcl sweep {run}/recipe.yaml", "try other values, judged on validation recordings alone (needs a section sweep)"),
+        ("mmcl runs", "all runs, their states, scores and sizes"),
+    ]
+
+
+def _answers() -> bool:
+    """Whether a finished run can be asked about other recordings."""
+    return importlib.util.find_spec("mmcl.use") is not None
 
 
 def _effort(results: Results) -> JsonObject:

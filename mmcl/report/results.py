@@ -33,6 +33,8 @@ class Results:
     missing: list[tuple[int, int]]  # … and has not, though the plan asks for it
     scores: list[JsonObject]
     predictions: list[JsonObject]  # of the first head, from the main input
+    of_inputs: list[JsonObject]  # of the first head, from every input
+    folds: JsonObject  # folds.json; {} where it is not there
     retrieval: list[JsonObject]
     worth: list[JsonObject]
     maps: list[JsonObject]
@@ -117,10 +119,10 @@ def read_run(run: RunFolder) -> Results:
     planned = list(itertools.product((fold["fold"] for fold in prepare["folds"]), plan["seed"]))
     probed = {(fold, seed): folder for fold, seed, folder in run.units("probe") if (fold, seed) in planned}
     main, head = main_input(plan["probe"]["inputs"]), next(iter(plan["probe"]["heads"]))
-    scores, predictions, retrieval = [], [], []
+    scores, of_inputs, retrieval = [], [], []
     for folder in probed.values():
         scores += read_jsonl(folder / "scores.jsonl")
-        predictions += [r for r in read_jsonl(folder / "predictions.jsonl") if (r["input"], r["head"]) == (main, head)]
+        of_inputs += [r for r in read_jsonl(folder / "predictions.jsonl") if r["head"] == head]
         retrieval += read_jsonl(folder / "retrieval.jsonl") if (folder / "retrieval.jsonl").exists() else []
     with_labels = [folder for fold, seed, folder in run.units("supervise") if plan.get("supervise") and (fold, seed) in planned]
     for folder in with_labels:
@@ -151,7 +153,9 @@ def read_run(run: RunFolder) -> Results:
         units=list(probed),
         missing=[unit for unit in planned if unit not in probed],
         scores=scores,
-        predictions=predictions,
+        predictions=[row for row in of_inputs if row["input"] == main],
+        of_inputs=of_inputs,
+        folds=read_json(run.root / "folds.json") if (run.root / "folds.json").exists() else {},
         retrieval=retrieval,
         worth=worth,
         maps=maps,

@@ -10,6 +10,7 @@ from ..evaluate.statistics import Cell, Summary, bounds_of, difference
 from ..recipe.plan import main_input
 from ..runs import JsonObject
 from . import card, figures, words
+from .common import Common, distribution
 from .results import Results
 
 POINTS = 1000
@@ -23,7 +24,7 @@ def task_section(results: Results, name: str, id: str) -> JsonObject:
     task, summary = results.tasks[name], results.summary
     metric = HEADLINE[task["type"]]
     cell, floor = results.main_cell(name, metric), results.floor(name, metric)
-    tested = _tested(results.scores)
+    tested, common = _tested(results.scores), Common(results, name)
     everything: list[JsonObject] = [
         {"input": c[1], "head": c[2], "encoder": c[3], "metric": c[4], "score": score}
         for c, score in summary.items()
@@ -36,7 +37,9 @@ def task_section(results: Results, name: str, id: str) -> JsonObject:
         "type": task["type"],
         "metric": metric,
         "metric_words": words.metric(metric),
-        "answer": _answer(results, name, cell, floor),
+        "answer": _answer(results, common, cell, floor),
+        "common": common.shown(),
+        "distribution": distribution(results, name),
         "floor": floor,
         "floor_words": words.FLOOR[task["type"]],
         "heads": _heads(results, name, metric, floor, tested),
@@ -47,6 +50,8 @@ def task_section(results: Results, name: str, id: str) -> JsonObject:
         "spread": cell in summary and summary[cell].sd is not None,
         "has_pooled": any(c[3] == "pooled" for c in summary),
         "has_random": results.subject == "pretrained" and any(c[3] == "random" for c in summary),
+        "recall": metric == "accuracy" and (*cell[:4], "uar") in summary,
+        "recall_floor": results.floor(name, "uar"),
         "mistakes": _mistakes(results, name, task),
     }
 
@@ -60,8 +65,9 @@ def _tested(scores: Iterable[Mapping[str, Any]]) -> dict[Cell, int]:
     return {cell: sum(each.values()) for cell, each in by_fold.items()}
 
 
-def _answer(results: Results, name: str, cell: Cell, floor: Summary | None) -> JsonObject:
+def _answer(results: Results, common: Common, cell: Cell, floor: Summary | None) -> JsonObject:
     """The answer in sentences and bars."""
+    name = common.task
     scores = {"random": results.summary.get((*cell[:3], "random", cell[4])) if results.subject == "pretrained" else None}
     scores |= {"pooled": results.summary.get((*cell[:3], "pooled", cell[4])), "majority": floor}
     return card.answer(
@@ -78,34 +84,40 @@ def _answer(results: Results, name: str, cell: Cell, floor: Summary | None) -> J
             for one, score in scores.items()
             if score is not None
         ],
-        alone=_alone(results, name, cell[4]),
-        behind=_behind(results, name, cell[4]),
+        alone=_alone(results, common),
+        behind=_behind(results, common),
         labelled=_labelled(results, name, cell[4]),
         bound=_bound(results, name, cell),
+        recall=results.summary.get((*cell[:4], "uar")) if cell[4] == "accuracy" else None,
     )
 
 
-def _behind(results: Results, task: str, metric: str) -> list[card.Behind]:
-    """Inputs of the first head that score below random encoders or pooled streams, and joint ones below their best part."""
-    inputs = results.plan["probe"]["inputs"]
+def _behind(results: Results, common: Common) -> list[card.Behind]:
+    """Inputs of the first head that score below random encoders or pooled streams, and joint ones below their best part.
+
+    All on the recordings that the inputs have in common.
+    """
+    inputs, subject = results.plan["probe"]["inputs"], results.subject
     means = {
         (input, encoder): score.mean
         for input in inputs
-        for encoder in (results.subject, "random", "pooled")
-        if (score := results.summary.get((task, input, results.head, encoder, metric))) is not None and score.mean is not None
+        for encoder in (subject, "random", "pooled")
+        if (score := common.score(input, encoder)) is not None and score.mean is not None
     }
     behind = []
     for input, modalities in inputs.items():
-        if (mine := means.get((input, results.subject))) is None:
+        if (mine := means.get((input, subject))) is None:
             continue
-        rivals = [(kind, means[input, kind], False) for kind in ("random", "pooled") if (input, kind) in means]
+        for kind in ("random", "pooled"):
+            if (input, kind) in means and mine < (other := means[input, kind]):
+                behind.append(card.Behind(input, mine, kind, other, gain=common.gain(input, subject, kind)))
         parts = [
-            (means[one, results.subject], one)
+            (means[one, subject], one)
             for one, alone in inputs.items()
-            if len(alone) == 1 < len(modalities) and alone[0] in modalities and (one, results.subject) in means
+            if len(alone) == 1 < len(modalities) and alone[0] in modalities and (one, subject) in means
         ]
-        rivals += [(part, value, True) for value, part in [max(parts)]] if parts else []
-        behind += [card.Behind(input, mine, than, other, part) for than, other, part in rivals if mine < other]
+        if parts and mine < max(parts)[0]:
+            behind.append(card.Behind(input, mine, max(parts)[1], max(parts)[0], part=True))
     return behind
 
 
@@ -126,6 +138,7 @@ def _heads(results: Results, task: str, metric: str, floor: Summary | None, test
                         "gain": results.gain(cell, "random"),
                         "pooled": results.summary.get((task, input, head, "pooled", metric)),
                         "n": tested[cell],
+                        "recall": results.summary.get((*cell[:4], "uar")) if metric == "accuracy" else None,
                     }
                 )
         if rows:
@@ -196,17 +209,15 @@ def _bound(results: Results, task: str, cell: Cell) -> card.Baseline | None:
     return card.Baseline(name=best[2], score=results.summary[best], gain=gain)
 
 
-def _alone(results: Results, task: str, metric: str) -> tuple[str, Summary] | None:
-    """The single modality that does best alone, where the main input has several."""
+def _alone(results: Results, common: Common) -> tuple[str, Summary] | None:
+    """The single modality that does best alone on the recordings that all inputs have, where the main input has several."""
     inputs = results.plan["probe"]["inputs"]
     if len(inputs[results.main]) < 2:
         return None
     single = [
         (name, score)
         for name, modalities in inputs.items()
-        if len(modalities) == 1
-        and (score := results.summary.get((task, name, results.head, results.subject, metric)))
-        and score.mean is not None
+        if len(modalities) == 1 and (score := common.score(name, results.subject)) and score.mean is not None
     ]
     return max(single, key=lambda one: one[1].mean or 0.0) if single else None
 

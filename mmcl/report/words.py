@@ -59,6 +59,10 @@ FLOOR_NAME: Mapping[str, str] = {
 }
 """The same in two or three words."""
 
+FEW = 6
+"""Groups, folds or seeds below which it is said that an interval over them is a rough guess, and recordings below which a class is left
+out of what is mixed up most."""
+
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
@@ -137,7 +141,17 @@ def caption(what: str, task: str, head: str, score: Summary | None) -> str:
     start = f"{what[:1].upper()}{what[1:]} of {task} with the head “{head}”: "
     if score is None or score.over == "nothing":
         return start + over(score) + "."
-    return f"{start}mean ± deviation and 95% interval, {over(score)}."
+    rough = few(score.units, score.over)
+    return f"{start}mean ± deviation and 95% interval, {over(score)}." + (f" {rough}" if rough else "")
+
+
+def few(units: int, of: str) -> str:
+    """What is to be said of an interval over so many of something, or a comparison on them; nothing where there are enough, or just one."""
+    if not 1 < units < FEW:
+        return ""
+    return (
+        f"Only {number(units)} {of}: an interval over fewer than {number(FEW)} is a rough guess and says little about others."
+    )
 
 
 def inputs(names: Sequence[str], of: int) -> str:
@@ -286,12 +300,12 @@ def retrieval(maps: Mapping[str, Mapping[tuple[str, str], float]], levels: Seque
 
 
 def worst(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> list[tuple[str, str, int, int]]:
-    """The three confusions with the largest share of their class: (true, predicted, how many, of how many)."""
+    """The three confusions with the largest share of their class, of classes with at least FEW: (true, predicted, how many, of how many)."""
     confusions = [
         (classes[i], classes[j], count, sum(row))
         for i, row in enumerate(matrix)
         for j, count in enumerate(row)
-        if i != j and count
+        if i != j and count > 1 and sum(row) >= FEW
     ]
     return sorted(confusions, key=lambda f: (-f[2] / f[3], f[0], f[1]))[:3]
 
@@ -340,7 +354,8 @@ def confusion_alt(
     mixed = "; ".join(f"{a} taken for {b} {n} times of {of}" for a, b, n, of in worst)
     return (
         f"Confusion matrix of {task}, {len(classes)} classes: {right} of {total} predictions are right. "
-        f"Most mixed up: {mixed or 'nothing'}. The table below has every count."
+        + (f"Most mixed up: {mixed}. " if mixed else "")
+        + "The table below has every count."
     )
 
 

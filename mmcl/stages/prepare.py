@@ -48,7 +48,7 @@ def prepare(
     strict: bool = False,
     first: int | None = None,
     inner: Inner | None = None,
-    guard: Callable[[Mapping[str, Any]], None] | None = None,
+    guard: Callable[[Mapping[str, Any]], None] = lambda kept: None,
 ) -> None:
     """Write every modality's store that is not there yet, then prepare.json and folds.json.
 
@@ -107,8 +107,7 @@ def prepare(
             for fold in folds
         ],
     }
-    if guard is not None:
-        guard(kept)
+    guard(kept)
     write_json(run.root / "folds.json", {**kept, "key": fingerprint(kept)})
     write_json(run.root / "prepare.json", _about(plan, dataset, samples, stores, scored, folds, lost, time.monotonic() - began))
     skipped = sum(len(store.skipped) for store in stores.values()) + len(lost)

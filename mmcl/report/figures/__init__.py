@@ -1,6 +1,6 @@
 """Pictures of the pages: dots and bars, line charts, matrices, clouds of points. Each file holds a family; a new picture joins its own."""
 
-from .dots_and_bars import Measured, dots, file_of_scores, ranked, recalls, shares
+from .dots_and_bars import Measured, dots, file_of_scores, ranked, recalls, shares, splits
 from .line_charts import Curve, Line, climb, curves, lines
 from .matrices import confusion, heat, pair_map
 from .picture import MARKED, Picture, distinct_ids
@@ -28,4 +28,5 @@ __all__ = [
     "scatter",
     "shares",
     "slices",
+    "splits",
 ]

@@ -200,6 +200,40 @@ def shares(share_of: Mapping[str, float], alt: str) -> Picture:
     return picture(draw, alt)
 
 
+def splits(classes: Sequence[str], share_of: Mapping[str, Sequence[float]], alt: str) -> Picture:
+    """For each class one bar a split, training the widest: the share of the split's recordings that are of the class."""
+    fading = (0.9, 0.55, 0.28)
+
+    def draw(width: float) -> Figure:
+        bar = 9.0 if len(classes) <= 12 else 6.0
+        label, value, step = room(classes, width), 56.0, bar * len(share_of) + 12
+        figure, ax = canvas(width, 34 + step * len(classes) + 42, label, value, 34.0, 42.0)
+        highest = max((share for each in share_of.values() for share in each), default=1.0)
+        _rows(ax, len(classes), (0, max(highest * 1.05, 0.01)), "share of the split’s recordings")
+        scale(ax.xaxis, 4, percent)
+        for y, name in enumerate(classes):
+            left_of(ax, y, shorten(name, label - 12))
+            for k, (alpha, each) in enumerate(zip(fading, share_of.values(), strict=False)):
+                top = y + (k - len(share_of) / 2) * bar / step
+                ax.add_patch(
+                    Rectangle(
+                        (0, top), each[y], bar / step * 0.9, facecolor=COLOUR["pretrained"], edgecolor="none", alpha=alpha
+                    )
+                )
+            right_of(ax, y, percent(next(iter(share_of.values()))[y]))
+        for k, (alpha, name) in enumerate(zip(fading, share_of, strict=False)):
+            at = k * min(96.0, (width - label - value) / max(1, len(share_of)))
+            left, high = at / (width - label - value), 1 + 18 / (step * len(classes))
+            side = 9 / (width - label - value), 9 / (step * len(classes))
+            block = Rectangle((left, high), *side, facecolor=COLOUR["pretrained"], edgecolor="none", alpha=alpha, clip_on=False)
+            block.set_transform(ax.transAxes)
+            ax.add_patch(block)
+            ax.text(left + 1.5 * side[0], high, name, fontsize=SIZE, color=COLOUR["muted"], va="bottom", transform=ax.transAxes)
+        return figure
+
+    return picture(draw, alt)
+
+
 def _scores_across(ax: Axes, rows: int, limits: tuple[float, float], across: str, width: float) -> None:
     """So many rows over an axis of scores."""
     _rows(ax, rows, limits, across)

@@ -32,6 +32,8 @@ TABLES = ("recordings.csv", "recordings.tsv", "recordings.jsonl", "recordings.pa
 EXPECTED = "a table recordings.csv with a row a recording, and the files that it names"
 IDS = ("id", "name", "recording", "sample", "clip", "utterance_id", "file_id")
 SPLITS = ("split", "set", "partition", "subset")
+RATES = ("rate", "hz", "fps", "sampling_rate", "sample_rate")
+"""Ends of the names of columns that say how many steps a second the files of another column have: imu_rate, gaze_hz."""
 TEXTS = ("text", "words", "transcript", "transcription", "sentence", "utterance")
 FEW = 12
 """Whole numbers of at most so many values, each in two recordings or more, are taken for classes."""
@@ -60,6 +62,7 @@ def completed(params: FolderParams, root: Path) -> FolderParams:
     taken = {name for name in (ids, group, split) if name}
     sources = _sources(params, listing, root, taken)
     taken |= {one.column or name for name, one in sources.items()}
+    taken |= {rate for one in sources.values() if one.rate and one.column and (rate := _rate_column(listing, one.column))}
     labels = _labels(params, listing, taken)
     words = [split_of(listing, row, split) for row in range(len(listing.rows))] if split else []
     whole = params.model_copy(
@@ -154,28 +157,70 @@ def _source(params: FolderParams, name: str, given: SourceOptions, listing: List
     first = _first(params, listing, column, root)
     if reads is None:
         reads = _reads(first, option)
+    if one.rate is None and (reads == "sequence" or (reads == "pictures" and first.is_dir())):
+        one = one.model_copy(update={"rate": _rate(listing, column)})
+    if reads != one.reads:
         one = one.model_copy(update={"reads": reads})
     if reads == "pictures":
         if first.is_dir() and one.rate is None:
-            raise DataError(f"{first}: pictures in a folder do not say how many are shown a second; set {option}.rate")
+            raise DataError(
+                f"{first}: pictures in a folder do not say how many are shown a second; {_offer(column)}set {option}.rate"
+            )
         return one.model_copy(update={"size": one.size or (120, 160)})
     if reads == "table" and (one.columns is None or one.rate is None):
         table = read_table(first)
+        if one.rate is None and table.rate is None:
+            one = one.model_copy(update={"rate": _rate(listing, column)})
         if len(table.values) > 1 and one.rate is None and table.rate is None:
             raise DataError(
-                f"{first}: has no column 'timestamp' (seconds), so it does not say its rate; set {option}.rate, in rows a second"
+                f"{first}: has no column 'timestamp' (seconds), so it does not say its rate; {_offer(column)}set {option}.rate, in rows a second"
             )
         rate = one.rate if one.rate is not None else None if table.rate is None else _rounded(table.rate)
         return one.model_copy(update={"columns": one.columns or table.columns, "rate": rate})
     if reads == "sequence":
         if one.rate is None:
-            raise DataError(f"{first}: an array does not say its rate; set {option}.rate, in steps a second")
+            raise DataError(f"{first}: an array does not say its rate; {_offer(column)}set {option}.rate, in steps a second")
         shape = array_shape(first, one.key)
         if not shape:
             raise DataError(f"{first}: a single number is no sequence; steps along the first axis were expected")
         steps = shape[1:] if len(shape) > 1 else (1,)
         return one.model_copy(update={"shape": one.shape or steps})
     return one
+
+
+def _offer(column: str) -> str:
+    return f"write it into a column '{column}_rate' or 'rate' of the table, or "
+
+
+def _rate_column(listing: Listing, column: str) -> str | None:
+    """The column that says how many steps a second the files of another have: the one of its name, as in imu_rate, or rate."""
+    own = [f"{column}{sign}{rate}".lower() for sign in "_- " for rate in RATES]
+    names = {name.lower(): name for name in reversed(listing.columns)}
+    return next((names[name] for name in (*own, "rate") if name in names and names[name] != column), None)
+
+
+def _rate(listing: Listing, column: str) -> float | None:
+    """Steps a second that the table says of the files of a column; None where it says none.
+
+    Raises DataError for a cell that is no number above 0, and for two rates: a source has one.
+    """
+    where = _rate_column(listing, column)
+    rate: float | None = None
+    for row, cells in enumerate(listing.rows):
+        if where is None or not cells[column] or not cells[where]:
+            continue
+        number = to_number(cells[where])
+        if number is None or number <= 0:
+            raise DataError(
+                f"{listing.place(row)}: '{cells[where]}' in column '{where}' is no rate; steps a second were expected"
+            )
+        if rate is not None and abs(number / rate - 1) > 1e-6:
+            raise DataError(
+                f"{listing.place(row)}: column '{where}' has {number:g}, and {rate:g} above; the files of '{column}' need one rate, so "
+                "resample them, or give each rate a column of its own"
+            )
+        rate = number
+    return rate
 
 
 def _rounded(rate: float) -> float:

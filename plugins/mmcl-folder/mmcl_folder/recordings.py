@@ -69,7 +69,12 @@ class Folder:
         if one.reads == "sound":
             return sound_header(path) if path.suffix.lower() in SOUNDS else film_header(path, sound=True)
         if one.reads == "pictures":
-            return folder_header(path, one.rate or 1.0) if path.is_dir() else film_header(path)
+            if path.is_dir():
+                return folder_header(path, one.rate or 1.0)
+            header = film_header(path)
+            if one.rate is not None and header.rate is not None:
+                _same(path, header.rate, one.rate)
+            return header
         if one.reads == "words":
             words = self.read(id, source)
             assert isinstance(words, Words)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mmcl_folder import FolderParams, SourceOptions
 
-from mmcl.api import HasHeaders, Sequence, Table, Video, Words
+from mmcl.api import DataError, HasHeaders, Sequence, Table, Video, Words
 from mmcl.media import write_audio
 from mmcl.testing import check_dataset
 from mmcl.testing.corpora import dataset_of, expect_refusal, expect_seeded, real_data, tiny_copies
@@ -280,3 +280,52 @@ def test_a_path_with_a_blank_is_a_path(tmp_path):
     dataset = SPEC.build(FolderParams(sources={"text": SourceOptions(reads="words")}), tmp_path)
     (ref,) = dataset.samples()
     assert dataset.read(ref.id, "text").words == ("all", "is", "well")
+
+
+def arrays(folder, header, rows):
+    """A folder with a table of arrays of 20 steps of two channels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        np.save(folder / row.split(",")[0], np.arange(40.0).reshape(20, 2))
+    (folder / "recordings.csv").write_text("\n".join((header, *rows)))
+    return folder
+
+
+@pytest.mark.parametrize("column", ["rate", "imu_rate", "imu hz", "IMU-fps", "imu_sampling_rate"])
+def test_a_column_says_the_rate_of_arrays_and_is_no_label(tmp_path, column):
+    rows = [f"{letter}.npy,{'p1' if letter < 'd' else 'p2'},{'glad' if letter in 'ace' else 'sad'},50" for letter in "abcdef"]
+    folder = arrays(tmp_path / "study", f"imu,speaker,mood,{column}", rows)
+    whole = completed(folder)
+    assert whole.sources["imu"].rate == 50.0
+    assert list(whole.labels) == ["mood"]
+    dataset = SPEC.build(whole, folder)
+    assert dataset.read("a", "imu").rate == 50.0
+    assert dataset.header("a", "imu").seconds == 0.4
+    assert completed(folder, sources={"imu": {"rate": 25}}, labels=["mood"]).sources["imu"].rate == 25.0
+
+
+def test_no_rate_two_rates_and_words_for_a_rate_are_refused(tmp_path):
+    for rate, words in (("", "write it into a column 'imu_rate' or 'rate'"), ("fast", "is no rate"), ("-1", "is no rate")):
+        folder = arrays(tmp_path / (rate or "none"), "imu,speaker,mood,rate", [f"a.npy,p1,glad,{rate}", f"b.npy,p1,sad,{rate}"])
+        with pytest.raises(DataError, match=words):
+            completed(folder)
+    folder = arrays(tmp_path / "two", "imu,speaker,mood,rate", ["a.npy,p1,glad,50", "b.npy,p1,sad,25"])
+    with pytest.raises(DataError, match=r"recordings\.csv:3: column 'rate' has 25, and 50 above"):
+        completed(folder)
+
+
+def test_a_number_named_rate_beside_sounds_is_a_label_as_before(tmp_path):
+    rows = [f"{wav},p{1 + i // 3},{i}" for i, wav in enumerate(WAVS)]
+    folder = study(tmp_path / "study", "\n".join(("audio,speaker,rate", *rows)), WAVS)
+    assert list(completed(folder).labels) == ["rate"]
+
+
+def test_a_film_of_another_rate_than_the_option_is_refused_by_its_header_as_when_it_is_read(root):
+    pytest.importorskip("av")
+    dataset = SPEC.build(
+        FolderParams.model_validate({"sources": {"sound": {}, "film": {"reads": "pictures", "rate": 11.0}}}), root
+    )
+    id = next(ref.id for ref in dataset.samples() if "film" in ref.sources)
+    for look in (dataset.read, dataset.header):
+        with pytest.raises(DataError, match="11 were expected"):
+            look(id, "film")

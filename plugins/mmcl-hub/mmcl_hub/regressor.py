@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmcl.api import DataError, Raw, SampleRef, Words
+from mmcl.media import read_text
 
 from . import HfRegressorParams
 from .features import load, tokenizer_of
@@ -123,7 +125,7 @@ def read_corpus(path: Path, params: HfRegressorParams) -> tuple[dict[str, list[s
     values: dict[str, list[list[float]]] = {"train": [], "dev": [], "test": []}
     wanted = ("split", "text", *params.columns)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with io.StringIO(read_text(path), newline="") as file:
             reader = csv.DictReader(file)
             missing = [name for name in wanted if name not in (reader.fieldnames or ())]
             if missing:

@@ -106,15 +106,20 @@ def read_table(path: Path) -> Read:
 
     Of a frame number that stands twice the first row counts, and rows whose eyes lie in one place, or in none, have no face and are left out.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        header = [name.strip() for name in next(csv.reader(file), [])]
+    text = read_text(path)
+    header = [name.strip() for name in next(csv.reader(io.StringIO(text, newline="")), [])]
     wanted = ("frame", "confidence", *POINTS, *UNITS, *GAZE_POSE)
     lacking = [name for name in wanted if name not in header]
     if lacking:
         raise DataError(f"{path}: lacks the column '{lacking[0]}'; a table as OpenFace writes it was expected")
     try:
         values = np.loadtxt(
-            path, delimiter=",", skiprows=1, ndmin=2, usecols=[header.index(name) for name in wanted], converters=_number
+            io.StringIO(text),
+            delimiter=",",
+            skiprows=1,
+            ndmin=2,
+            usecols=[header.index(name) for name in wanted],
+            converters=_number,
         )
     except ValueError as error:
         raise DataError(f"{path}: a table of numbers was expected ({' '.join(str(error).split())})") from error

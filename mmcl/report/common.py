@@ -1,0 +1,167 @@
+"""What a report says of recordings: inputs set against each other on those that all of them have, and the classes of each split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..evaluate.metrics import HEADLINE, evaluate
+from ..evaluate.statistics import Cell, Summary, Unit, bounds_of, difference, summarise
+from ..runs import JsonObject
+from . import figures, words
+from .results import Results
+
+SPLITS = {"train": "training", "valid": "validation", "test": "test"}
+"""Split → its name in words."""
+
+
+class Common:
+    """The scores of the first head from every input, on the test recordings that all inputs have.
+
+    Inputs whose modality is missing in some recordings are tested on fewer, and their scores cannot be set against each other. Where
+    all are tested on the same recordings this holds the scores that they have anyway.
+    """
+
+    def __init__(self, results: Results, task: str) -> None:
+        self.task, self.metric = task, HEADLINE[results.tasks[task]["type"]]
+        self.results = results
+        inputs = results.plan["probe"]["inputs"]
+        rows = [r for r in results.of_inputs if r["task"] == task and r["input"] in inputs]
+        ids: dict[str, set[str]] = {}
+        for row in rows:
+            if row["encoder"] == results.subject:
+                ids.setdefault(row["input"], set()).add(row["id"])
+        self.ids = set.intersection(*ids.values()) if ids else set()
+        self.differ = any(each != self.ids for each in ids.values())
+        self.tested = {name: len(each) for name, each in ids.items()}
+        self.table: dict[Cell, dict[Unit, float | None]] = self._scored(rows) if self.differ else {}
+
+    def values(self, input: str, encoder: str) -> Mapping[Unit, float | None]:
+        """The headline metric from an input at every unit; empty where it was not measured."""
+        cell: Cell = (self.task, input, self.results.head, encoder, self.metric)
+        return (self.table if self.differ else self.results.table).get(cell, {})
+
+    def score(self, input: str, encoder: str) -> Summary | None:
+        """The headline metric from an input; None where it was not measured."""
+        values = self.values(input, encoder)
+        return summarise(values, bounds_of(self.metric)) if values else None
+
+    def gain(self, input: str, encoder: str, other: str) -> Summary | None:
+        """How much higher one kind of encoder scores than another, unit by unit."""
+        mine, theirs = self.values(input, encoder), self.values(input, other)
+        return difference(mine, theirs, bounds_of(self.metric)) if mine and theirs else None
+
+    def shown(self) -> JsonObject | None:
+        """Inputs side by side on the recordings that they have in common; None where they have all in common."""
+        if not self.differ:
+            return None
+        rows = [
+            {"input": name, "score": self.score(name, self.results.subject), "random": self.score(name, "random"), "n": n}
+            for name, n in self.tested.items()
+        ]
+        counts = sorted(self.tested.values())
+        sentence = (
+            f"Inputs were tested on {words.whole(counts[0])} to {words.whole(counts[-1])} recordings, as not every recording has every modality: "
+            "the rows above are not of the same recordings. "
+        )
+        if not self.ids:
+            return {"sentence": f"{sentence}No recording has them all, so they cannot be set against each other.", "rows": []}
+        return {"sentence": f"{sentence}On the {words.whole(len(self.ids))} that all of them have:", "rows": rows}
+
+    def _scored(self, rows: Sequence[Mapping[str, Any]]) -> dict[Cell, dict[Unit, float | None]]:
+        """The headline metric of every input and encoder at every unit, on the common recordings alone."""
+        task = self.results.tasks[self.task]
+        units: dict[tuple[Cell, Unit], list[Mapping[str, Any]]] = {}
+        for row in rows:
+            if row["id"] in self.ids:
+                cell: Cell = (self.task, row["input"], row["head"], row["encoder"], self.metric)
+                units.setdefault((cell, (row["fold"], row["seed"], row["head_seed"])), []).append(row)
+        table: dict[Cell, dict[Unit, float | None]] = {}
+        for (cell, unit), each in units.items():
+            target, output = _arrays(task, each)
+            value = evaluate(task["type"], task["classes"], target, output)[self.metric][0]
+            table.setdefault(cell, {})[unit] = value if np.isfinite(value) else None
+        return table
+
+
+def _arrays(task: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Any]:
+    """Targets and what decides as the predictions did: of classes one column each, 1 where it was predicted."""
+    if task["type"] == "single-label":
+        target = np.array([row["target"] for row in rows], np.float64)
+        output = np.eye(len(task["classes"]))[[row["prediction"] for row in rows]]
+        return target, output
+    target = np.array([[np.nan if v is None else v for v in row["target"]] for row in rows], np.float64)
+    output = np.array([row["prediction"] for row in rows], np.float64)
+    return target, output - 0.5 if task["type"] == "multi-label" else output
+
+
+def distribution(results: Results, name: str) -> JsonObject | None:
+    """How often each class of a task occurs in each split of the first fold, drawn; and the counts of every fold."""
+    task = results.tasks[name]
+    counts = classes_of(results.folds, {name: task}).get(name) if results.folds else None
+    if not counts:
+        return None
+    folds = list(counts)
+    first = counts[folds[0]]
+    classes = task["classes"]
+    share = {
+        SPLITS[split]: [count / max(1, first[split]["known"]) for count in first[split]["counts"]]
+        for split in SPLITS
+        if first[split]["known"]
+    }
+    alt = "; ".join(
+        f"{classes[i]}: " + ", ".join(f"{split} {100 * shares[i]:.0f}%" for split, shares in share.items())
+        for i in range(min(len(classes), words.SPOKEN))
+    )
+    more = f"; and {len(classes) - words.SPOKEN} more in the table below" if len(classes) > words.SPOKEN else ""
+    absent = [
+        f"{classes[i]} in {SPLITS[split]} (fold {fold})"
+        for fold, splits in counts.items()
+        for split in SPLITS
+        for i, count in enumerate(splits[split]["counts"])
+        if not count and splits[split]["known"]
+    ]
+    return {
+        "fold": folds[0] if len(folds) > 1 else None,
+        "picture": figures.splits(classes, share, f"Share of each class of {name} in each split. {alt}{more}."),
+        "classes": classes,
+        "splits": list(SPLITS.values()),
+        "rows": [
+            {"fold": fold, "split": SPLITS[split], **splits[split]} for fold, splits in counts.items() for split in SPLITS
+        ],
+        "absent": absent[:6] + ([f"and {len(absent) - 6} more"] if len(absent) > 6 else []),
+    }
+
+
+def classes_of(folds: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[int, dict[str, JsonObject]]]:
+    """Recordings of each class, by task, fold and split.
+
+    folds  folds.json
+    """
+    counted: dict[str, dict[int, dict[str, JsonObject]]] = {}
+    for name, task in tasks.items():
+        if task["type"] == "regression" or not task["classes"]:
+            continue
+        for fold in folds["folds"]:
+            for split in SPLITS:
+                targets = [folds["samples"][row]["targets"].get(name) for row in fold[split]]
+                counts = counted.setdefault(name, {}).setdefault(fold["fold"], {})
+                counts[split] = _counted(targets, len(task["classes"]))
+    return counted
+
+
+def _counted(targets: Sequence[Any], classes: int) -> JsonObject:
+    """How many targets there are of each class (of several labels: that have it), are known at all, and are unknown."""
+    counts, known = [0] * classes, 0
+    for target in targets:
+        if isinstance(target, (list, tuple)):
+            values = list(target[:classes])
+            known += any(value is not None and value == value for value in values)
+            for i, value in enumerate(values):
+                counts[i] += value is not None and value > 0.5
+        elif target is not None and 0 <= int(target) < classes:
+            known += 1
+            counts[int(target)] += 1
+    return {"counts": counts, "known": known, "unknown": len(targets) - known}
