@@ -83,7 +83,7 @@ def test_commands_of_the_page_do_what_it_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lay(tmp_path / "study", *(f"speaker{p}/{mood}/0{i}.wav" for p in range(1, 8) for mood in ("happy", "sad") for i in (1, 2)))
     commands = [shlex.split(line, comments=True) for line in re.findall(r"^ {4}mmcl (.+)$", page, re.M)]
-    assert [command[0] for command in commands] == ["new-dataset", "new-dataset", "new-recipe", "data", "run", "run"]
+    assert [command[0] for command in commands] == ["new-dataset", "new-dataset", "new-recipe", "data", "data", "run", "run"]
     for command in commands[:4]:
         writes = command[-1] if ">" in command else None
         if command[0] == "new-recipe":
@@ -93,9 +93,11 @@ def test_commands_of_the_page_do_what_it_says(tmp_path, monkeypatch, capsys):
         if writes:
             Path(writes).write_text(text, encoding="utf-8")
     assert "28 of 7 speakers" in text
+    assert call(*commands[4]) == 0, "one recording is shown"
+    assert "speaker1-happy-01" in Path("page.html").read_text(encoding="utf-8")
     table = (tmp_path / "study/recordings.csv").read_text().splitlines()
     assert "\n    ".join(table[:2]) in page
-    for command in commands[4:]:
+    for command in commands[5:]:
         assert call("check", *command[1:]) == 0, "what the page runs can be run"
 
 

@@ -26,7 +26,7 @@ from mmcl.model.frozen import encode_rows
 from mmcl.report import run_and_report as run_all
 from mmcl.runs import RunFolder, read_json, read_jsonl
 from mmcl.stages.prepare import one_class, prepare
-from mmcl.stages.pretrain import _rows_of
+from mmcl.stages.pretrain import rows_of_epoch
 
 
 def events(run: RunFolder) -> list[str]:
@@ -579,8 +579,8 @@ def test_contrasting_other_splits_inputs_is_asked_for_and_written(tiny_plan, run
     run_all(tiny_plan("pretrain.transductive=[valid, test]", "probe.inputs=[audio]"), run, workers=1)
     assert "Pretraining saw inputs of other splits" in (run.root / "report.html").read_text()
     folds = read_json(run.root / "folds.json")["folds"][0]
-    assert _rows_of(tiny_plan(), load_prepared(run), load_prepared(run).folds[0], 0) == list(folds["train"])
-    wide = _rows_of(tiny_plan("pretrain.transductive=[test]"), load_prepared(run), load_prepared(run).folds[0], 0)
+    assert rows_of_epoch(tiny_plan(), load_prepared(run), load_prepared(run).folds[0], 0) == list(folds["train"])
+    wide = rows_of_epoch(tiny_plan("pretrain.transductive=[test]"), load_prepared(run), load_prepared(run).folds[0], 0)
     assert sorted(wide) == sorted([*folds["train"], *folds["test"]])
 
 
@@ -590,7 +590,7 @@ def test_drawing_by_class_is_balanced_and_written_to_use_labels(tiny_plan, run):
     run_all(plan, run, workers=1)
     assert "Pretraining saw labels" in (run.root / "report.html").read_text()
     prepared = load_prepared(run)
-    rows = [row for epoch in range(200) for row in _rows_of(plan, prepared, prepared.folds[0], "x", epoch)]
+    rows = [row for epoch in range(200) for row in rows_of_epoch(plan, prepared, prepared.folds[0], "x", epoch)]
     assert set(rows) <= set(prepared.folds[0].train)
     counts = Counter(prepared.samples[row].targets["emotion"] for row in rows)
     assert max(counts.values()) / min(counts.values()) < 1.2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ SHOWN = 20
 
 @click.group()
 def data() -> None:
-    """Look at recordings before a run."""
+    """Look at recordings, before a run or after."""
 
 
 @data.command()
@@ -109,3 +110,38 @@ def _length(seconds: float) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+@data.command()
+@click.argument("target", metavar="RECIPE-or-RUN")
+@click.argument("id")
+@options.overrides
+@options.data
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the page goes; left out: ID.html in the current folder.",
+)
+def show(target: str, id: str, overrides: tuple[str, ...], data: Path | None, out: Path | None) -> None:
+    """Draw one recording on a time line: sound, frames, landmarks, words, every modality's stream, gaps.
+
+    Of a run, what it prepared is shown, and the windows that pretraining cut; of a recipe, what would be made now.
+    """
+    from ..report.one_recording import write_page
+    from ..review.one_recording import recording_of_plan, recording_of_run
+
+    if Path(target).is_dir():
+        if overrides:
+            raise click.UsageError("--set belongs to a recipe; a run is shown as it was made")
+        shown = recording_of_run(Path(target), id, data)
+    else:
+        from ..recipe.planner import load_plan
+        from ..recipe.shipped import find
+
+        plan = load_plan(find(target), overrides, data, name=target if target.endswith((".yaml", ".yml")) else None)
+        shown = recording_of_plan(plan, id)
+    name = re.sub(r"[^\w.-]+", "-", id).strip(".-")[:100] or "recording"
+    path = out or Path(f"{name}.html")
+    if out is None and path.exists():
+        raise click.UsageError(f"{path} is there already; name another with --out, which may write over it")
+    click.echo(write_page(shown, path))

@@ -6,6 +6,7 @@ read_table(path)       a CSV with a header → Table
 read_listing(path)     a table of recordings: CSV as spreadsheets write it, JSON lines, Parquet → Listing
 to_number(text)        the number in a cell, or None
 read_words(path)       a transcript (txt, srt, vtt, json, csv) → Words; words_of(text, place): of a text
+transcribe(audio, …)   the words that are spoken in a sound, with their times (faster-whisper) → Words; require_model(model): refused early
 read_weights(path)     published weights, safetensors or torch → tensors by name; nothing of a pickle is run
 read_array(path, key)  a ready array (npy, npz, mat, safetensors); array_shape(path, key): its shape, from its head
 sound_header(path), film_header(path), folder_header(path, rate)  what the head of a sound, a film, a folder of pictures says → Header
@@ -39,6 +40,7 @@ from .listing import LISTINGS, PEOPLE, SPLIT_WORDS, Listing, read_listing, to_nu
 from .matlab import read_mat
 from .samples import lit_wall, nodding_oval
 from .sound import SOUNDS, at_rate, read_audio, write_audio
+from .speech import require_model, transcribe
 from .tables import is_number, read_table
 from .transcripts import TRANSCRIPTS, read_words, words_of
 from .weights import read_weights
@@ -80,8 +82,10 @@ __all__ = [
     "read_words",
     "read_text",
     "require_folder",
+    "require_model",
     "sound_header",
     "to_number",
+    "transcribe",
     "walk_folders",
     "words_of",
     "write_audio",

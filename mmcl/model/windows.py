@@ -43,10 +43,27 @@ def draw_batches(
 
 def draw_batch(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], views: int, rng: np.random.Generator) -> Batch:
     """Windows of every recording, each the same seconds in every modality; first all first views."""
-    window = plan.recipe.window
     rows = [row for _ in range(views) for row in rows]
-    spans = [draw(stores, row, window.seconds, window.place, rng, window.share) for row in rows]
-    return batch(stores, rows, spans, views=[k * views // len(rows) for k in range(len(rows))])
+    return batch(stores, rows, _drawn(plan, stores, rows, rng), views=[k * views // len(rows) for k in range(len(rows))])
+
+
+def drawn_spans(
+    plan: Plan, stores: Mapping[str, Store], batches: Sequence[Sequence[int]], views: int, row: int, *where: str | int
+) -> list[Span]:
+    """Where `draw_batches` of the same arguments cuts one recording; no stream is read."""
+    spans: list[Span] = []
+    for k, rows in enumerate(batches):
+        if row in rows:
+            seen = [one for _ in range(views) for one in rows]
+            drawn = _drawn(plan, stores, seen, np.random.default_rng(address(*where, k)))
+            spans += [span for one, span in zip(seen, drawn, strict=True) if one == row]
+    return spans
+
+
+def _drawn(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], rng: np.random.Generator) -> list[Span]:
+    """A span of each recording."""
+    window = plan.recipe.window
+    return [draw(stores, row, window.seconds, window.place, rng, window.share) for row in rows]
 
 
 def windows_of(

@@ -95,7 +95,7 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, befo
             began = time.monotonic()
             model.train()
             train = _Means()
-            recordings = _rows_of(plan, unit.prepared, unit.fold, *unit.address, epoch)
+            recordings = rows_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch)
             rows = epoch_batches(recordings, section.batch_size, *unit.address, "epoch", epoch)
             batches = _Awaited(draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "window", epoch))
             for k, batch in enumerate(batches):
@@ -175,7 +175,7 @@ def encoders_json(unit: Unit, state: Progress) -> dict[str, Any]:
     }
 
 
-def _rows_of(plan: Plan, prepared: Prepared, fold: Fold, *where: str | int) -> Sequence[int]:
+def rows_of_epoch(plan: Plan, prepared: Prepared, fold: Fold, *where: str | int) -> Sequence[int]:
     """The recordings of one epoch: those of training, unless the recipe asks for more or for equal classes."""
     section = plan.recipe.pretrain
     beside = {"valid": fold.choosing, "test": fold.test}

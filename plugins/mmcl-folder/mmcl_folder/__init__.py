@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_serializer
 
 from mmcl.api import DataError, Dataset, DatasetInfo, DatasetSpec, Field, Params, Raw, Register, Source, Task, hookimpl
 
@@ -24,7 +24,7 @@ class SourceOptions(Params):
     reads: Kind | None = Field(
         None,
         description="sound (of a sound file or a film), pictures (of a film, or numbered ones in a folder), table (a CSV of numbers with a "
-        "header, such as OpenFace's), words (a transcript, or the words themselves), sequence (an array); left out: by the files",
+        "header, such as OpenFace's), words (a transcript, the words themselves, or what is said in a sound or a film), sequence (an array); left out: by the files",
     )
     rate: float | None = Field(
         None,
@@ -37,6 +37,23 @@ class SourceOptions(Params):
     )
     columns: tuple[str, ...] | None = Field(None, description="columns of a table; left out: those of the first file")
     shape: tuple[int, ...] | None = Field(None, description="shape of one step of an array; left out: that of the first file")
+    model: str | None = Field(
+        None,
+        description="words out of sound: folder of a Whisper model in CTranslate2's format; left out: tiny.en (English), of a package",
+    )
+    language: str | None = Field(None, description="words out of sound: the language that is spoken; left out: en")
+    trim: bool | None = Field(
+        None,
+        description="words out of sound: pass over stretches without a voice, in which words would be made up; left out: true",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_silent(self, whole: Any) -> dict[str, Any]:
+        """What is not said of later options is left out, so that fingerprints of before stay valid."""
+        return {name: value for name, value in whole(self).items() if value is not None or name not in _LATER}
+
+
+_LATER = ("model", "language", "trim")
 
 
 class LabelOptions(Params):
@@ -101,7 +118,8 @@ def _source(options: SourceOptions) -> Source:
     if options.reads == "pictures":
         return Source("video", "pictures, resized while reading", options.rate, {"shape": [3, *(options.size or (120, 160))]})
     if options.reads == "words":
-        return Source("words", "words, with times where the transcript has them")
+        spoken = {name: getattr(options, name) for name in _LATER if getattr(options, name) is not None}
+        return Source("words", "words, with times where the transcript has them", notes=spoken)
     if options.reads == "table":
         return Source("table", "columns of numbers", options.rate, {"columns": list(options.columns or ())})
     shape = list(options.shape or ())
@@ -166,6 +184,7 @@ def _read_file(path: Path, source: Source) -> Raw:
         columns=tuple(columns) if columns else None,
         shape=tuple(shape) if shape and source.type == "sequence" else None,
         key=source.notes.get("key"),
+        **({name: source.notes.get(name) for name in _LATER} if source.type == "words" else {}),
     )
     if source.type == "sequence" and source.rate is None:
         raise DataError(

@@ -22,11 +22,12 @@ from mmcl.media import (
     read_listing,
     read_table,
     require_folder,
+    require_model,
     to_number,
 )
 
 from . import GET, FolderParams, LabelOptions, SourceOptions
-from .rows import exists, inside, near, recordings_of, split_of
+from .rows import exists, inside, is_spoken, near, recordings_of, split_of
 
 TABLES = ("recordings.csv", "recordings.tsv", "recordings.jsonl", "recordings.parquet")
 EXPECTED = "a table recordings.csv with a row a recording, and the files that it names"
@@ -152,6 +153,9 @@ def _source(params: FolderParams, name: str, given: SourceOptions, listing: List
     option, column = f"dataset.sources.{name}", given.column or name
     one = given.model_copy(update={"column": column})
     reads = one.reads
+    if reads == "words" and any(map(is_spoken, _filled(listing, column))):
+        require_model(one.model)
+        return one
     if reads == "words" and not _paths(_filled(listing, column)):
         return one
     first = _first(params, listing, column, root)

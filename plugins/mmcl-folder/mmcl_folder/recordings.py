@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmcl.api import DataError, Header, Raw, SampleRef, Table, Video, Words
+from mmcl.api import Audio, DataError, Header, Raw, SampleRef, Table, Video, Words
 from mmcl.api import Sequence as Steps
 from mmcl.media import (
     SOUNDS,
@@ -25,12 +25,13 @@ from mmcl.media import (
     read_table,
     read_words,
     sound_header,
+    transcribe,
     words_of,
 )
 
 from . import GET, FolderParams, SourceOptions
 from .columns import EXPECTED, completed, table_of
-from .rows import exists, recordings_of, words_in_cell
+from .rows import exists, is_spoken, recordings_of, words_in_cell
 
 _TOLERANCE = 0.02  # of a rate, between files of one source
 
@@ -66,7 +67,7 @@ class Folder:
         path, one = self._find(id, source)
         if isinstance(path, str):
             return Header()
-        if one.reads == "sound":
+        if one.reads == "sound" or (one.reads == "words" and is_spoken(path.name)):
             return sound_header(path) if path.suffix.lower() in SOUNDS else film_header(path, sound=True)
         if one.reads == "pictures":
             if path.is_dir():
@@ -122,7 +123,9 @@ def read_file(path: Path, one: SourceOptions, seen: Counter[str]) -> Raw:
     Raises DataError naming the file if it is missing, damaged or unlike the others of its source.
     """
     if one.reads == "sound":
-        return read_audio(path) if path.suffix.lower() in SOUNDS else read_sound(path)
+        return _sound(path)
+    if one.reads == "words" and is_spoken(path.name):
+        return transcribe(_sound(path), str(path), one.model, one.language or "en", one.trim is not False)
     if one.reads == "words":
         return read_words(path)
     if one.reads == "pictures":
@@ -151,6 +154,11 @@ def _table(path: Path, one: SourceOptions, seen: Counter[str]) -> Table:
     rate = None if one.rate is None else _same(path, table.rate or one.rate, one.rate)
     values = table.values[:, [table.columns.index(name) for name in columns]]
     return Table(np.ascontiguousarray(values), columns, rate)
+
+
+def _sound(path: Path) -> Audio:
+    """The sound of a sound file or a film."""
+    return read_audio(path) if path.suffix.lower() in SOUNDS else read_sound(path)
 
 
 def _same(path: Path, rate: float, promised: float) -> float:

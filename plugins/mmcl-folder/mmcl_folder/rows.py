@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from mmcl.api import DataError, SampleRef
-from mmcl.media import SPLIT_WORDS, TRANSCRIPTS, Listing, to_number
+from mmcl.media import COMPRESSED_SOUNDS, FILMS, SOUNDS, SPLIT_WORDS, TRANSCRIPTS, Listing, to_number
 
 from . import FolderParams, LabelOptions, SourceOptions
 
@@ -92,8 +92,13 @@ def recordings_of(params: FolderParams, listing: Listing, root: Path) -> list[Sa
 
 
 def words_in_cell(text: str) -> bool:
-    """Whether a cell of a column of words holds them itself, rather than the path of a transcript."""
-    return Path(text.strip()).suffix.lower() not in TRANSCRIPTS
+    """Whether a cell of a column of words holds them itself, rather than the path of a transcript or of what they are spoken in."""
+    return Path(text.strip()).suffix.lower() not in TRANSCRIPTS and not is_spoken(text)
+
+
+def is_spoken(path: str) -> bool:
+    """Whether a path is that of a sound or a film, by its ending."""
+    return Path(path.strip()).suffix.lower() in (*SOUNDS, *COMPRESSED_SOUNDS, *FILMS)
 
 
 def _ids(params: FolderParams, listing: Listing) -> list[str]:

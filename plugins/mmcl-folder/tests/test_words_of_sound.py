@@ -1,0 +1,94 @@
+"""Words out of sound: what actors are known to say, silence, and models that are not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmcl_folder import FolderParams
+from mmcl_folder.columns import completed
+from mmcl_folder.recordings import Folder
+
+from mmcl.api import Audio, DataError
+from mmcl.media import read_audio, require_model, speech, transcribe, write_audio
+
+REAL = Path(os.environ.get("MMCL_REAL_DATA", "")) / "ravdess"
+needed = pytest.mark.skipif(
+    speech.importlib.util.find_spec("faster_whisper") is None or speech.importlib.util.find_spec(speech.PACKAGE) is None,
+    reason="words out of sound need pip install 'mmcl[words]'",
+)
+SENTENCES = {"01": "kids are talking by the door", "02": "dogs are sitting by the door"}
+
+
+def test_a_column_of_sounds_is_no_column_of_words_unless_the_recipe_says_so(tmp_path):
+    _study(tmp_path, np.zeros(16_000))
+    assert (completed(FolderParams(), tmp_path).sources or {})["sound"].reads == "sound"
+
+
+def test_options_that_came_later_change_no_fingerprint_while_they_are_left_out(tmp_path):
+    _study(tmp_path, np.zeros(16_000))
+    stated = completed(FolderParams(), tmp_path).stated()["sources"]["sound"]
+    assert sorted(stated) == ["column", "columns", "key", "rate", "reads", "shape", "size"]
+    spoken = FolderParams.model_validate({"sources": {"sound": {"reads": "words", "trim": False}}}).stated()["sources"]["sound"]
+    assert spoken["trim"] is False
+
+
+@needed
+def test_silence_gives_no_words(tmp_path):
+    _study(tmp_path, np.zeros(3 * 16_000))
+    folder = Folder(FolderParams.model_validate({"sources": {"said": {"column": "sound", "reads": "words"}}}), tmp_path)
+    assert folder.header("a", "said").seconds == 3.0
+    with pytest.raises(DataError, match=r"a\.wav: no words were recognised"):
+        folder.read("a", "said")
+
+
+def test_a_missing_library_and_a_folder_without_a_model_are_refused_before_anything_is_read(tmp_path, monkeypatch):
+    _study(tmp_path, np.zeros(16_000))
+    params = {"sources": {"said": {"column": "sound", "reads": "words", "model": str(tmp_path)}}}
+    if speech.importlib.util.find_spec("faster_whisper") is not None:
+        with pytest.raises(DataError, match=r"holds no model\.bin"):
+            completed(FolderParams.model_validate(params), tmp_path)
+    monkeypatch.setattr(speech.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"not installed: pip install 'mmcl\[words\]'"):
+        require_model(None)
+
+
+@needed
+def test_a_package_with_another_model_is_refused(monkeypatch):
+    monkeypatch.setitem(speech.TINY, "config.json", "0" * 64)
+    speech._folder.cache_clear()
+    with pytest.raises(DataError, match="SHA-256"):
+        require_model(None)
+    speech._folder.cache_clear()
+
+
+@needed
+@pytest.mark.real
+@pytest.mark.skipif(not REAL.is_dir(), reason="reads RAVDESS in the folder MMCL_REAL_DATA")
+def test_actors_are_understood_and_words_stand_where_they_are_spoken():
+    right = total = 0
+    for actor in ("01", "02"):
+        for path in sorted((REAL / f"Actor_{actor}").glob("03-01-01-01-*.wav")):
+            sound = read_audio(path)
+            words = transcribe(sound, str(path))
+            expected = SENTENCES[path.stem.split("-")[4]].split()
+            got = [word.strip(".,!?").lower() for word in words.words]
+            right += sum(word in got for word in expected)
+            total += len(expected)
+            assert words.times is not None
+            assert (np.diff(words.times[:, 0]) >= 0).all()
+            # a pause put before a clip moves its words by its length
+            late = Audio(np.concatenate([np.zeros(2 * sound.rate, np.float32), sound.samples]), sound.rate)
+            moved = transcribe(late, str(path))
+            assert moved.times is not None
+            assert moved.times[-1, 1] - words.times[-1, 1] == pytest.approx(2, abs=0.3)
+    assert total == 8 * 6
+    assert right >= 0.8 * total
+
+
+def _study(root: Path, samples) -> None:
+    write_audio(root / "a.wav", samples, 16_000)
+    write_audio(root / "b.wav", samples, 16_000)
+    (root / "recordings.csv").write_text("id,sound\na,a.wav\nb,b.wav\n")
