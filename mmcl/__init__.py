@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from .model.kept import KeptHead
     from .model.kept_network import KeptNetwork
     from .recipe.plan import Plan
+    from .use.publish import Published
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "check", "load_encoders", "load_heads", "load_joint", "run"]
+__all__ = ["__version__", "check", "load", "load_encoders", "load_heads", "load_joint", "run"]
 
 
 def check(recipe: str | Path, set: Sequence[str] = (), data: str | Path | None = None, presets: Sequence[str] = ()) -> Plan:
@@ -64,6 +65,19 @@ def run(
     return run_and_report(
         plan, RunFolder(Path(out) if out is not None else Path("runs") / plan.name), workers, strict, device, stop_after
     )
+
+
+def load(name: str | Path) -> Published:
+    """A folder that `mmcl publish` laid, opened in eval mode; or one of the hub, by OWNER/NAME, where huggingface_hub is installed.
+
+    Its `embed` and `predict` take prepared streams; `encoders`, `heads` and `networks` are torch modules. Nothing in the folder is trusted:
+    no pickle, no code, no link.
+
+    Raises DataError if it is no such folder, PluginError if a plug-in is not installed here or builds other weights.
+    """
+    from .use.publish import load as opened
+
+    return opened(name)
 
 
 def load_encoders(folder: str | Path) -> dict[str, Encoder]:

@@ -16,7 +16,7 @@ FLOORS = (
     {"cli"},
     {"report", "begin"},
     {"review", "search"},
-    {"stages"},
+    {"stages", "use"},
     {"model"},
     {"data", "recipe"},
     {"evaluate", "engine", "objective", "plugins", "media"},
@@ -30,7 +30,7 @@ EVERYWHERE = {"screen", "seeding", "text", "workers"}
 # than its floor allows, and often less: a row grows with the import that needs it. A part may always import itself, and
 # `mmcl.__version__`.
 BELOW = {
-    "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs"},
+    "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs", "use"},
     "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
     "begin": {"api", "media", "plugins", "recipe", "review", "runs"},
     "review": {"api", "data", "evaluate", "model", "plugins", "recipe", "runs", "stages"},
@@ -49,6 +49,7 @@ BELOW = {
         "seeding",
         "workers",
     },
+    "use": {"api", "data", "model", "plugins", "recipe", "runs"},
     "model": {"api", "data", "engine", "evaluate", "objective", "plugins", "recipe", "runs", "seeding"},
     "data": {"api", "runs", "seeding"},
     "recipe": {"api", "plugins", "text"},
@@ -65,7 +66,7 @@ BELOW = {
     "text": set(),
     # Beside the floors: what authors of plug-ins use, and the two doors.
     "testing": {"api", "plugins"},
-    "mmcl": {"model", "recipe", "report", "runs"},  # mmcl/__init__.py: the Python API
+    "mmcl": {"model", "recipe", "report", "runs", "use"},  # mmcl/__init__.py: the Python API
     "__main__": {"cli"},
 }
 

@@ -113,7 +113,9 @@ class Packing:
 
     def __init__(self, steps: Tensor) -> None:
         self.steps = steps
-        self.dense = torch.compiler.is_exporting()  # a graph has no sizes that depend on values: there all steps are taken along
+        self.dense = (
+            torch.compiler.is_exporting()
+        )  # a graph has no sizes that depend on values: there all steps are taken along
         self.places = None if self.dense else steps.flatten().nonzero().squeeze(1)
 
     def pack(self, values: Tensor) -> Tensor:
