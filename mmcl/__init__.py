@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from .model.kept import KeptHead
     from .model.kept_network import KeptNetwork
     from .recipe.plan import Plan
+    from .use.publish import Published
     from .use.session import Session
 
 __version__ = "0.1.0"
 set_aside_damaged()
 
-__all__ = ["__version__", "check", "features", "load_encoders", "load_heads", "load_joint", "open", "run"]
+__all__ = ["__version__", "check", "features", "load", "load_encoders", "load_heads", "load_joint", "open", "run"]
 
 
 def check(recipe: str | Path, set: Sequence[str] = (), data: str | Path | None = None, presets: Sequence[str] = ()) -> Plan:
@@ -110,6 +111,19 @@ def features(run: str | Path, split: str = "test", fold: int | None = None, seed
     from .use.table import features_of
 
     return features_of(Path(run), split, fold, seed)
+
+
+def load(name: str | Path) -> Published:
+    """A folder that `mmcl publish` laid, opened in eval mode; or one of the hub, by OWNER/NAME, where huggingface_hub is installed.
+
+    Its `embed` and `predict` take prepared streams; `encoders`, `heads` and `networks` are torch modules. Nothing in the folder is trusted:
+    no pickle, no code, no link.
+
+    Raises DataError if it is no such folder, PluginError if a plug-in is not installed here or builds other weights.
+    """
+    from .use.publish import load as opened
+
+    return opened(name)
 
 
 def load_encoders(folder: str | Path) -> dict[str, Encoder]:

@@ -34,6 +34,8 @@ COMMANDS = {
     "runs": ("runs", "List runs; remove some, or streams that none needs."),
     "rerun": ("rerun", "Repeat a run from its folder, and say what differs."),
     "audit": ("audit", "Look for leaks in a run's files."),
+    "export": ("export", "Write what a run learned as one graph: ONNX or PyTorch."),
+    "publish": ("export", "Lay what a run learned in a folder that can be given away."),
     "tables": ("tables", "Lay your runs' figures beside a paper's tables."),
     "describe": ("describe", "Show one plug-in: options, bounds, source."),
     "plugins": ("plugins", "List plug-ins, what each offers, and why any failed."),
@@ -72,7 +74,7 @@ SECTIONS = {
         "schema",
         "list-recipes",
     ),
-    "A finished run at work": ("embed", "predict", "search"),
+    "A finished run at work": ("embed", "predict", "search", "export", "publish"),
     "Plug-ins": ("describe", "plugins", *(name for name in COMMANDS if name.startswith("list-") and name != "list-recipes")),
 }
 """How the overview is divided."""
