@@ -34,7 +34,7 @@ BELOW = {
     "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
     "begin": {"api", "media", "plugins", "recipe", "review", "runs"},
     "use": {"api", "data", "engine", "evaluate", "media", "model", "plugins", "recipe", "runs", "screen"},
-    "review": {"api", "data", "evaluate", "model", "plugins", "recipe", "runs", "stages"},
+    "review": {"api", "data", "evaluate", "media", "model", "plugins", "recipe", "runs", "stages"},
     "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages", "workers"},
     "stages": {
         "api",
