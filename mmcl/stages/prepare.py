@@ -89,24 +89,7 @@ def prepare(
     folds = folds[:first]
     if inner is not None:
         folds = inner_folds(folds, inner, plan.recipe.protocol.by, samples, plan.seeds[0])
-    stores_json = {
-        m.name: {"folder": os.path.relpath(stores[m.name].folder, run.root), "key": stores[m.name].key} for m in plan.modalities
-    }
-    kept = {
-        "format": 1,
-        "stores": stores_json,
-        "samples": [asdict(sample) for sample in samples],
-        "folds": [
-            {
-                "fold": fold.number,
-                "train": fold.train,
-                "valid": fold.valid,
-                "test": fold.test,
-                **({"held": fold.held} if fold.held else {}),
-            }
-            for fold in folds
-        ],
-    }
+    kept = _kept(plan, run, samples, stores, folds)
     guard(kept)
     write_json(run.root / "folds.json", {**kept, "key": fingerprint(kept)})
     write_json(run.root / "prepare.json", _about(plan, dataset, samples, stores, scored, folds, lost, time.monotonic() - began))
@@ -141,6 +124,30 @@ def one_class(tasks: Sequence[Task], samples: Sequence[SampleRef], folds: Sequen
                     if share in (0.0, 1.0):
                         has = "lack" if share == 0 else "have"
                         yield f"{where} {has} '{name}': a head cannot learn when it is {'there' if share == 0 else 'not there'}"
+
+
+def _kept(
+    plan: Plan, run: RunFolder, samples: Sequence[SampleRef], stores: dict[str, Store], folds: Sequence[Fold]
+) -> dict[str, Any]:
+    """What folds.json says: who was recorded, where each modality's streams lie, who is on which side."""
+    stores_json = {
+        m.name: {"folder": os.path.relpath(stores[m.name].folder, run.root), "key": stores[m.name].key} for m in plan.modalities
+    }
+    return {
+        "format": 1,
+        "stores": stores_json,
+        "samples": [asdict(sample) for sample in samples],
+        "folds": [
+            {
+                "fold": fold.number,
+                "train": fold.train,
+                "valid": fold.valid,
+                "test": fold.test,
+                **({"held": fold.held} if fold.held else {}),
+            }
+            for fold in folds
+        ],
+    }
 
 
 def add_scores(

@@ -16,7 +16,7 @@ from ..api.errors import DataError, StageError
 from ..model.frozen import Features
 from ..runs import digest, fingerprint, read_json, read_tensors, write_json, write_tensors
 from ..screen import progress
-from .embedding import embed_items
+from .embedding import Embedded, embed_items
 from .files import Item, Refused
 from .opened import Opened
 
@@ -51,7 +51,22 @@ class Index:
 
     ids: Sequence[str]
     files: Sequence[str]
+    names: Sequence[str]  # equal for equal recordings, whatever they are called
     features: dict[str, Features]
+
+
+def indexed(those: Embedded) -> Index:
+    """The index of what has been embedded."""
+    items = {item.id: item for item in those.items}
+    files = [min(items[id].files.values(), default="") for id in those.ids]
+    return Index(those.ids, files, [_name(items[id]) for id in those.ids], those.features)
+
+
+def _name(item: Item) -> str:
+    """What a recording is, whatever it is called: one of the run's own by its id, another one by its files."""
+    if item.own:
+        return f"own {item.id}"
+    return fingerprint([{source: os.path.abspath(file) for source, file in item.files.items()}, dict(item.texts)])  # noqa: PTH100 - a link is a name too
 
 
 def index_of(run: Opened, items: Sequence[Item], unit: tuple[int, int], device: str = "auto") -> tuple[Index, list[Refused]]:
@@ -64,17 +79,22 @@ def index_of(run: Opened, items: Sequence[Item], unit: tuple[int, int], device: 
             name: Features(torch.zeros(len(about["ids"]), 0), tensors[f"{name}/projection"], tensors[f"{name}/present"])
             for name in about["modalities"]
         }
-        return Index(about["ids"], about["files"], features), [Refused(**one) for one in about["refused"]]
+        return Index(about["ids"], about["files"], about["names"], features), [Refused(**one) for one in about["refused"]]
     with progress("search, index", len(items)) as tick:
         parts, refused = embed_items(run, items, lambda item: [unit], device, None, tick)
     if unit not in parts:
-        return Index((), (), {}), refused
+        return Index((), (), (), {}), refused
     those = parts[unit]
-    files = {item.id: next(iter(item.files.values()), "") for item in those.items}
-    index = Index(those.ids, [files[id] for id in those.ids], those.features)
+    index = indexed(those)
     tensors = {f"{name}/projection": one.projection for name, one in those.features.items()}
     tensors |= {f"{name}/present": one.present for name, one in those.features.items()}
-    about = {"format": 1, "ids": list(index.ids), "files": list(index.files), "modalities": list(those.features)}
+    about = {
+        "format": 1,
+        "ids": list(index.ids),
+        "files": list(index.files),
+        "names": list(index.names),
+        "modalities": list(those.features),
+    }
     place.parent.mkdir(exist_ok=True)
     write_tensors(place.with_suffix(".safetensors"), tensors)
     write_json(place.with_suffix(".json"), about | {"refused": [vars(one) for one in refused]})
@@ -106,10 +126,10 @@ def nearest(run: Opened, query: Index, gallery: Index, n: int, ask: str | None =
             f"no query has {ask or 'any modality of the run'}, or no recording among {among or 'those that are searched'}"
         )
     score = torch.where(count > 0, total / count.clamp_min(1), torch.full((), -torch.inf))
-    places = {(id, file): i for i, (id, file) in enumerate(zip(gallery.ids, gallery.files, strict=True))}
-    for i, one in enumerate(zip(query.ids, query.files, strict=True)):
-        if one in places:
-            score[i, places[one]] = -torch.inf
+    places = {name: i for i, name in enumerate(gallery.names)}
+    for i, name in enumerate(query.names):
+        if name in places:
+            score[i, places[name]] = -torch.inf
     results = []
     table = score.numpy()
     for i, id in enumerate(query.ids):

@@ -11,7 +11,7 @@ from ..screen import progress, say
 from .answers import Answer, Wish, predict_items
 from .embedding import Embedded, embed_items, window_of
 from .files import Finder, Item, Refused
-from .nearest import Index, Near, index_of, nearest, shared_space
+from .nearest import Near, index_of, indexed, nearest, shared_space
 from .opened import Opened, Trained, describe
 
 SHOWN = 5
@@ -154,9 +154,7 @@ class Session:
         queries = self.items(query)
         parts, more = embed_items(self._run, queries, lambda item: [unit], self._device)
         self._told([*before, *lost, *more], bool(gallery.ids) and unit in parts)
-        files = {item.id: next(iter(item.files.values()), "") for item in queries}
-        those = parts[unit]
-        return nearest(self._run, Index(those.ids, [files[id] for id in those.ids], those.features), gallery, n, ask, modality)
+        return nearest(self._run, indexed(parts[unit]), gallery, n, ask, modality)
 
     def _told(self, refused: Sequence[Refused], any_left: bool) -> None:
         """Name what could not be read; raise DataError if that is everything."""
