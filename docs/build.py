@@ -23,6 +23,27 @@ def cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
+def kind_of(value: dict[str, Any]) -> str:
+    """What a key takes, in words, from its JSON schema."""
+    if "anyOf" in value or "oneOf" in value:
+        kinds = dict.fromkeys(kind_of(one) for one in value.get("anyOf", value.get("oneOf")))
+        return " or ".join(kinds)
+    if "enum" in value:
+        return " or ".join(f"`{one}`" for one in value["enum"])
+    if "const" in value:
+        return f"`{value['const']}`"
+    if "$ref" in value or "allOf" in value:
+        return "section"
+    if value.get("type") == "array":
+        inner = value.get("items") or (value.get("prefixItems") or [{}])[0]
+        return f"list of {kind_of(inner)}" if inner else "list"
+    if value.get("type") == "object":
+        inner = value.get("additionalProperties")
+        return f"names, each with {kind_of(inner)}" if isinstance(inner, dict) and inner else "mapping"
+    words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "nothing"}
+    return words.get(str(value.get("type")), "any value")
+
+
 def options(model: type[BaseModel]) -> list[str]:
     """A table of a model's fields."""
     if not model.model_fields:
@@ -46,8 +67,7 @@ def options(model: type[BaseModel]) -> list[str]:
             for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
             if key in described.get(name, {})
         ]
-        kind = getattr(field.annotation, "__name__", None) or str(field.annotation).replace("typing.", "")
-        kind = kind if len(kind) < 60 else "section"
+        kind = kind_of(described.get(name, {}))
         rows.append(
             f"| `{name}` | {cell(kind)} | {cell(default)} | {cell(field.description or '')}{' (' + ', '.join(bounds) + ')' if bounds else ''} |"
         )
@@ -74,6 +94,8 @@ def recipe_page() -> str:
         ("probe", schema.Probe),
         ("probe.training", schema.HeadTraining),
         ("supervise", schema.Supervise),
+        ("worth", schema.Worth),
+        ("worth.robustness", schema.Robustness),
         ("protocol, use: official", schema.Official),
         ("protocol, use: hold-out", schema.HoldOut),
         ("protocol, use: k-fold", schema.KFold),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -171,3 +172,21 @@ def test_runs_without_predictions_are_compared_by_retrieval(two):
     (folder / "searches.jsonl").unlink()
     with pytest.raises(StageError, match="has no predictions yet"):
         compare_runs([two[1].root])
+
+
+def test_runs_whose_recordings_have_the_same_names_by_chance_are_not_mixed(two, tmp_path):
+    tiny, other = two
+    foreign = tmp_path / "foreign"
+    shutil.copytree(other.root, foreign)
+    plan = json.loads((foreign / "plan.json").read_text())
+    plan["plan"]["dataset"]["use"] = "ravdess"
+    (foreign / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(DataError, match=r"other corpora \(ravdess, toy\)"):
+        compare_runs([tiny.root, foreign])
+    (foreign / "plan.json").write_text((other.root / "plan.json").read_text())
+    compare_runs([tiny.root, foreign])
+    folds = json.loads((foreign / "folds.json").read_text())
+    folds["samples"] = [one | {"group": "somebody"} for one in folds["samples"]]
+    (foreign / "folds.json").write_text(json.dumps(folds))
+    with pytest.raises(DataError, match="has another group or label"):
+        compare_runs([tiny.root, foreign])

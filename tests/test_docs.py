@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mmcl.plugins import plugins
+from mmcl.recipe import schema
 from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 
@@ -124,7 +125,19 @@ def test_reference_pages_name_every_built_in_and_every_key(monkeypatch, tmp_path
         for name, _ in plugins().all(what):
             assert f"### {name}" in page
     assert "`temperature`" in page
-    assert "`patience`" in module["recipe_page"]()
+    recipe = module["recipe_page"]()
+    assert "`patience`" in recipe
+    kinds = [row.split(" | ")[1] for row in recipe.splitlines() if row.startswith("| `")]
+    assert len(kinds) > 100
+    assert not [kind for kind in kinds if re.search(r"Union|Literal|Annotated|Optional|\[|any value|NoneType", kind)]
+    for section in vars(schema).values():
+        if (
+            isinstance(section, type)
+            and issubclass(section, schema.Section)
+            and section.__module__ == schema.__name__
+            and section is not schema.Section
+        ):
+            assert not section.__doc__ or section.__doc__.strip() in recipe, section.__name__
     assert "## mmcl run" in module["commands_page"]()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 
 import numpy as np
@@ -391,3 +392,23 @@ def test_a_name_on_the_hub_is_fetched_without_code_or_pickle(supervised, tmp_pat
     opened = load("somebody/model", cache=tmp_path / "cache")
     assert asked == {"name": "somebody/model", "allowed": ["*.json", "*.safetensors", "README.md"]}
     assert set(opened.encoders) == {"text", "audio", "landmarks"}
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_every_file_follows_the_umask(mask, tiny_plan, tmp_path):
+    """Of a run with labels, its prepared streams, and what is given away: weights as much as JSON."""
+    from mmcl.report import run_and_report
+
+    before = os.umask(mask)
+    try:
+        run = RunFolder(tmp_path / "runs" / "tiny")
+        run_and_report(tiny_plan(ON, "pretrain.epochs=1", "probe.inputs=[audio]"), run, workers=1)
+        publish(read_learned(run.root), tmp_path / "given")
+        export_graph(read_learned(run.root), "torch-export", tmp_path / "graph")
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} >= {".safetensors", ".json", ".jsonl", ".html", ".pt2", ".md"}
+    assert {path.relative_to(tmp_path): oct(path.stat().st_mode & 0o777) for path in files} == {
+        path.relative_to(tmp_path): oct(0o666 & ~mask) for path in files
+    }

@@ -485,3 +485,30 @@ def test_without_weights_the_plan_says_nothing_of_them():
     assert plan("pretrain.objective.weights={words: 2}").to_json()["pretrain"]["objective"]["weights"] == [2.0, 2.0, 1.0]
     with_pairs = plan("pretrain.objective.weights={words~audio: 0}").to_json()["pretrain"]["objective"]
     assert with_pairs["pairs"] == [["words", "faces"], ["audio", "faces"]]
+
+
+def test_a_typo_in_a_modality_s_name_makes_no_modality():
+    text = GOOD.replace(
+        "  words:",
+        "  voices: {source: audio, features: log-mel, backbone: {use: mlp}}\n  audoi: {features: log-mel, backbone: {use: mlp}}\n  words:",
+    )
+    with pytest.raises(RecipeError, match="modalities.audoi: nearly 'audio': is it that"):
+        make_plan(parse_recipe(text, "x.yaml"))
+    meant = text.replace("audoi: {", "audoi: {source: audio, ")
+    assert {m.name for m in make_plan(parse_recipe(meant, "x.yaml")).modalities} >= {"audoi", "voices"}
+
+
+def test_a_recipe_s_file_of_nearly_that_name_is_offered(tmp_path):
+    from mmcl.recipe.shipped import find
+
+    (tmp_path / "my.yaml").write_text(GOOD)
+    for asked in ("my.yam", "mi.yaml"):
+        with pytest.raises(RecipeError, match=r"did you mean '.*my\.yaml'"):
+            find(asked, tmp_path)
+
+
+def test_a_data_folder_that_is_the_dataset_s_own_is_offered_the_one_above(tmp_path):
+    (tmp_path / "data" / "study").mkdir(parents=True)
+    text = GOOD.replace("dataset: toy", "dataset: {use: folder, root: study}")
+    with pytest.raises(RecipeError, match=f"did you mean --data {tmp_path / 'data'}"):
+        make_plan(parse_recipe(text, "x.yaml"), tmp_path / "data" / "study")

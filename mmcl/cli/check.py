@@ -42,6 +42,7 @@ def check(
     if as_json and resolved:
         raise click.UsageError("--json prints the plan and --resolved the recipe; give one of the two")
     from ..recipe.planner import laid_over, load_plan
+    from ..recipe.planner.dataset import twice
     from ..recipe.read import read_recipe, written_out
     from ..recipe.search import load_sweep
     from ..recipe.shipped import find
@@ -72,7 +73,7 @@ def check(
     if plan.root is not None and data == Path("DIR"):
         click.echo(f"mmcl: DIR is still to be given: --data DIR, or MMCL_DATA. {plan.info.get}".rstrip(), err=True)
     elif plan.root is not None and not plan.root.is_dir():
-        click.echo(f"mmcl: the data are not there yet: {plan.root}. {plan.info.get}".rstrip(), err=True)
+        click.echo(f"mmcl: the data are not there yet: {plan.root}{twice(plan.root)}. {plan.info.get}".rstrip(), err=True)
 
 
 def _counted(plan: Plan) -> list[str]:

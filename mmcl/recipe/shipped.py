@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from ..api.errors import RecipeError, UnknownNameError
@@ -34,8 +35,17 @@ def find(recipe: str, beside: Path = Path()) -> Path:
     if path.suffix in (".yaml", ".yml") or len(Path(recipe).parts) > 1:
         if path.stem in names():
             raise RecipeError(f"{recipe}: there is no such file here; the shipped recipe is called '{path.stem}'")
-        raise RecipeError(f"{recipe}: there is no such file")
+        raise RecipeError(f"{recipe}: there is no such file{_near(path)}")
+    if near := _near(path):
+        raise RecipeError(f"{recipe}: there is no such file and no shipped recipe of that name{near}")
     raise UnknownNameError("recipe", recipe, names())
+
+
+def _near(path: Path) -> str:
+    """The offer of a recipe beside a path that nothing has, one of nearly its name; "" if there is none."""
+    beside = [one.name for one in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, sorted(beside), n=1, cutoff=0.8)
+    return f"; did you mean '{path.parent / near[0]}'?" if near else ""
 
 
 def heading(path: Path) -> str:

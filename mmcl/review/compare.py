@@ -91,6 +91,7 @@ def compare_runs(
     if not ids:
         raise DataError("the runs have no test recording in common: they are of other corpora, folds or splits")
     groups = [group_of[id] for id in ids]
+    _expect_one_corpus(runs, task, ids)
     values: dict[str, Floats] = {name: np.array([np.mean(each[id]) for id in ids]) for name, each in worths.items()}
     chosen = _reference(values, reference, short[str(folders[0])])
     pairs = {name: compare(each, values[chosen], groups) for name, each in values.items() if name != chosen}
@@ -105,6 +106,25 @@ def compare_runs(
         recordings=len(ids),
         group=facts["group"],
     )
+
+
+def _expect_one_corpus(runs: Mapping[str, _Run], task: str, ids: Sequence[str]) -> None:
+    """Raise DataError if ids that runs have in common are of other recordings: another corpus, group or label."""
+    kept = set(ids)
+    corpora = {run.corpus for run in runs.values() if run.corpus}
+    if len(corpora) > 1:
+        raise DataError(
+            f"the runs are of other corpora ({', '.join(sorted(corpora))}), whose recordings have the same names; compare runs of one"
+        )
+    known: dict[str, tuple[str, Any]] = {}
+    for folder, run in runs.items():
+        targets = {row["id"]: row["target"] for row in run.predictions if row["task"] == task and row["id"] in kept}
+        for id in kept:
+            mine = run.group_of.get(id, ""), targets.get(id)
+            if known.setdefault(id, mine) != mine:
+                raise DataError(
+                    f"{folder}: recording '{id}' has another group or label of '{task}' than in the run before; compare runs of the same data"
+                )
 
 
 def short_names(folders: Sequence[Path]) -> dict[str, str]:
@@ -123,6 +143,7 @@ class _Run:
     searches: list[JsonObject]  # rows of searches.jsonl, which older runs lack
     group_of: dict[str, str]  # recording → its group
     prepare: JsonObject  # prepare.json
+    corpus: str  # the dataset's plug-in, as plan.json has it; "" where that is not there
 
 
 def _read(folder: Path) -> _Run:
@@ -135,7 +156,17 @@ def _read(folder: Path) -> _Run:
     if not predictions and not searches:
         raise StageError(f"{folder}: has no predictions yet; let `mmcl run` finish it")
     samples = read_json(folder / "folds.json")["samples"]
-    return _Run(predictions, searches, {one["id"]: one["group"] for one in samples}, read_json(folder / "prepare.json"))
+    return _Run(
+        predictions, searches, {one["id"]: one["group"] for one in samples}, read_json(folder / "prepare.json"), _corpus(folder)
+    )
+
+
+def _corpus(folder: Path) -> str:
+    try:
+        plan = read_json(folder / "plan.json")
+        return str(plan.get("plan", plan)["dataset"]["use"])
+    except (StageError, KeyError, TypeError):
+        return ""
 
 
 def _common_task(runs: Sequence[_Run], wanted: str | None) -> str:

@@ -33,7 +33,8 @@ def dataset_of(recipe: Recipe, data: Path | None, problems: Problems) -> tuple[P
     if completes and not info.sources:
         if root is not None:
             problems.add(
-                ("dataset",), f"{root}: is not there, and '{dataset.use}' reads from it which sources and labels there are"
+                ("dataset",),
+                f"{root}: is not there, and '{dataset.use}' reads from it which sources and labels there are{twice(root)}",
             )
         return dataset, root, None
     return dataset, root, info
@@ -56,6 +57,12 @@ def root_of(recipe: Recipe, dataset: Part | None, data: Path | None, problems: P
         f"where is the data? Set dataset.root, or give --data DIR (or MMCL_DATA) with a folder '{dataset.spec.name}' in it",
     )
     return None
+
+
+def twice(root: Path) -> str:
+    """The offer of the folder above, where --data already named the dataset's own folder; "" elsewhere."""
+    above = root.parent
+    return f"; did you mean --data {above.parent}?" if root.name == above.name and above.is_dir() and not root.exists() else ""
 
 
 def scores_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -> dict[str, ScorePlan]:

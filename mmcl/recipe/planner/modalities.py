@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 from ...api.dataset import DatasetInfo
 from ...api.errors import MmclError
 from ...api.kinds import Layout
@@ -25,7 +28,8 @@ def modality_of(name: str, recipe: Recipe, info: DatasetInfo | None, problems: P
         problems.add((*key, "backbone"), "is not used with pretrain.pretext, which takes all streams together; leave it out")
     if not (features and info):
         return None
-    source = _source(key, name, section.source, features, info, problems)
+    others = [one for one in recipe.modalities if one != name]
+    source = _source(key, name, section.source, others, features, info, problems)
     layout = _layout(key, features, info, source, problems) if source is not None else None
     if source is None or layout is None or (backbone is None and pretext is None):
         return None
@@ -43,7 +47,9 @@ def modality_of(name: str, recipe: Recipe, info: DatasetInfo | None, problems: P
     )
 
 
-def _source(key: Key, name: str, given: str | None, features: Part, info: DatasetInfo, problems: Problems) -> str | None:
+def _source(
+    key: Key, name: str, given: str | None, others: Sequence[str], features: Part, info: DatasetInfo, problems: Problems
+) -> str | None:
     """Which source a modality reads: the one given, one of its own name, or the only one that fits."""
     accepts = features.spec.accepts
     reads = f"'{features.use}' reads {' or '.join(accepts)}"
@@ -60,6 +66,12 @@ def _source(key: Key, name: str, given: str | None, features: Part, info: Datase
         return given
     if name in fitting:
         return name
+    if len(fitting) == 1 and (near := _nearly(name, [*info.sources, *others])):
+        problems.add(
+            key,
+            f"nearly '{near}': is it that? A modality that is meant to be called '{name}' says which source it reads (source: {fitting[0]})",
+        )
+        return None
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -70,6 +82,12 @@ def _source(key: Key, name: str, given: str | None, features: Part, info: Datase
     else:
         problems.add((*key, "features"), f"{reads}; the dataset has {listed}")
     return None
+
+
+def _nearly(name: str, known: Sequence[str]) -> str | None:
+    """A name that is nearly the same, and not a letter or figure longer, as 'audio-2' beside 'audio' is on purpose."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return near[0] if near and not name.startswith(near[0]) and not near[0].startswith(name) else None
 
 
 def _layout(key: Key, features: Part, info: DatasetInfo, source: str, problems: Problems) -> Layout | None:
