@@ -47,7 +47,7 @@ def card_of(learned: Learned, holds: str, left_out: Sequence[str] = ()) -> str:
     what = (
         f"A network that labels trained end to end ({network_name(learned.network)})"
         if learned.network is not None
-        else "Encoders pretrained by contrasting modalities, and heads on their frozen features"
+        else f"Encoders pretrained without labels{', and heads on their frozen features' if learned.heads else ''}"
     )
     text += [f"{what}: fold {learned.fold}, seed {learned.seed} of a run of mmcl {__version__}. In this folder: {holds}.", ""]
     text += ["## Input", "", "| modality | source | features | backbone | layout |", "|---|---|---|---|---|"]
@@ -94,11 +94,14 @@ def _head(learned: Learned, dataset: Mapping[str, Any]) -> dict[str, Any]:
     }
     if dataset.get("use") not in (None, "folder", "toy"):
         head["datasets"] = [dataset["use"]]
-    rows = _summary(learned)
+    rows, kinds = _summary(learned), {task.name: task.type for task in _tasks(learned)}
     if rows:
         results = [
             {
-                "task": {"type": "multimodal-classification", "name": row["task"]},
+                "task": {
+                    "type": "multimodal-regression" if kinds[row["task"]] == "regression" else "multimodal-classification",
+                    "name": row["task"],
+                },
                 "dataset": {"name": dataset.get("use", "unknown"), "type": dataset.get("use", "unknown")},
                 "metrics": [
                     {

@@ -214,7 +214,11 @@ def _program(module: torch.nn.Module, tensors: Sequence[Tensor]) -> Any:
     auto = torch.export.Dim.AUTO
     sizes = tuple({0: auto, 1: auto} if one.ndim > 1 else {0: auto} for one in tensors)
     with _quiet(), torch.no_grad():
-        return torch.export.export(module, tuple(tensors), dynamic_shapes=(sizes,), strict=False)
+        program = torch.export.export(module, tuple(tensors), dynamic_shapes=(sizes,), strict=False)
+    for part in program.graph_module.modules():
+        for node in getattr(part, "graph", torch.fx.Graph()).nodes:
+            node.meta.pop("stack_trace", None)  # it names files of this machine
+    return program
 
 
 def _whose(learned: Learned) -> str:

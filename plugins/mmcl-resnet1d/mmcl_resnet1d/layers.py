@@ -38,6 +38,8 @@ class Norm(nn.Module):
         """The values, normalised; what stands where a step is not real means nothing. None: all are real."""
         if self.batch is not None:
             packed = values.transpose(1, 2)
+            if torch.compiler.is_exporting():  # a graph has no sizes that depend on values
+                return self.batch(packed.flatten(0, 1)).view(packed.shape).transpose(1, 2)
             if steps is None:
                 return self.batch(packed.flatten(0, 1)).view_as(packed).transpose(1, 2)
             normed = self.batch(packed[steps])
