@@ -10,6 +10,7 @@ import pytest
 
 from mmcl.api import StageError
 from mmcl.cli import main
+from mmcl.recipe.slots import Section
 from mmcl.report import run_and_report
 from mmcl.report.page import write_report
 from mmcl.review.compare import compare_runs
@@ -260,3 +261,35 @@ def test_the_command_line_says_it_with_exit_code_2(copy, tmp_path, capsys):
         main(["run", str(recipe), "--out", str(copy.root), "--overwrite", "--continue"])
     assert ended.value.code == 2
     assert Path(copy.root).exists()
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        "pretrain.copies=2",
+        "pretrain.objective.combine=sum",
+        "projection=none",
+        "modalities.text.backbone.skip=true",
+        "pretrain.objective.loss.hardness=0.5",
+    ],
+)
+def test_a_key_that_plans_leave_out_at_its_default_is_compared_too(tiny_plan, later):
+    plain, other = (json.loads(json.dumps(tiny_plan(*sets).to_json())) for sets in ((), (later,)))
+    for old, new in ((plain, other), (other, plain)):
+        changes = [one for one in changes_of(old, new) if not one.adds]
+        name = "use" if later == "projection=none" else later.split("=")[0].rpartition(".")[2]
+        assert name in [one.key[-1] for one in changes]
+
+
+def test_every_later_key_of_the_schema_is_compared():
+    """By what sections and plug-ins say of themselves: a new one needs no list to be kept."""
+    for section in every_section(Section):
+        for name in section.LATER:
+            assert list(changes_of({"pretrain": {}}, {"pretrain": {name: 7}})), f"{section.__name__}.{name}"
+    assert list(
+        changes_of({"dataset": {"params": {"sources": {"a": {}}}}}, {"dataset": {"params": {"sources": {"a": {"new": 1}}}}})
+    )
+
+
+def every_section(kind: type[Section]) -> list[type[Section]]:
+    return [one for inner in kind.__subclasses__() for one in (inner, *every_section(inner))]

@@ -17,14 +17,18 @@ import torch
 from safetensors.numpy import load_file
 
 import mmcl
-from mmcl.api import DataError, StageError
+from mmcl.api import DataError, StageError, Timed
 from mmcl.cli import main
+from mmcl.data.prepared import load_prepared
+from mmcl.data.store import Store
 from mmcl.media import write_audio
 from mmcl.plugins import plugins
 from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 from mmcl.report import run_and_report
 from mmcl.runs import RunFolder, read_jsonl
+from mmcl.use.learned import read_learned
+from mmcl.use.publish import publish
 from mmcl.use.session import Session
 
 RECIPE = """\
@@ -284,3 +288,29 @@ def test_a_script_without_a_guard_can_run_a_recipe_with_workers(tmp_path):
     )
     ended = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert (ended.returncode, ended.stdout) == (0, "once\n"), ended.stderr
+
+
+def stream_of(store: Store, row: int) -> np.ndarray | Timed:
+    """A stream as whoever has a published folder prepares it."""
+    times = store.times(row)
+    return np.array(store.values(row)) if times is None else Timed(np.array(store.values(row)), np.array(times))
+
+
+def test_without_a_projection_embeddings_are_as_wide_as_the_vectors(tiny_plan, tmp_path):
+    """In windows and in a folder that was given away as much as in the run itself."""
+    sets = ("projection=none", "modalities.landmarks.backbone.channels=[8]", "pretrain.epochs=1", "dataset.samples=48")
+    run = RunFolder(tmp_path / "runs" / "tiny")
+    run_and_report(tiny_plan(*sets), run, workers=1)
+    session = mmcl.open(run.root)
+    ids = mmcl.features(run.root)["id"][:3]
+    for one in session.embed(ids, windows=True).features.values():
+        assert one.projection.shape == one.vector.shape
+    publish(read_learned(run.root), tmp_path / "given")
+    given = mmcl.load(tmp_path / "given")
+    prepared = load_prepared(run)
+    rows = [row for row in range(48) if all(row in store for store in prepared.stores.values())][:2]
+    streams = {name: [stream_of(store, row) for row in rows] for name, store in prepared.stores.items()}
+    whole = session.embed([prepared.samples[row].id for row in rows]).features
+    for name, one in given.embed(streams).items():
+        torch.testing.assert_close(one.projection, whole[name].projection, atol=1e-5, rtol=0)
+        torch.testing.assert_close(one.vector, whole[name].vector, atol=1e-5, rtol=0)

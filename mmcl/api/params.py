@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
 __all__ = ["Field", "NoParams", "Params"]
 
@@ -24,9 +24,19 @@ class Params(BaseModel):
 
     def stated(self) -> dict[str, Any]:
         """Plain values of all options, for plan.json and for fingerprints; those of LATER only where they say something."""
+        return self.model_dump(mode="json", context=_STATED)
+
+    @model_serializer(mode="wrap")
+    def _said(self, dumped: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """All options; where they are stated, here and in options inside options, without the silent ones."""
+        values: dict[str, Any] = dumped(self)
+        if info.context != _STATED:
+            return values
         defaults = {name: type(self).model_fields[name].get_default(call_default_factory=True) for name in self.LATER}
-        silent = {name for name, default in defaults.items() if getattr(self, name) == default}
-        return self.model_dump(mode="json", exclude=silent)
+        return {name: one for name, one in values.items() if name not in defaults or getattr(self, name) != defaults[name]}
+
+
+_STATED = {"stated": True}
 
 
 class NoParams(Params):

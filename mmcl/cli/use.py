@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ device = click.option(
 )
 
 
+def course(command: Callable[..., int]) -> Callable[..., int]:
+    """The options of windows, of what part of the run is asked, and of where its data and processor are."""
+    for option in (device, options.data, seed, fold, hop, seconds, windows):
+        command = option(command)
+    return command
+
+
 @click.command("embed")
 @run
 @names
@@ -32,13 +40,7 @@ device = click.option(
     help="Where to write: .npz, .safetensors or .parquet.",
 )
 @click.option("--overwrite", is_flag=True, help="Write it again if it is there.")
-@windows
-@seconds
-@hop
-@fold
-@seed
-@options.data
-@device
+@course
 def embed(names: tuple[str, ...], out: Path, overwrite: bool, **given: Any) -> int:
     """Take frozen features of recordings with the encoders of RUN, prepared as its own were.
 
@@ -70,13 +72,7 @@ def embed(names: tuple[str, ...], out: Path, overwrite: bool, **given: Any) -> i
 @click.option("--task", "tasks", multiple=True, help="Predict this task alone; may be given several times.")
 @click.option("--input", help="Ask heads on these modalities; left out: on most of those that a recording has.")
 @click.option("--head", help="Ask this head; left out: the recipe's first that suits.")
-@windows
-@seconds
-@hop
-@fold
-@seed
-@options.data
-@device
+@course
 def predict(names: tuple[str, ...], out: Path | None, overwrite: bool, tasks: tuple[str, ...], **given: Any) -> int:
     """Say what RUN's heads answer about recordings: labels with calibrated probabilities, or values.
 

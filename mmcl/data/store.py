@@ -172,22 +172,28 @@ class Store:
 
 
 class Streams:
-    """One modality's streams in memory, read as those of a Store are."""
+    """One modality's streams in memory, read as those of a Store are.
 
-    def __init__(self, layout: Layout) -> None:
+    streams  of the first recordings, in their order; None where one lacks it
+    """
+
+    def __init__(self, layout: Layout, streams: Sequence[NDArray[Any] | Timed | None] = ()) -> None:
         self.layout = layout
         self._streams: dict[int, NDArray[Any] | Timed] = {}
+        for row, stream in enumerate(streams):
+            if stream is not None:
+                self.add(row, stream)
 
     def add(self, row: int, stream: NDArray[Any] | Timed) -> None:
         """Keep the stream of recording `row`."""
-        self._streams[row] = stream if isinstance(stream, Timed) or self.layout.timed else stream[None]
+        self._streams[row] = stream if isinstance(stream, Timed) or self.layout.timed else np.asarray(stream)[None]
 
     def __contains__(self, row: int) -> bool:
         return row in self._streams
 
     def _whole(self, row: int) -> NDArray[Any]:
         stream = self._streams[row]
-        return stream.values if isinstance(stream, Timed) else stream
+        return np.asarray(stream.values if isinstance(stream, Timed) else stream)
 
     def length(self, row: int) -> int:
         """Steps of one recording."""

@@ -147,13 +147,21 @@ def predictions_of(
     return rows
 
 
-def _prediction(task: Task, values: Sequence[float]) -> int | list[int] | list[float]:
+def _prediction(task: Task, values: Sequence[float] | Floats) -> int | list[int] | list[float]:
     """The class, which classes, or the values that an output of one recording means."""
     if task.type == "single-label":
         return int(np.argmax(values))
     if task.type == "multi-label":
         return [int(value > 0) for value in values]
     return [round(value, 6) for value in values]
+
+
+def named(task: Task, values: Sequence[float] | Floats) -> str | list[str]:
+    """The class, or the classes, that an output of one recording means, by name; not of a regression."""
+    meant = _prediction(task, values)
+    if task.type == "single-label":
+        return task.classes[cast(int, meant)]
+    return [name for name, there in zip(task.classes, cast("list[int]", meant), strict=True) if there]
 
 
 def finite_or_none(value: float) -> float | None:

@@ -12,7 +12,8 @@ read_array(path, key)  a ready array (npy, npz, mat, safetensors); array_shape(p
 sound_header(path), film_header(path), folder_header(path, rate)  what the head of a sound, a film, a folder of pictures says → Header
 ARRAYS, FILMS, SOUNDS, COMPRESSED_SOUNDS, TRANSCRIPTS, LISTINGS  usual endings of the files that these read
 has_sound(path)        whether a film has sound; film_length(path): seconds that its pictures last, by its head
-PEOPLE, SPLIT_WORDS    columns that say who is in a recording; words for a split → ours
+IDS, PEOPLE            columns that name a recording; that say who is in it
+SPLIT_WORDS            words for a split → ours
 read_text(path)        the text of a file, whatever its byte order mark, line endings and quotes; decoded(bytes): of its bytes
 is_number(text)        whether a text is a number
 read_mat(path, key)    one array of a MATLAB file
@@ -36,7 +37,7 @@ from .corpus import Recordings, count_defects, defect, walk_folders
 from .files import cached_folder, require_folder
 from .film import COMPRESSED_SOUNDS, FILMS, has_pictures, read_film, read_sound, write_film
 from .headers import film_header, film_length, folder_header, has_sound, sound_header
-from .listing import LISTINGS, PEOPLE, SPLIT_WORDS, Listing, read_listing, to_number
+from .listing import IDS, LISTINGS, PEOPLE, SPLIT_WORDS, Listing, read_listing, to_number
 from .matlab import read_mat
 from .samples import lit_wall, nodding_oval
 from .sound import SOUNDS, at_rate, read_audio, write_audio
@@ -49,6 +50,7 @@ __all__ = [
     "ARRAYS",
     "COMPRESSED_SOUNDS",
     "FILMS",
+    "IDS",
     "LISTINGS",
     "PEOPLE",
     "SPLIT_WORDS",

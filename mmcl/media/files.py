@@ -45,18 +45,22 @@ def require_file(path: Path, expected: str) -> None:
             )
 
 
-def cached_folder(name: str, write: Callable[[Path], None]) -> Path:
-    """A folder of the cache ($MMCL_CACHE, else ~/.cache/mmcl), written whole on the first call by `write`, which is given an empty one.
-
-    Raises DataError if the cache cannot be written.
-    """
-    given = os.environ.get("MMCL_CACHE")
+def cache_root() -> Path:
+    """The folder of the cache, which need not be there: $MMCL_CACHE, else ~/.cache/mmcl. Raises DataError where there is no home either."""
     try:
-        cache = Path(given or "~/.cache/mmcl").expanduser()
+        return Path(os.environ.get("MMCL_CACHE") or "~/.cache/mmcl").expanduser()
     except RuntimeError as error:
         raise DataError(
             "there is no home folder to keep a cache in: name a folder that can be written in MMCL_CACHE"
         ) from error
+
+
+def cached_folder(name: str, write: Callable[[Path], None]) -> Path:
+    """A folder of the cache, written whole on the first call by `write`, which is given an empty one.
+
+    Raises DataError if the cache cannot be written.
+    """
+    cache = cache_root()
     folder = cache / name
     if folder.is_dir():
         return folder
@@ -64,7 +68,7 @@ def cached_folder(name: str, write: Callable[[Path], None]) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=cache))
     except OSError as error:
-        where = "the folder that MMCL_CACHE names" if given else "the cache"
+        where = "the folder that MMCL_CACHE names" if os.environ.get("MMCL_CACHE") else "the cache"
         raise DataError(
             f"{cache}: {where} cannot be written ({error.strerror}): name one that can be written in MMCL_CACHE"
         ) from error

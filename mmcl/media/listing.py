@@ -15,6 +15,9 @@ from ..api.errors import DataError
 from ..text import read_text
 from .files import require_file
 
+IDS = ("id", "name", "recording", "sample", "clip", "utterance_id", "file_id")
+"""Columns that name a recording."""
+
 PEOPLE = ("group", "speaker", "subject", "actor", "person", "participant", "patient", "user", "speaker_id", "subject_id")
 """Columns that say who is in a recording."""
 

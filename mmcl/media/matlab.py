@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from ..api.errors import DataError
 from .files import require_file
 
+HDF5_INSIDE = b"MATLAB 7.3 MAT-file"
+"""How the text at the head of a file of version 7.3 begins, which is HDF5 behind it."""
+
 
 def read_mat(path: Path, key: str) -> NDArray[Any]:
     """The array called `key` in a MATLAB file (version 4 to 7.2), in the file's own shape and type.
@@ -21,11 +24,12 @@ def read_mat(path: Path, key: str) -> NDArray[Any]:
     from scipy.io import loadmat, whosmat
 
     require_file(path, f"a MATLAB file with the array '{key}'")
+    with path.open("rb") as file:
+        if file.read(len(HDF5_INSIDE)) == HDF5_INSIDE:
+            raise DataError(f"{path}: is a MATLAB 7.3 file; save it again with -v7 to have '{key}' read")
     try:
         arrays = loadmat(path, variable_names=[key], appendmat=False)
         names = [name for name, _, _ in whosmat(path, appendmat=False)] if key not in arrays else []
-    except NotImplementedError as error:  # what scipy says to files that are HDF5 inside
-        raise DataError(f"{path}: is a MATLAB 7.3 file; save it again with -v7 to have '{key}' read") from error
     # In a damaged file scipy stumbles over whatever comes first: zlib.error, TypeError, MemoryError, its own MatReadError …
     except Exception as error:
         cause = type(error).__name__

@@ -26,7 +26,7 @@ from ..evaluate.answers import decided
 from ..evaluate.calibration import probabilities
 from ..plugins import Plugins, plugins
 from ..recipe.plan import Part
-from ..runs import read_json, read_tensors
+from ..runs import read_json, read_tensors, write_json, write_tensors
 from .encoder import Encoder
 from .keep import load_encoders, rebuilt_encoder
 from .kept import part_of, task_json, task_of
@@ -99,6 +99,27 @@ def mean_output(
         outputs = outputs or WindowMean(recordings, output.shape[1])
         outputs.add(index[present], output.float().cpu()[present])
     return None if outputs is None else outputs.value
+
+
+def save_network(
+    folder: Path,
+    stem: str,
+    network: nn.Module,
+    facts: Mapping[str, Any],
+    shift: NDArray[np.float64] | float,
+    about: Mapping[str, Any],
+) -> None:
+    """Write a network's weights, then what is known of it: the second file says that it is done.
+
+    stem   TASK~INPUT~HEAD
+    facts  what its file says first; at least task, input and head
+    shift  thresholds, or 0.0 for none
+    about  what it takes to rebuild it, as `network_json` has it
+    """
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    write_tensors(folder / f"{stem}.safetensors", weights)
+    thresholds = {} if isinstance(shift, float) else {"thresholds": [float(value) for value in shift]}
+    write_json(folder / f"{stem}.json", {**facts, **thresholds, "network": about})
 
 
 def network_json(

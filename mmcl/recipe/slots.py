@@ -21,6 +21,16 @@ class Section(BaseModel):
         return {name: value for name, value in values.items() if name not in silent}
 
 
+def later_keys() -> frozenset[str]:
+    """The names of all keys that sections leave out of plan.json while they have their default."""
+    sections, names = [Section], set[str]()
+    while sections:
+        section = sections.pop()
+        sections += section.__subclasses__()
+        names |= set(section.LATER)
+    return frozenset(names)
+
+
 class Use(Section):
     """`use:` names a plug-in; the keys beside it are that plug-in's options. `use: x` alone may be written `x`."""
 

@@ -134,11 +134,15 @@ def _processor() -> Iterator[Line]:
 
 def _folders() -> Iterator[Line]:
     """The folders that are written to."""
-    cache = Path(os.environ.get("MMCL_CACHE") or "~/.cache/mmcl").expanduser()
-    for name, folder, remedy in (
-        ("cache", cache, "export MMCL_CACHE=FOLDER that may be written"),
-        ("current folder", Path.cwd(), "work in another folder, or give --out"),
-    ):
+    from ..media.files import cache_root
+
+    allow = "export MMCL_CACHE=FOLDER that may be written"
+    try:
+        cache = [("cache", cache_root(), allow)]
+    except DataError as error:
+        yield Line("cache", "wrong", str(error), allow)
+        cache = []
+    for name, folder, remedy in (*cache, ("current folder", Path.cwd(), "work in another folder, or give --out")):
         reason = _unwritable(folder)
         yield Line(name, "wrong", f"{folder}: {reason}", remedy) if reason else Line(name, "ok", f"{folder} may be written")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..api.kinds import Layout
 from ..api.raw import Audio, Raw, Table, Timed, Video, Words
 from ..api.raw import Sequence as Steps
 from ..data.prepared import Prepared, load_prepared
-from ..data.reading import read_header, read_source
+from ..data.reading import extracted, read_header, read_source, samples_of
 from ..recipe.plan import ModalityPlan, Plan
 from ..runs import RunFolder
 from ..stages.recordings import listed, open_dataset, planned_folds
@@ -34,6 +34,7 @@ Gap = tuple[float, float]
 class SourceShown:
     """One source, read; `raw` is None where it could not be, and `reason` says why.
 
+    size    height and width of a film's pictures in its file; None where that is not known
     points  landmarks over the pictures of a film, in shares of width and height, [T, 68, 2], NaN where no face was seen
     """
 
@@ -44,6 +45,7 @@ class SourceShown:
     reason: str = ""
     seconds: float | None = None
     gaps: tuple[Gap, ...] = ()
+    size: tuple[int, int] | None = None
     points: NDArray[np.float64] | None = None
 
 
@@ -125,7 +127,7 @@ def recording_of_run(folder: Path, id: str, data: Path | None = None) -> Recordi
     sample, notes = prepared.samples[row], []
     try:
         dataset = open_dataset(plan)
-        listed_now = {one.id: one for one in dataset.samples()}
+        listed_now = {one.id: one for one in samples_of(dataset, plan.dataset.use, plan.root)}
         if id not in listed_now:
             raise DataError(f"the data no longer hold recording '{id}'")
         sources = _read(plan, dataset, listed_now[id])
@@ -170,7 +172,7 @@ def _shown(
         labels={task.name: _target(task, sample.targets[task.name]) for task in plan.tasks if task.name in sample.targets},
         facts={name: str(value) for name, value in sample.facts.items()},
         sides=sides,
-        sources=_with_points(sources, plan, sample),
+        sources=_with_points(sources),
         streams=streams,
         windows=windows,
         trained=trained,
@@ -213,44 +215,40 @@ def _read(plan: Plan, dataset: Dataset, sample: SampleRef) -> tuple[SourceShown,
             shown.append(SourceShown(name, source.type, where, None, str(error)))
             continue
         seconds, gaps = _length(raw), _gaps_of(raw)
-        points = None
-        if isinstance(raw, Video):
-            shape = _size(dataset, sample, name)
-            points = None if shape is None else np.array([shape[1], shape[0]], np.float64)  # made points of by `_with_points`
-        shown.append(SourceShown(name, source.type, where, raw, "", seconds, gaps, points))
+        size = _size(dataset, sample, name) if isinstance(raw, Video) else None
+        shown.append(SourceShown(name, source.type, where, raw, "", seconds, gaps, size))
     return tuple(shown)
 
 
-def _size(dataset: Dataset, sample: SampleRef, name: str) -> tuple[int, ...] | None:
+def _size(dataset: Dataset, sample: SampleRef, name: str) -> tuple[int, int] | None:
     """Height and width of a film's pictures, where the dataset looks at heads."""
     try:
         shape = read_header(dataset, sample.id, name, sample.sources[name]).shape
     except DataError:
         return None
-    return shape if len(shape) == 2 else None
+    return (shape[0], shape[1]) if len(shape) == 2 else None
 
 
-def _with_points(sources: tuple[SourceShown, ...], plan: Plan, sample: SampleRef) -> tuple[SourceShown, ...]:
+def _with_points(sources: tuple[SourceShown, ...]) -> tuple[SourceShown, ...]:
     """The sources, films with the landmarks of the recording's table of landmarks over them, if it has one in pixels of the film."""
     table = next((one for one in sources if isinstance(one.raw, Table) and one.raw.rate and _has_points(one.raw)), None)
-    shown = []
-    for one in sources:
-        size, points = one.points, None
-        if isinstance(one.raw, Video) and size is not None and table is not None and isinstance(table.raw, Table):
-            points = _points(table.raw, one.raw, size)
-        shown.append(SourceShown(one.name, one.type, one.where, one.raw, one.reason, one.seconds, one.gaps, points))
-    return tuple(shown)
+    if table is None or not isinstance(table.raw, Table):
+        return sources
+    return tuple(
+        replace(one, points=_points(table.raw, one.raw, one.size)) if isinstance(one.raw, Video) and one.size else one
+        for one in sources
+    )
 
 
 def _has_points(table: Table) -> bool:
     return {f"{axis}_{i}" for axis in "xy" for i in range(68)} <= {name.strip() for name in table.columns}
 
 
-def _points(table: Table, film: Video, size: NDArray[np.float64]) -> NDArray[np.float64] | None:
+def _points(table: Table, film: Video, size: tuple[int, int]) -> NDArray[np.float64] | None:
     """Landmarks at each of a film's frames, in shares of its width and height; None where they are of other pixels."""
     place = {name.strip(): i for i, name in enumerate(table.columns)}
     columns = [[place[f"{axis}_{i}"] for i in range(68)] for axis in "xy"]
-    points = np.stack([table.values[:, one] for one in columns], axis=2).astype(np.float64) / size
+    points = np.stack([table.values[:, one] for one in columns], axis=2).astype(np.float64) / np.array(size[::-1])
     if "success" in place:
         points[table.values[:, place["success"]] <= 0.5] = np.nan
     seen = points[np.isfinite(points).all(axis=(1, 2))]
@@ -297,7 +295,7 @@ def _extracted(plan: Plan, modality: ModalityPlan, sources: Sequence[SourceShown
         return _stream(modality, None, None, reason)
     try:
         extractor = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
-        stream = extractor.extract(source.raw)
+        stream = extracted(extractor, source.raw, modality.layout, sample.id, source.where)
     except DataError as error:
         return _stream(modality, None, None, str(error))
     if isinstance(stream, Timed):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,8 @@ from ..api.errors import StageError
 from ..engine.optim import rate
 from ..engine.resume import has_checkpoint
 from ..recipe.plan import Plan
-from ..runs import JsonObject, RunFolder, read_json
+from ..recipe.slots import later_keys
+from ..runs import JsonObject, RunFolder, read_json, remove_tree
 from ..screen import say
 
 WORK = {
@@ -34,7 +34,7 @@ NAMED = {("probe", "heads"), ("probe", "inputs"), ("supervise", "heads"), ("supe
 LISTS = {("seed",), ("probe", "seeds"), ("probe", "tasks"), ("supervise", "tasks"), ("report", "against"), ("protocol", "only")}
 """Lists to which an entry can be added."""
 SILENT = {"weights", "standardise", "mask_bands", "speed", "permute", "mirror", "mask_joints"}
-"""Keys of plan.json that stand there only where they say something."""
+"""Keys of plan.json that stand there only where they say something, beside those that sections name as LATER and options of plug-ins."""
 UNREAD = {("name",), ("about",), ("overrides",), ("track",), ("sweep",), ("departs",), ("format",), ("dataset", "root")}
 UNREAD |= {(name, "checkpoint_minutes") for name in ("pretrain", "supervise")}
 """Keys on which no result depends; where the recordings lie is compared file by file."""
@@ -173,11 +173,12 @@ def going_on(plan: Plan, continued: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def changes_of(old: Mapping[str, Any], new: Mapping[str, Any], inside: Key = ()) -> Iterator[Change]:
     """Where two plans differ. What an older mmcl did not write into plan.json is taken to be as it is now."""
+    silent = SILENT | later_keys()
     for name in dict.fromkeys((*old, *new)):
         key = (*inside, name)
         if key in UNREAD:
             continue
-        if inside in NAMED or inside in (("modalities",), ("scores",)) or name in SILENT:
+        if inside in NAMED or inside in (("modalities",), ("scores",)) or "params" in inside or name in silent:
             before, now = old.get(name), new.get(name)
         elif name not in old or name not in new:
             continue
@@ -259,7 +260,7 @@ def check_recordings(run: RunFolder, before: Earlier, kept: Mapping[str, Any]) -
 def remove_stale(run: RunFolder) -> None:
     """Remove the folders of folds and seeds that the plan no longer names, and say so."""
     for folder in run.stale():
-        shutil.rmtree(folder)
+        remove_tree(folder)
         say(f"{run.root}: {folder.relative_to(run.root)} was removed; the plan no longer names it")
 
 

@@ -50,12 +50,12 @@ from ..model.augment import Augmentation
 from ..model.build import encoders_of
 from ..model.contrast import Contrast, build_contrast
 from ..model.encoder import Encoder
-from ..model.kept_network import mean_output, network_json
+from ..model.kept_network import mean_output, network_json, save_network
 from ..model.network import Network, build_network, embeddings_of
 from ..model.windows import draw_batches, windows_of
 from ..recipe.plan import Part, Plan, SupervisePlan, main_input
 from ..recipe.schema import Supervise
-from ..runs import RunFolder, finish, finished, read_json, read_tensors, restart, write_json, write_jsonl, write_tensors
+from ..runs import RunFolder, finish, finished, read_json, read_tensors, restart, write_json, write_jsonl
 from ..screen import progress, say
 from .units import Unit, supervise_key, units_of
 
@@ -313,8 +313,6 @@ def _reading(unit: Unit, model: Model, network: Network, labels: _Labels, device
 def _keep(unit: Unit, model: Model, network: Network, state: Progress, stopped: str, reading: _Reading) -> None:
     """Write a model's weights, then what is known of it: the second file says that it is done."""
     folder = unit.folder("supervise") / "models"
-    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    write_tensors(folder / f"{model.stem}.safetensors", weights)
     facts: dict[str, Any] = {
         "format": 1,
         "task": model.task.name,
@@ -333,13 +331,9 @@ def _keep(unit: Unit, model: Model, network: Network, state: Progress, stopped: 
         "stopped": stopped,
         "metric": _section(unit.plan).metric or HEADLINE[model.task.type],
     }
-    if not isinstance(reading.shift, float):
-        facts["thresholds"] = [float(value) for value in reading.shift]
     config, where = unit.plan.to_json(), {"mmcl": __version__, "fold": unit.fold.number, "seed": unit.seed}
-    facts["network"] = network_json(
-        config, model.task, model.modalities, model.part, _kind(unit.plan), reading.temperature, **where
-    )
-    write_json(folder / f"{model.stem}.json", facts)
+    about = network_json(config, model.task, model.modalities, model.part, _kind(unit.plan), reading.temperature, **where)
+    save_network(folder, model.stem, network, facts, reading.shift, about)
 
 
 def _shown(head: Showing) -> list[dict[str, Any]]:

@@ -19,8 +19,9 @@ from ..runs import RunFolder, fingerprint
 
 SPLITS = ("train", "valid", "test")
 CANONICAL = "canonical"
-_SPACE = "canonical, in the form that retrieves more"  # what a fingerprint calls it: spaces of one form alone are fitted anew
 """How the files of features are called that lie in the linear space of pooled streams."""
+_SPACE = "canonical, in the form that retrieves more"
+"""What fingerprints call that space: one that was fitted in one form alone is fitted anew."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..api.dataset import Task
 from ..api.errors import DataError, StageError
-from ..evaluate.answers import group_numbers
+from ..evaluate.answers import group_numbers, named
 from ..model.kept import GROUP, KeptHead
 from ..recipe.plan import JOINT
 from .embedding import Embedded, Tick, embed_items
@@ -53,10 +53,9 @@ class Answer:
         if self.task.type == "regression":
             values = [float(value) for value in self.outputs]
             return values[0] if len(values) == 1 else dict(zip(classes, values, strict=True))
-        if self.task.type == "multi-label":
-            return [name for name, value in zip(classes, self.outputs, strict=True) if value > 0]
-        assert self.probabilities is not None
-        return classes[int(np.argmax(self.probabilities))]
+        deciding = self.probabilities if self.task.type == "single-label" else self.outputs
+        assert deciding is not None
+        return named(self.task, deciding)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
 from ..api.errors import StageError
@@ -39,12 +41,11 @@ class Embedded:
     ids: list[str]
     items: list[Item]
     features: dict[str, Features]
-    refused: list[Refused]
     fold: int
     seed: int
-    spans: np.ndarray | None = None
+    spans: NDArray[np.float64] | None = None
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """NAME/vector [n, width], NAME/projection [n, D] and NAME/present [n] of each modality; start and end of windows."""
         arrays = {
             f"{name}/{part.name}": getattr(one, part.name).numpy()
@@ -123,12 +124,12 @@ def _embedded(
         ends = [min(span.start + windows[0], max(whole_seconds(stores, row), span.start)) for row, span in cuts]
         spans = np.array([[span.start, end] for (_, span), end in zip(cuts, ends, strict=True)]).reshape(-1, 2)
         ids = [chunk.items[row].id for row, _ in cuts]
-        return Embedded(ids, items, features, [], trained.fold, trained.seed, spans)
+        return Embedded(ids, items, features, trained.fold, trained.seed, spans)
     if isinstance(trained.encoders, Joint):
         features = encode_joint(plan, trained.encoders, stores, rows, device)
     else:
         features = encode_rows(plan, trained.encoders, stores, rows, device)
-    return Embedded([item.id for item in items], items, features, [], trained.fold, trained.seed)
+    return Embedded([item.id for item in items], items, features, trained.fold, trained.seed)
 
 
 @torch.inference_mode()
@@ -151,9 +152,7 @@ def _encode_windows(
             for name, encoder in encoders.items():
                 stream = streams.streams[name].to(device)
                 present = stream.present.cpu()
-                part[name] = Features(
-                    torch.zeros(len(some), encoder.width), torch.zeros(len(some), plan.recipe.projection.width), present
-                )
+                part[name] = Features(torch.zeros(len(some), encoder.width), torch.zeros(len(some), encoder.embedding), present)
                 if bool(present.any()):
                     encoded, _ = encoder.eval().to(device).encode(stream)
                     part[name].vector[present] = encoded.vector.float().cpu()
@@ -177,7 +176,6 @@ def _joined(parts: Sequence[Embedded]) -> Embedded:
         [id for one in parts for id in one.ids],
         [item for one in parts for item in one.items],
         concatenated([one.features for one in parts]),
-        [],
         first.fold,
         first.seed,
         spans,
@@ -203,7 +201,7 @@ def save_features(path: Path, embedded: Embedded, sides: Sequence[str]) -> None:
         raise StageError(f"--out {path}: features are written as .npz, .safetensors or .parquet")
 
 
-def _write_parquet(path: Path, embedded: Embedded, arrays: Mapping[str, np.ndarray], sides: Sequence[str]) -> None:
+def _write_parquet(path: Path, embedded: Embedded, arrays: Mapping[str, NDArray[Any]], sides: Sequence[str]) -> None:
     try:
         import pyarrow
         from pyarrow import parquet

@@ -15,6 +15,7 @@ from ..media import (
     ARRAYS,
     COMPRESSED_SOUNDS,
     FILMS,
+    IDS,
     LISTINGS,
     PEOPLE,
     SOUNDS,
@@ -24,9 +25,6 @@ from ..media import (
     read_listing,
     walk_folders,
 )
-
-IDS = ("id", "name", "recording", "sample", "clip", "utterance_id", "file_id")
-"""Columns of a table that name its recordings."""
 
 
 @dataclass(frozen=True)

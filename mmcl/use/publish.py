@@ -30,16 +30,18 @@ from ..api.errors import DataError, StageError
 from ..api.kinds import Layout
 from ..api.raw import Timed
 from ..data.stack import batch
-from ..data.store import Store
+from ..data.store import Store, Streams
 from ..data.windows import Span, slide
+from ..evaluate.answers import named
+from ..media.files import cache_root
 from ..model.encoder import Encoder
 from ..model.frozen import Features
 from ..model.joint import Joint, load_joint
 from ..model.keep import describe_encoders, load_encoders, save_encoders
 from ..model.kept import KeptHead, load_heads, save_heads
-from ..model.kept_network import KeptNetwork, load_networks, network_files
+from ..model.kept_network import KeptNetwork, load_networks, network_files, save_network
 from ..recipe.plan import JOINT
-from ..runs import folder_in_place_of, read_json, refuse_links, write_json, write_tensors, write_text
+from ..runs import folder_in_place_of, read_json, refuse_links, write_json, write_text
 from .card import card_of
 from .learned import Learned, network_name
 from .shared import empty_place, without_paths
@@ -142,7 +144,7 @@ class Published:
         return counts.pop()
 
     def _features(self, name: str, encoder: Encoder, streams: Sequence[Recorded] | None, count: int) -> Features:
-        vector, space = torch.zeros(count, encoder.width), torch.zeros(count, self.about["projection"]["width"])
+        vector, space = torch.zeros(count, encoder.width), torch.zeros(count, encoder.embedding)
         present = torch.zeros(count, dtype=torch.bool)
         stores = {name: _held(streams or [None] * count, encoder.layout)}
         for row in range(count):
@@ -173,43 +175,8 @@ class Published:
         return [row] * len(spans), spans
 
 
-class _Held:
-    """Streams in memory, as a store has them on disk."""
-
-    def __init__(self, streams: Sequence[Recorded], layout: Layout) -> None:
-        self.streams, self.layout = streams, layout
-
-    def __contains__(self, row: int) -> bool:
-        return self.streams[row] is not None
-
-    def _values(self, row: int) -> NDArray[Any]:
-        stream = self.streams[row]
-        values = np.asarray(stream.values if isinstance(stream, Timed) else stream)
-        return values if self.layout.timed else values[None]
-
-    def length(self, row: int) -> int:
-        """Steps of one recording."""
-        return len(self._values(row))
-
-    def values(self, row: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Steps `start` to `stop`."""
-        return self._values(row)[start:stop]
-
-    def times(self, row: int) -> NDArray[np.float64] | None:
-        """Start and end of every step, where steps carry their own."""
-        stream = self.streams[row]
-        return np.asarray(stream.times, np.float64) if isinstance(stream, Timed) else None
-
-    def seconds(self, row: int) -> float:
-        """How long it is."""
-        times = self.times(row)
-        if times is not None:
-            return float(times[:, 1].max())
-        return self.length(row) / self.layout.rate if self.layout.timed and self.layout.rate else 0.0
-
-
 def _held(streams: Sequence[Recorded], layout: Layout) -> Store:
-    return cast(Store, _Held(streams, layout))
+    return cast(Store, Streams(layout, streams))
 
 
 def _entries(
@@ -230,15 +197,10 @@ def _entries(
             "head": kept.name,
             "modalities": list(names),
         }
-        classes = kept.task.classes
-        if kept.task.type == "single-label":
-            entry["prediction"] = classes[int(outputs[i].argmax())]
-        elif kept.task.type == "multi-label":
-            entry["prediction"] = [name for name, value in zip(classes, outputs[i], strict=True) if value > 0]
-        else:
-            entry["prediction"] = [float(value) for value in outputs[i]]
+        regression = kept.task.type == "regression"
+        entry["prediction"] = [float(value) for value in outputs[i]] if regression else named(kept.task, outputs[i])
         if chances is not None:
-            entry["probabilities"] = {name: float(value) for name, value in zip(classes, chances[i], strict=True)}
+            entry["probabilities"] = {name: float(value) for name, value in zip(kept.task.classes, chances[i], strict=True)}
         entries.append(entry)
     return entries
 
@@ -259,19 +221,8 @@ def publish(learned: Learned, folder: Path) -> tuple[str, ...]:
         about = cast(dict[str, Any], without_paths(dict(learned.about)))
         if learned.network is not None:
             kept = learned.network
-            stem, models = network_name(kept), part / "models"
-            state = {name: value.detach().cpu().contiguous() for name, value in kept.network.state_dict().items()}
-            write_tensors(models / f"{stem}.safetensors", state)
-            facts: dict[str, Any] = {
-                "format": 1,
-                "task": kept.task.name,
-                "input": kept.input,
-                "head": kept.name,
-                "network": about,
-            }
-            if not isinstance(kept.shift, float):
-                facts["thresholds"] = [float(value) for value in kept.shift]
-            write_json(models / f"{stem}.json", facts)
+            facts = {"format": 1, "task": kept.task.name, "input": kept.input, "head": kept.name}
+            save_network(part / "models", network_name(kept), kept.network, facts, kept.shift, about)
         else:
             encoders = {"joint": learned.encoders} if isinstance(learned.encoders, Joint) else learned.encoders
             assert encoders is not None
@@ -288,7 +239,6 @@ def publish(learned: Learned, folder: Path) -> tuple[str, ...]:
             "fold": learned.fold,
             "seed": learned.seed,
             "window": about["window"],
-            "projection": about["projection"],
         }
         write_json(part / "config.json", config)
         write_text(
@@ -374,7 +324,6 @@ def _window(about: Mapping[str, Any]) -> None:
         value = window.get(key)
         if value is not None and not (isinstance(value, int | float) and 1e-3 <= value <= 1e6):
             raise ValueError(f"window.{key} is {value!r}")
-    int(about["projection"]["width"])
 
 
 def _fetched(name: str, cache: Path | None) -> Path:
@@ -384,7 +333,7 @@ def _fetched(name: str, cache: Path | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    place = (Path.home() / ".cache" / "mmcl" / "hub" if cache is None else cache) / name.replace("/", "--")
+    place = (cache_root() / "hub" if cache is None else cache) / name.replace("/", "--")
     try:
         snapshot_download(name, local_dir=place, allow_patterns=["*.json", "*.safetensors", "README.md"])
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:

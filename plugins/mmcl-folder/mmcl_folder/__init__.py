@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_serializer
+from pydantic import BeforeValidator
 
 from mmcl.api import DataError, Dataset, DatasetInfo, DatasetSpec, Field, Params, Raw, Register, Source, Task, hookimpl
 
@@ -19,6 +19,8 @@ Pixels = Annotated[int, Field(ge=8, le=1280)]
 
 class SourceOptions(Params):
     """One source: the column that names its files, and how they are read."""
+
+    LATER = ("model", "language", "trim")
 
     column: str | None = Field(None, description="column with the paths; left out: the one named as the source is")
     reads: Kind | None = Field(
@@ -46,14 +48,6 @@ class SourceOptions(Params):
         None,
         description="words out of sound: pass over stretches without a voice, in which words would be made up; left out: true",
     )
-
-    @model_serializer(mode="wrap")
-    def _without_silent(self, whole: Any) -> dict[str, Any]:
-        """What is not said of later options is left out, so that fingerprints of before stay valid."""
-        return {name: value for name, value in whole(self).items() if value is not None or name not in _LATER}
-
-
-_LATER = ("model", "language", "trim")
 
 
 class LabelOptions(Params):
@@ -118,7 +112,7 @@ def _source(options: SourceOptions) -> Source:
     if options.reads == "pictures":
         return Source("video", "pictures, resized while reading", options.rate, {"shape": [3, *(options.size or (120, 160))]})
     if options.reads == "words":
-        spoken = {name: getattr(options, name) for name in _LATER if getattr(options, name) is not None}
+        spoken = {name: getattr(options, name) for name in SourceOptions.LATER if getattr(options, name) is not None}
         return Source("words", "words, with times where the transcript has them", notes=spoken)
     if options.reads == "table":
         return Source("table", "columns of numbers", options.rate, {"columns": list(options.columns or ())})
@@ -184,7 +178,7 @@ def _read_file(path: Path, source: Source) -> Raw:
         columns=tuple(columns) if columns else None,
         shape=tuple(shape) if shape and source.type == "sequence" else None,
         key=source.notes.get("key"),
-        **({name: source.notes.get(name) for name in _LATER} if source.type == "words" else {}),
+        **({name: source.notes.get(name) for name in SourceOptions.LATER} if source.type == "words" else {}),
     )
     if source.type == "sequence" and source.rate is None:
         raise DataError(

@@ -12,6 +12,7 @@ from mmcl.media import (
     ARRAYS,
     COMPRESSED_SOUNDS,
     FILMS,
+    IDS,
     PEOPLE,
     SOUNDS,
     TRANSCRIPTS,
@@ -31,7 +32,6 @@ from .rows import exists, inside, is_spoken, near, recordings_of, split_of
 
 TABLES = ("recordings.csv", "recordings.tsv", "recordings.jsonl", "recordings.parquet")
 EXPECTED = "a table recordings.csv with a row a recording, and the files that it names"
-IDS = ("id", "name", "recording", "sample", "clip", "utterance_id", "file_id")
 SPLITS = ("split", "set", "partition", "subset")
 RATES = ("rate", "hz", "fps", "sampling_rate", "sample_rate")
 """Ends of the names of columns that say how many steps a second the files of another column have: imu_rate, gaze_hz."""
