@@ -53,7 +53,7 @@ class Opened:
         if not root.is_dir():
             raise StageError(f"{root}: is not there; a run folder such as runs/NAME was expected")
         self.run = RunFolder(root)
-        self.plan = plan_of(root, data)
+        self.plan = stated_plan(root, data)
         self.samples, self._folds = load_split(self.run)
         self.units = [(fold, seed) for fold, seed, _ in self.run.units("probe")]
         if not self.units:
@@ -161,7 +161,7 @@ def describe(run: Opened) -> list[str]:
     ]
 
 
-def plan_of(root: Path, data: Path | None = None) -> Plan:
+def stated_plan(root: Path, data: Path | None = None) -> Plan:
     """The plan of a run as its folder states it: its dataset's options are complete, and no recording and no table of it is read.
 
     data  folder under which datasets lie now; left out: where the run found them
