@@ -27,7 +27,7 @@ class Params(BaseModel):
         return self.model_dump(mode="json", context=_STATED)
 
     @model_serializer(mode="wrap")
-    def _said(self, dumped: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+    def _options(self, dumped: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         """All options; where they are stated, here and in options inside options, without the silent ones."""
         values: dict[str, Any] = dumped(self)
         if info.context != _STATED:
