@@ -21,6 +21,7 @@ from .api import hooks
 from .api.backbone import BackboneSpec
 from .api.dataset import DatasetSpec
 from .api.errors import PluginError, UnknownNameError
+from .api.group import GroupLossSpec
 from .api.head import HeadSpec
 from .api.kinds import Kind
 from .api.loss import LossSpec, PositivesSpec
@@ -40,6 +41,7 @@ REGISTRIES: Mapping[str, tuple[str, type[Any]]] = {
     "modality": ("register_modalities", ModalitySpec),
     "backbone": ("register_backbones", BackboneSpec),
     "loss": ("register_losses", LossSpec),
+    "group-loss": ("register_group_losses", GroupLossSpec),
     "positives": ("register_positives", PositivesSpec),
     "dataset": ("register_datasets", DatasetSpec),
     "head": ("register_heads", HeadSpec),

@@ -78,6 +78,13 @@ def test_backbone_of_the_tutorial_passes_the_checks_it_names(tmp_path, monkeypat
         del sys.modules[name]
 
 
+def test_group_loss_of_its_page_keeps_the_contract():
+    text, test = blocks(ROOT / "docs" / "group-losses.md", "python")
+    scope: dict = {}
+    exec(compile(text + test, "group-losses.md", "exec"), scope)
+    scope["test_centre_keeps_the_contract"]()
+
+
 def test_dataset_of_the_tutorial_lists_and_reads(tmp_path):
     import numpy as np
     import soundfile

@@ -4,6 +4,7 @@ from .backbone import Backbone, BackboneSpec
 from .batch import Batch, Encoded, Items, Stream
 from .dataset import Counting, Dataset, DatasetInfo, DatasetSpec, HasHeaders, Header, SampleRef, Task
 from .errors import DataError, MmclError, PluginError, Problem, RecipeError, StageError, UnknownNameError
+from .group import Group, GroupLoss, GroupLossSpec
 from .head import Deciding, Head, HeadSpec, Labelled, OwnLoss, Penalised, SelfFitting, Showing, Shown
 from .hooks import PROJECT, Register, hookimpl, hookspec
 from .kinds import Kind, Layout
@@ -34,6 +35,9 @@ __all__ = [
     "Encoded",
     "Field",
     "HasHeaders",
+    "Group",
+    "GroupLoss",
+    "GroupLossSpec",
     "Head",
     "HeadSpec",
     "Header",

@@ -8,6 +8,7 @@ import pluggy
 
 from .backbone import BackboneSpec
 from .dataset import DatasetSpec
+from .group import GroupLossSpec
 from .head import HeadSpec
 from .kinds import Kind
 from .loss import LossSpec, PositivesSpec
@@ -53,6 +54,11 @@ def register_backbones(register: Register[BackboneSpec]) -> None:
 @hookspec
 def register_losses(register: Register[LossSpec]) -> None:
     """Offer losses between two modalities' embeddings."""
+
+
+@hookspec
+def register_group_losses(register: Register[GroupLossSpec]) -> None:
+    """Offer losses of any number of modalities at once."""
 
 
 @hookspec

@@ -43,6 +43,7 @@ COMMANDS = {
     "list-backbones": ("lists", "List networks from a stream to a vector."),
     "list-modalities": ("lists", "List ways of turning recordings into streams."),
     "list-losses": ("lists", "List losses between two modalities."),
+    "list-group-losses": ("lists", "List losses of any number of modalities at once."),
     "list-positives": ("lists", "List rules for what belongs together."),
     "list-datasets": ("lists", "List corpora."),
     "list-heads": ("lists", "List probes."),

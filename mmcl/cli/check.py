@@ -103,8 +103,12 @@ def summarise(plan: Plan) -> None:
             f"{_count(section.epochs, 'epoch')} of batches of {section.batch_size}"
         )
     elif section.epochs:
+        parts = [f"{_count(len(plan.pairs), 'pair')} ({pairs}); {plan.loss.use}"] if plan.pairs else []
+        if plan.group:
+            factor = f" × {plan.group.weight:g}" if plan.group.weight != 1 else ""
+            parts.append(f"{plan.group.loss.use} of {', '.join(plan.group.modalities)}{factor}")
         click.echo(
-            f"  pretrain    {_count(len(plan.pairs), 'pair')} ({pairs}); {plan.loss.use}; {plan.positives.use}; "
+            f"  pretrain    {' + '.join(parts)}; {plan.positives.use}; "
             f"{_count(section.epochs, 'epoch')} of batches of {section.batch_size}"
         )
     else:

@@ -10,11 +10,25 @@ import click
 
 from . import options
 
-KINDS = ("backbone", "modality", "loss", "positives", "dataset", "head", "pretext", "scorer", "preset", "kind", "recipe")
+KINDS = (
+    "backbone",
+    "modality",
+    "loss",
+    "group-loss",
+    "positives",
+    "dataset",
+    "head",
+    "pretext",
+    "scorer",
+    "preset",
+    "kind",
+    "recipe",
+)
 PLACES = {
     "backbone": ("modalities", "NAME", "backbone"),
     "modality": ("modalities", "NAME", "features"),
     "loss": ("pretrain", "objective", "loss"),
+    "group-loss": ("pretrain", "objective", "group"),
     "positives": ("pretrain", "objective", "positives"),
     "dataset": ("dataset",),
     "head": ("probe", "heads", "NAME"),
@@ -31,7 +45,7 @@ PLACES = {
 def describe(what: str, name: str, as_json: bool) -> None:
     """Show one plug-in: what it does, where it comes from, its options with bounds and defaults, and how a recipe names it.
 
-    KIND is backbone, modality, loss, positives, dataset, head, pretext, scorer, preset, kind or recipe.
+    KIND is backbone, modality, loss, group-loss, positives, dataset, head, pretext, scorer, preset, kind or recipe.
     """
     if what == "recipe":
         from ..recipe.shipped import find, heading
@@ -54,7 +68,7 @@ def describe(what: str, name: str, as_json: bool) -> None:
         "summary": spec.summary,
         "package": f"{offer.package} {offer.version}",
     }
-    for label in ("equation", "follows", "departs", "paper"):
+    for label in ("equation", "missing", "follows", "departs", "paper"):
         if getattr(spec, label, ""):
             facts[label] = getattr(spec, label)
     if what == "kind":
@@ -65,6 +79,9 @@ def describe(what: str, name: str, as_json: bool) -> None:
         facts["reads"] = list(spec.accepts)
     if what == "positives":
         facts["labels"] = _needs(spec)
+    if what == "group-loss":
+        most = "any number" if spec.most is None else str(spec.most)
+        facts["modalities"] = str(spec.fewest) if spec.most == spec.fewest else f"{spec.fewest} to {most}"
     if what == "scorer":
         facts["reads"] = list(spec.takes) or "labels"
     if what == "head":

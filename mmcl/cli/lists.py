@@ -51,6 +51,7 @@ def table(rows: list[tuple[str, str]]) -> None:
 list_backbones = _command("list-backbones", "backbone", "List networks from a stream to a vector.")
 list_modalities = _command("list-modalities", "modality", "List ways of turning raw recordings into streams.")
 list_losses = _command("list-losses", "loss", "List losses between two modalities' embeddings.")
+list_group_losses = _command("list-group-losses", "group-loss", "List losses of any number of modalities at once.")
 list_positives = _command("list-positives", "positives", "List rules for which rows of a batch belong together.")
 list_datasets = _command("list-datasets", "dataset", "List corpora.")
 list_heads = _command("list-heads", "head", "List probes.")

@@ -86,5 +86,6 @@ def warnings(history: Sequence[Mapping[str, Any]], candidates: int) -> list[str]
             )
     learned = {pair for row in history for pair in row["pairs"]}
     for pair in sorted({pair for row in history for pair in row.get("skipped_pairs", {})} - learned):
-        sentences.append(f"the pair {pair} never had two recordings in common in any batch: it has taught nothing")
+        which = f"the pair {pair}" if "~" in pair else f"the group loss {pair}"
+        sentences.append(f"{which} never had two recordings in common in any batch: it has taught nothing")
     return sentences

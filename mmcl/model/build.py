@@ -30,7 +30,7 @@ def fresh_encoders(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int],
         )
         for modality in plan.modalities
     }
-    for left, right in plan.pairs:
+    for left, right in (*plan.pairs, *plan.linked):
         widths = encoders[left].embedding, encoders[right].embedding
         if widths[0] != widths[1]:
             raise StageError(

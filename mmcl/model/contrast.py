@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..api.batch import Items
 from ..api.dataset import SampleRef
+from ..api.group import GroupLoss
 from ..api.loss import PairLoss, Positives
 from ..evaluate.answers import group_numbers, target_tensor
+from ..objective.group import score_group
 from ..objective.score import Embedded, Objective, score
 from ..recipe.plan import Plan
+
+
+@dataclass(frozen=True)
+class Together:
+    """All modalities of a recording at once."""
+
+    name: str  # of the loss
+    loss: GroupLoss
+    modalities: tuple[str, ...]
+    weight: float
+    fewest: int
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,16 @@ class Contrast:
     groups: Tensor  # int64, of every recording: which are of one group
     combine: str = "mean"  # how pairs become one loss
     copies: int = 1  # times that every embedding is there
+    together: Together | None = None  # beside the pairs, or in their place
+
+    @property
+    def module(self) -> nn.Module | None:
+        """What the losses have learned, if they learn."""
+        losses = {"pair": self.loss, "group": self.together.loss} if self.together else {}
+        modules = {name: loss for name, loss in losses.items() if isinstance(loss, nn.Module)}
+        if self.together is not None:
+            return nn.ModuleDict(modules) if modules else None
+        return self.loss if isinstance(self.loss, nn.Module) else None
 
     def __call__(self, embedded: Mapping[str, Embedded], items: Items, device: torch.device) -> Objective:
         """The objective of a batch: of its embeddings by modality, and of who stands in its rows."""
@@ -39,7 +62,20 @@ class Contrast:
                 _repeated(who, self.copies),
                 {name: _again(one, len(who.row), self.copies) for name, one in embedded.items()},
             )
-        return score(embedded, who, self.pairs, self.positives, self.loss, self.weights, self.combine)
+        objective = score(embedded, who, self.pairs, self.positives, self.loss, self.weights, self.combine)
+        return objective if self.together is None else self._with_group(objective, self.together, embedded, who)
+
+    def _with_group(self, pairs: Objective, together: Together, embedded: Mapping[str, Embedded], who: Items) -> Objective:
+        """The objective of the pairs, and the weighed loss of the group added to it."""
+        group = score_group(embedded, who, together.modalities, self.positives, together.loss, together.fewest)
+        if group.loss is None:
+            return replace(pairs, skipped=(*pairs.skipped, together.name))
+        loss = group.loss * together.weight
+        return replace(
+            pairs,
+            loss=loss if pairs.loss is None else pairs.loss + loss,
+            pairs={**pairs.pairs, together.name: group.metrics},
+        )
 
 
 def _repeated(items: Items, times: int) -> Items:
@@ -58,10 +94,13 @@ def _again(one: Embedded, rows: int, times: int) -> Embedded:
     return Embedded(z=torch.cat([one.z] * times), rows=torch.cat([one.rows + rows * k for k in range(times)]))
 
 
-def build_contrast(plan: Plan, samples: Sequence[SampleRef], modalities: Sequence[str] | None = None) -> Contrast:
+def build_contrast(
+    plan: Plan, samples: Sequence[SampleRef], modalities: Sequence[str] | None = None, widths: Mapping[str, int] | None = None
+) -> Contrast:
     """The plan's contrast.
 
     modalities  only pairs of these; left out: all pairs
+    widths      of all modalities' embeddings, from which the plan's group loss is built; left out: pairs alone
     """
     weights = plan.weights or (1.0,) * len(plan.pairs)
     chosen = [
@@ -78,6 +117,20 @@ def build_contrast(plan: Plan, samples: Sequence[SampleRef], modalities: Sequenc
         groups=group_numbers([sample.group for sample in samples]),
         combine=plan.recipe.pretrain.objective.combine,
         copies=plan.recipe.pretrain.copies,
+        together=_together(plan, widths) if plan.group and widths else None,
+    )
+
+
+def _together(plan: Plan, widths: Mapping[str, int]) -> Together:
+    """The plan's group of modalities."""
+    group = plan.group
+    assert group is not None
+    return Together(
+        name=group.loss.use,
+        loss=group.loss.spec.build(group.loss.params, {name: widths[name] for name in group.modalities}),
+        modalities=group.modalities,
+        weight=group.weight,
+        fewest=group.loss.spec.fewest,
     )
 
 

@@ -77,7 +77,7 @@ def score(
         if len(left) < 2:
             skipped.append(name)
             continue
-        who, other = (_pick(items, embedded[first].rows[left], name) for name in (first, second))
+        who, other = (pick(items, embedded[first].rows[left], name) for name in (first, second))
         both = _Both(
             left=_at(embedded[first].z, left),
             right=_at(embedded[second].z, right),
@@ -286,14 +286,15 @@ def _at(z: Tensor, rows: Tensor) -> Tensor:
     return z if len(rows) == len(z) else z[rows]
 
 
-def _pick(items: Items, rows: Tensor | slice, modality: str) -> Items:
+def pick(items: Items, rows: Tensor | slice, modality: str) -> Items:
+    """Who stands in some rows, and in which modality."""
     targets = {name: target[rows] for name, target in items.targets.items()}
     group = None if items.group is None else items.group[rows]
     return Items(items.row[rows], items.view[rows], targets, modality, group)
 
 
 def _cut(items: Items, rows: slice) -> Items:
-    return _pick(items, rows, items.modality)
+    return pick(items, rows, items.modality)
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

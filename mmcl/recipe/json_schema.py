@@ -7,13 +7,25 @@ from typing import Any
 
 from ..plugins import Plugins
 from .schema import Recipe
-from .slots import Use, UseBackbone, UseDataset, UseHead, UseLoss, UseModality, UsePositives, UsePretext, UseScorer
+from .slots import (
+    Use,
+    UseBackbone,
+    UseDataset,
+    UseGroupLoss,
+    UseHead,
+    UseLoss,
+    UseModality,
+    UsePositives,
+    UsePretext,
+    UseScorer,
+)
 
 SLOTS: tuple[type[Use], ...] = (
     UseDataset,
     UseModality,
     UseBackbone,
     UseLoss,
+    UseGroupLoss,
     UsePositives,
     UseHead,
     UseScorer,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,19 @@ class ScorePlan:
 
 
 @dataclass(frozen=True)
+class GroupPlan:
+    """A loss of several modalities at once: of which, and what it counts for beside the pairs."""
+
+    loss: Part
+    modalities: tuple[str, ...]
+    weight: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for plan.json and for fingerprints."""
+        return {**self.loss.to_json(), "modalities": list(self.modalities), "weight": self.weight}
+
+
+@dataclass(frozen=True)
 class SupervisePlan:
     """What is trained with labels: every head on every input, for every task."""
 
@@ -116,6 +130,7 @@ class Plan:
     pretext: Part | None = None  # takes all streams together, in place of backbones and pairs
     scores: Mapping[str, ScorePlan] = field(default_factory=dict)
     weights: tuple[float, ...] = ()  # one a pair, above 0; () where the recipe gives none: all 1
+    group: GroupPlan | None = None  # beside the pairs, or in their place
     folder: Path | None = None  # where the recipe lies; None for one that is in no file
 
     @property
@@ -137,6 +152,20 @@ class Plan:
     def departs(self) -> dict[str, str]:
         """Modality → which rule of the contract its backbone breaks on purpose."""
         return {m.name: m.backbone.spec.departs for m in self.modalities if m.backbone and m.backbone.spec.departs}
+
+    @property
+    def contrasted(self) -> tuple[str, ...]:
+        """The modalities that stand in a pair or in the group, each once: those whose encoders learn."""
+        group = self.group.modalities if self.group else ()
+        return tuple(dict.fromkeys([*(name for pair in self.pairs for name in pair), *group]))
+
+    @property
+    def linked(self) -> Pairs:
+        """Every two different modalities that the objective links: contrasted as a pair, or both in the group."""
+        group = combinations(self.group.modalities, 2) if self.group else ()
+        pairs = [pair for pair in self.pairs if pair[0] != pair[1]]
+        known = {frozenset(pair) for pair in pairs}
+        return (*pairs, *(pair for pair in group if frozenset(pair) not in known))
 
     def uses_labels(self) -> bool:
         """Whether pretraining sees labels, or scores."""
@@ -174,6 +203,7 @@ class Plan:
                     "positives": self.positives.to_json(),
                     "loss": self.loss.to_json(),
                     **({"weights": list(self.weights)} if self.weights else {}),  # left out: fingerprints stay as they were
+                    **({"group": self.group.to_json()} if self.group else {}),
                     **({"combine": combine} if (combine := recipe["pretrain"]["objective"].get("combine")) else {}),
                 },
                 "pretext": self.pretext and self.pretext.to_json(),

@@ -7,7 +7,19 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, Tag, WithJsonSchema
 
 from .optimisers import TOLD_APART, AdamW, Constant, Optimizer, Schedule, Sgd
-from .slots import SHORT, Section, UseBackbone, UseDataset, UseHead, UseLoss, UseModality, UsePositives, UsePretext, UseScorer
+from .slots import (
+    SHORT,
+    Section,
+    UseBackbone,
+    UseDataset,
+    UseGroupLoss,
+    UseHead,
+    UseLoss,
+    UseModality,
+    UsePositives,
+    UsePretext,
+    UseScorer,
+)
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
@@ -146,19 +158,19 @@ def _pairs(value: Any) -> Any:
     raise ValueError(f"must be {PAIRS} such as [[text, audio], [text, faces]]")
 
 
-PAIRS = "all, same, all+same, star:NAME or a list of pairs"
+PAIRS = "all, same, all+same, star:NAME, none or a list of pairs"
 """What `pairs` may be, for messages."""
 
 
 class Objective(Section):
     """pairs × positives × loss."""
 
-    LATER: ClassVar[tuple[str, ...]] = ("combine",)
+    LATER: ClassVar[tuple[str, ...]] = ("combine", "group")
 
     pairs: Annotated[str | tuple[tuple[str, str], ...], BeforeValidator(_pairs)] = Field(
         "all",
         description="all (every two different modalities), same (each with itself), all+same, star:NAME (one with every "
-        "other), or a list such as [[text, audio], [text, faces]]; every pair counts in both directions",
+        "other), or a list such as [[text, audio], [text, faces]]; every pair counts in both directions; none: `group` alone",
     )
     positives: Annotated[UsePositives, SHORT] = Field(
         default_factory=lambda: UsePositives(use="same-sample"), description="which rows belong together"
@@ -170,6 +182,10 @@ class Objective(Section):
         default_factory=dict,
         description="what a pair counts for in the mean over pairs, 1 unless given: by modality, such as {text: 3}, a pair of two "
         "weighing the product of theirs and a modality with itself its own; or by pair, such as {text~audio: 2}; 0: not contrasted",
+    )
+    group: Annotated[UseGroupLoss, SHORT] | None = Field(
+        None,
+        description="a loss of all modalities of a recording at once, beside the pairs or (with pairs: none) in their place",
     )
     combine: Literal["mean", "sum", "count"] = Field(
         "mean",

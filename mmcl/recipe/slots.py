@@ -78,6 +78,17 @@ class UseLoss(Use, what="loss"):
     """A loss between two modalities."""
 
 
+class UseGroupLoss(Use, what="group-loss"):
+    """A loss of any number of modalities at once."""
+
+    weight: float = Field(
+        1.0, gt=0, description="what it counts for beside the pairs, whose loss is added to it; alone, its factor"
+    )
+    modalities: tuple[str, ...] | None = Field(
+        None, description="names of the modalities that are scored together; left out: all"
+    )
+
+
 class UsePositives(Use, what="positives"):
     """A rule for what belongs together."""
 

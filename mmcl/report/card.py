@@ -151,8 +151,11 @@ def _learned(about: Mapping[str, Any]) -> str:
     labels = "with labels" if about["uses_labels"] else "without a single label"
     encoders = "One encoder" if len(names) == 1 else f"{number(len(names)).capitalize()} encoders ({listed(names)})"
     more = "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in about.get("going_on", ()))
+    group = pretrain["objective"].get("group")
+    ways = [f"contrasting {many(len(pairs), 'pair')} of modalities"] if pairs else []
+    ways += [f"“{group['use']}” on {listed(group['modalities'])} at once"] if group else []
     return (
-        f"{encoders}, {labels}, by contrasting {many(len(pairs), 'pair')} of modalities; then frozen. "
+        f"{encoders}, {labels}, by {' and '.join(ways)}; then frozen. "
         f"Only the head ({plan['probe']['heads'][next(iter(plan['probe']['heads']))]['use']}) was fitted to labels.{more}"
     )
 

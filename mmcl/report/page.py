@@ -240,7 +240,9 @@ def _plugins(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
         used += [("features", name, modality["features"])]
         used += [("backbone", name, modality["backbone"])] if modality["backbone"] else []
     objective = plan["pretrain"]["objective"]
-    used += [("loss", "", objective["loss"]), ("positives", "", objective["positives"])]
+    used += [("loss", "", objective["loss"])] if objective["pairs"] or "group" not in objective else []
+    used += [("group loss", "", objective["group"])] if "group" in objective else []
+    used += [("positives", "", objective["positives"])]
     used += [("head", name, head) for name, head in plan["probe"]["heads"].items()]
     return [
         (

@@ -171,6 +171,12 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
         weights = objective.get("weights") or [1.0] * len(objective["pairs"])
         named = zip(objective["pairs"], weights, strict=True)
         pairs = listed([" ~ ".join(pair) + (f" (weight {weight:g})" if weight != 1 else "") for pair, weight in named])
+        losses = f"“{objective['loss']['use']}”"
+        on = f" on {pairs}" if objective["pairs"] else ""
+        if group := objective.get("group"):
+            together = f"“{group['use']}” on {listed(group['modalities'])} at once"
+            together += f" (weight {group['weight']:g})" if group["weight"] != 1 else ""
+            losses, on = (f"{losses}{on}, plus {together},", "") if on else (together, "")
         by_retrieval = pretrain.get("choose") == "retrieval"
         better = "better retrieval among validation recordings" if by_retrieval else "lower validation loss"
         patience = f", stopping after {number(pretrain['patience'])} epochs without a {better}" if pretrain["patience"] else ""
@@ -179,7 +185,7 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
             (
                 "Pretrained",
                 f"Encoders trained for up to {many(pretrain['epochs'], 'epoch')}{patience}, with the loss "
-                f"“{objective['loss']['use']}” and the positives “{objective['positives']['use']}” on {pairs}. "
+                f"{losses} and the positives “{objective['positives']['use']}”{on}. "
                 + ("The last epoch" if pretrain.get("keep") == "last" else f"The epoch with the {best}")
                 + " is kept, and frozen.",
             )

@@ -219,10 +219,11 @@ class _Pairs:
         plan, prepared = unit.plan, unit.prepared
         self.plan, self.device = plan, device
         self.encoders = fresh_encoders(plan, prepared.stores, unit.fold.train, *unit.address)
-        self.contrast = build_contrast(plan, prepared.samples)
+        widths = {name: encoder.embedding for name, encoder in self.encoders.items()}
+        self.contrast = build_contrast(plan, prepared.samples, widths=widths)
         self.model = nn.ModuleDict(self.encoders)
-        if isinstance(self.contrast.loss, nn.Module):
-            self.model["loss"] = self.contrast.loss  # a modality cannot be named so: the plan's check of names keeps it free
+        if (learned := self.contrast.module) is not None:
+            self.model["loss"] = learned  # a modality cannot be named so: the plan's check of names keeps it free
         self.model.to(device)
 
     def forward(
@@ -232,8 +233,7 @@ class _Pairs:
         embedded = {}
         section = self.plan.recipe.pretrain
         with arithmetic(section.precision, self.device):
-            # no set: its order changes from process to process
-            for name in dict.fromkeys(name for pair in self.plan.pairs for name in pair):
+            for name in self.plan.contrasted:
                 stream = batch.streams[name].to(self.device)
                 if int(stream.present.sum()) == 0:
                     nothing = torch.zeros(0, self.encoders[name].embedding, device=self.device)
@@ -295,7 +295,7 @@ class _Gallery:
     """The embeddings of some recordings by modality, over all batches, each the mean of its windows."""
 
     def __init__(self, plan: Plan, rows: Sequence[int], encoders: Mapping[str, Encoder]) -> None:
-        self._pairs = [pair for pair in plan.pairs if pair[0] != pair[1]]
+        self._pairs = plan.linked
         self._place = {row: i for i, row in enumerate(rows)}
         self._means = {
             name: WindowMean(len(rows), encoders[name].embedding) for name in sorted({n for pair in self._pairs for n in pair})

@@ -2,7 +2,7 @@
 
 check_spec        name, summary, options, and a package that imports in milliseconds
 check_modality    check_backbone    check_loss       check_positives    check_dataset    check_head
-check_pretext     check_scorer
+check_pretext     check_scorer      check_group_loss
 check_plugin      all of these over everything that a package offers, as a list of results
 
 Each raises AssertionError with a sentence: what was expected, why it matters, what was found. `NotTried`, which is an
@@ -21,6 +21,7 @@ from .backbone import check_backbone
 from .batch import make_stream
 from .checks import NotTried, Result
 from .dataset import check_dataset
+from .group import check_group_loss, make_group
 from .head import check_head
 from .imports import HEAVY
 from .kinds import make_layouts
@@ -39,6 +40,7 @@ __all__ = [
     "Result",
     "check_backbone",
     "check_dataset",
+    "check_group_loss",
     "check_head",
     "check_loss",
     "check_modality",
@@ -47,6 +49,7 @@ __all__ = [
     "check_pretext",
     "check_scorer",
     "check_spec",
+    "make_group",
     "make_layouts",
     "make_pair",
     "make_raw",

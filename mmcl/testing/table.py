@@ -9,6 +9,7 @@ from typing import Any
 
 from ..api.backbone import BackboneSpec
 from ..api.dataset import DatasetSpec
+from ..api.group import GroupLossSpec
 from ..api.head import HeadSpec
 from ..api.kinds import Kind
 from ..api.loss import LossSpec, PositivesSpec
@@ -21,6 +22,7 @@ from ..plugins import REGISTRIES
 from .backbone import ask_fits, backbone_checks, expect_accepts
 from .checks import Check
 from .dataset import ask_info, dataset_checks
+from .group import group_loss_checks
 from .head import expect_tasks, head_checks
 from .kinds import expect_kind
 from .loss import loss_checks, positives_checks
@@ -48,6 +50,7 @@ TABLE: Mapping[type[Any], Checks] = {
     ),
     BackboneSpec: Checks(expect_accepts, contract=lambda spec, params, _: backbone_checks(spec, params), ask=ask_fits),
     LossSpec: Checks(contract=lambda spec, params, _: loss_checks(spec, params)),
+    GroupLossSpec: Checks(contract=lambda spec, params, _: group_loss_checks(spec, params)),
     PositivesSpec: Checks(contract=lambda spec, params, _: positives_checks(spec, params)),
     DatasetSpec: Checks(contract=lambda spec, params, folder: dataset_checks(spec, folder, params), ask=ask_info),
     HeadSpec: Checks(expect_tasks, contract=lambda spec, params, _: head_checks(spec, params)),

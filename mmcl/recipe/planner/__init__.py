@@ -88,6 +88,7 @@ def make_plan(
         weights=objective.weights,
         loss=objective.loss,
         positives=objective.positives,
+        group=objective.group,
         pretext=pretext,
         heads=heads,
         inputs=inputs,

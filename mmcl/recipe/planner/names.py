@@ -24,7 +24,7 @@ def checked(problems: Problems) -> Recipe:
         # The names are looked up all the same, so that a typo in `use:` is told together with a wrong bound elsewhere.
         for what, key, value in _places(values):
             use = value.get("use") if isinstance(value, Mapping) else value
-            own = ("use", "root", "source", "standardise")
+            own = ("use", "root", "source", "standardise", "weight", "modalities")
             options = {k: v for k, v in value.items() if k not in own} if isinstance(value, Mapping) else {}
             if isinstance(use, str):
                 problems.look_up(key, what, use, options)
@@ -42,6 +42,7 @@ def _places(values: Mapping[str, Any]) -> Iterator[tuple[str, Key, Any]]:
     pretrain = _inner(values, "pretrain")
     for what in ("loss", "positives"):
         yield what, ("pretrain", "objective", what), _inner(pretrain, "objective").get(what)
+    yield "group-loss", ("pretrain", "objective", "group"), _inner(pretrain, "objective").get("group")
     yield "pretext", ("pretrain", "pretext"), pretrain.get("pretext")
     for name, scorer in _inner(values, "scores").items():
         yield "scorer", ("scores", name), scorer

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ...api.dataset import DatasetInfo
 from ...api.errors import MmclError
 from ..document import Key
-from ..plan import ModalityPlan, Pairs, Part
+from ..plan import GroupPlan, ModalityPlan, Pairs, Part
 from ..schema import PAIRS, Recipe
 from .problems import Problems, has
 
@@ -25,6 +25,7 @@ class ObjectivePlan:
     weights: tuple[float, ...]
     loss: Part | None
     positives: Part | None
+    group: GroupPlan | None = None
 
 
 def pretext_of(recipe: Recipe, modalities: Sequence[ModalityPlan], problems: Problems) -> Part | None:
@@ -53,8 +54,9 @@ def objective_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -
     pairs, weights = _weighed(recipe, pairs, problems)
     loss = problems.part((*OBJECTIVE, "loss"), recipe.pretrain.objective.loss)
     positives = problems.part((*OBJECTIVE, "positives"), recipe.pretrain.objective.positives)
+    group = _group(recipe, problems)
     given = bool(pairs) or recipe.pretrain.pretext is not None  # that there is no pair is noted where pairs are
-    if recipe.pretrain.choose == "retrieval" and given and all(left == right for left, right in pairs):
+    if recipe.pretrain.choose == "retrieval" and given and group is None and all(left == right for left, right in pairs):
         problems.add(
             ("pretrain", "choose"),
             "retrieval goes from one modality to another, and no pair of two different ones is contrasted; set choose: loss",
@@ -66,7 +68,53 @@ def objective_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -
                     (*OBJECTIVE, "positives"),
                     f"'{positives.use}' needs the target '{target}'; {has(recipe.dataset.use, 'tasks', info.tasks)}",
                 )
-    return ObjectivePlan(pairs=pairs, weights=weights, loss=loss, positives=positives)
+    return ObjectivePlan(pairs=pairs, weights=weights, loss=loss, positives=positives, group=group)
+
+
+def _group(recipe: Recipe, problems: Problems) -> GroupPlan | None:
+    """The loss of several modalities at once, where a recipe has one; whatever does not suit it is noted."""
+    given, names = recipe.pretrain.objective.group, tuple(recipe.modalities)
+    if given is None:
+        return None
+    key: Key = (*OBJECTIVE, "group")
+    loss = problems.part(key, given)
+    chosen = names if given.modalities is None else given.modalities
+    unknown = [name for name in chosen if name not in names]
+    if recipe.supervise is not None and recipe.supervise.contrast > 0:
+        problems.add(key, "is not learned beside labels: supervise.contrast adds the pairs alone; leave one of the two out")
+    if recipe.pretrain.pretext is not None:
+        problems.add(key, "scores the modalities' embeddings, of which a recipe with pretrain.pretext has none; leave it out")
+    elif unknown:
+        problems.add((*key, "modalities"), f"no modality is named '{unknown[0]}'; there are {', '.join(names)}")
+    elif len(set(chosen)) < len(chosen):
+        problems.add((*key, "modalities"), "names a modality twice")
+    elif loss is not None:
+        _fit_group(loss, chosen, recipe, problems)
+    return None if loss is None else GroupPlan(loss=loss, modalities=chosen, weight=given.weight)
+
+
+def _fit_group(loss: Part, chosen: tuple[str, ...], recipe: Recipe, problems: Problems) -> None:
+    """Note where a group loss and the recipe's modalities or views do not suit each other."""
+    key, spec, n = (*OBJECTIVE, "group"), loss.spec, len(chosen)
+    if n < spec.fewest or (spec.most is not None and n > spec.most):
+        wanted = (
+            f"{spec.fewest}"
+            if spec.most == spec.fewest
+            else f"{spec.fewest} to {spec.most}"
+            if spec.most
+            else f"{spec.fewest} or more"
+        )
+        problems.add(
+            key,
+            f"'{loss.use}' takes {wanted} modalities, and there are {n}, {', '.join(chosen)}; choose some by group.modalities",
+        )
+        return
+    if recipe.pretrain.views * recipe.pretrain.copies < spec.views:
+        problems.add(key, f"'{loss.use}' contrasts windows of a recording: set pretrain.views: {spec.views}")
+    try:
+        spec.fits(loss.params, chosen)
+    except (ValueError, MmclError) as error:
+        problems.add(key, str(error))
 
 
 def check_balance(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -> None:
@@ -100,6 +148,10 @@ def _pairs(recipe: Recipe, problems: Problems) -> Pairs:
         if len({frozenset(pair) for pair in given}) < len(given):
             problems.add(key, "names a pair twice; a pair counts in both directions anyway")
         pairs: Pairs = given
+    elif given == "none":
+        if recipe.pretrain.objective.group is None and recipe.pretrain.epochs > 0:
+            problems.add(key, "none leaves nothing to contrast: name a loss of all modalities in pretrain.objective.group")
+        return ()
     elif given == "all":
         pairs = different
     elif given == "same":
