@@ -115,13 +115,71 @@ def test_the_toolkits_own_checks_pass():
     check_backbone(R2PLUS1D, R2plus1dParams(frames=4), layout())
 
 
-def test_half_precision_on_a_processor_reads_no_memory_that_nobody_wrote():
-    """The bfloat16 gradient of a convolution over time alone does (oneDNN); what was in memory before must not matter."""
-    rubbish = [torch.full((10**k,), float("nan")) for k in range(1, 7)] + [torch.full((3_000_000,), float("nan"))]
-    del rubbish
-    network = make(frames=8).train()
+def twin(network):
+    """torchvision's own network with the same weights."""
+    theirs = r2plus1d_18(weights=None)
+    theirs.fc = torch.nn.Identity()
+    theirs.load_state_dict(network.network.state_dict())  # the same names, so that old checkpoints load
+    return theirs
+
+
+def apart(one, other):
+    """How far two tensors are from each other, over the length of the second."""
+    return float((one.detach().double() - other).norm() / other.detach().double().norm())
+
+
+def learned(network, values):
+    """What a network gives, and the gradients of its weights."""
+    output = network(values)
+    output.square().sum().backward()
+    return [output.detach(), *(p.grad for p in network.parameters())]
+
+
+def test_in_two_dimensions_it_learns_what_torchvisions_learns_in_three():
+    network = make(frames=5, dropout=0).double().train()
+    values = torch.randn(2, 3, 4, 20, 16, dtype=torch.float64)
+    theirs = twin(network).double().train()
+    for one, other in zip(learned(network.network, values), learned(theirs, values), strict=True):
+        assert apart(one, other) < 1e-6
+
+
+def test_every_convolution_gives_what_pytorchs_gives_in_single_precision():
+    network = make(frames=4).network
+    seen = []
+    with torch.no_grad():
+        for layer in [m for m in network.modules() if isinstance(m, torch.nn.Conv3d)]:
+            values = torch.randn(2, layer.in_channels, 5, 9, 7).contiguous(memory_format=torch.channels_last_3d)
+            wanted = torch.nn.functional.conv3d(values, layer.weight, None, layer.stride, layer.padding)
+            assert apart(layer(values), wanted) < 2e-6
+            seen.append((layer.kernel_size, layer.stride))
+    assert len(set(seen)) == 6, "spatial, temporal and 1 × 1 × 1 ones, with strides and without"
+
+
+def test_frozen_it_gives_what_it_gives_with_its_normalisations_unfolded():
+    network = make(frames=4).train()
+    for _ in range(3):  # running statistics that are not 0 and 1
+        network(stream(8, 8, 4))
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            torch.nn.init.normal_(module.bias)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+    network.eval()
+    given = stream(8, 5)
+    with torch.no_grad():
+        wanted = network.project(twin(network).eval()(network.taken(given)))
+        assert apart(network(given).vector, wanted) < 1e-4, "each rounding is multiplied by the gains of sixteen layers"
+    assert network(given).vector.requires_grad, "with gradients nothing is folded"
+
+
+def test_half_precision_is_used_on_a_processor_and_stays_near():
+    network, given = make(frames=8).eval(), stream(8, 8, 8)
+    kinds = set()
+    for layer in [m for m in network.network.modules() if isinstance(m, torch.nn.Conv3d)]:
+        layer.register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
+    exact = network(given).vector.detach()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        vector = network(stream(8, 8, 8)).vector
-    vector.float().square().mean().backward()
-    assert vector.isfinite().all()
-    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+        near = network(given).vector.float().detach()
+    assert kinds == {torch.float32, torch.bfloat16}
+    assert apart(near, exact) < 0.05
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert apart(network(given).vector, exact) < 0.05
