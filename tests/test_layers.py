@@ -33,7 +33,7 @@ BELOW = {
     "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs", "use"},
     "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
     "begin": {"api", "media", "plugins", "recipe", "review", "runs"},
-    "use": {"api", "data", "engine", "evaluate", "media", "model", "plugins", "recipe", "runs", "screen"},
+    "use": {"api", "data", "engine", "evaluate", "media", "model", "plugins", "recipe", "runs", "screen", "workers"},
     "review": {"api", "data", "evaluate", "media", "model", "plugins", "recipe", "runs", "stages"},
     "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages", "workers"},
     "stages": {

@@ -17,7 +17,7 @@ def test_here_everything_that_is_needed_works(capsys):
     assert stop.value.code == 0
     lines = {line["name"]: line for line in json.loads(capsys.readouterr().out)}
     assert lines["packages"]["state"] == "ok"
-    assert {"extra hf", "extra video", "extra words", "threads", "GPU", "cache"} <= set(lines)
+    assert {"extra hf", "extra serve", "extra video", "extra words", "threads", "GPU", "cache"} <= set(lines)
     assert all(line["remedy"] for line in lines.values() if line["state"] != "ok")
 
 

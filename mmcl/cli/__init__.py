@@ -27,6 +27,7 @@ COMMANDS = {
     "embed": ("use", "Take frozen features of recordings with a finished run."),
     "predict": ("use", "Say what a finished run answers about recordings."),
     "search": ("use", "Find the recordings nearest to a recording."),
+    "serve": ("serve", "Answer over HTTP with a finished run, and show a page."),
     "doctor": ("doctor", "Say what works on this machine, and what to do about the rest."),
     "schema": ("schema", "Print the JSON schema of recipes, for editors."),
     "sweep": ("sweep", "Search over values of a recipe, on validation recordings alone."),
@@ -77,7 +78,7 @@ SECTIONS = {
         "schema",
         "list-recipes",
     ),
-    "A finished run at work": ("embed", "predict", "search", "export", "publish"),
+    "A finished run at work": ("embed", "predict", "search", "serve", "export", "publish"),
     "Plug-ins": ("describe", "plugins", *(name for name in COMMANDS if name.startswith("list-") and name != "list-recipes")),
 }
 """How the overview is divided."""

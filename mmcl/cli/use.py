@@ -107,7 +107,10 @@ def predict(names: tuple[str, ...], out: Path | None, overwrite: bool, tasks: tu
 @run
 @click.argument("query", nargs=-1, required=True, metavar="FILE|ID…")
 @click.option(
-    "--in", "among", multiple=True, required=True, help="Folder, table or files that are searched; may be given several times."
+    "--in",
+    "among",
+    multiple=True,
+    help="Folder, table or files that are searched; may be given several times.  [default: the run's own recordings]",
 )
 @click.option("-n", type=click.IntRange(1), default=10, show_default=True, help="So many of each query.")
 @click.option("--by", "ask", help="Modality of the query; left out: all that it has.")
@@ -120,11 +123,11 @@ def predict(names: tuple[str, ...], out: Path | None, overwrite: bool, tasks: tu
 def search(query: tuple[str, ...], among: tuple[str, ...], n: int, as_json: bool, **given: Any) -> int:
     """Find the recordings nearest to a recording, of whatever modality, in the space in which RUN contrasted them.
 
-    The embeddings of what is searched are kept beside the run, so that the next search of the same files is quick.
+    Without --in the run's own recordings are searched, by the features that it kept. The embeddings of other files are kept beside the run, so that the next search of the same files is quick.
     """
     how = {name: given.pop(name) for name in ("ask", "modality", "fold", "seed")}
     session = _opened(given)
-    results = [one.to_json() for one in session.search(query, among, n=n, **how)]
+    results = [one.to_json() for one in session.search(query, among or None, n=n, **how)]
     if as_json:
         click.echo(_lines(results), nl=False)
     else:

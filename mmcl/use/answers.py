@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..recipe.plan import JOINT
 from .embedding import Embedded, Tick, embed_items
 from .files import Item, Refused
 from .opened import Opened
+from .reading import Chunk
 
 Floats = NDArray[np.float64]
 Unit = tuple[int, int]
@@ -107,8 +108,11 @@ def predict_items(
     device: str = "auto",
     windows: tuple[float, float | None] | None = None,
     tick: Tick | None = None,
+    chunks: Iterable[Chunk] | None = None,
 ) -> tuple[list[Answer], list[Refused]]:
     """What a run says of some recordings, in their order, a task after the other.
+
+    chunks  the same recordings, where they have been read before
 
     Raises StageError for a task, an input or a head that the run does not have; DataError where a head reads recordings by their group and
     nobody says who is in them.
@@ -116,7 +120,7 @@ def predict_items(
     _check(run, wish)
     if any(item.group is None for item in items) or windows is not None:
         _expect_heads_without_groups(run, wish, windows is not None)
-    embedded, refused = embed_items(run, items, lambda item: units_for(run, item, wish), device, windows, tick)
+    embedded, refused = embed_items(run, items, lambda item: units_for(run, item, wish), device, windows, tick, chunks)
     sums: dict[tuple[str, str, int], _Sum] = {}
     for unit, those in embedded.items():
         for task in _tasks(run, unit, wish):

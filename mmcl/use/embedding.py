@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -73,17 +73,19 @@ def embed_items(
     device: str = "auto",
     windows: tuple[float, float | None] | None = None,
     tick: Tick | None = None,
+    chunks: Iterable[Chunk] | None = None,
 ) -> tuple[dict[tuple[int, int], Embedded], list[Refused]]:
     """The features of some recordings, by fold and seed; each recording is read once, however many folds and seeds are asked.
 
     units    recording → the folds and seeds that are asked about it
     windows  seconds and hop (None: half of it) of windows that each give a row; left out: a row a recording, as the run took it
     tick     told how many recordings are done
+    chunks   the same recordings, where they have been read before
     """
     where = pick_device(device)
     parts: dict[tuple[int, int], list[Embedded]] = {}
     refused: list[Refused] = []
-    for chunk in Reader(run).chunks(items):
+    for chunk in Reader(run).chunks(items) if chunks is None else chunks:
         refused += chunk.refused
         asked = [units(item) for item in chunk.items]
         for unit in dict.fromkeys(unit for one in asked for unit in one):

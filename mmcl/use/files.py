@@ -109,6 +109,10 @@ class Finder:
             seen.add(item.id)
         return items, refused
 
+    def one(self, files: Sequence[Path], name: str) -> tuple[list[Item], list[Refused]]:
+        """All these files as one recording of that name, and those that are none of it. Raises DataError if two are of one source."""
+        return self._grouped([(path, name) for path in files])
+
     def own(self, id: str) -> Item:
         """A recording of the run, by its id. Raises DataError if there is none."""
         if id not in self._samples:

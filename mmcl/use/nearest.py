@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from ..api.errors import DataError, StageError
-from ..model.frozen import Features
+from ..model.frozen import Features, load_features
 from ..runs import digest, fingerprint, read_json, read_tensors, write_json, write_tensors
 from ..screen import progress
-from .embedding import Embedded, embed_items
+from .embedding import Embedded, concatenated, embed_items
 from .files import Item, Refused
-from .opened import Opened
+from .opened import SPLITS, Opened
 
 KEPT = "search"
 """The folder of a run in which indexes are kept."""
@@ -99,6 +99,24 @@ def index_of(run: Opened, items: Sequence[Item], unit: tuple[int, int], device: 
     write_tensors(place.with_suffix(".safetensors"), tensors)
     write_json(place.with_suffix(".json"), about | {"refused": [vars(one) for one in refused]})
     return index, refused
+
+
+def own_index(run: Opened, unit: tuple[int, int]) -> Index:
+    """The index of the run's own recordings, by the features that it kept of them: no recording is read.
+
+    Raises StageError if it kept none.
+    """
+    folder = run.run.stage("embed", *unit)
+    parts: list[dict[str, Features]] = []
+    ids: list[str] = []
+    for split in SPLITS:
+        path = folder / f"{run.kind}-{split}.safetensors"
+        if not path.exists():
+            raise StageError(f"{path}: is not there, and its own recordings are searched by it; run the recipe again")
+        parts.append(load_features(path))
+        ids += read_json(folder / f"{split}.json")["ids"]
+    files = [min(sample.sources.values(), default="") if (sample := run.sample(id)) else "" for id in ids]
+    return Index(ids, files, [f"own {id}" for id in ids], concatenated(parts))
 
 
 def nearest(run: Opened, query: Index, gallery: Index, n: int, ask: str | None = None, among: str | None = None) -> list[Near]:

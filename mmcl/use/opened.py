@@ -22,6 +22,8 @@ from ..recipe.planner import make_plan
 from ..recipe.read import as_yaml, parse_recipe
 from ..runs import RunFolder, read_json, read_text
 
+SPLITS = ("train", "valid", "test")
+"""The sides of a fold whose features a run keeps."""
 RECIPE_BYTES = 2**20
 """A longer recipe of a run is refused."""
 
@@ -141,6 +143,22 @@ class Opened:
         """The run's own recording of that id; None if there is none."""
         row = self.rows.get(id)
         return None if row is None else self.samples[row]
+
+    def labels(self, id: str) -> dict[str, str | list[str] | float | list[float]]:
+        """What is known of one of the run's own recordings, by task: a class, the classes that are there, or its values."""
+        sample = self.sample(id)
+        known: dict[str, str | list[str] | float | list[float]] = {}
+        for name, value in ({} if sample is None else sample.targets).items():
+            task = self.plan.info.tasks[name]
+            if task.type == "single-label":
+                assert isinstance(value, int)
+                known[name] = task.classes[value]
+            elif task.type == "multi-label":
+                assert isinstance(value, list)
+                known[name] = [one for one, there in zip(task.classes, value, strict=True) if there]
+            else:
+                known[name] = [float(one) for one in value] if isinstance(value, list) else float(value)
+        return known
 
     def __repr__(self) -> str:
         return "\n".join(describe(self))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,25 @@ from ..screen import progress, say
 from .answers import Answer, Wish, predict_items
 from .embedding import Embedded, embed_items, window_of
 from .files import Finder, Item, Refused
-from .nearest import Near, index_of, indexed, nearest, shared_space
+from .nearest import Near, index_of, indexed, nearest, own_index, shared_space
 from .opened import Opened, Trained, describe
+from .reading import Chunk, Reader
 
 SHOWN = 5
 """So many recordings that could not be read are named on the screen."""
 
-Names = str | Path | Iterable[str | Path]
-"""Files, folders, a table, or ids of the run's own recordings."""
+
+@dataclass(frozen=True)
+class Read:
+    """Recordings whose files have been read, so that several questions about them read nothing again."""
+
+    items: list[Item]
+    chunks: list[Chunk]
+    refused: list[Refused]  # files that are no recordings
+
+
+Names = str | Path | Iterable[str | Path] | Read
+"""Files, folders, a table, or ids of the run's own recordings; or what `Session.read` gave."""
 
 
 class Session:
@@ -63,12 +75,34 @@ class Session:
         """The heads of the first fold and seed, in the order of the recipe."""
         return self.trained().heads
 
-    def items(self, names: Names) -> list[Item]:
-        """The recordings that some names mean. Raises DataError as `Finder.items` does."""
+    @property
+    def opened(self) -> Opened:
+        """The run itself."""
+        return self._run
+
+    def read(self, names: Names, check: Callable[[Sequence[Item]], None] | None = None, one: str | None = None) -> Read:
+        """Recordings, read once; `embed`, `predict` and `search` take what comes back in the place of names.
+
+        check  called with them before any is read; what it raises ends it
+        one    the names are files of one recording, which is called so
+        """
+        if isinstance(names, Read):
+            return names
+        items = self.items(names, one)
+        if check is not None:
+            check(items)
+        return Read(items, list(Reader(self._run).chunks(items)), self.refused)
+
+    def items(self, names: Names, one: str | None = None) -> list[Item]:
+        """The recordings that some names mean, or the one whose files they are. Raises DataError as `Finder.items` does."""
+        if isinstance(names, Read):
+            self.refused = names.refused
+            return names.items
         plan = self._run.plan
         sources = {m.source: plan.info.sources[m.source] for m in plan.modalities}
         listed = [names] if isinstance(names, str | Path) else list(names)
-        items, self.refused = Finder(sources, self._run.samples, plan.root).items(listed)
+        finder = Finder(sources, self._run.samples, plan.root)
+        items, self.refused = finder.items(listed) if one is None else finder.one([Path(name) for name in listed], one)
         if not items:
             self._told((), False)
         return items
@@ -92,7 +126,7 @@ class Session:
         items, unit = self.items(names), self._run.pick(fold, seed)
         cut = window_of(self._run.plan, seconds, hop) if windows else None
         with progress("embed", len(items)) as tick:
-            parts, refused = embed_items(self._run, items, lambda item: [unit], self._device, cut, tick)
+            parts, refused = embed_items(self._run, items, lambda item: [unit], self._device, cut, tick, _chunks(names))
         self._told(refused, unit in parts)
         return parts[unit]
 
@@ -125,14 +159,14 @@ class Session:
         cut = window_of(self._run.plan, seconds, hop) if windows else None
         wish = Wish(fold, seed, tuple(tasks), input, head)
         with progress("predict", len(items)) as tick:
-            answers, refused = predict_items(self._run, items, wish, self._device, cut, tick)
+            answers, refused = predict_items(self._run, items, wish, self._device, cut, tick, _chunks(names))
         self._told(refused, bool(answers))
         return answers
 
     def search(
         self,
         query: Names,
-        among: Names,
+        among: Names | None = None,
         *,
         n: int = 10,
         ask: str | None = None,
@@ -142,17 +176,23 @@ class Session:
     ) -> list[Near]:
         """The n recordings among some that are nearest to each query, by the embeddings that were contrasted.
 
+        among          left out: the run's own recordings, by the features that it kept of them
         ask, modality  of the queries, and of the recordings that are searched; left out: all that each has
 
         Raises DataError if nothing could be read, StageError if the run was not pretrained.
         """
         shared_space(self._run)
         unit = self._run.pick(fold, seed)
-        galleries = self.items(among)
-        before = self.refused
-        gallery, lost = index_of(self._run, galleries, unit, self._device)
+        before: list[Refused] = []
+        lost: list[Refused] = []
+        if among is None:
+            gallery = own_index(self._run, unit)
+        else:
+            galleries = self.items(among)
+            before = self.refused
+            gallery, lost = index_of(self._run, galleries, unit, self._device)
         queries = self.items(query)
-        parts, more = embed_items(self._run, queries, lambda item: [unit], self._device)
+        parts, more = embed_items(self._run, queries, lambda item: [unit], self._device, chunks=_chunks(query))
         self._told([*before, *lost, *more], bool(gallery.ids) and unit in parts)
         return nearest(self._run, indexed(parts[unit]), gallery, n, ask, modality)
 
@@ -167,3 +207,8 @@ class Session:
             say(f"skipped: {one.reason}")
         if len(self.refused) > SHOWN:
             say(f"… and {len(self.refused) - SHOWN} more that were skipped")
+
+
+def _chunks(names: Names | None) -> list[Chunk] | None:
+    """The streams of recordings that have been read before."""
+    return names.chunks if isinstance(names, Read) else None

@@ -10,9 +10,7 @@ from typing import Any
 from ..api.errors import StageError
 from ..model.frozen import load_features
 from ..runs import read_json
-from .opened import Opened
-
-SPLITS = ("train", "valid", "test")
+from .opened import SPLITS, Opened
 
 
 def features_of(root: Path, split: str, fold: int | None = None, seed: int | None = None) -> dict[str, list[Any]]:
