@@ -7,7 +7,7 @@ from .errors import DataError, MmclError, PluginError, Problem, RecipeError, Sta
 from .head import Deciding, Head, HeadSpec, Labelled, OwnLoss, Penalised, SelfFitting, Showing, Shown
 from .hooks import PROJECT, Register, hookimpl, hookspec
 from .kinds import Kind, Layout
-from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored
+from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored, Softmax, SoftmaxLoss
 from .modality import Modality, ModalitySpec
 from .params import Field, NoParams, Params
 from .preset import PresetSpec
@@ -73,6 +73,8 @@ __all__ = [
     "Sequence",
     "Showing",
     "Shown",
+    "Softmax",
+    "SoftmaxLoss",
     "Source",
     "StageError",
     "Stream",
