@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
 
-from mmcl.api import Group, Items, Scored
+from mmcl.api import Group, Items, Pair, Scored
 from mmcl.api.errors import RecipeError
 from mmcl.objective.group import score_group
 from mmcl.objective.score import Embedded
 from mmcl.plugins import plugins
+from mmcl.testing import make_group
 
 
 def same_sample(left: Items, right: Items):
@@ -191,3 +193,36 @@ def test_a_run_learns_by_a_group_alone_and_beside_pairs_and_its_report_says_so(t
         page = (run.root / "report.html").read_text()
         assert f"“{loss}” on text, audio and landmarks at once" in page
     assert learned == {"alone": "symile", "both": "comm"}
+
+
+def test_symile_of_two_modalities_with_aligned_negatives_is_info_nce():
+    group = make_group(("a", "b"), anchors=6, candidates=6)
+    value = built("symile", negatives="aligned", temperature=0.1, learn_temperature=False)(group).loss
+    spec = plugins().get("loss", "info-nce").spec
+    nce = spec.build(spec.params(temperature=0.1))
+    both = [nce(Pair(group.left[x], group.right[y], group.positive, group.ignore)).loss for x, y in (("a", "b"), ("b", "a"))]
+    torch.testing.assert_close(value, sum(both) / 2, rtol=0, atol=1e-12)
+
+
+def xor(n: int, seed: int):
+    """Three modalities of signs: any two are independent, the third is their product (the paper's own example)."""
+    rng = torch.Generator().manual_seed(seed)
+    a, b = (torch.randint(0, 2, (n, 16), generator=rng) * 2.0 - 1 for _ in range(2))
+    return {"a": a, "b": b, "c": a * b}
+
+
+def group_of(z: dict) -> Group:
+    same = torch.eye(len(next(iter(z.values()))), dtype=torch.bool)
+    return Group(z, z, same, torch.zeros_like(same), same)
+
+
+def test_symile_sees_what_only_three_modalities_say_together_and_pairs_do_not():
+    """Saporta et al. 2024, §4: of an exclusive or, every pair is independent."""
+    z = xor(64, 0)
+    symile = built("symile", temperature=0.1, negatives="aligned")
+    scored = symile(group_of(z))
+    assert float(scored.metrics["accuracy"]) > 0.9
+    spec = plugins().get("loss", "info-nce").spec
+    nce, same = spec.build(spec.params()), torch.eye(64, dtype=torch.bool)
+    for x, y in itertools.combinations(z, 2):
+        assert float(nce(Pair(z[x], z[y], same, ~same & False)).metrics["accuracy"]) < 0.1

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mmcl.api import Items, LossSpec, NoParams, Pair, PositivesSpec, Scored
+from mmcl.api import Items, LossSpec, NoParams, Pair, PositivesSpec, Scored, Softmax
 from mmcl.testing import NotTried, check_loss, check_positives, make_pair
 
 
@@ -178,6 +178,33 @@ def test_learned_temperature_must_be_one_dimensional_and_is_reached():
         check_loss(LossSpec("learned", "τ is learned", NoParams, lambda params: Learned(())))
     with pytest.raises(AssertionError, match="'scale' gets no gradient"):
         check_loss(LossSpec("learned", "τ is learned", NoParams, lambda params: Learned((1,), used=False)))
+
+
+class Says:
+    """A softmax with its mean over anchors, which says so, rightly or wrongly."""
+
+    reduction, symmetric = "mean", False
+
+    def __init__(self, **form):
+        self.form = Softmax(**form)
+
+    def softmax(self):
+        return self.form
+
+    def __call__(self, pair):
+        logits = pair.similarity() / 0.2
+        positive = pair.positive & ~pair.ignore
+        below = logits.masked_fill(pair.ignore, torch.finfo(logits.dtype).min).logsumexp(1)
+        counts = positive.sum(1)
+        each = torch.where(counts > 0, below - (logits * positive).sum(1) / counts.clamp_min(1), 0.0)
+        return Scored(each.sum() / (counts > 0).sum().clamp_min(1), (counts > 0).sum())
+
+
+@pytest.mark.parametrize("wrong", [{"scale": 4.0}, {"positives_below": False}, {"factor": 0.5}, {"ignore_above": 0.2}])
+def test_a_loss_that_says_of_itself_what_it_is_not_is_caught(wrong):
+    check_loss(LossSpec("says", "a softmax", NoParams, lambda params: Says(scale=5.0)))
+    with pytest.raises(AssertionError, match="says something else than what calling it gives|says that it is a softmax"):
+        check_loss(LossSpec("says", "a softmax", NoParams, lambda params: Says(**{"scale": 5.0, **wrong})))
 
 
 def test_random_pairs_have_something_to_learn_everywhere():

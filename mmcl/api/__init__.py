@@ -8,7 +8,7 @@ from .group import Group, GroupLoss, GroupLossSpec
 from .head import Deciding, Head, HeadSpec, Labelled, OwnLoss, Penalised, SelfFitting, Showing, Shown
 from .hooks import PROJECT, Register, hookimpl, hookspec
 from .kinds import Kind, Layout
-from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored
+from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored, Softmax, SoftmaxLoss
 from .modality import Modality, ModalitySpec
 from .params import Field, NoParams, Params
 from .preset import PresetSpec
@@ -77,6 +77,8 @@ __all__ = [
     "Sequence",
     "Showing",
     "Shown",
+    "Softmax",
+    "SoftmaxLoss",
     "Source",
     "StageError",
     "Stream",

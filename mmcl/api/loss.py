@@ -66,6 +66,39 @@ class PairLoss(Protocol):
 
 
 @dataclass(frozen=True)
+class Softmax:
+    """A loss of an anchor i that is a softmax over candidates of scaled cosines s_ij, as a loss may say of itself.
+
+        L_i = factor · mean over positives p of −log(exp(scale · s_ip) / Σ_a exp(scale · s_ia))
+
+    Anchors without a positive are left out, and without `positives_below` those without a negative too; their metrics are `accuracy`,
+    `positive_cosine`, `negative_cosine`, and `temperature` if the scale is learned.
+    """
+
+    scale: Tensor | float  # 1/τ; a tensor of one number, with its graph, if it is learned
+    positives_below: bool = True  # a runs over every candidate that is not ignored; False: over the negatives alone
+    factor: float = 1.0
+    ignore_above: float | None = None  # negatives whose cosine lies above this are ignored
+
+    @property
+    def number(self) -> float:
+        """The scale, without its graph."""
+        return float(self.scale if isinstance(self.scale, float | int) else self.scale.detach())
+
+
+@runtime_checkable
+class SoftmaxLoss(Protocol):
+    """A PairLoss that may say that it is a plain softmax: the toolkit then scores both directions and all pairs at once, in less time.
+
+    A capability that nobody must offer. Calling the loss stays its definition, and what it says must be what it gives (the checks compare).
+    """
+
+    def softmax(self) -> Softmax | None:
+        """What this loss is, with its scale as it stands now; None if it is something else."""
+        ...
+
+
+@dataclass(frozen=True)
 class LossSpec:
     """What a loss plug-in registers. `build`: params → PairLoss.
 

@@ -1,23 +1,24 @@
 """Scores a batch: the loss of every pair of modalities, in both directions, averaged (MPUC-MER, Eq. 2), by weight where pairs have some.
 
-One cosine matrix is computed per unordered pair and read in both directions. Above SMALL entries it is read in blocks that fit a
+Losses that say that they are a softmax over candidates (`mmcl.api.Softmax`) are scored together, by softmax.py. Of any other loss, one
+cosine matrix is computed per unordered pair and read in both directions. Above SMALL entries it is read in blocks that fit a
 processor's cache, whose gradients are taken at once: what stays for the backward pass is one gradient per embedding, never a
 matrix. Above HELD entries no whole matrix is made at all. Losses that need all rows at once (`reduction: whole`) get them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import normalize
 
 from ..api.batch import Items
-from ..api.loss import Pair, PairLoss, Positives, Scored
+from ..api.loss import Pair, PairLoss, Positives, Scored, Softmax, SoftmaxLoss
+from .softmax import LARGEST_SCALE, Couple, Sizes, Taken, score_softmax
 
 SMALL = 65_536
 """Entries of a similarity matrix up to which a pair is scored whole, by plain automatic differentiation (256 × 256)."""
@@ -66,42 +67,158 @@ def score(
     combine  mean: Σ w · loss / Σ w over the directions that have something to learn from; sum: Σ w · loss over pairs, each the mean of its
              directions; count: that by the number of pairs
     """
+    met = [
+        _met(embedded, items, pair, positives, weight)
+        for pair, weight in zip(pairs, weights or [1.0] * len(pairs), strict=True)
+    ]
+    enough = [one for one in met if one.rows.shape[0] > 1]
+    form = _softmax_of(loss, [embedded[name].z for one in enough for name in (one.first, one.second)])
+    if form is None:
+        value, count, report = _each_alone(embedded, enough, loss, combine, Sizes(small, block, held))
+    else:
+        value, count, report = _together(embedded, len(items.row), enough, loss, form, combine, Sizes(small, block, held))
+    skipped = tuple(one.name for one in met if one.name not in report)
+    return Objective(value / (count or 1.0) if report and value is not None else None, report, skipped=skipped)
+
+
+@dataclass
+class _Met:
+    """A pair of modalities, on the N recordings that have both."""
+
+    first: str
+    second: str
+    left: Tensor  # int64 [N]: where they stand among the first modality's embeddings
+    right: Tensor
+    rows: Tensor  # int64 [N]: their rows in the batch
+    who: Items  # as the first modality has them
+    other: Items
+    positives: Positives
+    weight: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.first}~{self.second}"
+
+    @property
+    def same(self) -> bool:
+        """One modality against itself: a row is neither its own positive nor its own negative."""
+        return self.first == self.second
+
+    def masks(self, rows: slice, backwards: bool = False) -> tuple[Tensor, Tensor]:
+        """Positive and ignore of some anchors, left ones or right ones, against all candidates."""
+        if backwards:
+            positive, ignore = (mask.T for mask in self.positives(self.who, _cut(self.other, rows)))
+        else:
+            positive, ignore = self.positives(_cut(self.who, rows), self.other)
+        if self.same:
+            every = torch.arange(len(self.rows), device=positive.device)
+            itself = every[rows, None] == every[None, :]
+            positive, ignore = positive & ~itself, ignore | itself
+        return positive, ignore
+
+
+def _met(embedded: Mapping[str, Embedded], items: Items, pair: tuple[str, str], positives: Positives, weight: float) -> _Met:
+    first, second = pair
+    one, other = embedded[first].rows, embedded[second].rows
+    left, right = _shared(one, other)
+    rows = _at(one, left)
+    return _Met(first, second, left, right, rows, pick(items, rows, first), pick(items, rows, second), positives, weight)
+
+
+_Scored = tuple[Tensor | None, float, dict[str, dict[str, Tensor]]]
+"""The sum of all losses, what it is divided by, and what each pair reports."""
+
+
+def _softmax_of(loss: PairLoss, z: Sequence[Tensor]) -> Softmax | None:
+    """What a loss says of itself, where exponentials of its cosines stay well inside the numbers of their type."""
+    if not z or not isinstance(loss, SoftmaxLoss) or loss.symmetric or loss.reduction == "whole":
+        return None
+    form = loss.softmax()
+    largest = min(LARGEST_SCALE[torch.float64 if x.dtype == torch.float64 else torch.float32] for x in z)
+    return form if form is not None and form.number <= largest else None
+
+
+def _together(
+    embedded: Mapping[str, Embedded],
+    batch: int,
+    met: Sequence[_Met],
+    loss: PairLoss,
+    form: Softmax,
+    combine: str,
+    sizes: Sizes,
+) -> _Scored:
+    """All pairs of a loss that is a softmax."""
+    couples = [
+        Couple(m.first, m.second, m.left, m.right, m.rows, m.masks, 1 if m.same else 2, m.weight * _stands_for(m, combine))
+        for m in met
+    ]
+    value, scores = score_softmax(
+        {name: e.z for name, e in embedded.items()},
+        {name: e.rows for name, e in embedded.items()},
+        batch,
+        couples,
+        form,
+        loss.reduction == "mean",
+        combine != "mean",
+        sizes,
+    )
+    learned = [both for some in scores for both in some.learned]
+    count = 0.0
+    report: dict[str, dict[str, Tensor]] = {}
+    for m, both in zip(met, learned, strict=True):
+        if any(both):
+            count += {"mean": sum(both) * m.weight * _stands_for(m, combine), "sum": 0.0, "count": 1.0}[combine]
+    names = list(scores[0].figures)
+    figures = torch.stack([torch.cat([some.figures[name] for some in scores]) for name in names], 2)  # [P, 2, figures]
+    if all(all(both) for both in learned):
+        means = figures.mean(1)
+    else:
+        used = figures.new_tensor(learned)[:, :, None]
+        means = torch.where(used > 0, figures, 0).sum(1) / used.sum(1)
+    for m, both, row in zip(met, learned, means.unbind(), strict=True):
+        if any(both):
+            report[m.name] = dict(zip(names, row.unbind(), strict=True))
+    if isinstance(form.scale, Tensor):
+        for one in report.values():
+            one["temperature"] = 1 / form.scale.detach().squeeze()
+    return value, count, report
+
+
+def _stands_for(met: _Met, combine: str) -> int:
+    """A modality against itself has one direction, which stands for both in a mean over directions."""
+    return 2 if met.same and combine == "mean" else 1
+
+
+# ------------------------------------------------------------------------------------------- any loss, pair by pair
+
+
+def _each_alone(embedded: Mapping[str, Embedded], met: Sequence[_Met], loss: PairLoss, combine: str, sizes: Sizes) -> _Scored:
     unit = {name: normalize(e.z.float() if e.z.dtype.itemsize < 4 else e.z, dim=-1) for name, e in embedded.items()}
     total: list[Tensor] = []
     count = 0.0
     report: dict[str, dict[str, Tensor]] = {}
-    skipped: list[str] = []
-    for (first, second), weight in zip(pairs, weights or [1.0] * len(pairs), strict=True):
-        name = f"{first}~{second}"
-        left, right = _shared(embedded[first].rows, embedded[second].rows)
-        if len(left) < 2:
-            skipped.append(name)
-            continue
-        who, other = (pick(items, embedded[first].rows[left], name) for name in (first, second))
+    for m in met:
         both = _Both(
-            left=_at(embedded[first].z, left),
-            right=_at(embedded[second].z, right),
-            unit_left=_at(unit[first], left),
-            unit_right=_at(unit[second], right),
-            who=who,
-            other=other,
-            positives=positives,
+            left=_at(embedded[m.first].z, m.left),
+            right=_at(embedded[m.second].z, m.right),
+            unit_left=_at(unit[m.first], m.left),
+            unit_right=_at(unit[m.second], m.right),
+            masks=m.masks,
             loss=loss,
-            same=first == second,
-            directions=1 if loss.symmetric or first == second else 2,
+            directions=1 if loss.symmetric or m.same else 2,
         )
-        scored, value = _whole(both) if len(left) * len(right) <= small else _in_blocks(both, block, held)
+        small = len(m.left) * len(m.right) <= sizes.small
+        scored, value = _whole(both) if small else _in_blocks(both, sizes.block, sizes.held)
         learned = [s for s in scored if int(s.anchors) > 0]
         if not learned:
-            skipped.append(name)
             continue
-        share = weight * (2 // both.directions)  # a symmetric loss stands for both directions
-        total.append(value * share if combine == "mean" else value * weight / len(learned))
+        share = m.weight * (2 // both.directions)  # a symmetric loss stands for both directions
+        total.append(value * share if combine == "mean" else value * m.weight / len(learned))
         count += {"mean": len(learned) * share, "sum": 0.0, "count": 1.0}[combine]
-        report[name] = {"loss": _mean([s.loss.detach() for s in learned])}
+        report[m.name] = {"loss": _mean([s.loss.detach() for s in learned])}
         for metric in learned[0].metrics:
-            report[name][metric] = _mean([s.metrics[metric] for s in learned])
-    return Objective(torch.stack(total).sum() / (count or 1.0) if total else None, report, skipped=tuple(skipped))
+            report[m.name][metric] = _mean([s.metrics[metric] for s in learned])
+    return torch.stack(total).sum() if total else None, count, report
 
 
 @dataclass
@@ -112,24 +229,9 @@ class _Both:
     right: Tensor  # [N, D]
     unit_left: Tensor  # [N, D], of length 1
     unit_right: Tensor
-    who: Items  # of the left rows
-    other: Items  # the same recordings, as the right modality has them
-    positives: Positives
+    masks: Callable[[slice, bool], tuple[Tensor, Tensor]]  # of some anchors against all; backwards: of right ones
     loss: PairLoss
-    same: bool  # one modality against itself: a row is neither its own positive nor its own negative
     directions: int
-
-    def masks(self, rows: slice, backwards: bool) -> tuple[Tensor, Tensor]:
-        """Positive and ignore of some anchors, left ones or right ones, against all candidates."""
-        if backwards:
-            positive, ignore = (mask.T for mask in self.positives(self.who, _cut(self.other, rows)))
-        else:
-            positive, ignore = self.positives(_cut(self.who, rows), self.other)
-        if self.same:
-            every = torch.arange(len(self.left), device=positive.device)
-            itself = every[rows, None] == every[None, :]
-            positive, ignore = positive & ~itself, ignore | itself
-        return positive, ignore
 
 
 def _whole(both: _Both) -> tuple[list[Scored], Tensor]:
@@ -153,22 +255,8 @@ def _in_blocks(both: _Both, block: int, held: int) -> tuple[list[Scored], Tensor
         value = torch.stack([s.loss for s in scored if int(s.anchors) > 0] or [scored[0].loss * 0]).sum()
         grads = sweeps.gradients() if wanted else []
     if wanted:
-        value = cast(Tensor, _Taken.apply(value, grads, *inputs))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        value = cast(Tensor, Taken.apply(value, grads, *inputs))  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return scored, value
-
-
-class _Taken(torch.autograd.Function):
-    """A value whose gradients are known already."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, grads: list[Tensor | None], *inputs: Tensor) -> Tensor:
-        ctx.grads = grads
-        return value.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(None if grad is None else grad * above[0] for grad in ctx.grads)
 
 
 class _Sweeps:
@@ -275,26 +363,28 @@ class _Sweeps:
 
 def _shared(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Where the rows that both have stand in each, in the same order."""
-    if left is right or (len(left) == len(right) and bool((left == right).all())):
-        every = torch.arange(len(left), device=left.device)
+    if left is right or torch.equal(left, right):
+        every = torch.arange(left.shape[0], device=left.device)
         return every, every
     return torch.isin(left, right).nonzero().squeeze(1), torch.isin(right, left).nonzero().squeeze(1)
 
 
 def _at(z: Tensor, rows: Tensor) -> Tensor:
     """Some rows, ascending; no copy if they are all."""
-    return z if len(rows) == len(z) else z[rows]
+    return z if rows.shape[0] == z.shape[0] else z[rows]
 
 
 def pick(items: Items, rows: Tensor | slice, modality: str) -> Items:
-    """Who stands in some rows, and in which modality."""
+    """Who stands in some rows, which ascend, and in which modality."""
+    if isinstance(rows, Tensor) and rows.shape == items.row.shape:  # ascending, so they are all of them
+        return Items(items.row, items.view, items.targets, modality, items.group)
     targets = {name: target[rows] for name, target in items.targets.items()}
     group = None if items.group is None else items.group[rows]
     return Items(items.row[rows], items.view[rows], targets, modality, group)
 
 
 def _cut(items: Items, rows: slice) -> Items:
-    return pick(items, rows, items.modality)
+    return items if rows == slice(None) else pick(items, rows, items.modality)
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

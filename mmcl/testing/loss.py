@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..api.batch import Items
-from ..api.loss import LossSpec, Pair, PairLoss, PositivesSpec, Scored
+from ..api.loss import LossSpec, Pair, PairLoss, PositivesSpec, Scored, SoftmaxLoss
 from .checks import Check, NotTried, expect, run_checks
 from .networks import expect_close
 
@@ -329,6 +329,38 @@ def _symmetry(case: _Case) -> None:
     )
 
 
+def _softmax(case: _Case) -> None:
+    import torch
+
+    loss = case.build()
+    form = loss.softmax() if isinstance(loss, SoftmaxLoss) else None
+    if form is None:
+        return
+    for pair in (make_pair(6, 6), make_pair(6, 9, seed=1), _orphaned(make_pair(7, 7, seed=3))):
+        cosine, terms = pair.similarity() * form.number, []
+        for i, row in enumerate(cosine):
+            near = pair.ignore[i] | (
+                ~pair.positive[i] & (row > form.ignore_above * form.number if form.ignore_above is not None else pair.ignore[i])
+            )
+            positive = pair.positive[i] & ~near
+            below = ~near if form.positives_below else ~near & ~positive
+            if positive.any() and below.any():
+                terms.append(form.factor * (row[below].logsumexp(0) - row[positive].mean()))
+        total = torch.stack(terms).sum()
+        scored = loss(pair)
+        expect(
+            loss.reduction in ("mean", "sum") and not loss.symmetric and int(scored.anchors) == len(terms),
+            f"{case.subject} says that it is a softmax, which is a mean or a sum over the anchors that count, of one direction; found "
+            f"reduction = '{loss.reduction}', symmetric = {loss.symmetric}, {int(scored.anchors)} anchors of {len(terms)}",
+        )
+        expect_close(
+            scored.loss,
+            total / len(terms) if loss.reduction == "mean" else total,
+            1e-9,
+            f"{case.subject}: `softmax()` says something else than what calling it gives; say what it is, or None",
+        )
+
+
 _CHECKS: Mapping[str, Callable[[_Case], None]] = {
     "its answer is complete and its input untouched": _answer,
     "it equals brute force": _brute_force,
@@ -339,6 +371,7 @@ _CHECKS: Mapping[str, Callable[[_Case], None]] = {
     "gradients are finite and reach both sides": _gradient,
     "the gradient is the slope": _slope,
     "symmetric means symmetric": _symmetry,
+    "what it says of itself is what it gives": _softmax,
 }
 
 

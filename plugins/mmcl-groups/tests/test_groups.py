@@ -126,19 +126,6 @@ def test_symile_is_the_papers_formula(negatives, learned):
     check_group_loss(mmcl_groups.SYMILE, params, symile_by_loops(negatives, 0.05), modalities=NAMES)
 
 
-def test_symile_of_two_modalities_with_aligned_negatives_is_info_nce():
-    from mmcl.api import Pair
-    from mmcl.plugins import plugins
-
-    group = make_group(("a", "b"), anchors=6, candidates=6)
-    params = mmcl_groups.SymileParams(negatives="aligned", temperature=0.1, learn_temperature=False)
-    value = mmcl_groups.SYMILE.build(params, {"a": 5, "b": 5})(group).loss
-    spec = plugins().get("loss", "info-nce").spec
-    nce = spec.build(spec.params(temperature=0.1))
-    both = [nce(Pair(group.left[x], group.right[y], group.positive, group.ignore)).loss for x, y in (("a", "b"), ("b", "a"))]
-    torch.testing.assert_close(value, sum(both) / 2, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("names", [("a", "b"), NAMES, (*NAMES, "body"), (*NAMES, "body", "hand")])
 @pytest.mark.parametrize("anchor", ["each", "first"])
 def test_gram_is_the_papers_formula(names, anchor):
@@ -197,30 +184,3 @@ def test_comm_is_the_papers_formula():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="8 heads do not divide embeddings of 5 numbers"):
         mmcl_groups.COMM.build(mmcl_groups.CommParams(), {"a": 5})
-
-
-def xor(n: int, seed: int):
-    """Three modalities of signs: any two are independent, the third is their product (the paper's own example)."""
-    rng = torch.Generator().manual_seed(seed)
-    a, b = (torch.randint(0, 2, (n, 16), generator=rng) * 2.0 - 1 for _ in range(2))
-    return {"a": a, "b": b, "c": a * b}
-
-
-def group_of(z: dict) -> Group:
-    same = torch.eye(len(next(iter(z.values()))), dtype=torch.bool)
-    return Group(z, z, same, torch.zeros_like(same), same)
-
-
-def test_symile_sees_what_only_three_modalities_say_together_and_pairs_do_not():
-    """Saporta et al. 2024, §4: of an exclusive or, every pair is independent."""
-    from mmcl.api import Pair
-    from mmcl.plugins import plugins
-
-    z = xor(64, 0)
-    symile = mmcl_groups.SYMILE.build(mmcl_groups.SymileParams(temperature=0.1, negatives="aligned"), {})
-    scored = symile(group_of(z))
-    assert float(scored.metrics["accuracy"]) > 0.9
-    spec = plugins().get("loss", "info-nce").spec
-    nce, same = spec.build(spec.params()), torch.eye(64, dtype=torch.bool)
-    for x, y in itertools.combinations(z, 2):
-        assert float(nce(Pair(z[x], z[y], same, ~same & False)).metrics["accuracy"]) < 0.1

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mmcl.api import Pair, Scored
+from mmcl.api import Pair, Scored, Softmax
 
 from . import LARGEST_SCALE, InfoNceParams
 
@@ -46,11 +46,7 @@ class InfoNce(nn.Module):
         cosine = pair.similarity()
         if cosine.dtype.itemsize < 4:  # a softmax in half precision loses the small gradients of the many easy negatives
             cosine = cosine.float()
-        scale: Tensor | float = self.scale
-        if self.log_scale is not None:
-            with torch.no_grad():  # the parameter itself is held back: a clamp in the graph would leave it without gradient
-                self.log_scale.clamp_(max=math.log(LARGEST_SCALE))
-            scale = self.log_scale.to(cosine.dtype).exp()
+        scale = self._scale(cosine.dtype)
         positive, ignore = pair.positive & ~pair.ignore, pair.ignore
         if self.nearest is not None:
             ignore = ignore | (~positive & (cosine.detach() > self.nearest))
@@ -70,6 +66,20 @@ class InfoNce(nn.Module):
         if self.log_scale is not None:
             metrics["temperature"] = 1 / self.log_scale.detach().squeeze(0).exp()
         return Scored(loss, anchors, metrics)
+
+    def softmax(self) -> Softmax | None:
+        """All of it, unless negatives weigh by their nearness."""
+        if self.hardness:
+            return None
+        return Softmax(self._scale(), self.with_positives, self.factor, self.nearest)
+
+    def _scale(self, dtype: torch.dtype | None = None) -> Tensor | float:
+        """1/τ; a tensor [1] if it is learned."""
+        if self.log_scale is None:
+            return self.scale
+        with torch.no_grad():  # the parameter itself is held back: a clamp in the graph would leave it without gradient
+            self.log_scale.clamp_(max=math.log(LARGEST_SCALE))
+        return (self.log_scale if dtype is None else self.log_scale.to(dtype)).exp()
 
 
 def _hard(
