@@ -199,6 +199,7 @@ class Plan:
             "sweep": recipe["sweep"],
             "departs": self.departs,
             "limit": recipe["limit"],
+            "reading": recipe["reading"],
         }
 
 
