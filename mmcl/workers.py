@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import parent_process
-from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from threading import Lock, Thread
 from types import ModuleType
 from typing import Any
@@ -38,6 +38,28 @@ class _Fresh(SpawnContext):
     """Starts such processes."""
 
     Process = _Process
+
+
+class _CopiedProcess(ForkServerProcess):
+    """A copy of a process that does nothing but being copied; it does not run the caller's script either."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        with _starting, _no_script():
+            return ForkServerProcess._Popen(process_obj)
+
+
+class _Copying(ForkServerContext):
+    """Starts such processes."""
+
+    Process = _CopiedProcess
+
+
+def fork_context(preload: str) -> ForkServerContext:
+    """Starts processes as copies of one that has imported a module and does nothing else; it begins with the first of them."""
+    context = _Copying()
+    context.set_forkserver_preload([preload])
+    return context
 
 
 _starting = Lock()
@@ -78,8 +100,13 @@ def safe_path() -> Iterator[None]:
 
 def _begin(begin: Callable[..., None], *arguments: Any) -> None:
     """Set up one worker."""
-    Thread(target=_leave_with_parent, daemon=True).start()
+    leave_with_parent()
     begin(*arguments)
+
+
+def leave_with_parent() -> None:
+    """From now on, this process ends when the one that started it is gone."""
+    Thread(target=_leave_with_parent, daemon=True).start()
 
 
 def _leave_with_parent() -> None:

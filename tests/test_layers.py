@@ -51,7 +51,7 @@ BELOW = {
         "workers",
     },
     "model": {"api", "data", "engine", "evaluate", "objective", "plugins", "recipe", "runs", "seeding"},
-    "data": {"api", "runs", "seeding"},
+    "data": {"api", "runs", "seeding", "workers"},
     "recipe": {"api", "plugins", "text"},
     "evaluate": {"api", "seeding"},
     "engine": {"api", "runs", "screen", "seeding"},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from mmcl.api import DataError, StageError
-from mmcl.data.reading import read_source, samples_of
+from mmcl.api import DataError, PluginError, StageError
+from mmcl.data.reading import Unread, read_source, samples_of, value_or_reason
 
 MOODS = ("calm", "glad")
 
@@ -59,3 +60,41 @@ def test_what_a_plug_in_says_well_stays_as_it_is(fault):
 def test_running_out_of_memory_is_no_fault_of_a_file():
     with pytest.raises(MemoryError):
         read_source(Study(MemoryError()), "study", "a1", "audio", "a1.wav")
+
+
+def test_a_file_without_permission_is_the_files_fault_and_no_plug_ins(tmp_path):
+    path = tmp_path / "a1.wav"
+    path.write_bytes(b"sound")
+    path.chmod(0)
+
+    class Reader:
+        def read(self, id, source):
+            return path.read_bytes()
+
+    root = os.geteuid() == 0
+    if root:
+        tmp_path.chmod(0o755)
+        os.seteuid(65534)  # an ordinary user
+    try:
+        answer = value_or_reason(lambda: read_source(Reader(), "study", "a1", "audio", "a1.wav"), "a1.wav", tmp_path)
+    finally:
+        if root:
+            os.seteuid(0)
+    assert isinstance(answer, Unread)
+    assert answer.alike == ""
+    assert "may not be read (Permission denied)" in answer.reason
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "a1.wav")
+    answer = value_or_reason(lambda: pytest.fail("was read"), "a1.wav", tmp_path)
+    assert answer == Unread("a1.wav: is neither a file nor a folder, but a pipe, a socket or a device; recordings are files")
+
+
+def test_an_unforeseen_error_and_a_stream_of_another_shape_are_the_plug_ins():
+    def wrong():
+        raise PluginError("the modality returned shape (3,), its layout is [T, 4]")
+
+    unforeseen = value_or_reason(lambda: read_source(Study(), "study", "a1", "audio", "a1.wav"), "a1.wav", None)
+    assert unforeseen.alike == "ValueError"
+    assert value_or_reason(wrong, "a1.wav", None).error is not None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import stat
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,20 @@ from ..api.errors import DataError, MmclError, PluginError
 from ..api.kinds import Layout
 from ..api.modality import Modality
 from ..api.raw import Raw, Timed
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Stands for a stream that could not be had.
+
+    reason  the sentence that says why, with the file, the recording and what was to be done
+    alike   what recordings have in common that fail by the same fault of a plug-in, rather than each by its file; "" where it is the file's
+    error   an error that a plug-in may have with all recordings, to be raised if it has
+    """
+
+    reason: str
+    alike: str = ""
+    error: PluginError | None = None
 
 
 def samples_of(dataset: Dataset, name: str, root: Path | None) -> list[SampleRef]:
@@ -53,9 +69,11 @@ def extracted(modality: Modality, raw: Raw, layout: Layout, id: str, where: str)
 
     where  the file that it was read from
 
-    Raises DataError, in one sentence, if this recording cannot be used; PluginError if the stream is not of the layout.
+    Raises DataError, in one sentence, if this recording cannot be used, whatever the modality fails by; PluginError if the stream is not of
+    the layout.
     """
-    stream = modality.extract(raw)
+    with _named(modality, f"{where}: {layout.kind} of recording '{id}' could not be extracted"):
+        stream = modality.extract(raw)
     _check_stream(stream, layout, id, where)
     return stream
 
@@ -74,20 +92,56 @@ def _check_stream(stream: Any, layout: Layout, id: str, where: str) -> None:
         raise DataError(f"{where}: recording '{id}' needs a start and an end in seconds for each of its {len(values)} steps")
 
 
+def value_or_reason(read: Callable[[], Any], where: str, root: Path | None) -> Any:
+    """What reading one recording gives, or, as `Unread`, why it gives nothing.
+
+    where, root  its file and the folder of the data, to see whether that is one
+
+    Raises errors of mmcl other than DataError and PluginError, and MemoryError: they are not the recording's.
+    """
+    try:
+        _require_file(root, where)
+        return read()
+    except DataError as error:
+        unforeseen = isinstance(error, _Fault) and not isinstance(error.__cause__, OSError)
+        return Unread(str(error), type(error.__cause__).__name__ if unforeseen else "")
+    except PluginError as error:
+        return Unread(f"{where}: {error}", type(error).__name__, error)
+
+
+def _require_file(root: Path | None, where: str) -> None:
+    """Refuse a pipe, a socket or a device where a recording's file should be: reading one may never end."""
+    path = None if root is None else root / where
+    try:
+        mode = path.stat().st_mode if path else None
+    except (OSError, ValueError):
+        return  # what it is, its reader says
+    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(f"{where}: is neither a file nor a folder, but a pipe, a socket or a device; recordings are files")
+
+
 @contextmanager
-def _named(dataset: Dataset, words: str) -> Iterator[None]:
-    """Whatever a dataset raises as a DataError that begins with these words; our own errors stay what they are."""
+def _named(plugin: Any, words: str) -> Iterator[None]:
+    """Whatever a plug-in raises as a DataError that begins with these words; our own errors stay what they are."""
     try:
         yield
     except (MmclError, MemoryError):
         raise
+    except PermissionError as error:
+        raise DataError(
+            f"{words}: {error.filename or 'it'} may not be read ({error.strerror}); give yourself the right to"
+        ) from error
     except Exception as error:
-        raise DataError(f"{words}: {_reason(dataset, error)}") from error
+        raise _Fault(f"{words}: {_reason(plugin, error)}") from error
 
 
-def _reason(dataset: Dataset, error: Exception) -> str:
+class _Fault(DataError):
+    """What a plug-in stumbled over without a word of its own: the recording's fault, or the plug-in's."""
+
+
+def _reason(plugin: Any, error: Exception) -> str:
     """What went wrong, and the plug-in's last line on the way there."""
-    package = type(dataset).__module__.partition(".")[0]
+    package = type(plugin).__module__.partition(".")[0]
     text = str(error).strip() or "no reason given"
     words = f"{type(error).__name__}: {text}"
     if isinstance(error, KeyError):

@@ -59,6 +59,9 @@ class StoreWriter:
         self._index: list[tuple[int, int, int, int]] = []
         self._timed: bool | None = None
 
+    def __len__(self) -> int:
+        return len(self._index)
+
     def add(self, row: int, stream: NDArray[Any] | Timed) -> None:
         """Keep the stream of recording `row`."""
         values = stream.values if isinstance(stream, Timed) else stream

@@ -229,6 +229,7 @@ class Plan:
             "sweep": recipe["sweep"],
             "departs": self.departs,
             "limit": recipe["limit"],
+            "reading": recipe["reading"],
         }
 
 

@@ -531,6 +531,18 @@ class Sweep(Section):
     seed: int = Field(0, description="seed of the search itself")
 
 
+class Reading(Section):
+    """What reading one recording may take, while streams are prepared; one that takes more is skipped, with its name and the reason."""
+
+    memory: float | None = Field(
+        None,
+        gt=0,
+        description="GB (10⁹ bytes) beside what the process that reads holds from the beginning; left out: three quarters of the machine's "
+        "memory, divided among those that read at the same time (Linux; elsewhere there is no limit)",
+    )
+    seconds: float = Field(600.0, gt=0, description="seconds by the clock on the wall")
+
+
 def _seeds(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return (value,)
@@ -580,6 +592,7 @@ class Recipe(Section):
         ge=1,
         description="a dry run: about so many recordings of each split, groups kept whole, and the report says so; left out: all",
     )
+    reading: Reading = Field(default_factory=lambda: Reading(), description="limits within which a recording is read")
     report: Report = Field(default_factory=lambda: Report(), description="what the result is compared with")
     track: tuple[Literal["tensorboard"], ...] = Field((), description="trackers to write beside log.jsonl")
     sweep: Sweep | None = Field(None, description="a search over values, by `mmcl sweep`; left out: none")

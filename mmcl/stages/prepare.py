@@ -6,11 +6,10 @@ prepare.json and folds.json. A stream that cannot be read is listed with its rea
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -24,19 +23,20 @@ from ..api.dataset import Counting, Dataset, SampleRef, Task
 from ..api.errors import DataError, PluginError, StageError
 from ..api.kinds import Layout
 from ..api.modality import Modality
+from ..api.raw import Raw
 from ..data.folds import Fold, Inner, crosses_groups, inner_folds, make_folds
-from ..data.reading import extracted, read_source
+from ..data.readers import Lost, Readers, limits
+from ..data.reading import Unread, extracted, read_source, value_or_reason
 from ..data.store import Skipped, Store, StoreWriter
 from ..data.windows import uneven
 from ..plugins import plugins
 from ..recipe.plan import ModalityPlan, Plan, ScorePlan
 from ..runs import RunFolder, fingerprint, locked, read_json, tidy, write_json
 from ..screen import progress, say
-from ..workers import worker_pool
 from .recordings import listed, open_dataset
 
 CHUNK = 16
-"""Recordings handed to a worker at a time."""
+"""A quarter of the recordings for which one more reader pays."""
 READERS = {"table": 2, "video": 2}
 """Type of a source → how often the values that `mmcl.media` reads of it have changed: streams of before are prepared anew."""
 
@@ -202,24 +202,35 @@ def _scored(
     scorer = score.scorer.spec.build(score.scorer.params, tasks)
     values: list[list[float] | None] = []
     skipped: list[dict[str, str]] = []
-    with progress(f"prepare {name}", len(samples)) as tick:
-        for done, sample in enumerate(samples, 1):
+    jobs = [
+        (row, sample.id, sample.sources[score.source])
+        for row, sample in enumerate(samples)
+        if score.source and score.source in sample.sources
+    ]
+    with _raws(plan, score.source, dataset, len(jobs)) as read, progress(f"prepare {name}", len(samples)) as tick:
+        raws = iter(zip(jobs, read(jobs), strict=True))
+        job, raw = next(raws, (None, None))
+        for row, sample in enumerate(samples):
+            numbers = None
             try:
-                raw = None
-                if score.source and score.source in sample.sources:
-                    raw = read_source(dataset, plan.dataset.use, sample.id, score.source, sample.sources[score.source])
-                numbers = None if score.source and raw is None else scorer(sample, raw)
+                if job is not None and job[0] == row:
+                    one = _unread(raw, job) if isinstance(raw, Lost) else raw
+                    job, raw = next(raws, (None, None))
+                    if isinstance(one, Unread):
+                        raise DataError(one.reason)
+                    numbers = scorer(sample, one)
+                elif not score.source:
+                    numbers = scorer(sample, None)
             except DataError as error:
                 if strict:
                     raise DataError(f"{error} (--strict)") from error
                 skipped.append({"id": sample.id, "reason": str(error)})
-                numbers = None
             if numbers is not None and (len(numbers) != len(score.task.classes) or not np.isfinite(numbers).all()):
                 raise PluginError(
                     f"scorer '{score.scorer.use}' gave {numbers} for recording '{sample.id}'; its task has {', '.join(score.task.classes)}"
                 )
             values.append(numbers)
-            tick(done, f"{len(skipped)} skipped" if skipped else "")
+            tick(row + 1, f"{len(skipped)} skipped" if skipped else "")
     if not any(value is not None for value in values):
         raise DataError(f"scores.{name}: '{score.scorer.use}' could score no recording of '{plan.dataset.use}'")
     return {"format": 1, "facts": dict(scorer.facts), "values": values, "skipped": skipped}
@@ -236,6 +247,7 @@ def store_of(plan: Plan, run: RunFolder, modality: ModalityPlan, stamps: Sequenc
             "layout": modality.layout.to_json(),
             "files": [one.get(modality.source) for one in stamps],
             "format": READERS.get(plan.info.sources[modality.source].type, 1),
+            **({"reading": reading.model_dump()} if (reading := plan.recipe.reading) != type(reading)() else {}),
         }
     )
     return run.prepared / plan.dataset.spec.name / f"{modality.features.spec.name}-{key}", key
@@ -250,6 +262,8 @@ def _stamp(sample: SampleRef, root: Path | None) -> dict[str, list[Any]]:
         except (OSError, ValueError):
             status = None
         stamp[source] = [sample.id, where, status.st_size if status else None, status.st_mtime_ns if status else None]
+        if status and root and not os.access(root / where, os.R_OK):
+            stamp[source].append("may not be read")  # so that it is tried again once it may
     return stamp
 
 
@@ -285,6 +299,7 @@ def _make_store(
     ]
     writer = StoreWriter(folder, modality.layout)
     skipped: list[Skipped] = []
+    faults = Faults(modality.name, f"dataset '{plan.dataset.use}' or features '{modality.features.use}'")
     tally = _Tally(dataset)
     try:
         with (
@@ -292,17 +307,64 @@ def _make_store(
             progress(f"prepare {modality.name}", len(jobs)) as tick,
         ):
             for done, (job, stream) in enumerate(zip(jobs, extract(jobs), strict=True), 1):
-                if isinstance(stream, str):
+                one = _unread(stream, job) if isinstance(stream, Lost) else stream
+                if isinstance(one, Unread):
                     if strict:
-                        raise DataError(f"{stream} (--strict)")
-                    skipped.append(Skipped(id=job[1], where=job[2], reason=stream))
+                        raise one.error or DataError(f"{one.reason} (--strict)")
+                    faults.add(one, len(writer))
+                    skipped.append(Skipped(id=job[1], where=job[2], reason=one.reason))
                 else:
-                    writer.add(job[0], stream)
+                    writer.add(job[0], one)
                 tick(done, f"{len(skipped)} skipped" if skipped else "")
+        faults.close(len(writer))
         writer.close({"key": key, "mmcl": __version__, "skipped": [asdict(one) for one in skipped], "counts": tally.counts()})
     except BaseException:
         writer.abandon()
         raise
+
+
+def _unread(lost: Lost, job: Job) -> Unread:
+    """What is said of a recording that its reader did not survive."""
+    late = PluginError(f"{job[2]}: recording '{job[1]}' {lost.reason}") if lost.late else None
+    return Unread(f"{job[2]}: recording '{job[1]}' {lost.reason}", lost.reason, late)
+
+
+class Faults:
+    """Tells a plug-in that fails with recording after recording from files that are damaged one by one.
+
+    what  what is prepared
+    who   the plug-ins that read it
+    """
+
+    ENOUGH = 3
+    """Recordings that fail in the same way before the plug-in is named."""
+    PATIENCE = 5
+    """So many of the first recordings, and no other, failing at the plug-in's own fault or by taking too long end the work."""
+
+    def __init__(self, what: str, who: str) -> None:
+        self._what, self._who = what, who
+        self._alike: Counter[str] = Counter()
+        self._errors: list[PluginError] = []
+
+    def add(self, one: Unread, usable: int) -> None:
+        """One more recording has failed, while so many are `usable`. Raises PluginError if the first ones all failed, as all will."""
+        if one.alike:
+            self._alike[one.alike] += 1
+        if one.error is not None:
+            self._errors.append(one.error)
+        if not usable and len(self._errors) >= self.PATIENCE:
+            raise self._errors[0]
+
+    def close(self, usable: int) -> None:
+        """Say what failed alike. Raises PluginError if nothing is usable, and that is a plug-in's own fault."""
+        if not usable and self._errors:
+            raise self._errors[0]
+        for how, count in self._alike.items():
+            if count >= self.ENOUGH:
+                say(
+                    f"prepare {self._what}: {count} recordings failed in the same way ({how}), so that the fault may lie with "
+                    f"{self._who} rather than with each file"
+                )
 
 
 class _Tally:
@@ -335,90 +397,96 @@ def _counts_of(*things: Any) -> dict[str, int]:
 
 
 Job = tuple[int, str, str]
-Extracted = Any  # ndarray, Timed, or the sentence that says why there is none
+Extracted = Any  # ndarray, Timed, or Unread
 
 
 @contextmanager
 def _extracting(
     plan: Plan, modality: ModalityPlan, dataset: Dataset, jobs: int, workers: int | None, tally: _Tally
 ) -> Iterator[Any]:
-    """A function from jobs to what each gives, in order: in this process for a few, in a pool for many."""
-    count = min(workers or os.cpu_count() or 1, jobs // (4 * CHUNK))
-    # built here for a pool too: what a feature lacks is refused in its sentence, where a worker would only die
+    """A function from jobs to what each gives, in order: in processes beside this one, where a damaged file does no harm.
+
+    A dataset that makes its own data has no files that could be damaged, and is read in this process where there is little of it.
+    """
+    count = max(1, min(workers or os.cpu_count() or 1, jobs // (4 * CHUNK)))
+    # built here for readers too: what a feature lacks is refused in its sentence, before any of them begins
     extractor: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
-    if count <= 1:
-        yield lambda todo: (
-            _extract(dataset, plan.dataset.use, extractor, modality.layout, modality.source, job) for job in todo
-        )
+    if count == 1 and not plan.dataset.spec.needs_root:
+        work = partial(_extract, dataset, plan.dataset.use, extractor, modality.layout, modality.source, plan.root)
+        yield partial(map, work)
         tally.latest(0, _counts_of(dataset, extractor))
         return
-    begin = (
-        plan.dataset.use,
-        plan.dataset.params.model_dump_json(),
-        plan.root,
-        modality.source,
-        modality.features.use,
-        modality.features.params.model_dump_json(),
-        modality.layout.to_json(),
+    extract = (modality.features.use, modality.features.params.model_dump_json(), modality.layout.to_json())
+    with _readers(plan, modality.source, extract, count) as readers:
+        yield readers.read
+        for process, counts in readers.counts.items():
+            tally.latest(process, counts)
+
+
+@contextmanager
+def _raws(plan: Plan, source: str | None, dataset: Dataset, jobs: int) -> Iterator[Any]:
+    """A function from jobs to the raw data of each, in order, or why there is none; where it is read is as for streams."""
+    if source is None or not jobs or not plan.dataset.spec.needs_root:
+        yield partial(map, partial(_raw, dataset, plan.dataset.use, source or "", plan.root))
+        return
+    with _readers(plan, source, None, 1) as readers:
+        yield readers.read
+
+
+def _readers(plan: Plan, source: str, extract: tuple[str, str, Any] | None, count: int) -> Readers:
+    """Processes that read one source; `extract`: and make features of it, by their name, their options and their layout."""
+    begin = (_known(), plan.dataset.use, plan.dataset.params.model_dump_json(), plan.root, source, extract)
+    return Readers(
+        count, _begin, begin, limits(plan.recipe.reading.memory, plan.recipe.reading.seconds, count), f"{__package__}.loaded"
     )
-    with worker_pool(count, _begin, *begin) as pool:
-
-        def extract(todo: Iterable[Job]) -> Iterator[Extracted]:
-            todo = list(todo)
-            chunks = [todo[k : k + CHUNK] for k in range(0, len(todo), CHUNK)]
-            ready: list[Any] = []
-            for chunk in itertools.islice(chunks, 4 * count):  # a few ahead, so that results never pile up in memory
-                ready.append(pool.submit(_work, chunk))
-            for i in range(len(chunks)):
-                done, process, counts = ready[i].result()
-                tally.latest(process, counts)
-                yield from done
-                ready[i] = None
-                if i + 4 * count < len(chunks):
-                    ready.append(pool.submit(_work, chunks[i + 4 * count]))
-
-        try:
-            yield extract
-        except BrokenProcessPool:
-            raise StageError(
-                "prepare: a worker process died; one that runs out of memory needs fewer workers beside it (--workers 1 uses none)"
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
-_worker: Any = None
-
-
-def _begin(dataset: str, dataset_params: str, root: Path | None, source: str, features: str, params: str, layout: Any) -> None:
-    """Set up one worker process: its own dataset and modality."""
-    global _worker
+def _begin(
+    installed: frozenset[tuple[str, ...]],
+    dataset: str,
+    dataset_params: str,
+    root: Path | None,
+    source: str,
+    extract: tuple[str, str, Any] | None,
+) -> tuple[Callable[[Job], Any], Callable[[], Mapping[str, int]]]:
+    """Set up one reader: its own dataset and modality; what reads one recording, and what says what was odd so far."""
+    if _known() != installed:
+        plugins.cache_clear()  # this process was copied from one that began before some of them were there
     offers = plugins()
-    data, feature = offers.get("dataset", dataset).spec, offers.get("modality", features).spec
+    data = offers.get("dataset", dataset).spec
     chosen = data.params.model_validate_json(dataset_params)
-    extractor = feature.build(feature.params.model_validate_json(params), data.info(chosen).sources[source])
     reader = data.build(chosen, root)
-    _worker = (
-        partial(_extract, reader, dataset, extractor, Layout.from_json(layout), source),
+    if extract is None:
+        return partial(_raw, reader, dataset, source, root), partial(_counts_of, reader)
+    features, params, layout = extract
+    feature = offers.get("modality", features).spec
+    extractor = feature.build(feature.params.model_validate_json(params), data.info(chosen).sources[source])
+    return (
+        partial(_extract, reader, dataset, extractor, Layout.from_json(layout), source, root),
         partial(_counts_of, reader, extractor),
     )
 
 
-def _work(chunk: Sequence[Job]) -> tuple[list[Extracted], int, dict[str, int]]:
-    """What each job gives, and all that this process has counted so far."""
-    extract, counts = _worker
-    return [extract(job) for job in chunk], os.getpid(), counts()
+def _known() -> frozenset[tuple[str, ...]]:
+    """Which plug-ins this process has loaded."""
+    return frozenset((one.plugin, one.package, one.version, one.module, str(one.failure)) for one in plugins().loaded)
 
 
-def _extract(dataset: Dataset, name: str, modality: Modality, layout: Layout, source: str, job: Job) -> Extracted:
-    """One recording's stream, or the sentence that says why it cannot be used."""
+def _extract(
+    dataset: Dataset, name: str, modality: Modality, layout: Layout, source: str, root: Path | None, job: Job
+) -> Extracted:
+    """One recording's stream, or why it cannot be used."""
     _, id, where = job
-    try:
-        stream = extracted(modality, read_source(dataset, name, id, source, where), layout, id, where)
-    except DataError as error:
-        return str(error)
-    return stream
+    return value_or_reason(
+        lambda: extracted(modality, read_source(dataset, name, id, source, where), layout, id, where), where, root
+    )
+
+
+def _raw(dataset: Dataset, name: str, source: str, root: Path | None, job: Job) -> Raw | Unread:
+    """One recording's raw data, or why there is none."""
+    _, id, where = job
+    raw: Raw | Unread = value_or_reason(lambda: read_source(dataset, name, id, source, where), where, root)
+    return raw
 
 
 def _uneven(samples: Sequence[SampleRef], stores: dict[str, Store]) -> dict[str, Any]:
