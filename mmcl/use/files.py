@@ -152,19 +152,25 @@ class Finder:
         return [(path, path.relative_to(folder).with_suffix("").as_posix()) for path, _ in names]
 
     def _candidates(self, path: Path) -> list[str]:
-        """The sources that a file may be."""
-        return [name for name, source in self._sources.items() if source.type in kinds_of(path)]
+        """The sources that a file may be: by its ending, or because the run's own files of that source end so (words out of sound)."""
+        kinds, ending = kinds_of(path), path.suffix.lower()
+        return [
+            name
+            for name, source in self._sources.items()
+            if source.type in kinds or (ending and ending in self._endings[name]) or ("video" in kinds and "of" in source.notes)
+        ]
 
     def _sources_of(self, path: Path) -> list[str]:
-        """The sources that a file is: at most one of each type. Raises DataError if none is, or several of one type may be."""
+        """The sources that a file is: at most one of each type, what is searched for in it beside. Raises DataError if none is, or several of one type may be."""
         candidates = self._candidates(path)
         if not candidates:
             raise DataError(f"{path}: is nothing that this run reads; {self.expected()} were expected")
         chosen = []
         if path.suffix.lower() in (".csv", ".tsv"):  # numbers or words with times: the run's own files say which
             candidates = [name for name in candidates if path.suffix.lower() in self._endings[name]] or candidates
-        for kind in dict.fromkeys(self._sources[name].type for name in candidates):
-            these = [name for name in candidates if self._sources[name].type == kind]
+        kinds = {name: (self._sources[name].type, self._sources[name].notes.get("of")) for name in candidates}
+        for kind in dict.fromkeys(kinds.values()):
+            these = [name for name in candidates if kinds[name] == kind]
             these = [name for name in these if path.suffix.lower() in self._endings[name]] or these
             these = [name for name in these if name in (path.parent.name, path.stem)] or these
             if len(these) > 1:
@@ -242,19 +248,24 @@ class Finder:
         return items
 
     def _is_text(self, source: str, cell: str) -> bool:
-        return self._sources[source].type == "words" and Path(cell.strip()).suffix.lower() not in TRANSCRIPTS
+        ending = Path(cell.strip()).suffix.lower()
+        return (
+            self._sources[source].type == "words"
+            and ending not in TRANSCRIPTS
+            and not (ending and ending in self._endings[source])
+        )
 
     def _columns(self, listing: Listing) -> dict[str, str]:
         """The column of each source: of its name, or else the only one whose files it may be."""
         columns: dict[str, str] = {}
-        for name, source in self._sources.items():
+        for name in self._sources:
             if name in listing.columns:
                 columns[name] = name
                 continue
             fitting = []
             for column in listing.columns:
                 cells = [cell for cell in listing.column(column) if cell][:20]
-                kinds = [source.type in kinds_of(listing.path.parent / cell) for cell in cells]
+                kinds = [name in self._candidates(listing.path.parent / cell) for cell in cells]
                 if cells and sum(kinds) > len(kinds) / 2:
                     fitting.append(column)
             by_ending = [

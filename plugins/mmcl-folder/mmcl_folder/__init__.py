@@ -13,7 +13,11 @@ __all__ = ["GET", "FolderParams", "LabelOptions", "SourceOptions"]
 
 GET = "Write recordings.csv into the folder, a row a recording ('mmcl new-dataset FOLDER' makes one of what lies there)."
 
-Kind = Literal["sound", "pictures", "table", "words", "sequence"]
+Kind = Literal["sound", "pictures", "table", "words", "sequence", "faces", "landmarks"]
+OF_FACES = ("faces", "landmarks")
+"""Kinds of source that are searched for in films, rather than read."""
+CROP = (112, 112)
+"""Height and width in pixels of a face, unless the recipe says another."""
 Pixels = Annotated[int, Field(ge=8, le=1280)]
 
 
@@ -26,16 +30,18 @@ class SourceOptions(Params):
     reads: Kind | None = Field(
         None,
         description="sound (of a sound file or a film), pictures (of a film, or numbered ones in a folder), table (a CSV of numbers with a "
-        "header, such as OpenFace's), words (a transcript, the words themselves, or what is said in a sound or a film), sequence (an array); left out: by the files",
+        "header, such as OpenFace's), words (a transcript, the words themselves, or what is said in a sound or a film), sequence (an array), faces (the "
+        "main face of a film, upright in every frame) or landmarks (its 68 points; their weights exclude commercial use); left out: by the files",
     )
     rate: float | None = Field(
         None,
         gt=0,
-        description="steps a second of arrays, of tables without a column `timestamp` and of folders of pictures; of a film: refuse any other",
+        description="steps a second of arrays, of tables without a column `timestamp` and of folders of pictures; of a film: refuse any other; of "
+        "faces and landmarks: how often films are looked at, left out: as often as the first film shows a frame",
     )
     key: str | None = Field(None, description="name of the array in files that hold several")
     size: tuple[Pixels, Pixels] | None = Field(
-        None, description="height and width in pixels to which pictures are resized; left out: 120 × 160"
+        None, description="height and width in pixels to which pictures are resized; left out: 120 × 160, of faces 112 × 112"
     )
     columns: tuple[str, ...] | None = Field(None, description="columns of a table; left out: those of the first file")
     shape: tuple[int, ...] | None = Field(None, description="shape of one step of an array; left out: that of the first file")
@@ -111,6 +117,13 @@ def _source(options: SourceOptions) -> Source:
         return Source("audio", "sound, at each file's own rate")
     if options.reads == "pictures":
         return Source("video", "pictures, resized while reading", options.rate, {"shape": [3, *(options.size or (120, 160))]})
+    if options.reads == "faces":
+        notes = {"shape": [3, *(options.size or CROP)], "of": "faces", "gaps": True}
+        return Source("video", "the main face, upright; frames without it are gaps", options.rate, notes)
+    if options.reads == "landmarks":
+        return Source(
+            "table", "68 points of the main face", options.rate, {"columns": list(options.columns or ()), "of": "landmarks"}
+        )
     if options.reads == "words":
         spoken = {name: getattr(options, name) for name in SourceOptions.LATER if getattr(options, name) is not None}
         return Source("words", "words, with times where the transcript has them", notes=spoken)
@@ -124,7 +137,7 @@ def _source(options: SourceOptions) -> Source:
 
 def _complete_source(options: SourceOptions) -> bool:
     """Whether the options alone say what a modality must know."""
-    needed = {"table": options.columns, "sequence": options.shape}
+    needed = {"table": options.columns, "sequence": options.shape, "faces": options.rate, "landmarks": options.columns}
     return options.reads is not None and needed.get(options.reads, ()) is not None
 
 
@@ -167,12 +180,18 @@ def _read_file(path: Path, source: Source) -> Raw:
     """One file as a source of any dataset: what that one says of its type, rate, size, columns or shape takes the place of a table."""
     from collections import Counter
 
+    from mmcl.media import FILMS
+
     from .recordings import read_file
 
     reads: dict[str, Kind] = {"audio": "sound", "video": "pictures", "words": "words", "table": "table", "sequence": "sequence"}
     shape, columns = source.notes.get("shape"), source.notes.get("columns")
+    of = source.notes.get("of")
+    derived = of in OF_FACES and (
+        path.is_dir() or path.suffix.lower() in FILMS
+    )  # a table that someone else made is read as one
     options = SourceOptions(
-        reads=reads[source.type],
+        reads=of if derived else reads[source.type],
         rate=None if source.type == "audio" else source.rate,
         size=tuple(shape[-2:]) if shape and source.type == "video" else None,
         columns=tuple(columns) if columns else None,

@@ -11,6 +11,7 @@ from mmcl.api import DataError
 from mmcl.media import (
     ARRAYS,
     COMPRESSED_SOUNDS,
+    FACE_COLUMNS,
     FILMS,
     IDS,
     PEOPLE,
@@ -18,16 +19,18 @@ from mmcl.media import (
     TRANSCRIPTS,
     Listing,
     array_shape,
+    film_header,
     has_pictures,
     has_sound,
     read_listing,
     read_table,
+    require_faces,
     require_folder,
     require_model,
     to_number,
 )
 
-from . import GET, FolderParams, LabelOptions, SourceOptions
+from . import CROP, GET, OF_FACES, FolderParams, LabelOptions, SourceOptions
 from .rows import exists, inside, is_spoken, near, recordings_of, split_of
 
 TABLES = ("recordings.csv", "recordings.tsv", "recordings.jsonl", "recordings.parquet")
@@ -159,6 +162,8 @@ def _source(params: FolderParams, name: str, given: SourceOptions, listing: List
     if reads == "words" and not _paths(_filled(listing, column)):
         return one
     first = _first(params, listing, column, root)
+    if reads in OF_FACES:
+        return _of_faces(one, first, listing, option)
     if reads is None:
         reads = _reads(first, option)
     if one.rate is None and (reads == "sequence" or (reads == "pictures" and first.is_dir())):
@@ -190,6 +195,23 @@ def _source(params: FolderParams, name: str, given: SourceOptions, listing: List
         steps = shape[1:] if len(shape) > 1 else (1,)
         return one.model_copy(update={"shape": one.shape or steps})
     return one
+
+
+def _of_faces(one: SourceOptions, first: Path, listing: Listing, option: str) -> SourceOptions:
+    """A source that is searched for in films: how often they are looked at, and what comes out."""
+    assert one.column is not None
+    if not first.is_dir() and first.suffix.lower() not in FILMS:
+        raise DataError(f"{first}: is no film and no folder of pictures; faces are looked for in those ({option})")
+    if one.size is not None and one.size[0] != one.size[1]:
+        raise DataError(f"{option}.size: {list(one.size)} is not square; faces are cut out as squares, as in [112, 112]")
+    require_faces()
+    rate = one.rate
+    if rate is None:
+        rate = _rate(listing, one.column) if first.is_dir() else film_header(first).rate
+    if rate is None:
+        raise DataError(f"{first}: does not say how many pictures a second it has; set {option}.rate")
+    own = {"size": one.size or CROP} if one.reads == "faces" else {"columns": FACE_COLUMNS}
+    return one.model_copy(update={"rate": _rounded(rate), **own})
 
 
 def _offer(column: str) -> str:

@@ -15,6 +15,8 @@ from mmcl.media import (
     Listing,
     Recordings,
     array_shape,
+    face_crops,
+    face_landmarks,
     film_header,
     folder_header,
     read_array,
@@ -29,7 +31,7 @@ from mmcl.media import (
     words_of,
 )
 
-from . import GET, FolderParams, SourceOptions
+from . import CROP, GET, OF_FACES, FolderParams, SourceOptions
 from .columns import EXPECTED, completed, table_of
 from .rows import exists, is_spoken, recordings_of, words_in_cell
 
@@ -69,6 +71,9 @@ class Folder:
             return Header()
         if one.reads == "sound" or (one.reads == "words" and is_spoken(path.name)):
             return sound_header(path) if path.suffix.lower() in SOUNDS else film_header(path, sound=True)
+        if one.reads in OF_FACES:
+            seconds = (folder_header(path, one.rate or 1.0) if path.is_dir() else film_header(path)).seconds
+            return Header(seconds, one.rate, (one.size or CROP) if one.reads == "faces" else ())
         if one.reads == "pictures":
             if path.is_dir():
                 return folder_header(path, one.rate or 1.0)
@@ -128,6 +133,10 @@ def read_file(path: Path, one: SourceOptions, seen: Counter[str]) -> Raw:
         return transcribe(_sound(path), str(path), one.model, one.language or "en", one.trim is not False)
     if one.reads == "words":
         return read_words(path)
+    if one.reads == "faces":
+        return face_crops(path, one.rate or 0.0, (one.size or CROP)[0], seen)
+    if one.reads == "landmarks":
+        return face_landmarks(path, one.rate or 0.0, seen)
     if one.reads == "pictures":
         film = read_film(path, one.size or (120, 160), one.rate or 0.0)
         return film if one.rate is None else Video(film.frames, _same(path, film.rate, one.rate))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from mmcl.api import Field, Kind, Layout, Modality, ModalitySpec, Params, Register, Source, hookimpl
@@ -296,6 +297,8 @@ def build_frames(params: FramesParams, source: Source) -> Modality:
 class FaceClipParams(Params):
     """Options of `face-clip`."""
 
+    LATER = ("gaps",)
+
     size: tuple[int, int] = Field((112, 112), description="height and width in pixels to resize to (MPUC-MER: 112 × 112)")
     grey: bool = Field(False, description="one grey channel in place of three")
     rate: float = Field(
@@ -305,11 +308,22 @@ class FaceClipParams(Params):
         False,
         description="cut the middle of each frame to the wanted proportions before resizing; false: squeeze it (MPUC-MER)",
     )
+    gaps: Literal["skip", "black"] = Field(
+        "skip",
+        description="of a source that marks frames without a face: skip makes no steps of them, and the others carry their own times; black "
+        "keeps them as they are, at an even rate",
+    )
 
 
 def face_clip_layout(params: FaceClipParams, source: Source) -> Layout:
-    """Frames as uint8, read as [0, 1]."""
-    return frames_layout(FramesParams(size=params.size, grey=params.grey, rate=params.rate), source)
+    """Frames as uint8, read as [0, 1]; without a rate where frames may be missing in between."""
+    layout = frames_layout(FramesParams(size=params.size, grey=params.grey, rate=params.rate), source)
+    return replace(layout, rate=None) if skips_gaps(params, source) else layout
+
+
+def skips_gaps(params: FaceClipParams, source: Source) -> bool:
+    """Whether frames without a face are no steps."""
+    return params.gaps == "skip" and bool(source.notes.get("gaps"))
 
 
 def build_face_clip(params: FaceClipParams, source: Source) -> Modality:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcl.api import DataError, Raw, Source, Video
+from mmcl.api import DataError, Raw, Source, Timed, Video
 
-from . import FaceClipParams, FramesParams
+from . import FaceClipParams, FramesParams, skips_gaps
 from .checks import require_rate
 
 BLOCK = 64
 """Frames worked on at once, so that a long video needs no more memory than a short one."""
+BLACK = "frames that show nothing of what they are of, black"
 
 
 class Frames:
@@ -21,6 +24,7 @@ class Frames:
         self.params, self.rate = params, source.rate
         self.channels, *size = (int(n) for n in source.notes["shape"])
         self.source_size = tuple(size)
+        self._counts: Counter[str] = Counter()
 
     def extract(self, raw: Raw) -> NDArray[np.uint8]:
         """Raises DataError if there are no frames, or they have not the type, size or rate that their source promises."""
@@ -35,11 +39,19 @@ class Frames:
         if self.params.size is None and frames.shape[2:] != self.source_size:
             there, promised = list(frames.shape[2:]), list(self.source_size)
             raise DataError(f"has frames of {there} pixels and its source promises {promised}; set size: to resize them")
+        present = raw.present
         if self.params.rate is not None:
-            frames = frames[nearest(len(frames), raw.rate, self.params.rate)]
+            kept = nearest(len(frames), raw.rate, self.params.rate)
+            frames, present = frames[kept], None if present is None else present[kept]
+        if present is not None:
+            self._counts[BLACK] += int((~present).sum())
         size = self.params.size or self.source_size
         blocks = (frames[start : start + BLOCK] for start in range(0, len(frames), BLOCK))
         return np.concatenate([resized(grey(block) if self.params.grey else block, *size) for block in blocks])
+
+    def counts(self) -> dict[str, int]:
+        """How many frames showed nothing so far."""
+        return dict(self._counts)
 
 
 class FaceClip:
@@ -48,14 +60,32 @@ class FaceClip:
     def __init__(self, params: FaceClipParams, source: Source) -> None:
         self.cut = params.keep_proportions
         self.size = params.size
+        self.rate, self.skips = params.rate, skips_gaps(params, source)
         self.frames = Frames(FramesParams(size=params.size, grey=params.grey, rate=params.rate), source)
+        self._counts: Counter[str] = Counter()
 
-    def extract(self, raw: Raw) -> NDArray[np.uint8]:
-        """uint8 [T, channel, height, width]. Raises DataError as `frames` does."""
+    def extract(self, raw: Raw) -> NDArray[np.uint8] | Timed:
+        """uint8 [T, channel, height, width]; only the frames with a face, with their times, where the source marks gaps.
+
+        Raises DataError as `frames` does, and if no frame that is kept has a face.
+        """
         assert isinstance(raw, Video)
         if self.cut and raw.frames.ndim == 4:
-            raw = Video(middle(raw.frames, *self.size), raw.rate)
-        return self.frames.extract(raw)
+            raw = Video(middle(raw.frames, *self.size), raw.rate, raw.present)
+        if not self.skips:
+            return self.frames.extract(raw)
+        values = self.frames.extract(Video(raw.frames, raw.rate))
+        rows = np.arange(len(values))
+        if raw.present is not None:
+            rows = np.flatnonzero(raw.present[nearest(len(raw.frames), raw.rate, self.rate)])
+        if len(rows) == 0:
+            raise DataError(f"none of its {len(values)} frames has a face")
+        self._counts["frames without a face, left out"] += len(values) - len(rows)
+        return Timed(values[rows], np.stack([rows, rows + 1], axis=1) / self.rate)
+
+    def counts(self) -> dict[str, int]:
+        """How many frames had no face so far."""
+        return {**self.frames.counts(), **self._counts}
 
 
 def middle(frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
