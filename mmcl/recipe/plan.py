@@ -138,6 +138,12 @@ class Plan:
         """Modality → which rule of the contract its backbone breaks on purpose."""
         return {m.name: m.backbone.spec.departs for m in self.modalities if m.backbone and m.backbone.spec.departs}
 
+    @property
+    def halves(self) -> tuple[str, ...]:
+        """The sections whose networks compute in bf16."""
+        sections = {"pretrain": self.recipe.pretrain, "supervise": self.recipe.supervise}
+        return tuple(name for name, section in sections.items() if section is not None and section.precision == "bf16")
+
     def uses_labels(self) -> bool:
         """Whether pretraining sees labels, or scores."""
         return bool(self.labels) and self.recipe.pretrain.epochs > 0
