@@ -21,6 +21,7 @@ EVERY = {
     "r2plus1d": "video",
     "embed-frozen-video": "video",
     "text-real-lengths": "text",
+    "epoch": "epoch",
     "pairs": "pairs",
     "start": "start",
 }

@@ -215,3 +215,18 @@ def test_nothing_is_cut_from_a_stream_that_has_ended(tmp_path):
     stores = two_rates(tmp_path)
     assert cut(stores["slow"], 0, Span(2.0, 0.5)) is None
     assert len(cut(stores["slow"], 0, Span(1.9, 0.5))) == 15  # the last full window, where it ends inside
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float16", "float32"])
+def test_stored_values_become_scaled_floats_whatever_they_were(kind):
+    rng, scale = np.random.default_rng(0), 1 / 255
+    arrays = [(200 * rng.random((steps, 2, 5))).astype(kind) for steps in (3, 1)] + [None]
+    layout = Layout("video", ("time", "channel", "height"), {"channel": 2, "height": 5}, 8.0, scale=scale)
+    stream = stack(arrays, layout)
+    assert stream.values.dtype == torch.float32
+    assert stream.steps.sum(1).tolist() == [3, 1, 0]
+    for row, array in enumerate(arrays):
+        for step in range(3):
+            there = array is not None and step < len(array)
+            wanted = torch.from_numpy(array[step].astype(np.float32)) * scale if there else torch.zeros(2, 5)
+            assert torch.equal(stream.values[row, step], wanted), (row, step)

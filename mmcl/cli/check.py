@@ -113,6 +113,8 @@ def summarise(plan: Plan) -> None:
         )
     else:
         click.echo("  pretrain    not at all (0 epochs): random encoders are probed")
+    if plan.halves:
+        click.echo(f"  precision   bf16 in {' and '.join(plan.halves)}, losses in float32")
     if plan.uses_labels():
         click.echo(f"  labels      pretraining uses {', '.join(plan.labels)}")
     for name, why in plan.departs.items():

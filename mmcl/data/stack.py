@@ -18,16 +18,17 @@ from .windows import Span, cut
 def stack(arrays: Sequence[NDArray[Any] | None], layout: Layout) -> Stream:
     """One modality of a batch. None is a missing row: zeros, not present. Padding is zeros, at the end."""
     steps = max((len(a) for a in arrays if a is not None), default=1)
-    kept = next((a.dtype for a in arrays if a is not None), np.dtype(np.float32))
-    values = np.zeros((len(arrays), steps, *layout.shape), kept if kept == np.uint8 else np.float32)
+    values = np.empty((len(arrays), steps, *layout.shape), np.float32)
     mask = np.zeros((len(arrays), steps), bool)
     for i, array in enumerate(arrays):
-        if array is not None:
-            values[i, : len(array)] = array
-            mask[i, : len(array)] = True
+        length = 0 if array is None else len(array)
+        if array is not None and layout.scale == 1.0:
+            values[i, :length] = array
+        elif array is not None:  # read once and written once: bytes of frames become floats on the way
+            np.multiply(array, np.float32(layout.scale), out=values[i, :length], dtype=np.float32, casting="unsafe")
+        values[i, length:] = 0
+        mask[i, :length] = True
     tensor = torch.from_numpy(values)
-    if tensor.dtype == torch.uint8 or layout.scale != 1.0:
-        tensor = tensor.float().mul_(layout.scale)
     if not layout.timed:
         tensor = tensor.squeeze(1)
     real = torch.from_numpy(mask)

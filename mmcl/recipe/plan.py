@@ -167,6 +167,12 @@ class Plan:
         known = {frozenset(pair) for pair in pairs}
         return (*pairs, *(pair for pair in group if frozenset(pair) not in known))
 
+    @property
+    def halves(self) -> tuple[str, ...]:
+        """The sections whose networks compute in bf16."""
+        sections = {"pretrain": self.recipe.pretrain, "supervise": self.recipe.supervise}
+        return tuple(name for name, section in sections.items() if section is not None and section.precision == "bf16")
+
     def uses_labels(self) -> bool:
         """Whether pretraining sees labels, or scores."""
         return bool(self.labels) and self.recipe.pretrain.epochs > 0

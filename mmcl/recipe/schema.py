@@ -55,7 +55,13 @@ _Threshold = Annotated[
     ),
 ]
 _Clip = Annotated[float | None, Field(gt=0, description="largest norm of the gradient; left out: not clipped")]
-_Precision = Annotated[Literal["float32", "bf16"], Field(description="arithmetic of the networks (losses are float32 always)")]
+_Precision = Annotated[
+    Literal["float32", "bf16", "auto"],
+    Field(
+        description="arithmetic of the networks (losses are float32 always); auto: bf16 where the processor has instructions for it "
+        "(AMX or AVX512), else float32, and the plan states which, so that a repetition elsewhere computes in the same"
+    ),
+]
 _CheckpointMinutes = Annotated[float, Field(ge=0, description="minutes between checkpoints from which a killed run goes on")]
 
 

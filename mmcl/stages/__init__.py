@@ -69,6 +69,7 @@ def run_all(
     Raises StageError, before anything is written, where finished work would be replaced and `overwrite` is False.
     """
     from ..engine.devices import pick_device
+    from ..engine.memory import keep_freed_memory
     from ..engine.resources import Meter
     from .earlier import Earlier, check_plan, earlier, going_on, remove_stale
     from .embed import embed
@@ -77,6 +78,7 @@ def run_all(
     from .supervise import supervise
     from .worth import worth
 
+    keep_freed_memory()
     where = device if stop_after == "prepare" else str(pick_device(device))
     begun = run.root.exists()
     run.claim()
@@ -85,6 +87,8 @@ def run_all(
         continued = check_plan(run, before, plan, more)
         for sentence in going_on(plan, continued) if more else ():
             say(f"{plan.name}: {sentence}")
+        if plan.halves:
+            say(f"{plan.name}: {' and '.join(plan.halves)} in bf16, losses in float32")
         write_text(run.root / "recipe.yaml", plan.text)
         if plan.fold_of is not None:  # so that the folder alone is enough to run it again
             rows = "".join(f"{name},{fold}\n" for name, fold in plan.fold_of.items())

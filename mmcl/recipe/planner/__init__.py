@@ -14,6 +14,7 @@ from ...plugins import Plugins
 from ...plugins import plugins as installed
 from ..document import Document
 from ..plan import Plan
+from ..processor import bf16_instructions
 from ..read import read_recipe
 from ..schema import Recipe
 from .dataset import dataset_of, scores_of
@@ -56,6 +57,7 @@ def make_plan(
     """
     problems = Problems(document, installed() if plugins is None else plugins)
     recipe = checked(problems)
+    recipe, chosen = with_precision(recipe)
     dataset, root, corpus = dataset_of(recipe, data, problems, complete)
     scores = scores_of(recipe, corpus, problems)
     tasks_too = {name: score.task for name, score in scores.items()}
@@ -79,7 +81,7 @@ def make_plan(
     return Plan(
         recipe=recipe,
         text=document.whole,
-        overrides=overrides,
+        overrides=(*overrides, *chosen),
         dataset=dataset,
         info=info,
         root=root,
@@ -99,6 +101,18 @@ def make_plan(
         fold_key=fold_key,
         folder=document.folder if document.folder.is_absolute() else None,
     )
+
+
+def with_precision(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe with every `precision: auto` decided by this machine's processor, and what was decided, as overrides that say so again."""
+    sections = {name: getattr(recipe, name) for name in ("pretrain", "supervise")}
+    chosen = "float32" if bf16_instructions() is None else "bf16"
+    decided = {
+        name: section.model_copy(update={"precision": chosen})
+        for name, section in sections.items()
+        if section is not None and section.precision == "auto"
+    }
+    return recipe.model_copy(update=decided), tuple(f"{name}.precision={chosen}" for name in decided)
 
 
 def _check_extras(recipe: Recipe, problems: Problems) -> None:
