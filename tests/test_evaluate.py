@@ -15,9 +15,10 @@ from sklearn import metrics as sk
 
 from mmcl.api import Task
 from mmcl.evaluate import metrics
+from mmcl.evaluate import retrieval as retrieving
 from mmcl.evaluate.answers import predictions_of, scores_of, target_of, target_tensor
 from mmcl.evaluate.metrics import concordance, evaluate, multi_label, regression, single_label, weighted_accuracy
-from mmcl.evaluate.retrieval import _within, places, ranks, reciprocal_rank, retrieval
+from mmcl.evaluate.retrieval import both_ways, places, retrieval
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -96,22 +97,60 @@ def test_concordance_punishes_shift_and_scale_as_lin_defines():
     assert math.isnan(concordance(np.ones(3), np.ones(3)))
 
 
-def test_ranks_equal_a_double_loop_also_in_blocks():
+def slow_places(query, gallery):
+    """One query and one recording after the other, in float64."""
+    query, gallery = (torch.nn.functional.normalize(z.double(), dim=-1).tolist() for z in (query, gallery))
+    better, equal = [], []
+    for i, one in enumerate(query):
+        cosine = [math.fsum(a * b for a, b in zip(one, other, strict=True)) for other in gallery]
+        others = [c - cosine[i] for j, c in enumerate(cosine) if j != i]
+        better.append(sum(c > 1e-13 for c in others))
+        equal.append(sum(abs(c) <= 1e-13 for c in others))
+    return better, equal
+
+
+def twins(n=40, width=4):
+    """Vectors whose cosines float32 cannot tell apart, and some that nothing can: in whole numbers, so with many ties."""
+    generator = torch.Generator().manual_seed(4)
+    one = torch.randint(-2, 3, (n, width), generator=generator).double() + 0.5
+    other = one.roll(1, 0).clone()
+    other[::3] = other[0]
+    other[1::3] += 1e-9 * torch.randn(len(other[1::3]), width, generator=generator)
+    return one, other
+
+
+@pytest.mark.parametrize("tile", [(512, 2048), (5, 7), (40, 1)])
+@pytest.mark.parametrize("crowded", [1, 16, 10**9], ids=["rather apart", "as it is", "rather whole tiles"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_places_both_ways_equal_a_double_loop_also_in_tiles(tied, crowded, tile, monkeypatch):
+    monkeypatch.setattr(retrieving, "TILE", tile)
+    monkeypatch.setattr(retrieving, "CROWDED", crowded)
     generator = torch.Generator().manual_seed(0)
-    query, gallery = torch.randn(23, 4, generator=generator), torch.randn(23, 4, generator=generator)
-    expected = []
-    for i in range(23):
-        own = torch.cosine_similarity(query[i], gallery[i], dim=0)
-        expected.append(1 + sum(float(torch.cosine_similarity(query[i], gallery[j], dim=0) > own) for j in range(23) if j != i))
-    assert ranks(query, gallery).tolist() == expected
-    assert ranks(query, gallery, block=5).tolist() == expected
-    assert reciprocal_rank(query, gallery) == pytest.approx(sum(1 / rank for rank in expected) / len(expected))
+    one, other = twins() if tied else (torch.randn(23, 4, generator=generator), torch.randn(23, 4, generator=generator))
+    for got, (query, gallery) in zip(both_ways(one, other), ((one, other), (other, one)), strict=True):
+        better, equal = slow_places(query, gallery)
+        assert got.better.tolist() == better
+        assert got.equal.tolist() == equal
+        assert any(equal) is tied
+        ranks = [1 + b + e / 2 for b, e in zip(better, equal, strict=True)]
+        assert got.ranks.tolist() == ranks
+        assert got.reciprocal_rank == pytest.approx(sum(1 / rank for rank in ranks) / len(ranks))
+
+
+def test_a_search_of_many_holds_one_tile_at_a_time(monkeypatch):
+    held = []
+    monkeypatch.setattr(retrieving, "_leave_out_itself", lambda tile, row, column: held.append(tile.shape))
+    both_ways(torch.randn(5000, 2), torch.randn(5000, 2))
+    assert max(rows for rows, _ in held) == 512
+    assert max(columns for _, columns in held) == 2048
 
 
 def test_constant_embeddings_get_the_rank_of_guessing():
     same = torch.ones(9, 3)
-    assert ranks(same, same).tolist() == [5.0] * 9
+    assert places(same, same).ranks.tolist() == [5.0] * 9
     assert retrieval(same, same)["R@1"] == (0.0, pytest.approx(1 / 9))
+    assert retrieval(same, same, 4)["R@5"] == (pytest.approx(1), 1.0)  # rank 2.5 of 4, whoever comes along
+    assert retrieval(same, same, 4)["median_rank"] == (3.0, 2.5)
 
 
 def test_retrieval_finds_itself_and_knows_chance():
@@ -140,12 +179,13 @@ def test_a_search_among_few_is_the_mean_over_every_choice_of_others(tied):
     for i in range(7):
         for others in itertools.combinations([j for j in range(7) if j != i], 3):
             rows = torch.tensor([i, *others])
-            every.append(float(ranks(query[rows], gallery[rows])[0]))
+            every.append(float(places(query[rows], gallery[rows]).ranks[0]))
     scores = retrieval(query, gallery, 4)
     assert scores["R@1"][0] == pytest.approx(np.mean([rank <= 1 for rank in every]), abs=1e-12)
-    better, equal = places(query, gallery)
+    chances, which = places(query, gallery)._chances(4)
     for k in range(1, 5):
-        assert _within(k, better, equal, 7, 4).mean() == pytest.approx(np.mean([rank <= k for rank in every]), abs=1e-12)
+        assert chances[which, k - 1].mean() == pytest.approx(np.mean([rank <= k for rank in every]), abs=1e-12)
+    assert places(query, gallery).first(4).mean() == pytest.approx(scores["R@1"][0], abs=1e-12)
     whole = sorted(every)
     assert abs(scores["median_rank"][0] - whole[(len(whole) - 1) // 2]) <= 0.5
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..data.store import Store
 from ..data.windows import WHOLE, Span, cut
-from ..evaluate.retrieval import retrieval
+from ..evaluate.retrieval import both_ways
 from .pooled import BINS, PARTS, entries_of, part_means
 from .scale import Scale, fitted_scale
 
@@ -115,10 +115,10 @@ def _better(
         return fmean(
             [0.0]
             + [
-                retrieval(spaces[query][both], spaces[gallery][both], AMONG)["R@1"][0]
+                float(places.first(AMONG).mean())
                 for one, other in combinations(spaces, 2)
                 if int((both := spaces[one].any(1) & spaces[other].any(1)).sum()) > 1
-                for query, gallery in ((one, other), (other, one))
+                for places in both_ways(spaces[one][both], spaces[other][both])
             ]
         )
 

@@ -28,7 +28,7 @@ from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.progress import Progress
 from ..engine.resume import drop_checkpoint, has_checkpoint
 from ..evaluate import health
-from ..evaluate.retrieval import reciprocal_rank
+from ..evaluate.retrieval import both_ways
 from ..model.augment import Augmentation
 from ..model.build import fresh_encoders, fresh_joint, given
 from ..model.contrast import build_contrast
@@ -314,7 +314,7 @@ class _Gallery:
             here = self._means[left].present & self._means[right].present
             one, other = self._means[left].value[here], self._means[right].value[here]
             if len(one) > 1:
-                ranks += [reciprocal_rank(one, other), reciprocal_rank(other, one)]
+                ranks += [places.reciprocal_rank for places in both_ways(one, other)]
         return math.fsum(ranks) / len(ranks) if ranks else None
 
 

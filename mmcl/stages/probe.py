@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ..data.prepared import load_prepared
 from ..evaluate.answers import constant_output, output_of, predictions_of, scores_of, shift_of, target_of
 from ..evaluate.calibration import temperature
 from ..evaluate.metrics import AMONG
-from ..evaluate.retrieval import first, retrieval
+from ..evaluate.retrieval import Places, both_ways
 from ..model.frozen import Features
 from ..model.heads import fit_head
 from ..model.kept import KeptHead, save_heads
@@ -211,7 +212,7 @@ def validation_retrieval(plan: Plan, run: RunFolder, modalities: Sequence[str]) 
             for kind in feature_kinds(plan):
                 valid, _ = read_features(run.stage("embed", fold.number, seed), kind, "valid")
                 about = {"encoder": kind, "fold": fold.number, "seed": seed}
-                searched = _retrieval({name: valid[name] for name in modalities}, about)
+                searched = _retrieval(_searched({name: valid[name] for name in modalities}), about)
                 rows += [row for row in searched if row["among"] == min(AMONG, row["n"])]
     return rows
 
@@ -235,8 +236,9 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
             scores += scores_of(about, task, target, output)
             predictions += predictions_of(about, task, ids, target, output)
         spaces = read_features(features, CANONICAL, "test")[0] if kind == "pooled" and plan.pretext is None else test
-        retrieved += _retrieval(spaces, {"encoder": kind, "fold": fold, "seed": seed})
-        searches += _searches(spaces, who["ids"], {"encoder": kind, "fold": fold, "seed": seed})
+        pairs = _searched(spaces)
+        retrieved += _retrieval(pairs, {"encoder": kind, "fold": fold, "seed": seed})
+        searches += _searches(pairs, who["ids"], {"encoder": kind, "fold": fold, "seed": seed})
         if kind == feature_kinds(plan)[0] and "majority" in plan.recipe.report.against:
             for task in plan.tasks:
                 target, known = target_of(task, who["targets"])
@@ -252,33 +254,47 @@ def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, 
     return {"heads": len(fitted)}
 
 
-def _retrieval(test: Mapping[str, Features], about: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Retrieval between every two modalities, both directions, among all test recordings and among AMONG of them."""
+def _retrieval(pairs: Sequence[_Search], about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Retrieval between every two modalities, both directions, among all recordings and among AMONG of them."""
     rows = []
-    for a, b, both in _pairs_of(test):
-        query, gallery, n = test[a].projection[both], test[b].projection[both], int(both.sum())
+    for search in pairs:
+        n = len(search.rows)
         for among in (AMONG, None):
             if among is not None and n < among:
                 continue
-            for metric, (value, chance) in retrieval(query, gallery, among).items():
-                one = {"from": a, "to": b, "metric": metric, "value": value, "chance": chance, "n": n, "among": among or n}
-                rows.append({**about, **one})
+            for metric, (value, chance) in search.places.retrieval(among).items():
+                one = {"metric": metric, "value": value, "chance": chance, "n": n, "among": among or n}
+                rows.append({**about, "from": search.query, "to": search.gallery, **one})
     return rows
 
 
-def _searches(test: Mapping[str, Features], ids: Sequence[str], about: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _searches(pairs: Sequence[_Search], ids: Sequence[str], about: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each recording's R@1 among AMONG (all, where they are fewer), between every two modalities, both directions."""
     rows = []
-    for a, b, both in _pairs_of(test):
-        values = first(test[a].projection[both], test[b].projection[both], AMONG)
-        searched = [id for id, here in zip(ids, both.tolist(), strict=True) if here]
-        rows += [{**about, "from": a, "to": b, "id": id, "value": float(v)} for id, v in zip(searched, values, strict=True)]
+    for search in pairs:
+        values = search.places.first(AMONG).tolist()
+        base = {**about, "from": search.query, "to": search.gallery}
+        rows += [{**base, "id": ids[row], "value": value} for row, value in zip(search.rows, values, strict=True)]
     return rows
 
 
-def _pairs_of(test: Mapping[str, Features]) -> Iterator[tuple[str, str, Tensor]]:
-    """Every two modalities, in both directions, that share a space, and which recordings have both (at least two do)."""
-    for a, b in itertools.permutations(test, 2):
+@dataclass(frozen=True)
+class _Search:
+    """Where recordings of one modality find themselves among those of another."""
+
+    query: str
+    gallery: str
+    rows: list[int]  # who was searched for
+    places: Places
+
+
+def _searched(test: Mapping[str, Features]) -> list[_Search]:
+    """Every two modalities, in both directions, that share a space and at least two recordings; each pair is compared once."""
+    pairs = {}
+    for a, b in itertools.combinations(test, 2):
         both = test[a].present & test[b].present
         if int(both.sum()) > 1 and 0 < test[a].projection.shape[1] == test[b].projection.shape[1]:
-            yield a, b, both
+            rows = both.nonzero().squeeze(1).tolist()
+            there, back = both_ways(test[a].projection[both], test[b].projection[both])
+            pairs[a, b], pairs[b, a] = _Search(a, b, rows, there), _Search(b, a, rows, back)
+    return [pairs[pair] for pair in itertools.permutations(test, 2) if pair in pairs]
