@@ -27,6 +27,7 @@ from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 from mmcl.report import run_and_report
 from mmcl.runs import RunFolder, read_jsonl
+from mmcl.stages.supervise import supervise
 from mmcl.use.learned import read_learned
 from mmcl.use.publish import publish
 from mmcl.use.session import Session
@@ -314,3 +315,74 @@ def test_without_a_projection_embeddings_are_as_wide_as_the_vectors(tiny_plan, t
     for name, one in given.embed(streams).items():
         torch.testing.assert_close(one.projection, whole[name].projection, atol=1e-5, rtol=0)
         torch.testing.assert_close(one.vector, whole[name].vector, atol=1e-5, rtol=0)
+
+
+SUPERVISE = "supervise={heads: {fused: {use: mlp, hidden: 8}}, inputs: [voice, all], batch_size: 16, epochs: 2}"
+
+
+@pytest.fixture(scope="module", params=[(), ("window.embed=sliding", "window.hop=0.25")], ids=["middle", "sliding"])
+def supervised(request: pytest.FixtureRequest, study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run with networks that labels trained beside its heads, of every task."""
+    root = tmp_path_factory.mktemp("supervised")
+    shutil.copytree(study.parent, root / "runs")
+    run = RunFolder(root / "runs" / "study")
+    sets = (SUPERVISE, *request.param)
+    plan = make_plan(parse_recipe(RECIPE.format(root=data_of(study)), "study.yaml", sets), overrides=sets)
+    supervise(plan, run)
+    stated = json.loads((run.root / "plan.json").read_text())
+    stated["plan"]["overrides"] = list(sets)  # as a run that was begun with them states it
+    (run.root / "plan.json").write_text(json.dumps(stated))
+    return run.root
+
+
+def test_networks_that_labels_trained_answer_as_the_run_says_they_do(study, supervised):
+    session = mmcl.open(supervised, device="cpu")
+    rows = [row for seed in (0, 1) for row in read_jsonl(supervised / f"fold-00/seed-{seed}/supervise/predictions.jsonl")]
+    compared = 0
+    for task, input, seed in itertools.product(("mood", "tags", "valence"), ("voice", "all"), (0, 1)):
+        these = {r["id"]: r["prediction"] for r in rows if (r["task"], r["input"], r["seed"]) == (task, input, seed)}
+        answers = session.predict(list(these), tasks=[task], input=input, head="fused", seed=seed, supervised=True)
+        assert [one.id for one in answers] == list(these)
+        assert {(one.input, one.asked, one.recording) for one in answers} == {(input, 1, "test")}
+        for one in answers:
+            if task == "mood":
+                assert one.task.classes.index(one.prediction) == these[one.id]
+                assert one.probabilities.sum() == pytest.approx(1)
+            elif task == "tags":
+                assert [int(name in one.prediction) for name in one.task.classes] == these[one.id]
+            else:
+                assert one.prediction == pytest.approx(these[one.id][0], abs=1e-5)
+            compared += 1
+    assert compared > 50
+    frozen = session.predict(list(these), tasks=["mood"], input="all", seed=0)
+    fitted = session.predict(list(these), tasks=["mood"], input="all", seed=0, supervised=True)
+    assert [one.probabilities.tolist() for one in frozen] != [one.probabilities.tolist() for one in fitted]
+
+
+def test_the_network_that_suits_what_is_there_answers_files_and_windows(study, supervised, tmp_path, capsys):
+    shutil.copy(data_of(study) / "sound" / "r005.wav", tmp_path / "new.wav")
+    assert command("predict", supervised, tmp_path / "new.wav", "--task", "mood", "--supervised", "--device", "cpu") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["id"], answer["input"], answer["head"], answer["asked"]) == ("new", "voice", "fused", 2)
+    assert (answer["missing"], answer["recording"]) == (["hand", "words"], "new")
+    session = mmcl.open(supervised, device="cpu")
+    (own,) = session.predict(["r005"], tasks=["mood"], input="voice", supervised=True)
+    assert own.probabilities.tolist() == pytest.approx(list(answer["probabilities"].values()), abs=1e-5)
+    course = session.predict(tmp_path / "new.wav", tasks=["mood"], windows=True, seconds=0.5, hop=0.25, supervised=True)
+    assert len(course) > 2
+    assert [one.start for one in course] == [
+        one.start for one in session.predict(tmp_path / "new.wav", tasks=["mood"], windows=True, seconds=0.5, hop=0.25)
+    ]
+    if "sliding" in str(session.opened.plan.overrides):  # then a recording's answer is the mean over these windows
+        mean = np.mean([one.outputs for one in course], axis=0)
+        (whole,) = session.predict(tmp_path / "new.wav", tasks=["mood"], supervised=True)
+        np.testing.assert_allclose(mean, whole.outputs, atol=1e-4)
+
+
+def test_what_labels_did_not_train_is_refused_with_what_there_is(study, supervised):
+    with pytest.raises(StageError, match="has no network that labels trained in fold 0, seed 0; its recipe has no `supervise`"):
+        mmcl.open(study).predict(["r005"], supervised=True)
+    with pytest.raises(StageError, match="has no head 'linear'; it has fused"):
+        mmcl.open(supervised).predict(["r005"], head="linear", supervised=True)
+    with pytest.raises(StageError, match="has no input 'hand'; it has "):
+        mmcl.open(supervised).predict(["r005"], input="hand", supervised=True)

@@ -72,6 +72,9 @@ def embed(names: tuple[str, ...], out: Path, overwrite: bool, **given: Any) -> i
 @click.option("--task", "tasks", multiple=True, help="Predict this task alone; may be given several times.")
 @click.option("--input", help="Ask heads on these modalities; left out: on most of those that a recording has.")
 @click.option("--head", help="Ask this head; left out: the recipe's first that suits.")
+@click.option(
+    "--supervised", is_flag=True, help="Ask the networks that labels trained (`supervise`), not heads on frozen features."
+)
 @course
 def predict(names: tuple[str, ...], out: Path | None, overwrite: bool, tasks: tuple[str, ...], **given: Any) -> int:
     """Say what RUN's heads answer about recordings: labels with calibrated probabilities, or values.
@@ -85,7 +88,7 @@ def predict(names: tuple[str, ...], out: Path | None, overwrite: bool, tasks: tu
         raise StageError(f"--out {out}: answers are written as .jsonl or .csv")
     if out is not None and out.exists() and not overwrite:
         raise StageError(f"{out}: is there already; give --overwrite to write it again, or another --out")
-    how = {name: given.pop(name) for name in ("windows", "seconds", "hop", "fold", "seed", "input", "head")}
+    how = {name: given.pop(name) for name in ("windows", "seconds", "hop", "fold", "seed", "input", "head", "supervised")}
     session = _opened(given)
     answers = [one.to_json() for one in session.predict(names, tasks=tasks, **how)]
     text = _csv(answers) if out is not None and out.suffix.lower() == ".csv" else _lines(answers)

@@ -63,20 +63,31 @@ class KeptNetwork:
         """The head on them, in eval mode."""
         return cast(Head, self.network.head)
 
+    @property
+    def by_group(self) -> bool:
+        """Never: nothing is standardised between its encoders and its head, so that a recording needs no other one beside it."""
+        return False
+
+    def answers(
+        self, windows: Iterable[tuple[Tensor, Batch]], recordings: int, device: str = "cpu"
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """`outputs` and `probabilities` of the same windows, which go through the network once."""
+        output = self._decided(windows, recordings, device)
+        likely = None if self.task.type == "regression" else probabilities(self.task, output, self.temperature)
+        return output - self.shift, likely
+
     def outputs(self, windows: Iterable[tuple[Tensor, Batch]], recordings: int, device: str = "cpu") -> NDArray[np.float64]:
         """Outputs [recordings, outputs], less the thresholds: of each recording the mean over its windows with any modality.
 
         windows  in batches: which recording each is of (int64 [n]), and its streams; a batch may hold other modalities too
         """
-        return self._decided(windows, recordings, device) - self.shift
+        return self.answers(windows, recordings, device)[0]
 
     def probabilities(
         self, windows: Iterable[tuple[Tensor, Batch]], recordings: int, device: str = "cpu"
     ) -> NDArray[np.float64] | None:
         """Calibrated probabilities of each class [recordings, classes]; None for a regression."""
-        if self.task.type == "regression":
-            return None
-        return probabilities(self.task, self._decided(windows, recordings, device), self.temperature)
+        return self.answers(windows, recordings, device)[1]
 
     def _decided(self, windows: Iterable[tuple[Tensor, Batch]], recordings: int, device: str) -> NDArray[np.float64]:
         output = mean_output(self.network, windows, recordings, self.about["precision"], torch.device(device))

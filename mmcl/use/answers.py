@@ -7,17 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..api.dataset import Task
 from ..api.errors import DataError, StageError
+from ..engine.devices import pick_device
 from ..evaluate.answers import group_numbers, named
 from ..model.kept import GROUP, KeptHead
+from ..model.kept_network import KeptNetwork
 from ..recipe.plan import JOINT
 from .embedding import Embedded, Tick, embed_items
 from .files import Item, Refused
+from .networks import answers_of, rows_of
 from .opened import Opened
-from .reading import Chunk
+from .reading import Chunk, Reader
 
 Floats = NDArray[np.float64]
 Unit = tuple[int, int]
@@ -88,17 +92,27 @@ class Wish:
     tasks: tuple[str, ...] = ()
     input: str | None = None
     head: str | None = None
+    supervised: bool = False  # networks that labels trained in place of heads on frozen features
+
+
+Answering = KeptHead | KeptNetwork
+
+
+def heads_of(run: Opened, unit: Unit, wish: Wish) -> Sequence[Answering]:
+    """What answers in a fold and seed: heads on frozen features, or networks that labels trained."""
+    return run.networks(*unit) if wish.supervised else run.trained(*unit).heads
 
 
 def units_for(run: Opened, item: Item, wish: Wish) -> list[Unit]:
     """The folds and seeds that are asked about a recording: of the run's own, those that have not seen it, where there are any."""
     unseen = run.unseen_folds(item.id) if item.own else []
     folds = [run.pick(wish.fold, None)[0]] if wish.fold is not None else unseen or run.folds
-    return [
+    units = [
         (fold, seed)
         for fold in folds
         for seed in ([run.pick(fold, wish.seed)[1]] if wish.seed is not None else run.seeds(fold))
     ]
+    return [unit for unit in units if unit in run.network_units] if wish.supervised else units
 
 
 def predict_items(
@@ -120,11 +134,15 @@ def predict_items(
     _check(run, wish)
     if any(item.group is None for item in items) or windows is not None:
         _expect_heads_without_groups(run, wish, windows is not None)
-    embedded, refused = embed_items(run, items, lambda item: units_for(run, item, wish), device, windows, tick, chunks)
     sums: dict[tuple[str, str, int], _Sum] = {}
-    for unit, those in embedded.items():
-        for task in _tasks(run, unit, wish):
-            _ask(run, unit, task, those, wish, sums)
+    if wish.supervised:
+        read = Reader(run).chunks(items) if chunks is None else chunks
+        refused = _ask_networks(run, read, wish, pick_device(device), windows, tick, sums)
+    else:
+        embedded, refused = embed_items(run, items, lambda item: units_for(run, item, wish), device, windows, tick, chunks)
+        for unit, those in embedded.items():
+            for task in _tasks(run, unit, wish):
+                _ask(run, unit, task, those, wish, sums)
     order = {item.id: place for place, item in enumerate(items)}
     tasks = list(dict.fromkeys(task for _, task, _ in sums))
     keys = sorted(sums, key=lambda key: (order[key[0]], tasks.index(key[1]), key[2]))
@@ -193,6 +211,41 @@ def _ask(run: Opened, unit: Unit, task: str, those: Embedded, wish: Wish, sums: 
                     one.probabilities.append(probabilities[row])
 
 
+def _ask_networks(
+    run: Opened,
+    chunks: Iterable[Chunk],
+    wish: Wish,
+    device: torch.device,
+    windows: tuple[float, float | None] | None,
+    tick: Tick | None,
+    sums: dict[tuple[str, str, int], _Sum],
+) -> list[Refused]:
+    """The networks of every fold and seed that is asked, each about the rows that suit it; what could not be read."""
+    refused: list[Refused] = []
+    for chunk in chunks:
+        refused += chunk.refused
+        asked = [units_for(run, item, wish) for item in chunk.items]
+        rows = rows_of(run.plan, chunk, windows)
+        for unit in dict.fromkeys(unit for one in asked for unit in one):
+            for task in _tasks(run, unit, wish):
+                networks = [one for one in run.networks(*unit) if one.task.name == task]
+                chosen = [_head_for(networks, row.there, wish, True) if unit in asked[row.row] else None for row in rows]
+                for network in networks:
+                    these = [row for row, one in zip(rows, chosen, strict=True) if one == (network.input, network.name)]
+                    if these:
+                        outputs, likely = answers_of(run.plan, network, chunk, these, device)
+                        for k, row in enumerate(these):
+                            new = _Sum(row.item.id, network.task, network.input, network.name, row.there, row.span)
+                            one = sums.setdefault((row.item.id, task, row.number), new)
+                            one.sides.add(run.side(row.item.id, unit[0]) if row.item.own else "new")
+                            one.outputs.append(outputs[k])
+                            if likely is not None:
+                                one.probabilities.append(likely[k])
+        if tick is not None:
+            tick(chunk.done, f"{len(refused)} skipped" if refused else "")
+    return refused
+
+
 def _own(those: Embedded, id: str) -> bool:
     return next(item.own for item in those.items if item.id == id)
 
@@ -206,12 +259,12 @@ def _there(run: Opened, those: Embedded) -> list[tuple[str, ...]]:
     return [tuple(m.name for m in run.plan.modalities if present[m.name][row]) for row in range(len(those.ids))]
 
 
-def _head_for(heads: Sequence[KeptHead], there: Sequence[str], wish: Wish, grouped: bool) -> tuple[str, str] | None:
+def _head_for(heads: Sequence[Answering], there: Sequence[str], wish: Wish, grouped: bool) -> tuple[str, str] | None:
     """Which input and head suit a row best: most modalities of it and none that it lacks, else as few of these as can be."""
     suited = [one for one in heads if wish.input in (None, one.input) and wish.head in (None, one.name)]
     suited = [one for one in suited if grouped or not one.by_group]
 
-    def reads(one: KeptHead) -> set[str]:
+    def reads(one: Answering) -> set[str]:
         return set(there) if one.modalities == (JOINT,) else set(one.modalities)
 
     suited = [one for one in suited if reads(one) & set(there)]
@@ -222,13 +275,13 @@ def _head_for(heads: Sequence[KeptHead], there: Sequence[str], wish: Wish, group
 
 
 def _tasks(run: Opened, unit: Unit, wish: Wish) -> list[str]:
-    tasks = dict.fromkeys(one.task.name for one in run.trained(*unit).heads)
+    tasks = dict.fromkeys(one.task.name for one in heads_of(run, unit, wish))
     return [name for name in tasks if not wish.tasks or name in wish.tasks]
 
 
 def _check(run: Opened, wish: Wish) -> None:
     """Refuse what the run does not have, naming what it has."""
-    heads = run.trained(*run.pick(wish.fold, wish.seed)).heads
+    heads = heads_of(run, run.pick(wish.fold, wish.seed), wish)
     for word, given, read in _WISHES:
         known = list(dict.fromkeys(read(one) for one in heads))
         for name in given(wish):
@@ -237,14 +290,14 @@ def _check(run: Opened, wish: Wish) -> None:
 
 
 def _expect_heads_without_groups(run: Opened, wish: Wish, windows: bool) -> None:
-    heads = run.trained(*run.pick(wish.fold, wish.seed)).heads
+    heads = heads_of(run, run.pick(wish.fold, wish.seed), wish)
     asked = [one for one in heads if wish.input in (None, one.input) and wish.head in (None, one.name)]
     if asked and all(one.by_group for one in asked):
         why = "windows say nothing of a whole recording" if windows else "name a table with a column such as `speaker`"
         raise DataError(f"{run.run.root}: {GROUP}; {why}, or train a head with standardise: train")
 
 
-_WISHES: tuple[tuple[str, Callable[[Wish], Sequence[str]], Callable[[KeptHead], str]], ...] = (
+_WISHES: tuple[tuple[str, Callable[[Wish], Sequence[str]], Callable[[Answering], str]], ...] = (
     ("task", lambda wish: wish.tasks, lambda one: one.task.name),
     ("input", lambda wish: [wish.input] if wish.input else [], lambda one: one.input),
     ("head", lambda wish: [wish.head] if wish.head else [], lambda one: one.name),

@@ -17,6 +17,7 @@ from ..model.encoder import Encoder
 from ..model.joint import Joint
 from ..model.keep import load_encoders
 from ..model.kept import KeptHead, load_heads
+from ..model.kept_network import KeptNetwork, load_networks
 from ..recipe.plan import Plan
 from ..recipe.planner import make_plan
 from ..recipe.read import as_yaml, parse_recipe
@@ -60,7 +61,9 @@ class Opened:
         self.units = [(fold, seed) for fold, seed, _ in self.run.units("probe")]
         if not self.units:
             raise StageError(f"{root}: has no finished fold and seed yet; `mmcl run` the recipe to its end first")
+        self.network_units = [(fold, seed) for fold, seed, _ in self.run.units("supervise")]
         self._trained: dict[tuple[int, int], Trained] = {}
+        self._networks: dict[tuple[int, int], list[KeptNetwork]] = {}
 
     @property
     def kind(self) -> str:
@@ -94,6 +97,16 @@ class Opened:
             heads = load_heads(self.run.stage("probe", fold, seed))
             self._trained[fold, seed] = Trained(fold, seed, self._encoders(fold, seed), tuple(heads))
         return self._trained[fold, seed]
+
+    def networks(self, fold: int, seed: int) -> list[KeptNetwork]:
+        """The networks that labels trained in a fold and seed (`supervise`), loaded once. Raises StageError if there are none."""
+        if (fold, seed) not in self.network_units:
+            there = ", ".join(f"fold {one} seed {other}" for one, other in self.network_units)
+            what = f"it has some of {there}" if there else "its recipe has no `supervise`, or has not come so far"
+            raise StageError(f"{self.run.root}: has no network that labels trained in fold {fold}, seed {seed}; {what}")
+        if (fold, seed) not in self._networks:
+            self._networks[fold, seed] = load_networks(self.run.stage("supervise", fold, seed))
+        return self._networks[fold, seed]
 
     def _encoders(self, fold: int, seed: int) -> dict[str, Encoder] | Joint:
         folder = self.run.stage("pretrain", fold, seed)

@@ -142,6 +142,7 @@ class Session:
         tasks: Sequence[str] = (),
         input: str | None = None,
         head: str | None = None,
+        supervised: bool = False,
         fold: int | None = None,
         seed: int | None = None,
         windows: bool = False,
@@ -151,13 +152,14 @@ class Session:
         """What the run says of some recordings, a task after the other; with `windows` of each window.
 
         input, head  which of the run's heads; left out: for each recording the one on most of the modalities that it has
+        supervised   ask the networks that labels trained (`supervise`) in place of heads on frozen features; input and head are theirs
         fold, seed   left out: the mean over all, for a recording of the run's own over those that have not seen it
 
         What could not be read stands in `refused`. Raises DataError if nothing could.
         """
         items = self.items(names)
         cut = window_of(self._run.plan, seconds, hop) if windows else None
-        wish = Wish(fold, seed, tuple(tasks), input, head)
+        wish = Wish(fold, seed, tuple(tasks), input, head, supervised)
         with progress("predict", len(items)) as tick:
             answers, refused = predict_items(self._run, items, wish, self._device, cut, tick, _chunks(names))
         self._told(refused, bool(answers))

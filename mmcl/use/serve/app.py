@@ -69,6 +69,7 @@ Hop = Annotated[float | None, Query(gt=0, le=1e6, description="From one window t
 Windows = Annotated[bool, Query(description="A row for every window in place of one a recording.")]
 Input = Annotated[str | None, Query(description="Ask heads on these modalities; left out: on most of those that there are.")]
 Head = Annotated[str | None, Query(description="Ask this head; left out: the recipe's first that suits.")]
+Supervised = Annotated[bool, Query(description="Ask the networks that labels trained, not heads on frozen features.")]
 Task = Annotated[list[str], Query(description="Predict this task alone; may be given several times.")]
 Count = Annotated[int, Query(ge=1, le=1000, description="So many neighbours.")]
 
@@ -107,11 +108,12 @@ def make_app(worker: Worker, limits: Limits, root: Path | None, style: str) -> F
         task: Task = [],  # noqa: B006 - FastAPI copies it
         input: Input = None,
         head: Head = None,
+        supervised: Supervised = False,
         fold: Fold = None,
         seed: Seed = None,
     ) -> Response:
         how = {"windows": windows, "seconds": seconds, "hop": hop, "task": task, "input": input, "head": head}
-        return await reply(request, "predict", how | {"fold": fold, "seed": seed})
+        return await reply(request, "predict", how | {"supervised": supervised, "fold": fold, "seed": seed})
 
     @app.post("/api/embed", summary="Frozen features by modality", responses=REASONS, openapi_extra=BODY)
     async def embed(

@@ -136,9 +136,10 @@ class Desk:
         return read
 
     def _predict(self, read: Read, given: dict[str, Any], windows: bool | None = None) -> list[Answer]:
-        how = {name: given.get(name) for name in ("input", "head", "fold", "seed")}
+        how: dict[str, Any] = {name: given.get(name) for name in ("input", "head", "fold", "seed")}
+        how["supervised"] = bool(given.get("supervised"))
         cut = bool(given.get("windows")) if windows is None else windows
-        lengths = {name: given.get(name) for name in ("seconds", "hop")} if cut else {}
+        lengths: dict[str, Any] = {name: given.get(name) for name in ("seconds", "hop")} if cut else {}
         return self._session.predict(read, tasks=given.get("task") or (), windows=cut, **lengths, **how)
 
     def _embed(self, read: Read, given: dict[str, Any]) -> dict[str, Any]:
