@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from mmcl.plugins import OURS, REGISTRIES, plugins
-from mmcl.recipe import optimisers, schema
+from mmcl.recipe import objectives, optimisers, schema
 
 OUT = Path(__file__).parent / "reference"
 
@@ -84,7 +84,7 @@ def recipe_page() -> str:
         ("window", schema.Window),
         ("projection", schema.Projection),
         ("pretrain", schema.Pretrain),
-        ("pretrain.objective", schema.Objective),
+        ("pretrain.objective", objectives.Objective),
         ("pretrain.optimizer, use: sgd", optimisers.Sgd),
         ("pretrain.optimizer, use: adamw", optimisers.AdamW),
         ("pretrain.schedule, use: constant", optimisers.Constant),
@@ -102,6 +102,7 @@ def recipe_page() -> str:
         ("protocol, use: k-fold", schema.KFold),
         ("protocol, use: folds", schema.Folds),
         ("protocol, use: leave-one-group-out", schema.LeaveOneGroupOut),
+        ("reading", schema.Reading),
         ("report", schema.Report),
         ("sweep", schema.Sweep),
         ("sweep.score", schema.SweepScore),

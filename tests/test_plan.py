@@ -87,7 +87,7 @@ def test_pairs_are_what_they_say(pairs, expected):
             "pretrain.objective.pairs=same",
             "pairs a modality with itself, where 'same-sample' has no positives but the anchor itself",
         ),
-        ("pretrain.objective.pairs=every", "must be all, same, all+same, star:NAME or a list of pairs, got 'every'"),
+        ("pretrain.objective.pairs=every", "must be all, same, all+same, star:NAME, none or a list of pairs, got 'every'"),
         ("probe.inputs=[audio+text]", "probe.inputs[0]: no modality is named 'text'"),
         ("probe.tasks=[mood]", "probe.tasks[0]: no task is named 'mood'; 'toy' has the tasks emotion"),
         (

@@ -161,6 +161,20 @@ def inputs(names: Sequence[str], of: int) -> str:
     return listed(list(names))
 
 
+def _objective_words(objective: Mapping[str, Any]) -> tuple[str, str]:
+    """The losses of an objective, and what stands behind its positives: the pairs, where there is no loss of a group beside them."""
+    weights = objective.get("weights") or [1.0] * len(objective["pairs"])
+    named = zip(objective["pairs"], weights, strict=True)
+    pairs = listed([" ~ ".join(pair) + (f" (weight {weight:g})" if weight != 1 else "") for pair, weight in named])
+    losses = f"“{objective['loss']['use']}”"
+    on = f" on {pairs}" if objective["pairs"] else ""
+    if group := objective.get("group"):
+        together = f"“{group['use']}” on {listed(group['modalities'])} at once"
+        together += f" (weight {group['weight']:g})" if group["weight"] != 1 else ""
+        losses, on = (f"{losses}{on}, plus {together},", "") if on else (together, "")
+    return losses, on
+
+
 def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What was compared with what, as terms and sentences."""
     plan = about["plan"]
@@ -168,15 +182,7 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
     objective = pretrain["objective"]
     terms = []
     if pretrain["epochs"]:
-        weights = objective.get("weights") or [1.0] * len(objective["pairs"])
-        named = zip(objective["pairs"], weights, strict=True)
-        pairs = listed([" ~ ".join(pair) + (f" (weight {weight:g})" if weight != 1 else "") for pair, weight in named])
-        losses = f"“{objective['loss']['use']}”"
-        on = f" on {pairs}" if objective["pairs"] else ""
-        if group := objective.get("group"):
-            together = f"“{group['use']}” on {listed(group['modalities'])} at once"
-            together += f" (weight {group['weight']:g})" if group["weight"] != 1 else ""
-            losses, on = (f"{losses}{on}, plus {together},", "") if on else (together, "")
+        losses, on = _objective_words(objective)
         by_retrieval = pretrain.get("choose") == "retrieval"
         better = "better retrieval among validation recordings" if by_retrieval else "lower validation loss"
         patience = f", stopping after {number(pretrain['patience'])} epochs without a {better}" if pretrain["patience"] else ""

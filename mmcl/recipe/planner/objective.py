@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from ...api.dataset import DatasetInfo
 from ...api.errors import MmclError
 from ..document import Key
+from ..objectives import PAIRS
 from ..plan import GroupPlan, ModalityPlan, Pairs, Part
-from ..schema import PAIRS, Recipe
+from ..schema import Recipe
 from .problems import Problems, has
 
 OBJECTIVE: Key = ("pretrain", "objective")
