@@ -24,18 +24,18 @@ FLOORS = (
     {"api"},
 )
 # What any floor may import besides: what is installed, a line on the screen, the seed of a draw, processes beside, the text of a file. They import nothing.
-EVERYWHERE = {"installed", "screen", "seeding", "text", "workers"}
+EVERYWHERE = {"installed", "screen", "seeding", "stopping", "text", "workers"}
 
 # A part of mmcl/ → the parts that it may import, wherever in a file the import stands, for type checkers alone or not. No more
 # than its floor allows, and often less: a row grows with the import that needs it. A part may always import itself, and
 # `mmcl.__version__`.
 BELOW = {
-    "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs", "use"},
+    "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs", "stopping", "use"},
     "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
     "begin": {"api", "media", "plugins", "recipe", "review", "runs"},
     "use": {"api", "data", "engine", "evaluate", "media", "model", "plugins", "recipe", "runs", "screen", "workers"},
     "review": {"api", "data", "evaluate", "media", "model", "plugins", "recipe", "runs", "stages"},
-    "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages", "workers"},
+    "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages", "stopping", "workers"},
     "stages": {
         "api",
         "data",
@@ -48,13 +48,14 @@ BELOW = {
         "runs",
         "screen",
         "seeding",
+        "stopping",
         "workers",
     },
     "model": {"api", "data", "engine", "evaluate", "objective", "plugins", "recipe", "runs", "seeding"},
     "data": {"api", "runs", "seeding", "workers"},
     "recipe": {"api", "plugins", "text"},
     "evaluate": {"api", "seeding"},
-    "engine": {"api", "runs", "screen", "seeding"},
+    "engine": {"api", "runs", "screen", "seeding", "stopping"},
     "objective": {"api", "seeding"},
     "plugins": {"api", "installed"},
     "runs": {"api"},
@@ -64,6 +65,7 @@ BELOW = {
     "screen": set(),
     "seeding": set(),
     "workers": set(),
+    "stopping": set(),
     "text": set(),
     # Beside the floors: what authors of plug-ins use, and the two doors.
     "testing": {"api", "plugins"},

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from .. import __version__
+from ..stopping import Stopped, listening
 
 COMMANDS = {
     "run": ("run", "Run a recipe, or go on with it."),
@@ -157,7 +158,7 @@ def cli(ctx: click.Context) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line. Exit code 0: done; 2: something for the user to mend; 130: interrupted; 1: our bug."""
+    """Run the command line. Exit code 0: done; 2: something for the user to mend; 1: our bug; 130, 143, 129: stopped by Ctrl-C, TERM, HUP."""
     for stream in (sys.stdout, sys.stderr):  # a sign that the terminal does not have is replaced, and ends nothing
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -165,15 +166,19 @@ def main(arguments: list[str] | None = None) -> None:
     show = "--traceback" in given or os.environ.get("MMCL_TRACEBACK", "") not in ("", "0")
     given = [a for a in given if a != "--traceback"]  # anywhere on the line
     try:
-        code: Any = cli.main(given, prog_name="mmcl", standalone_mode=False)
+        with listening():
+            code: Any = cli.main(given, prog_name="mmcl", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("mmcl: interrupted; run the same command again to go on", err=True)
-        sys.exit(130)
+    except (KeyboardInterrupt, click.Abort) as error:
+        stopped = error if isinstance(error, Stopped) else error.__cause__  # click makes Abort of it
+        click.echo(
+            f"mmcl: {stopped if isinstance(stopped, Stopped) else 'interrupted; run the same command again to go on'}", err=True
+        )
+        sys.exit(stopped.code if isinstance(stopped, Stopped) else 130)
     except Exception as error:  # noqa: BLE001 - the last line of defence: the user's to mend, or else our bug, said as such
         from ..api.errors import MmclError  # late: it brings numpy and pydantic, which `mmcl --help` can do without
 

@@ -265,8 +265,6 @@ def _serve(
     arguments: Sequence[Any],
 ) -> None:
     """What a reader does: get ready, then read what comes until nobody is there any more."""
-    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all: it is for who started this process to end it
-        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     leave_with_parent()
     os.environ.clear()

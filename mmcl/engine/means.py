@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 
@@ -19,6 +21,18 @@ class Mean:
     def add(self, value: Tensor, rows: int) -> None:
         """The figure of one more batch, of so many recordings."""
         self._values.append((value.detach(), rows))
+
+    def to_json(self) -> list[tuple[float, int]]:
+        """Plain values, for a checkpoint."""
+        return [(float(value), rows) for value, rows in self._values]
+
+    @classmethod
+    def from_json(cls, values: Iterable[tuple[float, int]]) -> Mean:
+        """The mean that `to_json` was asked of: float64 holds every figure exactly."""
+        mean = cls()
+        for value, rows in values:
+            mean.add(torch.tensor(value, dtype=torch.float64), int(rows))
+        return mean
 
     @property
     def value(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..seeding import address
+from ..stopping import stop_if_asked
 from .resume import load_checkpoint, save_checkpoint
 
 
@@ -29,6 +30,9 @@ class Progress:
     skipped: dict[str, int] = field(default_factory=dict)  # pair of modalities → batches that had nothing to contrast in it
     seconds: float = 0.0  # of training, those before an interruption included
     weights: dict[str, Tensor] = field(default_factory=dict)  # those of the best epoch, in the processor's memory
+    within: dict[str, Any] = field(
+        default_factory=dict
+    )  # of an epoch that was stopped: how many batches are done, and means over them
     continued: list[int] = field(default_factory=list)  # epochs after which a finished training went on
 
     def __post_init__(self) -> None:
@@ -45,6 +49,7 @@ class Progress:
             self.best_epoch, self.best = state["best_epoch"], state[self.best_name]
             self.history, self.skipped = state["history"], state.get("skipped", {})
             self.seconds, self.continued = state["seconds"], state.get("continued", [])
+            self.within = state.get("within", {})
         self._began = time.monotonic() - self.seconds
         self._saved = time.monotonic()
         return checkpoint is not None
@@ -71,10 +76,27 @@ class Progress:
             "history": self.history,
             "skipped": self.skipped,
             "seconds": self.seconds,
+            **({"within": self.within} if self.within else {}),
             **({"continued": self.continued} if self.continued else {}),
         }
         save_checkpoint(folder, model, optimizer, self.weights, state)
         self._saved = time.monotonic()
+
+    def stop_if_asked(
+        self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, what: str, within: Callable[[], dict[str, Any]]
+    ) -> None:
+        """If an end was asked for, write a checkpoint of this very step and raise Stopped.
+
+        within  says what a checkpoint keeps of the epoch that is under way; {} after its end
+        """
+
+        def keep() -> str:
+            self.within = within()
+            self.seconds = time.monotonic() - self._began
+            self.save(folder, model, optimizer)
+            return f"{what}: a checkpoint of step {self.step}, in epoch {self.epoch + bool(self.within)}, is written"
+
+        stop_if_asked(keep)
 
     def due(self, minutes: float) -> bool:
         """Whether the last checkpoint, or the beginning, is so many minutes ago."""
@@ -90,6 +112,7 @@ class Progress:
     ) -> None:
         """Count an epoch that is done: its row of the history, and its weights if its monitored value is the lowest so far."""
         self.history.append(row)
+        self.within = {}
         self.epoch += 1
         for pair, batches in (skipped or {}).items():
             self.skipped[pair] = self.skipped.get(pair, 0) + batches

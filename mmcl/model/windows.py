@@ -26,17 +26,19 @@ WINDOWS = 64
 
 
 def draw_batches(
-    plan: Plan, stores: Mapping[str, Store], batches: Sequence[Sequence[int]], views: int, *where: str | int
+    plan: Plan, stores: Mapping[str, Store], batches: Sequence[Sequence[int]], views: int, *where: str | int, first: int = 0
 ) -> Iterator[Batch]:
     """Batches of drawn windows, prepared one step ahead; where they are cut depends on the address `where` alone.
 
     batches  rows of recordings
     views    windows of each recording
+    first    number of the batch to begin with
     """
     yield from ahead(
         [
             partial(draw_batch, plan, stores, rows, views, np.random.default_rng(address(*where, k)))
             for k, rows in enumerate(batches)
+            if k >= first
         ]
     )
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import partial
 from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -34,6 +37,7 @@ from ..recipe.search import Source, SweepPlan, make_sweep, settings, steps_of
 from ..runs import RunFolder, fingerprint, read_json, read_jsonl, remove_run, write_json, write_text
 from ..screen import Tick, progress, say
 from ..stages import Page
+from ..stopping import Stopped, listening
 from ..workers import worker_pool
 from .metric import in_words, less_is_better, metric_of
 from .results import FAILED, SweepResult, TrialResult
@@ -42,6 +46,10 @@ from .trial import inner_of, run_trial
 
 if TYPE_CHECKING:
     from optuna import Study
+
+
+LEAVING = 60.0
+"""Seconds in which processes that run trials may finish their step and write a checkpoint."""
 
 
 def sweep(
@@ -63,7 +71,7 @@ def sweep(
     where = str(pick_device(device))
     folder = RunFolder(out, out.parent / "prepared")
     folder.claim("sweep")
-    with folder.held():
+    with listening(), folder.held():
         _same_search(search, metric, out)
         mend(journal(out))
         study = open_study(out, metric)
@@ -197,9 +205,19 @@ def _run_together(
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in active_children():  # the trials that they run are run again
-                process.terminate()
+            _end(active_children())
             raise
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """Ask processes that run trials to keep what they have and leave; those that do not are ended. Their trials are gone on with."""
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + LEAVING
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+        if process.is_alive():
+            process.kill()
 
 
 def _begin(cores: int) -> None:
@@ -213,7 +231,11 @@ def _begin(cores: int) -> None:
 def _work(source: Source, out: Path, number: int, device: str) -> None:
     """One trial in a process of its own, which makes the plan anew and finds the trial in the journal."""
     search = make_sweep(source)
-    run_trial(search, open_study(out, metric_of(search)), number, out, device, lambda words: None)
+    try:
+        with listening((signal.SIGTERM,), tell=False):
+            run_trial(search, open_study(out, metric_of(search)), number, out, device, lambda words: None)
+    except Stopped as stopped:
+        os._exit(stopped.code)  # nobody waits for an answer
 
 
 def _report(study: Study, number: int, tick: Tick) -> int:

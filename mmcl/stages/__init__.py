@@ -19,6 +19,7 @@ from ..plugins import plugins
 from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
 from ..screen import say
+from ..stopping import listening
 
 if TYPE_CHECKING:
     from .earlier import Earlier
@@ -66,7 +67,8 @@ def run_all(
     overwrite   replace finished work of another plan or of other recordings, and remove what the plan no longer names
     more        go on with pretraining, for more epochs than it was finished with, from its last epoch
 
-    Raises StageError, before anything is written, where finished work would be replaced and `overwrite` is False.
+    Raises StageError, before anything is written, where finished work would be replaced and `overwrite` is False; Stopped, after Ctrl-C,
+    TERM or HUP, when what can be kept is kept.
     """
     from ..engine.devices import pick_device
     from ..engine.memory import keep_freed_memory
@@ -82,7 +84,7 @@ def run_all(
     where = device if stop_after == "prepare" else str(pick_device(device))
     begun = run.root.exists()
     run.claim()
-    with run.held():
+    with listening(), run.held():
         before = Earlier() if overwrite else earlier(run)
         continued = check_plan(run, before, plan, more)
         for sentence in going_on(plan, continued) if more else ():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -39,6 +40,7 @@ from ..objective.score import Embedded, Objective
 from ..recipe.plan import JOINT, Plan
 from ..runs import RunFolder, finish, finished, restart, write_jsonl
 from ..screen import progress, say
+from ..stopping import patient, stop_if_asked
 from .units import Unit, pretrain_key, units_of
 
 Watch = Callable[[int, float], None]
@@ -69,7 +71,9 @@ def pretrain(
                     f"pretrain {unit}: was finished with other settings or data; its encoders are thrown away, and training starts anew"
                 )
             restart(folder)
-        _train(unit, key, where, watch, before)
+        with patient():
+            _train(unit, key, where, watch, before)
+        stop_if_asked(lambda: f"pretrain {unit} is finished")  # noqa: B023 - called at once
 
 
 def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, before: Sequence[str]) -> None:
@@ -94,11 +98,12 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, befo
         for epoch in range(state.epoch, section.epochs):
             began = time.monotonic()
             model.train()
-            train = _Means()
+            train, done = _Means.from_json(state.within.get("means", {})), int(state.within.get("batches", 0))
             recordings = rows_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch)
             rows = epoch_batches(recordings, section.batch_size, *unit.address, "epoch", epoch)
-            batches = _Awaited(draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "window", epoch))
-            for k, batch in enumerate(batches):
+            windows = draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "window", epoch, first=done)
+            batches = _Awaited(windows)
+            for k, batch in enumerate(batches, done):
                 generator = state.seed_step(*unit.address)
                 set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(rows)))
                 encoded = learner.forward(batch, augmentations, generator)
@@ -112,6 +117,8 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, befo
                     optimizer.step()
                 state.step += 1
                 train.add(objective, len(batch.items.row))
+                within = partial(train.within, k + 1)
+                state.stop_if_asked(resume, model, optimizer, f"pretrain {unit}", within)
             _stop_if_nothing_was_contrasted(train, unit, epoch)
             valid = _validate(unit, learner)
             row = _history_row(epoch, train, valid, optimizer.param_groups[0]["lr"], time.monotonic() - began, batches.waited)
@@ -127,6 +134,7 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, befo
                 break
             if state.due(section.checkpoint_minutes) and state.epoch < section.epochs:
                 state.save(resume, model, optimizer)
+            state.stop_if_asked(resume, model, optimizer, f"pretrain {unit}", dict)
     if tracker is not None:
         tracker.close()
     state.save(resume.with_name("last"), model, optimizer)
@@ -327,6 +335,25 @@ class _Means:
         self._embeddings: dict[str, dict[str, Mean]] = {}
         self.skipped: dict[str, int] = {}
         self.retrieval: float | None = None  # of validation rows, where epochs are chosen by it
+
+    def within(self, batches: int) -> dict[str, Any]:
+        """What a checkpoint keeps of an epoch of which so many batches are done."""
+        tables = {
+            what: {name: {figure: mean.to_json() for figure, mean in means.items()} for name, means in table.items()}
+            for what, table in (("pairs", self._pairs), ("embeddings", self._embeddings))
+        }
+        return {"batches": batches, "means": {"loss": self._loss.to_json(), "skipped": self.skipped, **tables}}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> _Means:
+        """The means that a checkpoint has kept; {}: none yet."""
+        means = cls()
+        means._loss = Mean.from_json(kept.get("loss", ()))
+        means.skipped = dict(kept.get("skipped", {}))
+        for what, table in (("pairs", means._pairs), ("embeddings", means._embeddings)):
+            for name, figures in kept.get(what, {}).items():
+                table[name] = {figure: Mean.from_json(values) for figure, values in figures.items()}
+        return means
 
     def add(self, objective: Objective, rows: int) -> None:
         if objective.loss is not None:

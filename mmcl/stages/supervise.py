@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,6 +58,7 @@ from ..recipe.plan import Part, Plan, SupervisePlan, main_input
 from ..recipe.schema import Supervise
 from ..runs import RunFolder, finish, finished, read_json, read_tensors, restart, write_json, write_jsonl
 from ..screen import progress, say
+from ..stopping import patient, stop_if_asked
 from .units import Unit, supervise_key, units_of
 
 Watch = Callable[[int, Mapping[str, float]], None]
@@ -140,7 +142,9 @@ def _train_all(unit: Unit, models: Sequence[Model], key: str, device: torch.devi
                 raise StageError(f"supervise.metric: task '{task}' has no metric '{asked}'; it has {', '.join(known)}")
     for model in models:
         if not (folder / "models" / f"{model.stem}.json").exists():
-            _train(unit, model, key, device, watch)
+            with patient():
+                _train(unit, model, key, device, watch)
+            stop_if_asked(lambda: f"supervise {unit}, {model.stem} is finished")  # noqa: B023 - called at once
 
 
 def _same_work(folder: Path, key: str) -> bool:
@@ -164,12 +168,14 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
     state = Progress(key=f"{key} {model.stem}")
     state.restore(resume, network, optimizer)
     stopped = "epochs"
-    with progress(f"supervise {unit}, {model.input} {model.head}", section.epochs, state.epoch) as tick:
+    name = f"supervise {unit}, {model.input} {model.head}"
+    with progress(name, section.epochs, state.epoch) as tick:
         for epoch in range(state.epoch, section.epochs):
             network.train()
-            train = Mean()
+            train, done = Mean.from_json(state.within.get("loss", ())), int(state.within.get("batches", 0))
             rows = epoch_batches(labels.train, section.batch_size, *where, "epoch", epoch)
-            for k, batch in enumerate(draw_batches(plan, stores, rows, _views(plan), *where, "window", epoch)):
+            batches = draw_batches(plan, stores, rows, _views(plan), *where, "window", epoch, first=done)
+            for k, batch in enumerate(batches, done):
                 generator = state.seed_step(*where)
                 set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(rows)))
                 with arithmetic(section.precision, device):
@@ -188,6 +194,8 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
                 optimizer.step()
                 state.step += 1
                 train.add(loss, len(batch.items.row))
+                within = partial(_within, k + 1, train)
+                state.stop_if_asked(resume, network, optimizer, name, within)
             valid_loss, metrics = _validate(unit, model, network, labels, device)
             row = {
                 "epoch": epoch + 1,
@@ -206,10 +214,16 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
                 break
             if state.due(section.checkpoint_minutes) and state.epoch < section.epochs:
                 state.save(resume, network, optimizer)
+            state.stop_if_asked(resume, network, optimizer, name, dict)
     if section.keep == "best":
         network.load_state_dict(state.weights)
     _keep(unit, model, network, state, stopped, _reading(unit, model, network, labels, device))
     drop_checkpoint(resume)
+
+
+def _within(batches: int, train: Mean) -> dict[str, Any]:
+    """What a checkpoint keeps of an epoch of which so many batches are done."""
+    return {"batches": batches, "loss": train.to_json()}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""Ctrl-C, TERM and HUP: the step is finished, a checkpoint written, one line says how to go on; nothing is lost, and nobody stays behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mmcl.engine.progress import Progress
+from mmcl.report import run_and_report
+from mmcl.runs import RunFolder, read_jsonl
+from mmcl.stopping import Stopped, listening, patient, stop_if_asked
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_ends_at_once_and_where_somebody_looks_after_what_it_keeps(number):
+    with listening():
+        with pytest.raises(Stopped) as caught:
+            signal.raise_signal(number)
+        assert caught.value.code == CODES[number]
+    steps = []
+
+    def work():
+        with listening(), patient():
+            for step in range(1, 9):
+                if step == 3:
+                    signal.raise_signal(number)
+                steps.append(step)
+                stop_if_asked(lambda: f"step {len(steps)} is kept")
+
+    with pytest.raises(Stopped, match=r"^stopped; step 3 is kept; run the same command again to go on$"):
+        work()
+    assert steps == [1, 2, 3]
+
+
+def test_what_was_done_with_signals_before_is_done_after():
+    before = [signal.getsignal(number) for number in CODES]
+    with listening():
+        assert signal.getsignal(signal.SIGTERM) is not before[1]
+    assert [signal.getsignal(number) for number in CODES] == before
+
+
+def test_whoever_ignores_a_signal_goes_on_ignoring_it():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with listening():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_signal_ends_at_once_without_a_word():
+    script = (
+        "import signal, sys\n"
+        "from mmcl.stopping import listening, patient\n"
+        "with listening(), patient():\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    print('still here', flush=True)\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    print('not here', flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "still here\n")
+    assert done.stderr == "\nfinishing this step and writing a checkpoint; once more ends at once\n"
+
+
+MODELS = (
+    "supervise={heads: {mlp: {use: mlp}}, inputs: [audio], tasks: [emotion], epochs: 2, batch_size: 16, checkpoint_minutes: 60}"
+)
+STAGES = {
+    "pretrain": (("pretrain.epochs=2", "pretrain.checkpoint_minutes=60"), ("encoders.safetensors",)),
+    "supervise": (("pretrain.epochs=0", MODELS), ("scores.jsonl", "predictions.jsonl")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_weights(stage, small_recipe, tiny_plan, tmp_path, monkeypatch):
+    sets, files = STAGES[stage]
+    plan = tiny_plan(*sets, "report.against=[]", "probe.inputs=[audio]", "worth=null", text=small_recipe)
+    calm, stopped = RunFolder(tmp_path / "calm" / "runs" / "tiny"), RunFolder(tmp_path / "stopped" / "runs" / "tiny")
+    run_and_report(plan, calm, workers=1, stop_after=stage)
+    real = Progress.seed_step
+
+    def disturbed(self, *where):
+        if self.step == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return real(self, *where)
+
+    monkeypatch.setattr(Progress, "seed_step", disturbed)
+    with pytest.raises(
+        Stopped, match=f"^stopped; {stage} fold 0, seed 3.*: a checkpoint of step 5, in epoch 2, is written"
+    ) as caught:
+        run_and_report(plan, stopped, workers=1, stop_after=stage)
+    assert caught.value.code == 143
+    monkeypatch.undo()
+    run_and_report(plan, stopped, workers=1, stop_after=stage)
+    ours, theirs = (one.stage(stage, 0, 3) for one in (stopped, calm))
+    for name in files:
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+    if stage == "pretrain":
+        times = {"seconds": 0, "waited": 0}
+        assert [row | times for row in read_jsonl(ours / "history.jsonl")] == [
+            row | times for row in read_jsonl(theirs / "history.jsonl")
+        ]
