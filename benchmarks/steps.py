@@ -68,8 +68,8 @@ def measured(name: str, sides: Callable[[], list[parts.Side]], rounds: int, floo
 
 
 def step_mosei() -> Iterator[Row]:
-    """Voice, landmarks, face and words of one second. A batch of 8 on a processor, where R(2+1)D takes 2 s a clip."""
-    rows = 32 if torch.cuda.is_available() else 8
+    """Voice, landmarks, face and words of one second. A batch of 4 on a processor, where R(2+1)D takes 2 s a clip."""
+    rows = 32 if torch.cuda.is_available() else 4
     yield from measured(
         "step-mosei-4mod",
         lambda: [parts.audio(rows, 30), parts.landmarks(rows, 30), parts.video(rows), parts.text([30] * rows)],

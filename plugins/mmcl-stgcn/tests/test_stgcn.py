@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmcl_stgcn import STGCN, StgcnParams
 from mmcl_stgcn.graphs import Graph, partitions
-from mmcl_stgcn.network import PackedNorm, Packing, Stgcn
+from mmcl_stgcn.network import NARROW, PackedNorm, Packing, Stgcn, gather_neighbours
 from torch import Tensor, nn
 
 from mmcl.api import Layout
@@ -106,6 +106,22 @@ def test_training_equals_the_formula_computed_joint_by_joint_on_unpadded_rows(op
         torch.testing.assert_close(encoded.vector[row], expected.mean((0, 1)), rtol=0, atol=1e-10)
         assert not encoded.sequence[row, len(expected) :].any()
         assert encoded.steps[row].sum() == len(expected)
+
+
+@pytest.mark.parametrize("channels", [1, 2, NARROW, NARROW + 1, 32])
+def test_what_reaches_a_joint_is_its_neighbours_sum_however_many_channels_there_are(channels: int) -> None:
+    values = torch.randn(7, 5, channels, dtype=torch.float64, requires_grad=True)
+    graph = torch.rand(3, 5, 5, dtype=torch.float64, requires_grad=True)
+    wanted = torch.einsum("kft,sfc->stkc", graph, values).flatten(2)
+    reached = gather_neighbours(values, graph)
+    torch.testing.assert_close(reached, wanted)
+    weight = torch.randn_like(wanted)
+    for one, other in zip(
+        torch.autograd.grad(reached, (values, graph), weight),
+        torch.autograd.grad(wanted, (values, graph), weight),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
 
 
 def test_deviations_are_those_of_each_joint_over_the_real_steps() -> None:

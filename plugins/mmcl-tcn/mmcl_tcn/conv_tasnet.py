@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mmcl.api import Encoded, Layout, Stream
 
@@ -30,15 +31,23 @@ class ConvTasnet(nn.Module):
 
     def forward(self, stream: Stream) -> Encoded:
         """The vector [B, width], and the last block's output at every step."""
-        real = stream.steps[:, None].to(stream.values.dtype)  # [B, 1, T]
+        real = mask_of(stream)
         hidden = self.dropout(self.enter(self.norm(stream.values.transpose(1, 2), real)))
         for block in self.blocks:
             hidden = hidden + self.dropout(block(hidden, real))
-        hidden = hidden * real
+        if real is not None:
+            hidden = hidden * real
         if hidden.dtype.itemsize < 4:
             hidden = hidden.float()  # sums over time need more digits than bf16 has
-        mean = hidden.sum(2) / real.sum(2).clamp_min(1)
+        mean = hidden.mean(2) if real is None else hidden.sum(2) / real.sum(2).clamp_min(1)
         return Encoded(vector=self.project(self.activation(mean)), sequence=hidden.transpose(1, 2), steps=stream.steps)
+
+
+def mask_of(stream: Stream) -> Tensor | None:
+    """1 where a step is real, [B, 1, T]; None where all are, as far as that can be told without waiting for a graphics processor."""
+    if stream.steps.device.type == "cpu" and not torch.compiler.is_exporting() and bool(stream.steps.all()):
+        return None
+    return stream.steps[:, None].to(stream.values.dtype)
 
 
 class Block(nn.Module):
@@ -52,9 +61,11 @@ class Block(nn.Module):
         self.along = nn.Conv1d(hidden, hidden, kernel, padding=(kernel - 1) // 2 * dilation, dilation=dilation, groups=hidden)
         self.narrow = nn.Conv1d(hidden, bottleneck, 1)
 
-    def forward(self, hidden: Tensor, real: Tensor) -> Tensor:
-        """The next hidden steps [B, C, T]; `real` [B, 1, T] is 1 where a step is real."""
-        hidden = self.norm(self.first(self.widen(hidden)), real) * real
+    def forward(self, hidden: Tensor, real: Tensor | None) -> Tensor:
+        """The next hidden steps [B, C, T]; `real` [B, 1, T] is 1 where a step is real, None where all are."""
+        hidden = self.norm(self.first(self.widen(hidden)), real)
+        if real is not None:
+            hidden = hidden * real
         return self.narrow(self.last_norm(self.second(self.along(hidden)), real))
 
 
@@ -65,8 +76,10 @@ class GlobalNorm(nn.Module):
         super().__init__()
         self.gain, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
-    def forward(self, values: Tensor, real: Tensor) -> Tensor:
+    def forward(self, values: Tensor, real: Tensor | None) -> Tensor:
         """The normalised [B, C, T]; what stands in padded steps means nothing."""
+        if real is None:  # the same formula, in one pass of PyTorch's own
+            return functional.group_norm(values, 1, self.gain, self.bias, 1e-8)
         exact = values.float() if values.dtype.itemsize < 4 else values
         count = (real.sum((1, 2), keepdim=True) * values.shape[1]).clamp_min(1)
         mean = (exact * real).sum((1, 2), keepdim=True) / count
