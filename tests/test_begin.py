@@ -75,7 +75,7 @@ def test_rates_that_arrays_say_themselves_stand_in_the_table_and_the_dataset_rea
     assert plan.info.sources["array"].notes["shape"] == [6]
 
 
-def test_what_does_not_say_its_rate_is_named_and_no_column_is_made_up(tmp_path):
+def test_what_does_not_say_its_rate_is_named_and_no_column_is_invented(tmp_path):
     lay(tmp_path, "imu/a.wav", "imu/b.wav")
     for folder, name, rate in (("hand", "a", {"rate": 30}), ("hand", "b", {}), ("hand", "c", {"rate": -1})):
         (tmp_path / folder).mkdir(exist_ok=True)
@@ -87,14 +87,14 @@ def test_what_does_not_say_its_rate_is_named_and_no_column_is_made_up(tmp_path):
     draft = draft_table(tmp_path)
     assert [row["hand_rate"] for row in draft.rows] == ["30", "", ""]
     assert not {"gaze_rate", "pose_rate", "imu_rate"} & set(draft.columns)
-    said = "\n".join(draft.notes)
+    text = "\n".join(draft.notes)
     for words in (
         "hand: 2 of 3 arrays do not say",
         "gaze: tables without a column 'timestamp' do not say",
         "pose: arrays do not say",
     ):
-        assert words in said
-    assert "'pose_rate', or set rate: in the recipe" in said
+        assert words in text
+    assert "'pose_rate', or set rate: in the recipe" in text
 
 
 def test_equal_names_beside_each_other_are_one_recording_by_kind(tmp_path):
