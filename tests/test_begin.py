@@ -53,6 +53,50 @@ def test_equal_names_across_folders_and_endings_are_one_recording(tmp_path):
     assert any("1 recordings lack words" in note for note in draft_table(tmp_path).notes)
 
 
+@pytest.mark.parametrize("ending", ["npz", "mat", "safetensors"])
+def test_rates_that_arrays_say_themselves_stand_in_the_table_and_the_dataset_reads_them(tmp_path, ending):
+    from safetensors.numpy import save_file
+    from scipy.io import savemat
+
+    for i in range(8):
+        arrays = {"imu": np.ones((50, 6)), "fps": np.array([50.0])}
+        path = tmp_path / f"{'calm' if i % 2 else 'tense'}/r{i}.{ending}"
+        path.parent.mkdir(exist_ok=True)
+        {"npz": lambda p, a: np.savez(p, **a), "mat": savemat, "safetensors": lambda p, a: save_file(a, p)}[ending](
+            path, arrays
+        )
+    draft = write_table(tmp_path)
+    assert {row["array_rate"] for row in draft.rows} == {"50"}
+    assert not any("do not say" in note for note in draft.notes)
+    text, notes = recipe_of(tmp_path / "recordings.csv")
+    assert notes == []
+    plan = make_plan(parse_recipe(text, "the recipe"))
+    assert plan.info.sources["array"].rate == 50
+    assert plan.info.sources["array"].notes["shape"] == [6]
+
+
+def test_what_does_not_say_its_rate_is_named_and_no_column_is_invented(tmp_path):
+    lay(tmp_path, "imu/a.wav", "imu/b.wav")
+    for folder, name, rate in (("hand", "a", {"rate": 30}), ("hand", "b", {}), ("hand", "c", {"rate": -1})):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        np.savez(tmp_path / folder / f"{name}.npz", x=np.zeros((4, 2)), **rate)
+    (tmp_path / "gaze").mkdir()
+    (tmp_path / "gaze/a.csv").write_text("x,y\n1,2\n3,4\n")
+    (tmp_path / "pose").mkdir()
+    np.save(tmp_path / "pose/a.npy", np.zeros((4, 2)))
+    draft = draft_table(tmp_path)
+    assert [row["hand_rate"] for row in draft.rows] == ["30", "", ""]
+    assert not {"gaze_rate", "pose_rate", "imu_rate"} & set(draft.columns)
+    text = "\n".join(draft.notes)
+    for words in (
+        "hand: 2 of 3 arrays do not say",
+        "gaze: tables without a column 'timestamp' do not say",
+        "pose: arrays do not say",
+    ):
+        assert words in text
+    assert "'pose_rate', or set rate: in the recipe" in text
+
+
 def test_equal_names_beside_each_other_are_one_recording_by_kind(tmp_path):
     lay(tmp_path, "a.wav", "a.txt", "b.wav")
     assert rows(tmp_path) == [

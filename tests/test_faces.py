@@ -108,13 +108,13 @@ def test_crops_show_the_same_face_upright_wherever_it_is_and_gaps_are_marked(tmp
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (0, 4), (4, 0)])
 def test_of_two_faces_the_larger_is_followed_without_changing_over(tmp_path, first, second):
     """Whoever is there first, and across a dark moment, while the small one comes near."""
-    places = [(5 + 6 * k, 15) if k >= first else (-400, 15) for k in range(14)]
-    other = [(290 - 2 * k, 110) if k >= second else (-400, 0) for k in range(14)]
+    places = [(5 + 6 * k, 15) if k >= first else (-400, 15) for k in range(20)]
+    other = [(290 - k, 110) if k >= second else (-400, 0) for k in range(20)]
     table = face_landmarks(write(tmp_path, "a.mp4", film(places, other=other, dark=(8, 9))), RATE)
     points, present = points_of(table)
     centres = points[present].mean(axis=1)
     expected = np.array(places)[present] + (0.48 * 150, 0.53 * 150)
-    assert present.sum() >= 11 - first
+    assert present.sum() >= 17 - first
     assert np.abs(centres - expected).max() < 20
     widths = np.linalg.norm(points[present, 36:42].mean(1) - points[present, 42:48].mean(1), axis=1)
     assert widths.min() > 0.8 * widths.max()
@@ -123,12 +123,12 @@ def test_of_two_faces_the_larger_is_followed_without_changing_over(tmp_path, fir
 @needed
 @pytest.mark.parametrize("from_the_beginning", [True, False])
 def test_a_face_that_leaves_while_another_stays_or_comes_is_a_gap_and_not_the_other(tmp_path, from_the_beginning):
-    places = [(10, 15)] * 8 + [(-400, 15)] * 4
-    other = [(270, 100) if from_the_beginning or k >= 8 else (-400, 0) for k in range(12)]
+    places = [(10, 15)] * 12 + [(-400, 15)] * 4
+    other = [(270, 100) if from_the_beginning or k >= 12 else (-400, 0) for k in range(16)]
     seen: Counter[str] = Counter()
     _, present = points_of(face_landmarks(write(tmp_path, "a.mp4", film(places, other=other)), RATE, seen))
-    assert present[:8].all()
-    assert not present[8:].any()
+    assert present[:12].all()
+    assert not present[12:].any()
     assert seen["frames of films with another face alone"] == 4
 
 

@@ -514,6 +514,9 @@ def test_a_picture_stands_at_its_own_second_where_a_film_has_no_even_rate(tmp_pa
     at = np.arange(len(whole.frames)) / whole.rate
     assert at[-1] == pytest.approx(3.9, abs=0.04)
     np.testing.assert_allclose(seconds(whole.frames), [wanted(second) for second in at], atol=0.08)
+    np.testing.assert_allclose(
+        seconds(np.stack(list(film.film_frames(path, 5.0)))), [wanted(k / 5) for k in range(20)], atol=0.08
+    )
     for start, end in ((0.0, 1.0), (1.0, 1.5), (1.8, 2.6), (3.0, 3.5)):
         part = read_film(path, (8, 8), 0.0, start, end)
         np.testing.assert_array_equal(part.frames, whole.frames[round(start * whole.rate) : round(end * whole.rate)])

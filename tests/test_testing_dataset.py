@@ -223,3 +223,37 @@ def test_header_is_held_against_the_recording(tmp_path):
     check_dataset(spec, tmp_path / "right")
     with pytest.raises(AssertionError, match=r"header says 60.0 s, and it lasts 1.0 s"):
         check_dataset(replace(spec, build=Lying), tmp_path / "wrong")
+
+
+def read_file(path, source):
+    return Folder.read(Folder(None, path.parent), path.stem, "wrist")
+
+
+def test_a_good_reader_of_single_files_passes(tmp_path):
+    check_dataset(replace(dataset(), read_file=read_file), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("reader", "words"),
+    [
+        (lambda path, source: Audio(np.zeros(5, np.float32), 50), "gives mmcl.api.Sequence, found Audio"),
+        (lambda path, source: Sequence(np.zeros((50, 3), np.float32), 50.0), r"info says steps of shape \(6,\)"),
+        (lambda path, source: Sequence(2 * read_file(path, source).values, 50.0), "gives other values than `read`"),
+        (
+            lambda path, source: Folder(None, path.parent.parent / "sample").read(path.stem, "wrist"),
+            "it raised FileNotFoundError",
+        ),
+        (
+            lambda path, source: read_file(path, source) if path.read_bytes() else Sequence(np.zeros((1, 6), np.float32), 50.0),
+            "reads an emptied file .* as if nothing were wrong",
+        ),
+        (
+            lambda path, source: Sequence(np.frombuffer(path.read_bytes(), np.float32).reshape(50, 6), 50.0),
+            "raises DataError; found ValueError",
+        ),
+    ],
+    ids=["another type", "another shape", "other values", "looks in its own folder alone", "takes anything", "another error"],
+)
+def test_a_reader_of_single_files_that_breaks_its_promise_is_caught(tmp_path, reader, words):
+    with pytest.raises(AssertionError, match=words):
+        check_dataset(replace(dataset(), read_file=reader), tmp_path)

@@ -248,7 +248,7 @@ def _learning(modalities: int) -> list[tuple[str, str]]:
 
 def _line(code: str, comment: str) -> str:
     """A line of the recipe, its comment in the column of the others."""
-    return f"# {comment}\n" if not code else f"{code:<38}# {comment}\n" if comment else f"{code}\n"
+    return f"# {comment}\n" if not code else f"{code:<37} # {comment}\n" if comment else f"{code}\n"
 
 
 def _name(table: Path) -> str:

@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..api.errors import DataError
-from ..media import ARRAYS, COMPRESSED_SOUNDS, FILMS, PEOPLE, SOUNDS, SPLIT_WORDS, TRANSCRIPTS, has_pictures, walk_folders
+from ..media import (
+    ARRAYS,
+    COMPRESSED_SOUNDS,
+    FILMS,
+    PEOPLE,
+    SOUNDS,
+    SPLIT_WORDS,
+    TRANSCRIPTS,
+    array_rate,
+    has_pictures,
+    read_listing,
+    walk_folders,
+)
 from ..runs import write_text
 
 KINDS = {
@@ -110,7 +122,56 @@ def draft_table(root: Path, pattern: str | None = None, leave_out: Sequence[str]
         for key, own in sorted(recordings.items())
     ]
     _say_what_is_unknown(list(names), notes)
-    return Draft(("id", *names, *renamed.values()), tuple(rows), tuple(notes))
+    rates = _rates(root, rows, recordings, renamed, notes)
+    return Draft(("id", *names, *renamed.values(), *rates), tuple(rows), tuple(notes))
+
+
+def _rates(
+    root: Path,
+    rows: Sequence[dict[str, str]],
+    recordings: Mapping[tuple[str, ...], Mapping[str, Item]],
+    renamed: Mapping[str, str],
+    notes: list[str],
+) -> list[str]:
+    """Columns NAME_rate, filled into the rows, of arrays that say their rate; of what says none, a note."""
+    columns = []
+    for source, column in renamed.items():
+        kinds = {own[source].kind for own in recordings.values() if source in own}
+        tables = kinds == {"table"} and _without_times(next(root / row[column] for row in rows if row[column]))
+        if not kinds & {"array", "pictures"} and not tables:
+            continue
+        told = {row["id"]: rate for row in rows if row[column] and (rate := _rate(root / row[column])) is not None}
+        there = sum(bool(row[column]) for row in rows)
+        what = "arrays" if "array" in kinds else "tables without a column 'timestamp'" if tables else "pictures in folders"
+        if len(told) < there:
+            some = f"{there - len(told):,} of {there:,} {what}" if told else what
+            notes.append(
+                f"{column}: {some} do not say how many steps a second they have, and it cannot be told from anything else: write it into a column "
+                f"'{column}_rate', or set rate: in the recipe"
+            )
+        if told:
+            columns.append(f"{column}_rate")
+            notes.append(f"{column}_rate: as the files themselves say")
+            for row in rows:
+                row[f"{column}_rate"] = f"{told[row['id']]:g}" if row["id"] in told else ""
+    return columns
+
+
+def _without_times(path: Path) -> bool:
+    """Whether a table of numbers has several rows and no column that says when; False where it cannot be read."""
+    try:
+        listing = read_listing(path)
+    except DataError:
+        return False
+    return len(listing.rows) > 1 and not {"timestamp", "start"} & set(listing.columns)
+
+
+def _rate(path: Path) -> float | None:
+    """What an array's file says of its rate; None where it says none, or is damaged, which is found when recordings are read."""
+    try:
+        return array_rate(path) if path.suffix.lower() in ARRAYS else None
+    except DataError:
+        return None
 
 
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:

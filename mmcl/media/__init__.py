@@ -10,7 +10,7 @@ transcribe(audio, …)   the words that are spoken in a sound, with their times 
 face_landmarks(path, rate), face_crops(path, rate)  the main face of a film, its 68 points (FACE_COLUMNS) or upright pictures of it (dlib) → Table,
                        Video; require_faces(): refused early
 read_weights(path)     published weights, safetensors or torch → tensors by name; nothing of a pickle is run
-read_array(path, key)  a ready array (npy, npz, mat, safetensors); array_shape(path, key): its shape, from its head
+read_array(path, key)  a ready array (npy, npz, mat, safetensors); array_shape(path, key): its shape, from its head; array_rate(path): its rate, if it says one
 sound_header(path), film_header(path), folder_header(path, rate)  what the head of a sound, a film, a folder of pictures says → Header
 ARRAYS, FILMS, SOUNDS, COMPRESSED_SOUNDS, TRANSCRIPTS, LISTINGS  usual endings of the files that these read
 has_sound(path)        whether a film has sound; film_length(path): seconds that its pictures last, by its head
@@ -34,7 +34,7 @@ progress(title, total) shows how far a plug-in's own long work has come: `with p
 
 from ..screen import progress
 from ..text import decoded, read_text
-from .arrays import ARRAYS, array_shape, read_array
+from .arrays import ARRAYS, array_rate, array_shape, read_array
 from .corpus import Recordings, count_defects, defect, walk_folders
 from .crops import COLUMNS as FACE_COLUMNS
 from .crops import face_crops, face_landmarks
@@ -72,6 +72,7 @@ __all__ = [
     "face_crops",
     "face_landmarks",
     "film_length",
+    "array_rate",
     "array_shape",
     "film_header",
     "folder_header",

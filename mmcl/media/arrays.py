@@ -16,10 +16,28 @@ ARRAYS = (".npy", ".npz", ".mat", ".safetensors")
 """Endings of the files that `read_array` reads."""
 
 
+RATE_NAMES = ("rate", "fps", "hz", "fs", "sampling_rate", "sample_rate")
+"""Names, in any case, under which files that hold several arrays keep how many steps a second there are."""
+
+
+def array_rate(path: Path) -> float | None:
+    """Steps a second as the file itself says it: one number above 0 under one of RATE_NAMES, beside the array. None where it says none.
+
+    Raises DataError if the file is missing or damaged.
+    """
+    _require_ending(path)
+    if path.suffix.lower() == ".npy":
+        return None
+    for name in _names(path):
+        if name.lower() in RATE_NAMES and (value := read_array(path, name)).size == 1 and value.item() > 0:
+            return float(value.item())
+    return None
+
+
 def read_array(path: Path, key: str | None = None) -> NDArray[Any]:
     """The array of a file, in its own shape and type. Nothing that a file may hold is ever run.
 
-    key  its name in a file that may hold several; left out: the only one
+    key  its name in a file that may hold several; left out: the only one, a rate beside it not counted
 
     Raises DataError if the file is missing, damaged or cut short, if `key` names no array of it, or is left out where there are several,
     or if the array is not of finite real numbers.
@@ -77,27 +95,34 @@ def array_key(path: Path, key: str | None = None) -> str:
     kind = path.suffix.lower()
     if kind == ".npy":
         return ""
-    try:
-        if kind == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                names = [str(name) for name in file.files]
-        elif kind == ".mat":
-            from scipy.io import whosmat
-
-            names = [str(name) for name, _, _ in whosmat(path, appendmat=False)]
-        else:
-            from safetensors import safe_open
-
-            with safe_open(path, framework="numpy") as file:
-                names = list(map(str, file.keys()))
-    except Exception as error:
-        raise _damaged(path, error) from error
+    names = _names(path)
+    if key is None and len(others := [name for name in names if name.lower() not in RATE_NAMES]) == 1:
+        return others[0]
     if key is None and len(names) == 1:
         return names[0]
     if key is None or key not in names:
         wrong = "holds several arrays" if key is None else f"has no array '{key}'"
         raise DataError(f"{path}: {wrong}; name one of {', '.join(names) or 'none'}")
     return key
+
+
+def _names(path: Path) -> list[str]:
+    """Of the arrays in a file that may hold several."""
+    kind = path.suffix.lower()
+    try:
+        if kind == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return [str(name) for name in file.files]
+        if kind == ".mat":
+            from scipy.io import whosmat
+
+            return [str(name) for name, _, _ in whosmat(path, appendmat=False)]
+        from safetensors import safe_open
+
+        with safe_open(path, framework="numpy") as file:
+            return list(map(str, file.keys()))
+    except Exception as error:
+        raise _damaged(path, error) from error
 
 
 def _require_ending(path: Path) -> None:

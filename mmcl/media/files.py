@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
 import os
 import shutil
 import tempfile
@@ -43,6 +45,27 @@ def require_file(path: Path, expected: str) -> None:
             raise DataError(
                 f"{path}: is a pointer of Git LFS, and {expected} was expected; 'git lfs pull' fetches the file itself"
             )
+
+
+def require_room(path: Path, seconds: float, size: int, what: str) -> None:
+    """Refuse a recording whose decoded sound or pictures, of so many bytes, this machine's memory cannot hold: the system would end the run."""
+    if 2 * size > (room := memory()):  # what is decoded is put together once
+        raise DataError(
+            f"{path}: its {seconds / 3600:.1f} h of {what} take {2 * size / 1e9:.1f} GB while they are read, and this machine has "
+            f"{room / 1e9:.1f} GB; cut it into shorter recordings"
+            + (", or ask for a smaller size" if what == "pictures" else "")
+        )
+
+
+def memory() -> float:
+    """Bytes of memory that this process may use: those of the machine, or of its control group."""
+    limits = [math.inf]
+    with contextlib.suppress(ValueError, OSError, AttributeError):  # not known on this system
+        limits.append(float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE"))
+    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(ValueError, OSError):
+            limits.append(float(Path(place).read_text(encoding="ascii")))
+    return min(limits)
 
 
 def cache_root() -> Path:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..api.errors import DataError
 from ..api.raw import Audio, Video
 from .clock import OFF, beginning, frame_times, has_times, is_even, require_dense, seconds_of, shown_at, usual_rate
-from .files import require_file
+from .files import require_file, require_room
 
 PICTURES = (".jpg", ".jpeg", ".png")
 """Endings of the pictures that a folder may hold in place of a video file."""
@@ -26,6 +26,12 @@ FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 COMPRESSED_SOUNDS = (".m4a", ".aac", ".wma")
 """Endings of files of sound alone that `read_sound` reads as it does a film's."""
+
+BARE = ("m4v", "mpegvideo", "h264", "hevc", "av1", "obu", "mp3", "aac", "ac3", "eac3", "h263", "mjpeg", "dts")
+"""Formats without a head, as FFmpeg names them: what it takes a film for whose own head is broken. Their times are made up."""
+
+COVERS = 0x400 | 0x800 | 0x100000
+"""FFmpeg's marks of a stream that is one picture, a row of thumbnails, or a still."""
 
 _Kept = tuple[list[NDArray[np.uint8]], int]
 """Frames of a part of a film, and how many frames of the film are known of, by the number of the last one seen."""
@@ -53,9 +59,11 @@ def read_film(path: Path, size: tuple[int, int], rate: float, start: float | Non
         stream = _pictures_of(path, film)
         from_file = float(stream.average_rate or 0)
         promised = stream.frames
+        length = (film.duration or 0) / 1_000_000
+        require_room(path, length, round(max(promised, length * from_file)) * 3 * size[0] * size[1], "pictures")
         stamps = []
         for frame in _decoded(path, film, stream):
-            frames.append(_small(frame, size))
+            frames.append(_channels_first(frame, size))
             stamps.append(frame.pts)
         times = seconds_of(stamps, stream, beginning(film)) if has_times(film) else None
     if not frames:
@@ -92,7 +100,7 @@ def film_frames(path: Path, rate: float) -> Iterator[NDArray[np.uint8]]:
     uneven = None if times is None or is_even(times, own) else times
     if uneven is not None:
         require_dense(path, uneven, usual_rate(uneven))
-    shown = None if uneven is None else iter(shown_at(uneven, rate, 0, None))
+    shown = None if uneven is None else iter(shown_at(uneven, rate, 0, int(uneven[-1] * rate + OFF / 2) + 1))
     step, seen = 0, 0
 
     def number() -> int | None:
@@ -105,7 +113,7 @@ def film_frames(path: Path, rate: float) -> Iterator[NDArray[np.uint8]]:
         wanted = number()
         for frame in _decoded(path, film, _pictures_of(path, film)):
             while wanted == seen:
-                yield frame.to_ndarray(format="rgb24")
+                yield _small(frame, None)
                 step += 1
                 wanted = number()
             seen += 1
@@ -131,27 +139,30 @@ def read_sound(path: Path) -> Audio:
 
         stream = film.streams.audio[0]
         to_float = av.AudioResampler(format="fltp")
+        promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        length = max(promised, (film.duration or 0) / 1_000_000)
+        require_room(path, length, round(length * (stream.rate or 0)) * 4, "sound")
         for frame in _decoded(path, film, stream):
             if not pieces and frame.time is not None:
                 late = max(0.0, float(frame.time) - beginning(film))
             pieces += [piece.to_ndarray().mean(axis=0, dtype=np.float32) for piece in to_float.resample(frame)]
         pieces += [piece.to_ndarray().mean(axis=0, dtype=np.float32) for piece in to_float.resample(None)] if pieces else []
         rate = int(stream.rate or 0)
-        promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         lasts = film.duration / 1_000_000 if film.duration else None  # of the container, in microseconds
     if not pieces:
         raise DataError(f"{path}: sound was expected, and none of it can be decoded")
-    samples = np.concatenate(pieces)
-    if len(samples) / rate < 0.9 * promised:
+    decoded = sum(map(len, pieces)) / rate
+    if decoded < 0.9 * promised:
         raise DataError(
-            f"{path}: cut short: {promised:.2f} s of sound were expected and {len(samples) / rate:.2f} s could be decoded; copy it again"
+            f"{path}: cut short: {promised:.2f} s of sound were expected and {decoded:.2f} s could be decoded; copy it again"
         )
     if lasts is not None and late > lasts + 1:
         raise DataError(f"{path}: its sound begins after {late:.0f} s, and the file lasts {lasts:.0f} s; copy it again")
-    samples = np.concatenate([np.zeros(round(late * rate), np.float32), samples])
+    samples = np.concatenate([np.zeros(round(late * rate), np.float32), *pieces])
+    del pieces
     if not np.isfinite(samples).all():
         raise DataError(f"{path}: its sound is NaN or infinite in places; finite samples were expected")
-    return Audio(np.clip(samples, -1, 1), rate)  # what AAC decodes to may overshoot a little
+    return Audio(np.clip(samples, -1, 1, out=samples), rate)  # what AAC decodes to may overshoot a little
 
 
 def write_film(path: Path, frames: NDArray[np.uint8], rate: Fraction | int, sound: Audio | None = None) -> bool:
@@ -181,7 +192,7 @@ def write_film(path: Path, frames: NDArray[np.uint8], rate: Fraction | int, soun
         film.mux(video.encode(None))
         if voice is not None and sound is not None:
             wave = av.AudioFrame.from_ndarray(sound.samples[None].astype(np.float32), format="fltp", layout="mono")
-            wave.rate = sound.rate
+            wave.rate, wave.pts, wave.time_base = sound.rate, 0, Fraction(1, sound.rate)  # else AAC's own delay is left in
             film.mux(voice.encode(wave))
             film.mux(voice.encode(None))
     return True
@@ -244,7 +255,7 @@ def _counted(path: Path, film: Any, stream: Any, first: int, last: int | None, s
         if last is not None and seen >= last:
             break
         if seen >= first:
-            kept.append(_small(frame, size))
+            kept.append(_channels_first(frame, size))
         seen += 1
     return kept, seen
 
@@ -293,7 +304,7 @@ def _sought(path: Path, film: Any, stream: Any, first: int, last: int | None, si
                 return kept, number
             seen = number
             if number >= first:
-                kept.append(_small(frame, size))
+                kept.append(_channels_first(frame, size))
         if seen is not None:
             return kept, seen + 1
         if wanted == 0:
@@ -301,20 +312,46 @@ def _sought(path: Path, film: Any, stream: Any, first: int, last: int | None, si
         wanted, step = max(0, wanted - step), 4 * step
 
 
+def moving(film: Any) -> list[Any]:
+    """The streams of pictures of an opened file, without the covers that sounds and films carry."""
+    return [one for one in film.streams.video if not one.disposition.value & COVERS]
+
+
+def turned(frame: Any) -> int:
+    """Quarter turns against the clock by which a frame is shown: a telephone that is held upright films lying frames and says so."""
+    return round(getattr(frame, "rotation", 0) / 90) % 4
+
+
+def quarter_turns(path: Path, film: Any, stream: Any) -> int:
+    """`turned` of the first frame of an opened file, which alone says it; 0 where none can be decoded."""
+    first = next(_decoded(path, film, stream), None)
+    return 0 if first is None else turned(first)
+
+
 def _pictures_of(path: Path, film: Any) -> Any:
-    """The stream of pictures."""
-    if not film.streams.video:
+    """The stream of pictures, the first of several."""
+    streams = moving(film)
+    if not streams:
         raise DataError(f"{path}: a video was expected, and it has no pictures")
-    stream = film.streams.video[0]
+    stream = streams[0]
     stream.thread_type = "AUTO"
     return stream
 
 
-def _small(frame: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A frame in colour, resized, [3, height, width]."""
-    small = frame.reformat(width=size[1], height=size[0], format="rgb24", interpolation="AREA")
-    pixels: NDArray[np.uint8] = small.to_ndarray().transpose(2, 0, 1)
-    return pixels
+def _small(frame: Any, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """A frame in colour, upright, resized unless `size` is None, [height, width, 3]."""
+    turns = turned(frame)
+    if size is None:
+        pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    else:
+        height, width = size if turns % 2 == 0 else size[::-1]
+        pixels = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def _channels_first(frame: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A frame as `_small` gives it, the channels first."""
+    return _small(frame, size).transpose(2, 0, 1)
 
 
 def _decoded(path: Path, film: Any, stream: Any) -> Iterator[Any]:
@@ -386,6 +423,10 @@ def opened(path: Path) -> Iterator[Any]:
         ) from error
     try:
         with av.open(str(path)) as film:
+            if path.suffix.lower() in FILMS and str(film.format.name) in BARE:
+                raise DataError(
+                    f"{path}: its head is broken: what is left looks like a bare stream ({film.format.name}); copy it again"
+                )
             yield film
     except av.FFmpegError as error:
         reason = str(error.strerror or type(error).__name__).strip().rstrip(".")

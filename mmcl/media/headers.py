@@ -8,7 +8,7 @@ from pathlib import Path
 from ..api.dataset import Header
 from ..api.errors import DataError
 from .clock import beginning, has_times
-from .film import count_pictures, opened
+from .film import count_pictures, moving, opened, quarter_turns
 from .sound import opened_sound
 
 
@@ -24,7 +24,7 @@ def sound_header(path: Path) -> Header:
 def film_header(path: Path, sound: bool = False) -> Header:
     """Length, rate and size of a film's pictures, or length and rate of its sound. Raises DataError as `read_film` and `read_sound` do."""
     with opened(path) as film:
-        streams = film.streams.audio if sound else film.streams.video
+        streams = film.streams.audio if sound else moving(film)
         if not streams:
             raise DataError(f"{path}: has no {'sound' if sound else 'pictures'}")
         stream = streams[0]
@@ -32,7 +32,10 @@ def film_header(path: Path, sound: bool = False) -> Header:
         late = float(stream.start_time * stream.time_base) - beginning(film) if stream.start_time and has_times(film) else 0.0
         seconds = max(0.0, late) + float(length) if length is not None else film.duration / 1e6 if film.duration else None
         rate = float((stream.rate if sound else stream.average_rate) or 0) or None
-        return Header(seconds, rate, () if sound else (stream.height, stream.width))
+        if sound:
+            return Header(seconds, rate)
+        shape = (stream.height, stream.width)
+        return Header(seconds, rate, shape[::-1] if quarter_turns(path, film, stream) % 2 else shape)
 
 
 def film_length(path: Path) -> float | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..api.errors import DataError
 from ..api.raw import Audio
-from .files import require_file
+from .files import require_file, require_room
 from .wav import WavHead, finished, wav_head
 
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
@@ -30,6 +30,8 @@ def read_audio(path: Path, mono: bool = True) -> Audio:
     """
     with opened_sound(path) as file:
         promised, rate = file.frames, int(file.samplerate)
+        if promised < 2**62:  # a stream that nobody finished promises as much as fits into its head
+            require_room(path, promised / rate, promised * file.channels * 4, "sound")
         samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
     if len(samples) == 0:
         raise DataError(f"{path}: a sound file was expected, and it holds no samples")

@@ -16,7 +16,7 @@ KNOWN = -0.25
 """Least score near the place where a face was in the frame before."""
 MOST = 6
 """Faces that are followed at a time."""
-EVERY = 1.0
+EVERY = 0.25
 """Seconds between searches of the whole frame while faces are followed; without one, every frame is searched."""
 LOST = 1.0
 """Seconds for which a face that was lost is looked for around its last place, before the whole frame is searched instead."""

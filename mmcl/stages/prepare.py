@@ -37,7 +37,7 @@ from .recordings import listed, open_dataset
 
 CHUNK = 16
 """A quarter of the recordings for which one more reader pays."""
-READERS = {"table": 2, "video": 2}
+READERS = {"table": 2, "video": 3}
 """Type of a source → how often the values that `mmcl.media` reads of it have changed: streams of before are prepared anew."""
 
 

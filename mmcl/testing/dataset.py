@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..api.dataset import Dataset, DatasetInfo, DatasetSpec, HasHeaders, SampleRef, Task
 from ..api.errors import DataError
+from ..api.raw import Source
 from .checks import Check, NotTried, expect, run_checks
 from .raw import RAW, equal, raw_problem, seconds_of
 
@@ -34,6 +37,8 @@ def dataset_checks(spec: DatasetSpec, tmp_path: Path, params: Any = None) -> Ite
     yield "headers say how long a recording lasts", lambda: _headers(case)
     if spec.needs_root:
         yield "a damaged file is refused by name", lambda: _damage(case)
+    if spec.needs_root and spec.read_file is not None:
+        yield "read_file reads a file wherever it lies", lambda: _read_file(case)
 
 
 @dataclass(frozen=True)
@@ -237,6 +242,62 @@ def _read(case: _Case) -> None:
         f"{case.subject}: info offers {', '.join(sorted(unread))}, but no recording of the tiny copy has it; let `sample` "
         "write every source",
     )
+
+
+def _read_file(case: _Case) -> None:
+    """A run is asked about files that lie anywhere, under any name: they are copied away, and read there."""
+    root, info, dataset, reader = case.root(), case.info(), case.build(), case.spec.read_file
+    assert root is not None
+    assert reader is not None
+    refs = list(dataset.samples())
+    shared = Counter(place for ref in refs for place in ref.sources.values())
+    elsewhere = case.tmp_path / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
+    for name, source in info.sources.items():
+        given = next(
+            ((ref, root / ref.sources[name]) for ref in refs if name in ref.sources and (root / ref.sources[name]).exists()),
+            None,
+        )
+        if given is None:
+            continue  # words of a table's cell: nothing that a file could be
+        ref, path = given
+        copy = elsewhere / f"another-{name}{path.suffix}"
+        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, copy)
+        subject = f"{case.subject}: read_file of a file for '{name}' ({path.name}, copied to another folder and name)"
+        try:
+            raw = reader(copy, source)
+        except Exception as error:
+            raise AssertionError(
+                f"{subject} gives what the run's own recordings give; it raised {type(error).__name__}: {error}"
+            ) from error
+        problem = raw_problem(source, raw)
+        expect(problem is None, f"{subject}: {problem}")
+        if shared[ref.sources[name]] == 1:  # else a part of the file may be the recording
+            expect(
+                equal(raw, dataset.read(ref.id, name)),
+                f"{subject} gives other values than `read` of recording '{ref.id}', whose file it is; a run answers alike for both",
+            )
+        if path.is_file():
+            copy.write_bytes(b"")
+            _refuses_file(reader, copy, source, case.subject)
+
+
+def _refuses_file(reader: Callable[[Path, Source], Any], path: Path, source: Source, subject: str) -> None:
+    try:
+        reader(path, source)
+    except DataError as error:
+        expect(
+            path.name in str(error),
+            f"{subject}: read_file's sentence about an emptied file names it, {path.name}; found: {error}",
+        )
+    except Exception as error:
+        raise AssertionError(
+            f"{subject}: read_file of an emptied file ({path.name}) raises DataError; found {type(error).__name__}: {error}"
+        ) from error
+    else:
+        raise AssertionError(
+            f"{subject}: read_file reads an emptied file ({path.name}) as if nothing were wrong; raise DataError"
+        )
 
 
 def _damage(case: _Case) -> None:
