@@ -10,8 +10,9 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,10 @@ from .recordings import listed, open_dataset
 
 CHUNK = 16
 """Recordings handed to a worker at a time."""
+START = 5.0
+"""Seconds that starting processes is taken to cost: they pay where they save more than that. Most of it is importing, a second or two a core."""
+FEW = 8
+"""Recordings, beyond the first, from which the seconds that one takes are known."""
 READERS = {"table": 2, "video": 2}
 """Type of a source → how often the values that `mmcl.media` reads of it have changed: streams of before are prepared anew."""
 
@@ -62,15 +67,16 @@ def prepare(
     stamps = [_stamp(sample, plan.root) for sample in samples]
     samples, scored = add_scores(plan, run, dataset, samples, stamps, strict)
     extracted: list[str] = []  # modalities
-    for modality in plan.modalities:
-        folder, key = store_of(plan, run, modality, stamps)
-        if not (folder / "store.json").exists():
-            with _turn(modality.name, folder):
-                if not (folder / "store.json").exists():  # else another process has made it meanwhile
-                    _make_store(plan, modality, dataset, samples, folder, key, workers, strict)
-                    extracted.append(modality.name)
-        if strict and modality.name not in extracted and (known := Store(folder).skipped):
-            raise DataError(f"{known[0].reason} (--strict; {len(known)} in all)")
+    with _Beside(workers) as beside:
+        for modality in plan.modalities:
+            folder, key = store_of(plan, run, modality, stamps)
+            if not (folder / "store.json").exists():
+                with _turn(modality.name, folder):
+                    if not (folder / "store.json").exists():  # else another process has made it meanwhile
+                        _make_store(plan, modality, dataset, samples, folder, key, beside, strict)
+                        extracted.append(modality.name)
+            if strict and modality.name not in extracted and (known := Store(folder).skipped):
+                raise DataError(f"{known[0].reason} (--strict; {len(known)} in all)")
     stores = {m.name: Store(store_of(plan, run, m, stamps)[0]) for m in plan.modalities}
     usable = [row for row in range(len(samples)) if any(row in store for store in stores.values())]
     lost = sorted(set(range(len(samples))) - set(usable))
@@ -273,7 +279,7 @@ def _make_store(
     samples: Sequence[SampleRef],
     folder: Path,
     key: str,
-    workers: int | None,
+    beside: _Beside,
     strict: bool,
 ) -> None:
     """Extract one modality of every recording that has its source."""
@@ -285,10 +291,10 @@ def _make_store(
     ]
     writer = StoreWriter(folder, modality.layout)
     skipped: list[Skipped] = []
-    tally = _Tally(dataset)
+    tally = _Tally()
     try:
         with (
-            _extracting(plan, modality, dataset, len(jobs), workers, tally) as extract,
+            _extracting(plan, modality, dataset, len(jobs), beside, tally) as extract,
             progress(f"prepare {modality.name}", len(jobs)) as tick,
         ):
             for done, (job, stream) in enumerate(zip(jobs, extract(jobs), strict=True), 1):
@@ -306,10 +312,9 @@ def _make_store(
 
 
 class _Tally:
-    """What was odd in the recordings while they were read, over all processes."""
+    """What was odd in a modality's recordings while they were read, over all processes."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._before = dict(dataset.counts()) if isinstance(dataset, Counting) else {}
+    def __init__(self) -> None:
         self._by_process: dict[int, dict[str, int]] = {}
 
     def latest(self, process: int, counts: dict[str, int]) -> None:
@@ -317,12 +322,16 @@ class _Tally:
         self._by_process[process] = counts
 
     def counts(self) -> dict[str, int]:
-        """All processes together, without what was known before anything was read."""
+        """All processes together."""
         total: dict[str, int] = {}
         for counts in self._by_process.values():
             for name, count in counts.items():
-                total[name] = total.get(name, 0) + max(0, count - self._before.get(name, 0))
+                total[name] = total.get(name, 0) + count
         return {name: count for name, count in total.items() if count}
+
+
+def _since(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+    return {name: max(0, count - before.get(name, 0)) for name, count in now.items()}
 
 
 def _counts_of(*things: Any) -> dict[str, int]:
@@ -338,21 +347,46 @@ Job = tuple[int, str, str]
 Extracted = Any  # ndarray, Timed, or the sentence that says why there is none
 
 
+class _Beside:
+    """Processes that read recordings beside this one: started where they pay, then kept for every modality that is left.
+
+    asked  how many; None: one a core, where the recordings that are left would take this process longer than starting others
+    """
+
+    def __init__(self, asked: int | None) -> None:
+        self.asked, self.most = asked, asked or os.cpu_count() or 1
+        self._stack = ExitStack()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> _Beside:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is not None and self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._stack.close()
+
+    def pay(self, seconds: float, left: int, count: int) -> bool:
+        """Whether so many processes beside this one save time, with so many recordings left of so many seconds each."""
+        return seconds * left * (1 - 1 / count) > (START if self._pool is None else 0)
+
+    def pool(self, count: int) -> ProcessPoolExecutor:
+        """The processes."""
+        if self._pool is None:
+            self._pool = self._stack.enter_context(worker_pool(count, _begin))
+        return self._pool
+
+
 @contextmanager
 def _extracting(
-    plan: Plan, modality: ModalityPlan, dataset: Dataset, jobs: int, workers: int | None, tally: _Tally
+    plan: Plan, modality: ModalityPlan, dataset: Dataset, jobs: int, beside: _Beside, tally: _Tally
 ) -> Iterator[Any]:
-    """A function from jobs to what each gives, in order: in this process for a few, in a pool for many."""
-    count = min(workers or os.cpu_count() or 1, jobs // (4 * CHUNK))
+    """A function from jobs to what each gives, in order: in this process as long as that is faster, then in a pool."""
+    count = min(beside.most, jobs // (4 * CHUNK))
     # built here for a pool too: what a feature lacks is refused in its sentence, where a worker would only die
     extractor: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
-    if count <= 1:
-        yield lambda todo: (
-            _extract(dataset, plan.dataset.use, extractor, modality.layout, modality.source, job) for job in todo
-        )
-        tally.latest(0, _counts_of(dataset, extractor))
-        return
-    begin = (
+    before = _counts_of(dataset, extractor)
+    setting: Setting = (
         plan.dataset.use,
         plan.dataset.params.model_dump_json(),
         plan.root,
@@ -361,53 +395,75 @@ def _extracting(
         modality.features.params.model_dump_json(),
         modality.layout.to_json(),
     )
-    with worker_pool(count, _begin, *begin) as pool:
 
-        def extract(todo: Iterable[Job]) -> Iterator[Extracted]:
-            todo = list(todo)
-            chunks = [todo[k : k + CHUNK] for k in range(0, len(todo), CHUNK)]
-            ready: list[Any] = []
-            for chunk in itertools.islice(chunks, 4 * count):  # a few ahead, so that results never pile up in memory
-                ready.append(pool.submit(_work, chunk))
-            for i in range(len(chunks)):
-                done, process, counts = ready[i].result()
-                tally.latest(process, counts)
-                yield from done
-                ready[i] = None
-                if i + 4 * count < len(chunks):
-                    ready.append(pool.submit(_work, chunks[i + 4 * count]))
+    def extract(todo: Sequence[Job]) -> Iterator[Extracted]:
+        spent = 0.0
+        for done, job in enumerate(todo):
+            if count > 1 and (beside.asked is not None or (done > FEW and beside.pay(spent / done, len(todo) - done, count))):
+                yield from _in_pool(beside.pool(count), setting, todo[done:], count, tally)
+                return
+            began = time.monotonic()
+            stream = _extract(dataset, plan.dataset.use, extractor, modality.layout, modality.source, job)
+            spent += (time.monotonic() - began) * (done > 0)  # the first one imports what it needs
+            tally.latest(0, _since(before, _counts_of(dataset, extractor)))
+            yield stream
 
-        try:
-            yield extract
-        except BrokenProcessPool:
-            raise StageError(
-                "prepare: a worker process died; one that runs out of memory needs fewer workers beside it (--workers 1 uses none)"
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    try:
+        yield extract
+    except BrokenProcessPool:
+        raise StageError(
+            "prepare: a worker process died; one that runs out of memory needs fewer workers beside it (--workers 1 uses none)"
+        ) from None
 
 
-_worker: Any = None
+def _in_pool(
+    pool: ProcessPoolExecutor, setting: Setting, todo: Sequence[Job], count: int, tally: _Tally
+) -> Iterator[Extracted]:
+    chunks = [todo[k : k + CHUNK] for k in range(0, len(todo), CHUNK)]
+    ready: list[Any] = []
+    for chunk in itertools.islice(chunks, 4 * count):  # a few ahead, so that results never pile up in memory
+        ready.append(pool.submit(_work, setting, chunk))
+    for i in range(len(chunks)):
+        done, process, counts = ready[i].result()
+        tally.latest(process, counts)
+        yield from done
+        ready[i] = None
+        if i + 4 * count < len(chunks):
+            ready.append(pool.submit(_work, setting, chunks[i + 4 * count]))
 
 
-def _begin(dataset: str, dataset_params: str, root: Path | None, source: str, features: str, params: str, layout: Any) -> None:
-    """Set up one worker process: its own dataset and modality."""
-    global _worker
+Setting = tuple[str, str, Path | None, str, str, str, Any]
+"""Dataset, its options, its folder; a modality's source, features, their options, layout."""
+_worker: tuple[Setting, Any, Any] | None = None
+
+
+def _begin() -> None:
+    """Set up one worker process: its imports, beside which it waits for work."""
+    plugins()
+
+
+def _set_up(setting: Setting) -> tuple[Setting, Any, Any]:
+    """A worker's own dataset and modality: how it extracts, and what it has counted since."""
+    dataset, dataset_params, root, source, features, params, layout = setting
     offers = plugins()
     data, feature = offers.get("dataset", dataset).spec, offers.get("modality", features).spec
     chosen = data.params.model_validate_json(dataset_params)
     extractor = feature.build(feature.params.model_validate_json(params), data.info(chosen).sources[source])
     reader = data.build(chosen, root)
-    _worker = (
+    before = _counts_of(reader, extractor)
+    return (
+        setting,
         partial(_extract, reader, dataset, extractor, Layout.from_json(layout), source),
-        partial(_counts_of, reader, extractor),
+        lambda: _since(before, _counts_of(reader, extractor)),
     )
 
 
-def _work(chunk: Sequence[Job]) -> tuple[list[Extracted], int, dict[str, int]]:
-    """What each job gives, and all that this process has counted so far."""
-    extract, counts = _worker
+def _work(setting: Setting, chunk: Sequence[Job]) -> tuple[list[Extracted], int, dict[str, int]]:
+    """What each job gives, and all that this process has counted so far for this modality."""
+    global _worker
+    if _worker is None or _worker[0] != setting:
+        _worker = _set_up(setting)
+    _, extract, counts = _worker
     return [extract(job) for job in chunk], os.getpid(), counts()
 
 
