@@ -215,3 +215,24 @@ def test_nothing_is_cut_from_a_stream_that_has_ended(tmp_path):
     stores = two_rates(tmp_path)
     assert cut(stores["slow"], 0, Span(2.0, 0.5)) is None
     assert len(cut(stores["slow"], 0, Span(1.9, 0.5))) == 15  # the last full window, where it ends inside
+
+
+def test_folds_json_is_read_once_for_as_long_as_it_stays(tmp_path, monkeypatch):
+    from mmcl.data import prepared
+    from mmcl.runs import RunFolder, write_json
+
+    reads = []
+    real = prepared.read_json
+    monkeypatch.setattr(prepared, "read_json", lambda path: reads.append(path) or real(path))
+    run = RunFolder(tmp_path)
+    sample = {"id": "a", "group": "g", "sources": {}, "targets": {}, "split": None, "facts": {}}
+    kept = {"stores": {}, "samples": [sample], "folds": [{"fold": 0, "train": [0], "valid": [], "test": []}], "key": "k"}
+    write_json(tmp_path / "folds.json", kept)
+    first, _ = prepared.load_split(run)
+    first.clear()  # what one caller does to its list is no other's business
+    assert [one.id for one in prepared.load_prepared(RunFolder(tmp_path)).samples] == ["a"]
+    assert prepared.load_prepared(run).key == "k"
+    assert len(reads) == 1
+    write_json(tmp_path / "folds.json", {**kept, "samples": [{**sample, "id": "b"}]})  # as long as before
+    assert [one.id for one in prepared.load_split(run)[0]] == ["b"]
+    assert len(reads) == 2
