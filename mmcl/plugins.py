@@ -138,21 +138,36 @@ def load(points: Iterable[importlib.metadata.EntryPoint], limit: str | None = No
     """The plug-ins behind some entry points. `limit` as in MMCL_PLUGINS; the built-in ones are always loaded."""
     wanted = None if limit is None else {n.strip() for n in limit.split(",") if n.strip()} - {"none"}
     seen: dict[tuple[str, str], Loaded] = {}
+    known: dict[
+        int, tuple[Any, str | None, str, str]
+    ] = {}  # by distribution: a package's METADATA is parsed whole for each word of it
     for point in points:
-        broken = damage(point.dist) if point.dist else None
+        if id(point.dist) not in known:
+            known[id(point.dist)] = point.dist, *_about(point.dist)
+        _, broken, package, version = known[id(point.dist)]
         if broken:
             one = Loaded(plugin=point.name, package="?", version="", module=point.value, failure=broken)
             seen.setdefault((broken, point.name), one)
             continue
-        package = point.dist.name if point.dist else OURS
         if _same(package, OURS):
             package = OURS
         elif wanted is not None and point.name not in wanted and package not in wanted:
             continue
         if (package, point.name) not in seen:  # a package found twice on sys.path: the first one is the one Python imports
-            seen[package, point.name] = _load_one(point, package, (point.dist.version or "") if point.dist else "")
+            seen[package, point.name] = _load_one(point, package, version)
     ordered = sorted(seen.values(), key=lambda one: (one.package != OURS, one.package, one.plugin))
     return Plugins(ordered)
+
+
+def _about(dist: importlib.metadata.Distribution | None) -> tuple[str | None, str, str]:
+    """Why a distribution is no whole one, if it is none; its name and version."""
+    if dist is None:
+        return None, OURS, ""
+    broken = damage(dist)
+    if broken:
+        return broken, "?", ""
+    metadata = dist.metadata
+    return None, metadata["Name"], metadata["Version"] or ""
 
 
 def _load_one(point: importlib.metadata.EntryPoint, package: str, version: str) -> Loaded:

@@ -51,3 +51,12 @@ def decoded(content: bytes, seen: Counter[str] | None = None, lenient: bool = Fa
         seen[WINDOWS] += controls
         text = text.translate(_SIGNS)
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number, of those that `float` reads: nan and inf are."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

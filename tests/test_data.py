@@ -230,3 +230,24 @@ def test_stored_values_become_scaled_floats_whatever_they_were(kind):
             there = array is not None and step < len(array)
             wanted = torch.from_numpy(array[step].astype(np.float32)) * scale if there else torch.zeros(2, 5)
             assert torch.equal(stream.values[row, step], wanted), (row, step)
+
+
+def test_folds_json_is_read_once_for_as_long_as_it_stays(tmp_path, monkeypatch):
+    from mmcl.data import prepared
+    from mmcl.runs import RunFolder, write_json
+
+    reads = []
+    real = prepared.read_json
+    monkeypatch.setattr(prepared, "read_json", lambda path: reads.append(path) or real(path))
+    run = RunFolder(tmp_path)
+    sample = {"id": "a", "group": "g", "sources": {}, "targets": {}, "split": None, "facts": {}}
+    kept = {"stores": {}, "samples": [sample], "folds": [{"fold": 0, "train": [0], "valid": [], "test": []}], "key": "k"}
+    write_json(tmp_path / "folds.json", kept)
+    first, _ = prepared.load_split(run)
+    first.clear()  # what one caller does to its list is no other's business
+    assert [one.id for one in prepared.load_prepared(RunFolder(tmp_path)).samples] == ["a"]
+    assert prepared.load_prepared(run).key == "k"
+    assert len(reads) == 1
+    write_json(tmp_path / "folds.json", {**kept, "samples": [{**sample, "id": "b"}]})  # as long as before
+    assert [one.id for one in prepared.load_split(run)[0]] == ["b"]
+    assert len(reads) == 2

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -393,3 +396,15 @@ def test_heavy_import_is_caught_however_far_away():
     assert heavy_on_the_way("mmcl.cli", sources) == []
     sources["mmcl"] = ("import torchvision.ops", True)
     assert heavy_on_the_way("mmcl.cli.late", sources), "importing a module imports the packages it is in"
+
+
+def test_listing_what_is_there_imports_no_numpy_and_asking_media_for_a_reader_does():
+    """A third of the time that a list of backbones took went into numpy."""
+    code = (
+        "import sys\nfrom mmcl.plugins import plugins\nplugins()\nassert 'numpy' not in sys.modules\n"
+        "import mmcl.media\nmmcl.media.read_table\nassert 'numpy' in sys.modules\n"
+        "assert all(hasattr(mmcl.media, name) for name in mmcl.media.__all__) and not hasattr(mmcl.media, 'read_minds')\n"
+    )
+    limited = {**os.environ, "MMCL_PLUGINS": "none"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=limited)
+    assert done.returncode == 0, done.stderr

@@ -6,13 +6,13 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..api.dataset import SampleRef
 from ..api.errors import StageError
-from ..runs import RunFolder, read_json, refuse_links
+from ..runs import JsonObject, RunFolder, read_json, refuse_links
 from .folds import Fold
 from .store import Store
 
@@ -38,10 +38,31 @@ def load_split(run: RunFolder) -> tuple[list[SampleRef], list[Fold]]:
 
     Raises StageError if `prepare` has not run, or the file is none of its.
     """
-    return _split(run, read_json(run.root / "folds.json"))
+    _, samples, folds = _as_kept(run)
+    return samples, folds
 
 
-def _split(run: RunFolder, kept: Mapping[str, Any]) -> tuple[list[SampleRef], list[Fold]]:
+def _as_kept(run: RunFolder) -> tuple[JsonObject, list[SampleRef], list[Fold]]:
+    """What folds.json says. Every stage asks for it, and it says 200 bytes of each recording: it is read once for as long as it stays."""
+    path = run.root / "folds.json"
+    try:
+        status = path.stat()
+    except OSError:
+        kept = read_json(path)  # which says what is wrong
+        return kept, *_split(path, kept)
+    kept, samples, folds = _read(path, status.st_mtime_ns, status.st_size, status.st_ino)
+    return kept, list(samples), list(folds)
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, *state: int) -> tuple[JsonObject, list[SampleRef], list[Fold]]:
+    """folds.json in one state: it is replaced as a whole, never written into, so that another one has another number on the disk."""
+    kept = read_json(path)
+    samples, folds = _split(path, kept)
+    return {name: value for name, value in kept.items() if name != "samples"}, samples, folds
+
+
+def _split(path: Path, kept: Mapping[str, Any]) -> tuple[list[SampleRef], list[Fold]]:
     try:
         samples = [SampleRef(**one) for one in kept["samples"]]
         folds = [
@@ -55,9 +76,7 @@ def _split(run: RunFolder, kept: Mapping[str, Any]) -> tuple[list[SampleRef], li
             for one in kept["folds"]
         ]
     except (KeyError, TypeError) as error:
-        raise StageError(
-            f"{run.root / 'folds.json'}: says not which recordings are on which side ({error}); run the recipe again"
-        ) from error
+        raise StageError(f"{path}: says not which recordings are on which side ({error}); run the recipe again") from error
     return samples, folds
 
 
@@ -67,12 +86,11 @@ def load_prepared(run: RunFolder) -> Prepared:
     Raises StageError if `prepare` has not run, or a store is not whole, holds other data than it did then, or lies elsewhere than
     among the prepared streams beside the run.
     """
-    kept = read_json(run.root / "folds.json")
+    kept, samples, folds = _as_kept(run)
     stores = {name: Store(_beside(run, str(one["folder"]))) for name, one in kept["stores"].items()}
     for name, store in stores.items():
         if store.key != kept["stores"][name]["key"]:
             raise StageError(f"{store.folder}: holds other data than this run was prepared with; run again without --from")
-    samples, folds = _split(run, kept)
     return Prepared(samples=samples, stores=stores, folds=folds, key=kept["key"])
 
 

@@ -32,24 +32,30 @@ nodding_oval(…), lit_wall(…)  frames of such a film
 progress(title, total) shows how far a plug-in's own long work has come: `with progress(…) as tick: tick(done, "words")`
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ..screen import progress
-from ..text import decoded, read_text
-from .arrays import ARRAYS, array_rate, array_shape, read_array
-from .corpus import Recordings, count_defects, defect, walk_folders
-from .crops import COLUMNS as FACE_COLUMNS
-from .crops import face_crops, face_landmarks
-from .files import cached_folder, require_folder
-from .film import COMPRESSED_SOUNDS, FILMS, has_pictures, read_film, read_sound, write_film
-from .finder import require_faces
-from .headers import film_header, film_length, folder_header, has_sound, sound_header
-from .listing import IDS, LISTINGS, PEOPLE, SPLIT_WORDS, Listing, read_listing, to_number
-from .matlab import read_mat
-from .samples import lit_wall, nodding_oval
-from .sound import SOUNDS, at_rate, read_audio, write_audio
-from .speech import require_model, transcribe
-from .tables import is_number, read_table
-from .transcripts import TRANSCRIPTS, read_words, words_of
-from .weights import read_weights
+from ..text import decoded, is_number, read_text
+
+if TYPE_CHECKING:
+    from .arrays import ARRAYS, array_rate, array_shape, read_array
+    from .corpus import Recordings, count_defects, defect, walk_folders
+    from .crops import FACE_COLUMNS, face_crops, face_landmarks
+    from .files import cached_folder, require_folder
+    from .film import COMPRESSED_SOUNDS, FILMS, has_pictures, read_film, read_sound, write_film
+    from .finder import require_faces
+    from .headers import film_header, film_length, folder_header, has_sound, sound_header
+    from .listing import IDS, LISTINGS, PEOPLE, SPLIT_WORDS, Listing, read_listing, to_number
+    from .matlab import read_mat
+    from .samples import lit_wall, nodding_oval
+    from .sound import SOUNDS, at_rate, read_audio, write_audio
+    from .speech import require_model, transcribe
+    from .tables import read_table
+    from .transcripts import TRANSCRIPTS, read_words, words_of
+    from .weights import read_weights
 
 __all__ = [
     "ARRAYS",
@@ -103,3 +109,35 @@ __all__ = [
     "write_audio",
     "write_film",
 ]
+
+_IN = {
+    "arrays": ("ARRAYS", "array_rate", "array_shape", "read_array"),
+    "corpus": ("Recordings", "count_defects", "defect", "walk_folders"),
+    "crops": ("FACE_COLUMNS", "face_crops", "face_landmarks"),
+    "files": ("cached_folder", "require_folder"),
+    "film": ("COMPRESSED_SOUNDS", "FILMS", "has_pictures", "read_film", "read_sound", "write_film"),
+    "finder": ("require_faces",),
+    "headers": ("film_header", "film_length", "folder_header", "has_sound", "sound_header"),
+    "listing": ("IDS", "LISTINGS", "PEOPLE", "SPLIT_WORDS", "Listing", "read_listing", "to_number"),
+    "matlab": ("read_mat",),
+    "samples": ("lit_wall", "nodding_oval"),
+    "sound": ("SOUNDS", "at_rate", "read_audio", "write_audio"),
+    "speech": ("require_model", "transcribe"),
+    "tables": ("read_table",),
+    "transcripts": ("TRANSCRIPTS", "read_words", "words_of"),
+    "weights": ("read_weights",),
+}
+"""Files of this folder and what they offer, each imported when something of it is first asked for: a dataset that only looks for its folder
+needs no numpy to be listed."""
+
+
+def __getattr__(name: str) -> Any:
+    for file, names in _IN.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f".{file}", __name__), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -22,14 +22,14 @@ SIZE = 112
 """Height and width in pixels of a crop, unless another is asked for."""
 TEMPLATE = np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)])
 """Where the centres of the eyes, the tip of the nose and the corners of the mouth lie in a crop of 112 × 112 (ArcFace: Deng et al. 2019)."""
-COLUMNS = ("timestamp", "confidence", "success", *(f"x_{i}" for i in range(68)), *(f"y_{i}" for i in range(68)))
+FACE_COLUMNS = ("timestamp", "confidence", "success", *(f"x_{i}" for i in range(68)), *(f"y_{i}" for i in range(68)))
 """Of a table of points, named as OpenFace does; `timestamp` in seconds."""
 NO_FACE = "frames of films without the main face, left as gaps"
 OTHERS = "frames of films with another face alone"
 
 
 def face_landmarks(path: Path, rate: float, seen: Counter[str] | None = None) -> Table:
-    """68 points of a film's main face, a row for each 1 / rate s (see COLUMNS), in pixels of the film.
+    """68 points of a film's main face, a row for each 1 / rate s (see FACE_COLUMNS), in pixels of the film.
 
     path  a film, or a folder of numbered pictures that are shown at `rate`
     seen  counts frames that are gaps, for a dataset's `counts`
@@ -39,11 +39,11 @@ def face_landmarks(path: Path, rate: float, seen: Counter[str] | None = None) ->
     """
     track = _kept(path, rate, seen)
     steps = len(track.points)
-    values = np.zeros((steps, len(COLUMNS)), np.float32)
+    values = np.zeros((steps, len(FACE_COLUMNS)), np.float32)
     values[:, 0] = np.arange(steps) / rate
     values[:, 1], values[:, 2] = track.confidence, track.present
     values[:, 3:71], values[:, 71:] = track.points[:, :, 0], track.points[:, :, 1]
-    return Table(values, COLUMNS, rate)
+    return Table(values, FACE_COLUMNS, rate)
 
 
 def face_crops(path: Path, rate: float, size: int = SIZE, seen: Counter[str] | None = None) -> Video:

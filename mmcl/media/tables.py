@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..api.errors import DataError
 from ..api.raw import Table
-from ..text import read_text
+from ..text import is_number, read_text
 from .faces import every_frame, one_face
 from .files import require_file
 
@@ -105,12 +105,3 @@ def _delimiter(path: Path) -> str:
 def _fits(cell: str) -> bool:
     """Whether a cell holds a number that float32 can hold."""
     return is_number(cell) and "_" not in cell and math.isfinite(float(cell)) and abs(float(cell)) <= _FLOAT32_MAX
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is a number, of those that `float` reads: nan and inf are."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

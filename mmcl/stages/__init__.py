@@ -59,7 +59,7 @@ def run_all(
 ) -> Path:
     """Every stage that is not finished yet, then the page; the path of the page.
 
-    workers     processes that prepare streams; left out: one a core
+    workers     processes that prepare streams; left out: this one alone, or one a core where that saves time
     strict      end at the first stream that cannot be read
     device      "auto", "cpu" or "cuda"
     stop_after  name of the last stage to run; no page is written then
