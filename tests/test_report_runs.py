@@ -118,3 +118,23 @@ def test_time_and_memory_are_logged_and_shown(pair):
     page = (pair[0] / "report.html").read_text()
     assert "The process held at most" in page
     assert json.dumps(took[0]["joules"]) == "null" or "Wh meanwhile" in page
+
+
+def test_unweighted_recall_stands_under_every_accuracy(pair, tmp_path):
+    page = report_runs(pair, tmp_path / "both.html").read_text()
+    table = page.split('aria-label="Scores of emotion"')[1].split("</table>")[0]
+    for encoder in ("pretrained", "random"):
+        (row,) = re.findall(rf'<tr><th scope="row">all</th><td>linear</td><td>{encoder}</td>(.*?)</tr>', table, re.DOTALL)
+        expected = []
+        for run in pair:
+            answers = [
+                (one["target"], one["prediction"])
+                for one in read_jsonl(run / "fold-00/seed-3/probe/predictions.jsonl")
+                if (one["input"], one["head"], one["encoder"]) == ("all", "linear", encoder)
+            ]
+            classes = {target for target, _ in answers}
+            recalls = [mean(guess == target for target, guess in answers if target == one) for one in classes]
+            expected.append(f"UAR {mean(recalls):.3f}")
+        assert re.findall(r"UAR [\d.]+", row) == expected
+    assert table.count("UAR") == table.count('<span class="number">')
+    assert "under it unweighted average recall (UAR)" in page

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import mmcl
 from mmcl.api import StageError
@@ -390,6 +391,32 @@ def test_what_takes_too_much_memory_is_refused_in_a_sentence(monkeypatch, tmp_pa
     monkeypatch.setattr(desk, "_DESK", [Full()])
     reply = desk.answer(desk.Question("predict", (tmp_path / "x.npz",), tmp_path))
     assert (reply.status, "x.npz: takes more memory" in reply.body["error"]) == (413, True)
+
+
+@pytest.mark.parametrize(("device", "limited"), [("cpu", [5]), ("cuda", [])])
+def test_memory_is_limited_where_addresses_are_memory(monkeypatch, tmp_path, device, limited):
+    class Opened:
+        def __init__(self, work):
+            pass
+
+        def about(self):
+            return {}
+
+    limits: list[int] = []
+    monkeypatch.setattr(desk, "Desk", Opened)
+    monkeypatch.setattr(desk, "pick_device", torch.device)
+    monkeypatch.setattr(desk, "limit_memory", limits.append)
+    assert desk.open_desk(Work(tmp_path, None, device, (), Limits(memory=5))).status == 200
+    assert limits == limited
+
+
+def test_a_limit_of_memory_ends_what_takes_more():
+    script = (
+        "import numpy; from mmcl.use.serve.limits import limit_memory; limit_memory(10**9); numpy.ones(10**8, numpy.uint8)\n"
+        "try: numpy.ones(3 * 10**9, numpy.uint8)\nexcept MemoryError: print('refused')"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.stdout == "refused\n", ended.stderr
 
 
 def test_a_run_that_cannot_be_opened_is_refused_before_anything_is_served(tmp_path):

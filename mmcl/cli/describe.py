@@ -36,6 +36,8 @@ PLACES = {
     "scorer": ("scores", "NAME"),
 }
 """Where a recipe names a plug-in of each kind."""
+NEEDED = re.compile(r"; needed\b")
+"""What the description of an option says that has an empty default, and that nothing works without."""
 
 
 @click.command()
@@ -94,6 +96,10 @@ def describe(what: str, name: str, as_json: bool) -> None:
     facts["options"] = [] if plain else _options(spec.params)
     if what in PLACES:
         facts["example"] = _example(what, facts["name"], facts["options"])
+    if what == "positives" and any("NAME" in one for one in _needs(spec)):
+        facts["example"] += (
+            f"\n# fill in scores: entries that give each modality's {', '.join(_needs(spec))}, NAME being the modality"
+        )
     if as_json:
         click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
         return
@@ -124,14 +130,15 @@ def _needs(spec: Any) -> list[str] | str:
 
 
 def _example(what: str, name: str, rows: list[dict[str, Any]]) -> str:
-    """YAML that names the plug-in with its needed options and the first two others, as a recipe has it."""
-    shown = [row for row in rows if row["required"]]
-    shown += [row for row in rows if not row["required"] and row["default"] not in (None, "")][:2]
-    options = "".join(f", {row['name']}: {_yaml('…' if row['required'] else row['default'])}" for row in shown)
+    """YAML that names the plug-in with its needed options and the first two others, as a recipe has it; a comment says what is to be filled in."""
+    needed = [row for row in rows if row["required"] or (row["default"] == "" and NEEDED.search(row["description"]))]
+    shown = [*needed, *[row for row in rows if row not in needed and row["default"] not in (None, "")][:2]]
+    options = "".join(f", {row['name']}: {_yaml('…' if row in needed else row['default'])}" for row in shown)
+    missing = "".join(f"\n# fill in {row['name']}: {row['description']}" for row in needed)
     *sections, slot = PLACES[what]
     lines = [f"{'  ' * depth}{section}:" for depth, section in enumerate(sections)]
     lines.append(f"{'  ' * len(sections)}{slot}: {{use: {_yaml(name)}{options}}}")
-    return "\n".join(lines)
+    return "\n".join(lines) + missing
 
 
 def _yaml(value: Any) -> str:

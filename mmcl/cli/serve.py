@@ -55,7 +55,7 @@ PATH = click.Path(path_type=Path)
     default=8,
     show_default=True,
     metavar="GB",
-    help="Memory for an answer, beyond what the run takes; 0 for no limit.",
+    help="Memory for an answer on the processor, beyond what the run takes; 0 for no limit.",
 )
 @options.data
 @click.option(

@@ -105,10 +105,13 @@ def _flat(value: Any, at: str = "") -> list[tuple[str, str]]:
 def _task(task: str, runs: Mapping[str, Results], folders: Sequence[Path]) -> JsonObject:
     metric = HEADLINE[next(iter(runs.values())).tasks[task]["type"]]
     rows: dict[tuple[str, str, str], dict[str, Summary]] = {}
+    recall: dict[tuple[str, str, str], dict[str, Summary]] = {}  # beside accuracy
     for name, results in runs.items():
         for cell, score in results.summary.items():
             if cell[0] == task and cell[4] == metric:
                 rows.setdefault((cell[1], cell[2], cell[3]), {})[name] = score
+            if cell[0] == task and metric == "accuracy" and cell[4] == "uar" and score.mean is not None:
+                recall.setdefault((cell[1], cell[2], cell[3]), {})[name] = score
     people: JsonObject | None = None
     trouble = ""
     try:
@@ -121,10 +124,11 @@ def _task(task: str, runs: Mapping[str, Results], folders: Sequence[Path]) -> Js
         "people": people,
         "trouble": trouble,
         "rows": [
-            {"input": input, "head": head, "encoder": encoder, "scores": each}
+            {"input": input, "head": head, "encoder": encoder, "scores": each, "recall": recall.get((input, head, encoder), {})}
             for (input, head, encoder), each in sorted(rows.items(), key=_order)
         ],
         "few": _few(task, metric, runs),
+        "recall": bool(recall),
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ...api.errors import DataError, MmclError, StageError
 from ...data.windows import whole_seconds
+from ...engine.devices import pick_device
 from ..answers import Answer
 from ..files import Item
 from ..nearest import index_of, shared_space
@@ -220,7 +221,8 @@ def open_desk(work: Work) -> Reply:
         desk = Desk(work)
         _DESK[:] = [desk]
         body = desk.about()
-        limit_memory(work.limits.memory)
+        if pick_device(work.device).type != "cuda":  # whose driver reserves more addresses than there is memory
+            limit_memory(work.limits.memory)
     except MmclError as error:
         return Reply(400, {"error": str(error)})
     return Reply(200, body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mmcl.api import (
     Backbone,
@@ -32,6 +32,8 @@ SSE_FT = "SSE-FT: Siriwardhana et al., Multimodal Emotion Recognition with Trans
 class HfParams(Params):
     """Options that both modalities share."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("layers",)
+
     model: str = Field(
         "",
         description="folder of a saved model (config.json, weights), package:NAME for one that an installed package carries, or a name on "
@@ -41,6 +43,11 @@ class HfParams(Params):
         None, ge=1, description="features a step; read from the folder's config.json, needed for a name on the hub"
     )
     layer: int = Field(-1, ge=-64, le=64, description="which hidden layer: 0 is the embedding, −1 the last")
+    layers: Literal["one", "all"] = Field(
+        "one",
+        description="one: the hidden layer of `layer`; all: every hidden layer of a step, so that a backbone such as `layer-mix` learns their "
+        "weights",
+    )
     pool: Literal["none", "mean", "mean+std"] = Field(
         "none", description="none: every step; mean: one vector a recording; mean+std: the mean and after it the deviation"
     )
@@ -96,8 +103,29 @@ def width_of(params: HfParams, what: str) -> int:
     return size
 
 
+DEPTHS = ("num_hidden_layers", "encoder_layers", "n_layers")
+"""What config.json calls the number of layers: encoder_layers is Whisper's word for it, n_layers DistilBERT's."""
+
+
+def depth_of(params: HfParams, what: str) -> int:
+    """Hidden layers, the embedding among them."""
+    config = folder_config(params.model, what)
+    depths = [config[key] for key in DEPTHS if isinstance(config.get(key), int)]
+    if config.get("model_type") == "whisper":
+        depths = [config["encoder_layers"]]
+    if not depths or not isinstance(depths[0], int):
+        raise ValueError(
+            f"model '{params.model}': layers: all needs a folder or a package, whose config.json says how many there are"
+        )
+    return depths[0] + 1
+
+
 def _layout(params: HfParams, what: str, kind: str, rate: float | None) -> Layout:
     width = width_of(params, what)
+    if params.layers == "all":
+        if params.pool != "none" or params.layer != -1:
+            raise ValueError("layers: all gives every layer of every step; leave pool and layer out")
+        return Layout("layers", ("time", "layer", "channel"), {"layer": depth_of(params, what), "channel": width}, rate)
     if params.pool == "none":
         return Layout(kind, ("time", "channel"), {"channel": width}, rate)
     return Layout("vector", ("channel",), {"channel": 2 * width if params.pool == "mean+std" else width})
@@ -147,6 +175,84 @@ def build_speech(params: HfSpeechParams, source: Source) -> Modality:
 
     present(params.model)
     return HfSpeech(params)
+
+
+class HfJointParams(Params):
+    """Options of `hf-joint`."""
+
+    model: str = Field(
+        "",
+        description="folder of a saved model of a joint space (CLAP, CLIP), with its processors and config.json, or a name on the hub, fetched "
+        "once; needed",
+    )
+    dim: int | None = Field(
+        None, ge=1, description="width of the space; read from the folder's config.json, needed for a name on the hub"
+    )
+    step: float | None = Field(
+        None,
+        gt=0,
+        description="seconds from one piece of sound, or one picture, to the next; left out: 10 of sound, as CLAP learned, and 1 of a film",
+    )
+    pool: Literal["mean", "none"] = Field(
+        "mean", description="mean: one vector a recording, the mean of its pieces' of length 1; none: a step a piece"
+    )
+
+
+JOINT = {"clap": {"audio": 10.0, "words": None}, "clip": {"video": 1.0, "words": None}}
+"""Models that give one vector a modality in a joint space, by model_type: what each reads, and seconds from piece to piece."""
+
+
+def joint_layout(params: HfJointParams, source: Source) -> Layout:
+    """One vector of the joint space, or one every so many seconds."""
+    config = folder_config(params.model, "hf-joint")
+    family = config.get("model_type")
+    if config and family not in JOINT:
+        raise ValueError(f"model '{params.model}' is of the type '{family}'; 'hf-joint' reads {' and '.join(JOINT)}")
+    if config and source.type not in JOINT[str(family)]:
+        raise ValueError(
+            f"model '{params.model}' ({family}) reads {' and '.join(JOINT[str(family)])}, and this source is {source.type}"
+        )
+    size = config.get("projection_dim", params.dim)
+    if not isinstance(size, int) or (params.dim is not None and params.dim != size):
+        said = (
+            f"has {size} values a vector, dim says {params.dim}"
+            if size
+            else "is no folder here; say how wide its space is (dim:)"
+        )
+        raise ValueError(f"model '{params.model}' {said}")
+    if params.pool == "mean":
+        return Layout("vector", ("channel",), {"channel": size})
+    if source.type == "words":
+        raise ValueError("'hf-joint' gives one vector of all words; leave pool out")
+    return Layout("signal", ("time", "channel"), {"channel": size}, 1 / joint_step(params, source.type))
+
+
+def joint_step(params: HfJointParams, type: str) -> float:
+    """Seconds from one piece to the next."""
+    return params.step or (10.0 if type == "audio" else 1.0)
+
+
+def build_joint(params: HfJointParams, source: Source) -> Modality:
+    """The modality."""
+    from .joint import HfJoint
+
+    return HfJoint(params)
+
+
+class LayerMixParams(Params):
+    """Options of `layer-mix`."""
+
+    width: int = Field(256, ge=1, le=4096, description="of the linear layer on each step, and of the vector")
+    normalise: bool = Field(
+        True, description="each layer of a step is brought to mean 0 and deviation 1 first, so that none weighs by its size"
+    )
+
+
+def build_layer_mix(params: LayerMixParams, layout: Layout) -> Backbone:
+    """The network."""
+    from .layers import LayerMix
+
+    return LayerMix(params, layout)
 
 
 class HfTokensParams(Params):
@@ -309,6 +415,7 @@ def build_regressor(params: HfRegressorParams, tasks: Mapping[str, Task]) -> Sco
 def register_kinds(register: Register[Kind]) -> None:
     """Offer the kind."""
     register(Kind("tokens", ("time", "token"), "ids of a text model's tokens, with the times of their words"))
+    register(Kind("layers", ("time", "layer", "channel"), "every hidden layer of a model, step by step"))
 
 
 @hookimpl
@@ -346,6 +453,17 @@ def register_modalities(register: Register[ModalitySpec]) -> None:
             build_tokens,
         )
     )
+    register(
+        ModalitySpec(
+            "hf-joint",
+            "a vector of sound, film or words in the joint space of a frozen model (CLAP, CLIP), from a folder or the hub",
+            ("audio", "video", "words"),
+            HfJointParams,
+            joint_layout,
+            build_joint,
+            paper="CLAP: Wu et al., ICASSP 2023; CLIP: Radford et al., ICML 2021",
+        )
+    )
 
 
 @hookimpl
@@ -378,5 +496,16 @@ def register_backbones(register: Register[BackboneSpec]) -> None:
             "UniVA (its text encoder); Devlin et al., BERT, NAACL 2019",
             "The library's own classes, without their pooling layer. pool: additive is UniVA's reading of it: linear, dropout, additive attention.",
             rebuild=rebuild_hf_encoder,
+        )
+    )
+    register(
+        BackboneSpec(
+            "layer-mix",
+            "learned weights over the layers of a frozen model, a linear layer, and the mean over the steps",
+            (("time", "layer", "channel"),),
+            LayerMixParams,
+            build_layer_mix,
+            paper="SUPERB: Yang et al., Interspeech 2021 (its weighted sum, and its model of emotion)",
+            follows="One softmax over the layers for all recordings. normalise is that of the authors' toolkit (a layer norm without weights).",
         )
     )

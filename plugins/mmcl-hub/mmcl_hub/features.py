@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmcl.api import Audio, DataError, Raw, Timed, Words
 from mmcl.media import at_rate
 
-from . import HfSpeechParams, HfTextParams, HfTokensParams, folder_config, width_of
+from . import HfParams, HfSpeechParams, HfTextParams, HfTokensParams, depth_of, folder_config, width_of
 from .packages import WHISPER, locate, package_of, unpacked
 from .whisper import build_encoder, encode
 
@@ -50,6 +50,19 @@ def why(model: str, error: Exception) -> str:
     return f"model '{model}' cannot be loaded ({reason[:160]}); give the folder of a saved one, or fetch it where there is a network"
 
 
+def stepwise(hidden: tuple[torch.Tensor, ...], params: HfParams, what: str) -> NDArray[np.float32]:
+    """The hidden layer that the options name [T, D], or all of them [T, layer, D]. Raises DataError if they are not as the layout says."""
+    if params.layers == "all":
+        values: NDArray[np.float32] = torch.cat(hidden).transpose(0, 1).float().numpy()
+        if values.shape[1] != depth_of(params, what):
+            raise DataError(f"model '{params.model}' gives {values.shape[1]} layers; {depth_of(params, what)} were expected")
+    else:
+        values = picked(hidden, params.layer, params.model)[0].float().numpy()
+    if values.shape[-1] != width_of(params, what):
+        raise DataError(f"model '{params.model}' gives {values.shape[-1]} features a step; dim says {params.dim}")
+    return values
+
+
 def picked(hidden: tuple[torch.Tensor, ...], layer: int, model: str) -> torch.Tensor:
     """One of the hidden layers [1, T, D]."""
     if not -len(hidden) <= layer < len(hidden):
@@ -75,9 +88,7 @@ class HfText:
         given = tokens(self._tokenizer, words, self.params.longest)
         with torch.inference_mode():
             output = self._model(**{name: given[name] for name in ("input_ids", "attention_mask")}, output_hidden_states=True)
-        values = picked(output.hidden_states, self.params.layer, self.params.model)[0].float().numpy()
-        if values.shape[1] != width_of(self.params, "hf-text"):
-            raise DataError(f"model '{self.params.model}' gives {values.shape[1]} features a step; dim says {self.params.dim}")
+        values = stepwise(output.hidden_states, self.params, "hf-text")
         if self.params.pool != "none":
             return pooled(values, self.params.pool)
         return Timed(values, times_of(given.word_ids(0), spans))
@@ -174,9 +185,7 @@ class HfSpeech:
         samples = at_rate(raw, RATE)[: round(self.params.longest * RATE)]
         whisper = self._model.config.model_type == "whisper"
         hidden = encode(self._model, samples) if whisper else self._hidden(samples)
-        values = picked(hidden, self.params.layer, self.params.model)[0].float().numpy()
-        if values.shape[1] != width_of(self.params, "hf-speech"):
-            raise DataError(f"model '{self.params.model}' gives {values.shape[1]} features a step; dim says {self.params.dim}")
+        values = stepwise(hidden, self.params, "hf-speech")
         return values if self.params.pool == "none" else pooled(values, self.params.pool)
 
     def _hidden(self, samples: NDArray[np.float32]) -> tuple[torch.Tensor, ...]:

@@ -15,7 +15,7 @@ from mmcl.testing import check_modality, check_plugin
 transformers = pytest.importorskip("transformers")
 SPECS = []
 mmcl_hub.register_modalities(SPECS.append)
-TEXT, SPEECH, TOKENS = SPECS
+TEXT, SPEECH, TOKENS, _ = SPECS
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,9 @@ def speech_model(request, tmp_path_factory):
 
 def test_the_toolkits_own_checks_pass(tmp_path):
     results = check_plugin(mmcl_hub, tmp_path)
-    names = {"modality hf-text", "modality hf-speech", "modality hf-tokens", "backbone hf-encoder", "scorer hf-regressor"}
-    assert {r.name for r in results} == {*names, "kind tokens"}
+    names = {"modality hf-text", "modality hf-speech", "modality hf-tokens", "modality hf-joint", "backbone hf-encoder"}
+    names |= {"scorer hf-regressor"}
+    assert {r.name for r in results} == {*names, "backbone layer-mix", "kind tokens", "kind layers"}
     assert [(r.name, r.check, r.message) for r in results if r.passed is False] == []
     assert {r.name for r in results if r.passed is None} <= names  # they need a model, and are checked with one below
 

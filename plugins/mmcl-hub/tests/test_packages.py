@@ -23,7 +23,7 @@ from mmcl.testing import check_modality
 transformers = pytest.importorskip("transformers")
 SPECS = []
 mmcl_hub.register_modalities(SPECS.append)
-TEXT, SPEECH, TOKENS = SPECS
+TEXT, SPEECH, TOKENS, _ = SPECS
 SIZES = {"d_model": 8, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 12, "num_mel_bins": 80}
 CONFIG = {"model_type": "whisper", **SIZES, "max_source_positions": 1500}
 
