@@ -21,7 +21,9 @@ EVERY = {
     "r2plus1d": "video",
     "embed-frozen-video": "video",
     "text-real-lengths": "text",
-    "epoch": "epoch",
+    "epoch-quickstart": "epoch",
+    "epoch-utd_mhad_3mod": "epoch",
+    "epoch-ravdess_audio_au": "epoch",
     "pairs": "pairs",
     "start": "start",
 }

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ from benchmarks.side_by_side import Row, gather
 
 RECIPES = {"quickstart": None, "utd_mhad_3mod": "utd-mhad", "ravdess_audio_au": "ravdess"}
 """Recipe → the folder of its corpus."""
+
+WAYS = {
+    "bf16, memory kept": ("bf16", True),
+    "float32, memory kept": ("float32", True),
+    "bf16, memory as it comes": ("bf16", False),
+}
+"""What a way is called → its precision, and whether glibc is told to keep memory."""
 
 CHILD = """
 import json, os, resource, sys, time
@@ -106,27 +114,20 @@ class Child:
         self.process.wait()
 
 
-def epochs() -> Iterator[Row]:
-    """One row a recipe and way."""
-    baseline = os.environ.get("MMCL_BENCH_BASELINE")
-    real = Path(os.environ.get("MMCL_REAL_DATA", "."))
-    for recipe, corpus in RECIPES.items():
-        if corpus is not None and not (real / corpus).is_dir():
-            yield Row(f"epoch, {recipe}", facts={"left out": "MMCL_REAL_DATA has no such corpus"})
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            ways = {
-                "float32, memory kept": (sys.executable, "float32", True),
-                "bf16, memory as it comes": (sys.executable, "bf16", False),
-                "bf16, memory kept": (sys.executable, "bf16", True),
-            }
-            plain = Child(baseline or sys.executable, recipe, f"{folder}/run", ["pretrain.precision=float32"], False)
-            against = "another checkout" if baseline else "float32, memory as it comes"
-            for way, (python, precision, keep) in ways.items():
-                child = Child(python, recipe, f"{folder}/run", [f"pretrain.precision={precision}"], keep)
-                yield _row(f"epoch, {recipe}, {way}", child, plain, against)
-                child.close()
-            plain.close()
+def epoch(recipe: str) -> Iterator[Row]:
+    """One row a way."""
+    baseline, corpus = os.environ.get("MMCL_BENCH_BASELINE"), RECIPES[recipe]
+    if corpus is not None and not (Path(os.environ.get("MMCL_REAL_DATA", ".")) / corpus).is_dir():
+        yield Row(f"epoch, {recipe}", facts={"left out": "MMCL_REAL_DATA has no such corpus"})
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Child(baseline or sys.executable, recipe, f"{folder}/run", ["pretrain.precision=float32"], False)
+        against = "another checkout" if baseline else "float32, memory as it comes"
+        for way, (precision, keep) in WAYS.items():
+            child = Child(sys.executable, recipe, f"{folder}/run", [f"pretrain.precision={precision}"], keep)
+            yield _row(f"epoch, {recipe}, {way}", child, plain, against)
+            child.close()
+        plain.close()
 
 
 def _row(name: str, ours: Child, plain: Child, against: str, steps: int = 2, rounds: int = 5) -> Row:
@@ -138,4 +139,4 @@ def _row(name: str, ours: Child, plain: Child, against: str, steps: int = 2, rou
     return Row(name, gather([(a[:2], b[:2]) for a, b in measured], "cpu"), 2.0, 3.0, {"against": against, **peaks})
 
 
-WORKLOADS = {"epoch": epochs}
+WORKLOADS = {f"epoch-{recipe}": partial(epoch, recipe) for recipe in RECIPES}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..api.errors import DataError, MmclError
 from ..data.folds import HELD, Inner
+from ..engine.memory import keep_freed_memory
 from ..recipe.plan import Plan
 from ..recipe.search import SweepPlan
 from ..runs import RunFolder, write_json
@@ -32,6 +33,7 @@ def run_trial(search: SweepPlan, study: Study, number: int, out: Path, device: s
     from optuna.pruners import MedianPruner, NopPruner
     from optuna.trial import Trial, TrialState
 
+    keep_freed_memory()
     frozen = study.get_trials(deepcopy=False)[number]
     trial = Trial(study, frozen._trial_id)
     began = time.monotonic()
