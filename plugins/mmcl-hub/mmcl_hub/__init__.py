@@ -214,12 +214,12 @@ def joint_layout(params: HfJointParams, source: Source) -> Layout:
         )
     size = config.get("projection_dim", params.dim)
     if not isinstance(size, int) or (params.dim is not None and params.dim != size):
-        said = (
+        problem = (
             f"has {size} values a vector, dim says {params.dim}"
             if size
             else "is no folder here; say how wide its space is (dim:)"
         )
-        raise ValueError(f"model '{params.model}' {said}")
+        raise ValueError(f"model '{params.model}' {problem}")
     if params.pool == "mean":
         return Layout("vector", ("channel",), {"channel": size})
     if source.type == "words":
