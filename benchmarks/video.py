@@ -47,10 +47,10 @@ def _backward(encode: Callable[[], torch.Tensor]) -> Callable[[], None]:
 
 
 def frozen() -> Iterator[Row]:
-    """Features of eight clips, as `embed` takes them."""
+    """Features of two clips, as `embed` takes them."""
     for device in devices():
         for precision in ("float32", "bf16"):
-            side = parts.video(8).to(device)
+            side = parts.video(2).to(device)
             side.ours.eval()
             side.plain.eval()
 
