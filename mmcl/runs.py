@@ -208,7 +208,7 @@ def fingerprint(value: Any) -> str:
 
 _OURS = {
     "run": {MARKER, ".lock", "recipe.yaml", "folds.csv", "plan.json", "log.jsonl", "prepare.json", "folds.json"}
-    | {"scores.json", "report.html", "report.json", "tensorboard", "search"},
+    | {"scores.json", "report.html", "report.json", "tensorboard", "search", "prepared"},
     "sweep": {MARKER, ".lock", "sweep.json", "sweep.html", "trials.json", "log.jsonl", "trials", "best", "best.yaml"},
 }
 """Names that mmcl writes into the folder of a run or of a sweep, beside the folders of folds and a sweep's journal."""

@@ -31,6 +31,36 @@ def test_a_run_repeats_to_the_bit_and_says_so(tiny_plan, run, capsys):
     assert comparison.surroundings == {}
     assert (comparison.weights, comparison.other_weights) == (1, ())
     assert read_json(again / "plan.json")["plan"]["seed"] == [5]
+    stores = [one["folder"] for one in read_json(again / "folds.json")["stores"].values()]
+    assert stores  # prepared anew, not taken from beside the run
+    assert all(one.startswith("prepared/") and (again / one / "store.json").is_file() for one in stores)
+    assert call("audit", again) == 0
+
+
+READ = """\
+format: 1
+name: read
+dataset: ravdess
+modalities:
+  audio: {features: {use: log-mel}, backbone: {use: tcn, channels: [4]}}
+  units: {features: action-units, backbone: {use: mlp, hidden: [4], width: 4}}
+protocol: {use: hold-out}
+"""
+
+
+@pytest.mark.parametrize("root", ["d #1", "d: v2", "[d", "null", "1e3", "{d}", "d'\"", "~/d", " d "])
+def test_a_folder_of_any_name_is_taken_by_its_name(root, tiny_plan, tmp_path):
+    plan, folder = tiny_plan(text=READ, data=tmp_path), tmp_path / "a: #1" / "tiny"
+    stated = plan.to_json()
+    stated["dataset"]["root"] = str(tmp_path / root)
+    write_json(folder / "plan.json", {"plan": stated})
+    (folder / "recipe.yaml").write_text(plan.text, encoding="utf-8")
+    assert plan_of(folder).root == tmp_path / root
+
+
+def test_a_relative_folder_is_kept_as_it_was_meant(tiny_plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert tiny_plan("dataset.root=d", text=READ).to_json()["dataset"]["root"] == str(tmp_path / "d")
 
 
 def test_what_differs_is_listed_score_by_score(tiny_plan, run, capsys, monkeypatch):

@@ -34,7 +34,8 @@ def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, o
     for sentence in read_json(run / "plan.json").get("going_on", []):
         click.echo(f"mmcl: {run}: {sentence}; the repetition trains in one go", err=True)
     folder = out if out is not None else run.resolve().with_name(f"{run.resolve().name}-again")
-    run_and_report(plan, RunFolder(folder), workers, overwrite=overwrite)
+    # Streams are prepared anew too, in the repetition's own folder: those of the run would hide that preparing them has a state.
+    run_and_report(plan, RunFolder(folder, folder / "prepared"), workers, overwrite=overwrite)
     repeated = differences(run, folder)
     if as_json:
         click.echo(json.dumps(repeated.to_json(), indent=1))

@@ -84,7 +84,7 @@ def load_prepared(run: RunFolder) -> Prepared:
     """What folds.json says, with its stores opened; no stream is read yet.
 
     Raises StageError if `prepare` has not run, or a store is not whole, holds other data than it did then, or lies elsewhere than
-    among the prepared streams beside the run.
+    among the prepared streams beside the run or in it.
     """
     kept, samples, folds = _as_kept(run)
     stores = {name: Store(_beside(run, str(one["folder"]))) for name, one in kept["stores"].items()}
@@ -98,12 +98,12 @@ def _beside(run: RunFolder, recorded: str) -> Path:
     """The folder of a store, recorded relative to the run: among its prepared streams, and no link on the way down to it."""
     place = Path(os.path.abspath(run.root / recorded))  # noqa: PTH100 - `resolve` would follow the links that are looked for
     base = Path(os.path.abspath(run.prepared))  # noqa: PTH100 - likewise
-    if beside := re.fullmatch(r"((?:\.\./){1,3}prepared)/[^/]+/[^/]+", recorded):
+    if beside := re.fullmatch(r"((?:\.\./){0,3}prepared)/[^/]+/[^/]+", recorded):
         base = Path(os.path.abspath(run.root / beside[1]))  # noqa: PTH100 - likewise
     down = place.relative_to(base).parts if place.is_relative_to(base) else ()
     if len(down) != 2:
         raise StageError(
-            f"{run.root / 'folds.json'}: names '{recorded}' as prepared streams; they lie in a folder 'prepared' beside the run"
+            f"{run.root / 'folds.json'}: names '{recorded}' as prepared streams; they lie in a folder 'prepared' beside the run or in it"
         )
     for folder in (base, base / down[0], place):
         if folder.is_symlink():

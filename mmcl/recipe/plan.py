@@ -195,7 +195,7 @@ class Plan:
             "overrides": list(self.overrides),
             "dataset": {
                 **self.dataset.to_json(),
-                "root": str(self.root) if self.root else None,
+                "root": str(self.root.absolute()) if self.root else None,  # it is read from other folders too
                 "synthetic": self.info.synthetic,
             },
             "modalities": {m.name: m.to_json() for m in self.modalities},

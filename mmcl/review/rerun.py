@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,17 +59,17 @@ def plan_of(folder: Path, data: Path | None = None) -> Plan:
     settings = read_json(folder / "plan.json")["plan"]
     overrides = list(settings["overrides"])
     if settings["dataset"]["root"] and data is None:
-        overrides.append(f"dataset.root={settings['dataset']['root']}")
+        overrides.append(f"dataset.root={json.dumps(settings['dataset']['root'])}")  # quoted: `d #1` is a folder, not a comment
     if settings["protocol"]["use"] == "folds":
         file = folder / "folds.csv"
         if not file.is_file():
             raise StageError(f"{file}: is missing; it holds the folds of the run's recipe")
-        overrides.append(f"protocol.file={file.resolve()}")
+        overrides.append(f"protocol.file={json.dumps(str(file.resolve()))}")
     plan = load_plan(folder / "recipe.yaml", tuple(overrides), data)
     if (against := settings["report"]["against"]) == list(plan.recipe.report.against):
         return plan
     # The default was another one when the run was made: its baselines are those that it has.
-    return load_plan(folder / "recipe.yaml", (*overrides, f"report.against=[{', '.join(against)}]"), data)
+    return load_plan(folder / "recipe.yaml", (*overrides, f"report.against={json.dumps(against)}"), data)
 
 
 def differences(old: Path, new: Path) -> Rerun:

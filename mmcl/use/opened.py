@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -209,7 +210,7 @@ def stated_plan(root: Path, data: Path | None = None) -> Plan:
             dataset["root"] = stated["dataset"]["root"]
         overrides = [*stated["overrides"], "track=[]", "worth=", "sweep="]
         if stated["protocol"]["use"] == "folds":
-            overrides.append(f"protocol.file={(root / 'folds.csv').resolve()}")
+            overrides.append(f"protocol.file={json.dumps(str((root / 'folds.csv').resolve()))}")
         if data is not None and _own_folder(stated["overrides"], root) is not None:
             dataset["root"] = _own_folder(stated["overrides"], root)
     except (KeyError, TypeError) as error:
