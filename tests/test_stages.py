@@ -689,3 +689,37 @@ def test_a_metric_that_the_task_lacks_is_refused_before_anything_is_trained(tiny
     )
     with pytest.raises(StageError, match="supervise.metric: task 'emotion' has no metric 'f1_micro'; it has accuracy, uar"):
         run_all(tiny_plan(*sets), run, workers=1)
+
+
+def test_a_head_that_draws_nothing_is_fitted_once_for_all_seeds(tiny_plan, tiny_run, monkeypatch):
+    from mmcl.plugins import plugins
+    from mmcl.stages import probe as stage
+
+    task = tiny_plan().tasks[0]
+    spec = plugins().get("head", "linear").spec
+    kind = type(spec.build(spec.params(), task, {"audio": 4}))
+    fits, fit = [], kind.fit
+    monkeypatch.setattr(kind, "fit", lambda self, *rows: fits.append(self) or fit(self, *rows))
+
+    def fitted():
+        fits.clear()
+        folder = tiny_run.stage("embed", 0, 3)
+        heads, chosen, _ = stage._fit_unit(
+            tiny_plan("probe.seeds=[0, 5]", "probe.inputs=[audio]", "probe.heads.linear.l2=[0.1]"),
+            folder,
+            0,
+            3,
+            lambda done, text: None,
+        )
+        return heads, chosen, len(fits)
+
+    heads, chosen, count = fitted()
+    assert [(h.encoder, h.input, h.head_seed) for h in heads] == [(c["encoder"], c["input"], c["head_seed"]) for c in chosen]
+    assert [h.head_seed for h in heads] == [0, 5] * count
+    monkeypatch.setattr(kind, "draws", True)
+    again, chosen_again, twice = fitted()
+    assert twice == 2 * count
+    assert chosen_again == chosen
+    for one, other in zip(heads, again, strict=True):
+        assert torch.equal(one.head.weight, other.head.weight)
+        assert (one.input, one.head_seed, one.temperature) == (other.input, other.head_seed, other.temperature)

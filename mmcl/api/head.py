@@ -43,7 +43,11 @@ class Labelled:
 
 @runtime_checkable
 class SelfFitting(Protocol):
-    """A head that brings its own solver. Heads without `fit` are trained by the toolkit's loop (early stop on valid)."""
+    """A head that brings its own solver. Heads without `fit` are trained by the toolkit's loop (early stop on valid).
+
+    One that draws nothing, so that it ends as the same whatever the generator, may say so by an attribute `draws = False`: it is then fitted
+    once for all of `probe.seeds`.
+    """
 
     def fit(self, train: Labelled, valid: Labelled, generator: torch.Generator) -> Mapping[str, float]:
         """Fit on `train`, choose on `valid`; what was chosen (such as l2), for the log. Features come standardised."""

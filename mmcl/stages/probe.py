@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,11 @@ def _fit_unit(
                 rows, rows_valid = known & any_present(train, modalities), known_valid & any_present(valid, modalities)
                 for head_name, part in plan.heads.items():
                     for head_seed in plan.recipe.probe.seeds:
+                        if head_seed != plan.recipe.probe.seeds[0] and getattr(fitted[-1].head, "draws", True) is False:
+                            fitted.append(replace(fitted[-1], head_seed=head_seed))
+                            chosen.append({**chosen[-1], "head_seed": head_seed})
+                            done += 1
+                            continue
                         where = (seed, "fold", fold, "head", head_name, kind, task.name, name, head_seed)
                         here = Labelled(
                             encoded_of(plan, scale, train, modalities, rows, side.within(part)), target[rows], side.of(rows)

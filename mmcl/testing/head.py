@@ -113,6 +113,12 @@ def _fitted(case: _Case, train: Labelled, valid: Labelled) -> nn.Module:
             isinstance(chosen, Mapping) and all(isinstance(value, int | float) for value in chosen.values()),
             f"{case.subject}: fit tells what it chose, as a mapping of numbers for the log; found {chosen!r}",
         )
+        if getattr(head, "draws", True) is False:
+            other = case.build(seed=7)
+            expect(
+                isinstance(other, SelfFitting) and other.fit(train, valid, torch.Generator().manual_seed(1)) == chosen,
+                f"{case.subject} says draws = False, but another seed makes another head of the same rows",
+            )
         return head.eval()
     losses: dict[str, Callable[..., Tensor]] = {
         "single-label": functional.cross_entropy,

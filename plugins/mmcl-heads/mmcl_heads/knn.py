@@ -26,6 +26,8 @@ class Knn(nn.Module):
     of shares (single-label), logits of shares (multi-label), or means (regression).
     """
 
+    draws = False
+
     bank: Tensor
     target: Tensor
     chosen: Tensor

@@ -23,6 +23,8 @@ class Late(nn.Module):
     A recording without any of the modalities gets what the probes say of none: the mean of their biases.
     """
 
+    draws = False
+
     def __init__(self, params: LateParams, task: Task, widths: Mapping[str, int]) -> None:
         super().__init__()
         self.task = task

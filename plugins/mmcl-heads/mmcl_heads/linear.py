@@ -36,6 +36,8 @@ class Linear(nn.Module):
     no weights and the bias log((examples + 1)/(others + 1)).
     """
 
+    draws = False
+
     weight: Tensor
     bias: Tensor
 
