@@ -24,7 +24,7 @@ FLOORS = (
     {"api"},
 )
 # What any floor may import besides: what is installed, a line on the screen, the seed of a draw, processes beside, the text of a file. They import nothing.
-EVERYWHERE = {"installed", "screen", "seeding", "text", "workers"}
+EVERYWHERE = {"installed", "screen", "seeding", "shapes", "text", "workers"}
 
 # A part of mmcl/ → the parts that it may import, wherever in a file the import stands, for type checkers alone or not. No more
 # than its floor allows, and often less: a row grows with the import that needs it. A part may always import itself, and
@@ -51,16 +51,17 @@ BELOW = {
         "workers",
     },
     "model": {"api", "data", "engine", "evaluate", "objective", "plugins", "recipe", "runs", "seeding"},
-    "data": {"api", "runs", "seeding"},
+    "data": {"api", "runs", "seeding", "shapes"},
     "recipe": {"api", "plugins", "text"},
     "evaluate": {"api", "seeding"},
     "engine": {"api", "runs", "screen", "seeding"},
     "objective": {"api", "seeding"},
     "plugins": {"api", "installed"},
-    "runs": {"api"},
+    "runs": {"api", "shapes"},
     "media": {"api", "screen", "text"},  # screen: a plug-in with long work of its own shows how far it is
     "api": set(),
     "installed": set(),
+    "shapes": set(),
     "screen": set(),
     "seeding": set(),
     "workers": set(),
@@ -82,6 +83,7 @@ LIGHT = {
     "installed",
     "screen",
     "seeding",
+    "shapes",
     "text",
     "runs",
     "plugins",

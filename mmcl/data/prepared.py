@@ -12,7 +12,7 @@ from typing import Any
 
 from ..api.dataset import SampleRef
 from ..api.errors import StageError
-from ..runs import RunFolder, read_json, refuse_links
+from ..runs import RunFolder, distrusting, read_json, refuse_links
 from .folds import Fold
 from .store import Store
 
@@ -33,6 +33,7 @@ class Prepared:
         return all(len({store.seconds(row) for store in timed if row in store}) <= 1 for row in range(len(self.samples)))
 
 
+@distrusting
 def load_split(run: RunFolder) -> tuple[list[SampleRef], list[Fold]]:
     """The recordings of a run and who is on which side, as folds.json says; no prepared stream is needed.
 
@@ -61,6 +62,7 @@ def _split(run: RunFolder, kept: Mapping[str, Any]) -> tuple[list[SampleRef], li
     return samples, folds
 
 
+@distrusting
 def load_prepared(run: RunFolder) -> Prepared:
     """What folds.json says, with its stores opened; no stream is read yet.
 
