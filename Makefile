@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs bench clean
+.PHONY: demo test lint format docs bench fuzz clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    set up, run the quickstart on the embedded corpus, print the path of its report"
 	@echo "make test    set up, run every test      make lint    ruff and mypy"
 	@echo "make docs    build the site into site/   make bench   ratios against plain PyTorch"
+	@echo "make fuzz    tamper with everything that is read (FUZZ_CASES in all, or FUZZ_SECONDS)"
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -40,6 +41,11 @@ docs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+FUZZ_CASES ?= 20000
+FUZZ_SECONDS ?= 1e9
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m fuzz --cases $(FUZZ_CASES) --seconds $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) site dist .pytest_cache .mypy_cache .ruff_cache

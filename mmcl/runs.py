@@ -5,6 +5,7 @@ runs/NAME/
   recipe.yaml plan.json log.jsonl        what was asked, what was resolved, what happened
   prepare.json folds.json                which recordings, what was skipped and why, who is on which side
   fold-00/seed-17/pretrain/              encoders.safetensors encoders.json history.jsonl last/ finished.json (resume/ meanwhile)
+                                         lost.json lost.safetensors, where a loss was no number
   fold-00/seed-17/embed/                 pretrained-train.safetensors pretrained-train.json …
   fold-00/seed-17/probe/                 heads.safetensors heads.json scores.jsonl predictions.jsonl
                                          retrieval.jsonl searches.jsonl chosen.jsonl finished.json
@@ -26,11 +27,13 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from .api.errors import StageError
 
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 JsonObject = dict[str, Any]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MARKER = ".mmcl"
 """The file by which a folder says that it is mmcl's."""
@@ -365,6 +370,48 @@ def open_file(path: Path) -> BufferedReader:
     return file
 
 
+_OF_FILES = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    AssertionError,
+    StopIteration,
+    MemoryError,
+)
+"""What reading ends in where files contradict each other, though each of them holds what such a file may hold."""
+
+
+@contextmanager
+def distrust(folder: Path) -> Iterator[None]:
+    """Within it, errors that come of what a run's files say are StageErrors that name the folder."""
+    try:
+        yield
+    except _OF_FILES as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        words = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
+        raise StageError(
+            f"{folder}: its files do not fit together ({words}; {Path(last.filename).name} line {last.lineno}); they were changed or damaged: run "
+            "its recipe again. If nobody touched them, please report it, with what --traceback shows"
+        ) from error
+
+
+def distrusting(function: Callable[P, R]) -> Callable[P, R]:
+    """A function whose first argument is the folder of a run, or a list of such, which reads in `distrust`."""
+
+    @wraps(function)
+    def reads(*args: P.args, **kwargs: P.kwargs) -> R:
+        first: Any = args[0] if args else next(iter(kwargs.values()))
+        if isinstance(first, list | tuple) and first:
+            first = first[0]
+        with distrust(first.root if isinstance(first, RunFolder) else Path(first)):
+            return function(*args, **kwargs)
+
+    return reads
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal. Raises StageError, naming the file, if it cannot be read."""
     try:
@@ -381,7 +428,7 @@ def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
             size = os.fstat(file.fileno()).st_size
             if size > largest:
                 raise StageError(f"{path}: has {size:,} bytes, where at most {largest:,} are expected")
-            return file.read(largest).decode()
+            return file.read(size).decode()
     except FileNotFoundError:
         raise StageError(f"{path}: is missing; `mmcl run` writes it") from None
     except (OSError, ValueError) as error:
@@ -389,23 +436,30 @@ def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
 
 
 def read_json(path: Path) -> JsonObject:
-    """A JSON file's object. Raises StageError, naming the file, if it is missing or not JSON."""
-    return _object(read_text(path), f"{path}:")
+    """A JSON file's object. Raises StageError, naming the file, if it is missing, not JSON, or does not hold what such a file holds."""
+    return _object(read_text(path), f"{path}:", path)
 
 
 def read_jsonl(path: Path) -> list[JsonObject]:
-    """The objects of a file with one a line. Raises StageError, naming the file and line, if it is missing or not JSON lines."""
-    lines = enumerate(read_text(path).splitlines(), 1)
-    return [_object(line, f"{path}: line {number}") for number, line in lines if line]
+    """The objects of a file with one a line. Raises StageError, naming the file and line, as `read_json` does."""
+    lines = enumerate(read_text(path).split("\n"), 1)
+    return [_object(line, f"{path}: line {number}", path) for number, line in lines if line]
 
 
-def _object(text: str, where: str) -> JsonObject:
+def _object(text: str, where: str, path: Path) -> JsonObject:
+    from .shapes import parsed, shape_of  # late: it brings pydantic, which `mmcl --help` can do without
+
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = parsed(text)
+    except ValueError as error:
         raise StageError(f"{where} cannot be read as JSON ({error}); delete it and run again") from error
     if not isinstance(value, dict):
         raise StageError(f"{where} holds {type(value).__name__}, not an object; delete it and run again")
+    if check := shape_of(path):
+        try:
+            check(value)
+        except ValueError as error:
+            raise StageError(f"{where} does not hold what it should ({error}); delete it and run again") from error
     return value
 
 

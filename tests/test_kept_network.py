@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import mmcl
-from mmcl.api import DataError, PluginError
+from mmcl.api import DataError, PluginError, StageError
 from mmcl.data.prepared import load_prepared
 from mmcl.evaluate.answers import target_of
 from mmcl.evaluate.calibration import temperature
@@ -111,7 +111,7 @@ def test_networks_that_cannot_be_had_are_told(supervised):
     facts = read_json(path)
     for broken, error, sentence in (
         ({key: value for key, value in facts.items() if key != "network"}, DataError, "older mmcl"),
-        (facts | {"network": {"task": 3}}, DataError, "cannot be read"),
+        (facts | {"network": {"task": 3}}, StageError, "does not hold what it should .network.task"),
         (
             facts | {"network": facts["network"] | {"projection": {"hidden": 8, "width": 5}}},
             PluginError,

@@ -27,7 +27,7 @@ FLOORS = (
     {"api"},
 )
 # What any floor may import besides: what is installed, a line on the screen, the seed of a draw, processes beside, the text of a file. They import nothing.
-EVERYWHERE = {"installed", "screen", "seeding", "stopping", "text", "workers"}
+EVERYWHERE = {"installed", "screen", "seeding", "shapes", "stopping", "text", "workers"}
 
 # A part of mmcl/ → the parts that it may import, wherever in a file the import stands, for type checkers alone or not. No more
 # than its floor allows, and often less: a row grows with the import that needs it. A part may always import itself, and
@@ -55,16 +55,17 @@ BELOW = {
         "workers",
     },
     "model": {"api", "data", "engine", "evaluate", "objective", "plugins", "recipe", "runs", "seeding"},
-    "data": {"api", "runs", "seeding", "workers"},
+    "data": {"api", "runs", "seeding", "shapes", "workers"},
     "recipe": {"api", "plugins", "text"},
     "evaluate": {"api", "seeding"},
     "engine": {"api", "runs", "screen", "seeding", "stopping"},
     "objective": {"api", "seeding"},
     "plugins": {"api", "installed"},
-    "runs": {"api"},
+    "runs": {"api", "shapes"},
     "media": {"api", "screen", "text"},  # screen: a plug-in with long work of its own shows how far it is
     "api": set(),
     "installed": set(),
+    "shapes": set(),
     "screen": set(),
     "seeding": set(),
     "workers": set(),
@@ -87,6 +88,7 @@ LIGHT = {
     "installed",
     "screen",
     "seeding",
+    "shapes",
     "text",
     "runs",
     "plugins",

@@ -233,8 +233,14 @@ def _check(fold: Fold, by: str, samples: Sequence[SampleRef]) -> None:
     parts = {"train": fold.train, "valid": fold.valid, "test": fold.test}
     for name, rows in parts.items():
         if not rows:
+            groups = {samples[row].group for each in parts.values() for row in each}
+            alone = (
+                f": all {len(samples)} recordings are of one group, '{min(groups)}'"
+                if by == "group" and len(groups) == 1
+                else ""
+            )
             raise DataError(
-                f"protocol: fold {fold.number} has no recording for {name}; there is too little data for this protocol"
+                f"protocol: fold {fold.number} has no recording for {name}; there is too little data for this protocol{alone}"
             )
     seen: dict[int, str] = {}
     for name, rows in parts.items():

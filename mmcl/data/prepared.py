@@ -12,7 +12,7 @@ from typing import Any
 
 from ..api.dataset import SampleRef
 from ..api.errors import StageError
-from ..runs import JsonObject, RunFolder, read_json, refuse_links
+from ..runs import JsonObject, RunFolder, distrusting, read_json, refuse_links
 from .folds import Fold
 from .store import Store
 
@@ -33,6 +33,7 @@ class Prepared:
         return all(len({store.seconds(row) for store in timed if row in store}) <= 1 for row in range(len(self.samples)))
 
 
+@distrusting
 def load_split(run: RunFolder) -> tuple[list[SampleRef], list[Fold]]:
     """The recordings of a run and who is on which side, as folds.json says; no prepared stream is needed.
 
@@ -80,6 +81,7 @@ def _split(path: Path, kept: Mapping[str, Any]) -> tuple[list[SampleRef], list[F
     return samples, folds
 
 
+@distrusting
 def load_prepared(run: RunFolder) -> Prepared:
     """What folds.json says, with its stores opened; no stream is read yet.
 

@@ -1,15 +1,17 @@
 """Prepared streams on disk: one folder per modality, steps of all recordings end to end, memory-mapped.
 
-    store.json                 layout, dtype, what was skipped and why; written last, so a folder with it is whole
+    store.json                 layout, dtype, what was skipped and why, checksums of the rest; written last, so a folder with it is whole
     index.safetensors          row, shard, offset, length of every stream (int64)
     shard-00000.safetensors    values [steps, ...]; times [steps, 2] in seconds where steps carry their own
 
-A window is a slice of the map: the rest of the recording is never read.
+A window is a slice of the map: the rest of the recording is never read. So opening looks at a few blocks of each shard, which shows what
+a crash or a bad disk leaves (pages of zeros); `Store.changed` reads every byte.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -23,10 +25,15 @@ from numpy.typing import NDArray
 from ..api.errors import StageError
 from ..api.kinds import Layout
 from ..api.raw import Timed
-from ..runs import folder_in_place_of, open_file, read_arrays, read_json, write_arrays, write_json
+from ..runs import digest, folder_in_place_of, open_file, read_arrays, read_json, write_arrays, write_json
+from ..shapes import parsed
 
 HEADER_BYTES = 2**20
 """A longer header of a shard is refused."""
+BLOCKS, BLOCK = 64, 4096
+"""Blocks of a shard, spread evenly, whose bytes are looked at when it is opened, and how long each is."""
+LONGEST = 2**40
+"""A larger size of an array is refused."""
 SHARD_BYTES = 256 * 2**20
 """A shard is closed once it holds this much: large enough to stream, small enough to hold in memory while writing."""
 
@@ -83,7 +90,12 @@ class StoreWriter:
         self._flush()
         index = np.array(sorted(self._index), dtype=np.int64).reshape(-1, 4)
         write_arrays(self.part / "index.safetensors", {"index": index})
-        about = {"format": 1, "layout": self.layout.to_json(), "timed": bool(self._timed), **facts}
+        files = sorted(self.part.glob("*.safetensors"))
+        checks = {
+            "sha256": {path.name: digest(path) for path in files},
+            "blocks": {path.name: few_blocks(path) for path in files},
+        }
+        about = {"format": 1, "layout": self.layout.to_json(), "timed": bool(self._timed), **facts, **checks}
         write_json(self.part / "store.json", about)
         self._making.close()
 
@@ -111,7 +123,14 @@ class Store:
         try:
             about = read_json(folder / "store.json")
             index = read_arrays(folder / "index.safetensors")["index"]
+            if index.dtype != np.int64 or index.ndim != 2 or index.shape[1] != 4:
+                raise ValueError(f"its index is {index.dtype} {list(index.shape)}, and not int64 [streams, 4]")
             self.layout = Layout.from_json(about["layout"])
+            if sorted(self.layout.sizes) != sorted(set(self.layout.axes) - {"time"}):
+                raise ValueError(
+                    f"its layout has the axes {', '.join(self.layout.axes)} and sizes of {', '.join(self.layout.sizes)}"
+                )
+            self._sha256: dict[str, str] = about.get("sha256", {})
             self.skipped = tuple(Skipped(**one) for one in about.get("skipped", ()))
             self.counts: dict[str, int] = dict(about.get("counts", {}))
             self.key = str(about.get("key", ""))
@@ -122,14 +141,35 @@ class Store:
             maps = [mapped(folder / f"shard-{shard:05d}.safetensors") for shard in shards]
             self._values = [m["values"] for m in maps]
             self._times = [m["times"] for m in maps] if about["timed"] else None
-            self._check()
+            self._check(len(index))
+            for name, known in about.get("blocks", {}).items():
+                if Path(name).name != name or few_blocks(folder / name) != known:
+                    raise ValueError(f"{name} is not what was written: a disk or a copy changed it")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, StageError) as error:
             raise StageError(f"{folder}: is not a prepared store ({error}); delete it and run again") from error
 
-    def _check(self) -> None:
+    def changed(self) -> list[str]:
+        """A sentence for each file that is not, to the byte, what was written; every byte is read.
+
+        Raises StageError if an older mmcl wrote the store, which kept no checksums.
+        """
+        if not self._sha256:
+            raise StageError(
+                f"{self.folder}: an older mmcl prepared these streams and kept no checksums; prepare them anew to have some"
+            )
+        names = {path.name for path in self.folder.glob("*.safetensors")} | set(self._sha256)
+        return [
+            f"{self.folder / name} is not what was written; delete {self.folder} and run again"
+            for name in sorted(names)
+            if not (self.folder / Path(name).name).is_file() or digest(self.folder / Path(name).name) != self._sha256.get(name)
+        ]
+
+    def _check(self, rows: int) -> None:
         """Raise ValueError unless every stream lies within its shard, with values of the layout's shape."""
+        if len(self._where) != rows:
+            raise ValueError("its index names a recording twice")
         for values in self._values:
-            if tuple(values.shape[1:]) != self.layout.shape:
+            if values.ndim == 0 or tuple(values.shape[1:]) != self.layout.shape:
                 raise ValueError(f"a shard's values have the shape {list(values.shape)}, and the layout is {self.layout}")
         for times, values in zip(self._times or (), self._values, strict=False):
             if times.shape != (len(values), 2):
@@ -219,37 +259,64 @@ class Streams:
         return self.length(row) / self.layout.rate if self.layout.rate else 0.0
 
 
+def few_blocks(path: Path) -> str:
+    """A digest of a file's size and of BLOCKS of its blocks, the first and the last among them: quick, whatever the size.
+
+    Raises OSError and StageError as `open_file` does.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        hashed = hashlib.sha256(str(size).encode())
+        for start in sorted({int(at) for at in np.linspace(0, max(0, size - BLOCK), BLOCKS)}):
+            file.seek(start)
+            hashed.update(file.read(BLOCK))
+    return hashed.hexdigest()
+
+
+_KINDS = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
+
+
 def mapped(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a safetensors file, memory-mapped: nothing is read until it is used.
 
-    Raises StageError if the file is cut short or no safetensors file.
+    Raises StageError if the file is cut short or no safetensors file: sizes and offsets are held against the file before anything is mapped.
     """
-    kinds = {
-        "F64": "<f8",
-        "F32": "<f4",
-        "F16": "<f2",
-        "I64": "<i8",
-        "I32": "<i4",
-        "I16": "<i2",
-        "I8": "i1",
-        "U8": "u1",
-        "BOOL": "?",
-    }
     try:
         with open_file(path) as file:
             there = os.fstat(file.fileno()).st_size
             size = int.from_bytes(file.read(8), "little")
             if not 0 < size <= min(there - 8, HEADER_BYTES):
                 raise ValueError(f"its header would have {size:,} bytes" if there > 8 else "cut short")
-            header = json.loads(file.read(size))
+            entries = parsed(file.read(size).decode())
+            if not isinstance(entries, dict):
+                raise ValueError("its header is no object")
+            places = {name: _place(entry, there - 8 - size) for name, entry in entries.items() if name != "__metadata__"}
             whole = np.memmap(file, np.uint8, mode="r", offset=8 + size) if there > 8 + size else np.zeros(0, np.uint8)
-        arrays = {}
-        for name, entry in header.items():
-            if name != "__metadata__":
-                first, last = entry["data_offsets"]
-                if not 0 <= first <= last <= len(whole):
-                    raise ValueError("cut short")
-                arrays[name] = whole[first:last].view(kinds[entry["dtype"]]).reshape(entry["shape"])
+        return {name: whole[first:last].view(kind).reshape(shape) for name, (first, last, kind, shape) in places.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StageError(f"{path}: is not a whole safetensors file ({error}); delete its folder and run again") from error
-    return arrays
+
+
+def _place(entry: Any, there: int) -> tuple[int, int, str, tuple[int, ...]]:
+    """First and last byte of an array, its type and shape. Raises ValueError, KeyError or TypeError where they don't agree.
+
+    there  bytes behind the header
+    """
+    (first, last), kind, shape = entry["data_offsets"], _KINDS[entry["dtype"]], entry["shape"]
+    if not isinstance(shape, list) or len(shape) > 32 or any(type(n) is not int or not 0 <= n <= LONGEST for n in shape):
+        raise ValueError(f"an array's shape is {str(shape)[:80]}")
+    if type(first) is not int or type(last) is not int or not 0 <= first <= last <= there:
+        raise ValueError("cut short")
+    if math.prod(shape) * np.dtype(kind).itemsize != last - first:
+        raise ValueError(f"an array of the shape {shape} would not have {last - first:,} bytes")
+    return first, last, kind, tuple(shape)

@@ -25,11 +25,12 @@ PATIENCE = 3
 
 @torch.no_grad()
 def describe(z: Tensor) -> dict[str, Tensor]:
-    """Of one modality's embeddings [n, D]: effective rank (Roy, Vetterli 2007) and mean cosine of different rows; nothing for n < 3.
+    """Of one modality's embeddings [n, D]: effective rank (Roy, Vetterli 2007) and mean cosine of different rows; nothing for n < 3, or where they are no
+    numbers.
 
     The effective rank is exp of the entropy of the singular values of the centred, length-1 embeddings: how many directions they use.
     """
-    if len(z) < 3:
+    if len(z) < 3 or not bool(torch.isfinite(z).all()):
         return {}
     unit = torch.nn.functional.normalize(z.float(), dim=-1)
     n = len(unit)

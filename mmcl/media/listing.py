@@ -160,7 +160,12 @@ def _json_lines(path: Path) -> tuple[list[dict[str, str]], list[int]]:
             raise DataError(f"{path}:{line}: is no JSON ({error})") from error
         if not isinstance(values, dict):
             raise DataError(f'{path}:{line}: an object such as {{"id": "a"}} was expected, not {text.strip()[:40]!r}')
-        rows.append({str(name).strip(): _cell(value) for name, value in values.items()})
+        try:
+            rows.append({str(name).strip(): _cell(value) for name, value in values.items()})
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{path}:{line}: holds lists within lists, or a number too long to be written; plain values were expected"
+            ) from error
         lines.append(line)
     return rows, lines
 

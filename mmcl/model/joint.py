@@ -17,11 +17,11 @@ from ..api.loss import Scored
 from ..api.params import Params
 from ..api.pretext import PretextSpec
 from ..plugins import Plugins, plugins
-from ..runs import read_tensors
+from ..runs import distrusting, read_tensors
 from ..seeding import address
 from .augment import Augmentation, augment
 from .encoder import Normalise
-from .keep import describe_encoders
+from .keep import describe_encoders, sparing
 
 
 class Joint(nn.Module):
@@ -72,6 +72,7 @@ def build_joint(
         return Joint(layouts=layouts, normalised=normalised, pretext=cast(nn.Module, spec.build(params, layouts)))
 
 
+@distrusting
 def load_joint(folder: Path | str, offers: Plugins | None = None) -> Joint:
     """What `pretrain` left in a folder, in eval mode, rebuilt without the recipe.
 
@@ -86,7 +87,8 @@ def load_joint(folder: Path | str, offers: Plugins | None = None) -> Joint:
     params = offer.spec.params.model_validate_json(json.dumps(pretext["params"]))
     layouts = {name: Layout.from_json(one["layout"]) for name, one in about["modalities"].items()}
     normalised = [name for name, one in about["modalities"].items() if one["normalise"] == "channel"]
-    joint = build_joint(layouts, normalised, offer.spec, params)
+    with sparing():
+        joint = build_joint(layouts, normalised, offer.spec, params)
     tensors = read_tensors(folder / "encoders.safetensors")
     try:
         joint.load_state_dict({key.removeprefix("joint/"): value for key, value in tensors.items()})

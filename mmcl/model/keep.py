@@ -7,7 +7,8 @@ encoders.json          per modality: source, features, layout, backbone (name, o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from torch import Tensor, nn
 from ..api.errors import DataError, PluginError
 from ..api.kinds import Layout
 from ..plugins import Plugins, plugins
-from ..runs import read_json, read_tensors, write_json, write_tensors
+from ..runs import distrusting, read_json, read_tensors, write_json, write_tensors
 from .encoder import Encoder, build_encoder
+
+ROOM = 2 * 2**30
+"""Bytes that networks may take while files are believed, beside three times what the weights take: a width of 1e9 ends in a sentence."""
 
 
 def save_encoders(folder: Path, encoders: Mapping[str, nn.Module], about: Mapping[str, Any]) -> None:
@@ -32,6 +36,7 @@ def save_encoders(folder: Path, encoders: Mapping[str, nn.Module], about: Mappin
     write_json(folder / "encoders.json", {"format": 1, **about})
 
 
+@distrusting
 def load_encoders(folder: Path | str, offers: Plugins | None = None) -> dict[str, Encoder]:
     """The trained encoders of a `pretrain` folder by modality, in eval mode, rebuilt without the recipe.
 
@@ -59,15 +64,42 @@ def rebuilt_encoder(name: str, about: Mapping[str, Any], projection: Mapping[str
     about  what encoders.json says of the modality: layout, backbone, normalise
     """
     offer = offers.get("backbone", about["backbone"]["use"])
-    return build_encoder(
-        name,
-        Layout.from_json(about["layout"]),
-        replace(offer.spec, build=offer.spec.rebuild or offer.spec.build),
-        offer.spec.params.model_validate_json(json.dumps(about["backbone"]["params"])),
-        hidden=projection["hidden"],
-        width=None if projection.get("use") == "none" else projection["width"],
-        normalise=about["normalise"] == "channel",
-    )
+    with sparing():
+        return build_encoder(
+            name,
+            Layout.from_json(about["layout"]),
+            replace(offer.spec, build=offer.spec.rebuild or offer.spec.build),
+            offer.spec.params.model_validate_json(json.dumps(about["backbone"]["params"])),
+            hidden=projection["hidden"],
+            width=None if projection.get("use") == "none" else projection["width"],
+            normalise=about["normalise"] == "channel",
+        )
+
+
+@contextmanager
+def sparing(room: int = ROOM) -> Iterator[None]:
+    """Within it, so many bytes more can be had, where the system can say so (Linux). Raises PluginError for whoever wants more."""
+    try:
+        import resource
+
+        with Path("/proc/self/statm").open(encoding="ascii") as file:
+            now = int(file.read().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError):
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    asked = now + room if before[0] == resource.RLIM_INFINITY else min(before[0], now + room)
+    resource.setrlimit(resource.RLIMIT_AS, (asked, before[1]))
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "memory" in str(error):
+            raise PluginError(
+                f"what is described takes more than {room / 2**30:.3g} GiB of memory, as no network that was kept does; its description was changed"
+            ) from error
+        raise
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def fill_encoder(network: nn.Module, state: Mapping[str, Tensor], backbone: Mapping[str, Any], what: str) -> None:

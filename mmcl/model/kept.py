@@ -24,8 +24,9 @@ from ..evaluate.answers import output_of
 from ..evaluate.calibration import probabilities
 from ..plugins import Plugins, plugins
 from ..recipe.plan import Part
-from ..runs import read_json, read_tensors, write_json, write_tensors
+from ..runs import distrusting, read_json, read_tensors, write_json, write_tensors
 from .frozen import Features
+from .keep import sparing
 from .scale import Scale, vectors_of
 
 GROUP = (
@@ -112,6 +113,7 @@ def save_heads(folder: Path, heads: Sequence[KeptHead]) -> None:
     write_json(folder / "heads.json", {"format": 1, "heads": [one.to_json() for one in heads]})
 
 
+@distrusting
 def load_heads(folder: Path | str, offers: Plugins | None = None) -> list[KeptHead]:
     """The heads of a run's `probe` folder, in the order of the recipe, in eval mode.
 
@@ -143,6 +145,14 @@ def _loaded(folder: Path, number: int, one: Mapping[str, Any], tensors: Mapping[
         clip=how["clip"],
         floor=how["floor"],
     )
+    wrong = [
+        name
+        for name, width in one["modalities"].items()
+        for each in (scale.mean, scale.deviation)
+        if each[name].shape != (width,)
+    ]
+    if wrong:
+        raise DataError(f"{folder}: heads.json and heads.safetensors differ in the width of '{wrong[0]}'; run the recipe again")
     return KeptHead(
         task=task,
         input=one["input"],
@@ -161,7 +171,7 @@ def _loaded(folder: Path, number: int, one: Mapping[str, Any], tensors: Mapping[
 
 def rebuilt(part: Part, task: Task, widths: Mapping[str, int], state: Mapping[str, Tensor], where: str) -> Head:
     """A head with kept weights, in eval mode. Raises PluginError if they do not fit what the plug-in builds."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), sparing():
         head = cast(nn.Module, part.spec.build(part.params, task, dict(widths)))
     try:
         head.load_state_dict(dict(state))

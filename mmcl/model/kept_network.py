@@ -26,9 +26,9 @@ from ..evaluate.answers import decided
 from ..evaluate.calibration import probabilities
 from ..plugins import Plugins, plugins
 from ..recipe.plan import Part
-from ..runs import read_json, read_tensors, write_json, write_tensors
+from ..runs import distrusting, read_json, read_tensors, write_json, write_tensors
 from .encoder import Encoder
-from .keep import load_encoders, rebuilt_encoder
+from .keep import load_encoders, rebuilt_encoder, sparing
 from .kept import part_of, task_json, task_of
 from .network import Network
 from .windows import WindowMean
@@ -162,6 +162,7 @@ def network_json(
     }
 
 
+@distrusting
 def load_networks(folder: Path | str, offers: Plugins | None = None) -> list[KeptNetwork]:
     """The networks of a run's `supervise` folder in the order of the alphabet, or the one that is named, in eval mode.
 
@@ -177,6 +178,7 @@ def load_networks(folder: Path | str, offers: Plugins | None = None) -> list[Kep
     return [_loaded(path, offers or plugins()) for path in files]
 
 
+@distrusting
 def load_trained(folder: Path | str, offers: Plugins | None = None) -> dict[str, Encoder]:
     """The encoders that lie in a folder by modality, in eval mode: those of `pretrain`, or of one network that labels trained.
 
@@ -214,7 +216,7 @@ def _loaded(path: Path, offers: Plugins) -> KeptNetwork:
         name, wide = facts["head"], {modality: encoder.width for modality, encoder in encoders.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); run the recipe again") from error
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), sparing():
         head = cast(nn.Module, part.spec.build(part.params, task, wide))
     network = Network(encoders, head)
     try:

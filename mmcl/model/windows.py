@@ -46,7 +46,7 @@ def draw_batches(
 def draw_batch(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], views: int, rng: np.random.Generator) -> Batch:
     """Windows of every recording, each the same seconds in every modality; first all first views."""
     rows = [row for _ in range(views) for row in rows]
-    return batch(stores, rows, _drawn(plan, stores, rows, rng), views=[k * views // len(rows) for k in range(len(rows))])
+    return batch(stores, rows, spans_drawn(plan, stores, rows, rng), views=[k * views // len(rows) for k in range(len(rows))])
 
 
 def drawn_spans(
@@ -57,12 +57,12 @@ def drawn_spans(
     for k, rows in enumerate(batches):
         if row in rows:
             seen = [one for _ in range(views) for one in rows]
-            drawn = _drawn(plan, stores, seen, np.random.default_rng(address(*where, k)))
+            drawn = spans_drawn(plan, stores, seen, np.random.default_rng(address(*where, k)))
             spans += [span for one, span in zip(seen, drawn, strict=True) if one == row]
     return spans
 
 
-def _drawn(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], rng: np.random.Generator) -> list[Span]:
+def spans_drawn(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], rng: np.random.Generator) -> list[Span]:
     """A span of each recording."""
     window = plan.recipe.window
     return [draw(stores, row, window.seconds, window.place, rng, window.share) for row in rows]

@@ -24,6 +24,7 @@ from .document import NAMED, Base, Document, Key, Places, anchored, below, dotte
 from .shipped import find
 
 _INT = re.compile(r"[-+]?[0-9]+")
+_HALF = re.compile("[\ud800-\udfff]")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
@@ -71,6 +72,19 @@ def written_out(document: Document, overrides: Sequence[str] = ()) -> str:
     if overrides:
         head.append(f"# Laid over it: {'; '.join(overrides)}")
     return "".join(f"{line}\n" for line in head) + as_yaml(anchored(document.values, document.folder), flow=None)
+
+
+def require_whole(text: str, file: str) -> None:
+    """Refuse a run's recipe that derives from another file: a run writes its recipe out whole, and nothing outside its folder is read.
+
+    Raises RecipeError.
+    """
+    places: Places = {}
+    if "base" in _mapping(text, file, places, []):
+        line = places.get(("base",), (file, None))[1]
+        raise RecipeError(
+            [Problem("base", "a run's recipe is whole and derives from nothing; this one was changed", line, file)]
+        )
 
 
 def _text_of(path: Path, file: str) -> str:
@@ -134,13 +148,19 @@ def _base(given: str, document: Document) -> Base:
     return Base(name=given, text=_text_of(path, file), file=file, folder=path.resolve().parent)
 
 
+DIGITS = 18
+"""The most signs that a whole number of a recipe has: what is longer is none that anything here could count."""
+DEEPEST = 40
+"""Lists and mappings within each other that a recipe may have."""
+
+
 def scalar(text: str) -> str | int | float | bool | None:
     """What an unquoted word means."""
     if text in ("", "null", "~"):
         return None
     if text in ("true", "false"):
         return text == "true"
-    if _INT.fullmatch(text):
+    if _INT.fullmatch(text) and len(text) <= DIGITS:
         return int(text)
     if _FLOAT.fullmatch(text):
         return float(text)
@@ -186,20 +206,11 @@ def _values(text: str, file: str, places: Places, at: Key, problems: list[Proble
             node = loader.get_single_node()
         finally:
             loader.dispose()
+    except RecursionError:
+        problems.append(Problem(dotted(at), f"has more than {DEEPEST} lists or mappings within each other", None, file))
+        return None
     except yaml.MarkedYAMLError as error:
-        mark, begun = error.problem_mark or error.context_mark, error.context_mark
-        words = " ".join(str(w) for w in (error.context, error.problem) if w)
-        blank = _unusual_blank("\n".join(text.split("\n")[: mark.line + 1 if mark else None]))
-        if "'\\t'" in words:
-            words += "; indent with spaces"
-        elif blank:
-            words += f"; there is a {blank} at or above this line, which looks like a space and is none"
-        elif error.context == "while scanning a simple key":  # what is missing is noticed a line later
-            mark, words = begun or mark, words + "; a key is followed by a colon and a space"
-        elif "mapping values are not allowed" in words:
-            words += "; keys of one section are indented alike, each with a colon and a space; a text with ': ' in it stands in quotes"
-        elif begun and mark and begun.line < mark.line and file != "--set":
-            words += f"; it begins on line {begun.line + 1}"
+        mark, words = _spoilt(error, text, file)
         problems.append(Problem(dotted(at), f"is not valid YAML: {words}", line_of(mark) if mark else None, file))
         return None
     except yaml.reader.ReaderError as error:  # a control character; only its place in the text is known
@@ -219,6 +230,8 @@ def _values(text: str, file: str, places: Places, at: Key, problems: list[Proble
 
     def build(node: yaml.Node, key: Key) -> Any:
         places.setdefault(key, (file, line_of(node.start_mark)))
+        if len(key) > DEEPEST + len(at):
+            raise RecursionError
         if id(node) in seen:  # an alias; its anchor has been said
             return None
         seen.add(id(node))
@@ -250,9 +263,42 @@ def _values(text: str, file: str, places: Places, at: Key, problems: list[Proble
         if isinstance(node, yaml.SequenceNode):
             return tuple(build(item, (*key, i)) for i, item in enumerate(node.value))
         plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        if words := _beyond(node.value, plain):
+            problems.append(Problem(dotted(key), words, line_of(node.start_mark), file))
         return scalar(node.value) if plain else node.value
 
-    return None if node is None else build(node, at)
+    try:
+        return None if node is None else build(node, at)
+    except RecursionError:
+        problems.append(Problem(dotted(at), f"has more than {DEEPEST} lists or mappings within each other", None, file))
+        return None
+
+
+def _spoilt(error: yaml.MarkedYAMLError, text: str, file: str) -> tuple[yaml.Mark | None, str]:
+    """Where YAML is not valid, and why, with what would mend it."""
+    mark, begun = error.problem_mark or error.context_mark, error.context_mark
+    words = " ".join(str(w) for w in (error.context, error.problem) if w)
+    blank = _unusual_blank("\n".join(text.split("\n")[: mark.line + 1 if mark else None]))
+    if "'\\t'" in words:
+        words += "; indent with spaces"
+    elif blank:
+        words += f"; there is a {blank} at or above this line, which looks like a space and is none"
+    elif error.context == "while scanning a simple key":  # what is missing is noticed a line later
+        mark, words = begun or mark, words + "; a key is followed by a colon and a space"
+    elif "mapping values are not allowed" in words:
+        words += (
+            "; keys of one section are indented alike, each with a colon and a space; a text with ': ' in it stands in quotes"
+        )
+    elif begun and mark and begun.line < mark.line and file != "--set":
+        words += f"; it begins on line {begun.line + 1}"
+    return mark, words
+
+
+def _beyond(text: str, plain: bool) -> str | None:
+    """Why a word is none that a recipe may have: a number that nothing counts, or a sign that no file can hold."""
+    if plain and len(text) > DIGITS and _INT.fullmatch(text):
+        return f"is a whole number of {len(text):,} digits; at most {DIGITS} are read"
+    return "has half of a character in it (a lone surrogate)" if _HALF.search(text) else None
 
 
 def _unusual_blank(text: str) -> str | None:

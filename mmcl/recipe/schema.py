@@ -159,7 +159,7 @@ class Projection(Section):
 class Pretrain(Section):
     """Contrastive pretraining, without labels."""
 
-    LATER: ClassVar[tuple[str, ...]] = ("copies",)
+    LATER: ClassVar[tuple[str, ...]] = ("copies", "skip")
 
     objective: Objective = Field(default_factory=lambda: Objective(), description="what is pulled together and pushed apart")
     pretext: Annotated[UsePretext, SHORT] | None = Field(
@@ -208,6 +208,11 @@ class Pretrain(Section):
         "best", description="which weights are kept: those of the best epoch on validation rows, or those of the last"
     )
     clip: _Clip = None
+    skip: int = Field(
+        0,
+        ge=0,
+        description="batches whose loss is no number that are left out, said and counted, before training stops; the first is kept for `mmcl replay`",
+    )
     precision: _Precision = "float32"
     checkpoint_minutes: _CheckpointMinutes = 2.0
 

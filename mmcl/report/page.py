@@ -19,7 +19,7 @@ from ..api.errors import MmclError
 from ..evaluate.statistics import Cell, Summary
 from ..recipe.plan import Plan
 from ..review.compare import compare_runs
-from ..runs import JsonObject, RunFolder, write_json, write_text
+from ..runs import JsonObject, RunFolder, distrusting, write_json, write_text
 from . import figures, words
 from .banners import banners
 from .comparison import shown as shown_comparison
@@ -39,6 +39,7 @@ def report(plan: Plan, run: RunFolder) -> None:
     write_report(run.root)
 
 
+@distrusting
 def write_report(root: Path) -> None:
     """Write the report of a run folder, without its recipe or any plug-in."""
     results = read_run(RunFolder(root))

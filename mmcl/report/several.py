@@ -15,7 +15,7 @@ from ..api.errors import DataError, MmclError, StageError
 from ..evaluate.metrics import HEADLINE
 from ..evaluate.statistics import Summary, summarise
 from ..review.compare import compare_runs, short_names
-from ..runs import JsonObject, RunFolder, refuse_links, write_text
+from ..runs import JsonObject, RunFolder, distrusting, refuse_links, write_text
 from . import figures, words
 from .comparison import shown as shown_comparison
 from .pages import environment
@@ -26,6 +26,7 @@ PASSED = ("name", "about", "overrides", "format", "report", "track", "worth", "s
 """Parts of a plan that are no difference between two experiments."""
 
 
+@distrusting
 def report_runs(folders: Sequence[Path], out: Path | None = None) -> Path:
     """Write the page and return its path: `out`, or A+B+C.html beside the first run. Raises MmclError with a sentence."""
     for folder in folders:

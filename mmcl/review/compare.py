@@ -12,7 +12,7 @@ import numpy as np
 from ..api.errors import DataError, StageError
 from ..evaluate.metrics import AMONG
 from ..evaluate.paired import Estimate, Floats, Paired, compare, estimate, holm
-from ..runs import JsonObject, RunFolder, read_json, read_jsonl
+from ..runs import JsonObject, RunFolder, distrusting, read_json, read_jsonl
 
 MEASURES = {"single-label": "accuracy", "multi-label": "jaccard", "regression": "−|error|"}
 """What a single recording is worth, by type of task; of regression the absolute error, with its sign turned, so that more is better."""
@@ -57,6 +57,7 @@ class Comparison:
         return asdict(self)
 
 
+@distrusting
 def compare_runs(
     folders: Sequence[Path],
     task: str | None = None,

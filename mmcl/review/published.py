@@ -13,7 +13,7 @@ from ..api.errors import DataError, StageError
 from ..api.published import Cell, PublishedSpec
 from ..recipe.planner import load_plan
 from ..recipe.shipped import find, names
-from ..runs import read_json, refuse_links
+from ..runs import distrusting, read_json, refuse_links
 
 WHERE = frozenset({"file", "model", "corpus", "lexicon", "folds", "root", "table", "labels"})
 """Options that say where a file lies on somebody's machine; two runs that differ in these alone are runs of one recipe."""
@@ -48,6 +48,7 @@ class Run:
     written: float
 
 
+@distrusting
 def runs_of(folders: Sequence[Path]) -> dict[str, list[Run]]:
     """The runs in some folders by the name of their recipe, the newest first.
 

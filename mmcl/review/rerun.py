@@ -11,7 +11,11 @@ from typing import Any
 from ..api.errors import StageError
 from ..recipe.plan import Plan
 from ..recipe.planner import load_plan
-from ..runs import RunFolder, digest, read_json, refuse_links
+from ..recipe.read import require_whole
+from ..runs import RunFolder, digest, distrusting, read_json, read_text, refuse_links
+
+RECIPE_BYTES = 2**20
+"""A longer recipe of a run is refused."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Rerun:
         return asdict(self)
 
 
+@distrusting
 def plan_of(folder: Path, data: Path | None = None) -> Plan:
     """The plan of a run, made again from the recipe, the overrides and the folds that its folder holds.
 
@@ -57,6 +62,7 @@ def plan_of(folder: Path, data: Path | None = None) -> Plan:
     if not (folder / "plan.json").is_file() or not (folder / "recipe.yaml").is_file():
         raise StageError(f"{folder}: is no run folder (it lacks plan.json or recipe.yaml); name one such as runs/NAME")
     settings = read_json(folder / "plan.json")["plan"]
+    require_whole(read_text(folder / "recipe.yaml", RECIPE_BYTES), str(folder / "recipe.yaml"))
     overrides = list(settings["overrides"])
     if settings["dataset"]["root"] and data is None:
         overrides.append(f"dataset.root={json.dumps(settings['dataset']['root'])}")  # quoted: `d #1` is a folder, not a comment
@@ -72,6 +78,7 @@ def plan_of(folder: Path, data: Path | None = None) -> Plan:
     return load_plan(folder / "recipe.yaml", (*overrides, f"report.against={json.dumps(against)}"), data)
 
 
+@distrusting
 def differences(old: Path, new: Path) -> Rerun:
     """What differs between two finished runs of one recipe."""
     before, after = (_scores(read_json(folder / "report.json")) for folder in (old, new))

@@ -15,7 +15,7 @@ from typing import Any
 from ..api.errors import StageError
 from ..evaluate.metrics import HEADLINE
 from ..recipe.plan import main_input
-from ..runs import MARKER, RunFolder, kind_of, locked, read_json, refuse_links, remove_run, remove_tree
+from ..runs import MARKER, RunFolder, distrust, distrusting, kind_of, locked, read_json, refuse_links, remove_run, remove_tree
 
 DEPTH = 4
 """How far below a folder of runs a run may lie: a sweep's trials are the deepest."""
@@ -77,6 +77,7 @@ def remove(folders: Sequence[Path], really: bool) -> list[tuple[Path, int]]:
     return sizes
 
 
+@distrusting
 def prune(root: Path, really: bool) -> list[Unused]:
     """The prepared streams in a folder of runs that none of its runs names; removed, or would be.
 
@@ -138,14 +139,15 @@ def _listed(folder: Path, root: Path) -> Listed:
     recipe, state, task, metric, score = "", "", None, None, None
     try:
         refuse_links(folder)
-        if kind == "sweep":
-            recipe, state, metric, score = _sweep(folder)
-        else:
-            about = read_json(folder / "plan.json") if (folder / "plan.json").exists() else {}
-            recipe = str(about.get("plan", {}).get("name", ""))
-            state = _state(RunFolder(folder), about)
-            task, metric, score = _score(folder, about)
-    except (StageError, KeyError, TypeError, AttributeError, ValueError) as error:
+        with distrust(folder):
+            if kind == "sweep":
+                recipe, state, metric, score = _sweep(folder)
+            else:
+                about = read_json(folder / "plan.json") if (folder / "plan.json").exists() else {}
+                recipe = str(about.get("plan", {}).get("name", ""))
+                state = _state(RunFolder(folder), about)
+                task, metric, score = _score(folder, about)
+    except StageError as error:
         state = f"damaged: {error}"
     times = [path.stat().st_mtime for path in folder.iterdir() if path.is_file() and path.name != ".lock"]
     return Listed(name, kind, recipe, state, task, metric, score, max(times, default=None), _size(folder))

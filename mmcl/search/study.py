@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..api.errors import StageError
 from ..recipe.schema import Range
 from ..recipe.search import SweepPlan, steps_of
+from ..runs import distrust
 from ..seeding import address
 from .metric import less_is_better
 from .results import DONE, EARLY, FAILED, TrialResult
@@ -36,17 +37,18 @@ def journal(out: Path) -> Path:
 
 
 def open_study(out: Path, metric: str) -> Study:
-    """The trials of a sweep's folder, as Optuna keeps them: one journal, no database."""
+    """The trials of a sweep's folder, as Optuna keeps them: one journal, no database. Raises StageError if that is damaged."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    return optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(journal(out)))),
-        study_name="sweep",
-        direction="minimize" if less_is_better(metric) else "maximize",
-        load_if_exists=True,
-    )
+    with distrust(journal(out)):
+        return optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(journal(out)))),
+            study_name="sweep",
+            direction="minimize" if less_is_better(metric) else "maximize",
+            load_if_exists=True,
+        )
 
 
 def mend(path: Path) -> None:
@@ -57,8 +59,9 @@ def mend(path: Path) -> None:
 
 
 def results_of(study: Study) -> list[TrialResult]:
-    """Every trial that is finished, in order."""
-    return [_result(trial) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    """Every trial that is finished, in order. Raises StageError if the journal contradicts itself."""
+    with distrust(Path(study.study_name)):  # the study knows no folder
+        return [_result(trial) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
 def _result(trial: FrozenTrial) -> TrialResult:

@@ -18,7 +18,7 @@ from ..engine.optim import rate
 from ..engine.resume import has_checkpoint
 from ..recipe.plan import Plan
 from ..recipe.slots import later_keys
-from ..runs import JsonObject, RunFolder, read_json, remove_tree
+from ..runs import JsonObject, RunFolder, distrusting, read_json, remove_tree
 from ..screen import say
 
 WORK = {
@@ -79,6 +79,7 @@ class Earlier:
         return list(self.plan.get("continued", ()))
 
 
+@distrusting
 def earlier(run: RunFolder) -> Earlier:
     """What lies in a run folder."""
     stages = [

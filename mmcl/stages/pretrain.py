@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,12 +36,14 @@ from ..model.build import fresh_encoders, fresh_joint, given
 from ..model.contrast import build_contrast
 from ..model.encoder import Encoder, parameters_of
 from ..model.keep import save_encoders
-from ..model.windows import WindowMean, draw_batches
+from ..model.windows import WindowMean, draw_batches, spans_drawn
 from ..objective.score import Embedded, Objective
 from ..recipe.plan import JOINT, Plan
 from ..runs import RunFolder, finish, finished, restart, write_jsonl
 from ..screen import progress, say
+from ..seeding import address
 from ..stopping import patient, stop_if_asked
+from .lost import LOST, buffers_of, keep_lost, put_back
 from .units import Unit, pretrain_key, units_of
 
 Watch = Callable[[int, float], None]
@@ -106,10 +109,15 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, befo
             for k, batch in enumerate(batches, done):
                 generator = state.seed_step(*unit.address)
                 set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(rows)))
+                before_step = buffers_of(model) if section.skip else {}
                 encoded = learner.forward(batch, augmentations, generator)
                 objective = learner.objective(encoded, batch.items)
+                if objective.loss is not None and not bool(torch.isfinite(objective.loss)):
+                    _lost(unit, model, objective, batch, state, (epoch, k), train)
+                    put_back(model, before_step)
+                    state.step += 1
+                    continue
                 if objective.loss is not None:
-                    _stop_if_lost(objective, batch, unit.prepared, epoch, k)
                     optimizer.zero_grad(set_to_none=True)
                     torch.autograd.backward(objective.loss)
                     if section.clip is not None:
@@ -218,6 +226,20 @@ class _Learner(Protocol):
 
     def objective(self, encoded: Any, items: Items) -> Objective:
         """What is minimised."""
+
+
+def replayed(
+    unit: Unit, weights: Mapping[str, Tensor], batch: Batch, step: int, device: torch.device
+) -> tuple[dict[str, Embedded], Objective]:
+    """The embeddings by modality (none of a pretext) and the objective of one batch, with the weights and the draws of a step. Nothing learns."""
+    learner: _Learner = _Pairs(unit, device) if unit.plan.pretext is None else _Pretext(unit, device)
+    learner.model.load_state_dict(dict(weights))
+    learner.model.train()
+    generator = Progress(key="", step=step).seed_step(*unit.address)
+    augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in unit.plan.modalities}
+    encoded = learner.forward(batch, augmentations, generator)
+    objective = learner.objective(encoded, batch.items)
+    return ({} if unit.plan.pretext else {name: Embedded(one.z.detach(), one.rows) for name, one in encoded.items()}), objective
 
 
 class _Pairs:
@@ -404,7 +426,13 @@ def _monitored(row: Mapping[str, Any], unit: Unit) -> float:
     Raises StageError if retrieval is asked for and no two validation recordings have a pair of modalities in common.
     """
     if unit.plan.recipe.pretrain.choose == "loss":
-        return float(row["train_loss"] if row["valid_loss"] is None else row["valid_loss"])
+        value = float(row["train_loss"] if row["valid_loss"] is None else row["valid_loss"])
+        if not math.isfinite(value):
+            raise StageError(
+                f"pretrain {unit}: the loss on validation recordings became {value} in epoch {row['epoch']}; lower pretrain.optimizer.lr, set "
+                "pretrain.clip, or use precision: float32"
+            )
+        return value
     if "valid_retrieval" not in row:
         raise StageError(
             f"pretrain fold {unit.fold.number}: no two validation recordings have two contrasted modalities in common, so that nothing "
@@ -439,16 +467,33 @@ def _words(row: Mapping[str, Any], state: Progress) -> str:
     return f"train {row['train_loss']:.3f}, valid {valid} (best {state.best:.3f})"
 
 
-def _stop_if_lost(objective: Objective, batch: Batch, prepared: Prepared, epoch: int, step: int) -> None:
-    """Stop on a loss that is no number, naming the batch, before it spoils the weights."""
-    loss = cast(Tensor, objective.loss)
-    if not bool(torch.isfinite(loss)):
-        ids = ", ".join(prepared.samples[int(row)].id for row in batch.items.row[:4])
-        bad = ", ".join(name for name, values in objective.pairs.items() if not bool(torch.isfinite(values["loss"])))
-        raise StageError(
-            f"pretrain: the loss became {loss.item()} in epoch {epoch + 1}, step {step + 1} (pairs {bad}; recordings {ids}, …); "
-            "lower pretrain.optimizer.lr, set pretrain.clip, or use precision: float32"
+def _lost(
+    unit: Unit, model: nn.Module, objective: Objective, batch: Batch, state: Progress, where: tuple[int, int], train: _Means
+) -> None:
+    """Keep the first batch whose loss is no number, and count it; stop, naming it, before it spoils the weights, once there are more than `skip`.
+
+    where  epoch and batch of it, counted from 0
+    """
+    (epoch, k), plan, loss = where, unit.plan, float(cast(Tensor, objective.loss).detach())
+    bad = [name for name, values in objective.pairs.items() if not bool(torch.isfinite(values["loss"]))]
+    before = state.skipped.get(LOST, 0) + train.skipped.get(LOST, 0)
+    if not before:
+        rng = np.random.default_rng(address(*unit.address, "window", epoch, k))
+        spans = spans_drawn(plan, unit.prepared.stores, [int(row) for row in batch.items.row], rng)
+        keep_lost(unit, model, batch, spans, loss, bad, epoch, state.step)
+    ids = ", ".join(unit.prepared.samples[int(row)].id for row in batch.items.row[:4])
+    what = f"the loss became {loss} in epoch {epoch + 1}, step {k + 1} (pairs {', '.join(bad)}; recordings {ids}, …)"
+    train.skipped[LOST] = train.skipped.get(LOST, 0) + 1
+    if before < plan.recipe.pretrain.skip:
+        say(
+            f"pretrain {unit}: {what}; this batch is left out, {before + 1} of at most {plan.recipe.pretrain.skip} (pretrain.skip)"
         )
+        return
+    more = f", after {before} that were left out (pretrain.skip)" if before else ""
+    raise StageError(
+        f"pretrain: {what}{more}; `mmcl replay {unit.run.root}` shows where the numbers end. Lower pretrain.optimizer.lr, set pretrain.clip, use "
+        "precision: float32, or leave such batches out with pretrain.skip"
+    )
 
 
 def _stop_if_nothing_was_contrasted(train: _Means, unit: Unit, epoch: int) -> None:

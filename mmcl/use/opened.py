@@ -21,8 +21,8 @@ from ..model.kept import KeptHead, load_heads
 from ..model.kept_network import KeptNetwork, load_networks
 from ..recipe.plan import Plan
 from ..recipe.planner import make_plan
-from ..recipe.read import as_yaml, parse_recipe
-from ..runs import RunFolder, read_json, read_text
+from ..recipe.read import as_yaml, parse_recipe, require_whole
+from ..runs import RunFolder, distrust, distrusting, read_json, read_text
 
 SPLITS = ("train", "valid", "test")
 """The sides of a fold whose features a run keeps."""
@@ -59,7 +59,8 @@ class Opened:
         self.run = RunFolder(root)
         self.plan = stated_plan(root, data)
         self.samples, self._folds = load_split(self.run)
-        self.units = [(fold, seed) for fold, seed, _ in self.run.units("probe")]
+        with distrust(root):
+            self.units = [(fold, seed) for fold, seed, _ in self.run.units("probe")]
         if not self.units:
             raise StageError(f"{root}: has no finished fold and seed yet; `mmcl run` the recipe to its end first")
         self.network_units = [(fold, seed) for fold, seed, _ in self.run.units("supervise")]
@@ -193,6 +194,7 @@ def describe(run: Opened) -> list[str]:
     ]
 
 
+@distrusting
 def stated_plan(root: Path, data: Path | None = None) -> Plan:
     """The plan of a run as its folder states it: its dataset's options are complete, and no recording and no table of it is read.
 
@@ -216,6 +218,7 @@ def stated_plan(root: Path, data: Path | None = None) -> Plan:
     except (KeyError, TypeError) as error:
         raise StageError(f"{root / 'plan.json'}: is no plan of a run ({error} is missing); run the recipe again") from error
     text = read_text(root / "recipe.yaml", RECIPE_BYTES)
+    require_whole(text, str(root / "recipe.yaml"))
     document = parse_recipe(
         text, str(root / "recipe.yaml"), (*overrides, f"dataset={as_yaml(dataset, flow=True)}"), root.resolve()
     )

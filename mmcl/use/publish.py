@@ -41,7 +41,7 @@ from ..model.keep import describe_encoders, load_encoders, save_encoders
 from ..model.kept import KeptHead, load_heads, save_heads
 from ..model.kept_network import KeptNetwork, load_networks, network_files, save_network
 from ..recipe.plan import JOINT
-from ..runs import folder_in_place_of, read_json, refuse_links, write_json, write_text
+from ..runs import distrusting, folder_in_place_of, read_json, refuse_links, write_json, write_text
 from .card import card_of
 from .learned import Learned, network_name
 from .shared import empty_place, without_paths
@@ -292,6 +292,7 @@ def load(name: str | Path, cache: Path | None = None) -> Published:
     return read_published(folder)
 
 
+@distrusting
 def read_published(folder: Path) -> Published:
     """A published folder on this machine, opened."""
     refuse_links(folder)

@@ -9,10 +9,11 @@ from typing import Any
 
 from ..api.errors import StageError
 from ..model.frozen import load_features
-from ..runs import read_json
+from ..runs import distrusting, read_json
 from .opened import SPLITS, Opened
 
 
+@distrusting
 def features_of(root: Path, split: str, fold: int | None = None, seed: int | None = None) -> dict[str, list[Any]]:
     """A column each for id, group, labels by name of class, and every feature of every modality.
 

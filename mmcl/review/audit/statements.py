@@ -35,6 +35,13 @@ def groups(case: Case) -> Iterator[Leak]:
                 yield Leak(f"fold {number}: {len(both)} groups stand in {a} and {b}, such as '{both[0]}'", asked)
 
 
+def streams(case: Case) -> Iterator[Leak]:
+    """Prepared streams are to the byte what `prepare` wrote."""
+    for name, store in case.prepared.stores.items():
+        for sentence in store.changed():
+            yield Leak(f"{name}: {sentence}")
+
+
 def pretraining(case: Case) -> Iterator[Leak]:
     """Pretraining read no input of other splits and no label, unless the recipe says so."""
     pretrain = case.settings["pretrain"]

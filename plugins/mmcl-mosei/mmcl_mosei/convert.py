@@ -69,8 +69,12 @@ def convert(paths: Path | Mapping[str, Path], out: Path, names: tuple[str, ...] 
     unread = list(beside)
     index: dict[str, Any] = {"format": 1, "from": name, "splits": {}}
     for split, (where, rows) in splits.items():
-        part = _of_list(rows, where, names) if isinstance(rows, list) else _of_arrays(rows, where, split, names)
-        index["splits"][split] = _write_split(split, part, arrays)
+        try:
+            part = _of_list(rows, where, names) if isinstance(rows, list) else _of_arrays(rows, where, split, names)
+            index["splits"][split] = _write_split(split, part, arrays)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0][:120]
+            raise DataError(f"{where}: holds no segments as a form that is known has them ({first})") from error
         own = sum(id == group for id, group in zip(part.ids, part.groups, strict=True))
         alone = own == len(part.ids) == len(set(part.groups))
         remarks[NO_VIDEO] += own if alone else 0
@@ -141,8 +145,11 @@ def _is_split(part: Any) -> bool:
 
 def _text(value: Any) -> str:
     """An id, whatever it was kept as: text, bytes, or an array whose first entry is it."""
-    while isinstance(value, list | tuple | np.ndarray):
-        value = value[0] if len(value) else ""
+    for _ in range(8):  # a list in a pickle may hold itself
+        if isinstance(value, list | tuple | np.ndarray):
+            value = value[0] if len(value) else ""
+    if isinstance(value, list | tuple | dict):
+        raise DataError(f"an id is text or a number; a {type(value).__name__} was given")
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,21 @@ class Sequences:
 
         Raises DataError if the video is missing, or has not as many intervals as rows.
         """
+        with _damage(self.files[source]):
+            return self._read(source, video)
+
+    def _read(self, source: str, video: str) -> tuple[Rows, list[int]]:
         group, videos = self._group(source)
         if video not in videos:
             raise DataError(f"{self.files[source]}: has no video '{video}'")
         parts, numbers = [], []
         for row, name in videos[video]:
-            features, intervals = np.asarray(group[name]["features"]), np.asarray(group[name]["intervals"], np.float64)
+            features, intervals = _whole(group[name]["features"]), np.asarray(_whole(group[name]["intervals"]), np.float64)
+            if features.ndim != 2 or intervals.shape[1:] != (2,):
+                raise DataError(
+                    f"{self.files[source]}: video '{name}' has features of the shape {list(features.shape)} and intervals of {list(intervals.shape)}; "
+                    "[rows, columns] and [rows, 2] were expected"
+                )
             if len(features) != len(intervals):
                 raise DataError(f"{self.files[source]}: video '{name}' has {len(features)} rows and {len(intervals)} intervals")
             parts.append((features, intervals))
@@ -99,7 +109,7 @@ class Sequences:
         """Names of a sequence's columns, where the file says them; none elsewhere."""
         import h5py
 
-        with h5py.File(self.files[source], "r") as file:
+        with _damage(self.files[source]), h5py.File(self.files[source], "r") as file:
             dimensions = file[next(iter(file))].get("metadata", {}).get("dimension names")
             if dimensions is None:
                 return []
@@ -116,14 +126,10 @@ class Sequences:
             self._open = (os.getpid(), {})
         opened = self._open[1]
         if source not in opened:
-            try:
+            with _damage(self.files[source]):
                 file = h5py.File(self.files[source], "r")
                 group = file[next(iter(file))]["data"]
                 names = list(group)
-            except OSError as error:
-                raise DataError(
-                    f"{self.files[source]}: cannot be read as HDF5, so it is damaged or cut short; copy it again"
-                ) from error
             videos: dict[str, list[tuple[int, str]]] = {}
             for name in names:
                 aligned = _ALIGNED.fullmatch(name)
@@ -167,11 +173,25 @@ def in_time(
 def _root_name(path: Path) -> str:
     import h5py
 
+    with _damage(path), h5py.File(path, "r") as file:
+        names = list(file)
+        if len(names) != 1 or not isinstance(file[names[0]], h5py.Group) or "data" not in file[names[0]]:
+            raise DataError(f"{path}: is no computational sequence: one group with 'data' in it was expected")
+        return str(names[0])
+
+
+def _whole(data: Any) -> NDArray[Any]:
+    """All values of a data set. Raises ValueError if it says that it has far more than its file could hold."""
+    if not hasattr(data, "shape") or data.size * data.dtype.itemsize > max(2**20, 1000 * data.file.id.get_filesize()):
+        raise ValueError("an array that is larger than its file")
+    return np.asarray(data)
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Whatever HDF5 and h5py stumble over in a damaged file, as one sentence."""
     try:
-        with h5py.File(path, "r") as file:
-            names = list(file)
-            if len(names) != 1 or "data" not in file[names[0]]:
-                raise DataError(f"{path}: is no computational sequence: one group with 'data' in it was expected")
-            return str(names[0])
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read as HDF5, so it is damaged or cut short; copy it again") from error
+        yield
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError, StopIteration) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise DataError(f"{path}: cannot be read as HDF5, so it is damaged or cut short ({first}); copy it again") from error

@@ -52,6 +52,10 @@ def read_lexicon(path: Path) -> dict[str, tuple[float, float]]:
         lines = read_text(path).split("\n")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); the NRC-VAD lexicon was expected, {GET}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: is not text in UTF-8 (byte {error.start:,}); the NRC-VAD lexicon was expected, {GET}"
+        ) from error
     places: dict[str, tuple[float, float]] = {}
     for number, line in enumerate(lines, 1):
         parts = line.split("\t")

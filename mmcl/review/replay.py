@@ -1,0 +1,89 @@
+"""replay: a batch whose loss was no number, once more, and where in it the numbers end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..api.errors import StageError
+from ..data.windows import Span
+from ..runs import RunFolder, distrusting, read_json, read_tensors
+from ..stages.units import Unit, units_of
+from .rerun import plan_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ..api.batch import Batch
+
+
+@distrusting
+def replay(folder: Path, device: str = "cpu") -> list[str]:
+    """What is seen in the batch that a run kept, a sentence each: its recordings, streams, embeddings and losses.
+
+    Nothing is written. Raises StageError if the run kept none.
+    """
+    import torch
+
+    run = RunFolder(folder)
+    kept = sorted(folder.glob("fold-*/seed-*/pretrain/lost.json"))
+    if not kept:
+        raise StageError(f"{folder}: kept no batch; one is kept where a loss in pretraining becomes no number")
+    about, weights = read_json(kept[0]), read_tensors(kept[0].with_name("lost.safetensors"))
+    plan = plan_of(folder)
+    unit = next(one for one in units_of(plan, run) if (one.fold.number, one.seed) == (about["fold"], about["seed"]))
+    return [*_about(kept[0].parent, about, unit), *_again(unit, about, weights, torch.device(device))]
+
+
+def _about(folder: Path, about: Mapping[str, Any], unit: Unit) -> Iterator[str]:
+    yield (
+        f"{folder}: {unit}, epoch {about['epoch']}, step {about['step']}: the loss was {about['loss']}, in the pairs "
+        f"{', '.join(about['pairs']) or 'none'}; {len(about['rows'])} windows of {len(set(about['rows']))} recordings"
+    )
+
+
+def _again(unit: Unit, about: Mapping[str, Any], weights: Mapping[str, Tensor], device: torch.device) -> Iterator[str]:
+    """The batch once more, with the weights and draws that it had."""
+    import torch
+
+    from ..data.stack import batch as batch_of
+    from ..stages.pretrain import replayed
+
+    plan, stores = unit.plan, unit.prepared.stores
+    spans = [Span(start, seconds) for start, seconds in about["windows"]]
+    batch = batch_of(stores, about["rows"], spans, about["views"])
+    spoilt = [name for name, value in weights.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
+    if spoilt:
+        yield f"weights are no numbers already: {', '.join(spoilt[:4])}{' …' if len(spoilt) > 4 else ''}; a step before spoilt them"
+    yield from _streams(batch, about)
+    encoded, objective = replayed(unit, weights, batch, about["step"], device)
+    for name, one in encoded.items():
+        yield f"{name}: embeddings {_range(one.z)}{_whose(one.z, one.rows, about)}"
+    for name, values in objective.pairs.items():
+        words = ", ".join(f"{what} {float(value):.6g}" for what, value in values.items())
+        yield f"{name}: {words}"
+    yield f"loss: {'none' if objective.loss is None else f'{float(objective.loss):.6g}'}; {plan.name} was trained in {plan.recipe.pretrain.precision}"
+
+
+def _streams(batch: Batch, about: Mapping[str, Any]) -> Iterator[str]:
+    for name, stream in batch.streams.items():
+        rows = stream.present.nonzero().squeeze(1)
+        values = stream.values[rows].float()
+        yield f"{name}: streams of {len(rows)} windows, {_range(values)}{_whose(values.flatten(1), rows, about)}"
+
+
+def _range(values: Tensor) -> str:
+    """Least and largest of the numbers that there are, and how many are none."""
+    whole = values[values.isfinite()]
+    none = values.numel() - whole.numel()
+    between = f"from {float(whole.min()):.4g} to {float(whole.max()):.4g}" if whole.numel() else "without a number"
+    return f"{between}{f', {none:,} of {values.numel():,} no numbers' if none else ''}"
+
+
+def _whose(values: Tensor, rows: Tensor, about: Mapping[str, Any]) -> str:
+    """Whose values are no numbers."""
+    wrong = [about["recordings"][int(row)] for row, one in zip(rows, values, strict=True) if not bool(one.isfinite().all())]
+    names = list(dict.fromkeys(wrong))
+    return f" (of {', '.join(names[:4])}{' …' if len(names) > 4 else ''})" if names else ""

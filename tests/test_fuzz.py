@@ -1,0 +1,328 @@
+"""Whatever mmcl reads is tampered with here; nothing but its own errors may come out. `make fuzz` does the same for as long as you like."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from fuzz import edits, readers, runs
+from fuzz.machine import Fuzzer, Outcome, attempt, fuzz, limited
+from mmcl.api import DataError, Layout, PluginError, RecipeError, StageError
+from mmcl.data.store import Store, StoreWriter, mapped
+from mmcl.model.keep import load_encoders, sparing
+from mmcl.model.kept import load_heads
+from mmcl.recipe.read import parse_recipe
+from mmcl.runs import distrust, read_json, read_jsonl, write_json
+from mmcl.shapes import parsed, shape_of
+from mmcl.shapes.files import BY_NAME
+
+CASES = {"recipes": 30, "matlab": 20, "run-folders": 12, "kept-parts": 30, "films": 40}
+"""Cases of each fuzzer in a run of the tests, where they are not 60."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.mark.parametrize("name", readers.FUZZERS)
+def test_nothing_but_our_errors_comes_out(name, folder):
+    (folder / name).mkdir(exist_ok=True)
+    fuzzer = readers.FUZZERS[name](folder / name)
+    outcome = fuzz(fuzzer, CASES.get(name, 60), start=1000)
+    assert (outcome.failures, outcome.failed) == ({}, 0)
+    assert outcome.cases == CASES.get(name, 60)
+    assert outcome.refused > 0, "edits that nobody notices try nothing"
+
+
+@pytest.mark.parametrize("name", runs.FUZZERS)
+def test_nothing_but_our_errors_comes_out_of_a_run_folder(name, tiny_run, tmp_path):
+    shutil.copytree(tiny_run.root, tmp_path / "runs" / "tiny")
+    shutil.copytree(tiny_run.prepared, tmp_path / "runs" / "prepared")
+    fuzzer = runs.run_folders(tmp_path, slow=False) if name == "run-folders" else runs.FUZZERS[name](tmp_path)
+    outcome = fuzz(fuzzer, CASES[name], start=1000)
+    assert (outcome.failures, outcome.cases) == ({}, CASES[name])
+    assert outcome.refused > 0
+
+
+# --------------------------------------------------------------------------------------------------- the machine can see red
+
+
+def test_an_error_that_is_not_ours_is_counted_with_its_smallest_case():
+    def call(case):
+        if case > 5:
+            raise KeyError(case)
+        if case > 2:
+            raise DataError("ours")
+
+    outcome = fuzz(Fuzzer(st.integers(0, 1000), call), 50)
+    ((where, (count, smallest)),) = outcome.failures.items()
+    assert where.startswith("KeyError in ") and count == outcome.failed > 1
+    assert int(smallest) > 5
+
+
+def test_memory_and_time_are_limited(monkeypatch):
+    monkeypatch.setattr("fuzz.machine.SECONDS", 0.2)
+    outcome = Outcome()
+    with limited():
+        attempt(Fuzzer(st.none(), lambda case: bytearray(2**31)), None, outcome)
+        attempt(Fuzzer(st.none(), lambda case: [None for _ in iter(int, 1)]), None, outcome)
+    assert sorted(where.split()[0] for where in outcome.failures) == ["MemoryError", "TooSlow"]
+
+
+def test_a_case_that_takes_its_process_down_is_counted_where_it_may():
+    def call(case):
+        import ctypes
+
+        ctypes.string_at(0)
+
+    outcome = Outcome()
+    attempt(Fuzzer(st.none(), call, apart=True), None, outcome)
+    attempt(Fuzzer(st.none(), lambda case: [][0], apart=True), None, outcome)
+    assert (outcome.refused, outcome.failed) == (1, 1)
+
+
+def test_the_driver_reports_the_true_number_of_cases():
+    done = subprocess.run(
+        [sys.executable, "-m", "fuzz", "--cases", "37", "json-words"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "json-words: 37 cases, " in done.stdout and "37 cases in " in done.stdout
+
+
+# -------------------------------------------------------------------------------------------------- what once failed, and kinds of it
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 60 + "]" * 60, "more than 40 lists"),
+        ("[" * 5000 + "]" * 5000, "too deep"),
+        ('{"a": ' + "9" * 4400 + "}", "4300 digits"),
+        ('{"a": ' + "9" * 30 + "}", "beyond 2\\*\\*63"),
+        ('{"a": NaN}', "NaN is no number"),
+        ('{"a": [1e999]}', "beyond all numbers"),
+        ('{"a": "\\ud800"}', "half of a character"),
+        ('{"\\udfff": 1}', "half of a character"),
+    ],
+)
+def test_json_beyond_the_limits_is_refused(text, words):
+    with pytest.raises(ValueError, match=words):
+        parsed(text)
+
+
+def test_json_within_the_limits_is_what_json_says():
+    text = json.dumps({"a": [1.5, -3, True, None, "é", "\U0001f600", 2**53], "deep": [[[[[[{}]]]]]], "id": "1" * 40})
+    assert parsed(text) == json.loads(text)
+
+
+@pytest.mark.parametrize("name", sorted(BY_NAME))
+def test_every_file_of_a_run_has_a_schema_that_refuses_another_file(name):
+    check = shape_of(Path(name))
+    assert check is not None
+    with pytest.raises(ValueError, match="."):
+        check(
+            {
+                one: [[object()]]
+                for one in ("time", "key", "seed", "ids", "keys", "trials", "scores", "plan", "epoch", "what", "layout")
+            }
+            | {"maps": 3}
+        )
+
+
+def test_what_a_run_wrote_passes_its_schemas(tiny_run):
+    names = set()
+    for path in tiny_run.root.rglob("*.json*"):
+        (read_json if path.suffix == ".json" else read_jsonl)(path)
+        names.add(path.name)
+    assert {"plan.json", "folds.json", "prepare.json", "report.json", "scores.jsonl", "heads.json", "encoders.json"} <= names
+
+
+def test_a_file_that_holds_something_else_is_named_with_the_place(tmp_path):
+    write_json(
+        tmp_path / "folds.json", {"format": 1, "stores": {}, "samples": [], "folds": [{"fold": 0, "train": ["x"]}], "key": "k"}
+    )
+    with pytest.raises(
+        StageError, match=r"folds.json: does not hold what it should \(folds.0.train.0: .*integer.*delete it and run again"
+    ):
+        read_json(tmp_path / "folds.json")
+
+
+def test_files_that_contradict_each_other_are_one_sentence(tmp_path):
+    with (
+        pytest.raises(
+            StageError, match=r"its files do not fit together \(KeyError: 'x'; test_fuzz.py line \d+\); .*run its recipe again"
+        ),
+        distrust(tmp_path),
+    ):
+        {}["x"]
+    with pytest.raises(KeyboardInterrupt), distrust(tmp_path):
+        raise KeyboardInterrupt
+
+
+# ------------------------------------------------------------------------------------------------------------- prepared stores
+
+
+def store_in(folder, rows=4, width=3, steps=2000):
+    writer = StoreWriter(folder, Layout("sequence", ("time", "channel"), {"channel": width}, 25.0))
+    for row in range(rows):
+        writer.add(row, np.random.default_rng(row).normal(size=(steps, width)).astype(np.float32))
+    writer.close({"key": "k"})
+    return Store(folder)
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_zeroed_pages_of_a_shard_are_noticed_when_it_is_opened(place, tmp_path):
+    """64 blocks are looked at: in a shard of 96 kB every page is among them."""
+    store_in(tmp_path / "s")
+    shard = tmp_path / "s" / "shard-00000.safetensors"
+    size = shard.stat().st_size
+    with shard.open("r+b") as file:
+        file.seek({"first": size // 8, "middle": size // 2, "last": size - 4096}[place])
+        file.write(bytes(4096))
+    with pytest.raises(StageError, match=r"shard-00000.safetensors is not what was written: .*delete it and run again"):
+        Store(tmp_path / "s")
+
+
+def test_a_changed_byte_anywhere_is_noticed_on_demand(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmcl.data.store.BLOCK", 8)
+    store = store_in(tmp_path / "s")
+    assert store.changed() == []
+    shard = tmp_path / "s" / "shard-00000.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[2 * len(content) // 5] ^= 1  # between the blocks
+    shard.write_bytes(bytes(content))
+    (sentence,) = Store(tmp_path / "s").changed()
+    assert "shard-00000.safetensors is not what was written; delete" in sentence
+    shard.with_name("shard-00001.safetensors").write_bytes(bytes(content))  # one that no store wrote
+    assert len(Store(tmp_path / "s").changed()) == 2
+
+
+def test_a_store_of_an_older_mmcl_opens_and_says_that_it_has_no_checksums(tmp_path):
+    store_in(tmp_path / "s")
+    about = read_json(tmp_path / "s" / "store.json")
+    write_json(
+        tmp_path / "s" / "store.json", {name: value for name, value in about.items() if name not in ("sha256", "blocks")}
+    )
+    store = Store(tmp_path / "s")
+    assert len(store) == 4
+    with pytest.raises(StageError, match="an older mmcl prepared these streams and kept no checksums"):
+        store.changed()
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 12]}, "would not have 12 bytes"),
+        ({"dtype": "F32", "shape": [-1, 3], "data_offsets": [0, 12]}, "shape is"),
+        ({"dtype": "F32", "shape": [2**62, 0], "data_offsets": [0, 0]}, "shape is"),
+        ({"dtype": "F32", "shape": [3], "data_offsets": [0, 120]}, "cut short"),
+        ({"dtype": "F32", "shape": [3], "data_offsets": [-12, 0]}, "cut short"),
+        ({"dtype": "F32", "shape": [3], "data_offsets": [False, 12]}, "cut short"),
+        ({"dtype": "F32", "shape": {"a": 1}, "data_offsets": [0, 12]}, "shape is"),
+        ({"dtype": "X", "shape": [3], "data_offsets": [0, 12]}, "X"),
+        (["F32"], "indices"),
+    ],
+)
+def test_sizes_and_offsets_are_held_against_the_file(entry, words, tmp_path):
+    header = json.dumps({"values": entry}).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(12))
+    with pytest.raises(StageError, match=f"a.safetensors: is not a whole safetensors file .*{words}"):
+        mapped(tmp_path / "a.safetensors")
+
+
+# ------------------------------------------------------------------------------------------------------------- kept networks
+
+
+def test_a_width_of_a_thousand_million_takes_no_memory(tiny_run, tmp_path):
+    shutil.copytree(tiny_run.stage("pretrain", 0, 3), tmp_path / "pretrain")
+    about = read_json(tmp_path / "pretrain" / "encoders.json")
+    about["projection"] = {"hidden": 1_000_000, "width": 1_000_000}
+    write_json(tmp_path / "pretrain" / "encoders.json", about)
+    with pytest.raises(PluginError, match="takes more than 2 GiB of memory"):
+        load_encoders(tmp_path / "pretrain")
+    bytearray(3 * 2**20)  # what is asked for afterwards can be had
+
+
+def test_memory_that_was_limited_is_free_again():
+    with pytest.raises(PluginError, match="takes more than 0.125 GiB"), sparing(2**27):
+        bytearray(2**30)
+    assert len(bytearray(2**28)) == 2**28
+
+
+def test_heads_whose_scale_is_of_another_width_are_refused(tiny_run, tmp_path):
+    shutil.copytree(tiny_run.stage("probe", 0, 3), tmp_path / "probe")
+    about = read_json(tmp_path / "probe" / "heads.json")
+    about["heads"][0]["modalities"]["audio"] = 5
+    write_json(tmp_path / "probe" / "heads.json", about)
+    with pytest.raises((DataError, PluginError), match="differ in the width|do not fit the head"):
+        load_heads(tmp_path / "probe")
+
+
+# ------------------------------------------------------------------------------------------------------- recipes, pickles, lexica
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("9" * 4400, "whole number of 4,400 digits; at most 18"),
+        ("[" * 1200, "within each other"),
+        ("[" * 60 + "]" * 60, "within each other"),
+        ('"\\ud800"', "half of a character"),
+    ],
+)
+@pytest.mark.parametrize("where", ["recipe", "set"])
+def test_recipes_beyond_the_limits_are_problems(value, words, where):
+    text, sets = (
+        ("format: 1\nname: x\n", (f"window.seconds={value}",)) if where == "set" else (f"format: 1\nname: {value}\n", ())
+    )
+    with pytest.raises(RecipeError, match=words):
+        parse_recipe(text, "r.yaml", sets)
+
+
+def test_ids_in_a_pickle_that_hold_themselves_end(tmp_path):
+    from mmcl_mosei.convert import convert
+
+    own: list[object] = []
+    own.append(own)
+    part = {
+        "text": np.ones((1, 2, 3), np.float32),
+        "audio": np.ones((1, 2, 3), np.float32),
+        "vision": np.ones((1, 2, 3), np.float32),
+        "id": own,
+    }
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"train": part}))
+    with pytest.raises(DataError, match="an id is text or a number; a list was given"):
+        convert(tmp_path / "a.pkl", tmp_path / "out")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "cp1252", "utf-8-sig"])
+def test_lexica_in_any_encoding_are_read_or_refused(encoding, tmp_path):
+    from mmcl_univa.affect import read_lexicon
+
+    (tmp_path / "vad.txt").write_bytes("Word\tValence\tArousal\tDominance\ncafé\t0.5\t0.2\t0.1\n".encode(encoding))
+    if encoding in ("latin-1", "cp1252"):
+        with pytest.raises(DataError, match=r"vad.txt: is not text in UTF-8 \(byte 34\); the NRC-VAD lexicon was expected"):
+            read_lexicon(tmp_path / "vad.txt")
+    else:
+        assert read_lexicon(tmp_path / "vad.txt") == {"café": (0.0, pytest.approx(-0.6))}
+
+
+def test_an_edit_changes_one_place_and_leaves_the_value_alone():
+    value = {"a": [1, 2], "b": {"c": 3}}
+    assert json.loads(edits.tampered_json(value, [("drop", 0, None)])) == {"b": {"c": 3}}
+    assert json.loads(edits.tampered_json(value, [("set", 4, "x")])) == {"a": [1, 2], "b": {"c": "x"}}
+    assert value == {"a": [1, 2], "b": {"c": 3}}
+    assert edits.tampered_bytes(b"abc", [("cut", 1, b"", 0)]) == b"a"
