@@ -126,7 +126,6 @@ def test_a_link_laid_at_the_last_moment_is_not_followed(name, foreign, secret):
         "../../home/prepared/toy/x",
         "../prepared/../../home",
         "../prepared/toy/..",
-        "prepared/toy/x",
         "../prepared/a/b/c",
     ],
 )
