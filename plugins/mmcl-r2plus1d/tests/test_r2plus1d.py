@@ -137,10 +137,18 @@ def learned(network, values):
 
 def test_in_two_dimensions_it_learns_what_torchvisions_learns_in_three():
     network = make(frames=5, dropout=0).double().train()
-    values = torch.randn(2, 3, 4, 20, 16, dtype=torch.float64)
+    values = torch.randn(2, 3, 4, 20, 16, dtype=torch.float64).contiguous(memory_format=torch.channels_last_3d)
     theirs = twin(network).double().train()
     for one, other in zip(learned(network.network, values), learned(theirs, values), strict=True):
         assert apart(one, other) < 1e-6
+
+
+def test_in_single_precision_it_learns_to_the_bit_what_torchvisions_learns():
+    network = make(frames=4, dropout=0).train()
+    theirs = twin(network).train()
+    given = stream(6, 6)
+    ours = network(given).vector
+    assert torch.equal(ours, network.project(theirs(network.taken(given))))
 
 
 def test_every_convolution_gives_what_pytorchs_gives_in_single_precision():
