@@ -64,7 +64,7 @@ def _again(unit: Unit, about: Mapping[str, Any], weights: Mapping[str, Tensor], 
     for name, values in objective.pairs.items():
         words = ", ".join(f"{what} {float(value):.6g}" for what, value in values.items())
         yield f"{name}: {words}"
-    yield f"loss: {'none' if objective.loss is None else f'{float(objective.loss):.6g}'}; {plan.name} was trained in {plan.recipe.pretrain.precision}"
+    yield f"loss: {'none' if objective.loss is None else f'{float(objective.loss.detach()):.6g}'}; {plan.name} was trained in {plan.recipe.pretrain.precision}"
 
 
 def _streams(batch: Batch, about: Mapping[str, Any]) -> Iterator[str]:
