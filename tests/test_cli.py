@@ -392,6 +392,10 @@ def recipes_with(what: str, example: str) -> Iterator[str]:
                 if what in ("modality", "backbone"):
                     slot = {"modality": f"    backbone: {backbone}\n", "backbone": f"    features: {features}\n"}[what]
                     yield f"{head}{example.replace('  NAME:', f'  NAME:{chr(10)}    source: {name}')}\n{slot}"
+                elif what == "group-loss":  # of several modalities, and some of several windows
+                    others = "".join(own.removeprefix("modalities:\n").replace("NAME", other) for other in ("OTHER", "THIRD"))
+                    yield f"{head}{own}{others}{example}\n  views: 2\n"
+                    break
                 else:
                     yield f"{head}{own}{example}\n"
                     break

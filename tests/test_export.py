@@ -391,7 +391,7 @@ def test_a_folder_from_elsewhere_is_not_trusted(supervised, tmp_path):
     assert "is a link" in spoiled(0, link)
     assert "not of a folder" in spoiled(1, say("config.json", {}))
     assert "do not say what they should" in spoiled(2, say("config.json", config | {"window": {"seconds": -1}}))
-    assert "do not say what they should" in spoiled(3, say("encoders.json", {"modalities": []}))
+    assert "does not hold what it should" in spoiled(3, say("encoders.json", {"modalities": []}))
     assert "safetensors" in spoiled(4, lambda folder: (folder / "encoders.safetensors").write_bytes(b"\x80\x04K\x01."))
     about = read_json(good / "encoders.json")
     about["modalities"]["audio"]["backbone"]["use"] = "nobody"

@@ -296,8 +296,9 @@ def _spoilt(error: yaml.MarkedYAMLError, text: str, file: str) -> tuple[yaml.Mar
 
 def _beyond(text: str, plain: bool) -> str | None:
     """Why a word is none that a recipe may have: a number that nothing counts, or a sign that no file can hold."""
-    if plain and len(text) > DIGITS and _INT.fullmatch(text):
-        return f"is a whole number of {len(text):,} digits; at most {DIGITS} are read"
+    digits = len(text.lstrip("+-"))
+    if plain and digits > DIGITS and _INT.fullmatch(text):
+        return f"is a whole number of {digits:,} digits; at most {DIGITS} are read"
     return "has half of a character in it (a lone surrogate)" if _HALF.search(text) else None
 
 

@@ -46,6 +46,17 @@ class LayoutShape(Shape):
     notes: dict[str, Any]
 
 
+class StatedLayout(LayoutShape):
+    """The same in a plan, which nothing is built from: reports read what is there."""
+
+    kind: str = ""
+    axes: Annotated[Texts, Field(max_length=8)] = []
+    sizes: dict[str, Annotated[int, Field(ge=1, le=NUMBERS * 100)]] = {}
+    rate: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
+    scale: Number = 1.0
+    notes: dict[str, Any] = {}
+
+
 class Modality(Shape):
     """A modality of a plan."""
 
@@ -54,6 +65,12 @@ class Modality(Shape):
     layout: LayoutShape
     backbone: Part | None
     normalise: str
+
+
+class StatedModality(Modality):
+    """The same in plan.json."""
+
+    layout: StatedLayout
 
 
 class Objective(Shape):
@@ -117,7 +134,7 @@ class StatedPlan(Shape):
     seed: Annotated[list[Annotated[int, Field(ge=-LARGEST, le=LARGEST)]], Field(max_length=10_000)]
     overrides: Texts = []
     dataset: PlanDataset
-    modalities: dict[str, Modality]
+    modalities: dict[str, StatedModality]
     pretrain: PretrainPlan
     probe: ProbePlan
     supervise: SupervisePlan | None = None
@@ -207,9 +224,9 @@ class FoldShape(Shape):
     """Who is on which side."""
 
     fold: Small
-    train: list[Index]
-    valid: list[Index]
-    test: list[Index]
+    train: list[Index] = []
+    valid: list[Index] = []
+    test: list[Index] = []
     held: list[Index] = []
 
 
@@ -223,10 +240,10 @@ class StoreOf(Shape):
 class FoldsFile(Shape):
     """folds.json."""
 
-    stores: dict[str, StoreOf]
-    samples: list[Sample]
-    folds: list[FoldShape]
-    key: str
+    stores: dict[str, StoreOf] = {}
+    samples: list[Sample] = []
+    folds: list[FoldShape] = []
+    key: str = ""
 
 
 class Where(Shape):
@@ -499,8 +516,8 @@ class SummaryRow(Shape):
 class ReportFile(Shape):
     """report.json."""
 
-    scores: list[ReportRow]
-    summary: list[SummaryRow]
+    scores: list[ReportRow] = []
+    summary: list[SummaryRow] = []
 
 
 class SweepFile(Shape):
@@ -525,10 +542,10 @@ class CheckpointFile(Shape):
 
     key: str
     epoch: Small
-    step: Count
-    best_epoch: Small
-    history: list[EpochRow]
-    seconds: Number
+    step: Count = 0
+    best_epoch: Small = 0
+    history: list[EpochRow] = []
+    seconds: Number = 0.0
     sha256: str | None = None
 
 
