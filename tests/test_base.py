@@ -304,7 +304,11 @@ def test_check_prints_one_thing_at_a_time(capsys):
 
 
 PLAIN = st.one_of(
-    st.booleans(), st.none(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8)
+    st.booleans(),
+    st.none(),
+    st.integers(-(10**18), 10**18),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
 )
 
 

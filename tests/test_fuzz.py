@@ -277,7 +277,7 @@ def test_heads_whose_scale_is_of_another_width_are_refused(tiny_run, tmp_path):
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("9" * 4400, "whole number of 4,400 digits; at most 18"),
+        ("9" * 4400, "whole number of 4,400 digits; at most 19"),
         ("[" * 1200, "within each other"),
         ("[" * 60 + "]" * 60, "within each other"),
         ('"\\ud800"', "half of a character"),

@@ -137,13 +137,14 @@ def test_streams_that_no_run_names_are_pruned_and_no_others(root):
     used = {str(path) for path in (root / "prepared").glob("*/*/store.json")}
     assert prune(root, really=True) == []
     assert {str(path) for path in (root / "prepared").glob("*/*/store.json")} == used
+    one = json.loads(Path(min(used)).read_text())
     mine = root / "prepared" / "toy" / "mine"
     mine.mkdir()
     (mine / "store.json").write_text('{"key": "mine"}')
     (mine / "letter.txt").write_text("mine")
     other = root / "prepared" / "toy" / "other"
     other.mkdir()
-    (other / "store.json").write_text('{"key": "something else"}')
+    (other / "store.json").write_text(json.dumps({**one, "key": "something else"}))
     sweep = root / "search" / "trials" / "0000"
     sweep.mkdir(parents=True)
     folds = read_json(root / "tiny" / "folds.json")

@@ -148,8 +148,8 @@ def _base(given: str, document: Document) -> Base:
     return Base(name=given, text=_text_of(path, file), file=file, folder=path.resolve().parent)
 
 
-DIGITS = 18
-"""The most signs that a whole number of a recipe has: what is longer is none that anything here could count."""
+DIGITS = 19
+"""The most digits that a whole number of a recipe has: what is longer is none that anything here could count."""
 DEEPEST = 40
 """Lists and mappings within each other that a recipe may have."""
 
@@ -160,7 +160,7 @@ def scalar(text: str) -> str | int | float | bool | None:
         return None
     if text in ("true", "false"):
         return text == "true"
-    if _INT.fullmatch(text) and len(text) <= DIGITS:
+    if _INT.fullmatch(text) and len(text.lstrip("+-")) <= DIGITS:
         return int(text)
     if _FLOAT.fullmatch(text):
         return float(text)

@@ -541,10 +541,10 @@ class CheckpointFile(Shape):
     """state.json of a checkpoint."""
 
     key: str
-    epoch: Small
+    epoch: Small = 0
     step: Count = 0
     best_epoch: Small = 0
-    history: list[EpochRow] = []
+    history: list[dict[str, Any]] = []
     seconds: Number = 0.0
     sha256: str | None = None
 
