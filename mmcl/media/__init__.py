@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .arrays import ARRAYS, array_rate, array_shape, read_array
     from .corpus import Recordings, count_defects, defect, walk_folders
     from .crops import FACE_COLUMNS, face_crops, face_landmarks
-    from .files import cached_folder, require_folder
+    from .files import cached_folder, packaged_files, require_folder
     from .film import COMPRESSED_SOUNDS, FILMS, has_pictures, read_film, read_sound, write_film
     from .finder import require_faces
     from .headers import film_header, film_length, folder_header, has_sound, sound_header
@@ -87,6 +87,7 @@ __all__ = [
     "is_number",
     "lit_wall",
     "nodding_oval",
+    "packaged_files",
     "progress",
     "read_array",
     "read_audio",
@@ -114,7 +115,7 @@ _IN = {
     "arrays": ("ARRAYS", "array_rate", "array_shape", "read_array"),
     "corpus": ("Recordings", "count_defects", "defect", "walk_folders"),
     "crops": ("FACE_COLUMNS", "face_crops", "face_landmarks"),
-    "files": ("cached_folder", "require_folder"),
+    "files": ("cached_folder", "packaged_files", "require_folder"),
     "film": ("COMPRESSED_SOUNDS", "FILMS", "has_pictures", "read_film", "read_sound", "write_film"),
     "finder": ("require_faces",),
     "headers": ("film_header", "film_length", "folder_header", "has_sound", "sound_header"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import importlib.util
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..api.errors import DataError
@@ -45,6 +47,30 @@ def require_file(path: Path, expected: str) -> None:
             raise DataError(
                 f"{path}: is a pointer of Git LFS, and {expected} was expected; 'git lfs pull' fetches the file itself"
             )
+
+
+def packaged_files(module: str, files: Mapping[str, str], absent: str, install: str) -> Path:
+    """The folder of an installed package that carries these files, each seen to be the one that is expected; the package is not imported.
+
+    files    path in the package → SHA-256, in hexadecimal
+    absent   what to say if the package is not installed, up to the command that installs it
+    install  that command
+
+    Raises DataError if the package or a file is not there, or a file is another one.
+    """
+    spec = importlib.util.find_spec(module)
+    where = list(spec.submodule_search_locations or ()) if spec else []
+    if not where:
+        raise DataError(f"{absent}: {install}")
+    for name, expected in files.items():
+        path = Path(where[0]) / name
+        if not path.is_file():
+            raise DataError(f"{path}: is not there; the version was expected that this installs: {install}")
+        with path.open("rb") as file:
+            there = hashlib.file_digest(file, "sha256").hexdigest()
+        if there != expected:
+            raise DataError(f"{path}: its SHA-256 is {there}, and {expected} was expected, which this installs: {install}")
+    return Path(where[0])
 
 
 def require_room(path: Path, seconds: float, size: int, what: str) -> None:

