@@ -30,7 +30,7 @@ TINY = (
 window: {seconds: 0.8}
 projection: {hidden: 8, width: 4}
 pretrain: {batch_size: 16, epochs: 3, optimizer: {use: adamw, lr: 1e-3}, checkpoint_minutes: 0}
-probe: {inputs: [audio, all], heads: {linear: {use: linear}}}
+probe: {inputs: [audio, all], heads: {linear: {use: linear, l2: [0.1, 1.0]}}}
 protocol: {use: official}
 """
 )
@@ -41,7 +41,7 @@ SMALL = (
 window: {seconds: 0.8}
 projection: {hidden: 8, width: 4}
 pretrain: {batch_size: 16, epochs: 3, optimizer: {use: adamw, lr: 1e-3}}
-probe: {inputs: [audio, all], heads: {linear: {use: linear}}}
+probe: {inputs: [audio, all], heads: {linear: {use: linear, l2: [0.1, 1.0]}}}
 worth: {few_shot: [0.2, 0.5], draws: 2, robustness: {noise: [1.0], loss: [0.5], late: [0.2]}, maps: [pca], points: 20}
 protocol: {use: official}
 """
