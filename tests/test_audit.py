@@ -364,7 +364,7 @@ modalities:
   video: {source: facet, features: {use: signals, rate: 10}, backbone: {use: mlp, hidden: [8], width: 8}}
 projection: {hidden: 8, width: 4}
 pretrain: {batch_size: 8, epochs: 0}
-probe: {tasks: [emotions], inputs: [all], heads: {linear: linear, mlp: {use: mlp, hidden: 4}}, training: {epochs: 2}, threshold: valid}
+probe: {tasks: [emotions], inputs: [all], heads: {linear: {use: linear, l2: [0.1, 1]}, mlp: {use: mlp, hidden: 4}}, training: {epochs: 2}, threshold: valid}
 supervise: {tasks: [emotions], inputs: [all], heads: {mlp: {use: mlp, hidden: 8}}, epochs: 2, batch_size: 16, threshold: valid}
 """
 

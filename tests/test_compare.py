@@ -81,11 +81,19 @@ def test_holm_is_its_definition():
     }
 
 
-@pytest.fixture
-def two(tiny_run, tiny_plan, tmp_path):
-    other = RunFolder(tmp_path / "runs" / "other")
+@pytest.fixture(scope="module")
+def other_run(tiny_plan, tmp_path_factory):
+    """A finished run of another seed, nothing pretrained. Tests read it and leave it as it is."""
+    other = RunFolder(tmp_path_factory.mktemp("other") / "runs" / "other")
     run_all(tiny_plan("pretrain.epochs=0", "seed=4"), other, workers=1)
-    return tiny_run, other
+    return other
+
+
+@pytest.fixture
+def two(tiny_run, other_run, tmp_path):
+    """The session's run, and a copy of that run that may be changed."""
+    shutil.copytree(other_run.root, tmp_path / "runs" / "other")
+    return tiny_run, RunFolder(tmp_path / "runs" / "other")
 
 
 def test_rows_are_what_the_predictions_hold(two):

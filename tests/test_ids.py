@@ -53,7 +53,7 @@ modalities:
   audio: {{features: {{use: log-mel, bands: 8, hop: 0.04, window: 0.05}}, backbone: {{use: tcn, channels: [8]}}}}
 projection: {{hidden: 8, width: 4}}
 pretrain: {{batch_size: 8, epochs: 1}}
-probe: {{inputs: [all], heads: {{linear: linear}}}}
+probe: {{inputs: [all], heads: {{linear: {{use: linear, l2: [0.1, 1]}}}}}}
 report: {{against: []}}
 """
 

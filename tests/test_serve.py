@@ -53,7 +53,7 @@ modalities:
 window: {{seconds: 0.5}}
 projection: {{hidden: 8, width: 4}}
 pretrain: {{batch_size: 8, epochs: 2}}
-probe: {{inputs: [voice, hand, all], heads: {{linear: linear}}}}
+probe: {{inputs: [voice, hand, all], heads: {{linear: {{use: linear, l2: [0.1, 1]}}}}}}
 protocol: official
 """
 
