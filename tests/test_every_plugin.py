@@ -15,7 +15,12 @@ from mmcl.testing.table import TABLE
 
 EVERY = [(what, offer.spec) for what in REGISTRIES for _, offer in plugins().all(what)]
 BUILT = [what for what, (_, kind) in REGISTRIES.items() if TABLE[kind].contract is not None]
-SMALL = {("head", "attention"): {"width": 16, "hidden": 16}}
+SMALL = {
+    ("head", "attention"): {"width": 16, "hidden": 16},
+    ("head", "ima-fusion"): {"feedforward": 16, "layers": 1},
+    ("backbone", "r2plus1d"): {"frames": 3, "width": 16},
+    ("backbone", "st-gcn"): {"channels": (8, 16), "strides": (1, 2)},
+}
 """Options that make a plug-in small enough to be checked in seconds; what it computes stays the same."""
 EXCUSED = {
     "backbone": "needs a model",

@@ -96,8 +96,8 @@ def head_checks(spec: HeadSpec, params: Any = None) -> Iterator[Check]:
             yield f"{name} ({kind})", functools.partial(check, case)
 
 
-def _fitted(case: _Case, train: Labelled, valid: Labelled) -> nn.Module:
-    """The head after `fit`, or after a plain loop where it has none."""
+def _fitted(case: _Case, train: Labelled, valid: Labelled, steps: int = 150) -> nn.Module:
+    """The head after `fit`, or after a plain loop of so many steps where it has none."""
     import torch
     from torch.nn import functional
 
@@ -126,7 +126,7 @@ def _fitted(case: _Case, train: Labelled, valid: Labelled) -> nn.Module:
         "regression": functional.mse_loss,
     }
     optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
-    for _ in range(150):
+    for _ in range(steps):
         optimizer.zero_grad()
         output = head(train.encoded)
         make = cast(OwnLoss, head).loss if isinstance(head, OwnLoss) else losses[case.task.type]
@@ -174,7 +174,7 @@ def _learns(case: _Case) -> None:
 def _missing(case: _Case) -> None:
     import torch
 
-    head = _fitted(case, case.rows(64, 1, missing=True), case.rows(32, 2, missing=True))
+    head = _fitted(case, case.rows(64, 1, missing=True), case.rows(32, 2, missing=True), steps=20)
     rows = case.rows(32, 3, missing=True)
     with torch.no_grad():
         output = head(rows.encoded)
@@ -230,7 +230,7 @@ def _repeats(case: _Case) -> None:
     import torch
 
     rows = case.rows(32, 3).encoded
-    one, other = (head(rows).detach() for head in (case.fitted, _fitted(case, case.rows(96, 1), case.rows(48, 2))))
+    one, other = (_fitted(case, case.rows(96, 1), case.rows(48, 2), steps=20)(rows).detach() for _ in range(2))
     expect(
         torch.equal(one, other),
         f"{case.subject}: fitted twice on the same rows with the same seed, it differs; rng from the generator that fit is "
