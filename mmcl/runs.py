@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from .api.errors import StageError
+from .screen import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,6 +120,7 @@ class RunFolder:
             if not mine:
                 raise StageError(f"{self.root}: another mmcl process is writing this run; wait for it, or give another --out")
             tidy(self.root)
+            mend_log(self.root / "log.jsonl")
             yield
 
 
@@ -255,15 +257,81 @@ def remove_tree(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def finished(folder: Path, key: str) -> bool:
-    """Whether a stage has finished in this folder, with this key."""
-    mark = folder / "finished.json"
-    return mark.exists() and read_json(mark).get("key") == key
+def finished(folder: Path, key: str, mark: str = "finished.json") -> bool:
+    """Whether a stage has finished in this folder, with this key, and what it wrote is there as it was written.
+
+    Says what is not: whoever asks makes it again.
+    """
+    if not os.path.lexists(folder / mark):
+        return False
+    try:
+        about = read_json(folder / mark)
+    except StageError as error:
+        say(f"{str(error).split(';')[0]}; it is made again")
+        return False
+    if about.get("key") != key:
+        return False
+    bad = spoilt(folder, about)
+    for name, what in bad.items():
+        say(f"{folder / name}: {what}; it is made again")
+    return not bad
 
 
-def finish(folder: Path, key: str, **facts: Any) -> None:
-    """Mark a stage finished: written last, so that a folder with this file is whole."""
-    write_json(folder / "finished.json", {"format": 1, "key": key, "time": round(time.time(), 3), **facts})
+def spoilt(folder: Path, about: Mapping[str, Any]) -> dict[str, str]:
+    """What a stage wrote, as its mark says, and what has become of it: is missing, is not what was written; nothing where all is well."""
+    bad = {}
+    for name, known in about.get("files", {}).items():
+        path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            bad[name] = "does not lie in the stage's folder"
+        elif not os.path.lexists(path):
+            bad[name] = "is missing"
+        elif digest(path) != known:
+            bad[name] = "is not what was written"
+    return bad
+
+
+def finish(folder: Path, key: str, mark: str = "finished.json", names: Iterable[str] | None = None, **facts: Any) -> None:
+    """Mark a stage finished: written last, so that a folder with this file is whole. The mark has a digest of what the stage wrote.
+
+    names  the files that it wrote; left out: all that are there but checkpoints and the batch that was lost
+    """
+    paths = sorted(folder.rglob("*")) if names is None else [folder / name for name in names]
+    files = {
+        path.relative_to(folder).as_posix(): digest(path)
+        for path in paths
+        if path.is_file() and path.name != mark and not path.relative_to(folder).parts[0].startswith(_BESIDE)
+    }
+    write_json(folder / mark, {"format": 1, "key": key, "time": round(time.time(), 3), **facts, "files": files})
+
+
+_BESIDE = ("resume", "last", "lost.", "work.json", ".")
+"""How names in the folder of a stage begin that no result rests on."""
+
+
+def mend_log(path: Path) -> None:
+    """Take lines out of log.jsonl that cannot be read, as a full disk or a crash leaves them, and say what is no longer known."""
+    if not os.path.lexists(path):
+        if (path.parent / "plan.json").is_file():
+            say(f"{path}: is missing; when the test set was opened so far is no longer known, and a new log is begun")
+        return
+    lines = read_text(path).split("\n")
+    kept = [line for number, line in enumerate(lines, 1) if line and _is_event(line, number, path)]
+    lost = sum(bool(line) for line in lines) - len(kept)
+    if lost:
+        say(
+            f"{path}: {lost} line{'' if lost == 1 else 's'} cannot be read and {'is' if lost == 1 else 'are'} taken out; what happened then is no longer known"
+        )
+    if lost or lines[-1]:
+        write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def _is_event(line: str, number: int, path: Path) -> bool:
+    try:
+        _object(line, f"{path}: line {number}", path)
+    except StageError:
+        return False
+    return True
 
 
 def restart(folder: Path) -> None:
@@ -421,6 +489,15 @@ def digest(path: Path) -> str:
         raise StageError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def _advice(path: Path) -> str:
+    """What to do about a file that is damaged or gone."""
+    if path.name in ("sweep.json", "trials.json"):
+        return "; delete it and run the sweep again"
+    if path.stem == "state":  # of a checkpoint: whoever goes on from it knows whether there is another
+        return ""
+    return "; run its recipe again (`mmcl run`), which makes it anew"
+
+
 def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
     """A text file. Raises StageError, naming the file, if it is missing, no regular file, too large or not UTF-8."""
     try:
@@ -430,9 +507,9 @@ def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
                 raise StageError(f"{path}: has {size:,} bytes, where at most {largest:,} are expected")
             return file.read(size).decode()
     except FileNotFoundError:
-        raise StageError(f"{path}: is missing; `mmcl run` writes it") from None
+        raise StageError(f"{path}: is missing{_advice(path)}") from None
     except (OSError, ValueError) as error:
-        raise StageError(f"{path}: cannot be read as text ({error}); delete it and run again") from error
+        raise StageError(f"{path}: cannot be read as text ({error}){_advice(path)}") from error
 
 
 def read_json(path: Path) -> JsonObject:
@@ -452,14 +529,14 @@ def _object(text: str, where: str, path: Path) -> JsonObject:
     try:
         value = parsed(text)
     except ValueError as error:
-        raise StageError(f"{where} cannot be read as JSON ({error}); delete it and run again") from error
+        raise StageError(f"{where} cannot be read as JSON ({error}){_advice(path)}") from error
     if not isinstance(value, dict):
-        raise StageError(f"{where} holds {type(value).__name__}, not an object; delete it and run again")
+        raise StageError(f"{where} holds {type(value).__name__}, not an object{_advice(path)}")
     if check := shape_of(path):
         try:
             check(value)
         except ValueError as error:
-            raise StageError(f"{where} does not hold what it should ({error}); delete it and run again") from error
+            raise StageError(f"{where} does not hold what it should ({error}){_advice(path)}") from error
     return value
 
 
@@ -486,6 +563,6 @@ def _tensors(path: Path, load: Any) -> Any:
         with open_file(path):  # refuses what safetensors would follow or wait for
             return load(str(path))
     except FileNotFoundError:
-        raise StageError(f"{path}: is missing; `mmcl run` writes it") from None
+        raise StageError(f"{path}: is missing{_advice(path)}") from None
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise StageError(f"{path}: is not a whole safetensors file ({error}); delete its folder and run again") from error
+        raise StageError(f"{path}: is not a whole safetensors file ({error}){_advice(path)}") from error

@@ -154,6 +154,7 @@ def report_html(results: Results, people: Sequence[JsonObject] = (), root: Path 
             retrieval=retrieval(results),
             worth=worth_section(results),
             people=people,
+            openings=results.openings,
             published=published(results),
             subject=results.subject,
             head=results.head,

@@ -91,15 +91,11 @@ def run_all(
             say(f"{plan.name}: {sentence}")
         if plan.halves:
             say(f"{plan.name}: {' and '.join(plan.halves)} in bf16, losses in float32")
-        write_text(run.root / "recipe.yaml", plan.text)
-        if plan.fold_of is not None:  # so that the folder alone is enough to run it again
-            rows = "".join(f"{name},{fold}\n" for name, fold in plan.fold_of.items())
-            write_text(run.root / "folds.csv", f"{plan.fold_key},fold\n{rows}")
         facts = {"continued": continued, "going_on": going_on(plan, continued)} if continued else {}
-        write_json(run.root / "plan.json", {**about(plan, where), **facts})
-        run.log("run", command=sys.argv[1:], mmcl=__version__, **facts)
+        if not before.lost:
+            _state(plan, run, where, facts)
         stages: dict[str, Callable[[], None]] = {
-            "prepare": lambda: _prepare(plan, run, workers, strict, begun, before),
+            "prepare": lambda: _prepare(plan, run, workers, strict, begun, before, partial(_state, plan, run, where, facts)),
             "pretrain": lambda: pretrain(plan, run, device, continued=continued) if plan.recipe.pretrain.epochs > 0 else None,
             "embed": lambda: embed(plan, run, device),
             "probe": lambda: probe(plan, run),
@@ -121,9 +117,24 @@ def run_all(
     return run.root / "report.html"
 
 
-def _prepare(plan: Plan, run: RunFolder, workers: int | None, strict: bool, begun: bool, before: Earlier) -> None:
-    """`prepare`; without data there is no run, so that nothing is left behind in a folder that was not there before."""
-    from .earlier import check_recordings
+def _state(plan: Plan, run: RunFolder, device: str, facts: dict[str, Any]) -> None:
+    """Write what was asked for and what was resolved."""
+    write_text(run.root / "recipe.yaml", plan.text)
+    if plan.fold_of is not None:  # so that the folder alone is enough to run it again
+        rows = "".join(f"{name},{fold}\n" for name, fold in plan.fold_of.items())
+        write_text(run.root / "folds.csv", f"{plan.fold_key},fold\n{rows}")
+    write_json(run.root / "plan.json", {**about(plan, device), **facts})
+    run.log("run", command=sys.argv[1:], mmcl=__version__, **facts)
+
+
+def _prepare(
+    plan: Plan, run: RunFolder, workers: int | None, strict: bool, begun: bool, before: Earlier, state: Callable[[], None]
+) -> None:
+    """`prepare`; without data there is no run, so that nothing is left behind in a folder that was not there before.
+
+    state  writes plan.json, where that waits for work to be looked at whose own was lost
+    """
+    from .earlier import check_keys, check_recordings
     from .prepare import prepare
 
     try:
@@ -132,6 +143,13 @@ def _prepare(plan: Plan, run: RunFolder, workers: int | None, strict: bool, begu
         if not begun:
             shutil.rmtree(run.root, ignore_errors=True)
         raise
+    if before.lost:
+        try:
+            check_keys(plan, run, before)
+        except MmclError:
+            (run.root / "folds.json").unlink()  # or the next run would take these recordings for those of the work
+            raise
+        state()
 
 
 def about(plan: Plan, device: str) -> dict[str, Any]:
