@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -69,8 +70,10 @@ class RunFolder:
 
     @property
     def prepared(self) -> Path:
-        """Where prepared streams are kept, beside the runs that share them."""
-        return self.root.parent / "prepared" if self._prepared is None else self._prepared
+        """Where prepared streams are kept: beside the runs that share them, but in a run that has its own, as a repetition has."""
+        if self._prepared is not None:
+            return self._prepared
+        return next((own for own in (self.root / "prepared",) if own.is_dir()), self.root.parent / "prepared")
 
     def stage(self, name: str, fold: int, seed: int) -> Path:
         """The folder of one stage, for one fold and seed."""
@@ -406,7 +409,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write tensors as safetensors, whole or not at all."""
     from safetensors.torch import save_file
 
-    with in_place_of(path) as part:
+    with in_place_of(path) as part, _refusals(path):
         save_file(dict(tensors), str(part))
 
 
@@ -414,8 +417,22 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays as safetensors, whole or not at all."""
     from safetensors.numpy import save_file
 
-    with in_place_of(path) as part:
+    with in_place_of(path) as part, _refusals(path):
         save_file(dict(arrays), str(part))
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """What the system refuses while safetensors writes is an OSError, as it is elsewhere."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _opened(path: Path, flags: int, mode: str) -> Any:

@@ -21,7 +21,7 @@ def recordings(case: Case) -> Iterator[Leak]:
         for a, b in combinations(SPLITS, 2):
             both = sorted(set(getattr(fold, a)) & set(getattr(fold, b)))
             if both:
-                example = case.prepared.samples[both[0]].id
+                example = case.samples[both[0]].id
                 yield Leak(f"fold {number}: {len(both)} recordings stand in {a} and {b}, such as '{example}'")
 
 
@@ -29,7 +29,7 @@ def groups(case: Case) -> Iterator[Leak]:
     """No group stands in two splits, unless the recipe splits by sample."""
     asked = str(case.about.get("protocol", "")).endswith("by sample")
     for number, fold in case.folds.items():
-        sides = {split: {case.prepared.samples[row].group for row in getattr(fold, split)} for split in SPLITS}
+        sides = {split: {case.samples[row].group for row in getattr(fold, split)} for split in SPLITS}
         for a, b in combinations(SPLITS, 2):
             both = sorted(sides[a] & sides[b])
             if both:
