@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs bench fuzz clean
+.PHONY: demo test lint format docs bench fuzz soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test    set up, run every test      make lint    ruff and mypy"
 	@echo "make docs    build the site into site/   make bench   ratios against plain PyTorch"
 	@echo "make fuzz    tamper with everything that is read (FUZZ_CASES in all, or FUZZ_SECONDS)"
+	@echo "make soak    kill runs at SOAK_KILLS random moments and before every call that changes a file, and compare what comes out"
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,6 +47,13 @@ FUZZ_CASES ?= 20000
 FUZZ_SECONDS ?= 1e9
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m fuzz --cases $(FUZZ_CASES) --seconds $(FUZZ_SECONDS)
+
+SOAK_KILLS ?= 105
+soak: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m soak moments --kills $(SOAK_KILLS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m soak moments --kills 14 --what rerun
+	OMP_NUM_THREADS=1 $(BIN)/python -m soak moments --kills 14 --what sweep
+	OMP_NUM_THREADS=1 $(BIN)/python -m soak calls
 
 clean:
 	rm -rf $(VENV) site dist .pytest_cache .mypy_cache .ruff_cache
