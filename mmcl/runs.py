@@ -11,7 +11,7 @@ runs/NAME/
                                          retrieval.jsonl searches.jsonl chosen.jsonl finished.json
   fold-00/seed-17/supervise/             models/ scores.jsonl predictions.jsonl chosen.jsonl finished.json (work.json, resume/ meanwhile)
   fold-00/seed-17/worth/                 worth.jsonl finished.json; maps.json in the first
-  report.html report.json
+  report.html report.json written.json   the pages, and digests of what lies here
 runs/prepared/                           prepared streams, shared by all runs beside it
 
 A run folder may come from a stranger. Every file of one is opened and written here: regular files alone, no link followed, sizes
@@ -50,6 +50,8 @@ R = TypeVar("R")
 
 MARKER = ".mmcl"
 """The file by which a folder says that it is mmcl's."""
+WRITTEN = "written.json"
+"""Digests of the files of a finished run that no stage answers for."""
 TEXT_BYTES = 2**30
 """Text files of a run larger than this are refused."""
 PART = ".mmcl-part"
@@ -123,7 +125,6 @@ class RunFolder:
             if not mine:
                 raise StageError(f"{self.root}: another mmcl process is writing this run; wait for it, or give another --out")
             tidy(self.root)
-            mend_log(self.root / "log.jsonl")
             yield
 
 
@@ -218,7 +219,7 @@ def fingerprint(value: Any) -> str:
 
 _OURS = {
     "run": {MARKER, ".lock", "recipe.yaml", "folds.csv", "plan.json", "log.jsonl", "prepare.json", "folds.json"}
-    | {"scores.json", "report.html", "report.json", "tensorboard", "search", "prepared"},
+    | {WRITTEN, "scores.json", "report.html", "report.json", "tensorboard", "search", "prepared"},
     "sweep": {MARKER, ".lock", "sweep.json", "sweep.html", "trials.json", "log.jsonl", "trials", "best", "best.yaml"},
 }
 """Names that mmcl writes into the folder of a run or of a sweep, beside the folders of folds and a sweep's journal."""
@@ -310,31 +311,6 @@ def finish(folder: Path, key: str, mark: str = "finished.json", names: Iterable[
 
 _BESIDE = ("resume", "last", "lost.", "work.json", ".")
 """How names in the folder of a stage begin that no result rests on."""
-
-
-def mend_log(path: Path) -> None:
-    """Take lines out of log.jsonl that cannot be read, as a full disk or a crash leaves them, and say what is no longer known."""
-    if not os.path.lexists(path):
-        if (path.parent / "plan.json").is_file():
-            say(f"{path}: is missing; when the test set was opened so far is no longer known, and a new log is begun")
-        return
-    lines = read_text(path).split("\n")
-    kept = [line for number, line in enumerate(lines, 1) if line and _is_event(line, number, path)]
-    lost = sum(bool(line) for line in lines) - len(kept)
-    if lost:
-        say(
-            f"{path}: {lost} line{'' if lost == 1 else 's'} cannot be read and {'is' if lost == 1 else 'are'} taken out; what happened then is no longer known"
-        )
-    if lost or lines[-1]:
-        write_text(path, "".join(f"{line}\n" for line in kept))
-
-
-def _is_event(line: str, number: int, path: Path) -> bool:
-    try:
-        _object(line, f"{path}: line {number}", path)
-    except StageError:
-        return False
-    return True
 
 
 def restart(folder: Path) -> None:
@@ -475,12 +451,26 @@ def distrust(folder: Path) -> Iterator[None]:
     try:
         yield
     except _OF_FILES as error:
+        if isinstance(error, MemoryError) or (changed := _changed(folder)) == []:
+            raise  # memory is no matter of files; and what they say when nobody touched them is a fault of ours
         last = traceback.extract_tb(error.__traceback__)[-1]
         words = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
+        which = f"; {changed[0]}{f' and {len(changed) - 1} more' if len(changed) > 1 else ''}" if changed else ""
         raise StageError(
-            f"{folder}: its files do not fit together ({words}; {Path(last.filename).name} line {last.lineno}); they were changed or damaged: run "
-            "its recipe again. If nobody touched them, please report it, with what --traceback shows"
+            f"{folder}: its files do not fit together ({words}; {Path(last.filename).name} line {last.lineno}){which}; they were changed or damaged: "
+            "run its recipe again. If nobody touched them, please report it, with what --traceback shows"
         ) from error
+
+
+def _changed(folder: Path) -> list[str] | None:
+    """A sentence for each file of a run that is not what was written; None where not all of them have a digest, or a mark is no mark."""
+    marks = [*folder.glob("fold-*/seed-*/*/finished.json"), *folder.glob("fold-*/seed-*/embed/pooled.json"), folder / WRITTEN]
+    try:
+        known = [(mark.parent, read_json(mark)) for mark in marks]
+        bad = [f"{where / name} {what}" for where, about in known for name, what in spoilt(where, about).items()]
+    except StageError:
+        return None
+    return bad if bad or all(about.get("files") for _, about in known) else None
 
 
 def distrusting(function: Callable[P, R]) -> Callable[P, R]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mmcl.api import StageError
+from mmcl.cli import main
 from mmcl.engine.progress import Progress
 from mmcl.report import run_and_report as run_all
 from mmcl.report.page import write_report
@@ -365,3 +366,48 @@ def test_a_run_that_was_stopped_within_pretraining_goes_on_after_it_was_moved(wh
         assert (tmp_path / "moved" / "tiny" / UNIT / "pretrain" / name).read_bytes() == (
             run.root / UNIT / "pretrain" / name
         ).read_bytes()
+
+
+def test_a_fault_of_ours_is_not_called_damage_where_the_files_are_as_they_were_written(broken, monkeypatch, capsys):
+    """And the same fault, where a file was changed, names that file."""
+    _, run = broken
+    write_report(run.root)  # what it writes anew is not taken for damage
+
+    def wrong(*args):
+        raise KeyError("ours")
+
+    monkeypatch.setattr("mmcl.report.page.report_json", wrong)
+    with pytest.raises(KeyError, match="ours"):
+        write_report(run.root)
+    with pytest.raises(SystemExit) as done:
+        main(["report", str(run.root)])
+    assert done.value.code == 1
+    assert "this is a bug in mmcl or in a plug-in" in capsys.readouterr().err
+    scores = run.root / UNIT / "probe" / "scores.jsonl"
+    HARMS["a line less"](scores)
+    with pytest.raises(StageError, match=r"do not fit together \(KeyError: 'ours'.*probe/scores.jsonl is not what was written"):
+        write_report(run.root)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "prepare.json", "folds.json", "report.json", "written.json"])
+def test_damage_to_a_file_that_no_stage_answers_for_is_damage(name, broken, monkeypatch):
+    _, run = broken
+    (run.root / name).write_text(read_text(run.root / name) + " ", encoding="utf-8")
+    if name == "written.json":
+        (run.root / name).write_text('{"key": "run"}', encoding="utf-8")
+
+    def wrong(*args):
+        raise KeyError("theirs")
+
+    monkeypatch.setattr("mmcl.report.page.report_json", wrong)
+    with pytest.raises(StageError, match="its files do not fit together"):
+        write_report(run.root)
+
+
+def test_memory_that_ends_while_a_run_is_read_is_no_damage(broken, monkeypatch):
+    def full(*args):
+        raise MemoryError
+
+    monkeypatch.setattr("mmcl.report.page.report_json", full)
+    with pytest.raises(MemoryError):
+        write_report(broken[1].root)

@@ -573,6 +573,7 @@ BY_NAME: Mapping[str, type[Shape]] = {
     "folds.json": FoldsFile,
     "report.json": ReportFile,
     "finished.json": FinishedFile,
+    "written.json": FinishedFile,
     "work.json": KeyFile,
     "pooled.json": KeyFile,
     "train.json": WhoFile,

@@ -75,6 +75,7 @@ def run_all(
     from ..engine.resources import Meter
     from .earlier import Earlier, check_plan, earlier, going_on, remove_stale
     from .embed import embed
+    from .mending import mend_log, seal
     from .pretrain import pretrain
     from .probe import probe
     from .supervise import supervise
@@ -85,6 +86,7 @@ def run_all(
     begun = run.root.exists()
     run.claim()
     with listening(), run.held():
+        mend_log(run)
         before = Earlier() if overwrite else earlier(run)
         continued = check_plan(run, before, plan, more)
         for sentence in going_on(plan, continued) if more else ():
@@ -113,6 +115,7 @@ def run_all(
                 remove_stale(run)
             if name == stop_after:
                 break
+        seal(run)
         say(f"{plan.name}: done")
     return run.root / "report.html"
 
