@@ -98,8 +98,8 @@ def disk(tmp_path):
     """A small disk of its own; its size can be changed. Only root can have one."""
     place = tmp_path / "disk"
     place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True)
-    if made.returncode:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
         pytest.skip("nothing can be mounted here; a limit on files is tried above")
     yield place
     subprocess.run(["umount", place], check=True)

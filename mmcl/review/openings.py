@@ -35,9 +35,9 @@ def openings_of(log: Iterable[Mapping[str, Any]]) -> dict[Where, Openings]:
     choices: dict[Where, list[Mapping[str, str] | None]] = {}
     for row in log:
         if row["event"] == "test opened":
-            made = row.get("choices")
+            tested = row.get("choices")
             where = (str(row.get("stage") or "probe"), int(row["fold"]), int(row["seed"]))
-            choices.setdefault(where, []).append(made if isinstance(made, dict) else None)
+            choices.setdefault(where, []).append(tested if isinstance(tested, dict) else None)
     return {where: _compared(each) for where, each in choices.items()}
 
 
@@ -47,8 +47,8 @@ def _compared(each: list[Mapping[str, str] | None]) -> Openings:
         return Openings(1)
     known: dict[str, str] = {}
     changed: dict[str, None] = {}
-    for made in each:
-        for name, one in (made or {}).items():
+    for tested in each:
+        for name, one in (tested or {}).items():
             if known.setdefault(name, one) != one:
                 changed[name] = None
                 known[name] = one

@@ -54,8 +54,7 @@ def probe(plan: Plan, run: RunFolder) -> None:
             began = time.monotonic()
             folder = run.stage("probe", fold, seed)
             restart(folder)
-            made = choices[fold, seed]
-            facts = _probe_unit(plan, run, fold, seed, folder, part_of(tick, done * each), made)
+            facts = _probe_unit(plan, run, fold, seed, folder, part_of(tick, done * each), choices[fold, seed])
             finish(folder, keys[fold, seed], seconds=round(time.monotonic() - began, 3), **facts)
             run.log("probe", fold=fold, seed=seed, seconds=round(time.monotonic() - began, 3), **facts)
 

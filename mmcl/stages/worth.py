@@ -155,8 +155,8 @@ class _Worth:
     def _choices(self) -> dict[str, str]:
         """Fingerprints of what was chosen: the first head on the main input, of every task, and what is asked about it."""
         unit = self.unit
-        made = probe_choices(self.plan, unit.prepared, unit.fold, unit.seed)
-        heads = {name: one for name, one in made.items() if name.split("~")[1:] == [self.main, self.head_name]}
+        choices = probe_choices(self.plan, unit.prepared, unit.fold, unit.seed)
+        heads = {name: one for name, one in choices.items() if name.split("~")[1:] == [self.main, self.head_name]}
         asked = self.section.model_dump(mode="json")
         return heads | {f"few_shot {share:g}": str(asked["draws"]) for share in asked["few_shot"]}
 

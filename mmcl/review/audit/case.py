@@ -14,7 +14,6 @@ from ...data.folds import Fold
 from ...data.prepared import Prepared, load_prepared, load_split
 from ...recipe.plan import Plan
 from ...runs import RunFolder, read_json
-from ...use.opened import stated_plan
 
 SPLITS = ("train", "valid", "test")
 
@@ -53,6 +52,8 @@ class Case:
 
         Raises RecipeError if the recipe no longer fits the installed plug-ins.
         """
+        from ...use.opened import stated_plan  # late: it brings torch
+
         return stated_plan(self.run.root)
 
     @cached_property
