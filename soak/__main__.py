@@ -47,7 +47,7 @@ report: {{against: [random, pooled]}}
 protocol: {{use: official}}
 """
 SWEEP = """\
-sweep: {trials: 3, values: {probe.heads.linear.l2: {choice: [[0.1], [1.0], [10.0]]}}, pruner: none}
+sweep: {space: {pretrain.optimizer.lr: {low: 1e-4, high: 1e-2, log: true}}, trials: 3, startup: 2}
 """
 STAGES = ("before", "prepare", "pretrain", "embed", "probe", "supervise", "worth", "report", "after")
 COMPARED = re.compile(
@@ -86,9 +86,9 @@ def work(what: str, folder: Path) -> None:
     from mmcl.runs import RunFolder
 
     if what == "sweep":
-        from mmcl.recipe.search import make_sweep
+        from mmcl.recipe.search import Source, make_sweep
 
-        search_and_report(make_sweep(parse_recipe(RECIPE + SWEEP, "small.yaml")), folder / "runs" / "small")
+        search_and_report(make_sweep(Source(RECIPE + SWEEP, "small.yaml", Path(), (), None, None)), folder / "runs" / "small")
         return
     root = folder / "runs" / "small"
     run_and_report(

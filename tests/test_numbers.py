@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -117,3 +118,17 @@ def test_streams_of_no_length_are_listed_and_leave_nothing_to_contrast(corpus, t
     assert "\n" not in str(refused.value)
     kept = read_json(run.root / "prepare.json")["modalities"]["audio"]
     assert (kept["present"], len(kept["skipped"])) == (0, 36)
+
+
+def test_a_target_that_never_changes_gives_scores_without_a_number_and_says_so(corpus, tiny_plan, run):
+    """Nothing can be correlated with a constant; its error is that of a constant guess."""
+    task = next(name for name, one in tiny_plan(text=RECIPE).info.tasks.items() if one.type == "regression")
+    corpus(lambda samples: [dataclasses.replace(one, targets={**one.targets, task: 0.25}) for one in samples])
+    run_and_report(tiny_plan(f"probe.tasks=[{task}]", text=RECIPE), run, workers=1)
+    scores = [row for row in read_json(run.root / "report.json")["scores"] if row["encoder"] == "pretrained"]
+    by = {row["metric"]: row["value"] for row in scores}
+    assert by and all(value is None or np.isfinite(value) for value in by.values())
+    assert None in by.values()
+    assert by["mae"] == pytest.approx(0.0, abs=1e-4)
+    page = (run.root / "report.html").read_text(encoding="utf-8")
+    assert re.search("undefined|without a value|no value", page)
