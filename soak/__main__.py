@@ -261,7 +261,7 @@ def _lasts(what: str, folder: Path, told: Told) -> list[float]:
     return begins
 
 
-def calls(what: str, first: int, last: int | None, place: Path, told: Told) -> tuple[Counter[str], list[str]]:
+def calls(what: str, first: int, last: int | None, every: int, place: Path, told: Told) -> tuple[Counter[str], list[str]]:
     """Killed before each call that changes a file, one after the other, each in a folder of its own."""
     calm = place / "calm"
     calm.mkdir()
@@ -270,7 +270,7 @@ def calls(what: str, first: int, last: int | None, place: Path, told: Told) -> t
     count, expected = told.calls, content(calm)
     print(f"{count} calls change a file", flush=True)
     fell, wrong = Counter[str](), list[str]()
-    for number in range(first, min(last or count, count) + 1):
+    for number in range(first, min(last or count, count) + 1, every):
         folder = place / f"call-{number}"
         folder.mkdir()
         if ended(begun(what, folder, told, number, listens=True)) == -signal.SIGKILL:
@@ -279,7 +279,7 @@ def calls(what: str, first: int, last: int | None, place: Path, told: Told) -> t
         finished(what, folder, told)
         wrong += [f"call {number}: {one}" for one in differences(content(folder), expected)]
         shutil.rmtree(folder)
-        if number % 20 == 0:
+        if number % (20 * every) < every:
             print(f"call {number}: {dict(fell)}, {len(wrong)} faults", flush=True)
     return fell, wrong
 
@@ -294,6 +294,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--first", type=int, default=1, help="the first call")
     parser.add_argument("--last", type=int, help="the last call; left out: the last that there is")
+    parser.add_argument("--every", type=int, default=1, help="of the calls: 1 for all")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -308,7 +309,7 @@ def main() -> int:
         if given.how == "moments":
             fell, wrong = moments(given.what, given.kills, given.seed, Path(place), told)
         else:
-            fell, wrong = calls(given.what, given.first, given.last, Path(place), told)
+            fell, wrong = calls(given.what, given.first, given.last, given.every, Path(place), told)
     print(
         json.dumps({"what": given.what, "how": given.how, "kills": sum(fell.values()), "fell": fell, "faults": wrong}, indent=1)
     )

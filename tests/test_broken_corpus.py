@@ -144,7 +144,7 @@ format: 1
 name: broken
 dataset: %s
 modalities:
-  one: {source: %s, features: {use: %s}, backbone: {use: mlp, hidden: [4], width: 4}}
+  one: {source: %s, features: {use: %s}, backbone: {use: %s, width: 4}}
 pretrain: {epochs: 0}
 probe: {inputs: [one]}
 reading: {memory: 1, seconds: 20}
@@ -162,8 +162,10 @@ def test_the_corpus_has_as_many_files_and_kinds_as_it_says():
 def test_preparation_ends_lists_each_broken_file_and_keeps_the_rest_to_the_bit(form, tiny_plan, tmp_path):
     dataset, name, source, features, pattern, own = FORMS[form]
     breaks = ANY | own
-    plugins().get("dataset", name).spec.sample(tmp_path / "data" / name, 2 * len(breaks), 0)
-    plan = tiny_plan(text=RECIPE % (dataset, source, features), data=tmp_path / "data")
+    plugins().get("dataset", name).spec.sample(tmp_path / "data" / name, 2 * len(breaks) + 8, 0)
+    plan = tiny_plan(
+        text=RECIPE % (dataset, source, features, "gru" if source == "skeleton" else "mlp"), data=tmp_path / "data"
+    )
     whole = RunFolder(tmp_path / "whole" / "run")
     prepare(plan, whole, workers=1)
     files = sorted(path for path in (tmp_path / "data" / name).glob(pattern) if not path.name.startswith("."))
