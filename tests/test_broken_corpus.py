@@ -1,4 +1,4 @@
-"""A corpus of 120 broken files of 40 kinds, in the forms of RAVDESS, UTD-MHAD and a plain folder with a table.
+"""A corpus of 126 broken files of 41 kinds, in the forms of RAVDESS, UTD-MHAD and a plain folder with a table.
 
 Preparation ends, lists each of them with a reason, and what is left is to the bit what it is without them.
 """
