@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs bench fuzz clean
+.PHONY: demo test lint format docs bench fuzz soak minimal clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,8 @@ help:
 	@echo "make test    set up, run every test      make lint    ruff and mypy"
 	@echo "make docs    build the site into site/   make bench   ratios against plain PyTorch"
 	@echo "make fuzz    tamper with everything that is read (FUZZ_CASES in all, or FUZZ_SECONDS)"
+	@echo "make minimal install the oldest versions that are allowed beside .venv, and run MINIMAL_TESTS"
+	@echo "make soak    kill runs at SOAK_KILLS random moments and before every call that changes a file, and compare what comes out"
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -47,5 +49,21 @@ FUZZ_SECONDS ?= 1e9
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m fuzz --cases $(FUZZ_CASES) --seconds $(FUZZ_SECONDS)
 
+SOAK_KILLS ?= 105
+soak: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m soak moments --kills $(SOAK_KILLS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m soak moments --kills 14 --what rerun
+	OMP_NUM_THREADS=1 $(BIN)/python -m soak moments --kills 14 --what sweep
+	OMP_NUM_THREADS=1 $(BIN)/python -m soak calls
+
+# The oldest versions that pyproject.toml allows, in an environment of its own; MINIMAL_TESTS: which tests.
+MINIMAL := .venv-minimal
+MINIMAL_TESTS ?= tests/test_minimal.py tests/test_mending.py tests/test_stages.py tests/test_media.py tests/test_report.py tests/test_model.py tests/test_evaluate.py
+minimal:
+	test -x $(MINIMAL)/bin/python || $(PYTHON) -m venv $(MINIMAL)
+	$(MINIMAL)/bin/python -m pip install --quiet --upgrade pip
+	$(MINIMAL)/bin/python -m pip install --quiet --constraint constraints/minimal.txt --editable . pytest pytest-timeout hypothesis hatchling
+	OMP_NUM_THREADS=1 $(MINIMAL)/bin/python -m pytest $(MINIMAL_TESTS)
+
 clean:
-	rm -rf $(VENV) site dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(MINIMAL) site dist .pytest_cache .mypy_cache .ruff_cache

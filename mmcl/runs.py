@@ -11,7 +11,7 @@ runs/NAME/
                                          retrieval.jsonl searches.jsonl chosen.jsonl finished.json
   fold-00/seed-17/supervise/             models/ scores.jsonl predictions.jsonl chosen.jsonl finished.json (work.json, resume/ meanwhile)
   fold-00/seed-17/worth/                 worth.jsonl finished.json; maps.json in the first
-  report.html report.json
+  report.html report.json written.json   the pages, and digests of what lies here
 runs/prepared/                           prepared streams, shared by all runs beside it
 
 A run folder may come from a stranger. Every file of one is opened and written here: regular files alone, no link followed, sizes
@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -36,6 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from .api.errors import StageError
+from .screen import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +50,8 @@ R = TypeVar("R")
 
 MARKER = ".mmcl"
 """The file by which a folder says that it is mmcl's."""
+WRITTEN = "written.json"
+"""Digests of the files of a finished run that no stage answers for."""
 TEXT_BYTES = 2**30
 """Text files of a run larger than this are refused."""
 PART = ".mmcl-part"
@@ -68,8 +72,10 @@ class RunFolder:
 
     @property
     def prepared(self) -> Path:
-        """Where prepared streams are kept, beside the runs that share them."""
-        return self.root.parent / "prepared" if self._prepared is None else self._prepared
+        """Where prepared streams are kept: beside the runs that share them, but in a run that has its own, as a repetition has."""
+        if self._prepared is not None:
+            return self._prepared
+        return next((own for own in (self.root / "prepared",) if own.is_dir()), self.root.parent / "prepared")
 
     def stage(self, name: str, fold: int, seed: int) -> Path:
         """The folder of one stage, for one fold and seed."""
@@ -213,7 +219,7 @@ def fingerprint(value: Any) -> str:
 
 _OURS = {
     "run": {MARKER, ".lock", "recipe.yaml", "folds.csv", "plan.json", "log.jsonl", "prepare.json", "folds.json"}
-    | {"scores.json", "report.html", "report.json", "tensorboard", "search", "prepared"},
+    | {WRITTEN, "scores.json", "report.html", "report.json", "tensorboard", "search", "prepared"},
     "sweep": {MARKER, ".lock", "sweep.json", "sweep.html", "trials.json", "log.jsonl", "trials", "best", "best.yaml"},
 }
 """Names that mmcl writes into the folder of a run or of a sweep, beside the folders of folds and a sweep's journal."""
@@ -255,15 +261,56 @@ def remove_tree(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def finished(folder: Path, key: str) -> bool:
-    """Whether a stage has finished in this folder, with this key."""
-    mark = folder / "finished.json"
-    return mark.exists() and read_json(mark).get("key") == key
+def finished(folder: Path, key: str, mark: str = "finished.json") -> bool:
+    """Whether a stage has finished in this folder, with this key, and what it wrote is there as it was written.
+
+    Says what is not: whoever asks makes it again.
+    """
+    if not os.path.lexists(folder / mark):
+        return False
+    try:
+        about = read_json(folder / mark)
+    except StageError as error:
+        say(f"{str(error).split(';')[0]}; it is made again")
+        return False
+    if about.get("key") != key:
+        return False
+    bad = spoilt(folder, about)
+    for name, what in bad.items():
+        say(f"{folder / name}: {what}; it is made again")
+    return not bad
 
 
-def finish(folder: Path, key: str, **facts: Any) -> None:
-    """Mark a stage finished: written last, so that a folder with this file is whole."""
-    write_json(folder / "finished.json", {"format": 1, "key": key, "time": round(time.time(), 3), **facts})
+def spoilt(folder: Path, about: Mapping[str, Any]) -> dict[str, str]:
+    """What a stage wrote, as its mark says, and what has become of it: is missing, is not what was written; nothing where all is well."""
+    bad = {}
+    for name, known in about.get("files", {}).items():
+        path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            bad[name] = "does not lie in the stage's folder"
+        elif not os.path.lexists(path):
+            bad[name] = "is missing"
+        elif digest(path) != known:
+            bad[name] = "is not what was written"
+    return bad
+
+
+def finish(folder: Path, key: str, mark: str = "finished.json", names: Iterable[str] | None = None, **facts: Any) -> None:
+    """Mark a stage finished: written last, so that a folder with this file is whole. The mark has a digest of what the stage wrote.
+
+    names  the files that it wrote; left out: all that are there but checkpoints and the batch that was lost
+    """
+    paths = sorted(folder.rglob("*")) if names is None else [folder / name for name in names]
+    files = {
+        path.relative_to(folder).as_posix(): digest(path)
+        for path in paths
+        if path.is_file() and path.name != mark and not path.relative_to(folder).parts[0].startswith(_BESIDE)
+    }
+    write_json(folder / mark, {"format": 1, "key": key, "time": round(time.time(), 3), **facts, "files": files})
+
+
+_BESIDE = ("resume", "last", "lost.", "work.json", ".")
+"""How names in the folder of a stage begin that no result rests on."""
 
 
 def restart(folder: Path) -> None:
@@ -338,7 +385,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write tensors as safetensors, whole or not at all."""
     from safetensors.torch import save_file
 
-    with in_place_of(path) as part:
+    with in_place_of(path) as part, _refusals(path):
         save_file(dict(tensors), str(part))
 
 
@@ -346,8 +393,22 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays as safetensors, whole or not at all."""
     from safetensors.numpy import save_file
 
-    with in_place_of(path) as part:
+    with in_place_of(path) as part, _refusals(path):
         save_file(dict(arrays), str(part))
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """What the system refuses while safetensors writes is an OSError, as it is elsewhere."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _opened(path: Path, flags: int, mode: str) -> Any:
@@ -390,12 +451,26 @@ def distrust(folder: Path) -> Iterator[None]:
     try:
         yield
     except _OF_FILES as error:
+        if isinstance(error, MemoryError) or (changed := _changed(folder)) == []:
+            raise  # memory is no matter of files; and what they say when nobody touched them is a fault of ours
         last = traceback.extract_tb(error.__traceback__)[-1]
         words = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
+        which = f"; {changed[0]}{f' and {len(changed) - 1} more' if len(changed) > 1 else ''}" if changed else ""
         raise StageError(
-            f"{folder}: its files do not fit together ({words}; {Path(last.filename).name} line {last.lineno}); they were changed or damaged: run "
-            "its recipe again. If nobody touched them, please report it, with what --traceback shows"
+            f"{folder}: its files do not fit together ({words}; {Path(last.filename).name} line {last.lineno}){which}; they were changed or damaged: "
+            "run its recipe again. If nobody touched them, please report it, with what --traceback shows"
         ) from error
+
+
+def _changed(folder: Path) -> list[str] | None:
+    """A sentence for each file of a run that is not what was written; None where not all of them have a digest, or a mark is no mark."""
+    marks = [*folder.glob("fold-*/seed-*/*/finished.json"), *folder.glob("fold-*/seed-*/embed/pooled.json"), folder / WRITTEN]
+    try:
+        known = [(mark.parent, read_json(mark)) for mark in marks]
+        bad = [f"{where / name} {what}" for where, about in known for name, what in spoilt(where, about).items()]
+    except StageError:
+        return None
+    return bad if bad or all(about.get("files") for _, about in known) else None
 
 
 def distrusting(function: Callable[P, R]) -> Callable[P, R]:
@@ -421,6 +496,15 @@ def digest(path: Path) -> str:
         raise StageError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def _advice(path: Path) -> str:
+    """What to do about a file that is damaged or gone."""
+    if path.name in ("sweep.json", "trials.json"):
+        return "; delete it and run the sweep again"
+    if path.stem == "state":  # of a checkpoint: whoever goes on from it knows whether there is another
+        return ""
+    return "; run its recipe again (`mmcl run`), which makes it anew"
+
+
 def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
     """A text file. Raises StageError, naming the file, if it is missing, no regular file, too large or not UTF-8."""
     try:
@@ -430,9 +514,9 @@ def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
                 raise StageError(f"{path}: has {size:,} bytes, where at most {largest:,} are expected")
             return file.read(size).decode()
     except FileNotFoundError:
-        raise StageError(f"{path}: is missing; `mmcl run` writes it") from None
+        raise StageError(f"{path}: is missing{_advice(path)}") from None
     except (OSError, ValueError) as error:
-        raise StageError(f"{path}: cannot be read as text ({error}); delete it and run again") from error
+        raise StageError(f"{path}: cannot be read as text ({error}){_advice(path)}") from error
 
 
 def read_json(path: Path) -> JsonObject:
@@ -452,14 +536,14 @@ def _object(text: str, where: str, path: Path) -> JsonObject:
     try:
         value = parsed(text)
     except ValueError as error:
-        raise StageError(f"{where} cannot be read as JSON ({error}); delete it and run again") from error
+        raise StageError(f"{where} cannot be read as JSON ({error}){_advice(path)}") from error
     if not isinstance(value, dict):
-        raise StageError(f"{where} holds {type(value).__name__}, not an object; delete it and run again")
+        raise StageError(f"{where} holds {type(value).__name__}, not an object{_advice(path)}")
     if check := shape_of(path):
         try:
             check(value)
         except ValueError as error:
-            raise StageError(f"{where} does not hold what it should ({error}); delete it and run again") from error
+            raise StageError(f"{where} does not hold what it should ({error}){_advice(path)}") from error
     return value
 
 
@@ -486,6 +570,6 @@ def _tensors(path: Path, load: Any) -> Any:
         with open_file(path):  # refuses what safetensors would follow or wait for
             return load(str(path))
     except FileNotFoundError:
-        raise StageError(f"{path}: is missing; `mmcl run` writes it") from None
+        raise StageError(f"{path}: is missing{_advice(path)}") from None
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise StageError(f"{path}: is not a whole safetensors file ({error}); delete its folder and run again") from error
+        raise StageError(f"{path}: is not a whole safetensors file ({error}){_advice(path)}") from error

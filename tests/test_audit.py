@@ -1,7 +1,7 @@
 """audit finds nothing in an honest run, and each of the leaks that are planted in one. tests/test_recipes.py audits shipped recipes.
 
 1  a recording in two splits                        10  predictions of training recordings
-2  a speaker in two splits                          11  a test set opened twice, or nobody knows when
+2  a speaker in two splits                          11  something chosen after test was opened, or nobody knows when
 3  a clip copied to another split                   12  test inputs, or labels, in pretraining (called asked for)
 4  copied louder, noisier, cut short                13  a supervised epoch that validation did not choose
 5  copied pictures, brighter or darker              14  an l2, or number of neighbours, that validation did not choose
@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -33,6 +34,8 @@ from mmcl.review.audit import audit, audit_folder
 from mmcl.review.audit.copies import near_duplicates
 from mmcl.runs import RunFolder, fingerprint, read_json, read_jsonl, write_json, write_jsonl
 from mmcl.stages.prepare import open_dataset
+
+OPENED = "nothing chosen after the test set was opened"
 
 
 @pytest.fixture
@@ -261,9 +264,44 @@ def test_predictions_of_training_recordings(copy):
     assert "are of no test recording" in findings(copy)["predictions are of test recordings"].evidence
 
 
-def test_a_test_set_opened_twice(copy):
+def opened(run):
+    return [row for row in read_jsonl(run.root / "log.jsonl") if row["event"] == "test opened"]
+
+
+def test_a_test_set_opened_twice_by_an_mmcl_that_does_not_say_what_was_chosen(copy):
     copy.log("test opened", fold=0, seed=3, heads=1)
-    assert "was opened 2 times" in findings(copy)["the test set opened once"].evidence
+    assert "was opened 2 times (log.jsonl); nothing says what was chosen in between" in findings(copy)[OPENED].evidence
+
+
+def test_a_test_set_that_is_read_again_for_what_was_chosen_before_is_no_leak(copy, tiny_plan):
+    """A file that was lost is made again; a head, an input and a task are added: the documented ways of running again."""
+    first = opened(copy)[0]["choices"]
+    (copy.stage("probe", 0, 3) / "predictions.jsonl").unlink()
+    run_all(tiny_plan(), copy, workers=1)
+    more = ("probe.heads={linear: {use: linear}, near: {use: knn}}", "probe.inputs=[audio, all, text]")
+    run_all(tiny_plan(*more), copy, workers=1)
+    choices = [row["choices"] for row in opened(copy)]
+    assert choices[0] == choices[1] == first
+    assert choices[2] | first == choices[2] != first
+    assert audit(copy).findings == ()
+    page = (copy.root / "report.html").read_text(encoding="utf-8")
+    assert "The test set: opened up to 3 times" in page
+    assert "Added after it had been opened: arousal~all~near" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("probe.heads={linear: {use: linear, l2: [7.0]}}", "and .*~linear.* were chosen anew after it"),
+        ("probe.heads={near: {use: knn}}", "and .*~linear.* were left out after it"),
+        ("pretrain.epochs=1", "were chosen anew after it"),
+    ],
+)
+def test_what_was_chosen_or_left_out_after_a_first_look_is_a_leak(change, words, copy, tiny_plan):
+    run_all(tiny_plan(change), copy, workers=1, overwrite=True)
+    assert re.search(words, findings(copy)[OPENED].evidence)
+    page = (copy.root / "report.html").read_text(encoding="utf-8")
+    assert ("Chosen anew after it had been opened" in page) == ("anew" in words)
 
 
 def test_what_a_recipe_asks_for_is_reported_and_called_so(tiny_plan, run):
@@ -471,15 +509,13 @@ def test_few_labels_that_were_more(copy, tiny_plan):
 def test_results_of_a_test_set_that_nobody_opened(copy):
     log = (copy.root / "log.jsonl").read_text().splitlines()
     (copy.root / "log.jsonl").write_text("\n".join(line for line in log if '"test opened"' not in line) + "\n")
-    assert "log.jsonl does not say when" in findings(copy)["the test set opened once"].evidence
+    assert "log.jsonl does not say when" in findings(copy)[OPENED].evidence
 
 
 def test_few_shot_opened_twice(copy, tiny_plan):
     run_all(tiny_plan("worth={few_shot: [0.2], draws: 1, maps: []}"), copy, workers=1)
     run_all(tiny_plan("worth={few_shot: [0.3], draws: 1, maps: []}"), copy, workers=1, overwrite=True)
-    assert findings(copy)["the test set opened once"].evidence.startswith(
-        "worth, fold 0, seed 3: the test set was opened 2 times"
-    )
+    assert findings(copy)[OPENED].evidence.startswith("worth, fold 0, seed 3: the test set was opened 2 times")
 
 
 def test_what_an_earlier_recipe_left_behind_is_not_looked_at(copy, tiny_plan):
@@ -506,10 +542,10 @@ def test_the_command_exits_with_1_and_the_evidence(copy, capsys):
     with pytest.raises(SystemExit) as done:
         main(["audit", str(copy.root)])
     assert done.value.code == 1
-    assert "LEAK  the test set opened once" in capsys.readouterr().out
+    assert f"LEAK  {OPENED}" in capsys.readouterr().out
     with pytest.raises(SystemExit) as done:
         main(["audit", str(copy.root), "--json"])
-    assert json.loads(capsys.readouterr().out)["findings"][0]["check"] == "the test set opened once"
+    assert json.loads(capsys.readouterr().out)["findings"][0]["check"] == OPENED
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -155,7 +155,7 @@ def test_a_file_that_holds_something_else_is_named_with_the_place(tmp_path):
         tmp_path / "folds.json", {"format": 1, "stores": {}, "samples": [], "folds": [{"fold": 0, "train": ["x"]}], "key": "k"}
     )
     with pytest.raises(
-        StageError, match=r"folds.json: does not hold what it should \(folds.0.train.0: .*integer.*delete it and run again"
+        StageError, match=r"folds.json: does not hold what it should \(folds.0.train.0: .*integer.*run its recipe again"
     ):
         read_json(tmp_path / "folds.json")
 
@@ -192,7 +192,9 @@ def test_zeroed_pages_of_a_shard_are_noticed_when_it_is_opened(place, tmp_path):
     with shard.open("r+b") as file:
         file.seek({"first": size // 8, "middle": size // 2, "last": size - 4096}[place])
         file.write(bytes(4096))
-    with pytest.raises(StageError, match=r"shard-00000.safetensors is not what was written: .*delete it and run again"):
+    with pytest.raises(
+        StageError, match=r"shard-00000.safetensors is not what was written: .*run the recipe again, which prepares them anew"
+    ):
         Store(tmp_path / "s")
 
 

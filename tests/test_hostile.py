@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from mmcl.api import RecipeError
+from mmcl.plugins import plugins
+from mmcl.report import run_and_report
+from mmcl.review.audit import audit_folder
 from mmcl.review.rerun import plan_of
-from mmcl.runs import read_json
+from mmcl.runs import RunFolder, read_json
 from mmcl.use.opened import stated_plan
 
 LISTENER = """
@@ -165,7 +168,11 @@ def test_nothing_is_written_outside_or_started_or_fetched(kind, tiny_run, tmp_pa
     write_audio(tmp_path / "runs" / "new.wav", np.sin(np.arange(16000) / 7) * 0.3, 16000)
     run = tmp_path / "runs" / "tiny"
     HOSTILE[kind](run, home)
-    ways = "report,audit,compare,runs,embed,predict,rerun" if kind == "untouched" else "report,compare,runs,predict,rerun"
+    ways = (
+        "report,audit,compare,runs,embed,predict,rerun"
+        if kind in ("untouched", "names and paths")
+        else "report,compare,runs,predict,rerun"
+    )
     done = subprocess.run(
         [sys.executable, "-P", "-c", LISTENER, str(run), str(home), str(tmp_path / "heard.json"), ways],
         cwd=run,  # where code of the current folder would be found
@@ -215,6 +222,25 @@ def test_a_runs_recipe_that_derives_from_another_file_is_refused_before_that_is_
     (tmp_path / "tiny" / "recipe.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(RecipeError, match="base: a run's recipe is whole and derives from nothing; this one was changed"):
         opens(tmp_path / "tiny")
+
+
+def test_an_audit_reads_nothing_where_a_plan_says_that_recordings_lie(tiny_plan, tmp_path):
+    """Neither recordings nor the table that names them: a hostile plan could name any folder of the reader's."""
+    root = tmp_path / "data" / "folder"
+    plugins().get("dataset", "folder").spec.sample(root, 24, 0)
+    recipe = (
+        "format: 1\nname: own\ndataset: {use: folder, table: recordings.csv}\nmodalities:\n  one: {source: hand, features: {use: signals}, "
+        "backbone: {use: mlp, hidden: [4], width: 4}}\npretrain: {epochs: 0}\nprobe: {inputs: [one], heads: {linear: {use: linear, "
+        "l2: [0.1]}}}\nreport: {against: []}\nprotocol: {use: hold-out, test: 0.3, valid: 0.3}\n"
+    )
+    run = RunFolder(tmp_path / "runs" / "own")
+    run_and_report(tiny_plan(text=recipe, data=tmp_path / "data"), run, workers=1, stop_after="probe")
+    opened: list[str] = []
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event in ("open", "os.listdir", "os.scandir") else None)
+    audited = audit_folder(run.root)
+    assert (audited.findings, audited.left_out) == ((), {})
+    assert any(str(run.root) in name for name in opened)  # the listener listens
+    assert not [name for name in opened if name.startswith(str(root))]
 
 
 def test_security_page_names_what_is_tested():

@@ -37,7 +37,7 @@ BELOW = {
     "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
     "begin": {"api", "media", "plugins", "recipe", "review", "runs"},
     "use": {"api", "data", "engine", "evaluate", "media", "model", "plugins", "recipe", "runs", "screen", "workers"},
-    "review": {"api", "data", "evaluate", "media", "model", "plugins", "recipe", "runs", "stages"},
+    "review": {"api", "data", "evaluate", "media", "model", "plugins", "recipe", "runs", "stages", "use"},
     "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages", "stopping", "workers"},
     "stages": {
         "api",
@@ -61,7 +61,7 @@ BELOW = {
     "engine": {"api", "runs", "screen", "seeding", "stopping"},
     "objective": {"api", "seeding"},
     "plugins": {"api", "installed"},
-    "runs": {"api", "shapes"},
+    "runs": {"api", "screen", "shapes"},
     "media": {"api", "screen", "text"},  # screen: a plug-in with long work of its own shows how far it is
     "api": set(),
     "installed": set(),

@@ -749,3 +749,25 @@ def test_pointer_of_git_lfs_is_called_one(tmp_path, read):
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
     with pytest.raises(DataError, match="is a pointer of Git LFS.*git lfs pull"):
         read(path)
+
+
+CODECS = ("GSM610", "G721_32", "IMA_ADPCM", "MS_ADPCM", "ULAW", "ALAW", "PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("samples", [161, 8000, 8001])
+def test_an_intact_wav_of_any_codec_is_read_whole(codec, samples, tmp_path):
+    """Codecs that cannot be jumped about in are read in blocks here, as they were meant to be."""
+    wave = 0.3 * np.sin(np.arange(samples) / 9)
+    soundfile.write(tmp_path / "a.wav", wave, 8000, format="WAV", subtype=codec)
+    blocks = []
+    with soundfile.SoundFile(tmp_path / "a.wav") as file:
+        while len(block := file.read(50, dtype="float32")):
+            blocks.append(block)
+    read = read_audio(tmp_path / "a.wav")
+    np.testing.assert_array_equal(read.samples, np.concatenate(blocks))
+    assert len(read.samples) >= samples
+    assert np.abs(read.samples[:samples] - wave).max() < 0.3  # it is that sound
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-60])
+    with pytest.raises(DataError, match="cut short|cannot be decoded|no samples"):
+        read_audio(tmp_path / "a.wav")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
 from mmcl.api import Audio, MmclError
+from mmcl.plugins import plugins
 from mmcl.report import run_and_report
 from mmcl.runs import read_json
 
@@ -117,3 +119,24 @@ def test_streams_of_no_length_are_listed_and_leave_nothing_to_contrast(corpus, t
     assert "\n" not in str(refused.value)
     kept = read_json(run.root / "prepare.json")["modalities"]["audio"]
     assert (kept["present"], len(kept["skipped"])) == (0, 36)
+
+
+def test_a_target_that_never_changes_gives_scores_without_a_number_and_says_so(tiny_plan, run, tmp_path):
+    """Nothing can be correlated with a constant; its error is that of a constant guess."""
+    root = tmp_path / "data" / "folder"
+    plugins().get("dataset", "folder").spec.sample(root, 24, 0)
+    table = (root / "recordings.csv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split(",") for line in table[1:]]
+    lines = [table[0], *(",".join([*row[:5], "0.25", *row[6:]]) for row in rows)]
+    (root / "recordings.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    recipe = (
+        "format: 1\nname: flat\ndataset: {use: folder, table: recordings.csv}\nmodalities:\n  one: {source: hand, features: "
+        "{use: signals}, backbone: {use: mlp, hidden: [4], width: 4}}\npretrain: {epochs: 0}\nprobe: {tasks: [valence], inputs: [one], "
+        "heads: {linear: {use: linear, l2: [0.1]}}}\nreport: {against: [majority]}\nprotocol: {use: hold-out, test: 0.3, valid: 0.3}\n"
+    )
+    run_and_report(tiny_plan(text=recipe, data=tmp_path / "data"), run, workers=1)
+    by = {row["metric"]: row["value"] for row in read_json(run.root / "report.json")["scores"] if row["encoder"] == "random"}
+    assert by and all(value is None or np.isfinite(value) for value in by.values())
+    assert None in by.values()
+    assert by["mae"] == pytest.approx(0.0, abs=1e-3)
+    assert re.search("undefined|without a value|no value", (run.root / "report.html").read_text(encoding="utf-8"))

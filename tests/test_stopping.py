@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mmcl.engine.progress import Progress
 from mmcl.report import run_and_report
-from mmcl.runs import RunFolder, read_jsonl
+from mmcl.runs import PART, RunFolder, read_jsonl
 from mmcl.stopping import Stopped, listening, patient, stop_if_asked
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -107,3 +110,54 @@ def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_weights(stage, small_
         assert [row | times for row in read_jsonl(ours / "history.jsonl")] == [
             row | times for row in read_jsonl(theirs / "history.jsonl")
         ]
+
+
+SWEEP = """\
+format: 1
+name: tiny
+seed: 3
+dataset: {use: toy, samples: 24, speakers: 6}
+modalities:
+  text: {features: {use: hashed-words, dim: 4}, backbone: {use: mlp, hidden: [4], width: 4}}
+  audio: {features: {use: log-mel, bands: 4, hop: 0.1, window: 0.2}, backbone: {use: tcn, channels: [4], dropout: 0.1}}
+window: {seconds: 0.8}
+projection: {hidden: 4, width: 4}
+pretrain: {batch_size: 8, epochs: 2, optimizer: {use: adamw, lr: 1e-3}, checkpoint_minutes: 60}
+probe: {tasks: [emotion], inputs: [all], heads: {linear: {use: linear, l2: [0.1]}}}
+report: {against: []}
+protocol: {use: official}
+sweep: {space: {pretrain.optimizer.lr: {low: 1e-4, high: 1e-2, log: true}}, trials: 3, startup: 3}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGTERM, 2)])
+def test_a_sweep_that_is_stopped_goes_on_to_the_same_trials_and_leaves_nobody_behind(number, jobs, tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    from mmcl.recipe.search import Source, make_sweep
+    from mmcl.report import search_and_report
+    from mmcl.search import sweep
+
+    search = make_sweep(Source(SWEEP, "tiny.yaml", Path(), (), None, None))
+    calm = search_and_report(search, tmp_path / "calm" / "sweep", final=False)
+    out, real, steps = tmp_path / "stopped" / "sweep", Progress.seed_step, []
+    with monkeypatch.context() as patch:
+        if jobs == 1:
+
+            def disturbed(self, *where):
+                steps.append(where)
+                if len(steps) == 6:  # in the second trial
+                    signal.raise_signal(number)
+                return real(self, *where)
+
+            patch.setattr(Progress, "seed_step", disturbed)
+        else:
+            wait = sweep.wait
+            patch.setattr(sweep, "wait", lambda *args, **more: (signal.raise_signal(number), wait(*args, **more))[1])
+        with pytest.raises(Stopped) as caught:
+            search_and_report(search, out, jobs=jobs, final=False)
+    assert caught.value.code == CODES[number]
+    assert not multiprocessing.active_children()
+    again = search_and_report(search, out, jobs=1, final=False)
+    assert [replace(one, seconds=0.0) for one in again.trials] == [replace(one, seconds=0.0) for one in calm.trials]
+    assert not [path for path in out.rglob("*") if path.name.endswith(PART) or path.name in ("resume", "resume.old")]

@@ -62,7 +62,7 @@ def files(*folders: str) -> dict[str, str]:
 
 
 CORE = files("mmcl")
-EVERYTHING = files("mmcl", "plugins", "tests", "benchmarks", "fuzz")
+EVERYTHING = files("mmcl", "plugins", "tests", "benchmarks", "fuzz", "soak")
 
 
 def test_no_file_of_the_core_is_long():

@@ -190,6 +190,7 @@ def _items(root: Path, leave_out: Sequence[str]) -> tuple[list[Item], list[str]]
     """Everything that can be a source of a recording, and what was passed over."""
     items: list[Item] = []
     strange: Counter[str] = Counter()
+    wrong: list[str] = []
     kinds = {ending: kind for kind, endings in KINDS.items() for ending in endings}
     for folder, folders, files in walk_folders(root):
         others = any(
@@ -202,11 +203,15 @@ def _items(root: Path, leave_out: Sequence[str]) -> tuple[list[Item], list[str]]
         for name in files:
             path = (folder / name).relative_to(root)
             kind = kinds.get(path.suffix.lower())
-            if kind is not None and path.as_posix() not in leave_out:
+            if kind is not None and (root / path).is_dir():
+                wrong.append(f"{path}: left out; is a folder, and is called as a recording's file is")
+            elif kind is not None and path.as_posix() not in leave_out:
                 items.append(Item(path, kind))
             elif kind is None:
                 strange[path.suffix.lower() or name] += 1
-    notes = [f"left out: {count:,} × {ending} (no known ending of a recording)" for ending, count in sorted(strange.items())]
+    notes = wrong + [
+        f"left out: {count:,} × {ending} (no known ending of a recording)" for ending, count in sorted(strange.items())
+    ]
     media = {item.name for item in items if item.kind in ("sound", "film", "pictures", "array")}
     alone = [item for item in items if media and item.kind in ("table", "transcript") and item.name not in media]
     notes += [f"{item.path}: left out; no recording has its name" for item in alone[:5]]

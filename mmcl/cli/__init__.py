@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import importlib
 import io
 import os
@@ -57,9 +56,6 @@ COMMANDS = {
     "list-recipes": ("lists", "List the recipes that come with mmcl."),
 }
 """Command → (file, help in the overview)."""
-
-CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG})
-"""What the system says of a file or folder that is nobody's bug: no right to it, a full disk, a name that is too long."""
 
 SECTIONS = {
     "Recipes": (
@@ -190,11 +186,12 @@ def main(arguments: list[str] | None = None) -> None:
             for line in str(error).splitlines():
                 click.echo(f"mmcl: {line}", err=True)
             sys.exit(2)
-        if isinstance(error, OSError) and error.errno in CLOSED:
+        from .surroundings import sentence_of
+
+        if sentence := sentence_of(error):
             if show:
                 traceback.print_exc()
-            where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"mmcl: {where}{error.strerror}; give a place that can be read and written", err=True)
+            click.echo(f"mmcl: {sentence}", err=True)
             sys.exit(2)
         traceback.print_exc()
         click.echo(

@@ -13,7 +13,7 @@ from . import options
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run", type=options.Place(file_okay=False))
 @options.as_json
 def audit(run: Path, as_json: bool) -> None:
     """Look in the files of RUN for anything by which the test set could have been seen; exit code 1 if there is.

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from . import options
+
 
 @click.command("new-dataset")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=options.Place())
 @click.option("--out", default="recordings.csv", show_default=True, help="Name of the table, which is written into FOLDER.")
 @click.option(
     "--pattern",
@@ -42,8 +44,8 @@ def new_dataset(folder: Path, out: str, pattern: str | None, overwrite: bool) ->
 
 
 @click.command("new-recipe")
-@click.argument("table", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it there; left out: print it.")
+@click.argument("table", type=options.Place())
+@click.option("--out", type=options.Place(dir_okay=False), help="Write it there; left out: print it.")
 @click.option("--overwrite", is_flag=True, help="Write the recipe again if it is there.")
 @click.option("--faces", is_flag=True, help="Look for the main face in films: pictures of it, and its 68 points (extra faces).")
 def new_recipe(table: Path, out: Path | None, overwrite: bool, faces: bool) -> None:

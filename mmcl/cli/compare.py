@@ -11,14 +11,14 @@ from . import options
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.argument("runs", nargs=-1, required=True, type=options.Place(file_okay=False))
 @click.option("--task", help="The task to compare, where the runs have several.")
 @click.option("--inputs", multiple=True, metavar="NAME", help="Predict from these alone.  [default: all]")
 @click.option("--heads", multiple=True, metavar="NAME", help="These heads alone.")
 @click.option(
     "--against", metavar="NAME", help="Beginning of the row that others are compared with.  [default: the first run's best]"
 )
-@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: an SVG file.")
+@click.option("--picture", type=options.Place(dir_okay=False), help="Draw it: an SVG file.")
 @options.as_json
 def compare(
     runs: tuple[Path, ...],

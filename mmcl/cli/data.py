@@ -119,7 +119,7 @@ def _count(number: int, what: str) -> str:
 @options.data
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.Place(dir_okay=False),
     help="Where the page goes; left out: ID.html in the current folder.",
 )
 def show(target: str, id: str, overrides: tuple[str, ...], data: Path | None, out: Path | None) -> None:

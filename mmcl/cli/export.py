@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
+from . import options
+
+FOLDER = options.Place(file_okay=False)
 
 
 def _which(command: Callable[..., Any]) -> Callable[..., Any]:

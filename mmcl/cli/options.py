@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+
+
+class Place(click.Path):
+    """A path, of which "" is none: it would be the current folder."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click does."""
+        if value == "":
+            self.fail("is empty; name a file or a folder, or leave it out", param, ctx)
+        if isinstance(value, str) and "\0" in value:
+            self.fail("holds a NUL, which no path does", param, ctx)
+        return super().convert(value, param, ctx)
+
 
 recipe = click.argument("recipe")
 overrides = click.option(
@@ -15,7 +32,7 @@ presets = click.option(
 )
 data = click.option(
     "--data",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Place(file_okay=False),
     envvar="MMCL_DATA",
     show_envvar=True,
     help="Folder under which datasets lie.",

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from . import options
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run", type=options.Place(file_okay=False))
 def replay(run: Path) -> None:
     """Look at the batch at which pretraining in RUN stopped since its loss was no number: whose streams, which embeddings, which pair.
 

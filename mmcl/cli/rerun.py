@@ -12,8 +12,8 @@ from . import options
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The new run folder.  [default: RUN-again]")
+@click.argument("run", type=options.Place(file_okay=False))
+@click.option("--out", type=options.Place(file_okay=False), help="The new run folder.  [default: RUN-again]")
 @options.data
 @click.option(
     "--workers", type=click.IntRange(1), help="Processes that prepare streams.  [default: as many as pay, at most one a core]"

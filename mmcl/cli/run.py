@@ -17,7 +17,7 @@ from . import options
 @options.limit
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.Place(file_okay=False),
     help="The run folder.  [default: runs/NAME; with --limit, runs/NAME-limit-N]",
 )
 @click.option(

@@ -33,7 +33,7 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path("runs"))
+@click.argument("folder", metavar="[DIR]", type=options.Place(), default=Path("runs"))
 @options.as_json
 def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs in DIR (runs): recipe, state, main score, when, size; newest first."""
@@ -57,7 +57,7 @@ def list_runs(folder: Path, as_json: bool) -> None:
 
 
 @runs.command()
-@click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=options.Place())
 @really
 def rm(folders: tuple[Path, ...], yes: bool) -> None:
     """Remove runs or sweeps. Without --yes it is said what would be removed, and nothing is.
@@ -73,7 +73,7 @@ def rm(folders: tuple[Path, ...], yes: bool) -> None:
 
 
 @runs.command()
-@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path("runs"))
+@click.argument("folder", metavar="[DIR]", type=options.Place(), default=Path("runs"))
 @really
 def prune(folder: Path, yes: bool) -> None:
     """Remove prepared streams in DIR (runs) that none of its runs needs. Without --yes it is said which, and nothing is removed."""

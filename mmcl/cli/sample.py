@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from . import options
+
 
 @click.command()
 @click.argument("target", metavar="DATASET-or-RECIPE")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", metavar="DIR", type=options.Place(file_okay=False))
 @click.option("-n", "count", type=click.IntRange(1, 10_000), default=32, show_default=True, help="About so many recordings.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed writes the same files.")
 def sample(target: str, folder: Path, count: int, seed: int) -> None:

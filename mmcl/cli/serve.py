@@ -9,7 +9,7 @@ import click
 
 from . import options
 
-PATH = click.Path(path_type=Path)
+PATH = options.Place()
 
 
 @click.command("serve")
@@ -22,7 +22,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--name", "names", multiple=True, help="A name by which others know this machine; may be given several times.")
 @click.option(
     "--root",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=options.Place(file_okay=False, exists=True),
     help="Take paths below this folder; left out: uploads alone.",
 )
 @click.option(

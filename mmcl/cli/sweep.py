@@ -14,7 +14,7 @@ from . import options
 @options.presets
 @options.overrides
 @options.data
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The sweep's folder.  [default: runs/NAME-sweep]")
+@click.option("--out", type=options.Place(file_okay=False), help="The sweep's folder.  [default: runs/NAME-sweep]")
 @click.option("--trials", type=click.IntRange(1), help="How many settings are tried, in place of the recipe's number.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time, each in its own process.")
 @click.option(

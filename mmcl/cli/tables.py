@@ -16,7 +16,7 @@ NAMED = 4
 
 @click.command()
 @click.argument("name")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path, file_okay=False))
+@click.argument("runs", nargs=-1, type=options.Place(file_okay=False))
 @click.option(
     "--all", "everything", is_flag=True, help="Lay figures beside the paper's, too, that cannot be compared with them."
 )

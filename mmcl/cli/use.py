@@ -10,7 +10,7 @@ import click
 
 from . import options
 
-run = click.argument("run", type=click.Path(path_type=Path))
+run = click.argument("run", type=options.Place())
 names = click.argument("names", nargs=-1, required=True, metavar="FILE|FOLDER|TABLE|ID…")
 fold = click.option("--fold", type=click.IntRange(0), help="Ask this fold alone.")
 seed = click.option("--seed", type=int, help="Ask this seed alone.")
@@ -34,7 +34,7 @@ def course(command: Callable[..., int]) -> Callable[..., int]:
 @names
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.Place(dir_okay=False),
     default=Path("features.npz"),
     show_default=True,
     help="Where to write: .npz, .safetensors or .parquet.",
@@ -65,9 +65,7 @@ def embed(names: tuple[str, ...], out: Path, overwrite: bool, **given: Any) -> i
 @click.command("predict")
 @run
 @names
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write there, as .jsonl or .csv; left out: print JSON lines."
-)
+@click.option("--out", type=options.Place(dir_okay=False), help="Write there, as .jsonl or .csv; left out: print JSON lines.")
 @click.option("--overwrite", is_flag=True, help="Write it again if it is there.")
 @click.option("--task", "tasks", multiple=True, help="Predict this task alone; may be given several times.")
 @click.option("--input", help="Ask heads on these modalities; left out: on most of those that a recording has.")

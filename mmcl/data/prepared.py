@@ -89,10 +89,13 @@ def load_prepared(run: RunFolder) -> Prepared:
     among the prepared streams beside the run or in it.
     """
     kept, samples, folds = _as_kept(run)
-    stores = {name: Store(_beside(run, str(one["folder"]))) for name, one in kept["stores"].items()}
+    places = {name: _beside(run, str(one["folder"])) for name, one in kept["stores"].items()}
+    if gone := [place for place in places.values() if not place.is_dir()]:
+        raise StageError(f"{gone[0]}: the run's prepared streams are not there; run its recipe again, which prepares them anew")
+    stores = {name: Store(place) for name, place in places.items()}
     for name, store in stores.items():
         if store.key != kept["stores"][name]["key"]:
-            raise StageError(f"{store.folder}: holds other data than this run was prepared with; run again without --from")
+            raise StageError(f"{store.folder}: holds other data than this run was prepared with; run its recipe again")
     return Prepared(samples=samples, stores=stores, folds=folds, key=kept["key"])
 
 

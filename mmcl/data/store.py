@@ -146,7 +146,9 @@ class Store:
                 if Path(name).name != name or few_blocks(folder / name) != known:
                     raise ValueError(f"{name} is not what was written: a disk or a copy changed it")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, StageError) as error:
-            raise StageError(f"{folder}: is not a prepared store ({error}); delete it and run again") from error
+            raise StageError(
+                f"{folder}: is not a whole store of prepared streams ({error}); run the recipe again, which prepares them anew"
+            ) from error
 
     def changed(self) -> list[str]:
         """A sentence for each file that is not, to the byte, what was written; every byte is read.
@@ -304,7 +306,7 @@ def mapped(path: Path) -> dict[str, NDArray[Any]]:
             whole = np.memmap(file, np.uint8, mode="r", offset=8 + size) if there > 8 + size else np.zeros(0, np.uint8)
         return {name: whole[first:last].view(kind).reshape(shape) for name, (first, last, kind, shape) in places.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StageError(f"{path}: is not a whole safetensors file ({error}); delete its folder and run again") from error
+        raise StageError(f"{path}: is not a whole safetensors file ({error})") from error
 
 
 def _place(entry: Any, there: int) -> tuple[int, int, str, tuple[int, ...]]:

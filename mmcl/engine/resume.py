@@ -78,7 +78,7 @@ def load_checkpoint(
             say(f"{problems[0]}; going on from the checkpoint before, of epoch {counters.get('epoch')}")
         return counters, best
     if problems:
-        raise StageError(f"{problems[0]} There is no whole checkpoint before it: delete {folder.parent} to train anew.")
+        raise StageError(f"{problems[0]}. There is no whole checkpoint before it: delete {folder.parent} to train anew.")
     return None
 
 

@@ -58,11 +58,37 @@ class Recordings:
         return self.folder() / sample.sources[source]
 
 
+OF_FILES = frozenset(
+    [
+        ".wav",
+        ".flac",
+        ".ogg",
+        ".mp3",
+        ".m4a",
+        ".mp4",
+        ".avi",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".mpg",
+        ".mat",
+        ".csv",
+        ".tsv",
+        ".npy",
+        ".npz",
+        ".srt",
+        ".vtt",
+    ]
+)
+"""Endings by which a folder is taken for a recording that is none."""
+
+
 def walk_folders(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Each folder below the root once, with the names of its folders and of its files, in a stable order, the root first.
 
     Names that begin with a dot are passed over (._clip.mp4 is what macOS leaves behind). Links are followed, but never back up.
-    Whoever takes a name out of the list of folders has it left out, as with `os.walk`.
+    Whoever takes a name out of the list of folders has it left out, as with `os.walk`. A folder that is called as a file is (x.wav) stands
+    among the files, so that whoever reads it says what it is, unless it holds pictures, which may be a film.
     """
     walked = set()
     for folder, folders, files in os.walk(root, followlinks=True):
@@ -71,7 +97,18 @@ def walk_folders(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
             folders.clear()
             continue
         walked.add(real)
-        yield Path(folder), folders, sorted(name for name in files if not name.startswith("."))
+        called = [one for one in folders if Path(one).suffix.lower() in OF_FILES and not _pictures(Path(folder) / one)]
+        folders[:] = [name for name in folders if name not in called]
+        yield Path(folder), folders, sorted([*called, *(name for name in files if not name.startswith("."))])
+
+
+def _pictures(folder: Path) -> bool:
+    from .film import has_pictures
+
+    try:
+        return has_pictures(folder)
+    except OSError:  # a folder that may not be read
+        return False
 
 
 def defect(counted_as: str, kind: Callable[[], Any] = list) -> Any:

@@ -32,7 +32,9 @@ def read_audio(path: Path, mono: bool = True) -> Audio:
         promised, rate = file.frames, int(file.samplerate)
         if promised < 2**62:  # a stream that nobody finished promises as much as fits into its head
             require_room(path, promised / rate, promised * file.channels * 4, "sound")
-        samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
+        # Where a codec cannot be jumped about in (GSM, G.721), soundfile wants to be told how much there is.
+        count = -1 if file.seekable() else promised
+        samples: NDArray[np.float32] = file.read(count, dtype="float32", always_2d=True)
     if len(samples) == 0:
         raise DataError(f"{path}: a sound file was expected, and it holds no samples")
     if len(samples) < promised:

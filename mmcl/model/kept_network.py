@@ -26,7 +26,7 @@ from ..evaluate.answers import decided
 from ..evaluate.calibration import probabilities
 from ..plugins import Plugins, plugins
 from ..recipe.plan import Part
-from ..runs import distrusting, read_json, read_tensors, write_json, write_tensors
+from ..runs import digest, distrusting, read_json, read_tensors, write_json, write_tensors
 from .encoder import Encoder
 from .keep import load_encoders, rebuilt_encoder, sparing
 from .kept import part_of, task_json, task_of
@@ -130,7 +130,8 @@ def save_network(
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     write_tensors(folder / f"{stem}.safetensors", weights)
     thresholds = {} if isinstance(shift, float) else {"thresholds": [float(value) for value in shift]}
-    write_json(folder / f"{stem}.json", {**facts, **thresholds, "network": about})
+    check = digest(folder / f"{stem}.safetensors")
+    write_json(folder / f"{stem}.json", {**facts, **thresholds, "network": about, "sha256": check})
 
 
 def network_json(

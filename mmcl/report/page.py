@@ -20,6 +20,7 @@ from ..evaluate.statistics import Cell, Summary
 from ..recipe.plan import Plan
 from ..review.compare import compare_runs
 from ..runs import JsonObject, RunFolder, distrusting, write_json, write_text
+from ..stages.mending import seal_report
 from . import figures, words
 from .banners import banners
 from .comparison import shown as shown_comparison
@@ -45,6 +46,7 @@ def write_report(root: Path) -> None:
     results = read_run(RunFolder(root))
     write_json(root / "report.json", report_json(results))
     write_text(root / "report.html", report_html(results, _people(root, results), root))
+    seal_report(root)
 
 
 def report_json(results: Results) -> JsonObject:
@@ -154,6 +156,7 @@ def report_html(results: Results, people: Sequence[JsonObject] = (), root: Path 
             retrieval=retrieval(results),
             worth=worth_section(results),
             people=people,
+            openings=results.openings,
             published=published(results),
             subject=results.subject,
             head=results.head,

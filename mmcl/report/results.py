@@ -9,6 +9,7 @@ from functools import cached_property
 
 from ..evaluate.statistics import Cell, Summary, Unit, bounds_of, difference, summarise, values_of
 from ..recipe.plan import main_input
+from ..review.openings import openings_of, sentence
 from ..runs import JsonObject, RunFolder, read_json, read_jsonl, read_text
 
 
@@ -43,6 +44,7 @@ class Results:
     seconds: dict[str, list[float]]  # stage → one number for each fold and seed
     usage: list[JsonObject]  # time, memory and energy of each stage, every time it ran
     finished: float | None  # time at which the last probe ended
+    openings: str  # how often the test set was opened, in words
     stale: list[str]  # folders of folds and seeds that lie in the run and that its plan does not name
 
     @property
@@ -136,6 +138,7 @@ def read_run(run: RunFolder) -> Results:
     ]
     marks = {stage: _finished(run, stage, planned) for stage in ("embed", "probe")}
     recipe, log = run.root / "recipe.yaml", run.root / "log.jsonl"
+    events = read_jsonl(log) if log.exists() else []
     worth, maps = _worth(run, planned) if plan.get("worth") else ([], [])
     seconds = {
         "prepare": [prepare["seconds"]],
@@ -162,7 +165,8 @@ def read_run(run: RunFolder) -> Results:
         shown=_shown(run, planned) if plan.get("supervise") else [],
         pretraining=pretraining,
         seconds=seconds,
-        usage=[r for r in read_jsonl(log) if r["event"] == "took" and r["stage"] != "report"] if log.exists() else [],
+        usage=[r for r in events if r["event"] == "took" and r["stage"] != "report"],
+        openings=sentence({where: one for where, one in openings_of(events).items() if where[1:] in planned}),
         stale=[str(folder.relative_to(run.root)) for folder in run.stale()],
         finished=max((mark["time"] for mark in marks["probe"] if "time" in mark), default=None),
     )

@@ -350,12 +350,14 @@ class FinishedFile(Shape):
     skipped_pairs: dict[str, Count] = {}
     labels: Texts = []
     warnings: Texts = []
+    files: Annotated[dict[str, str], Field(max_length=NUMBERS)] = {}
 
 
 class KeyFile(Shape):
     """A file whose key says what was done."""
 
     key: str
+    files: Annotated[dict[str, str], Field(max_length=NUMBERS)] = {}
 
 
 class WhoFile(Shape):
@@ -476,6 +478,7 @@ class ModelFile(Shape):
     thresholds: list[Number] | None = None
     network: NetworkShape | None = None
     shown: list[dict[str, Any]] = []
+    sha256: str | None = None
 
 
 class SkippedStream(Shape):
@@ -570,6 +573,7 @@ BY_NAME: Mapping[str, type[Shape]] = {
     "folds.json": FoldsFile,
     "report.json": ReportFile,
     "finished.json": FinishedFile,
+    "written.json": FinishedFile,
     "work.json": KeyFile,
     "pooled.json": KeyFile,
     "train.json": WhoFile,

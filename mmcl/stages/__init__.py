@@ -75,6 +75,7 @@ def run_all(
     from ..engine.resources import Meter
     from .earlier import Earlier, check_plan, earlier, going_on, remove_stale
     from .embed import embed
+    from .mending import mend_log, seal
     from .pretrain import pretrain
     from .probe import probe
     from .supervise import supervise
@@ -85,21 +86,18 @@ def run_all(
     begun = run.root.exists()
     run.claim()
     with listening(), run.held():
+        mend_log(run)
         before = Earlier() if overwrite else earlier(run)
         continued = check_plan(run, before, plan, more)
         for sentence in going_on(plan, continued) if more else ():
             say(f"{plan.name}: {sentence}")
         if plan.halves:
             say(f"{plan.name}: {' and '.join(plan.halves)} in bf16, losses in float32")
-        write_text(run.root / "recipe.yaml", plan.text)
-        if plan.fold_of is not None:  # so that the folder alone is enough to run it again
-            rows = "".join(f"{name},{fold}\n" for name, fold in plan.fold_of.items())
-            write_text(run.root / "folds.csv", f"{plan.fold_key},fold\n{rows}")
         facts = {"continued": continued, "going_on": going_on(plan, continued)} if continued else {}
-        write_json(run.root / "plan.json", {**about(plan, where), **facts})
-        run.log("run", command=sys.argv[1:], mmcl=__version__, **facts)
+        if not before.lost:
+            _state(plan, run, where, facts)
         stages: dict[str, Callable[[], None]] = {
-            "prepare": lambda: _prepare(plan, run, workers, strict, begun, before),
+            "prepare": lambda: _prepare(plan, run, workers, strict, begun, before, partial(_state, plan, run, where, facts)),
             "pretrain": lambda: pretrain(plan, run, device, continued=continued) if plan.recipe.pretrain.epochs > 0 else None,
             "embed": lambda: embed(plan, run, device),
             "probe": lambda: probe(plan, run),
@@ -117,13 +115,29 @@ def run_all(
                 remove_stale(run)
             if name == stop_after:
                 break
+        seal(run)
         say(f"{plan.name}: done")
     return run.root / "report.html"
 
 
-def _prepare(plan: Plan, run: RunFolder, workers: int | None, strict: bool, begun: bool, before: Earlier) -> None:
-    """`prepare`; without data there is no run, so that nothing is left behind in a folder that was not there before."""
-    from .earlier import check_recordings
+def _state(plan: Plan, run: RunFolder, device: str, facts: dict[str, Any]) -> None:
+    """Write what was asked for and what was resolved."""
+    write_text(run.root / "recipe.yaml", plan.text)
+    if plan.fold_of is not None:  # so that the folder alone is enough to run it again
+        rows = "".join(f"{name},{fold}\n" for name, fold in plan.fold_of.items())
+        write_text(run.root / "folds.csv", f"{plan.fold_key},fold\n{rows}")
+    write_json(run.root / "plan.json", {**about(plan, device), **facts})
+    run.log("run", command=sys.argv[1:], mmcl=__version__, **facts)
+
+
+def _prepare(
+    plan: Plan, run: RunFolder, workers: int | None, strict: bool, begun: bool, before: Earlier, state: Callable[[], None]
+) -> None:
+    """`prepare`; without data there is no run, so that nothing is left behind in a folder that was not there before.
+
+    state  writes plan.json, where that waits for work to be looked at whose own was lost
+    """
+    from .earlier import check_keys, check_recordings
     from .prepare import prepare
 
     try:
@@ -132,6 +146,13 @@ def _prepare(plan: Plan, run: RunFolder, workers: int | None, strict: bool, begu
         if not begun:
             shutil.rmtree(run.root, ignore_errors=True)
         raise
+    if before.lost:
+        try:
+            check_keys(plan, run, before)
+        except MmclError:
+            (run.root / "folds.json").unlink()  # or the next run would take these recordings for those of the work
+            raise
+        state()
 
 
 def about(plan: Plan, device: str) -> dict[str, Any]:

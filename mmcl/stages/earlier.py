@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
@@ -20,6 +21,7 @@ from ..recipe.plan import Plan
 from ..recipe.slots import later_keys
 from ..runs import JsonObject, RunFolder, distrusting, read_json, remove_tree
 from ..screen import say
+from .units import Unit, embed_key, pretrain_key, probe_key, supervise_key, units_of, worth_key
 
 WORK = {
     "pretrain": ("finished.json", "resume/state.json"),
@@ -70,8 +72,11 @@ class Change:
 class Earlier:
     """What a run folder holds before a run: the plan that made it, and the stages of which there is work."""
 
-    plan: JsonObject = field(default_factory=dict)  # plan.json; {}: there is no work
+    plan: JsonObject = field(default_factory=dict)  # plan.json; {}: there is no work, or nobody knows of which plan
     stages: tuple[str, ...] = ()
+    lost: str = (
+        ""  # why nobody knows of which plan or of which recordings the work is: plan.json or folds.json is damaged or gone
+    )
 
     @property
     def continued(self) -> list[JsonObject]:
@@ -87,7 +92,20 @@ def earlier(run: RunFolder) -> Earlier:
         for stage, marks in WORK.items()
         if any(next(run.root.glob(f"fold-*/seed-*/{stage}/{mark}"), None) is not None for mark in marks)
     ]
-    return Earlier(read_json(run.root / "plan.json"), tuple(stages)) if stages else Earlier()
+    if not stages:
+        return Earlier()
+    plan, lost = {}, ""
+    try:
+        read_json(run.root / "folds.json")
+    except StageError as error:
+        lost = str(error).split("; run")[0]
+    try:
+        plan = read_json(run.root / "plan.json")
+    except StageError as error:
+        lost = str(error).split("; run")[0]
+    if lost:
+        say(f"{lost}; it is made again, if finished work is of this very recipe and of these recordings")
+    return Earlier(plan, tuple(stages), lost)
 
 
 def check_plan(run: RunFolder, before: Earlier, plan: Plan, more: bool) -> list[JsonObject]:
@@ -100,6 +118,10 @@ def check_plan(run: RunFolder, before: Earlier, plan: Plan, more: bool) -> list[
     if not before.stages:
         if more:
             raise StageError(f"{run.root}: holds no pretraining to go on with; leave --continue out")
+        return []
+    if not before.plan:
+        if more:
+            raise StageError(f"{before.lost}; leave --continue out and run the recipe as it was, which makes it again")
         return []
     old, new = before.plan["plan"], json.loads(json.dumps(plan.to_json()))
     changes = list(changes_of(old, new))
@@ -234,9 +256,12 @@ def check_recordings(run: RunFolder, before: Earlier, kept: Mapping[str, Any]) -
 
     kept  what folds.json is going to say
     """
-    if not before.stages or not (run.root / "folds.json").is_file():
+    try:
+        old = read_json(run.root / "folds.json")
+    except StageError:
+        return  # `check_keys` looks at the work itself
+    if not before.stages:
         return
-    old = read_json(run.root / "folds.json")
     new = json.loads(json.dumps(kept))
     was, now = ({one["id"]: one for one in each["samples"]} for each in (old, new))
     wrong = ""
@@ -256,6 +281,46 @@ def check_recordings(run: RunFolder, before: Earlier, kept: Mapping[str, Any]) -
             f"{run.root}: holds finished work ({', '.join(before.stages)}) of other recordings: {wrong}; give --out for a folder of its "
             "own, or --overwrite to replace it"
         )
+
+
+def check_keys(plan: Plan, run: RunFolder, before: Earlier) -> None:
+    """Where plan.json or folds.json is lost: raise StageError if finished work is of another plan or of other recordings.
+
+    The fingerprints of stages hold everything that their results depend on; what differs cannot be said.
+    """
+    if not before.lost:
+        return
+    units = units_of(plan, run)
+    for unit in units:
+        for stage, key in _keys(plan, unit, first=unit is units[0]).items():
+            known = _known_key(unit.folder(stage))
+            if known is not None and known != key:
+                raise StageError(
+                    f"{before.lost}, and finished work ({stage}, {unit}) is of another plan or of other recordings; give --out for a folder "
+                    "of its own, or --overwrite to replace it"
+                )
+
+
+def _keys(plan: Plan, unit: Unit, first: bool) -> dict[str, str]:
+    """The fingerprint of each stage's work for one fold and seed."""
+    where = unit.prepared, unit.fold, unit.seed
+    embedded = embed_key(plan, *where)
+    keys = {"pretrain": pretrain_key(plan, *where), "embed": embedded, "probe": probe_key(plan, embedded)}
+    if plan.supervised is not None:
+        keys["supervise"] = supervise_key(plan, *where)
+    if plan.recipe.worth is not None:
+        keys["worth"] = worth_key(plan, *where, first)
+    return keys
+
+
+def _known_key(folder: Path) -> str | None:
+    """The fingerprint of the work in a stage's folder, finished or kept by a checkpoint; None where there is none that can be read."""
+    for mark in ("finished.json", "resume/state.json"):
+        try:
+            return str(read_json(folder / mark)["key"]).split(" ")[0]
+        except StageError:
+            continue
+    return None
 
 
 def remove_stale(run: RunFolder) -> None:

@@ -61,7 +61,9 @@ def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str
 def _pool(plan: Plan, units: Sequence[Unit], splits: Sequence[str]) -> None:
     """Write the pooled streams that are not there yet; the seeds of a fold have the same ones."""
     keys = [pooled_key(plan, unit.prepared, unit.fold, splits) for unit in units]
-    todo = [(unit, key) for unit, key in zip(units, keys, strict=True) if not _pooled(unit, key)]
+    todo = [
+        (unit, key) for unit, key in zip(units, keys, strict=True) if not finished(unit.folder("embed"), key, "pooled.json")
+    ]
     known: tuple[Fold | None, dict[str, dict[str, Features]]] = (None, {})  # a fold, and its features by name of the file
     if not todo:
         return
@@ -71,14 +73,8 @@ def _pool(plan: Plan, units: Sequence[Unit], splits: Sequence[str]) -> None:
                 known = unit.fold, _statistics(plan, unit, splits)
             for name, features in known[1].items():
                 save_features(unit.folder("embed") / f"{name}.safetensors", features)
-            write_json(unit.folder("embed") / "pooled.json", {"format": 1, "key": key})
+            finish(unit.folder("embed"), key, "pooled.json", [f"{name}.safetensors" for name in known[1]])
             tick(done, str(unit))
-
-
-def _pooled(unit: Unit, key: str) -> bool:
-    """Whether a fold and seed has its pooled streams."""
-    mark = unit.folder("embed") / "pooled.json"
-    return mark.exists() and read_json(mark).get("key") == key
 
 
 def _statistics(plan: Plan, unit: Unit, splits: Sequence[str]) -> dict[str, dict[str, Features]]:

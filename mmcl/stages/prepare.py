@@ -31,7 +31,7 @@ from ..data.store import Skipped, Store, StoreWriter
 from ..data.windows import uneven
 from ..plugins import plugins
 from ..recipe.plan import ModalityPlan, Plan, ScorePlan
-from ..runs import RunFolder, fingerprint, locked, read_json, tidy, write_json
+from ..runs import JsonObject, RunFolder, fingerprint, locked, read_json, tidy, write_json
 from ..screen import progress, say
 from .recordings import listed, open_dataset
 
@@ -64,9 +64,9 @@ def prepare(
     extracted: list[str] = []  # modalities
     for modality in plan.modalities:
         folder, key = store_of(plan, run, modality, stamps)
-        if not (folder / "store.json").exists():
+        if not _whole(folder):
             with _turn(modality.name, folder):
-                if not (folder / "store.json").exists():  # else another process has made it meanwhile
+                if not _whole(folder, hushed=True):  # else another process has made it meanwhile
                     _make_store(plan, modality, dataset, samples, folder, key, workers, strict)
                     extracted.append(modality.name)
         if strict and modality.name not in extracted and (known := Store(folder).skipped):
@@ -106,6 +106,19 @@ def prepare(
         say(
             f"prepare: window.seconds is {asked:g}, and no recording is longer than {longest:.3g} seconds: whole recordings are taken"
         )
+
+
+def _whole(folder: Path, hushed: bool = False) -> bool:
+    """Whether a store is there, as far as opening it shows; one that is damaged is said to be prepared anew."""
+    if not (folder / "store.json").exists():
+        return False
+    try:
+        Store(folder)
+    except StageError as error:
+        if not hushed:
+            say(f"prepare: {error}; they are prepared anew")
+        return False
+    return True
 
 
 def one_class(tasks: Sequence[Task], samples: Sequence[SampleRef], folds: Sequence[Fold]) -> Iterator[str]:
@@ -160,10 +173,11 @@ def add_scores(
         labels = [[t.name, t.type, list(t.classes)] for t in plan.info.tasks.values()]
         key = fingerprint([plan.dataset.to_json(), score.to_json(), known, labels, [sample.id for sample in samples], 2])
         path = run.prepared / plan.dataset.spec.name / f"scores-{score.scorer.spec.name}-{key}.json"
-        if not path.exists():
+        if (known_scores := _kept_scores(path, len(samples))) is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, _scored(name, score, plan, dataset, samples, strict))
-        kept = read_json(path)
+            known_scores = read_json(path)
+        kept = known_scores
         if score.standardise is not None:
             kept["values"] = by_split([sample.split for sample in samples], kept["values"])
         samples = [
@@ -179,6 +193,18 @@ def add_scores(
             "skipped": kept["skipped"],
         }
     return samples, summary
+
+
+def _kept_scores(path: Path, samples: int) -> JsonObject | None:
+    """What a file of scores says; None where it is not there or not whole."""
+    if not path.exists():
+        return None
+    try:
+        kept = read_json(path)
+    except StageError as error:
+        say(f"prepare: {error}; it is made again")
+        return None
+    return kept if len(kept.get("values", ())) == samples else None
 
 
 def by_split(splits: Sequence[str | None], values: Sequence[list[float] | None]) -> list[list[float] | None]:

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -39,7 +40,7 @@ from ..model.keep import save_encoders
 from ..model.windows import WindowMean, draw_batches, spans_drawn
 from ..objective.score import Embedded, Objective
 from ..recipe.plan import JOINT, Plan
-from ..runs import RunFolder, finish, finished, restart, write_jsonl
+from ..runs import RunFolder, finish, finished, read_json, restart, write_jsonl
 from ..screen import progress, say
 from ..seeding import address
 from ..stopping import patient, stop_if_asked
@@ -66,10 +67,12 @@ def pretrain(
     for unit in units:
         folder, key = unit.folder("pretrain"), pretrain_key(plan, unit.prepared, unit.fold, unit.seed)
         if finished(folder, key):
+            drop_leftovers(folder)
             continue
         before = [pretrain_key(plan, unit.prepared, unit.fold, unit.seed, one) for one in reversed(continued)]
-        if not has_checkpoint(folder / "resume") and not (before and has_checkpoint(folder / "last")):
-            if (folder / "finished.json").exists():
+        same = _same_training(folder, key)
+        if not has_checkpoint(folder / "resume") and not ((before or same) and has_checkpoint(folder / "last")):
+            if (folder / "finished.json").exists() and not same:
                 say(
                     f"pretrain {unit}: was finished with other settings or data; its encoders are thrown away, and training starts anew"
                 )
@@ -90,15 +93,20 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, befo
     optimizer = build_optimizer(section.optimizer, model)
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
     state = Progress(key=key, best_name="best_loss")
-    if state.restore(resume, model, optimizer) or any(
-        state.go_on(folder, one, model, optimizer) for one in before for folder in (resume, resume.with_name("last"))
+    again = False
+    if (
+        state.restore(resume, model, optimizer)
+        or (again := _whole_again(state, resume.with_name("last"), model, optimizer))
+        or any(state.go_on(folder, one, model, optimizer) for one in before for folder in (resume, resume.with_name("last")))
     ):
         say(f"pretrain {unit}: goes on after epoch {state.epoch}")
     tracker = _tracker(unit)
     warned: set[str] = set()
     stopped = "epochs"
+    if over := again and state.patience_is_over(section.patience):
+        stopped = "patience"
     with progress(f"pretrain {unit}", section.epochs, state.epoch) as tick:
-        for epoch in range(state.epoch, section.epochs):
+        for epoch in () if over else range(state.epoch, section.epochs):
             began = time.monotonic()
             model.train()
             train, done = _Means.from_json(state.within.get("means", {})), int(state.within.get("batches", 0))
@@ -157,7 +165,7 @@ def _keep(unit: Unit, key: str, model: nn.ModuleDict, state: Progress, stopped: 
     encoders = {name: module for name, module in model.items() if name != "loss"}
     save_encoders(folder, encoders, encoders_json(unit, state))
     write_jsonl(folder / "history.jsonl", state.history)
-    facts = {
+    facts: dict[str, Any] = {
         "epochs": state.epoch,
         "best_epoch": state.best_epoch,
         **_best(unit, state),
@@ -170,9 +178,33 @@ def _keep(unit: Unit, key: str, model: nn.ModuleDict, state: Progress, stopped: 
         **({"continued": state.continued} if state.continued else {}),
     }
     finish(folder, key, **facts)
+    drop_leftovers(folder)
+    unit.run.log("pretrain", fold=unit.fold.number, seed=unit.seed, device=str(device), **facts)
+
+
+def drop_leftovers(folder: Path) -> None:
+    """Take away what a finished training no longer needs: its checkpoints but for that of the last epoch."""
     drop_checkpoint(folder / "resume")
     drop_checkpoint(folder / "last", before_only=True)
-    unit.run.log("pretrain", fold=unit.fold.number, seed=unit.seed, device=str(device), **facts)
+
+
+def _same_training(folder: Path, key: str) -> bool:
+    """Whether what lies in a folder was trained with this key: then its last checkpoint has all that it wrote."""
+    try:
+        return bool(read_json(folder / "last" / "state.json").get("key") == key)
+    except StageError:
+        return False
+
+
+def _whole_again(state: Progress, last: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
+    """Go on from the checkpoint of this very training's last epoch, where some of what it wrote was lost; whether that was possible."""
+    if not _same_training(last.parent, state.key):
+        return False
+    try:
+        return state.restore(last, model, optimizer)
+    except StageError as error:
+        say(f"{error} Training starts anew.")
+        return False
 
 
 def encoders_json(unit: Unit, state: Progress) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from ..runs import RunFolder, finish, finished, restart, write_jsonl
 from ..screen import Tick, part_of, progress
 from ..seeding import address
 from .embed import read_features
-from .units import CANONICAL, embed_key, feature_kinds, probe_key
+from .units import CANONICAL, embed_key, feature_kinds, probe_choices, probe_key
 
 
 def probe(plan: Plan, run: RunFolder) -> None:
@@ -44,6 +44,7 @@ def probe(plan: Plan, run: RunFolder) -> None:
     prepared = load_prepared(run)
     units = [(fold, seed) for fold in prepared.folds for seed in plan.seeds]
     keys = {(fold.number, seed): probe_key(plan, embed_key(plan, prepared, fold, seed)) for fold, seed in units}
+    choices = {(fold.number, seed): probe_choices(plan, prepared, fold, seed) for fold, seed in units}
     todo = [(f.number, seed) for f, seed in units if not finished(run.stage("probe", f.number, seed), keys[f.number, seed])]
     if not todo:
         return
@@ -53,7 +54,7 @@ def probe(plan: Plan, run: RunFolder) -> None:
             began = time.monotonic()
             folder = run.stage("probe", fold, seed)
             restart(folder)
-            facts = _probe_unit(plan, run, fold, seed, folder, part_of(tick, done * each))
+            facts = _probe_unit(plan, run, fold, seed, folder, part_of(tick, done * each), choices[fold, seed])
             finish(folder, keys[fold, seed], seconds=round(time.monotonic() - began, 3), **facts)
             run.log("probe", fold=fold, seed=seed, seconds=round(time.monotonic() - began, 3), **facts)
 
@@ -222,12 +223,17 @@ def validation_retrieval(plan: Plan, run: RunFolder, modalities: Sequence[str]) 
     return rows
 
 
-def _probe_unit(plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, tick: Tick) -> dict[str, Any]:
-    """One fold and seed: fit everything, then open the test set."""
+def _probe_unit(
+    plan: Plan, run: RunFolder, fold: int, seed: int, folder: Path, tick: Tick, choices: Mapping[str, str]
+) -> dict[str, Any]:
+    """One fold and seed: fit everything, then open the test set.
+
+    choices  fingerprints of what was chosen, for the log
+    """
     features = run.stage("embed", fold, seed)
     fitted, chosen, majority = _fit_unit(plan, features, fold, seed, tick)
     # Everything is chosen. From here on the test set is open, and nothing is fitted any more.
-    run.log("test opened", fold=fold, seed=seed, heads=len(fitted))
+    run.log("test opened", fold=fold, seed=seed, heads=len(fitted), choices=choices)
     scores: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
     retrieved: list[dict[str, Any]] = []

@@ -56,7 +56,7 @@ from ..model.network import Network, build_network, embeddings_of
 from ..model.windows import draw_batches, windows_of
 from ..recipe.plan import Part, Plan, SupervisePlan, main_input
 from ..recipe.schema import Supervise
-from ..runs import RunFolder, finish, finished, read_json, read_tensors, restart, write_json, write_jsonl
+from ..runs import RunFolder, digest, finish, finished, read_json, read_tensors, restart, spoilt, write_json, write_jsonl
 from ..screen import progress, say
 from ..stopping import patient, stop_if_asked
 from .units import Unit, supervise_key, units_of
@@ -91,11 +91,14 @@ def supervise(plan: Plan, run: RunFolder, device: str = "auto") -> None:
     for unit in units:
         folder, key = unit.folder("supervise"), supervise_key(plan, unit.prepared, unit.fold, unit.seed)
         if finished(folder, key):
+            drop_checkpoint(folder / "resume")
             continue
+        _drop_spoilt(folder)
         began = time.monotonic()
         _train_all(unit, models, key, where)
+        drop_checkpoint(folder / "resume")  # of a model that was finished when the process was killed
         _test(unit, models, where)
-        facts = {"models": len(models), "labels": [task.name for task in plan.supervised.tasks]}
+        facts: dict[str, Any] = {"models": len(models), "labels": [task.name for task in plan.supervised.tasks]}
         finish(folder, key, seconds=round(time.monotonic() - began, 3), **facts)
         run.log("supervise", fold=unit.fold.number, seed=unit.seed, seconds=round(time.monotonic() - began, 3), **facts)
 
@@ -145,6 +148,23 @@ def _train_all(unit: Unit, models: Sequence[Model], key: str, device: torch.devi
             with patient():
                 _train(unit, model, key, device, watch)
             stop_if_asked(lambda: f"supervise {unit}, {model.stem} is finished")  # noqa: B023 - called at once
+
+
+def _drop_spoilt(folder: Path) -> None:
+    """Take away the models of which a file is not what was written: they alone are trained again."""
+    try:
+        changed = spoilt(folder, read_json(folder / "finished.json"))
+    except StageError:  # nothing finished, or nobody knows what did
+        changed = {}
+    for path in sorted((folder / "models").glob("*.json")):
+        weights = path.with_suffix(".safetensors")
+        try:
+            bad = read_json(path).get("sha256", digest(weights)) != digest(weights)
+        except StageError:
+            bad = True
+        if bad or any(f"models/{one.name}" in changed for one in (path, weights)):
+            path.unlink()
+            weights.unlink(missing_ok=True)
 
 
 def _same_work(folder: Path, key: str) -> bool:
@@ -451,7 +471,8 @@ def _about(unit: Unit, model: Model, **more: str) -> dict[str, Any]:
 def _test(unit: Unit, models: Sequence[Model], device: torch.device) -> None:
     """Open the test set, once, for models that are all chosen."""
     plan, fold, folder = unit.plan, unit.fold, unit.folder("supervise")
-    unit.run.log("test opened", stage="supervise", fold=fold.number, seed=unit.seed, heads=len(models))
+    choices = {model.stem: supervise_key(plan, unit.prepared, fold, unit.seed, (model.input, model.head)) for model in models}
+    unit.run.log("test opened", stage="supervise", fold=fold.number, seed=unit.seed, heads=len(models), choices=choices)
     protocol = f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}"
     scores: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []

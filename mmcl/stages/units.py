@@ -106,10 +106,33 @@ def probe_key(plan: Plan, embedded: str) -> str:
     return fingerprint([embedded, config["probe"], config["report"], *space, __version__])
 
 
-def supervise_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> str:
-    """Fingerprint of everything that the models and their scores depend on."""
+def probe_choices(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> dict[str, str]:
+    """Of every head on every input, TASK~INPUT~HEAD, a fingerprint of everything that decides what it becomes, no test recording among it.
+
+    Where it is another one, the head was chosen otherwise; heads that are added leave those of the others as they are.
+    """
+    probe = plan.to_json()["probe"]
+    rest = {name: value for name, value in probe.items() if name not in ("heads", "inputs", "tasks", "seeds")}
+    where = [pretrain_key(plan, prepared, fold, seed), *_windows(plan, prepared), rest]
+    return {
+        f"{task.name}~{name}~{head}": fingerprint([*where, modalities, part])
+        for task in plan.tasks
+        for name, modalities in probe["inputs"].items()
+        for head, part in probe["heads"].items()
+    }
+
+
+def supervise_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, only: tuple[str, str] | None = None) -> str:
+    """Fingerprint of everything that the models and their scores depend on.
+
+    only  input and head of a model: of what decides what it becomes, whatever is trained beside it
+    """
     config = plan.to_json()
     config["supervise"].pop("checkpoint_minutes")
+    if only is not None:
+        config["supervise"].pop("tasks")
+        for section, name in zip(("inputs", "heads"), only, strict=True):
+            config["supervise"][section] = config["supervise"][section][name]
     parts = {name: config[name] for name in ("modalities", "window", "projection", "supervise")}
     if plan.recipe.supervise and plan.recipe.supervise.start == "pretrained":
         parts["pretrained"] = pretrain_key(plan, prepared, fold, seed)

@@ -43,7 +43,7 @@ from ..screen import Tick, part_of, progress
 from ..seeding import address
 from .embed import read_features
 from .supervise import encoders_trained
-from .units import Unit, encoder_kinds, units_of, worth_key
+from .units import Unit, encoder_kinds, probe_choices, units_of, worth_key
 
 SHARED = "shared"
 """The one name under which a head sees the projections of whichever modality it is asked about."""
@@ -140,7 +140,8 @@ class _Worth:
                         for source, one in self._transfer(kind, task, scales, train, valid)
                     ]
         # Everything is chosen. From here on the test set is open, and nothing is fitted any more.
-        self.unit.run.log("test opened", stage="worth", **self.base, heads=sum(len(each) for each in fitted.values()))
+        count = sum(len(each) for each in fitted.values())
+        self.unit.run.log("test opened", stage="worth", **self.base, heads=count, choices=self._choices())
         rows: list[Row] = []
         for kind, waiting in fitted.items():
             test, who = self._features(kind, "test")
@@ -150,6 +151,14 @@ class _Worth:
                 rows += [{**self.base, "what": "geometry", "encoder": kind, **row} for row in geometry_of(test)]
         rows += self._spoilt([one for one in whole if one.about["encoder"] == encoder_kinds(self.plan)[0]])
         return rows
+
+    def _choices(self) -> dict[str, str]:
+        """Fingerprints of what was chosen: the first head on the main input, of every task, and what is asked about it."""
+        unit = self.unit
+        choices = probe_choices(self.plan, unit.prepared, unit.fold, unit.seed)
+        heads = {name: one for name, one in choices.items() if name.split("~")[1:] == [self.main, self.head_name]}
+        asked = self.section.model_dump(mode="json")
+        return heads | {f"few_shot {share:g}": str(asked["draws"]) for share in asked["few_shot"]}
 
     def _about(self, kind: str, task: Task) -> Row:
         return {**self.base, "task": task.name, "encoder": kind, "head": self.head_name, "input": self.main}

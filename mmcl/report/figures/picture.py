@@ -11,8 +11,9 @@ import io
 import itertools
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -52,10 +53,20 @@ def distinct_ids(page: str) -> str:
 
     def rename(svg: re.Match[str]) -> str:
         mine = next(count)
-        names = {id: f"p{mine}-{k}" for k, id in enumerate(dict.fromkeys(re.findall(r" id=\"([^\"]+)\"", svg[0])), 1)}
-        return re.sub(r"(?<= id=\")[^\"]+(?=\")|(?<=href=\"#)[^\"]+|(?<=url\(#)[^)]+", lambda m: names[m[0]], svg[0])
+        tags = "".join(_tag.findall(svg[0]))
+        names = {id: f"p{mine}-{k}" for k, id in enumerate(dict.fromkeys(re.findall(r" id=\"([^\"]+)\"", tags)), 1)}
+        return _in_tags(lambda tag: _refers.sub(lambda m: names.get(m[0], m[0]), tag), svg[0])
 
     return re.sub(r"<svg .*?</svg>", rename, page, flags=re.DOTALL)
+
+
+_tag = re.compile(r"<[^>]*>")
+_refers = re.compile(r"(?<= id=\")[^\"]+(?=\")|(?<=href=\"#)[^\"]+|(?<=url\(#)[^)]+")
+
+
+def _in_tags(change: Callable[[str], str], text: str) -> str:
+    """A text with its tags changed; what stands between them is people's own words, such as names of classes, whatever they look like."""
+    return _tag.sub(lambda tag: change(tag[0]), text)
 
 
 _drop = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>", re.DOTALL)
@@ -75,10 +86,8 @@ def _svg(figure: Figure, size: str) -> Markup:
             buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
     text = _drop.sub("", _drop.sub("", buffer.getvalue()))  # twice: the first pass empties some <defs>
-    used = set(re.findall(r"(?:href=\"|url\()#([\w.]+)", text))
-    text = re.sub(r" id=\"([\w.]+)\"", lambda m: m[0] if m[1] in used else "", text)
-    text = _family.sub("", text).replace("xlink:href", "href")
-    text = _colour.sub(lambda m: f"var(--{_NAMES[int(m[1], 16) - 1]})", text)
+    used = set(re.findall(r"(?:href=\"|url\()#([\w.]+)", "".join(_tag.findall(text))))
+    text = _in_tags(partial(_lighter, used), text)
     text = re.sub(r"\s*\n\s*", " ", text).replace('transform="rotate(-0 ', 'transform="rotate(0 ')
     text = re.sub(r" transform=\"rotate\(0 [\d. -]+\)\"", "", text)
     text = _uses.sub(_together, text)
@@ -89,6 +98,13 @@ def _svg(figure: Figure, size: str) -> Markup:
     return Markup(
         f'<svg class="{size}" viewBox="{head[1]}" style="width:{width:.0f}px" aria-hidden="true" focusable="false">{body}'
     )
+
+
+def _lighter(used: Collection[str], tag: str) -> str:
+    """A tag with only the ids that something refers to, without fonts, its colours the page's."""
+    tag = re.sub(r" id=\"([\w.]+)\"", lambda m: m[0] if m[1] in used else "", tag)
+    tag = _family.sub("", tag).replace("xlink:href", "href")
+    return _colour.sub(lambda m: f"var(--{_NAMES[int(m[1], 16) - 1]})", tag)
 
 
 def _together(points: re.Match[str]) -> str:

@@ -34,7 +34,7 @@ CHECKS: Mapping[str, Callable[[Case], Iterator[Leak]]] = {
     "thresholds of trained models from validation rows": refits.thresholds,
     "few labels were few, and of training rows": refits.few_labels,
     "predictions are of test recordings": statements.predictions,
-    "the test set opened once": statements.openings,
+    "nothing chosen after the test set was opened": statements.openings,
 }
 """Every check by the sentence that it proves, in the order in which they are made."""
 

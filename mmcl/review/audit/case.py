@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ...api.dataset import SampleRef
 from ...api.errors import StageError
 from ...data.folds import Fold
-from ...data.prepared import Prepared, load_prepared
+from ...data.prepared import Prepared, load_prepared, load_split
 from ...recipe.plan import Plan
 from ...runs import RunFolder, read_json
-from ..rerun import plan_of
 
 SPLITS = ("train", "valid", "test")
 
@@ -31,7 +31,8 @@ class Case:
     """A run, opened for reading."""
 
     run: RunFolder
-    prepared: Prepared
+    samples: Sequence[SampleRef]
+    splits: Sequence[Fold]
     about: Mapping[str, Any]  # plan.json
 
     @property
@@ -41,14 +42,24 @@ class Case:
         return settings
 
     @cached_property
+    def prepared(self) -> Prepared:
+        """The prepared streams. Raises StageError if they are not there any more, or not whole."""
+        return load_prepared(self.run)
+
+    @cached_property
     def plan(self) -> Plan:
-        """The plan, made again from the folder. Raises RecipeError if the recipe no longer fits the installed plug-ins."""
-        return plan_of(self.run.root)
+        """The plan, as the folder states it: nothing is read where it says that recordings lie.
+
+        Raises RecipeError if the recipe no longer fits the installed plug-ins.
+        """
+        from ...use.opened import stated_plan  # late: it brings torch
+
+        return stated_plan(self.run.root)
 
     @cached_property
     def folds(self) -> dict[int, Fold]:
         """The folds by their numbers."""
-        return {fold.number: fold for fold in self.prepared.folds}
+        return {fold.number: fold for fold in self.splits}
 
     def units(self, stage: str) -> list[tuple[int, int, Path]]:
         """What a stage has finished of the plan's folds and seeds, as (fold, seed, folder).
@@ -65,7 +76,7 @@ class Case:
 
     def ids(self, fold: int, split: str) -> set[str]:
         """The recordings of one side of a split, by name."""
-        return {self.prepared.samples[row].id for row in getattr(self.folds[fold], split)}
+        return {self.samples[row].id for row in getattr(self.folds[fold], split)}
 
     def embedded(self, fold: int, seed: int) -> Path:
         """The folder of a fold's and seed's features. Raises StageError if they are not there."""
@@ -76,6 +87,6 @@ class Case:
 
 
 def case_of(run: RunFolder) -> Case:
-    """A run's files. Raises StageError if it has no plan, or its streams are not prepared."""
+    """A run's files. Raises StageError if it has no plan, or `prepare` has not run."""
     about = read_json(run.root / "plan.json")
-    return Case(run, load_prepared(run), about)
+    return Case(run, *load_split(run), about)

@@ -36,7 +36,7 @@ LENGTHS = 1.05
 def copies(case: Case) -> Iterator[Leak]:
     """No recording of one split is, but for its name, one of another split."""
     words = _of_words(case)
-    samples = case.prepared.samples
+    samples = case.samples
     for name, store in case.prepared.stores.items():
         if name in words:
             continue

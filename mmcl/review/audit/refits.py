@@ -121,7 +121,7 @@ def _probes(case: Case, fold: int, seed: int, features: Path) -> Iterator[_Probe
     from ...stages.units import feature_kinds
 
     plan = case.plan
-    targets_of = {sample.id: sample.targets for sample in case.prepared.samples}
+    targets_of = {sample.id: sample.targets for sample in case.samples}
     for encoder in feature_kinds(plan):
         sides = {split: read_features(features, encoder, split) for split in SPLITS}
         if any(len(one.present) != len(who["ids"]) for side, who in sides.values() for one in side.values()):
@@ -292,6 +292,6 @@ def _labels(case: Case, embedded: Path, encoder: str, task: str) -> int:
     inputs = case.settings["probe"]["inputs"]
     features, who = read_features(embedded, encoder, "train")
     present = any_present(features, inputs[main_input(inputs)]).tolist()
-    targets_of = {sample.id: sample.targets for sample in case.prepared.samples}
+    targets_of = {sample.id: sample.targets for sample in case.samples}
     labelled = [targets_of[id].get(task) is not None for id in who["ids"]]
     return sum(label and here for label, here in zip(labelled, present, strict=True))

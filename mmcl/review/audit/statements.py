@@ -11,6 +11,7 @@ import numpy as np
 
 from ...evaluate.metrics import LESS_IS_BETTER
 from ...runs import read_json, read_jsonl
+from ..openings import openings_of
 from .case import SPLITS, Case, Leak
 
 
@@ -20,7 +21,7 @@ def recordings(case: Case) -> Iterator[Leak]:
         for a, b in combinations(SPLITS, 2):
             both = sorted(set(getattr(fold, a)) & set(getattr(fold, b)))
             if both:
-                example = case.prepared.samples[both[0]].id
+                example = case.samples[both[0]].id
                 yield Leak(f"fold {number}: {len(both)} recordings stand in {a} and {b}, such as '{example}'")
 
 
@@ -28,7 +29,7 @@ def groups(case: Case) -> Iterator[Leak]:
     """No group stands in two splits, unless the recipe splits by sample."""
     asked = str(case.about.get("protocol", "")).endswith("by sample")
     for number, fold in case.folds.items():
-        sides = {split: {case.prepared.samples[row].group for row in getattr(fold, split)} for split in SPLITS}
+        sides = {split: {case.samples[row].group for row in getattr(fold, split)} for split in SPLITS}
         for a, b in combinations(SPLITS, 2):
             both = sorted(sides[a] & sides[b])
             if both:
@@ -125,17 +126,20 @@ def predictions(case: Case) -> Iterator[Leak]:
 
 
 def openings(case: Case) -> Iterator[Leak]:
-    """More than one opening of the test set means that something was looked at before something was changed."""
-    counts: dict[tuple[str, int, int], int] = {}
-    for stage in ("probe", "supervise", "worth"):
-        counts |= {(stage, fold, seed): 0 for fold, seed, _ in case.units(stage)}
-    for row in read_jsonl(case.run.root / "log.jsonl"):
-        if row["event"] == "test opened":
-            unit = (row.get("stage", "probe"), row["fold"], row["seed"])
-            counts[unit] = counts.get(unit, 0) + 1
-    for (stage, fold, seed), count in sorted(counts.items()):
-        where = f"{stage}, fold {fold}, seed {seed}"
-        if count > 1:
-            yield Leak(f"{where}: the test set was opened {count} times (log.jsonl); the recipe was changed between")
-        elif count == 0:
-            yield Leak(f"{where}: has results, but log.jsonl does not say when the test set was opened")
+    """Nothing was chosen anew, and nothing left out, after the test set had been opened; reading it again for what was chosen before is none."""
+    known = openings_of(read_jsonl(case.run.root / "log.jsonl"))
+    units = [(stage, fold, seed) for stage in ("probe", "supervise", "worth") for fold, seed, _ in case.units(stage)]
+    for where in sorted({*units, *known}):
+        stage, fold, seed = where
+        words, one = f"{stage}, fold {fold}, seed {seed}", known.get(where)
+        if one is None:
+            yield Leak(f"{words}: has results, but log.jsonl does not say when the test set was opened")
+        elif not one.fixed:
+            what = [f"{_few(names)} {how}" for names, how in ((one.changed, "chosen anew"), (one.dropped, "left out")) if names]
+            after = f", and {' and '.join(what)} after it" if what else "; nothing says what was chosen in between"
+            yield Leak(f"{words}: the test set was opened {one.count} times (log.jsonl){after}")
+
+
+def _few(names: tuple[str, ...]) -> str:
+    """The first names, in words."""
+    return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} {'was' if len(names) == 1 else 'were'}"

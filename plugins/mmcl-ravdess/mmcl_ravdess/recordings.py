@@ -280,6 +280,8 @@ def _wav_head(path: Path) -> tuple[int, int]:
     """Channels and rate in Hz, from the head of a wav alone."""
     import soundfile
 
+    if not path.is_file():
+        raise DataError(f"{path}: is {'not a file' if path.exists() else 'not there'}; a sound file was expected")
     try:
         head = soundfile.info(path)
     except (soundfile.SoundFileError, OSError) as error:
