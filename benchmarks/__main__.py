@@ -25,6 +25,8 @@ EVERY = {
     "epoch-utd_mhad_3mod": "epoch",
     "epoch-ravdess_audio_au": "epoch",
     "pairs": "pairs",
+    "probe-5k-512": "probing",
+    "probe-23k-2048": "probing",
     "start": "start",
 }
 """Name of a workload → the file that has it: `workloads` there, by name, yield its rows."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.nn import functional
 from mmcl.api import DataError, Encoded, Labelled, StageError, Task
 
 from . import LinearParams, outputs
-from .solver import LOGISTIC, SOFTMAX, SQUARED, Solution, minimise
+from .solver import LOGISTIC, SOFTMAX, SQUARED, minimise
 
 PARTS = 5
 """Parts that groups are dealt into, each left out in turn."""
@@ -19,8 +20,15 @@ PARTS = 5
 SHARES = (1 / 3, 3.0)
 """What a modality's features are scaled by, beside 1, where shares are searched for."""
 
-Rows = tuple[Tensor, Tensor]
-"""Features [n, D] and their targets."""
+
+@dataclass(frozen=True)
+class _Trial:
+    """What rows that were left out say of a grid of penalties."""
+
+    measure: str  # what is compared
+    chosen: int  # place of the penalty that serves them best
+    value: float  # of the measure, with it
+    near: tuple[Tensor, Tensor]  # W [D, outputs] and bias [outputs] of that penalty, the mean over the sets of rows
 
 
 class Linear(nn.Module):
@@ -64,34 +72,29 @@ class Linear(nn.Module):
         if not len(x):
             raise StageError(f"head 'linear': no training row has a label for '{self.task.name}'; nothing can be fitted")
         x_valid, target_valid = self._rows(valid)
-        both = torch.cat([x, x_valid]), torch.cat([target, target_valid])
+        rows, targets = torch.cat([x, x_valid]), torch.cat([target, target_valid])
         parts = self._parts(train, valid)
-        splits: list[tuple[Rows, Rows]]
-        if parts is None:
-            splits = [((x, target), (x_valid, target_valid))] if len(x_valid) else []
-        else:
-            splits = [((both[0][~part], both[1][~part]), (both[0][part], both[1][part])) for part in parts]
+        training = torch.arange(len(rows)) < len(x)
+        splits = [~part for part in parts] if parts is not None else [training] if len(x_valid) else []
         searched = self.params.blocks == "search" and len(self.names) > 1
         if (len(penalties) > 1 or searched) and not splits:
             raise StageError(
                 f"head 'linear': no validation row has a label for '{self.task.name}' to choose l2 by; give l2 one value"
             )
         scale = self._scale(x)
-        chosen, facts = 0, {}
+        chosen, facts, near = 0, {}, None
         if splits:
-            measure, values = self._held_out(splits, scale, penalties)
-            better = max if measure == "accuracy" else min
-            chosen = values.index(better(values))
-            best = values[chosen]
+            trial = self._held_out(rows, targets, splits, scale, penalties)
             if searched:
-                scale, chosen, best, shares = self._searched(splits, scale, penalties, chosen, best, better)
+                trial, scale, shares = self._searched(rows, targets, splits, scale, penalties, trial)
                 facts |= shares
-            facts[f"{'valid' if parts is None else 'groups'}_{measure}"] = best
-        rows, targets = both if self.params.refit == "train+valid" else (x, target)
-        weight, bias, solution = self._solve(rows * scale, targets, [penalties[chosen]])
-        self.weight.copy_(weight[0] * scale)
-        self.bias.copy_(bias[0])
-        return {"l2": penalties[chosen], **facts, "steps": solution.steps, "gradient": float(solution.gradient.max())}
+            chosen, near = trial.chosen, trial.near
+            facts[f"{'valid' if parts is None else 'groups'}_{trial.measure}"] = trial.value
+        final = torch.ones_like(training) if self.params.refit == "train+valid" else training
+        weight, bias, gradient, steps = self._solve(rows * scale, targets, final[None], [penalties[chosen]], near)
+        self.weight.copy_(weight[0, 0] * scale)
+        self.bias.copy_(bias[0, 0])
+        return {"l2": penalties[chosen], **facts, "steps": steps, "gradient": gradient}
 
     def _parts(self, train: Labelled, valid: Labelled) -> list[Tensor] | None:
         """Of training and validation rows together, which are left out in each of at most PARTS parts of whole groups.
@@ -128,25 +131,28 @@ class Linear(nn.Module):
         return scale
 
     def _held_out(
-        self, splits: Sequence[tuple[Rows, Rows]], scale: Tensor, penalties: Sequence[float]
-    ) -> tuple[str, list[float]]:
-        """What l2 is chosen by, and its value for each penalty: over all rows that were left out, each predicted once."""
-        outputs, targets = [], []
-        for (x, target), (x_out, target_out) in splits:
-            weight, bias, _ = self._solve(x * scale, target, penalties)
-            outputs.append(torch.einsum("nd,lcd->lnc", x_out * scale, weight) + bias[:, None])
-            targets.append(target_out)
-        return self._quality(torch.cat(outputs, 1), torch.cat(targets))
+        self, x: Tensor, target: Tensor, splits: Sequence[Tensor], scale: Tensor, penalties: Sequence[float]
+    ) -> _Trial:
+        """How well rows are served that were left out, each predicted once, and by which penalty they are served best."""
+        scaled = x * scale
+        weight, bias, *_ = self._solve(scaled, target, torch.stack(list(splits)), penalties)
+        outputs = [
+            torch.einsum("nd,lcd->lnc", scaled[~fitted], weight[k]) + bias[k][:, None] for k, fitted in enumerate(splits)
+        ]
+        measure, values = self._quality(torch.cat(outputs, 1), torch.cat([target[~fitted] for fitted in splits]))
+        value = (max if measure == "accuracy" else min)(values)
+        chosen = values.index(value)
+        return _Trial(measure, chosen, value, (weight[:, chosen].mean(0).T, bias[:, chosen].mean(0)))
 
     def _searched(
         self,
-        splits: Sequence[tuple[Rows, Rows]],
+        x: Tensor,
+        target: Tensor,
+        splits: Sequence[Tensor],
         scale: Tensor,
         penalties: Sequence[float],
-        chosen: int,
-        best: float,
-        better: Callable[[Sequence[float]], float],
-    ) -> tuple[Tensor, int, float, dict[str, float]]:
+        best: _Trial,
+    ) -> tuple[_Trial, Tensor, dict[str, float]]:
         """Each modality in turn at other shares of the features' scale; a share is kept where left-out rows are served better."""
         shares = {}
         for k, name in enumerate(self.names):
@@ -154,12 +160,11 @@ class Linear(nn.Module):
             for share in SHARES:
                 tried = scale.clone()
                 tried.split(self.widths)[k].mul_(share)
-                _, values = self._held_out(splits, tried, penalties)
-                value = better(values)
-                if value != best and better([value, best]) == value:
-                    scale, chosen, best = tried, values.index(value), value
+                trial = self._held_out(x, target, splits, tried, penalties)
+                if trial.value > best.value if best.measure == "accuracy" else trial.value < best.value:
+                    scale, best = tried, trial
                     shares[f"share {name}"] *= share
-        return scale, chosen, best, shares
+        return best, scale, shares
 
     def _features(self, encoded: Mapping[str, Encoded]) -> Tensor:
         return torch.cat([encoded[name].vector for name in self.names], 1)
@@ -174,35 +179,58 @@ class Linear(nn.Module):
         x, target = self._features(labelled.encoded).double(), labelled.target
         return x, target if self.task.type == "single-label" else target.double().view(len(x), len(self.bias))
 
-    def _solve(self, x: Tensor, target: Tensor, penalties: Sequence[float]) -> tuple[Tensor, Tensor, Solution]:
-        """W [L, outputs, D] and bias [L, outputs] at the minimum of each penalty."""
-        count = len(self.bias)
+    def _solve(
+        self,
+        x: Tensor,
+        target: Tensor,
+        fitted: Tensor,
+        penalties: Sequence[float],
+        near: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor, float, int]:
+        """W [F, L, outputs, D] and bias [F, L, outputs] at the minimum of each penalty, for each set of rows.
+
+        Then the share of its first norm that a gradient still has at most, and the products with the features that it took.
+
+        fitted  bool [F, n]: the rows of each set
+        near    W [D, outputs] and bias [outputs] that the minima are likely to be near to
+        """
+        count, sets = len(self.bias), len(fitted)
         if self.task.type == "single-label":
             family = SOFTMAX
             target = functional.one_hot(target, count).to(x.dtype)
-            known = torch.ones_like(target)
+            known = fitted[..., None].expand(sets, *target.shape).to(x.dtype)
         else:
             family = LOGISTIC if self.task.type == "multi-label" else SQUARED
-            known = (~target.isnan()).to(x.dtype)
+            known = (fitted[..., None] & ~target.isnan()).to(x.dtype)
             target = target.nan_to_num()
-        rows, total = known.sum(0), (known * target).sum(0)
+        rows, total = known.sum(1), (known * target).sum(1)  # [F, outputs]
         if family is SQUARED:
             learnable, start = rows > 0, total / rows.clamp_min(1)
             bias = torch.zeros_like(start)
         else:
             learnable = (total > 0) if family is SOFTMAX else (total > 0) & (total < rows)
             bias = ((total + 1) / (rows - total + 1)).log()
-            prior = total[learnable].log()
-            start = torch.zeros_like(bias)
-            start[learnable] = prior - prior.mean() if family is SOFTMAX else prior - (rows - total)[learnable].log()
-        share = (known / rows.clamp_min(1))[:, learnable]
-        solution = minimise(family, x, target[:, learnable], share, start[learnable], penalties)
-        weight = x.new_zeros(len(penalties), count, x.shape[1])
-        weight[:, learnable] = solution.weight.mT
-        bias = bias.repeat(len(penalties), 1)
-        # A softmax leaves one number free. With logits of 0 on average, a class that never occurs is always below the best one.
-        bias[:, learnable] = solution.bias - solution.bias.mean(1, keepdim=True) if family is SOFTMAX else solution.bias
-        return weight, bias, solution
+            prior = total.log()
+            start = prior if family is SOFTMAX else prior - (rows - total).log()
+        share = known / rows.clamp_min(1)[:, None]
+        weight = x.new_zeros(sets, len(penalties), count, x.shape[1])
+        bias = bias[:, None].repeat(1, len(penalties), 1)
+        solutions = []
+        for which in learnable.unique(dim=0):  # sets of rows that lack an example of the same outputs are solved together
+            if not bool(which.any()):
+                continue
+            alike = (learnable == which).all(1).nonzero().squeeze(1)
+            begin = start[alike][:, which]
+            begin = begin - begin.mean(1, keepdim=True) if family is SOFTMAX else begin
+            nearby = None if near is None else (near[0][:, which], near[1][which])
+            solution = minimise(family, x, target[:, which], share[alike][..., which], begin, penalties, nearby)
+            solutions.append(solution)
+            # A softmax leaves one number free. With logits of 0 on average, a class that never occurs is always below the best one.
+            free = solution.bias - solution.bias.mean(2, keepdim=True) if family is SOFTMAX else solution.bias
+            for k, f in enumerate(alike.tolist()):
+                weight[f][:, which] = solution.weight[k].mT
+                bias[f][:, which] = free[k]
+        return weight, bias, max((float(one.gradient.max()) for one in solutions), default=0.0), sum(s.steps for s in solutions)
 
     def _quality(self, output: Tensor, target: Tensor) -> tuple[str, list[float]]:
         """What l2 is chosen by, and its value for each: output [L, n, outputs]."""

@@ -17,6 +17,9 @@ from . import URL, R2plus1dParams
 MEAN, DEVIATION = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 """Of Kinetics-400, red, green and blue, as torchvision's weights were trained with."""
 
+FUSED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+"""Whether torch has oneDNN's convolution with a rectifier, as its compiler uses it."""
+
 
 class R2plus1d(nn.Module):
     """Frames evenly taken → R(2+1)D-18 → mean → dropout → linear."""
@@ -100,23 +103,42 @@ class Convolution(nn.Conv3d):
             return self._conv_forward(input, self.weight, self.bias)
         return self.convolve(input, self.weight, self.bias)
 
-    def convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The same with other weights in place of its own."""
+    kept: tuple[tuple[object, ...], Tensor, Tensor] | None = None
+
+    def with_norm(self, norm: Norm, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The weights and the bias that convolve and normalise by running statistics in one, kept until any of them changes."""
+        parts = (self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        counted = not any(part.is_inference() for part in parts)  # nobody counts what is written into those
+        mark = (kind, *((part.data_ptr(), part._version) for part in parts if counted))
+        if self.kept is None or not counted or self.kept[0] != mark:
+            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+            weight, bias = self.weight * scale[:, None, None, None, None], norm.bias - norm.running_mean * scale
+            self.kept = mark, weight.to(kind), bias.to(kind)
+        return self.kept[1:]
+
+    def train(self, mode: bool = True) -> Convolution:
+        """As any module's; what was kept is let go."""
+        self.kept = None
+        return super().train(mode)
+
+    def convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, rectified: bool = False) -> Tensor:
+        """The same with other weights in place of its own; nothing below 0 where it is to be rectified."""
         time, *space = self.kernel_size
         if values.device.type != "cpu" or (time > 1 and space != [1, 1]):
-            return self._conv_forward(values, weight, bias)
+            done = self._conv_forward(values, weight, bias)
+            return torch.relu_(done) if rectified else done
         batch, frames, (high, wide) = values.shape[0], values.shape[2], values.shape[3:]
         values = values.permute(0, 2, 3, 4, 1)  # [B, T, H, W, C], as it lies in memory
         if time > 1:
             places = values.reshape(batch, frames, high * wide, -1).permute(0, 3, 1, 2)  # [B, C, T, H · W]
             padding = (self.padding[0], 0)
-            done = nn.functional.conv2d(places, weight.squeeze(-1), bias, (self.stride[0], 1), padding)
+            done = _convolved(places, weight.squeeze(-1), bias, (self.stride[0], 1), padding, rectified)
             return done.unflatten(3, (high, wide))
         if self.stride[0] > 1:
             values = values[:, :: self.stride[0]]
             frames = values.shape[1]
         images = values.reshape(batch * frames, high, wide, -1).permute(0, 3, 1, 2)  # [B · T, C, H, W]
-        done = nn.functional.conv2d(images, weight.squeeze(2), bias, self.stride[1:], self.padding[1:])
+        done = _convolved(images, weight.squeeze(2), bias, self.stride[1:], self.padding[1:], rectified)
         return done.unflatten(0, (batch, frames)).transpose(1, 2)
 
 
@@ -137,15 +159,24 @@ def folded(network: Any, values: Tensor) -> Tensor:
 def _through(module: nn.Module, values: Tensor) -> Tensor:
     """Convolutions, each with the normalisation after it, and rectifiers, in order."""
     leaves = [leaf for leaf in module.modules() if not isinstance(leaf, nn.Sequential)]
-    for leaf, after in zip(leaves, [*leaves[1:], None], strict=True):
+    for leaf, after, then in zip(leaves, [*leaves[1:], None], [*leaves[2:], None, None], strict=True):
         if isinstance(leaf, Convolution):
             assert isinstance(after, Norm), "torchvision normalises after every convolution"
-            scale = after.weight * torch.rsqrt(after.running_var + after.eps)
-            shift = after.bias - after.running_mean * scale
-            values = leaf.convolve(values, leaf.weight * scale[:, None, None, None, None], shift)
-        elif isinstance(leaf, nn.ReLU):
-            values = torch.relu_(values)
+            weight, bias = leaf.with_norm(after, torch.bfloat16 if _halved(values) else leaf.weight.dtype)
+            values = leaf.convolve(values.to(weight.dtype), weight, bias, rectified=isinstance(then, nn.ReLU))
     return values
+
+
+def _convolved(
+    images: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: tuple[int, ...], rectified: bool
+) -> Tensor:
+    """PyTorch's convolution in two dimensions, and its rectifier; in one, without another way through memory, where that is at hand."""
+    if not rectified:
+        return nn.functional.conv2d(images, weight, bias, stride, padding)
+    if FUSED:
+        both = torch.ops.mkldnn._convolution_pointwise
+        return both(images, weight, bias, list(padding), list(stride), [1, 1], 1, "relu", [], "")  # type: ignore[no-any-return]  # torch.ops has no types
+    return torch.relu_(nn.functional.conv2d(images, weight, bias, stride, padding))
 
 
 class Norm(nn.BatchNorm3d):

@@ -179,6 +179,45 @@ def test_frozen_it_gives_what_it_gives_with_its_normalisations_unfolded():
     assert network(given).vector.requires_grad, "with gradients nothing is folded"
 
 
+def frozen(network, given, half=False):
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        return network(given).vector.float()
+
+
+def test_frozen_it_follows_every_change_of_its_weights():
+    """What is folded is kept between batches, and never beyond a change."""
+    network, given = make(frames=2).eval(), stream(4)
+    before = frozen(network, given, half=True)
+    block = network.network.layer1[0].conv1
+    assert block[0][0].kept is not None
+    assert torch.equal(frozen(network, given, half=True), before)
+
+    def check_changed():
+        after = frozen(network, given, half=True)
+        assert not torch.equal(after, before)
+        network.train().eval()  # lets go of what is kept
+        assert block[0][0].kept is None
+        assert torch.equal(after, frozen(network, given, half=True))
+
+    for part in (block[0][0].weight, block[0][1].weight, block[1].bias, block[1].running_mean, block[1].running_var):
+        with torch.no_grad():
+            part.mul_(1.5).add_(0.05)
+        check_changed()
+        before = frozen(network, given, half=True)
+    network.load_state_dict({name: 1.01 * value for name, value in network.state_dict().items()})
+    check_changed()
+    assert not torch.equal(frozen(network, given), before), "each precision has its own"
+    assert block[0][0].kept[1].dtype is torch.float32
+
+
+def test_without_a_convolution_that_rectifies_it_gives_the_same(monkeypatch):
+    network, given = make(frames=2).eval(), stream(4)
+    seen = frozen(network, given), frozen(network, given, half=True)
+    monkeypatch.setattr("mmcl_r2plus1d.network.FUSED", False)
+    assert apart(frozen(network, given), seen[0].double()) < 1e-5
+    assert apart(frozen(network, given, half=True), seen[1].double()) < 0.02
+
+
 def test_half_precision_is_used_on_a_processor_and_stays_near():
     network, given = make(frames=8).eval(), stream(8, 8, 8)
     kinds = set()
