@@ -31,7 +31,7 @@ from .api.preset import PresetSpec
 from .api.pretext import PretextSpec
 from .api.published import PublishedSpec
 from .api.scorer import ScorerSpec
-from .installed import damage, entry_points
+from .installed import code_of, damage, entry_points
 
 OURS = "mmcl"
 """The distribution whose offers are the built-in ones."""
@@ -64,6 +64,12 @@ class Offer:
     package: str  # distribution that offers it
     version: str
     plugin: str  # name of its entry point
+    module: str = ""  # of its entry point; "" for what no entry point offers
+
+    @property
+    def code(self) -> str:
+        """What the plug-in's files hold, as 16 hexadecimal digits; "" if it lies in no file."""
+        return code_of(self.module, None if self.package == OURS else self.package) if self.module else ""
 
     @property
     def name(self) -> str:
@@ -188,7 +194,7 @@ def _load_one(point: importlib.metadata.EntryPoint, package: str, version: str) 
 
             def register(spec: Any, what: str = what, kind: type[Any] = kind) -> None:
                 _check(what, spec, kind, [o.name for o in offers if o.what == what])
-                offers.append(Offer(what=what, spec=spec, package=package, version=version, plugin=point.name))
+                offers.append(Offer(what, spec, package, version, point.name, point.value))
 
             getattr(manager.hook, hook)(register=register)
     # A stranger's import may raise anything at all, SystemExit included; it is reported, never passed over.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import StageError
-from ..recipe.plan import Plan
+from ..recipe.plan import Plan, changed_code
 from ..recipe.planner import load_plan
 from ..recipe.read import require_whole
 from ..runs import RunFolder, digest, distrusting, read_json, read_text, refuse_links
@@ -90,6 +90,7 @@ def differences(old: Path, new: Path) -> Rerun:
     ]
     then, now = (read_json(folder / "plan.json") for folder in (old, new))
     versions = {name: (a or "–", b or "–") for name, (a, b) in _changed(then["versions"], now["versions"]).items()}
+    versions |= {words: hashes for _, hashes, words in changed_code(then["plan"], now["plan"])}
     surroundings = _changed({"device": then.get("device")}, {"device": now.get("device")})
     for part in ("hardware", "determinism"):
         if part in then and part in now:  # runs of old don't say
