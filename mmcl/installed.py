@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
@@ -66,6 +67,24 @@ def damage(one: Distribution) -> str | None:
         why = f"has METADATA that cannot be read ({type(error).__name__})"
     folder = getattr(one, "_path", None) or one.locate_file("")
     return f"{folder}: {why}, as an interrupted installation leaves it; install the package again, or remove the folder"
+
+
+def unmet(one: Distribution, version: str) -> str | None:
+    """Why a distribution does not go with this version of mmcl, by the versions of mmcl that it asks for; None if it does, or asks for none."""
+    asked = [
+        line for line in one.metadata.get_all("Requires-Dist") or () if re.match(r"mmcl\b(?![-_.]\w)", line, re.IGNORECASE)
+    ]
+    for line in asked:
+        from packaging.requirements import InvalidRequirement, Requirement  # late: most have no such line
+
+        try:
+            wanted = Requirement(line)
+        except InvalidRequirement:
+            continue  # pip would not have installed it
+        applies = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+        if applies and not wanted.specifier.contains(version, prereleases=True):
+            return f"asks for mmcl{wanted.specifier}, and {version} is installed; install a release of {one.name} for this mmcl, or that mmcl"
+    return None
 
 
 @functools.cache

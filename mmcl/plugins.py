@@ -17,6 +17,7 @@ from typing import Any
 
 import pluggy
 
+from . import __version__
 from .api import hooks
 from .api.backbone import BackboneSpec
 from .api.dataset import DatasetSpec
@@ -31,7 +32,8 @@ from .api.preset import PresetSpec
 from .api.pretext import PretextSpec
 from .api.published import PublishedSpec
 from .api.scorer import ScorerSpec
-from .installed import code_of, damage, entry_points
+from .api.version import VERSION
+from .installed import code_of, damage, entry_points, unmet
 
 OURS = "mmcl"
 """The distribution whose offers are the built-in ones."""
@@ -180,8 +182,11 @@ def _load_one(point: importlib.metadata.EntryPoint, package: str, version: str) 
     """Load one entry point; whatever goes wrong becomes its reason."""
     loaded = Loaded(plugin=point.name, package=package, version=version, module=point.value)
     offers: list[Offer] = []
+    if package != OURS and point.dist is not None and (refused := unmet(point.dist, __version__)):
+        return replace(loaded, failure=refused)
     try:
         module = point.load()
+        _check_version(point.value, getattr(module, "MMCL_API", None))
         manager = pluggy.PluginManager(hooks.PROJECT)  # a manager of its own: no plug-in can disturb another's hooks
         manager.add_hookspecs(hooks)
         manager.register(module, point.name)
@@ -202,6 +207,25 @@ def _load_one(point: importlib.metadata.EntryPoint, package: str, version: str) 
         cause = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         return replace(loaded, failure=cause)
     return replace(loaded, offers=tuple(offers))
+
+
+def _check_version(module: str, declared: Any) -> None:
+    """Refuse a plug-in that declares another first number of the contract than this one's, or a later second one."""
+    if declared is None:
+        return
+    if not isinstance(declared, str) or not re.fullmatch(r"[0-9]+(\.[0-9]+)?", declared):
+        raise PluginError(
+            f"{module}.MMCL_API must be the contract's version as mmcl.api.VERSION has it, '{VERSION}'; got {declared!r}"
+        )
+    first, second, *_ = (int(number) for number in f"{declared}.0".split("."))
+    mine = tuple(int(number) for number in VERSION.split("."))
+    if first != mine[0]:
+        raise PluginError(
+            f"is written for contract {declared} of mmcl.api, and this mmcl has {VERSION}; install a release of it for contract {mine[0]}, "
+            f"or an mmcl with contract {first}"
+        )
+    if second > mine[1]:
+        raise PluginError(f"needs contract {declared} of mmcl.api, and this mmcl has {VERSION}; install a later mmcl")
 
 
 def _check(what: str, spec: Any, kind: type[Any], taken: list[str]) -> None:
