@@ -96,7 +96,7 @@ def code_of(module: str, package: str | None = None) -> str:
 
     It is read once a process, as Python reads code once.
     """
-    roots = [*_roots(module.partition(":")[0]), *(_others(package) if package else ())]
+    roots = [*roots_of(module), *(_others(package) if package else ())]
     files = sorted({name: path for root in roots for name, path in _files(root)}.items())
     total = hashlib.sha256()
     for name, path in files:
@@ -106,9 +106,9 @@ def code_of(module: str, package: str | None = None) -> str:
     return total.hexdigest()[:16] if files else ""
 
 
-def _roots(module: str) -> list[Path]:
+def roots_of(module: str) -> list[Path]:
     """The folder of the outermost regular package that a module lies in, or the file of a module that lies in none."""
-    names = module.split(".")
+    names = module.partition(":")[0].split(".")
     for k in range(1, len(names) + 1):
         try:
             spec = importlib.util.find_spec(".".join(names[:k]))

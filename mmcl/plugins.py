@@ -11,8 +11,10 @@ import functools
 import importlib.metadata
 import os
 import re
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -33,7 +35,7 @@ from .api.pretext import PretextSpec
 from .api.published import PublishedSpec
 from .api.scorer import ScorerSpec
 from .api.version import VERSION
-from .installed import code_of, damage, entry_points, unmet
+from .installed import code_of, damage, entry_points, roots_of, unmet
 
 OURS = "mmcl"
 """The distribution whose offers are the built-in ones."""
@@ -134,6 +136,72 @@ class Plugins:
             names = " or ".join(f"'{o.package}:{bare}'" for o in rivals)
             raise PluginError(f"{what} '{bare}' is offered by {len(rivals)} packages: write {names}")
         raise UnknownNameError(what, name, (n for n, _ in self.all(what)), (one.plugin for one in self.failed))
+
+    def kept(self, what: str, about: Mapping[str, Any]) -> Offer:
+        """What a file of an earlier run names: `use`, and the package and version that offered it then.
+
+        Raises PluginError, with that package, if it is not offered here any more.
+        """
+        try:
+            return self.get(what, str(about["use"]))
+        except UnknownNameError as error:
+            package = str(about.get("package") or OURS)
+            if _same(package, OURS):
+                raise
+            raise PluginError(
+                f"{what} '{about['use']}' was offered by the package {package} {about.get('version', '')}, which does not offer it here: "
+                f"pip install '{package}=={about.get('version', '')}'"
+            ) from error
+
+
+def require_offered(plan: Mapping[str, Any], where: str) -> None:
+    """Raise PluginError, which begins with `where`, for a kept plan whose plug-ins come from packages that are not installed here."""
+    here, gone = [one.package for one in plugins().loaded if not one.failure], dict[str, str]()
+    sections: list[tuple[str, Any]] = [("", plan)]
+    for key, section in sections:  # grows while it is walked
+        if not isinstance(section, Mapping):
+            continue
+        sections += [(f"{key}.{name}".lstrip("."), inner) for name, inner in section.items()]
+        package = section.get("package")
+        if isinstance(package, str) and package and "use" in section and not any(_same(package, one) for one in here):
+            gone[f"'{section['use']}' ({key})"] = f"{package}=={section.get('version')}"
+    if gone:
+        raise PluginError(
+            f"{where}: was made with plug-ins of packages that are not installed here, or do not load: "
+            f"{', '.join(f'{name} of {package}' for name, package in gone.items())}; pip install {' '.join(dict.fromkeys(gone.values()))}"
+        )
+
+
+def fault_of(error: Exception, parts: Iterable[tuple[str, Any]] = ()) -> PluginError | None:
+    """What to say of an error that a stranger's code raised, or ran into, in one sentence; None where only our own was on the way.
+
+    parts  the plan's plug-ins, each with its key in the recipe: those of the same package are named with their options
+
+    What was noted on the error (`add_note`), such as the recordings at hand, is repeated.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    strangers = [(one, root) for one in plugins().loaded if one.package != OURS for root in roots_of(one.module)]
+    for frame in reversed(frames):
+        file = Path(frame.filename)
+        owner = next((one for one, root in strangers if file == root or root in file.parents), None)
+        if owner is not None:
+            break
+    else:
+        return None
+    used = [f"{part.what} '{part.use}' ({key}{_with(part.params)})" for key, part in parts if part.package == owner.package]
+    what = f": {', '.join(used)}" if used else ""
+    words = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}".splitlines()[0]
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    return PluginError(
+        f"plug-in '{owner.plugin}' (package {owner.package} {owner.version}{what}) failed in {file.name} line {frame.lineno}, "
+        f"{frame.name}: {words}{notes}; --traceback (or MMCL_TRACEBACK=1) shows the way there"
+    )
+
+
+def _with(params: Params) -> str:
+    """A plug-in's options, as a few words."""
+    options = ", ".join(f"{name}: {value}" for name, value in params.stated().items())
+    return f", {options if len(options) < 200 else options[:200] + ' …'}" if options else ""
 
 
 @functools.cache

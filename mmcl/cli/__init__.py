@@ -184,6 +184,10 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:  # noqa: BLE001 - the last line of defence: the user's to mend, or else our bug, said as such
         from ..api.errors import MmclError  # late: it brings numpy and pydantic, which `mmcl --help` can do without
 
+        if not isinstance(error, MmclError | MemoryError | OSError):
+            from ..plugins import fault_of
+
+            error = fault_of(error) or error
         if isinstance(error, MmclError):
             if show:
                 traceback.print_exc()

@@ -194,7 +194,7 @@ def task_of(about: Mapping[str, Any]) -> Task:
 
 def part_of(about: Mapping[str, Any], offers: Plugins) -> Part:
     """The head that a file names. Raises UnknownNameError if nobody offers it any more."""
-    offer = offers.get("head", about["use"])
+    offer = offers.kept("head", about)
     params = offer.spec.params.model_validate_json(json.dumps(about["params"]))
     part = Part("head", about["use"], offer.spec, params, offer.package, offer.version)
     return replace(part, standardise=about.get("standardise", "train"))

@@ -146,6 +146,21 @@ class Plan:
         return self.recipe.seed
 
     @property
+    def parts(self) -> list[tuple[str, Part]]:
+        """Every plug-in with its key in the recipe."""
+        named: list[tuple[str, Part | None]] = [("dataset", self.dataset)]
+        for one in self.modalities:
+            named += [(f"modalities.{one.name}.features", one.features), (f"modalities.{one.name}.backbone", one.backbone)]
+        named += [(f"scores.{name}", score.scorer) for name, score in self.scores.items()]
+        objective = "pretrain.objective"
+        named += [(f"{objective}.loss", self.loss), (f"{objective}.positives", self.positives)]
+        named += [(f"{objective}.group", self.group.loss if self.group else None), ("pretrain.pretext", self.pretext)]
+        named += [(f"probe.heads.{name}", head) for name, head in self.heads.items()]
+        trained = self.supervised.heads if self.supervised else {}
+        named += [(f"supervise.heads.{name}", head) for name, head in trained.items()]
+        return [(key, part) for key, part in named if part is not None]
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Names of the targets that the positives read."""
         return tuple(self.positives.spec.needs(self.positives.params, tuple(m.name for m in self.modalities)))

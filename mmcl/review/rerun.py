@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import StageError
+from ..plugins import require_offered
 from ..recipe.plan import Plan, changed_code
 from ..recipe.planner import load_plan
 from ..recipe.read import require_whole
@@ -63,6 +64,7 @@ def plan_of(folder: Path, data: Path | None = None) -> Plan:
         raise StageError(f"{folder}: is no run folder (it lacks plan.json or recipe.yaml); name one such as runs/NAME")
     settings = read_json(folder / "plan.json")["plan"]
     require_whole(read_text(folder / "recipe.yaml", RECIPE_BYTES), str(folder / "recipe.yaml"))
+    require_offered(settings, str(folder))
     overrides = list(settings["overrides"])
     if settings["dataset"]["root"] and data is None:
         overrides.append(f"dataset.root={json.dumps(settings['dataset']['root'])}")  # quoted: `d #1` is a folder, not a comment

@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..api.errors import MmclError
+from ..api.errors import MmclError, PluginError
 from ..engine.surroundings import determinism, git_of, hardware
-from ..plugins import plugins
+from ..plugins import fault_of, plugins
 from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
 from ..screen import say
@@ -109,7 +110,8 @@ def run_all(
         }
         for name, stage in stages.items():
             meter = Meter()
-            stage()
+            with _faults_named(plan):
+                stage()
             took = meter.read()
             if took["seconds"] >= WORTH_SAYING:
                 run.log("took", stage=name, **took)
@@ -119,6 +121,25 @@ def run_all(
                 break
         say(f"{plan.name}: done")
     return run.root / "report.html"
+
+
+@contextmanager
+def _faults_named(plan: Plan) -> Iterator[None]:
+    """Within it, what a stranger's plug-in raises is a PluginError that names it."""
+    try:
+        yield
+    except PluginError as error:
+        notes = "; ".join(getattr(error, "__notes__", ()))
+        if not notes:
+            raise
+        raise PluginError(f"{error}; {notes}") from error
+    except (MmclError, MemoryError):
+        raise
+    except Exception as error:
+        fault = fault_of(error, plan.parts)
+        if fault is None:
+            raise
+        raise fault from error
 
 
 def _prepare(plan: Plan, run: RunFolder, workers: int | None, strict: bool, begun: bool, before: Earlier) -> None:

@@ -19,6 +19,7 @@ from ..model.joint import Joint
 from ..model.keep import load_encoders
 from ..model.kept import KeptHead, load_heads
 from ..model.kept_network import KeptNetwork, load_networks
+from ..plugins import require_offered
 from ..recipe.plan import Plan, changed_code
 from ..recipe.planner import make_plan
 from ..recipe.read import as_yaml, parse_recipe, require_whole
@@ -223,6 +224,7 @@ def stated_plan(root: Path, data: Path | None = None) -> Plan:
     document = parse_recipe(
         text, str(root / "recipe.yaml"), (*overrides, f"dataset={as_yaml(dataset, flow=True)}"), root.resolve()
     )
+    require_offered(stated, str(root))
     plan = make_plan(document, data, overrides=tuple(stated["overrides"]), complete=True)
     for _, _, words in changed_code(stated, plan.to_json()):
         say(f"{root}: {words} since this run, whose answers may be others now")
