@@ -11,8 +11,12 @@ import functools
 import importlib.metadata
 import os
 import re
+import sys
+import threading
+import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +60,8 @@ REGISTRIES: Mapping[str, tuple[str, type[Any]]] = {
 }
 """What can be registered: word used in messages and commands → (hook, class of its spec)."""
 
+PATIENCE = 10.0
+"""Seconds after which a stranger that is still being imported is named."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
@@ -91,6 +97,7 @@ class Loaded:
     module: str
     offers: tuple[Offer, ...] = ()
     failure: str | None = None
+    seconds: float = 0.0  # that its import and its hooks took
 
 
 class Plugins:
@@ -230,9 +237,32 @@ def load(points: Iterable[importlib.metadata.EntryPoint], limit: str | None = No
         elif wanted is not None and point.name not in wanted and package not in wanted:
             continue
         if (package, point.name) not in seen:  # a package found twice on sys.path: the first one is the one Python imports
-            seen[package, point.name] = _load_one(point, package, version)
+            began = time.perf_counter()
+            with nullcontext() if package == OURS else _watched(point.name, package):
+                one = _load_one(point, package, version)
+            seen[package, point.name] = replace(one, seconds=time.perf_counter() - began)
     ordered = sorted(seen.values(), key=lambda one: (one.package != OURS, one.package, one.plugin))
     return Plugins(ordered)
+
+
+@contextmanager
+def _watched(plugin: str, package: str) -> Iterator[None]:
+    """While a stranger is imported: what it prints goes to stderr, so that no answer is spoilt, and one that hangs is named."""
+
+    def name_it() -> None:
+        sys.stderr.write(
+            f"mmcl: plug-in '{plugin}' of package {package} is still being imported after {PATIENCE:g} s; it may hang. MMCL_PLUGINS=none leaves "
+            "strangers out, MMCL_PLUGINS=a,b all but those\n"
+        )
+
+    timer = threading.Timer(PATIENCE, name_it)
+    timer.daemon = True
+    timer.start()
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        timer.cancel()
 
 
 def _about(dist: importlib.metadata.Distribution | None) -> tuple[str | None, str, str]:

@@ -148,6 +148,27 @@ def test_plugin_that_asks_for_another_mmcl_is_refused_before_it_is_imported(worl
         )
 
 
+def test_plugin_that_prints_while_it_is_imported_spoils_no_answer(world, capsys):
+    world.install("mmcl-loud", "print('hello from the import')\n" + GOOD.format(names=("first",), package="loud"))
+    assert names(world.look()) == ["first"]
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "hello from the import" in told.err
+
+
+def test_plugin_that_hangs_is_named_with_the_way_round_and_its_seconds_are_told(world, capsys, monkeypatch):
+    monkeypatch.setattr("mmcl.plugins.PATIENCE", 0.05)
+    world.install("mmcl-slow", "import time\ntime.sleep(0.4)\n" + GOOD.format(names=("first",), package="slow"))
+    world.install("mmcl-quick", GOOD.format(names=("second",), package="quick"))
+    registry = world.look()
+    assert names(registry) == ["first", "second"]
+    told = capsys.readouterr().err
+    assert "plug-in 'slow' of package mmcl-slow is still being imported after 0.05 s; it may hang. MMCL_PLUGINS=none" in told
+    assert "mmcl-quick" not in told
+    seconds = {one.plugin: one.seconds for one in registry.loaded}
+    assert seconds["slow"] >= 0.4 > seconds["quick"] > 0
+
+
 def test_hook_that_raises_half_way_leaves_none_of_its_offers(world):
     world.install("mmcl-half", GOOD.format(names=("first", "second"), package="half") + "    raise OSError('disk')\n")
     registry = world.look()
