@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -97,6 +99,18 @@ def test_a_rule_that_weighs_needs_a_loss_that_reads_weights(tiny_plan):
         error.value
     )
     assert "siglip" in str(error.value)
+
+
+def test_a_rule_that_weighs_is_described_with_a_loss_that_reads_weights(capsys):
+
+    from mmcl.cli import main
+    from mmcl.recipe.read import parse_recipe
+
+    with pytest.raises(SystemExit):
+        main(["describe", "positives", "shared-labels", "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert "sup-con" in facts["weighs"]
+    assert parse_recipe(facts["example"], "example").values["pretrain"]["objective"]["loss"] in ("siglip", "sup-con")
 
 
 def test_a_plans_contrast_knows_that_positives_weigh(tiny_plan, monkeypatch):
