@@ -11,12 +11,19 @@ import functools
 import importlib.metadata
 import os
 import re
-from collections.abc import Iterable, Mapping
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pluggy
 
+from . import __version__
 from .api import hooks
 from .api.backbone import BackboneSpec
 from .api.dataset import DatasetSpec
@@ -31,7 +38,8 @@ from .api.preset import PresetSpec
 from .api.pretext import PretextSpec
 from .api.published import PublishedSpec
 from .api.scorer import ScorerSpec
-from .installed import damage, entry_points
+from .api.version import VERSION
+from .installed import code_of, damage, entry_points, roots_of, unmet
 
 OURS = "mmcl"
 """The distribution whose offers are the built-in ones."""
@@ -52,6 +60,8 @@ REGISTRIES: Mapping[str, tuple[str, type[Any]]] = {
 }
 """What can be registered: word used in messages and commands → (hook, class of its spec)."""
 
+PATIENCE = 10.0
+"""Seconds after which a stranger that is still being imported is named."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
@@ -64,6 +74,12 @@ class Offer:
     package: str  # distribution that offers it
     version: str
     plugin: str  # name of its entry point
+    module: str = ""  # of its entry point; "" for what no entry point offers
+
+    @property
+    def code(self) -> str:
+        """What the plug-in's files hold, as 16 hexadecimal digits; "" if it lies in no file."""
+        return code_of(self.module, None if self.package == OURS else self.package) if self.module else ""
 
     @property
     def name(self) -> str:
@@ -81,6 +97,7 @@ class Loaded:
     module: str
     offers: tuple[Offer, ...] = ()
     failure: str | None = None
+    seconds: float = 0.0  # that its import and its hooks took
 
 
 class Plugins:
@@ -127,6 +144,72 @@ class Plugins:
             raise PluginError(f"{what} '{bare}' is offered by {len(rivals)} packages: write {names}")
         raise UnknownNameError(what, name, (n for n, _ in self.all(what)), (one.plugin for one in self.failed))
 
+    def kept(self, what: str, about: Mapping[str, Any]) -> Offer:
+        """What a file of an earlier run names: `use`, and the package and version that offered it then.
+
+        Raises PluginError, with that package, if it is not offered here any more.
+        """
+        try:
+            return self.get(what, str(about["use"]))
+        except UnknownNameError as error:
+            package = str(about.get("package") or OURS)
+            if _same(package, OURS):
+                raise
+            raise PluginError(
+                f"{what} '{about['use']}' was offered by the package {package} {about.get('version', '')}, which does not offer it here: "
+                f"pip install '{package}=={about.get('version', '')}'"
+            ) from error
+
+
+def require_offered(plan: Mapping[str, Any], where: str) -> None:
+    """Raise PluginError, which begins with `where`, for a kept plan whose plug-ins come from packages that are not installed here."""
+    here, gone = [one.package for one in plugins().loaded if not one.failure], dict[str, str]()
+    sections: list[tuple[str, Any]] = [("", plan)]
+    for key, section in sections:  # grows while it is walked
+        if not isinstance(section, Mapping):
+            continue
+        sections += [(f"{key}.{name}".lstrip("."), inner) for name, inner in section.items()]
+        package = section.get("package")
+        if isinstance(package, str) and package and "use" in section and not any(_same(package, one) for one in here):
+            gone[f"'{section['use']}' ({key})"] = f"{package}=={section.get('version')}"
+    if gone:
+        raise PluginError(
+            f"{where}: was made with plug-ins of packages that are not installed here, or do not load: "
+            f"{', '.join(f'{name} of {package}' for name, package in gone.items())}; pip install {' '.join(dict.fromkeys(gone.values()))}"
+        )
+
+
+def fault_of(error: Exception, parts: Iterable[tuple[str, Any]] = ()) -> PluginError | None:
+    """What to say of an error that a stranger's code raised, or ran into, in one sentence; None where only our own was on the way.
+
+    parts  the plan's plug-ins, each with its key in the recipe: those of the same package are named with their options
+
+    What was noted on the error (`add_note`), such as the recordings at hand, is repeated.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    strangers = [(one, root) for one in plugins().loaded if one.package != OURS for root in roots_of(one.module)]
+    for frame in reversed(frames):
+        file = Path(frame.filename)
+        owner = next((one for one, root in strangers if file == root or root in file.parents), None)
+        if owner is not None:
+            break
+    else:
+        return None
+    used = [f"{part.what} '{part.use}' ({key}{_with(part.params)})" for key, part in parts if part.package == owner.package]
+    what = f": {', '.join(used)}" if used else ""
+    words = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}".splitlines()[0]
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    return PluginError(
+        f"plug-in '{owner.plugin}' (package {owner.package} {owner.version}{what}) failed in {file.name} line {frame.lineno}, "
+        f"{frame.name}: {words}{notes}; --traceback (or MMCL_TRACEBACK=1) shows the way there"
+    )
+
+
+def _with(params: Params) -> str:
+    """A plug-in's options, as a few words."""
+    options = ", ".join(f"{name}: {value}" for name, value in params.stated().items())
+    return f", {options if len(options) < 200 else options[:200] + ' …'}" if options else ""
+
 
 @functools.cache
 def plugins() -> Plugins:
@@ -154,9 +237,32 @@ def load(points: Iterable[importlib.metadata.EntryPoint], limit: str | None = No
         elif wanted is not None and point.name not in wanted and package not in wanted:
             continue
         if (package, point.name) not in seen:  # a package found twice on sys.path: the first one is the one Python imports
-            seen[package, point.name] = _load_one(point, package, version)
+            began = time.perf_counter()
+            with nullcontext() if package == OURS else _watched(point.name, package):
+                one = _load_one(point, package, version)
+            seen[package, point.name] = replace(one, seconds=time.perf_counter() - began)
     ordered = sorted(seen.values(), key=lambda one: (one.package != OURS, one.package, one.plugin))
     return Plugins(ordered)
+
+
+@contextmanager
+def _watched(plugin: str, package: str) -> Iterator[None]:
+    """While a stranger is imported: what it prints goes to stderr, so that no answer is spoilt, and one that hangs is named."""
+
+    def name_it() -> None:
+        sys.stderr.write(
+            f"mmcl: plug-in '{plugin}' of package {package} is still being imported after {PATIENCE:g} s; it may hang. MMCL_PLUGINS=none leaves "
+            "strangers out, MMCL_PLUGINS=a,b all but those\n"
+        )
+
+    timer = threading.Timer(PATIENCE, name_it)
+    timer.daemon = True
+    timer.start()
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        timer.cancel()
 
 
 def _about(dist: importlib.metadata.Distribution | None) -> tuple[str | None, str, str]:
@@ -174,8 +280,11 @@ def _load_one(point: importlib.metadata.EntryPoint, package: str, version: str) 
     """Load one entry point; whatever goes wrong becomes its reason."""
     loaded = Loaded(plugin=point.name, package=package, version=version, module=point.value)
     offers: list[Offer] = []
+    if package != OURS and point.dist is not None and (refused := unmet(point.dist, __version__)):
+        return replace(loaded, failure=refused)
     try:
         module = point.load()
+        _check_version(point.value, getattr(module, "MMCL_API", None))
         manager = pluggy.PluginManager(hooks.PROJECT)  # a manager of its own: no plug-in can disturb another's hooks
         manager.add_hookspecs(hooks)
         manager.register(module, point.name)
@@ -188,7 +297,7 @@ def _load_one(point: importlib.metadata.EntryPoint, package: str, version: str) 
 
             def register(spec: Any, what: str = what, kind: type[Any] = kind) -> None:
                 _check(what, spec, kind, [o.name for o in offers if o.what == what])
-                offers.append(Offer(what=what, spec=spec, package=package, version=version, plugin=point.name))
+                offers.append(Offer(what, spec, package, version, point.name, point.value))
 
             getattr(manager.hook, hook)(register=register)
     # A stranger's import may raise anything at all, SystemExit included; it is reported, never passed over.
@@ -196,6 +305,25 @@ def _load_one(point: importlib.metadata.EntryPoint, package: str, version: str) 
         cause = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         return replace(loaded, failure=cause)
     return replace(loaded, offers=tuple(offers))
+
+
+def _check_version(module: str, declared: Any) -> None:
+    """Refuse a plug-in that declares another first number of the contract than this one's, or a later second one."""
+    if declared is None:
+        return
+    if not isinstance(declared, str) or not re.fullmatch(r"[0-9]+(\.[0-9]+)?", declared):
+        raise PluginError(
+            f"{module}.MMCL_API must be the contract's version as mmcl.api.VERSION has it, '{VERSION}'; got {declared!r}"
+        )
+    first, second, *_ = (int(number) for number in f"{declared}.0".split("."))
+    mine = tuple(int(number) for number in VERSION.split("."))
+    if first != mine[0]:
+        raise PluginError(
+            f"is written for contract {declared} of mmcl.api, and this mmcl has {VERSION}; install a release of it for contract {mine[0]}, "
+            f"or an mmcl with contract {first}"
+        )
+    if second > mine[1]:
+        raise PluginError(f"needs contract {declared} of mmcl.api, and this mmcl has {VERSION}; install a later mmcl")
 
 
 def _check(what: str, spec: Any, kind: type[Any], taken: list[str]) -> None:

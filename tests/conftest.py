@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from mmcl.installed import code_of
+from mmcl.plugins import plugins
 from mmcl.recipe.plan import Plan
 from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
@@ -91,3 +96,89 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("session") / "runs" / "tiny")
     run_all(make_plan(parse_recipe(TINY, "tiny.yaml")), folder, workers=1)
     return folder
+
+
+STUDY = """
+import numpy as np
+
+from mmcl.api import Audio, DatasetInfo, DatasetSpec, NoParams, SampleRef, Sequence, Source, Task, hookimpl
+
+from . import reading
+
+
+class Study:
+    def __init__(self, params, root):
+        pass
+
+    def samples(self):
+        return [
+            SampleRef(f"r{k}", f"p{k // 4}", {"left": f"r{k}", "right": f"r{k}"}, {"mood": k % 2}, ("train", "valid", "test")[k // 4 % 3])
+            for k in range(48)
+        ]
+
+    def read(self, id, source):
+        return Sequence(reading.values(int(id[1:]), source), 10.0)
+
+
+@hookimpl
+def register_datasets(register):
+    notes = {"shape": [3], "axes": ["channel"]}
+    sources = {name: Source("sequence", name, 10.0, notes) for name in ("left", "right")}
+    info = DatasetInfo(sources, {"mood": Task("mood", "single-label", ("low", "high"))}, "person", ("train", "valid", "test"))
+    register(DatasetSpec("study", "a study", NoParams, lambda params: info, Study, needs_root=False))
+"""
+"""A stranger's package with one dataset, whose streams are made by its second module."""
+STUDY_READING = """
+import numpy as np
+
+
+def values(k, source):
+    rng = np.random.default_rng([k, source == "left"])
+    return (rng.normal(size=(12, 3)) + SIGN * (k % 2)).astype(np.float32)
+
+
+SIGN = 0.2
+"""
+
+
+class Study:
+    """A stranger's package in a folder on the path, installed by its metadata; its dataset is `study`."""
+
+    def __init__(self, site: Path) -> None:
+        self.folder, self.reading = site / "acme_study", STUDY_READING
+        self.folder.mkdir(parents=True)
+        (self.folder / "__init__.py").write_text(STUDY)
+        (self.folder / "reading.py").write_text(STUDY_READING)
+        self.info = site / "acme_study-1.0.dist-info"
+        self.info.mkdir()
+        (self.info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-study\nVersion: 1.0\n")
+        (self.info / "entry_points.txt").write_text("[mmcl]\nstudy = acme_study\n")
+
+    def add(self, code: str) -> None:
+        """More code for the module of its entry point."""
+        with (self.folder / "__init__.py").open("a") as file:
+            file.write(code)
+        self.forget()
+
+    def forget(self) -> None:
+        """What a new process would not know: modules of the stranger, its offers, the hash of its files."""
+        for name in [name for name in sys.modules if name.partition(".")[0] == "acme_study"]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        plugins.cache_clear()
+        code_of.cache_clear()
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Study]:
+    """That package, installed for one test; the current folder is the test's own."""
+    site = tmp_path / "site"
+    one = Study(site)
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files change within one second here
+    monkeypatch.chdir(tmp_path)
+    one.forget()
+    yield one
+    monkeypatch.undo()
+    one.forget()

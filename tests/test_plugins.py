@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcl.api import PluginError, UnknownNameError
+from mmcl.api import VERSION, PluginError, UnknownNameError
 from mmcl.plugins import OURS, REGISTRIES, Plugins, load, plugins
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +38,7 @@ def world(tmp_path, monkeypatch):
     modules = []
 
     class World:
-        def install(self, package, body=None, names=("first",), version="1.0", plugin=None, folder="site"):
+        def install(self, package, body=None, names=("first",), version="1.0", plugin=None, folder="site", requires=()):
             site = tmp_path / folder
             site.mkdir(exist_ok=True)
             module = f"stranger_{next(_count)}"
@@ -46,7 +46,8 @@ def world(tmp_path, monkeypatch):
             (site / f"{module}.py").write_text(body if body is not None else GOOD.format(names=names, package=package))
             info = site / f"{re.sub('[-.]', '_', package)}-{version}.dist-info"
             info.mkdir()
-            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+            asked = "".join(f"Requires-Dist: {line}\n" for line in requires)
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n{asked}")
             (info / "entry_points.txt").write_text(f"[mmcl]\n{plugin or package.removeprefix('mmcl-')} = {module}\n")
             monkeypatch.syspath_prepend(str(site))
 
@@ -88,6 +89,84 @@ def test_broken_package_is_listed_with_its_reason_and_stops_nothing(world, body,
     assert (failed.plugin, failed.package, failed.version, failed.offers) == ("broken", "mmcl-broken", "0.3", ())
     assert failed.failure.startswith(reason) or reason in failed.failure
     assert "\n" not in failed.failure
+
+
+FIRST, SECOND = map(int, VERSION.split("."))
+
+
+@pytest.mark.parametrize(
+    ("declared", "reason"),
+    [
+        (
+            f"'{FIRST + 1}.0'",
+            f"is written for contract {FIRST + 1}.0 of mmcl.api, and this mmcl has {VERSION}; install a release of it",
+        ),
+        (f"'{FIRST - 1}'", f"is written for contract {FIRST - 1} of mmcl.api"),
+        (
+            f"'{FIRST}.{SECOND + 1}'",
+            f"needs contract {FIRST}.{SECOND + 1} of mmcl.api, and this mmcl has {VERSION}; install a later mmcl",
+        ),
+        ("1.0", "MMCL_API must be the contract's version as mmcl.api.VERSION has it"),
+        ("'one'", "MMCL_API must be the contract's version"),
+        (f"'{FIRST}'", None),
+        (f"'{FIRST}.{SECOND}'", None),
+    ],
+)
+def test_plugin_for_another_contract_is_refused_in_a_sentence(world, declared, reason):
+    world.install("mmcl-other", f"MMCL_API = {declared}\n" + GOOD.format(names=("first",), package="other"))
+    registry = world.look()
+    if reason is None:
+        assert names(registry) == ["first"]
+        return
+    assert names(registry) == []
+    assert reason in registry.failed[0].failure
+
+
+@pytest.mark.parametrize(
+    ("requires", "refused"),
+    [
+        (["mmcl<0.0.1"], True),
+        (["mmcl>=99"], True),
+        (["numpy>=1", "MMCL[hf] >=99,<100"], True),
+        (["mmcl>=0.0.1"], False),
+        (["mmcl"], False),
+        (["mmcl-toolbox<0.0.1", "mmcl.more<0", "mmcl_other<0"], False),
+        (['mmcl<0.0.1; extra == "old"'], False),
+        (['mmcl<0.0.1; python_version < "3"'], False),
+    ],
+)
+def test_plugin_that_asks_for_another_mmcl_is_refused_before_it_is_imported(world, requires, refused):
+    body = "raise RuntimeError('imported')" if refused else None
+    world.install("acme-other", body, requires=requires, plugin="other")
+    registry = world.look()
+    assert names(registry) == ([] if refused else ["first"])
+    if refused:
+        version = importlib.metadata.version("mmcl")
+        assert (
+            f"and {version} is installed; install a release of acme-other for this mmcl, or that mmcl"
+            in registry.failed[0].failure
+        )
+
+
+def test_plugin_that_prints_while_it_is_imported_spoils_no_answer(world, capsys):
+    world.install("mmcl-loud", "print('hello from the import')\n" + GOOD.format(names=("first",), package="loud"))
+    assert names(world.look()) == ["first"]
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "hello from the import" in told.err
+
+
+def test_plugin_that_hangs_is_named_with_the_way_round_and_its_seconds_are_told(world, capsys, monkeypatch):
+    monkeypatch.setattr("mmcl.plugins.PATIENCE", 0.05)
+    world.install("mmcl-slow", "import time\ntime.sleep(0.4)\n" + GOOD.format(names=("first",), package="slow"))
+    world.install("mmcl-quick", GOOD.format(names=("second",), package="quick"))
+    registry = world.look()
+    assert names(registry) == ["first", "second"]
+    told = capsys.readouterr().err
+    assert "plug-in 'slow' of package mmcl-slow is still being imported after 0.05 s; it may hang. MMCL_PLUGINS=none" in told
+    assert "mmcl-quick" not in told
+    seconds = {one.plugin: one.seconds for one in registry.loaded}
+    assert seconds["slow"] >= 0.4 > seconds["quick"] > 0
 
 
 def test_hook_that_raises_half_way_leaves_none_of_its_offers(world):

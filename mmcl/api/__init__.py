@@ -17,6 +17,7 @@ from .published import Benchmark, Cell, PublishedSpec, PublishedTable
 from .raw import Audio, Raw, Sequence, Source, Table, Timed, Video, Words
 from .readout import Parts, ReadOutWidth, each_step, parts_of, read_out, resampled
 from .scorer import Scorer, ScorerSpec
+from .version import VERSION
 
 __all__ = [
     "PROJECT",
@@ -86,6 +87,7 @@ __all__ = [
     "Task",
     "Timed",
     "UnknownNameError",
+    "VERSION",
     "Video",
     "Words",
     "each_step",

@@ -56,7 +56,11 @@ class SelfFitting(Protocol):
 
 @runtime_checkable
 class OwnLoss(Protocol):
-    """A head that brings its own loss. The others get cross-entropy, BCE with weighted positives, or mean squared error."""
+    """A head that brings its own loss. The others get cross-entropy, BCE with weighted positives, or mean squared error.
+
+    As a probe they learn the values of a regression centred and scaled by training rows, and answer in the original unit; one with a loss of its
+    own, or its own way of deciding, learns them as they are.
+    """
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """A scalar with gradient, from what the head gave and the targets of one batch (NaN: unknown)."""

@@ -26,6 +26,9 @@ class Pair:
     positive: Tensor  # bool [N, K]
     ignore: Tensor  # bool [N, K]: neither positive nor negative
     cosine: Tensor | None = None  # [N, K] cosine similarities, where the toolkit has them already (read `similarity()`)
+    weight: Tensor | None = (
+        None  # float [N, K] in [0, 1], above 0 where `positive`: how far it belongs to the anchor; None: all by 1
+    )
 
     def similarity(self) -> Tensor:
         """Cosine similarity of every anchor with every candidate, [N, K], at least float32; computed once."""
@@ -44,7 +47,7 @@ class Scored:
     """A loss's answer. `loss` is a scalar with gradient; `anchors` how many anchors had something to learn from."""
 
     loss: Tensor
-    anchors: Tensor  # scalar; anchors without a positive (or without any negative) are left out of the loss and of this count
+    anchors: Tensor  # scalar; anchors that have nothing to learn from (no positive, or no negative where it needs one) are left out of both
     metrics: Mapping[str, Tensor] = field(default_factory=dict)  # detached scalars, for the log
 
 
@@ -55,6 +58,8 @@ class PairLoss(Protocol):
     reduction  "mean" or "sum" if the loss is that over independent anchors: big batches are then scored in blocks of rows.
                "whole" if it needs all rows at once.
     symmetric  True if swapping left and right gives the same value, so that one direction is enough.
+    lonely     an attribute that need not be there. True: an anchor without a positive has something to learn from, as each couple is judged
+               by itself (a sigmoid in place of a softmax).
     """
 
     reduction: str
@@ -103,6 +108,7 @@ class LossSpec:
     """What a loss plug-in registers. `build`: params → PairLoss.
 
     equation  the formula in plain text, as `mmcl describe` prints it
+    soft      whether it reads `Pair.weight`; any other is refused beside a rule that weighs positives
     """
 
     name: str
@@ -111,6 +117,7 @@ class LossSpec:
     build: Callable[[Any], PairLoss]
     equation: str = ""
     paper: str = ""
+    soft: bool = False
 
 
 @runtime_checkable
@@ -118,7 +125,7 @@ class Positives(Protocol):
     """Decides which candidates belong to which anchors."""
 
     def __call__(self, left: Items, right: Items) -> tuple[Tensor, Tensor]:
-        """Two bool matrices [N, K]: positive, and ignore (neither positive nor negative)."""
+        """Two bool matrices [N, K]: positive, and ignore (neither positive nor negative). A `soft` rule: weights in [0, 1] for positive."""
         ...
 
 
@@ -128,6 +135,7 @@ class PositivesSpec:
 
     needs  (params, names of the modalities) → names of the targets read from `Items.targets`. Anything but () looks at labels
            or scores while pretraining: every report says so
+    soft   whether it gives weights in [0, 1] for its first matrix, float [N, K], 0 for what does not belong to the anchor
     """
 
     name: str
@@ -136,3 +144,4 @@ class PositivesSpec:
     build: Callable[[Any], Positives]
     needs: Callable[[Any, tuple[str, ...]], tuple[str, ...]] = lambda params, modalities: ()
     paper: str = ""
+    soft: bool = False

@@ -22,6 +22,7 @@ COMMANDS = {
     "check": ("check", "Say everything that is wrong with a recipe, and what it would do."),
     "new-dataset": ("begin", "Write a table of the recordings in a folder."),
     "new-recipe": ("begin", "Write a recipe for a table."),
+    "new-plugin": ("begin", "Write a package with a new plug-in that passes every check."),
     "sample": ("sample", "Write a tiny made-up copy of a corpus, to try a recipe on."),
     "data": ("data", "Look at recordings before a run: counts, lengths, gaps, defects."),
     "embed": ("use", "Take frozen features of recordings with a finished run."),
@@ -78,7 +79,12 @@ SECTIONS = {
         "list-recipes",
     ),
     "A finished run at work": ("embed", "predict", "search", "serve", "export", "publish"),
-    "Plug-ins": ("describe", "plugins", *(name for name in COMMANDS if name.startswith("list-") and name != "list-recipes")),
+    "Plug-ins": (
+        "new-plugin",
+        "describe",
+        "plugins",
+        *(name for name in COMMANDS if name.startswith("list-") and name != "list-recipes"),
+    ),
 }
 """How the overview is divided."""
 
@@ -180,6 +186,10 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:  # noqa: BLE001 - the last line of defence: the user's to mend, or else our bug, said as such
         from ..api.errors import MmclError  # late: it brings numpy and pydantic, which `mmcl --help` can do without
 
+        if not isinstance(error, MmclError | MemoryError | OSError):
+            from ..plugins import fault_of
+
+            error = fault_of(error) or error
         if isinstance(error, MmclError):
             if show:
                 traceback.print_exc()

@@ -1,4 +1,4 @@
-"""mmcl new-dataset, mmcl new-recipe"""
+"""mmcl new-dataset, mmcl new-recipe, mmcl new-plugin"""
 
 from __future__ import annotations
 
@@ -64,3 +64,22 @@ def new_recipe(table: Path, out: Path | None, overwrite: bool, faces: bool) -> N
         raise StageError(f"{out}: is there already; give --overwrite to write it again, or another --out")
     write_text(out, text)
     click.echo(f"mmcl: {out} written; next: mmcl check {out}", err=True)
+
+
+@click.command("new-plugin")
+@click.argument("kind")
+@click.argument("name")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder in which the package is written."
+)
+def new_plugin(kind: str, name: str, out: Path) -> None:
+    """Write a package with one plug-in NAME that works as it is: options, spec, hook, code, tests, CI.
+
+    KIND is backbone, dataset, group-loss, head, loss, modality, positives, preset, pretext or scorer.
+    """
+    from ..begin.plugin import write_plugin
+
+    folder, *files = write_plugin(kind, name, out)
+    for path in files:
+        click.echo(path)
+    click.echo(f"mmcl: next: cd {folder} && pip install -e .[test] && pytest; then: mmcl describe {kind} {name}", err=True)

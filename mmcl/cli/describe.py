@@ -96,6 +96,10 @@ def describe(what: str, name: str, as_json: bool) -> None:
     facts["options"] = [] if plain else _options(spec.params)
     if what in PLACES:
         facts["example"] = _example(what, facts["name"], facts["options"])
+    if what == "positives" and spec.soft:
+        able = [loss for loss, one in plugins().all("loss") if one.spec.soft]
+        facts["weighs"] = f"positives; losses that read weights are {', '.join(able)}"
+        facts["example"] += f"\n{'  ' * (len(PLACES[what]) - 1)}loss: {able[0]}"
     if what == "positives" and any("NAME" in one for one in _needs(spec)):
         facts["example"] += (
             f"\n# fill in scores: entries that give each modality's {', '.join(_needs(spec))}, NAME being the modality"

@@ -13,7 +13,7 @@ from . import options
 @click.command()
 @options.as_json
 def plugins(as_json: bool) -> None:
-    """List every plug-in: its package, what it offers, and why it failed if it did.
+    """List every plug-in: its package, the seconds of its import, what it offers, and why it failed if it did.
 
     MMCL_PLUGINS=none loads the built-in ones alone, MMCL_PLUGINS=a,b those and two others.
     """
@@ -30,13 +30,14 @@ def plugins(as_json: bool) -> None:
                 "module": one.module,
                 "offers": offers,
                 "failure": one.failure,
+                "seconds": round(one.seconds, 4),
             }
         )
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
     for row in rows:
-        click.echo(f"{row['plugin']}  ({row['package']} {row['version']}, module {row['module']})")
+        click.echo(f"{row['plugin']}  ({row['package']} {row['version']}, module {row['module']}, {row['seconds']:.3f} s)")
         if row["failure"]:
             click.echo(f"    failed: {row['failure']}")
         sorts: dict[str, list[str]] = {}

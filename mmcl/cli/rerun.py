@@ -44,7 +44,7 @@ def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, o
             f"{folder}: {repeated.scores} scores, {len(repeated.differences)} of them different; {repeated.weights} file{'' if repeated.weights == 1 else 's'} of weights, {len(repeated.other_weights)} of them different"
         )
         for name, (old, new) in repeated.versions.items():
-            click.echo(f"  version of {name}: {old} then, {new} now")
+            click.echo(f"  {name}: {old} then, {new} now" if " " in name else f"  version of {name}: {old} then, {new} now")
         for name, (before, after) in repeated.surroundings.items():
             click.echo(f"  {name}: {_plain(before)} then, {_plain(after)} now")
         for one in repeated.differences[:50]:

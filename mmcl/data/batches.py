@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
 
+from ..api.dataset import SampleRef
 from ..seeding import address
 
 Result = TypeVar("Result")
@@ -67,3 +69,15 @@ def ahead(jobs: Sequence[Callable[[], Result]], depth: int = 2) -> Iterator[Resu
     finally:
         stop.set()
         thread.join()
+
+
+@contextmanager
+def at_recordings(samples: Sequence[SampleRef], rows: Iterable[int]) -> Iterator[None]:
+    """Within it, an error notes of which recordings it is, for the sentence that names a plug-in's fault."""
+    try:
+        yield
+    except Exception as error:
+        ids = list(dict.fromkeys(samples[int(row)].id for row in rows))
+        more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+        error.add_note(f"at the recordings {', '.join(ids[:3])}{more}")
+        raise

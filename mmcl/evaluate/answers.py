@@ -24,6 +24,8 @@ from .metrics import evaluate, thresholds
 
 Floats = NDArray[np.float64]
 
+UNIT = ("target_mean", "target_deviation")
+"""Buffers of a head that learns deviations and answers in the unit of its targets."""
 UNKNOWN = -1
 """The class of a recording that has no label of a single-label task. An unknown value is NaN."""
 
@@ -54,9 +56,40 @@ def target_tensor(task: Task, targets: Sequence[Mapping[str, Any]]) -> Tensor:
 
 
 def loss_of(head: Head | nn.Module, task: Task, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-    """The head's own loss if it has one, else the one of the task's type, and the head's penalty: a scalar."""
+    """The head's own loss if it has one, else the one of the task's type, and the head's penalty: a scalar.
+
+    A head that learns `in_unit` has the loss of targets centred and scaled.
+    """
+    deviation = getattr(head, UNIT[1], None)
+    if deviation is not None:
+        output, target = output / deviation, target / deviation
     loss = head.loss(output, target) if isinstance(head, OwnLoss) else task_loss(task, output, target, weight)
     return loss + head.penalty(output) if isinstance(head, Penalised) else loss
+
+
+def in_unit(head: nn.Module, mean: Tensor, deviation: Tensor) -> None:
+    """Let a head's own numbers be deviations of values [outputs] from a mean, so that what it gives is in the values' unit.
+
+    Both are buffers, kept with its weights. A head begins near 0, and would spend its training on the way to a mean of 30.
+    """
+    for name, value in zip(UNIT, (mean, deviation), strict=True):
+        head.register_buffer(name, value)
+    head.register_forward_hook(_to_unit)
+
+
+def _to_unit(head: nn.Module, given: Any, output: Tensor) -> Tensor:
+    mean, deviation = (getattr(head, name).to(output.dtype) for name in UNIT)
+    return cast(Tensor, output * deviation + mean)
+
+
+def target_scale(target: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each value [outputs] over the rows where it is known; 0 and 1 where none is, 1 for one that does not vary."""
+    known = ~target.isnan()
+    count = known.sum(0).clamp_min(1)
+    mean = target.nan_to_num().double().sum(0) / count
+    deviation = (((target.double() - mean).nan_to_num() * known).square().sum(0) / count).sqrt()
+    varies = deviation > 1e-6 * (1 + mean.abs())
+    return mean.to(target.dtype), torch.where(varies, deviation, torch.ones_like(deviation)).to(target.dtype)
 
 
 def mixed(loss: Tensor, contrast: Tensor, share: float, mix: str, head: Head | nn.Module, output: Tensor) -> Tensor:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..api.batch import Items
 from ..api.dataset import SampleRef
+from ..api.errors import PluginError
 from ..api.group import GroupLoss
 from ..api.loss import PairLoss, Positives
 from ..evaluate.answers import group_numbers, target_tensor
 from ..objective.group import score_group
 from ..objective.score import Embedded, Objective, score
-from ..recipe.plan import Plan
+from ..recipe.plan import Part, Plan
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Contrast:
     groups: Tensor  # int64, of every recording: which are of one group
     combine: str = "mean"  # how pairs become one loss
     copies: int = 1  # times that every embedding is there
+    soft: bool = False  # whether positives weigh
     together: Together | None = None  # beside the pairs, or in their place
 
     @property
@@ -62,7 +65,7 @@ class Contrast:
                 _repeated(who, self.copies),
                 {name: _again(one, len(who.row), self.copies) for name, one in embedded.items()},
             )
-        objective = score(embedded, who, self.pairs, self.positives, self.loss, self.weights, self.combine)
+        objective = score(embedded, who, self.pairs, self.positives, self.loss, self.weights, self.combine, self.soft)
         return objective if self.together is None else self._with_group(objective, self.together, embedded, who)
 
     def _with_group(self, pairs: Objective, together: Together, embedded: Mapping[str, Embedded], who: Items) -> Objective:
@@ -76,6 +79,40 @@ class Contrast:
             loss=loss if pairs.loss is None else pairs.loss + loss,
             pairs={**pairs.pairs, together.name: group.metrics},
         )
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A rule for positives, whose masks are seen to be masks."""
+
+    rule: Positives
+    part: Part
+
+    def __call__(self, left: Items, right: Items) -> tuple[Tensor, Tensor]:
+        """As the rule has it. Raises PluginError for anything but two bool matrices [anchors, candidates]."""
+        masks: Any = self.rule(left, right)
+        wanted = (len(left.row), len(right.row))
+        whose = f"positives '{self.part.use}' (pretrain.objective.positives; package {self.part.package} {self.part.version})"
+        if not isinstance(masks, tuple) or len(masks) != 2:
+            raise PluginError(f"{whose}: gives two masks, positive and ignore; it gave a {type(masks).__name__}")
+        if self.part.spec.soft:
+            weights = masks[0]
+            if not isinstance(weights, Tensor) or not weights.is_floating_point() or tuple(weights.shape) != wanted:
+                raise PluginError(
+                    f"{whose}: weighs positives, in floats [anchors, candidates], here {list(wanted)}; it gave {_told(weights)}"
+                )
+        for name, mask in zip(("positive", "ignore"), masks, strict=True):
+            if self.part.spec.soft and name == "positive":
+                continue
+            if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != wanted:
+                raise PluginError(
+                    f"{whose}: `{name}` is bool [anchors, candidates], here {list(wanted)}; it gave {_told(mask)}"
+                )
+        return masks[0], masks[1]
+
+
+def _told(mask: Any) -> str:
+    return f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
 
 
 def _repeated(items: Items, times: int) -> Items:
@@ -111,12 +148,13 @@ def build_contrast(
     return Contrast(
         pairs=[pair for pair, _ in chosen],
         weights=[weight for _, weight in chosen],
-        positives=plan.positives.spec.build(plan.positives.params),
+        positives=_Checked(plan.positives.spec.build(plan.positives.params), plan.positives),
         loss=plan.loss.spec.build(plan.loss.params),
         targets=contrast_targets(plan, samples),
         groups=group_numbers([sample.group for sample in samples]),
         combine=plan.recipe.pretrain.objective.combine,
         copies=plan.recipe.pretrain.copies,
+        soft=plan.positives.spec.soft,
         together=_together(plan, widths) if plan.group and widths else None,
     )
 

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..api.backbone import BackboneSpec
 from ..api.batch import Encoded, Stream
+from ..api.errors import PluginError
 from ..api.kinds import Layout
 from ..api.params import Params
 from ..seeding import address
@@ -71,6 +72,7 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.projection = projection
         self.width: int = cast(Any, backbone).width
+        self.whose = f"the backbone {type(backbone).__name__}"  # as messages name it
 
     @property
     def embedding(self) -> int:
@@ -90,8 +92,7 @@ class Encoder(nn.Module):
         Absent rows never reach the backbone: BatchNorm would be dragged towards zero by them.
         """
         kept, rows = self.ready(stream, augmentation, generator)
-        encoded: Encoded = self.backbone(kept)
-        return encoded, rows
+        return self._through(kept), rows
 
     def ready(
         self, stream: Stream, augmentation: Augmentation | None = None, generator: torch.Generator | None = None
@@ -114,7 +115,7 @@ class Encoder(nn.Module):
               batch needs the memory of a small one and gets the same gradient. Batch normalisation sees each part for itself.
         """
         if part is None or len(stream.present) <= part or not torch.is_grad_enabled():
-            return self.project(self.backbone(stream))
+            return self.project(self._through(stream))
         kept = []
         for k in range(0, len(stream.present), part):
             rows = slice(k, k + part)
@@ -131,7 +132,21 @@ class Encoder(nn.Module):
         return torch.cat(kept)
 
     def _embed_part(self, values: Tensor, steps: Tensor, present: Tensor) -> Tensor:
-        return self.project(self.backbone(Stream(values=values, steps=steps, present=present)))
+        return self.project(self._through(Stream(values=values, steps=steps, present=present)))
+
+    def _through(self, stream: Stream) -> Encoded:
+        """What the backbone makes of rows. Raises PluginError if that is not what a backbone promises."""
+        encoded: Any = self.backbone(stream)
+        if torch.compiler.is_compiling():  # looking at sizes would fix them in the graph
+            return cast(Encoded, encoded)
+        wanted = (len(stream.present), self.width)
+        if not isinstance(encoded, Encoded):
+            raise PluginError(f"{self.whose}: gives an mmcl.api.Encoded; it gave a {type(encoded).__name__}")
+        if tuple(encoded.vector.shape) != wanted:
+            raise PluginError(
+                f"{self.whose}: promises vectors of width {self.width}, so {list(wanted)} of {wanted[0]} rows; it gave {list(encoded.vector.shape)}"
+            )
+        return encoded
 
     def project(self, encoded: Encoded) -> Tensor:
         """The embedding that is contrasted, [n, projection width]."""
@@ -179,7 +194,9 @@ def build_encoder(
             if hidden is None
             else nn.Sequential(nn.Linear(inner, hidden), nn.ReLU(), nn.Linear(hidden, width))
         )
-    return Encoder(layout=layout, backbone=backbone, projection=projection, normalise=normalise)
+    encoder = Encoder(layout=layout, backbone=backbone, projection=projection, normalise=normalise)
+    encoder.whose = f"backbone '{spec.name}' (modalities.{name}.backbone; {type(backbone).__module__.partition('.')[0]})"
+    return encoder
 
 
 def parameters_of(encoders: Mapping[str, nn.Module]) -> dict[str, int]:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ..api.batch import Encoded
 from ..api.dataset import Task
-from ..api.head import Head, Labelled, SelfFitting
+from ..api.head import Deciding, Head, Labelled, OwnLoss, SelfFitting
 from ..data.batches import epoch_batches
 from ..engine.optim import build_optimizer
-from ..evaluate.answers import finite_or_none, loss_of, positive_weight
+from ..evaluate.answers import finite_or_none, in_unit, loss_of, positive_weight, target_scale
 from ..recipe.plan import Part
 from ..seeding import address
 
@@ -41,7 +41,12 @@ def fit_head(
 def _train_head(
     head: nn.Module, task: Task, train: Labelled, valid: Labelled, training: Any, where: tuple[str | int, ...]
 ) -> dict[str, Any]:
-    """Minibatch training with early stopping on the validation loss; the best weights are kept."""
+    """Minibatch training with early stopping on the validation loss; the best weights are kept.
+
+    Values of a regression are learned centred and scaled by training rows, unless the head brings its own loss or way of deciding.
+    """
+    if task.type == "regression" and not isinstance(head, OwnLoss | Deciding):
+        in_unit(head, *target_scale(train.target))
     optimizer = build_optimizer(training.optimizer, head)
     weight = positive_weight(task, train.target)
     best, best_loss, best_epoch, epoch = copy.deepcopy(head.state_dict()), math.inf, 0, 0

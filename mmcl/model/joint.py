@@ -83,7 +83,7 @@ def load_joint(folder: Path | str, offers: Plugins | None = None) -> Joint:
     pretext = about.get("pretext")
     if not pretext:
         raise PluginError(f"{folder}: holds an encoder for each modality, not one of all; read it with mmcl.load_encoders")
-    offer = (offers or plugins()).get("pretext", pretext["use"])
+    offer = (offers or plugins()).kept("pretext", pretext)
     params = offer.spec.params.model_validate_json(json.dumps(pretext["params"]))
     layouts = {name: Layout.from_json(one["layout"]) for name, one in about["modalities"].items()}
     normalised = [name for name, one in about["modalities"].items() if one["normalise"] == "channel"]

@@ -63,7 +63,7 @@ def rebuilt_encoder(name: str, about: Mapping[str, Any], projection: Mapping[str
 
     about  what encoders.json says of the modality: layout, backbone, normalise
     """
-    offer = offers.get("backbone", about["backbone"]["use"])
+    offer = offers.kept("backbone", about["backbone"])
     with sparing():
         return build_encoder(
             name,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..api.dataset import Task
 from ..api.errors import DataError, PluginError, StageError
 from ..api.head import Head
-from ..evaluate.answers import output_of
+from ..evaluate.answers import UNIT, in_unit, output_of
 from ..evaluate.calibration import probabilities
 from ..plugins import Plugins, plugins
 from ..recipe.plan import Part
@@ -173,6 +173,8 @@ def rebuilt(part: Part, task: Task, widths: Mapping[str, int], state: Mapping[st
     """A head with kept weights, in eval mode. Raises PluginError if they do not fit what the plug-in builds."""
     with torch.random.fork_rng(devices=[]), sparing():
         head = cast(nn.Module, part.spec.build(part.params, task, dict(widths)))
+    if all(name in state for name in UNIT):
+        in_unit(head, *(torch.zeros_like(state[name]) for name in UNIT))
     try:
         head.load_state_dict(dict(state))
     except RuntimeError as error:
@@ -194,7 +196,7 @@ def task_of(about: Mapping[str, Any]) -> Task:
 
 def part_of(about: Mapping[str, Any], offers: Plugins) -> Part:
     """The head that a file names. Raises UnknownNameError if nobody offers it any more."""
-    offer = offers.get("head", about["use"])
+    offer = offers.kept("head", about)
     params = offer.spec.params.model_validate_json(json.dumps(about["params"]))
     part = Part("head", about["use"], offer.spec, params, offer.package, offer.version)
     return replace(part, standardise=about.get("standardise", "train"))

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from ..api.batch import Items
 from ..api.group import Group, GroupLoss
 from ..api.loss import Positives, Scored
-from .score import Embedded, pick
+from .score import Embedded, asked, pick
 
 HELD = 4_194_304
 """Anchors × candidates × modalities² up to which a group is scored whole (16 MB in float32 for a matrix of Gram matrices)."""
@@ -102,7 +102,7 @@ def _blocks(
         masks = _masks(items, names, cut, candidates, positives)
         group = Group({name: z[k : k + rows] for name, z in left.items()}, right, *masks)
         if len(cut) == len(anchors) or not torch.is_grad_enabled():
-            parts.append(loss(group))
+            parts.append(asked(loss, group))
         else:
             value, count, *metrics = checkpoint(partial(_apart, loss, group), use_reentrant=False)
             parts.append(Scored(value, count, dict(metrics)))
@@ -111,7 +111,7 @@ def _blocks(
 
 def _apart(loss: GroupLoss, group: Group) -> tuple[object, ...]:
     """What a loss gives, as a plain tuple that can be worked out again."""
-    scored = loss(group)
+    scored = asked(loss, group)
     return (scored.loss, scored.anchors, *scored.metrics.items())
 
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from types import FunctionType
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..api.batch import Items
+from ..api.errors import PluginError
+from ..api.group import Group
 from ..api.loss import Pair, PairLoss, Positives, Scored, Softmax, SoftmaxLoss
 from .softmax import LARGEST_SCALE, Couple, Sizes, Taken, score_softmax
 
@@ -57,6 +60,7 @@ def score(
     loss: PairLoss,
     weights: Sequence[float] = (),
     combine: str = "mean",
+    soft: bool = False,
     small: int = SMALL,
     block: int = BLOCK,
     held: int = HELD,
@@ -66,13 +70,14 @@ def score(
     weights  one a pair, above 0; left out: all 1
     combine  mean: Σ w · loss / Σ w over the directions that have something to learn from; sum: Σ w · loss over pairs, each the mean of its
              directions; count: that by the number of pairs
+    soft     whether positives weigh
     """
     met = [
         _met(embedded, items, pair, positives, weight)
         for pair, weight in zip(pairs, weights or [1.0] * len(pairs), strict=True)
     ]
     enough = [one for one in met if one.rows.shape[0] > 1]
-    form = _softmax_of(loss, [embedded[name].z for one in enough for name in (one.first, one.second)])
+    form = None if soft else _softmax_of(loss, [embedded[name].z for one in enough for name in (one.first, one.second)])
     if form is None:
         value, count, report = _each_alone(embedded, enough, loss, combine, Sizes(small, block, held))
     else:
@@ -105,7 +110,7 @@ class _Met:
         return self.first == self.second
 
     def masks(self, rows: slice, backwards: bool = False) -> tuple[Tensor, Tensor]:
-        """Positive and ignore of some anchors, left ones or right ones, against all candidates."""
+        """Positive (weights, where the rule gives some) and ignore of some anchors, left ones or right ones, against all candidates."""
         if backwards:
             positive, ignore = (mask.T for mask in self.positives(self.who, _cut(self.other, rows)))
         else:
@@ -113,7 +118,7 @@ class _Met:
         if self.same:
             every = torch.arange(len(self.rows), device=positive.device)
             itself = every[rows, None] == every[None, :]
-            positive, ignore = positive & ~itself, ignore | itself
+            positive, ignore = positive.masked_fill(itself, 0), ignore | itself
         return positive, ignore
 
 
@@ -221,6 +226,31 @@ def _each_alone(embedded: Mapping[str, Embedded], met: Sequence[_Met], loss: Pai
     return torch.stack(total).sum() if total else None, count, report
 
 
+def _pair(left: Tensor, right: Tensor, positive: Tensor, ignore: Tensor, cosine: Tensor) -> Pair:
+    """A pair whose positives may weigh."""
+    if positive.dtype == torch.bool:
+        return Pair(left, right, positive, ignore, cosine)
+    return Pair(left, right, positive > 0, ignore, cosine, positive.to(cosine.dtype))
+
+
+def asked(loss: Callable[[Any], Any], batch: Pair | Group) -> Scored:
+    """What a loss gives of a pair, or of a group. Raises PluginError if that is no score."""
+    scored = loss(batch)
+    if not isinstance(scored, Scored):
+        raise PluginError(f"{_whose(loss)}: gives an mmcl.api.Scored; it gave a {type(scored).__name__}")
+    for name in ("loss", "anchors"):
+        value = getattr(scored, name)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            got = f"one of shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise PluginError(f"{_whose(loss)}: `{name}` of its Scored is a tensor of one number; it gave {got}")
+    return scored
+
+
+def _whose(loss: Any) -> str:
+    kind = loss if isinstance(loss, FunctionType) else type(loss)
+    return f"the loss {kind.__qualname__} ({kind.__module__})"
+
+
 @dataclass
 class _Both:
     """A pair of modalities, on the recordings that have both."""
@@ -238,9 +268,9 @@ def _whole(both: _Both) -> tuple[list[Scored], Tensor]:
     """Each direction's score, and their sum, differentiated as any other formula."""
     cosine = both.unit_left @ both.unit_right.T
     every = slice(None)
-    scored = [both.loss(Pair(both.left, both.right, *both.masks(every, False), cosine))]
+    scored = [asked(both.loss, _pair(both.left, both.right, *both.masks(every, False), cosine))]
     if both.directions == 2:
-        scored.append(both.loss(Pair(both.right, both.left, *both.masks(every, True), cosine.T)))
+        scored.append(asked(both.loss, _pair(both.right, both.left, *both.masks(every, True), cosine.T)))
     return scored, torch.stack([s.loss for s in scored if int(s.anchors) > 0] or [cosine.sum() * 0]).sum()
 
 
@@ -313,11 +343,11 @@ class _Sweeps:
                 cosine = self.cosine[:, cut].contiguous().T.contiguous()
             left, right = self.z[i][cut].detach(), self.z[1 - i].detach()
             if not self.wanted:
-                parts.append(both.loss(Pair(left, right, positive, ignore, cosine)))
+                parts.append(asked(both.loss, _pair(left, right, positive, ignore, cosine)))
                 continue
             leaves = [x.requires_grad_() for x in (cosine, left, right)]
             with torch.enable_grad():
-                scored = both.loss(Pair(left, right, positive, ignore, cosine))
+                scored = asked(both.loss, _pair(left, right, positive, ignore, cosine))
                 share = weight * scored.anchors.to(scored.loss.dtype) if mean else torch.full_like(scored.loss, weight)
                 grads = (
                     torch.autograd.grad(scored.loss, [*leaves, *self.learned], share, allow_unused=True)

@@ -5,7 +5,7 @@ A plan holds no data and imports no torch, so `mmcl check` works on a laptop tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -33,6 +33,7 @@ class Part:
     package: str
     version: str
     standardise: str = "train"  # of a probe's head: by what its features are centred and scaled, "train" or "group"
+    code: str = ""  # what the plug-in's files held, as 16 hexadecimal digits; "" where it lies in no file
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for plan.json and for fingerprints."""
@@ -41,6 +42,7 @@ class Part:
             "params": self.params.stated(),
             "package": self.package,
             "version": self.version,
+            **({"code": self.code} if self.code else {}),
             **({"standardise": self.standardise} if self.standardise != "train" else {}),
         }
 
@@ -144,6 +146,21 @@ class Plan:
         return self.recipe.seed
 
     @property
+    def parts(self) -> list[tuple[str, Part]]:
+        """Every plug-in with its key in the recipe."""
+        named: list[tuple[str, Part | None]] = [("dataset", self.dataset)]
+        for one in self.modalities:
+            named += [(f"modalities.{one.name}.features", one.features), (f"modalities.{one.name}.backbone", one.backbone)]
+        named += [(f"scores.{name}", score.scorer) for name, score in self.scores.items()]
+        objective = "pretrain.objective"
+        named += [(f"{objective}.loss", self.loss), (f"{objective}.positives", self.positives)]
+        named += [(f"{objective}.group", self.group.loss if self.group else None), ("pretrain.pretext", self.pretext)]
+        named += [(f"probe.heads.{name}", head) for name, head in self.heads.items()]
+        trained = self.supervised.heads if self.supervised else {}
+        named += [(f"supervise.heads.{name}", head) for name, head in trained.items()]
+        return [(key, part) for key, part in named if part is not None]
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Names of the targets that the positives read."""
         return tuple(self.positives.spec.needs(self.positives.params, tuple(m.name for m in self.modalities)))
@@ -237,6 +254,19 @@ class Plan:
             "limit": recipe["limit"],
             "reading": recipe["reading"],
         }
+
+
+def changed_code(
+    old: Mapping[str, Any], new: Mapping[str, Any], inside: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], tuple[str, str], str]]:
+    """Plug-ins of two plans, as files hold them, whose files differ under one version: where, the two hashes, and a sentence."""
+    same = ("use", "package", "version")
+    if "code" in old and "code" in new and old["code"] != new["code"] and all(old.get(word) == new.get(word) for word in same):
+        whose = f"'{new['use']}' ({'.'.join(inside)}; package {new['package']} {new['version']})"
+        yield (*inside, "code"), (str(old["code"]), str(new["code"])), f"the code of plug-in {whose} has changed"
+    for name in old:
+        if isinstance(old[name], Mapping) and isinstance(new.get(name), Mapping):
+            yield from changed_code(old[name], new[name], (*inside, name))
 
 
 def main_input(inputs: Mapping[str, Sequence[str]]) -> str:

@@ -85,7 +85,7 @@ def differences(plans: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[
     unlike: dict[str, list[str]] = {}
     for key in dict.fromkeys(key for each in flat for key in each):
         values = [each.get(key, "–") for each in flat]
-        if len(set(values)) == 1 or key.endswith((".version", ".package")):
+        if len(set(values)) == 1 or key.endswith((".version", ".package", ".code")):
             continue
         # Of a section that one run has and another lacks there is one line, not thirty: the outermost that is lacking.
         sections = [key[:i] for i, letter in enumerate(key) if letter == "."]

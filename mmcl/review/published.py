@@ -24,6 +24,7 @@ UNSEEN = frozenset(
         "micro_batch",
         "package",
         "version",
+        "code",
         "precision",
         "synthetic",
         "only",

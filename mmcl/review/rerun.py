@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import StageError
-from ..recipe.plan import Plan
+from ..plugins import require_offered
+from ..recipe.plan import Plan, changed_code
 from ..recipe.planner import load_plan
 from ..recipe.read import require_whole
 from ..runs import RunFolder, digest, distrusting, read_json, read_text, refuse_links
@@ -63,6 +64,7 @@ def plan_of(folder: Path, data: Path | None = None) -> Plan:
         raise StageError(f"{folder}: is no run folder (it lacks plan.json or recipe.yaml); name one such as runs/NAME")
     settings = read_json(folder / "plan.json")["plan"]
     require_whole(read_text(folder / "recipe.yaml", RECIPE_BYTES), str(folder / "recipe.yaml"))
+    require_offered(settings, str(folder))
     overrides = list(settings["overrides"])
     if settings["dataset"]["root"] and data is None:
         overrides.append(f"dataset.root={json.dumps(settings['dataset']['root'])}")  # quoted: `d #1` is a folder, not a comment
@@ -90,6 +92,7 @@ def differences(old: Path, new: Path) -> Rerun:
     ]
     then, now = (read_json(folder / "plan.json") for folder in (old, new))
     versions = {name: (a or "–", b or "–") for name, (a, b) in _changed(then["versions"], now["versions"]).items()}
+    versions |= {words: hashes for _, hashes, words in changed_code(then["plan"], now["plan"])}
     surroundings = _changed({"device": then.get("device")}, {"device": now.get("device")})
     for part in ("hardware", "determinism"):
         if part in then and part in now:  # runs of old don't say

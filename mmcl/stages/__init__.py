@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..api.errors import MmclError
+from ..api.errors import MmclError, PluginError
 from ..engine.surroundings import determinism, git_of, hardware
-from ..plugins import plugins
+from ..plugins import fault_of, plugins
 from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
 from ..screen import say
@@ -107,7 +108,8 @@ def run_all(
         }
         for name, stage in stages.items():
             meter = Meter()
-            stage()
+            with _faults_named(plan):
+                stage()
             took = meter.read()
             if took["seconds"] >= WORTH_SAYING:
                 run.log("took", stage=name, **took)
@@ -128,6 +130,25 @@ def _state(plan: Plan, run: RunFolder, device: str, facts: dict[str, Any]) -> No
         write_text(run.root / "folds.csv", f"{plan.fold_key},fold\n{rows}")
     write_json(run.root / "plan.json", {**about(plan, device), **facts})
     run.log("run", command=sys.argv[1:], mmcl=__version__, **facts)
+
+
+@contextmanager
+def _faults_named(plan: Plan) -> Iterator[None]:
+    """Within it, what a stranger's plug-in raises is a PluginError that names it."""
+    try:
+        yield
+    except PluginError as error:
+        notes = "; ".join(getattr(error, "__notes__", ()))
+        if not notes:
+            raise
+        raise PluginError(f"{error}; {notes}") from error
+    except (MmclError, MemoryError):
+        raise
+    except Exception as error:
+        fault = fault_of(error, plan.parts)
+        if fault is None:
+            raise
+        raise fault from error
 
 
 def _prepare(

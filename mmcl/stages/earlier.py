@@ -17,7 +17,7 @@ from .. import __version__
 from ..api.errors import StageError
 from ..engine.optim import rate
 from ..engine.resume import has_checkpoint
-from ..recipe.plan import Plan
+from ..recipe.plan import Plan, changed_code
 from ..recipe.slots import later_keys
 from ..runs import JsonObject, RunFolder, distrusting, read_json, remove_tree
 from ..screen import say
@@ -57,8 +57,11 @@ class Change:
     old: Any
     new: Any
     adds: bool  # whether all that there is stays, and more comes
+    words: str = ""  # what to say in place of the key and its values
 
     def __str__(self) -> str:
+        if self.words:
+            return self.words
         first = self.key[:-1] in NAMED and self.key[-1] == FIRST
         name = f"the first of {'.'.join(self.key[:-1])}" if first else ".".join(self.key)
         if self.old is None:
@@ -127,6 +130,9 @@ def check_plan(run: RunFolder, before: Earlier, plan: Plan, more: bool) -> list[
     changes = list(changes_of(old, new))
     if before.plan.get("mmcl") != __version__:
         changes.append(Change(("mmcl",), before.plan.get("mmcl"), __version__, adds=False))
+    elif "code" in new["dataset"] and "code" not in old["dataset"]:
+        words = "it was made before mmcl kept what the code of plug-ins is, so that whether it has changed is not known"
+        changes.append(Change(("code",), None, new["dataset"]["code"], adds=False, words=words))
     replaced = [
         (one, hit) for one in changes if not one.adds and (hit := [s for s in touched(one, old, new) if s in before.stages])
     ]
@@ -208,6 +214,12 @@ def changes_of(old: Mapping[str, Any], new: Mapping[str, Any], inside: Key = ())
         else:
             before, now = old[name], new[name]
         if before == now:
+            continue
+        if name == "code":
+            sentences = (
+                words for place, _, words in changed_code(old, new, inside) if place == key
+            )  # none where its version says it
+            yield from (Change(key, before, now, adds=False, words=words) for words in sentences)
             continue
         if isinstance(before, dict) and isinstance(now, dict):
             if key in NAMED and next(iter(before), None) != next(iter(now), None):

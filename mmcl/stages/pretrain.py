@@ -22,7 +22,7 @@ from .. import __version__
 from ..api.batch import Batch, Items
 from ..api.errors import StageError
 from ..api.loss import Scored
-from ..data.batches import balanced, epoch_batches
+from ..data.batches import at_recordings, balanced, epoch_batches
 from ..data.folds import Fold
 from ..data.prepared import Prepared
 from ..engine.devices import arithmetic, pick_device
@@ -118,8 +118,8 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, befo
                 generator = state.seed_step(*unit.address)
                 set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(rows)))
                 before_step = buffers_of(model) if section.skip else {}
-                encoded = learner.forward(batch, augmentations, generator)
-                objective = learner.objective(encoded, batch.items)
+                with at_recordings(unit.prepared.samples, batch.items.row):
+                    objective = learner.objective(learner.forward(batch, augmentations, generator), batch.items)
                 if objective.loss is not None and not bool(torch.isfinite(objective.loss)):
                     _lost(unit, model, objective, batch, state, (epoch, k), train)
                     put_back(model, before_step)
@@ -345,8 +345,9 @@ def _validate(unit: Unit, learner: _Learner) -> _Means:
     gallery = _Gallery(plan, unit.fold.choosing, cast("_Pairs", learner).encoders) if section.choose == "retrieval" else None
     rows = epoch_batches(unit.fold.choosing, section.batch_size, *unit.address, "valid")
     for batch in draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "valid window"):
-        encoded = learner.forward(batch, {}, None)
-        valid.add(learner.objective(encoded, batch.items), len(batch.items.row))
+        with at_recordings(unit.prepared.samples, batch.items.row):
+            encoded = learner.forward(batch, {}, None)
+            valid.add(learner.objective(encoded, batch.items), len(batch.items.row))
         if gallery is not None:
             gallery.add(encoded, batch.items)
     valid.retrieval = gallery.reciprocal_rank() if gallery is not None else None

@@ -25,7 +25,7 @@ from ..api.batch import Encoded, Items
 from ..api.dataset import Task
 from ..api.errors import StageError
 from ..api.head import Showing
-from ..data.batches import epoch_batches
+from ..data.batches import at_recordings, epoch_batches
 from ..data.folds import Fold
 from ..data.prepared import Prepared
 from ..data.store import Store
@@ -198,7 +198,7 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
             for k, batch in enumerate(batches, done):
                 generator = state.seed_step(*where)
                 set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(rows)))
-                with arithmetic(section.precision, device):
+                with at_recordings(unit.prepared.samples, batch.items.row), arithmetic(section.precision, device):
                     encoded = network.encode(batch, device, augmentations, generator)
                     output = network.head(encoded)
                 target = labels.targets[batch.items.row].to(device)

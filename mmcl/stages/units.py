@@ -103,7 +103,7 @@ def probe_key(plan: Plan, embedded: str) -> str:
     """
     config = plan.to_json()
     space = [_SPACE] if "pooled" in plan.recipe.report.against else []
-    return fingerprint([embedded, config["probe"], config["report"], *space, __version__])
+    return fingerprint([embedded, config["probe"], config["report"], *space, *_unit(plan), __version__])
 
 
 def probe_choices(plan: Plan, prepared: Prepared, fold: Fold, seed: int) -> dict[str, str]:
@@ -154,7 +154,15 @@ def worth_key(plan: Plan, prepared: Prepared, fold: Fold, seed: int, first: bool
         for key in ("inputs", "tasks", "features", "threshold", "training", "seeds", "standardise", "clip", "floor")
     ]
     maps = [supervise_key(plan, prepared, fold, seed)] if first and plan.supervised is not None else []
-    return fingerprint([embed_key(plan, prepared, fold, seed), heads, rest, config["worth"], maps, __version__])
+    return fingerprint([embed_key(plan, prepared, fold, seed), heads, rest, config["worth"], maps, *_unit(plan), __version__])
+
+
+def _unit(plan: Plan) -> list[str]:
+    """What tells heads that learn a regression centred and scaled from older ones; nothing where the shared loop learns none."""
+    learned = any(not head.spec.solver for head in plan.heads.values()) and any(
+        task.type == "regression" for task in plan.tasks
+    )
+    return ["targets centred and scaled"] if learned else []
 
 
 def _held(fold: Fold) -> list[tuple[int, ...]]:

@@ -210,7 +210,7 @@ def _nothing(case: _Case) -> None:
         ignore = torch.full_like(group.ignore, what.startswith("candidate"))
         left = {name: z.requires_grad_() for name, z in group.left.items()}
         scored = case.build()(Group(left, group.right, positive, ignore, group.itself))
-        expect_no_fault_in_nothing(scored, what, list(left.items()), case.subject)
+        expect_no_fault_in_nothing(scored, what, list(left.items()), case.subject, counts=what == "negative")
 
 
 def _blocks(case: _Case) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..api.batch import Items
+from ..api.errors import StageError
 from ..api.loss import LossSpec, Pair, PairLoss, PositivesSpec, SoftmaxLoss
 from .checks import Check, NotTried, expect, run_checks
 from .networks import expect_close
@@ -58,7 +59,8 @@ def make_pair(anchors: int = 6, candidates: int = 9, width: int = 5, seed: int =
 
 def _some_anchors(pair: Pair, rows: Any) -> Pair:
     """The pair of some of its anchors."""
-    return Pair(pair.left[rows], pair.right, pair.positive[rows], pair.ignore[rows])
+    weight = None if pair.weight is None else pair.weight[rows]
+    return Pair(pair.left[rows], pair.right, pair.positive[rows], pair.ignore[rows], weight=weight)
 
 
 def _orphaned(pair: Pair) -> Pair:
@@ -173,8 +175,57 @@ def _order(case: _Case) -> None:
 
 
 def _anchors(case: _Case) -> None:
+    if getattr(case.build(), "lonely", False):
+        _lonely(case)
+        return
     for size in ((7, 7), (7, 9)):
         expect_orphans_left_out(case.build(), _orphaned(make_pair(*size)), _some_anchors, case.subject)
+
+
+def _lonely(case: _Case) -> None:
+    """An anchor without a positive counts, and one without any candidate does not."""
+    import torch
+
+    loss, pair = case.build(), _orphaned(make_pair(7, 9))
+    scored, wanted = loss(pair), loss(_some_anchors(pair, torch.tensor([0, 2, 3, 4, 5, 6])))
+    expect(
+        int(scored.anchors) == int(wanted.anchors) == 6,
+        f"{case.subject} says lonely = True, so an anchor counts wherever it has a candidate that is not ignored: 6 of 7; found "
+        f"{int(scored.anchors)}, and {int(wanted.anchors)} without the one that has none",
+    )
+    if loss.reduction != "whole":
+        expect_close(
+            scored.loss, wanted.loss, 1e-9, f"{case.subject}: an anchor without any candidate changes the loss of the others"
+        )
+    alone = _some_anchors(pair, torch.tensor([0, 3]))
+    alone.left.requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(alone).loss, alone.left)
+    expect(
+        bool(gradient.any()),
+        f"{case.subject} says lonely = True, and learns nothing from anchors without a positive: their gradient is zero",
+    )
+
+
+def _weights(case: _Case) -> None:
+    """Weights of 1 change nothing, others do, and blocks of weighed anchors add up."""
+    import torch
+
+    if not case.spec.soft:
+        return
+    loss, plain = case.build(), make_pair(7, 9)
+    drawn = torch.rand(7, 9, generator=torch.Generator().manual_seed(5), dtype=torch.float64) * 0.9 + 0.1
+    ones, some = ((w * plain.positive) for w in (torch.ones_like(drawn), drawn))
+    weighed = [Pair(plain.left, plain.right, plain.positive, plain.ignore, weight=weight) for weight in (ones, some)]
+    value = loss(plain).loss
+    expect_close(
+        loss(weighed[0]).loss, value, 1e-9, f"{case.subject}: positives that all weigh 1 are scored otherwise than plain ones"
+    )
+    expect(
+        not torch.isclose(loss(weighed[1]).loss, value, rtol=1e-6),
+        f"{case.subject} says soft = True, but the weights of positives change nothing; read pair.weight",
+    )
+    if loss.reduction != "whole":
+        expect_blocks_add_up(loss, weighed[1], _some_anchors, f"{case.subject}, where positives weigh,")
 
 
 def _nothing(case: _Case) -> None:
@@ -185,8 +236,10 @@ def _nothing(case: _Case) -> None:
         positive = torch.ones_like(pair.positive) if what == "negative" else torch.zeros_like(pair.positive)
         ignore = torch.full_like(pair.ignore, what.startswith("candidate"))
         left, right = pair.left.requires_grad_(), pair.right.requires_grad_()
-        scored = case.build()(Pair(left, right, positive, ignore))
-        expect_no_fault_in_nothing(scored, what, (("left", left), ("right", right)), case.subject)
+        loss = case.build()
+        counts = what == "negative" or (what == "positive" and getattr(loss, "lonely", False))
+        scored = loss(Pair(left, right, positive, ignore))
+        expect_no_fault_in_nothing(scored, what, (("left", left), ("right", right)), case.subject, counts)
 
 
 def _blocks(case: _Case) -> None:
@@ -296,6 +349,7 @@ _CHECKS: Mapping[str, Callable[[_Case], None]] = {
     "the gradient is the slope": _slope,
     "symmetric means symmetric": _symmetry,
     "what it says of itself is what it gives": _softmax,
+    "weights of positives count where it reads them": _weights,
 }
 
 
@@ -325,7 +379,7 @@ def _make_items(spec: PositivesSpec, params: Any, items: Items | None) -> Items:
     classes = Items(row, view, dict.fromkeys(needs, row % 4), "one", group)
     try:
         spec.build(params)(classes, _some_items(classes, row[:3]))
-    except (RuntimeError, IndexError):  # it wants values, such as places in a plane
+    except (RuntimeError, IndexError, StageError):  # it wants values, such as places in a plane
         places = torch.stack([(row % 4) / 4, (row % 3) / 3], 1)
         return Items(row, view, dict.fromkeys(needs, places), "one", group)
     return classes
@@ -349,15 +403,23 @@ def _masks(spec: PositivesSpec, params: Any, given: Items | None) -> None:
 
     items = _make_items(spec, params, given)
     subject = f"positives '{spec.name}'"
+    dtypes = {"positive": (torch.float32, torch.float64) if spec.soft else (torch.bool,), "ignore": (torch.bool,)}
     for left, right in ((items, items), (_some_items(items, torch.arange(3)), items)):
         wanted = (len(left.row), len(right.row))
         masks = _masks_of(spec, params, given, left, right)
         for name, mask in zip(("positive", "ignore"), masks, strict=True):
             expect(
-                mask.dtype == torch.bool and tuple(mask.shape) == wanted,
-                f"{subject}: `{name}` is bool [anchors, candidates] = {wanted}; found {mask.dtype} {tuple(mask.shape)}",
+                mask.dtype in dtypes[name] and tuple(mask.shape) == wanted,
+                f"{subject}: `{name}` is {'of floats' if spec.soft and name == 'positive' else 'bool'} [anchors, candidates] = {wanted}; "
+                f"found {mask.dtype} {tuple(mask.shape)}",
             )
         positive, ignore = masks
+        if spec.soft:
+            expect(
+                bool(((positive >= 0) & (positive <= 1)).all()),
+                f"{subject}: weights lie in [0, 1]; found {float(positive.min())} to {float(positive.max())}",
+            )
+            positive = positive > 0
         expect(not bool((positive & ignore).any()), f"{subject}: a candidate is positive and ignored at once")
         itself = (left.row[:, None] == right.row[None, :]) & (left.view[:, None] == right.view[None, :])
         expect(

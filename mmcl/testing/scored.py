@@ -76,15 +76,17 @@ def expect_orphans_left_out(loss: Any, whole: Any, some: Callable[[Any, Any], An
         )
 
 
-def expect_no_fault_in_nothing(scored: Scored, what: str, sides: Sequence[tuple[str, Tensor]], subject: str) -> None:
-    """Refuse what a loss gives where no anchor has a `what`, unless it and its gradients are finite."""
+def expect_no_fault_in_nothing(
+    scored: Scored, what: str, sides: Sequence[tuple[str, Tensor]], subject: str, counts: bool
+) -> None:
+    """Refuse what a loss gives where no anchor has a `what`, unless it and its gradients are finite; `counts`: anchors may count all the same."""
     where = f"{subject}, where no anchor has a {what}"
     expect(
         bool(scored.loss.isfinite()) and scored.loss.requires_grad,
         f"{where}: the loss is finite and has a gradient (of zeros), since every process takes part in the step; found "
         f"{scored.loss.item()}, requires_grad={scored.loss.requires_grad}",
     )
-    if what != "negative":
+    if not counts:
         expect(int(scored.anchors) == 0, f"{where}: `anchors` is 0, found {int(scored.anchors)}")
     scored.loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation there
     for name, tensor in sides:

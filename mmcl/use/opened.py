@@ -19,10 +19,12 @@ from ..model.joint import Joint
 from ..model.keep import load_encoders
 from ..model.kept import KeptHead, load_heads
 from ..model.kept_network import KeptNetwork, load_networks
-from ..recipe.plan import Plan
+from ..plugins import require_offered
+from ..recipe.plan import Plan, changed_code
 from ..recipe.planner import make_plan
 from ..recipe.read import as_yaml, parse_recipe, require_whole
 from ..runs import RunFolder, distrust, distrusting, read_json, read_text
+from ..screen import say
 
 SPLITS = ("train", "valid", "test")
 """The sides of a fold whose features a run keeps."""
@@ -222,7 +224,11 @@ def stated_plan(root: Path, data: Path | None = None) -> Plan:
     document = parse_recipe(
         text, str(root / "recipe.yaml"), (*overrides, f"dataset={as_yaml(dataset, flow=True)}"), root.resolve()
     )
-    return make_plan(document, data, overrides=tuple(stated["overrides"]), complete=True)
+    require_offered(stated, str(root))
+    plan = make_plan(document, data, overrides=tuple(stated["overrides"]), complete=True)
+    for _, _, words in changed_code(stated, plan.to_json()):
+        say(f"{root}: {words} since this run, whose answers may be others now")
+    return plan
 
 
 def _own_folder(overrides: Sequence[str], root: Path) -> Any:

@@ -69,7 +69,25 @@ def objective_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -
                     (*OBJECTIVE, "positives"),
                     f"'{positives.use}' needs the target '{target}'; {has(recipe.dataset.use, 'tasks', info.tasks)}",
                 )
+    _check_weights(positives, loss, group, problems)
     return ObjectivePlan(pairs=pairs, weights=weights, loss=loss, positives=positives, group=group)
+
+
+def _check_weights(positives: Part | None, loss: Part | None, group: GroupPlan | None, problems: Problems) -> None:
+    """Note a rule that weighs positives beside a loss that reads no weights."""
+    if positives is None or not positives.spec.soft:
+        return
+    if loss is not None and not loss.spec.soft:
+        able = [name for name, offer in problems.plugins.all("loss") if offer.spec.soft]
+        problems.add(
+            (*OBJECTIVE, "loss"),
+            f"'{loss.use}' reads no weights, and '{positives.use}' weighs positives; losses that do are {', '.join(able)}",
+        )
+    if group is not None:
+        problems.add(
+            (*OBJECTIVE, "group"),
+            f"'{positives.use}' weighs positives, which losses of a group do not read; leave one of the two out",
+        )
 
 
 def _group(recipe: Recipe, problems: Problems) -> GroupPlan | None:

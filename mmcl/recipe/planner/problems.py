@@ -65,6 +65,7 @@ class Problems:
             params=params,
             package=offer.package,
             version=offer.version,
+            code=offer.code,
         )
 
     def _check_nulls(self, key: Key, params: BaseModel) -> None:

@@ -87,6 +87,94 @@ def build_sup_con(params: SupConParams) -> PairLoss:
     return SupCon(params)
 
 
+NEAREST = "cosine above which a negative counts neither way, since it may well belong together with the anchor; left out: none"
+
+
+class SigLipParams(Params):
+    """Options of `siglip`."""
+
+    scale: float = Field(10.0, gt=0, le=LARGEST_SCALE, description="t, by which cosines are multiplied; its start if learned")
+    bias: float = Field(-10.0, ge=-100, le=100, description="b, added to them; its start if learned")
+    learn: bool = Field(True, description="learn t and b by gradient descent")
+    false_negatives: float | None = Field(None, gt=-1, lt=1, description=NEAREST)
+
+
+def build_siglip(params: SigLipParams) -> PairLoss:
+    """The loss."""
+    from .binary import SigLip
+
+    return SigLip(params)
+
+
+class DclParams(Params):
+    """Options of `dcl`."""
+
+    temperature: float = Field(0.1, gt=0, description="τ, by which cosines are divided")
+    sigma: float | None = Field(
+        None,
+        gt=0,
+        description="σ of the weights of positives (DCLW; 0.5 in the paper), whose mean is over the batch; left out: all 1",
+    )
+    false_negatives: float | None = Field(None, gt=-1, lt=1, description=NEAREST)
+
+
+def build_dcl(params: DclParams) -> PairLoss:
+    """The loss."""
+    from .binary import Dcl
+
+    return Dcl(params)
+
+
+class TripletParams(Params):
+    """Options of `triplet`."""
+
+    margin: float = Field(0.2, gt=0, le=2, description="by how much a positive's cosine is to lie above a negative's")
+    negatives: Literal["hardest", "semi-hard", "all"] = Field(
+        "hardest",
+        description="hardest: the most similar negative; semi-hard: the most similar of those below the positive; all: the sum over all, of anchor after anchor, "
+        "so that big batches are slow",
+    )
+    false_negatives: float | None = Field(None, gt=-1, lt=1, description=NEAREST)
+
+
+def build_triplet(params: TripletParams) -> PairLoss:
+    """The loss."""
+    from .binary import Triplet
+
+    return Triplet(params)
+
+
+class VicRegParams(Params):
+    """Options of `vicreg`."""
+
+    invariance: float = Field(25.0, ge=0, description="λ, of the distance between the two rows of a positive")
+    variance: float = Field(25.0, ge=0, description="μ, of the deviation of each dimension that is below 1")
+    covariance: float = Field(1.0, ge=0, description="ν, of the covariances between dimensions")
+
+
+def build_vicreg(params: VicRegParams) -> PairLoss:
+    """The loss."""
+    from .redundancy import VicReg
+
+    return VicReg(params)
+
+
+class BarlowTwinsParams(Params):
+    """Options of `barlow-twins`."""
+
+    redundancy: float = Field(0.005, ge=0, description="λ, of the correlations between different dimensions")
+    factor: float = Field(
+        1.0, gt=0, description="the loss, a sum over dimensions, is multiplied by this; the authors' code has 0.024"
+    )
+
+
+def build_barlow_twins(params: BarlowTwinsParams) -> PairLoss:
+    """The loss."""
+    from .redundancy import BarlowTwins
+
+    return BarlowTwins(params)
+
+
 # -------------------------------------------------------------------------------------------------------------- positives
 
 
@@ -144,6 +232,34 @@ def build_va(params: VaPositivesParams) -> Positives:
     return ValenceArousal(params)
 
 
+class VaWeightsParams(VaPositivesParams):
+    """Options of `valence-arousal-weights`."""
+
+    threshold: float = Field(
+        0.5, gt=0, description="δ: the distance in the plane of valence and arousal at which a weight is 0"
+    )
+
+
+def build_va_weights(params: VaWeightsParams) -> Positives:
+    """The rule."""
+    from .positives import ValenceArousalWeights
+
+    return ValenceArousalWeights(params)
+
+
+class SharedLabelsParams(Params):
+    """Options of `shared-labels`."""
+
+    target: str = Field("emotion", description="multi-label task of whose labels the share in common is the weight")
+
+
+def build_shared_labels(params: SharedLabelsParams) -> Positives:
+    """The rule."""
+    from .positives import SharedLabels
+
+    return SharedLabels(params)
+
+
 class SameLabelParams(Params):
     """Options of `same-label`."""
 
@@ -174,6 +290,48 @@ SUP_CON = LossSpec(
     build=build_sup_con,
     equation="L_i = −mean over positives p of log(exp(s_ip/τ) / Σ_a exp(s_ia/τ)), a over all that are not ignored; form: in, the mean inside the log",
     paper="Khosla et al.: Supervised Contrastive Learning, NeurIPS 2020; UniVA, Eq. 5",
+    soft=True,
+)
+SIGLIP = LossSpec(
+    name="siglip",
+    summary="every couple by itself, positive or negative, through a sigmoid",
+    params=SigLipParams,
+    build=build_siglip,
+    equation="L = mean over i of −Σ_j log σ(z_ij·(t·cos(i,j) + b)), z_ij = 1 for positives, −1 for negatives; t and b learned",
+    paper="Zhai et al.: Sigmoid Loss for Language Image Pre-Training, ICCV 2023, Algorithm 1",
+    soft=True,
+)
+DCL = LossSpec(
+    name="dcl",
+    summary="softmax without the positive in its denominator",
+    params=DclParams,
+    build=build_dcl,
+    equation="L_i = mean over positives p of −w_ip·cos(i,p)/τ + log Σ_a exp(cos(i,a)/τ), a over the negatives; w = 1, or with sigma 2 − exp(cos(i,p)/σ) / its mean",
+    paper="Yeh et al.: Decoupled Contrastive Learning, ECCV 2022, Eq. 5 and 6",
+)
+TRIPLET = LossSpec(
+    name="triplet",
+    summary="a positive nearer than the hardest negative by a margin",
+    params=TripletParams,
+    build=build_triplet,
+    equation="L_i = mean over positives p of max over negatives j of [margin + cos(i,j) − cos(i,p)]₊; negatives: all, the sum in place of the max",
+    paper="Faghri et al.: VSE++, BMVC 2018, Eq. 5 and 6; semi-hard: Schroff et al.: FaceNet, CVPR 2015",
+)
+VICREG = LossSpec(
+    name="vicreg",
+    summary="positives alike, each dimension spread, no two alike; no negatives",
+    params=VicRegParams,
+    build=build_vicreg,
+    equation="L = λ·mean‖z − z′‖² + μ·(v(Z) + v(Z′)) + ν·(c(Z) + c(Z′)); v = mean_d [1 − √(Var_d + ε)]₊, c = Σ_d≠e Cov_de² / D",
+    paper="Bardes, Ponce, LeCun: VICReg, ICLR 2022, Eq. 1 to 6",
+)
+BARLOW_TWINS = LossSpec(
+    name="barlow-twins",
+    summary="equal dimensions correlated, different ones not; no negatives",
+    params=BarlowTwinsParams,
+    build=build_barlow_twins,
+    equation="L = Σ_d (1 − C_dd)² + λ·Σ_d≠e C_de², C the correlations over positives",
+    paper="Zbontar et al.: Barlow Twins, ICML 2021, Eq. 1 and 2",
 )
 SAME_SAMPLE = PositivesSpec(
     name="same-sample",
@@ -210,6 +368,23 @@ VALENCE_AROUSAL = PositivesSpec(
     needs=va_needs,
     paper=f"{UNIVA}, Eq. 4 and 5",
 )
+VALENCE_AROUSAL_WEIGHTS = PositivesSpec(
+    name="valence-arousal-weights",
+    summary="recordings belong together the more, the nearer they are in valence and arousal",
+    params=VaWeightsParams,
+    build=build_va_weights,
+    needs=va_needs,
+    paper=f"the distance of {UNIVA}, Eq. 4, as a weight in place of a threshold",
+    soft=True,
+)
+SHARED_LABELS = PositivesSpec(
+    name="shared-labels",
+    summary="recordings belong together by the share of labels that both have (Jaccard; supervised)",
+    params=SharedLabelsParams,
+    build=build_shared_labels,
+    needs=lambda params, modalities: (params.target,),
+    soft=True,
+)
 SAME_LABEL = PositivesSpec(
     name="same-label",
     summary="recordings with the same labels belong together (supervised)",
@@ -225,6 +400,8 @@ def register_losses(register: Register[LossSpec]) -> None:
     """Offer the losses."""
     register(INFO_NCE)
     register(SUP_CON)
+    for loss in (SIGLIP, DCL, TRIPLET, VICREG, BARLOW_TWINS):
+        register(loss)
 
 
 @hookimpl
@@ -236,3 +413,5 @@ def register_positives(register: Register[PositivesSpec]) -> None:
     register(ACROSS_GROUP)
     register(VALENCE_AROUSAL)
     register(SAME_LABEL)
+    register(VALENCE_AROUSAL_WEIGHTS)
+    register(SHARED_LABELS)

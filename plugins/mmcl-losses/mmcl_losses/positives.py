@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmcl.api import Items, StageError
 
-from . import GroupParams, SameLabelParams, VaPositivesParams
+from . import GroupParams, SameLabelParams, SharedLabelsParams, VaPositivesParams
 
 
 def same_sample(left: Items, right: Items) -> tuple[Tensor, Tensor]:
@@ -99,3 +99,38 @@ class SameLabel:
             same = (mine[:, None] == theirs[None, :]).all(-1)
             unknown = mine.isnan().any(-1)[:, None] | theirs.isnan().any(-1)[None, :]
         return own | (same & ~unknown), unknown & ~own
+
+
+class ValenceArousalWeights(ValenceArousal):
+    """j belongs to i by 1 − distance/δ, 0 where that is below 0; a window of the same recording by 1."""
+
+    def __call__(self, left: Items, right: Items) -> tuple[Tensor, Tensor]:
+        """Weights in [0, 1], and ignore where a score is missing, [N, K]."""
+        mine, theirs = self._scores(left), self._scores(right)
+        own = left.row[:, None] == right.row[None, :]
+        distance = (mine[:, None] - theirs[None, :]).square().sum(-1).sqrt()
+        unknown = distance.isnan() & ~own
+        weight = (1 - distance / self.params.threshold).clamp_min(0).nan_to_num(0)
+        return weight.masked_fill(own, 1.0), unknown
+
+
+class SharedLabels:
+    """j belongs to i by the number of labels that both have over those that either has (Jaccard), 0 where neither has any; own windows by 1."""
+
+    def __init__(self, params: SharedLabelsParams) -> None:
+        self.params = params
+
+    def __call__(self, left: Items, right: Items) -> tuple[Tensor, Tensor]:
+        """Weights in [0, 1], and ignore where labels are unknown, [N, K]. Raises StageError for a task that is not multi-label."""
+        mine, theirs = (items.targets[self.params.target] for items in (left, right))
+        if mine.ndim != 2:
+            raise StageError(
+                f"positives 'shared-labels' weigh the labels of a multi-label task, and '{self.params.target}' is none; use same-label"
+            )
+        own = left.row[:, None] == right.row[None, :]
+        unknown = (mine.isnan().any(-1)[:, None] | theirs.isnan().any(-1)[None, :]) & ~own
+        a, b = mine.double().nan_to_num(0), theirs.double().nan_to_num(0)
+        both = a @ b.T
+        either = a.sum(-1)[:, None] + b.sum(-1)[None, :] - both
+        weight = (both / either.clamp_min(1)).masked_fill(unknown, 0)
+        return weight.masked_fill(own, 1.0), unknown

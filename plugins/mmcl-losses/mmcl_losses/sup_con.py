@@ -11,7 +11,10 @@ from . import SupConParams
 
 
 class SupCon(nn.Module):
-    """Anchors without a positive are left out; if none is left the loss is 0, and so is its gradient."""
+    """Anchors without a positive are left out; if none is left the loss is 0, and so is its gradient.
+
+    Where positives weigh, means over them are weighed: Σ_p w_ip·… / Σ_p w_ip.
+    """
 
     symmetric = False
 
@@ -28,15 +31,18 @@ class SupCon(nn.Module):
         positive = pair.positive & ~pair.ignore
         count = positive.sum(1)
         counts = count > 0
+        weight = positive.to(similarity.dtype) if pair.weight is None else pair.weight.to(similarity.dtype) * positive
+        total_weight = torch.where(counts, weight.sum(1), torch.ones_like(similarity[:, 0]))
         floor = torch.finfo(similarity.dtype).min
         logits = (similarity / self.params.temperature).masked_fill(pair.ignore, floor)
         total = logits.logsumexp(1)
         if self.params.form == "out":
-            mean = (logits * positive).sum(1) / count.clamp_min(1)
+            mean = (logits.masked_fill(~positive, 0) * weight).sum(1) / total_weight
             each = total - mean
         else:
-            near = logits.masked_fill(~positive, floor).logsumexp(1)
-            each = total - near + count.clamp_min(1).to(logits.dtype).log()
+            own = logits + torch.where(positive, weight, torch.ones_like(weight)).log()
+            near = own.masked_fill(~positive, floor).logsumexp(1)
+            each = total - near + total_weight.log()
         each = torch.where(counts, each, torch.zeros_like(each))
         anchors = counts.sum()
         loss = each.sum() / anchors.clamp_min(1) if self.reduction == "mean" else each.sum()

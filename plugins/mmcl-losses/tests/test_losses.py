@@ -361,6 +361,13 @@ def test_the_toolkits_own_checks_pass():
     assert {r.name for r in results} == {
         "loss info-nce",
         "loss sup-con",
+        "loss siglip",
+        "loss dcl",
+        "loss triplet",
+        "loss vicreg",
+        "loss barlow-twins",
+        "positives shared-labels",
+        "positives valence-arousal-weights",
         "positives across-group",
         "positives cross-window",
         "positives same-label",
