@@ -17,6 +17,8 @@ from .wav import WavHead, finished, wav_head
 
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
 """Endings of the sound files that `read_audio` reads."""
+LOUDEST = 1e10
+"""A greater sample is none: whole numbers of 32 bits that nobody scaled are taken as they are."""
 
 
 def read_audio(path: Path, mono: bool = True) -> Audio:
@@ -66,13 +68,17 @@ def opened_sound(path: Path) -> Iterator[Any]:
 
 
 def at_rate(audio: Audio, rate: int) -> NDArray[np.float32]:
-    """Samples [T] at the wanted rate in Hz. Raises DataError for sound that is empty, of several channels, NaN or infinite."""
+    """Samples [T] at the wanted rate in Hz. Raises DataError for sound that is empty, of several channels, NaN, infinite or beyond LOUDEST."""
     samples = np.ascontiguousarray(audio.samples, np.float32)
     if samples.ndim != 1 or len(samples) == 0:
         raise DataError(f"one channel of sound was expected; the recording's samples have the shape {list(samples.shape)}")
     if not np.isfinite(samples).all():
         first = int(np.flatnonzero(~np.isfinite(samples))[0])
         raise DataError(f"sample {first:,} is {samples[first]}; a finite number was expected")
+    if (loudest := float(np.abs(samples).max())) > LOUDEST:
+        raise DataError(
+            f"a sample is {loudest:.3g}; sound between -1 and 1 was expected (whole numbers up to {LOUDEST:.0e} are taken)"
+        )
     if audio.rate == rate:
         return samples
     import soxr

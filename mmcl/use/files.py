@@ -25,6 +25,7 @@ from ..media import (
     read_listing,
     walk_folders,
 )
+from ..text import not_text
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,9 @@ class Finder:
         whole: dict[str, dict[str, str]] = {}
         own: dict[str, Item] = {}
         for path, name in files:
+            if (wrong := not_text(str(path))) is not None:
+                refused.append(Refused(wrong, None, f"{wrong}: its name is no text in UTF-8; rename it"))
+                continue
             try:
                 sources = self._sources_of(path)
             except DataError as error:
@@ -201,6 +205,8 @@ class Finder:
                 continue
             parts = whole.setdefault(name, {})
             for source in sources:
+                if parts.get(source) == str(path):  # named twice
+                    continue
                 if source in parts:
                     raise DataError(
                         f"{path}: '{name}' has two files for '{source}', {parts[source]} the other one; give each another name"

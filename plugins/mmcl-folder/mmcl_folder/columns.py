@@ -142,7 +142,9 @@ def _inferred(params: FolderParams, listing: Listing, column: str, root: Path) -
         return both
     if mostly({*SOUNDS, *COMPRESSED_SOUNDS, *ARRAYS, *TRANSCRIPTS}):
         return {name: SourceOptions(column=column)}
-    folders = cells and all(not re.search(r"\s", cell) for cell in cells) and (root / cells[0]).is_dir()
+    folders = (
+        cells and all(not re.search(r"\s", cell) for cell in cells) and exists(root / cells[0]) and (root / cells[0]).is_dir()
+    )
     if folders and has_pictures(root / cells[0]):
         return {name: SourceOptions(column=column, reads="pictures")}
     several = sum(len(cell.split()) for cell in cells) / max(1, len(cells))
