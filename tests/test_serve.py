@@ -57,7 +57,7 @@ probe: {{inputs: [voice, hand, all], heads: {{linear: linear}}}}
 protocol: official
 """
 
-TAUGHT = "supervise: {inputs: [voice], tasks: [mood], heads: {linear: linear}, epochs: 2, batch_size: 8}\n"
+TAUGHT = "supervise: {inputs: [voice], tasks: [mood], heads: {deep: mlp}, epochs: 2, batch_size: 8}\n"
 USE = Path(__file__).parents[1] / "docs" / "use.md"
 LIMITS = Limits(bytes=3_000_000, seconds=20, time=60, recordings=3, waiting=1)
 
@@ -611,7 +611,7 @@ def test_the_page_asks_the_networks_that_labels_trained(taught, clip, tmp_path):
         browser.until("document.body.dataset.answered === '2'")
         (expected,) = (one for one in mmcl.open(taught, device="cpu").predict(clip, supervised=True) if one.task.name == "mood")
         shown = browser.run("document.querySelector('.task').innerText")
-        assert "network “linear” that labels trained" in shown
+        assert "network “deep” that labels trained" in shown
         assert f"{100 * max(expected.probabilities.values()):.0f} %" in shown
         assert browser.complaints() == []
     finally:

@@ -251,8 +251,8 @@ def test_search_finds_the_copy_first_and_keeps_its_index(study, tmp_path):
     assert set((study / "search").iterdir()) > kept
 
 
-@pytest.mark.parametrize("spoilt", ["no JSON", "other rows", "no tensors", "a lone surrogate"])
-def test_a_damaged_index_is_made_anew(study, tmp_path, capsys, spoilt):
+@pytest.mark.parametrize("spoilt", ["broken JSON", "other rows", "no tensors", "a lone surrogate"])
+def test_a_damaged_index_is_written_anew(study, tmp_path, capsys, spoilt):
     shutil.copytree(data_of(study) / "sound", tmp_path / "many")
     ask = {"query": tmp_path / "many" / "r007.wav", "among": tmp_path / "many", "n": 3}
     first = mmcl.open(study).search(**ask)
@@ -261,12 +261,12 @@ def test_a_damaged_index_is_made_anew(study, tmp_path, capsys, spoilt):
     if spoilt == "no tensors":
         kept.with_suffix(".safetensors").unlink()
     else:
-        changed = {
-            "no JSON": "[",
+        spoilt_text = {
+            "broken JSON": "[",
             "other rows": text.replace('"r000",', ""),
             "a lone surrogate": text.replace("r000", r"\udcff"),
         }
-        kept.write_text(changed[spoilt])
+        kept.write_text(spoilt_text[spoilt])
     assert mmcl.open(study).search(**ask) == first
     assert "is damaged, and is made anew" in capsys.readouterr().err
     assert kept.read_text() == text
