@@ -32,7 +32,8 @@ from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 from mmcl.report import run_and_report
 from mmcl.report.pages import style
-from mmcl.runs import RunFolder
+from mmcl.runs import RunFolder, read_json, write_json
+from mmcl.stages.supervise import supervise
 from mmcl.use import serve
 from mmcl.use.serve import Limits, Work, desk
 from mmcl.use.serve.guard import Guard, is_loopback, known
@@ -57,7 +58,7 @@ probe: {{inputs: [voice, hand, all], heads: {{linear: linear}}}}
 protocol: official
 """
 
-TAUGHT = "supervise: {inputs: [voice], tasks: [mood], heads: {deep: mlp}, epochs: 2, batch_size: 8}\n"
+TAUGHT = "supervise={inputs: [voice], tasks: [mood], heads: {deep: mlp}, epochs: 2, batch_size: 8}"
 USE = Path(__file__).parents[1] / "docs" / "use.md"
 LIMITS = Limits(bytes=3_000_000, seconds=20, time=60, recordings=3, waiting=1)
 
@@ -592,10 +593,13 @@ class Browser:
 @pytest.fixture(scope="module")
 def taught(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose labels trained a network beside its heads."""
-    root = tmp_path_factory.mktemp("taught")
-    recipe = RECIPE.format(root=data_of(study)) + TAUGHT
-    run_and_report(make_plan(parse_recipe(recipe, "taught.yaml")), RunFolder(root / "taught"), workers=1)
-    return root / "taught"
+    run = RunFolder(shutil.copytree(study.parent, tmp_path_factory.mktemp("taught") / "runs") / study.name)
+    plan = make_plan(parse_recipe(RECIPE.format(root=data_of(study)), "study.yaml", (TAUGHT,)), overrides=(TAUGHT,))
+    supervise(plan, run)
+    stated = read_json(run.root / "plan.json")
+    stated["plan"]["overrides"] = [TAUGHT]  # as a run that was begun with them states it
+    write_json(run.root / "plan.json", stated)
+    return run.root
 
 
 @needs_chromium
@@ -612,7 +616,8 @@ def test_the_page_asks_the_networks_that_labels_trained(taught, clip, tmp_path):
         (expected,) = (one for one in mmcl.open(taught, device="cpu").predict(clip, supervised=True) if one.task.name == "mood")
         shown = browser.run("document.querySelector('.task').innerText")
         assert "network “deep” that labels trained" in shown
-        assert f"{100 * max(expected.probabilities.values()):.0f} %" in shown
+        share = max(expected.to_json()["probabilities"].values())
+        assert f"{100 * share:.0f} %" in shown
         assert browser.complaints() == []
     finally:
         browser.close()
