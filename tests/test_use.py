@@ -326,6 +326,13 @@ def test_a_name_that_is_no_text_is_refused_in_a_sentence(study, tmp_path):
     session.search(tmp_path / "clip.wav", tmp_path)  # by the index that was kept
 
 
+def test_the_table_of_a_folder_is_no_recording_of_it(study):
+    session = mmcl.open(study)
+    ids = session.embed(data_of(study)).ids
+    assert "recordings" not in ids
+    assert not any("recordings.csv" in one.reason for one in session.refused)
+
+
 def test_the_ending_is_looked_at_before_anything_is_read(study, tmp_path, monkeypatch):
     monkeypatch.setattr("mmcl.use.session.embed_items", lambda *given, **more: pytest.fail("embedded"))
     assert command("embed", study, "r005", "--out", tmp_path / "x.txt") == 2

@@ -27,6 +27,9 @@ from ..media import (
 )
 from ..text import not_text
 
+TABLES = tuple(f"recordings{ending}" for ending in LISTINGS)
+"""In a folder of recordings these list them, and are none themselves."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -137,7 +140,11 @@ class Finder:
                 ):
                     names.append((inner / name, name))
                     folders.remove(name)
-            names += [(inner / name, Path(name).stem) for name in files if self._candidates(inner / name)]
+            names += [
+                (inner / name, Path(name).stem)
+                for name in files
+                if self._candidates(inner / name) and not (name in TABLES and self._table(inner / name) is not None)
+            ]
         return self._parted(folder, names)
 
     def _parted(self, folder: Path, names: list[tuple[Path, str]]) -> list[tuple[Path, str]]:

@@ -210,9 +210,9 @@ class Session:
             reason = self.refused[0].reason if self.refused else "no head of the run suits any of these recordings"
             raise DataError(f"{reason}{more}")
         for one in self.refused[:SHOWN]:
-            say(f"skipped: {one.reason}")
+            say(f"{'skipped' if one.source is None else f'without {one.source}'}: {one.reason}")
         if len(self.refused) > SHOWN:
-            say(f"… and {len(self.refused) - SHOWN} more that were skipped")
+            say(f"… and {len(self.refused) - SHOWN} more of that kind")
 
 
 def _chunks(names: Names | None) -> list[Chunk] | None:
