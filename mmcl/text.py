@@ -60,3 +60,12 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def not_text(name: str) -> str | None:
+    """None for a text that can be written; of one that cannot (the name of a file in another encoding) a form that can, to be shown."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "backslashreplace").decode()
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shlex
 from pathlib import Path
@@ -116,10 +117,10 @@ def test_two_levels_of_words_are_not_guessed_at(tmp_path):
     lay(tmp_path, *(f"{who}/{mood}/{i}.wav" for who in ("anna", "ben") for mood in ("glad", "sad") for i in (1, 2)))
     draft = draft_table(tmp_path)
     assert draft.columns == ("id", "sound")
-    assert [note for note in draft.notes if "not known what they are" in note] == [
-        "folders anna, ben: not known what they are; --pattern can say",
-        "folders glad, sad: not known what they are; --pattern can say",
-    ]
+    unknown = [note for note in draft.notes if "not known what they are" in note]
+    assert [note.partition(":")[0] for note in unknown] == ["folders anna, ben", "folders glad, sad"]
+    (pattern,) = {re.search("--pattern '(.*)'", note)[1] for note in unknown}
+    assert rows(tmp_path, pattern)[0] == {"id": "anna-glad-1", "speaker": "anna", "emotion": "glad", "sound": "anna/glad/1.wav"}
 
 
 def test_commands_of_the_page_do_what_it_says(tmp_path, monkeypatch, capsys):
@@ -264,11 +265,50 @@ def test_new_dataset_writes_the_table_and_prints_the_recipe(tmp_path, monkeypatc
     assert Path("study.yaml").read_text() == captured.out
 
 
-def test_new_dataset_without_labels_says_what_to_fill_in(tmp_path, monkeypatch, capsys):
+def test_without_labels_the_recipe_learns_and_predicts_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    lay(tmp_path / "study", "a.wav", "b.wav")
+    lay(tmp_path / "study", *(f"{i}.wav" for i in range(6)))
     assert call("new-dataset", "study") == 0
     captured = capsys.readouterr()
-    assert captured.out == ""
-    for words in ("who is in them is not known", "no label is known", "no recipe yet", "mmcl new-recipe study/recordings.csv"):
+    for words in ("who is in them is not known", "no label is known", "can be embedded and searched"):
         assert words in captured.err
+    Path("study.yaml").write_text(captured.out)
+    assert call("check", "study.yaml") == 0
+    assert "there are no labels" in capsys.readouterr().out
+
+
+def test_commands_that_are_named_can_be_pasted_whatever_the_folder_is_called(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = "my study; all (1) é"
+    lay(tmp_path / folder, *(f"speaker{i}/{mood}/1.wav" for i in range(3) for mood in ("glad", "sad")))
+    assert call("new-dataset", folder) == 0
+    written = capsys.readouterr().err
+    assert call(*shlex.split(re.search(r"then: mmcl (data check .*)", written)[1])) == 0
+    out = "my recipe.yaml"
+    Path(out).touch()  # as `> my recipe.yaml` leaves it where there was no recipe
+    assert call("new-recipe", f"{folder}/recordings.csv", "--out", out) == 0
+    assert call(*shlex.split(re.search(r"next: mmcl (check .*)", capsys.readouterr().err)[1])) == 0
+    assert shlex.split(re.search(r"#   mmcl (check .*), then", Path(out).read_text())[1]) == ["check", out]
+    assert call("new-recipe", f"{folder}/recordings.csv", "--out", out) == 2
+
+
+def test_a_name_that_is_no_text_is_left_out_and_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lay(tmp_path / "study", *(f"speaker{i}/{mood}/1.wav" for i in range(3) for mood in ("glad", "sad")))
+    try:
+        Path(os.fsdecode(b"study/speaker0/glad/b\xff.wav")).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes text alone")
+    assert call("new-dataset", "study") == 0
+    assert "b\\udcff.wav: left out; its name is no text" in capsys.readouterr().err
+    assert len(Path("study/recordings.csv").read_text().splitlines()) == 1 + 6
+
+
+def test_a_column_of_people_that_is_called_otherwise_is_offered(tmp_path, capsys):
+    lay(tmp_path, *(f"{i}.wav" for i in range(6)))
+    lines = [f"{i}.wav,S0{i % 3},{i},glad" for i in range(6)]
+    (tmp_path / "recordings.csv").write_text("\n".join(["file,Sprecher,note,alike", *lines]))
+    assert call("data", "check", str(tmp_path)) == 0
+    shown = capsys.readouterr().out
+    assert "then write group: Sprecher" in shown
+    assert "alike (1 value): kept, not learned" in shown

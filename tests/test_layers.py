@@ -35,8 +35,8 @@ EVERYWHERE = {"installed", "screen", "seeding", "shapes", "stopping", "text", "w
 BELOW = {
     "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs", "stopping", "use"},
     "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
-    "begin": {"api", "media", "plugins", "recipe", "review", "runs"},
-    "use": {"api", "data", "engine", "evaluate", "media", "model", "plugins", "recipe", "runs", "screen", "workers"},
+    "begin": {"api", "media", "plugins", "recipe", "review", "runs", "text"},
+    "use": {"api", "data", "engine", "evaluate", "media", "model", "plugins", "recipe", "runs", "screen", "text", "workers"},
     "review": {"api", "data", "evaluate", "media", "model", "plugins", "recipe", "runs", "stages", "use"},
     "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages", "stopping", "workers"},
     "stages": {

@@ -17,9 +17,10 @@ import pytest
 import soundfile
 from scipy.io import savemat
 
-from mmcl.api import DataError, SampleRef
+from mmcl.api import Audio, DataError, SampleRef
 from mmcl.media import (
     Recordings,
+    at_rate,
     cached_folder,
     count_defects,
     defect,
@@ -69,6 +70,26 @@ def test_a_wav_keeps_its_samples_and_its_rate(tmp_path):
     assert audio.rate == 22050
     assert audio.samples.dtype == np.float32
     assert audio.samples.tolist() == [int(c) / 32768 for c in counts]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sound_that_is_decoded_a_block_at_a_time_is_the_same(tmp_path, monkeypatch, channels):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, (1000, channels)), 8000)
+    whole = read_audio(path).samples
+    monkeypatch.setattr("mmcl.media.sound.BLOCK", 96)  # no divisor of what there is
+    assert np.array_equal(read_audio(path).samples, whole)
+    spoilt = np.zeros((1000, channels), np.float32)
+    spoilt[517, -1] = np.nan
+    soundfile.write(tmp_path / "b.wav", spoilt, 8000, subtype="FLOAT")
+    with pytest.raises(DataError, match="sample 517 is NaN or infinite"):
+        read_audio(tmp_path / "b.wav")
+
+
+def test_sound_beyond_all_bounds_is_refused_and_whole_numbers_are_taken():
+    with pytest.raises(DataError, match=r"a sample is 1e\+30; sound between -1 and 1 was expected"):
+        at_rate(Audio(np.array([0, 1e30], np.float32), 8000), 8000)
+    at_rate(Audio(np.array([0, 2.0**31], np.float32), 8000), 8000)
 
 
 def test_stereo_is_mixed_to_the_mean_of_its_channels(tmp_path):

@@ -102,6 +102,13 @@ def test_a_cue_without_words_swallows_none_of_the_next(tmp_path):
     assert read_words(write(tmp_path / "t.srt", text)).words == ("so", "it", "was")
 
 
+def test_half_a_character_is_refused_wherever_it_stands(tmp_path):
+    path = tmp_path / "recordings.jsonl"
+    for line in (r'{"id": "\udcff"}', r'{"id\ud800": "a"}', r'{"tags": ["calm", ["\udcff"]]}'):
+        path.write_text('{"id": "a"}\n' + line)
+        expect_refusal(lambda: read_listing(path), f"{path.name}:2", "half of a character")
+
+
 def test_signs_that_end_lines_elsewhere_end_none_in_json_lines(tmp_path):
     listing = read_listing(write(tmp_path / "a.jsonl", '{"id": "a\u2028b"}\n{"id": "c"}\n'))
     assert listing.lines == (1, 2)

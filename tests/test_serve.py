@@ -32,7 +32,8 @@ from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 from mmcl.report import run_and_report
 from mmcl.report.pages import style
-from mmcl.runs import RunFolder
+from mmcl.runs import RunFolder, read_json, write_json
+from mmcl.stages.supervise import supervise
 from mmcl.use import serve
 from mmcl.use.serve import Limits, Work, desk
 from mmcl.use.serve.guard import Guard, is_loopback, known
@@ -57,6 +58,7 @@ probe: {{inputs: [voice, hand, all], heads: {{linear: {{use: linear, l2: [0.1, 1
 protocol: official
 """
 
+TAUGHT = "supervise={inputs: [voice], tasks: [mood], heads: {deep: mlp}, epochs: 2, batch_size: 8}"
 USE = Path(__file__).parents[1] / "docs" / "use.md"
 LIMITS = Limits(bytes=3_000_000, seconds=20, time=60, recordings=3, waiting=1)
 
@@ -588,12 +590,47 @@ class Browser:
                 os.close(end)
 
 
+@pytest.fixture(scope="module")
+def taught(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose labels trained a network beside its heads."""
+    run = RunFolder(shutil.copytree(study.parent, tmp_path_factory.mktemp("taught") / "runs") / study.name)
+    plan = make_plan(parse_recipe(RECIPE.format(root=data_of(study)), "study.yaml", (TAUGHT,)), overrides=(TAUGHT,))
+    supervise(plan, run)
+    stated = read_json(run.root / "plan.json")
+    stated["plan"]["overrides"] = [TAUGHT]  # as a run that was begun with them states it
+    write_json(run.root / "plan.json", stated)
+    return run.root
+
+
+@needs_chromium
+def test_the_page_asks_the_networks_that_labels_trained(taught, clip, tmp_path):
+    server, browser = Server(taught, None), Browser(tmp_path / "profile")
+    try:
+        browser.call("Page.navigate", url=f"http://127.0.0.1:{server.port}/")
+        browser.until("document.title.startsWith('study')")
+        assert browser.run("document.getElementById('asked-row').hidden") is False
+        browser.drop(clip, "audio/wav")
+        browser.until("document.body.dataset.answered === '1'")
+        browser.run("const one = document.getElementById('asked'); one.value = '1'; one.dispatchEvent(new Event('change'))")
+        browser.until("document.body.dataset.answered === '2'")
+        (expected,) = (one for one in mmcl.open(taught, device="cpu").predict(clip, supervised=True) if one.task.name == "mood")
+        shown = browser.run("document.querySelector('.task').innerText")
+        assert "network “deep” that labels trained" in shown
+        share = max(expected.to_json()["probabilities"].values())
+        assert f"{100 * share:.0f} %" in shown
+        assert browser.complaints() == []
+    finally:
+        browser.close()
+        server.close()
+
+
 @needs_chromium
 def test_a_clip_that_is_dropped_on_the_page_is_answered_there(study, server, clip, tmp_path):
     browser = Browser(tmp_path / "profile", width=390)
     try:
         browser.call("Page.navigate", url=f"http://127.0.0.1:{server.port}/")
         browser.until("document.title.startsWith('study')")
+        assert browser.run("document.getElementById('asked-row').hidden") is True, "this run has no such networks"
         browser.drop(clip, "audio/wav")
         browser.until("document.body.dataset.answered === '1'")
         text = browser.run("document.body.innerText")

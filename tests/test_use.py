@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import itertools
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from mmcl.recipe.read import parse_recipe
 from mmcl.report import run_and_report
 from mmcl.runs import RunFolder, read_jsonl
 from mmcl.stages.supervise import supervise
+from mmcl.use.embedding import embed_items
 from mmcl.use.learned import read_learned
 from mmcl.use.publish import publish
 from mmcl.use.session import Session
@@ -246,6 +249,99 @@ def test_search_finds_the_copy_first_and_keeps_its_index(study, tmp_path):
     (tmp_path / "many" / "r007.wav").unlink()  # a changed folder has another index
     assert mmcl.open(study).search(tmp_path / "query.wav", tmp_path / "many", n=1)[0].id != "r007"
     assert set((study / "search").iterdir()) > kept
+
+
+@pytest.mark.parametrize("spoilt", ["broken JSON", "other rows", "no tensors", "a lone surrogate"])
+def test_a_damaged_index_is_written_anew(study, tmp_path, capsys, spoilt):
+    shutil.copytree(data_of(study) / "sound", tmp_path / "many")
+    ask = {"query": tmp_path / "many" / "r007.wav", "among": tmp_path / "many", "n": 3}
+    first = mmcl.open(study).search(**ask)
+    (kept,) = [path for path in (study / "search").glob("*.json") if str(tmp_path) in path.read_text()]
+    text = kept.read_text()
+    if spoilt == "no tensors":
+        kept.with_suffix(".safetensors").unlink()
+    else:
+        spoilt_text = {
+            "broken JSON": "[",
+            "other rows": text.replace('"r000",', ""),
+            "a lone surrogate": text.replace("r000", r"\udcff"),
+        }
+        kept.write_text(spoilt_text[spoilt])
+    assert mmcl.open(study).search(**ask) == first
+    assert "is damaged, and is made anew" in capsys.readouterr().err
+    assert kept.read_text() == text
+
+
+def test_a_run_that_cannot_be_written_is_searched_and_it_is_told(study, tmp_path, capsys, monkeypatch):
+    shutil.copytree(study, tmp_path / "run")
+    shutil.copytree(data_of(study) / "sound", tmp_path / "many")
+
+    def closed(path: Path, value: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("mmcl.use.nearest.write_tensors", closed)
+    session = mmcl.open(tmp_path / "run")
+    ask = {"query": tmp_path / "many" / "r007.wav", "among": tmp_path / "many", "n": 3}
+    first = session.search(**ask)
+    assert "the index cannot be kept there (Read-only file system)" in capsys.readouterr().err
+    monkeypatch.setattr(
+        "mmcl.use.nearest.embed_items",
+        lambda run, items, *rest, **more: (
+            pytest.fail("embedded again") if len(items) > 1 else embed_items(run, items, *rest, **more)
+        ),
+    )
+    assert session.search(**ask) == first, "an open run remembers it"
+
+
+def test_lengths_that_no_window_can_have_are_refused(study, capsys):
+    for option, value in (
+        ("--hop", "0.0001"),
+        ("--seconds", "0.0001"),
+        ("--hop", "nan"),
+        ("--seconds", "nan"),
+        ("--hop", "inf"),
+    ):
+        assert command("predict", study, "r005", "--windows", option, value) == 2, (option, value)
+        assert "Traceback" not in capsys.readouterr().err
+    with pytest.raises(StageError, match="0.04 seconds or more"):
+        mmcl.open(study).embed(["r005"], windows=True, hop=float("nan"))
+
+
+def test_a_file_that_is_named_twice_is_asked_once(study, tmp_path):
+    shutil.copy(data_of(study) / "sound" / "r003.wav", tmp_path / "clip.wav")
+    assert len(mmcl.open(study).embed([tmp_path / "clip.wav", tmp_path / "clip.wav"]).ids) == 1
+
+
+def test_a_name_that_is_no_text_is_refused_in_a_sentence(study, tmp_path):
+    shutil.copy(data_of(study) / "sound" / "r003.wav", tmp_path / "clip.wav")
+    try:
+        shutil.copy(tmp_path / "clip.wav", os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.wav"))
+    except OSError:
+        pytest.skip("this file system takes text alone")
+    session = mmcl.open(study)
+    assert session.embed(tmp_path).ids == ["clip"]
+    (refused,) = session.refused
+    assert refused.reason.endswith("b\\udcff.wav: its name is no text in UTF-8; rename it")
+    session.search(tmp_path / "clip.wav", tmp_path)
+    session.search(tmp_path / "clip.wav", tmp_path)  # by the index that was kept
+
+
+def test_the_table_of_a_folder_is_no_recording_of_it(study):
+    session = mmcl.open(study)
+    ids = session.embed(data_of(study)).ids
+    assert "recordings" not in ids
+    assert not any("recordings.csv" in one.reason for one in session.refused)
+
+
+def test_the_ending_is_looked_at_before_anything_is_read(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmcl.use.session.embed_items", lambda *given, **more: pytest.fail("embedded"))
+    assert command("embed", study, "r005", "--out", tmp_path / "x.txt") == 2
+
+
+def test_a_search_among_nothing_else_says_so(study, capsys):
+    clip = data_of(study) / "sound" / "r003.wav"
+    assert command("search", study, clip, "--in", clip) == 0
+    assert "nothing is near" in capsys.readouterr().err
 
 
 def test_search_from_one_modality_to_another(study):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,20 +87,26 @@ CHOICES = (
 
 _OFFER = "mmcl new-recipe {} --faces follows the main face and its 68 points (pip install 'mmcl[faces]'; for research alone)"
 
+_PROBE = [
+    ("probe:", "what the frozen features are worth"),
+    ("  heads: {linear: {use: linear}}", "one layer, its penalty chosen on training groups"),
+]
+
 BOOKKEEPING = ("frame", "face_id", "timestamp", "time", "confidence", "success")
 """Columns of a table that count or vouch, and measure nothing."""
 
 
-def recipe_of(table: Path, faces: bool = False) -> tuple[str, list[str]]:
+def recipe_of(table: Path, faces: bool = False, out: Path | None = None) -> tuple[str, list[str]]:
     """A runnable recipe for a table, as text, and what had to be left out of it.
 
+    out    where it will be written, for the commands that it names; left out: a file of the folder's name
     faces  whether the main face is looked for in films: its pictures take the place of the films', and its 68 points stand beside
 
-    Raises DataError if the table is wrong; StageError if nothing fits any of its sources, or it has no label.
+    Raises DataError if the table is wrong; StageError if nothing fits any of its sources.
     """
     if table.is_dir():
         raise StageError(f"{table}: is a folder; name the table in it, such as {table / 'recordings.csv'}")
-    root = table.parent
+    root, file = table.parent, shlex.quote(str(out or f"{_name(table)}.yaml"))
     spec, options = described(root, table=table.name)
     films = [name for name, source in spec.info(options).sources.items() if source.type == "video"]
     if faces:
@@ -118,9 +125,12 @@ def recipe_of(table: Path, faces: bool = False) -> tuple[str, list[str]]:
     if not modalities:
         raise StageError(f"{table}: no features fit any of its sources; " + "; ".join(notes))
     if not info.tasks:
-        raise StageError(f"{table}: has no label to predict; fill in a column, such as `emotion`, and run this again")
+        notes.append(
+            f"{table}: no column is a label (numbers, or a few words that come again and again), so the recipe predicts nothing: what is "
+            "learned can be embedded and searched; fill in a column such as `emotion` for more"
+        )
     groups = {sample.group for sample in spec.build(options, root).samples()}
-    text = _text(table, spec.name, options, info, modalities, faces) + _line(*_protocol(info, len(groups)))
+    text = _text(table, file, spec.name, options, info, modalities, faces) + _line(*_protocol(info, len(groups)))
     make_plan(parse_recipe(text, "the recipe"))  # it is right, or this is our bug
     return text, notes
 
@@ -170,6 +180,7 @@ def _fitting(source: Source, known: Plugins) -> tuple[Choice, Mapping[str, Any]]
 
 def _text(
     table: Path,
+    file: str,
     use: str,
     options: Any,
     info: DatasetInfo,
@@ -183,8 +194,12 @@ def _text(
     unknown = ("", "group: speaker; no column says who is in them, so one person may stand on both sides of a split")
     lines = [
         ("", f"Written for {table}; everything in it may be changed. First:"),
-        ("", f"  mmcl check {name}.yaml, then mmcl run {name}.yaml --limit 20, a dry run on a few recordings"),
-        *([] if faces or not films else [("", f"Films of people who look into the camera? {_OFFER.format(table)}")]),
+        ("", f"  mmcl check {file}, then mmcl run {file} --limit 20, a dry run on a few recordings"),
+        *(
+            []
+            if faces or not films
+            else [("", f"Films of people who look into the camera? {_OFFER.format(shlex.quote(str(table)))}")]
+        ),
         ("format: 1", ""),
         (f"name: {name}", f"of the run folder, runs/{name}"),
         ("seed: 0", "[0, 1, 2] repeats everything, and says how much chance is in a score"),
@@ -193,7 +208,7 @@ def _text(
         (f"  root: {_yaml(table.parent.as_posix())}", "from the current folder, or from --data DIR"),
         (f"  table: {_yaml(table.name)}", ""),
         group if options.group else unknown,
-        ("  labels:", "what is predicted, classes in this order"),
+        *([("  labels:", "what is predicted, classes in this order")] if options.labels else []),
         *((f"    {_yaml(label)}: {_yaml(_stated(one))}", "") for label, one in options.labels.items()),
     ]
     if faces:  # the others are found again from the table, these are not
@@ -209,7 +224,7 @@ def _text(
             (f"    features: {_yaml(dict(features))}", ""),
             (f"    backbone: {_yaml(dict(choice.backbone))}", ""),
         ]
-    lines += _learning(len(modalities))
+    lines += _learning(len(modalities), bool(info.tasks))
     return "".join(_line(code, comment) for code, comment in lines)
 
 
@@ -224,7 +239,7 @@ def _protocol(info: DatasetInfo, groups: int) -> tuple[str, str]:
     return "protocol: {use: k-fold, k: 5, by: sample}", f"too few to keep each {info.group} apart: says nothing of new ones"
 
 
-def _learning(modalities: int) -> list[tuple[str, str]]:
+def _learning(modalities: int, labels: bool) -> list[tuple[str, str]]:
     """What is learned, and how it is judged."""
     pairs = [("  objective: {pairs: all}", "every two modalities of a recording belong together")]
     if modalities == 1:
@@ -241,8 +256,7 @@ def _learning(modalities: int) -> list[tuple[str, str]]:
         ("  schedule: {use: cosine, warmup: 1}", "epochs in which the rate rises"),
         ("  batch_size: 32", "recordings; each has the others as negatives"),
         ("  epochs: 20", "times that every recording is seen"),
-        ("probe:", "what the frozen features are worth"),
-        ("  heads: {linear: {use: linear}}", "one layer, its penalty chosen on training groups"),
+        *(_PROBE if labels else []),
     ]
 
 

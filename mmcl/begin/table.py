@@ -25,6 +25,7 @@ from ..media import (
     walk_folders,
 )
 from ..runs import write_text
+from ..text import not_text
 
 KINDS = {
     "sound": (*SOUNDS, *COMPRESSED_SOUNDS),
@@ -190,7 +191,8 @@ def _items(root: Path, leave_out: Sequence[str]) -> tuple[list[Item], list[str]]
     """Everything that can be a source of a recording, and what was passed over."""
     items: list[Item] = []
     strange: Counter[str] = Counter()
-    wrong: list[str] = []
+    folderlike: list[str] = []
+    nameless: list[str] = []
     kinds = {ending: kind for kind, endings in KINDS.items() for ending in endings}
     for folder, folders, files in walk_folders(root):
         others = any(
@@ -204,13 +206,17 @@ def _items(root: Path, leave_out: Sequence[str]) -> tuple[list[Item], list[str]]
             path = (folder / name).relative_to(root)
             kind = kinds.get(path.suffix.lower())
             if kind is not None and (root / path).is_dir():
-                wrong.append(f"{path}: left out; is a folder, and is called as a recording's file is")
+                folderlike.append(f"{path}: left out; is a folder, and is called as a recording's file is")
+            elif kind is not None and (wrong := not_text(path.as_posix())) is not None:
+                nameless.append(f"{wrong}: left out; its name is no text in UTF-8, rename it")
             elif kind is not None and path.as_posix() not in leave_out:
                 items.append(Item(path, kind))
             elif kind is None:
                 strange[path.suffix.lower() or name] += 1
-    notes = wrong + [
-        f"left out: {count:,} × {ending} (no known ending of a recording)" for ending, count in sorted(strange.items())
+    notes = folderlike + nameless[:5] + [f"… and {len(nameless) - 5:,} more such names"] * (len(nameless) > 5)
+    notes += [
+        f"left out: {count:,} × {not_text(ending) or ending} (no known ending of a recording)"
+        for ending, count in sorted(strange.items())
     ]
     media = {item.name for item in items if item.kind in ("sound", "film", "pictures", "array")}
     alone = [item for item in items if media and item.kind in ("table", "transcript") and item.name not in media]
@@ -286,12 +292,18 @@ def _by_folders(
         return facts
     levels = [Counter(key[level] for key in recordings) for level in range(depths.pop())]
     columns = [_column_of(names) for names in levels]
+    unknown = [level for level, names in enumerate(levels) if len(names) > 1]
+    unknown = [level for level in unknown if columns[level] is None or columns.count(columns[level]) > 1]
+    words = iter(("speaker", "emotion") if len(unknown) == 2 else ("emotion",) if "speaker" in columns else ("speaker",))
+    example = "/".join(
+        f"(?P<{next(words, f'column{level}')}>[^/]+)" if level in unknown else "[^/]+" for level in range(len(levels))
+    )
     for level, (names, column) in enumerate(zip(levels, columns, strict=True)):
         shown = ", ".join(sorted(names)[:4]) + (", …" if len(names) > 4 else "")
         if len(names) < 2:
             continue
         if column is None or columns.count(column) > 1:
-            notes.append(f"folders {shown}: not known what they are; --pattern can say")
+            notes.append(f"folders {shown}: not known what they are; say it with --pattern, as in --pattern '^{example}/'")
             continue
         notes.append(f"folders {shown}: taken for the {column}")
         for key in recordings:

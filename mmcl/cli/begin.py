@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -31,12 +32,15 @@ def new_dataset(folder: Path, out: str, pattern: str | None, overwrite: bool) ->
     draft = write_table(folder, out, pattern, overwrite)
     for note in draft.notes:
         click.echo(f"mmcl: {note}", err=True)
-    click.echo(f"mmcl: {folder / out} written; look it over, then: mmcl data check {folder}", err=True)
+    click.echo(f"mmcl: {folder / out} written; look it over, then: mmcl data check {shlex.quote(str(folder))}", err=True)
     try:
         text, notes = recipe_of(folder / out)
     except MmclError as error:
         click.echo(f"mmcl: no recipe yet: {error}", err=True)
-        click.echo(f"mmcl: mend the table, then: mmcl new-recipe {folder / out}", err=True)
+        click.echo(
+            f"mmcl: mend the table, then: mmcl new-recipe {shlex.quote(str(folder / out))} --out {shlex.quote(f'{folder.resolve().name}.yaml')}",
+            err=True,
+        )
         return
     for note in notes:
         click.echo(f"mmcl: {note}", err=True)
@@ -54,16 +58,18 @@ def new_recipe(table: Path, out: Path | None, overwrite: bool, faces: bool) -> N
     from ..begin.recipe import recipe_of
     from ..runs import write_text
 
-    text, notes = recipe_of(table, faces)
+    text, notes = recipe_of(table, faces, out)
     for note in notes:
         click.echo(f"mmcl: {note}", err=True)
     if out is None:
         click.echo(text, nl=False)
         return
-    if out.exists() and not overwrite:
+    if (
+        out.exists() and not overwrite and not (out.is_file() and out.stat().st_size == 0)
+    ):  # which `>` leaves where nothing came
         raise StageError(f"{out}: is there already; give --overwrite to write it again, or another --out")
     write_text(out, text)
-    click.echo(f"mmcl: {out} written; next: mmcl check {out}", err=True)
+    click.echo(f"mmcl: {out} written; next: mmcl check {shlex.quote(str(out))}", err=True)
 
 
 @click.command("new-plugin")

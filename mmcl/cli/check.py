@@ -121,6 +121,8 @@ def summarise(plan: Plan) -> None:
         click.echo(f"  careful     backbone of {name}: {why}")
     click.echo(
         f"  probe       {', '.join(t.name for t in plan.tasks)} from {', '.join(plan.inputs)} by {', '.join(plan.heads)}"
+        if plan.tasks
+        else "  probe       nothing: there are no labels; what is learned can be embedded and searched"
     )
     if plan.supervised:
         sup = plan.supervised

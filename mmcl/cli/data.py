@@ -64,6 +64,7 @@ def lines_of(census: Census) -> list[str]:
         lines.append(
             "              no column says who is in them: the same person may stand on both sides of a split (dataset.group)"
         )
+        lines += [f"              does '{name}'? then write group: {name}" for name in _people(census)]
     if census.splits:
         parts = [f"{name} {count:,} ({_count(groups, census.group)})" for name, (count, groups) in census.splits.items()]
         lines.append(f"  splits      {', '.join(parts)}")
@@ -78,7 +79,8 @@ def lines_of(census: Census) -> list[str]:
     if census.sources and not census.headers:
         lines.append("              this dataset says nothing of files before they are read; a run lists what it cannot read")
     if census.facts:
-        lines.append(f"  facts       {', '.join(census.facts)} (kept, not learned)")
+        shown = ", ".join(f"{name} ({count:,} value{'s' * (count != 1)})" for name, count in census.facts.items())
+        lines.append(f"  facts       {shown}: kept, not learned; a label is numbers, or a few words that come again and again")
     if census.apart:
         names = ", ".join(census.apart[:5]) + (", …" if len(census.apart) > 5 else "")
         lines.append(f"  apart       {len(census.apart):,} whose sources differ in length by more than a tenth: {names}")
@@ -89,6 +91,13 @@ def lines_of(census: Census) -> list[str]:
     if census.defects:
         lines.append(f"              a run lists these {len(census.defects):,} and skips them; with --strict it ends there")
     return lines
+
+
+def _people(census: Census) -> list[str]:
+    """Labels whose classes look like names of people: S01, actor_3."""
+    from ..begin.table import PERSON
+
+    return [name for name, task in census.tasks.items() if task.get("counts") and all(map(PERSON.fullmatch, task["counts"]))]
 
 
 def _source(source: SourceCount) -> str:

@@ -35,7 +35,7 @@ PATH = options.Place()
 @click.option("--max-size", type=click.IntRange(1), default=200, show_default=True, metavar="MB", help="Size of an upload.")
 @click.option(
     "--max-length",
-    type=click.FloatRange(0, min_open=True),
+    type=options.Number(0, min_open=True),
     default=600,
     show_default=True,
     metavar="SECONDS",
@@ -43,7 +43,7 @@ PATH = options.Place()
 )
 @click.option(
     "--max-time",
-    type=click.FloatRange(0, min_open=True),
+    type=options.Number(0, min_open=True),
     default=120,
     show_default=True,
     metavar="SECONDS",
@@ -51,7 +51,7 @@ PATH = options.Place()
 )
 @click.option(
     "--max-memory",
-    type=click.FloatRange(0),
+    type=options.Number(0),
     default=8,
     show_default=True,
     metavar="GB",

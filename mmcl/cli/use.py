@@ -15,8 +15,8 @@ names = click.argument("names", nargs=-1, required=True, metavar="FILE|FOLDER|TA
 fold = click.option("--fold", type=click.IntRange(0), help="Ask this fold alone.")
 seed = click.option("--seed", type=int, help="Ask this seed alone.")
 windows = click.option("--windows", is_flag=True, help="A row for every window in place of one a recording.")
-seconds = click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Length of windows; left out: the recipe's.")
-hop = click.option("--hop", type=click.FloatRange(0, min_open=True), help="From one window to the next; left out: half of one.")
+seconds = click.option("--seconds", type=options.Number(0, min_open=True), help="Length of windows; left out: the recipe's.")
+hop = click.option("--hop", type=options.Number(0, min_open=True), help="From one window to the next; left out: half of one.")
 device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
 )
@@ -48,7 +48,9 @@ def embed(names: tuple[str, ...], out: Path, overwrite: bool, **given: Any) -> i
     Exit code 1: some recordings could not be read; each is named.
     """
     from ..api.errors import StageError
+    from ..use.embedding import require_ending
 
+    require_ending(out)  # before hours of work
     cut = {name: given.pop(name) for name in ("windows", "seconds", "hop", "fold", "seed")}
     if out.exists() and not overwrite:
         raise StageError(f"{out}: is there already; give --overwrite to write it again, or another --out")
@@ -135,6 +137,8 @@ def search(query: tuple[str, ...], among: tuple[str, ...], n: int, as_json: bool
         wide = max((len(one["id"]) for one in results), default=0)
         for one in results:
             click.echo(f"{one['similarity']:+.3f}  {one['id']:<{wide}}  {one['file']}")
+    if not results:
+        click.echo("nothing is near: there is no other recording among those that were searched", err=True)
     return 1 if session.refused else 0
 
 

@@ -7,6 +7,7 @@ read_listing(path)     a table of recordings: CSV as spreadsheets write it, JSON
 to_number(text)        the number in a cell, or None
 read_words(path)       a transcript (txt, srt, vtt, json, csv) → Words; words_of(text, place): of a text
 transcribe(audio, …)   the words that are spoken in a sound, with their times (faster-whisper) → Words; require_model(model): refused early
+spoken_part(audio, …)  a sound from its first to its last voice → Audio; require_voices(): refused early
 face_landmarks(path, rate), face_crops(path, rate)  the main face of a film, its 68 points (FACE_COLUMNS) or upright pictures of it (dlib) → Table,
                        Video; require_faces(): refused early
 read_weights(path)     published weights, safetensors or torch → tensors by name; nothing of a pickle is run
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from .matlab import read_mat
     from .samples import lit_wall, nodding_oval
     from .sound import SOUNDS, at_rate, read_audio, write_audio
-    from .speech import require_model, transcribe
+    from .speech import require_model, require_voices, spoken_part, transcribe
     from .tables import read_table
     from .transcripts import TRANSCRIPTS, read_words, words_of
     from .weights import read_weights
@@ -102,7 +103,9 @@ __all__ = [
     "require_faces",
     "require_folder",
     "require_model",
+    "require_voices",
     "sound_header",
+    "spoken_part",
     "to_number",
     "transcribe",
     "walk_folders",
@@ -123,7 +126,7 @@ _IN = {
     "matlab": ("read_mat",),
     "samples": ("lit_wall", "nodding_oval"),
     "sound": ("SOUNDS", "at_rate", "read_audio", "write_audio"),
-    "speech": ("require_model", "transcribe"),
+    "speech": ("require_model", "require_voices", "spoken_part", "transcribe"),
     "tables": ("read_table",),
     "transcripts": ("TRANSCRIPTS", "read_words", "words_of"),
     "weights": ("read_weights",),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import DataError
-from ..text import read_text
+from ..text import not_text, read_text
 from .files import require_file
 
 IDS = ("id", "name", "recording", "sample", "clip", "utterance_id", "file_id")
@@ -161,11 +161,14 @@ def _json_lines(path: Path) -> tuple[list[dict[str, str]], list[int]]:
         if not isinstance(values, dict):
             raise DataError(f'{path}:{line}: an object such as {{"id": "a"}} was expected, not {text.strip()[:40]!r}')
         try:
-            rows.append({str(name).strip(): _cell(value) for name, value in values.items()})
+            row = {str(name).strip(): _cell(value) for name, value in values.items()}
         except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{path}:{line}: holds lists within lists, or a number too long to be written; plain values were expected"
             ) from error
+        if not_text("".join((*row, *row.values()))) is not None:
+            raise DataError(f"{path}:{line}: has half of a character in it (a lone surrogate); write it again as UTF-8")
+        rows.append(row)
         lines.append(line)
     return rows, lines
 

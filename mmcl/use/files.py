@@ -25,6 +25,10 @@ from ..media import (
     read_listing,
     walk_folders,
 )
+from ..text import not_text
+
+TABLES = tuple(f"recordings{ending}" for ending in LISTINGS)
+"""In a folder of recordings these list them, and are none themselves."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,11 @@ class Finder:
                 ):
                     names.append((inner / name, name))
                     folders.remove(name)
-            names += [(inner / name, Path(name).stem) for name in files if self._candidates(inner / name)]
+            names += [
+                (inner / name, Path(name).stem)
+                for name in files
+                if self._candidates(inner / name) and not (name in TABLES and self._table(inner / name) is not None)
+            ]
         return self._parted(folder, names)
 
     def _parted(self, folder: Path, names: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
@@ -186,6 +194,9 @@ class Finder:
         whole: dict[str, dict[str, str]] = {}
         own: dict[str, Item] = {}
         for path, name in files:
+            if (wrong := not_text(str(path))) is not None:
+                refused.append(Refused(wrong, None, f"{wrong}: its name is no text in UTF-8; rename it"))
+                continue
             try:
                 sources = self._sources_of(path)
             except DataError as error:
@@ -201,6 +212,8 @@ class Finder:
                 continue
             parts = whole.setdefault(name, {})
             for source in sources:
+                if parts.get(source) == str(path):  # named twice
+                    continue
                 if source in parts:
                     raise DataError(
                         f"{path}: '{name}' has two files for '{source}', {parts[source]} the other one; give each another name"

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..api.errors import DataError, StageError
+from ..api.errors import DataError, MmclError, StageError
 from ..model.frozen import Features, load_features
 from ..runs import digest, fingerprint, read_json, read_tensors, write_json, write_tensors
-from ..screen import progress
+from ..screen import progress, say
 from .embedding import Embedded, concatenated, embed_items
 from .files import Item, Refused
 from .opened import SPLITS, Opened
@@ -70,35 +70,63 @@ def _name(item: Item) -> str:
 
 
 def index_of(run: Opened, items: Sequence[Item], unit: tuple[int, int], device: str = "auto") -> tuple[Index, list[Refused]]:
-    """The index of some recordings: the one that is kept, if neither encoders nor files have changed, else a new one, which is kept."""
+    """The index of some recordings: the one that is kept, if neither encoders nor files have changed, else a new one, which is kept where the run can be written."""
     key = fingerprint([_encoders(run, unit), unit, [_stamp(item) for item in items]])
     place = run.run.root / KEPT / key
-    if (place.with_suffix(".json")).exists():
-        about, tensors = read_json(place.with_suffix(".json")), read_tensors(place.with_suffix(".safetensors"))
-        features = {
-            name: Features(torch.zeros(len(about["ids"]), 0), tensors[f"{name}/projection"], tensors[f"{name}/present"])
-            for name in about["modalities"]
-        }
-        return Index(about["ids"], about["files"], about["names"], features), [Refused(**one) for one in about["refused"]]
+    kept: tuple[Index, list[Refused]] | None = run.indexes.get(key) or _kept(place)
+    if kept is not None:
+        return kept
     with progress("search, index", len(items)) as tick:
         parts, refused = embed_items(run, items, lambda item: [unit], device, None, tick)
     if unit not in parts:
         return Index((), (), (), {}), refused
-    those = parts[unit]
-    index = indexed(those)
-    tensors = {f"{name}/projection": one.projection for name, one in those.features.items()}
-    tensors |= {f"{name}/present": one.present for name, one in those.features.items()}
+    index = indexed(parts[unit])
+    try:
+        _keep(place, index, refused)
+    except OSError as error:
+        say(f"{place.parent}: the index cannot be kept there ({error.strerror}); the next search embeds these recordings again")
+        run.indexes[key] = index, refused
+    return index, refused
+
+
+def _kept(place: Path) -> tuple[Index, list[Refused]] | None:
+    """The index that is kept under a name; None where there is none, or what is there is damaged, which a new one then replaces."""
+    if not place.with_suffix(".json").exists():
+        return None
+    try:
+        about, tensors = read_json(place.with_suffix(".json")), read_tensors(place.with_suffix(".safetensors"))
+        rows = len(about["ids"])
+        features = {
+            name: Features(torch.zeros(rows, 0), tensors[f"{name}/projection"], tensors[f"{name}/present"])
+            for name in about["modalities"]
+        }
+        sizes = {
+            len(about["files"]),
+            len(about["names"]),
+            *(len(x) for f in features.values() for x in (f.projection, f.present)),
+        }
+        if sizes != {rows}:
+            raise ValueError(f"{rows} recordings and {sizes} rows")
+        return Index(about["ids"], about["files"], about["names"], features), [Refused(**one) for one in about["refused"]]
+    except (MmclError, OSError, KeyError, TypeError, ValueError, AttributeError):
+        say(f"{place.with_suffix('.json')}: is damaged, and is made anew")
+        return None
+
+
+def _keep(place: Path, index: Index, refused: Sequence[Refused]) -> None:
+    """Write an index beside the run. Raises OSError where nothing can be written."""
+    tensors = {f"{name}/projection": one.projection for name, one in index.features.items()}
+    tensors |= {f"{name}/present": one.present for name, one in index.features.items()}
     about = {
         "format": 1,
         "ids": list(index.ids),
         "files": list(index.files),
         "names": list(index.names),
-        "modalities": list(those.features),
+        "modalities": list(index.features),
     }
     place.parent.mkdir(exist_ok=True)
     write_tensors(place.with_suffix(".safetensors"), tensors)
     write_json(place.with_suffix(".json"), about | {"refused": [vars(one) for one in refused]})
-    return index, refused
 
 
 def own_index(run: Opened, unit: tuple[int, int]) -> Index:

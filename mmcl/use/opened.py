@@ -66,6 +66,7 @@ class Opened:
         if not self.units:
             raise StageError(f"{root}: has no finished fold and seed yet; `mmcl run` the recipe to its end first")
         self.network_units = [(fold, seed) for fold, seed, _ in self.run.units("supervise")]
+        self.indexes: dict[str, Any] = {}  # of searches, where the folder cannot keep them
         self._trained: dict[tuple[int, int], Trained] = {}
         self._networks: dict[tuple[int, int], list[KeptNetwork]] = {}
 

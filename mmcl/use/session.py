@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..api.errors import DataError
+from ..api.errors import DataError, StageError
 from ..screen import progress, say
 from .answers import Answer, Wish, predict_items
 from .embedding import Embedded, embed_items, window_of
@@ -157,6 +157,10 @@ class Session:
 
         What could not be read stands in `refused`. Raises DataError if nothing could.
         """
+        if not self._run.plan.tasks:
+            raise StageError(
+                f"{self._run.run.root}: learned from recordings without labels, so it predicts nothing; embed and search them"
+            )
         items = self.items(names)
         cut = window_of(self._run.plan, seconds, hop) if windows else None
         wish = Wish(fold, seed, tuple(tasks), input, head, supervised)
@@ -206,9 +210,9 @@ class Session:
             reason = self.refused[0].reason if self.refused else "no head of the run suits any of these recordings"
             raise DataError(f"{reason}{more}")
         for one in self.refused[:SHOWN]:
-            say(f"skipped: {one.reason}")
+            say(f"{'skipped' if one.source is None else f'without {one.source}'}: {one.reason}")
         if len(self.refused) > SHOWN:
-            say(f"… and {len(self.refused) - SHOWN} more that were skipped")
+            say(f"… and {len(self.refused) - SHOWN} more of that kind")
 
 
 def _chunks(names: Names | None) -> list[Chunk] | None:

@@ -141,8 +141,10 @@ def make_app(worker: Worker, limits: Limits, root: Path | None, style: str) -> F
     @app.post(
         "/api/look", summary="All that the page shows: answers, their course, neighbours", responses=REASONS, openapi_extra=BODY
     )
-    async def look(request: Request, seconds: Seconds = None, hop: Hop = None, n: Count = 6) -> Response:
-        return await reply(request, "look", {"seconds": seconds, "hop": hop, "n": n})
+    async def look(
+        request: Request, seconds: Seconds = None, hop: Hop = None, supervised: Supervised = False, n: Count = 6
+    ) -> Response:
+        return await reply(request, "look", {"seconds": seconds, "hop": hop, "supervised": supervised, "n": n})
 
     _sentences(app)
     return app

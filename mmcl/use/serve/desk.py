@@ -46,7 +46,8 @@ class Question:
     names   files or folders
     inside  the folder outside of which nothing is opened
     one     the names are files of one recording, which is called so
-    given   what the question says of how: windows, seconds, hop, task, input, head, fold, seed, n, by, modality
+    given   what the question says of how: windows, seconds, hop, task, input, head, supervised, fold, seed, n, by,
+            modality
     """
 
     what: str
@@ -80,7 +81,8 @@ class Desk:
         """What the run reads and answers."""
         run = self._session.opened
         heads = run.trained(*run.pick(None, None)).heads
-        tasks = {one.task.name: one.task for one in heads}
+        networks = run.networks(*run.network_units[0]) if run.network_units else []
+        tasks = {one.task.name: one.task for one in heads} | {one.task.name: one.task for one in networks}
         window = run.plan.recipe.window
         return {
             "name": run.plan.name,
@@ -91,6 +93,7 @@ class Desk:
             "tasks": {name: {"type": task.type, "classes": list(task.classes)} for name, task in tasks.items()},
             "inputs": list(dict.fromkeys(one.input for one in heads)),
             "heads": list(dict.fromkeys(one.name for one in heads)),
+            "supervised": bool(networks),
             "folds": run.folds,
             "seeds": run.seeds(run.folds[0]),
             "window": window.seconds,
@@ -188,7 +191,7 @@ class Desk:
             recording = shown.setdefault(one.id, {"id": one.id, "answers": [], "course": [], "neighbours": []})
             recording |= {"modalities": list(one.modalities), "missing": list(one.missing), "recording": one.recording}
             recording["seconds"] = round(lasts.get(one.id, 0.0), 4)
-            recording["answers"].append(one.to_json())
+            recording["answers"].append(one.to_json() | {"supervised": bool(given.get("supervised"))})
         refused = self._session.refused
         reasons = {}
         try:

@@ -52,7 +52,8 @@ class SourceOptions(Params):
     language: str | None = Field(None, description="words out of sound: the language that is spoken; left out: en")
     trim: bool | None = Field(
         None,
-        description="words out of sound: pass over stretches without a voice, in which words would be made up; left out: true",
+        description="words out of sound: pass over stretches without a voice, in which words would be made up; left out: true. sound: cut what "
+        "lies before the first and after the last voice, where sound is the only source with times (extra words); left out: false",
     )
 
 
@@ -114,7 +115,7 @@ class FolderParams(Params):
 def _source(options: SourceOptions) -> Source:
     """A source as modalities see it."""
     if options.reads == "sound":
-        return Source("audio", "sound, at each file's own rate")
+        return Source("audio", "sound, at each file's own rate", notes={"trim": True} if options.trim else {})
     if options.reads == "pictures":
         return Source("video", "pictures, resized while reading", options.rate, {"shape": [3, *(options.size or (120, 160))]})
     if options.reads == "faces":
@@ -197,7 +198,7 @@ def _read_file(path: Path, source: Source) -> Raw:
         columns=tuple(columns) if columns else None,
         shape=tuple(shape) if shape and source.type == "sequence" else None,
         key=source.notes.get("key"),
-        **({name: source.notes.get(name) for name in SourceOptions.LATER} if source.type == "words" else {}),
+        **({name: source.notes.get(name) for name in SourceOptions.LATER} if source.type in ("words", "audio") else {}),
     )
     if source.type == "sequence" and source.rate is None:
         raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from mmcl.api import DataError
@@ -27,11 +27,12 @@ from mmcl.media import (
     require_faces,
     require_folder,
     require_model,
+    require_voices,
     to_number,
 )
 
 from . import CROP, GET, OF_FACES, FolderParams, LabelOptions, SourceOptions
-from .rows import exists, inside, is_spoken, near, recordings_of, split_of
+from .rows import exists, inside, is_spoken, near, recordings_of, split_of, words_in_cell
 
 TABLES = ("recordings.csv", "recordings.tsv", "recordings.jsonl", "recordings.parquet")
 EXPECTED = "a table recordings.csv with a row a recording, and the files that it names"
@@ -122,7 +123,24 @@ def _sources(params: FolderParams, listing: Listing, root: Path, taken: Collecti
         raise DataError(
             f"{listing.path}: no column holds paths of files, nor words; it has {', '.join(listing.columns)} (dataset.sources names them)"
         )
-    return {name: _source(params, name, one, listing, root) for name, one in given.items()}
+    whole = {name: _source(params, name, one, listing, root) for name, one in given.items()}
+    _check_trimmed(whole, listing)
+    return whole
+
+
+def _check_trimmed(sources: Mapping[str, SourceOptions], listing: Listing) -> None:
+    """Refuse a sound whose silence is cut away where another source would then be at other times."""
+    for name, one in sources.items():
+        if one.reads != "sound" or not one.trim:
+            continue
+        require_voices()
+        for other, two in sources.items():
+            texts = two.reads == "words" and all(map(words_in_cell, _filled(listing, two.column or other)))
+            if other != name and not texts:
+                raise DataError(
+                    f"dataset.sources.{name}.trim: without its silence the sound of '{name}' would be at other times than '{other}', and they are "
+                    "contrasted at the same; leave trim out, or that source"
+                )
 
 
 def _inferred(params: FolderParams, listing: Listing, column: str, root: Path) -> dict[str, SourceOptions]:
@@ -142,7 +160,9 @@ def _inferred(params: FolderParams, listing: Listing, column: str, root: Path) -
         return both
     if mostly({*SOUNDS, *COMPRESSED_SOUNDS, *ARRAYS, *TRANSCRIPTS}):
         return {name: SourceOptions(column=column)}
-    folders = cells and all(not re.search(r"\s", cell) for cell in cells) and (root / cells[0]).is_dir()
+    folders = (
+        cells and all(not re.search(r"\s", cell) for cell in cells) and exists(root / cells[0]) and (root / cells[0]).is_dir()
+    )
     if folders and has_pictures(root / cells[0]):
         return {name: SourceOptions(column=column, reads="pictures")}
     several = sum(len(cell.split()) for cell in cells) / max(1, len(cells))

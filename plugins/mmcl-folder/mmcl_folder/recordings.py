@@ -27,6 +27,7 @@ from mmcl.media import (
     read_table,
     read_words,
     sound_header,
+    spoken_part,
     transcribe,
     words_of,
 )
@@ -128,7 +129,7 @@ def read_file(path: Path, one: SourceOptions, seen: Counter[str]) -> Raw:
     Raises DataError naming the file if it is missing, damaged or unlike the others of its source.
     """
     if one.reads == "sound":
-        return _sound(path)
+        return spoken_part(_sound(path), str(path)) if one.trim else _sound(path)
     if one.reads == "words" and is_spoken(path.name):
         return transcribe(_sound(path), str(path), one.model, one.language or "en", one.trim is not False)
     if one.reads == "words":

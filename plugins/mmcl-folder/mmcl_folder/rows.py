@@ -13,6 +13,9 @@ from mmcl.media import COMPRESSED_SOUNDS, FILMS, SOUNDS, SPLIT_WORDS, TRANSCRIPT
 
 from . import FolderParams, LabelOptions, SourceOptions
 
+LARGEST = 1e12
+"""Of the numbers that can be learned: their squares are summed in 32 bits."""
+
 
 def near(word: str, known: Iterable[str]) -> str:
     """The part of a sentence that offers the nearest word, if any is near."""
@@ -161,6 +164,10 @@ def _number(text: str, column: str, place: str) -> float:
     number = to_number(text)
     if number is None:
         raise DataError(f"{place}: '{text}' in column '{column}' is no number; a number or an empty cell was expected")
+    if abs(number) > LARGEST:
+        raise DataError(
+            f"{place}: {number:g} in column '{column}' is beyond ±{LARGEST:g}; what is learned needs smaller numbers"
+        )
     return number
 
 

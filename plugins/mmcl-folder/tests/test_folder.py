@@ -329,3 +329,12 @@ def test_a_film_of_another_rate_than_the_option_is_refused_by_its_header_as_when
     for look in (dataset.read, dataset.header):
         with pytest.raises(DataError, match="11 were expected"):
             look(id, "film")
+
+
+def test_a_label_that_is_too_large_to_be_learned_is_refused_and_a_long_number_is_no_path(tmp_path):
+    write_audio(tmp_path / "a.wav", np.zeros(800), 8000)
+    rows = [f"r{i},{i}e300,{10**400 + i},a.wav" for i in range(6)]
+    (tmp_path / "recordings.csv").write_text("\n".join(["id,value,number,sound", *rows]))
+    expect_refusal(lambda: mmcl_folder._complete(FolderParams(), tmp_path), "recordings.csv:3", "1e+300", "'value'")
+    named = FolderParams.model_validate({"labels": {}})
+    assert list(mmcl_folder._complete(named, tmp_path).sources or {}) == ["sound"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmcl_folder import FolderParams
+from mmcl_folder import FolderParams, _info, _read_file
 from mmcl_folder.columns import completed
 from mmcl_folder.recordings import Folder
 
@@ -92,3 +92,47 @@ def _study(root: Path, samples) -> None:
     write_audio(root / "a.wav", samples, 16_000)
     write_audio(root / "b.wav", samples, 16_000)
     (root / "recordings.csv").write_text("id,sound\na,a.wav\nb,b.wav\n")
+
+
+TRIMMED = FolderParams.model_validate({"sources": {"sound": {"trim": True}}})
+
+
+@needed
+@pytest.mark.real
+@pytest.mark.skipif(not REAL.is_dir(), reason="reads RAVDESS in the folder MMCL_REAL_DATA")
+def test_silence_before_and_after_the_voice_is_cut_however_long_it_is(tmp_path):
+    sound = read_audio(REAL / "Actor_01" / "03-01-05-02-01-01-01.wav")
+    write_audio(tmp_path / "a.wav", sound.samples, sound.rate)
+    quiet = [np.zeros(round(seconds * sound.rate), np.float32) for seconds in (3, 5)]
+    write_audio(tmp_path / "b.wav", np.concatenate([quiet[0], sound.samples, quiet[1]]), sound.rate)
+    write_audio(tmp_path / "c.wav", np.zeros(2 * sound.rate), sound.rate)
+    (tmp_path / "recordings.csv").write_text("id,sound\na,a.wav\nb,b.wav\nc,c.wav\n")
+    folder = Folder(TRIMMED, tmp_path)
+    one, two = (folder.read(id, "sound") for id in "ab")
+    assert 0.5 < len(one.samples) / one.rate < 0.8 * len(sound.samples) / sound.rate
+    assert len(two.samples) / two.rate == pytest.approx(len(one.samples) / one.rate, abs=0.2)
+    loudest = np.abs(sound.samples).argmax()
+    assert sound.samples[loudest] == pytest.approx(one.samples[np.abs(one.samples).argmax()], abs=1e-4)
+    with pytest.raises(DataError, match=r"c\.wav: no voice is in its 2\.00 s of sound"):
+        folder.read("c", "sound")
+    source = _info(completed(TRIMMED, tmp_path)).sources["sound"]  # a new file of a finished run is cut alike
+    assert np.array_equal(_read_file(tmp_path / "b.wav", source).samples, two.samples)
+
+
+@needed
+def test_a_sound_is_not_cut_beside_a_source_of_the_same_time(tmp_path):
+    write_audio(tmp_path / "a.wav", np.zeros(16_000), 16_000)
+    (tmp_path / "a.csv").write_text("timestamp,x\n0,1\n0.5,2\n")
+    (tmp_path / "recordings.csv").write_text("id,sound,hand,text\na,a.wav,a.csv,we sat down\n")
+    both = {"sound": {"trim": True}, "hand": {}, "text": {"reads": "words"}}
+    with pytest.raises(DataError, match="sources.sound.trim: without its silence .* other times than 'hand'"):
+        completed(FolderParams.model_validate({"sources": both}), tmp_path)
+    del both["hand"]
+    completed(FolderParams.model_validate({"sources": both}), tmp_path)
+
+
+def test_voices_without_the_library_are_refused_before_anything_is_read(tmp_path, monkeypatch):
+    _study(tmp_path, np.zeros(16_000))
+    monkeypatch.setattr(speech.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"not installed: pip install 'mmcl\[words\]'"):
+        completed(TRIMMED, tmp_path)

@@ -5,7 +5,7 @@ const SERIES = 8; // colours of the style sheet, and lines that a person can tel
 const HIGH = 190, LEFT = 52, RIGHT = 12, TOP = 10, FOOT = 26; // of a chart, in pixels
 const WIDE = window.innerWidth > 760 ? 760 : Math.max(280, window.innerWidth - 66);
 const by = (id) => document.getElementById(id);
-let about = null, asked = 0, playing = null;
+let about = null, asked = 0, playing = null, last = null;
 
 function make(tag, given = {}, ...children) {
   const one = document.createElement(tag);
@@ -43,17 +43,21 @@ async function open() {
   by("window").textContent = about.window === null ? "of the evidence over time; the run itself takes whole recordings" : `of the evidence over time; left empty: ${about.window} s, as in training`;
   by("synthetic").hidden = !about.synthetic;
   by("path-row").hidden = !about.paths;
+  by("asked-row").hidden = !about.supervised;
 }
 
 async function ask(body, files) {
   const mine = ++asked;
-  const given = by("seconds").value ? `?seconds=${encodeURIComponent(by("seconds").value)}` : "";
+  last = [body, files];
+  const given = new URLSearchParams();
+  if (by("seconds").value) given.set("seconds", by("seconds").value);
+  if (by("asked").value) given.set("supervised", by("asked").value);
   state("Reading …");
   by("answers").replaceChildren();
   let answered, reply;
   try {
     const json = typeof body === "string";
-    answered = await fetch(`api/look${given}`, { method: "POST", body, headers: json ? { "content-type": "application/json" } : {} });
+    answered = await fetch(`api/look?${given}`, { method: "POST", body, headers: json ? { "content-type": "application/json" } : {} });
     reply = await answered.json();
   } catch (error) {
     answered = null;
@@ -122,7 +126,7 @@ function task(answer) {
     })));
   }
   const mean = answer.asked > 1 ? `, the mean of ${answer.asked}` : "";
-  card.append(make("p", { class: "quiet" }, `By the head “${answer.head}” on ${answer.input === "all" ? "all modalities" : answer.input}${mean}.`));
+  card.append(make("p", { class: "quiet" }, `By the ${answer.supervised ? "network" : "head"} “${answer.head}” ${answer.supervised ? "that labels trained " : ""}on ${answer.input === "all" ? "all modalities" : answer.input}${mean}.`));
   return card;
 }
 
@@ -200,6 +204,7 @@ function send(files) {
 }
 
 by("files").addEventListener("change", () => { send([...by("files").files]); by("files").value = ""; });
+by("asked").addEventListener("change", () => { if (last) ask(...last); });
 by("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   if (by("path").value.trim()) ask(JSON.stringify({ path: by("path").value.trim() }), []);
