@@ -6,6 +6,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -56,6 +57,8 @@ def run_all(
     page: Page | None = None,
     overwrite: bool = False,
     more: bool = False,
+    jobs: int = 1,
+    only: str | None = None,
 ) -> Path:
     """Every stage that is not finished yet, then the page; the path of the page.
 
@@ -66,59 +69,104 @@ def run_all(
     page        writes the report, once all stages are finished
     overwrite   replace finished work of another plan or of other recordings, and remove what the plan no longer names
     more        go on with pretraining, for more epochs than it was finished with, from its last epoch
+    jobs        folds and seeds at a time, each in a process of its own, which share this one's threads
+    only        "fold=3,seed=1", or one of the two: the other folds and seeds are left to other processes, which may be at work in the same
+                folder meanwhile; the page is written by whoever finishes last, and the path is that of the folder until then
 
     Raises StageError, before anything is written, where finished work would be replaced and `overwrite` is False; Stopped, after Ctrl-C,
     TERM or HUP, when what can be kept is kept.
     """
     from ..engine.devices import pick_device
     from ..engine.memory import keep_freed_memory
-    from ..engine.resources import Meter
-    from .earlier import Earlier, check_plan, earlier, going_on, remove_stale
-    from .embed import embed
-    from .pretrain import pretrain
-    from .probe import probe
-    from .supervise import supervise
-    from .worth import worth
+    from .cells import chosen, held_units, only_of, run_together, stages_left, stages_of
+    from .earlier import remove_stale
+    from .units import ALL, units_of
 
     keep_freed_memory()
     where = device if stop_after == "prepare" else str(pick_device(device))
+    part = ALL if only is None else only_of(only, plan)
     begun = run.root.exists()
     run.claim()
-    with listening(), run.held():
-        before = Earlier() if overwrite else earlier(run)
-        continued = check_plan(run, before, plan, more)
-        for sentence in going_on(plan, continued) if more else ():
-            say(f"{plan.name}: {sentence}")
-        if plan.halves:
-            say(f"{plan.name}: {' and '.join(plan.halves)} in bf16, losses in float32")
+    with listening(), ExitStack() as held:
+        if part == ALL:
+            held.enter_context(run.held())
+            continued = _begin(plan, run, workers, strict, where, overwrite, more, begun)
+            if overwrite:
+                remove_stale(run)
+        else:
+            with run.turn(partial(say, f"{run.root}: another mmcl process is beginning its part of this run; waiting for it")):
+                alone = held.enter_context(run.shared())
+                continued = _begin(plan, run, workers, strict, where, overwrite, more, True, alone)
+            held_units(held, chosen(plan, run, part))
+        if stop_after == "prepare":
+            return run.root / "report.html"
+        if jobs > 1:
+            run_together(plan, run, jobs, device, continued, stop_after, part)
+        for name, stage in stages_of(plan, run, device, continued, part).items():
+            _measured(run, name, stage)
+            if name == stop_after:
+                return run.root / "report.html"
+        if part == ALL:
+            _measured(run, "report", lambda: page(plan, run) if page is not None else None)
+            say(f"{plan.name}: done")
+            return run.root / "report.html"
+        with run.turn(partial(say, f"{run.root}: another mmcl process is ending its part of this run; waiting for it")):
+            left = [unit for unit in units_of(plan, run) if stages_left(unit)]
+            if left:
+                say(f"{plan.name}: {part} done; {len(left)} folds and seeds of this run are not")
+                return run.root
+            _measured(run, "report", lambda: page(plan, run) if page is not None else None)
+            say(f"{plan.name}: {part} done, and with it all folds and seeds")
+    return run.root / "report.html"
+
+
+def _begin(
+    plan: Plan,
+    run: RunFolder,
+    workers: int | None,
+    strict: bool,
+    device: str,
+    overwrite: bool,
+    more: bool,
+    begun: bool,
+    alone: bool = True,
+) -> list[dict[str, Any]]:
+    """Say in the folder what is run, and prepare it; the epochs that pretraining goes on from.
+
+    begun  whether the folder was there before
+    alone  whether no other process is at work in it: if one is, it has written what is to be said
+    """
+    from .earlier import Earlier, check_beside, check_plan, earlier, going_on
+
+    before = Earlier() if overwrite else earlier(run)
+    continued = check_plan(run, before, plan, more)
+    for sentence in going_on(plan, continued) if more else ():
+        say(f"{plan.name}: {sentence}")
+    if plan.halves:
+        say(f"{plan.name}: {' and '.join(plan.halves)} in bf16, losses in float32")
+    facts = {"continued": continued, "going_on": going_on(plan, continued)} if continued else {}
+    if alone:
         write_text(run.root / "recipe.yaml", plan.text)
         if plan.fold_of is not None:  # so that the folder alone is enough to run it again
             rows = "".join(f"{name},{fold}\n" for name, fold in plan.fold_of.items())
             write_text(run.root / "folds.csv", f"{plan.fold_key},fold\n{rows}")
-        facts = {"continued": continued, "going_on": going_on(plan, continued)} if continued else {}
-        write_json(run.root / "plan.json", {**about(plan, where), **facts})
-        run.log("run", command=sys.argv[1:], mmcl=__version__, **facts)
-        stages: dict[str, Callable[[], None]] = {
-            "prepare": lambda: _prepare(plan, run, workers, strict, begun, before),
-            "pretrain": lambda: pretrain(plan, run, device, continued=continued) if plan.recipe.pretrain.epochs > 0 else None,
-            "embed": lambda: embed(plan, run, device),
-            "probe": lambda: probe(plan, run),
-            "supervise": lambda: supervise(plan, run, device),
-            "worth": lambda: worth(plan, run, device),
-            "report": lambda: page(plan, run) if page is not None else None,
-        }
-        for name, stage in stages.items():
-            meter = Meter()
-            stage()
-            took = meter.read()
-            if took["seconds"] >= WORTH_SAYING:
-                run.log("took", stage=name, **took)
-            if name == "prepare" and overwrite:
-                remove_stale(run)
-            if name == stop_after:
-                break
-        say(f"{plan.name}: done")
-    return run.root / "report.html"
+        write_json(run.root / "plan.json", {**about(plan, device), **facts})
+    else:
+        check_beside(run, plan)
+    run.log("run", command=sys.argv[1:], mmcl=__version__, **facts)
+    _measured(run, "prepare", lambda: _prepare(plan, run, workers, strict, begun, before))
+    return continued
+
+
+def _measured(run: RunFolder, name: str, stage: Callable[[], None]) -> None:
+    """Run a stage, and log what it took."""
+    from ..engine.resources import Meter
+
+    meter = Meter()
+    stage()
+    took = meter.read()
+    if took["seconds"] >= WORTH_SAYING:
+        run.log("took", stage=name, **took)
 
 
 def _prepare(plan: Plan, run: RunFolder, workers: int | None, strict: bool, begun: bool, before: Earlier) -> None:

@@ -44,7 +44,7 @@ from ..screen import progress, say
 from ..seeding import address
 from ..stopping import patient, stop_if_asked
 from .lost import LOST, buffers_of, keep_lost, put_back
-from .units import Unit, pretrain_key, units_of
+from .units import ALL, Only, Unit, pretrain_key, units_of
 
 Watch = Callable[[int, float], None]
 """Told the epochs that are done and their validation loss; what it raises ends the training."""
@@ -56,12 +56,14 @@ def pretrain(
     device: str = "auto",
     watch: Watch | None = None,
     continued: Sequence[Mapping[str, Any]] = (),
+    only: Only = ALL,
 ) -> None:
     """Train the encoders of every fold and seed that are not trained yet.
 
     continued  epochs and patience of each plan whose finished training this one goes on with
+    only       which folds and seeds
     """
-    units = units_of(plan, run)
+    units = units_of(plan, run, only)
     where = pick_device(device)
     for unit in units:
         folder, key = unit.folder("pretrain"), pretrain_key(plan, unit.prepared, unit.fold, unit.seed)

@@ -59,7 +59,7 @@ from ..recipe.schema import Supervise
 from ..runs import RunFolder, finish, finished, read_json, read_tensors, restart, write_json, write_jsonl
 from ..screen import progress, say
 from ..stopping import patient, stop_if_asked
-from .units import Unit, supervise_key, units_of
+from .units import ALL, Only, Unit, supervise_key, units_of
 
 Watch = Callable[[int, Mapping[str, float]], None]
 """Told the epochs that are done and every metric on validation rows; what it raises ends the training."""
@@ -81,11 +81,14 @@ class Model:
         return f"{self.task.name}~{self.input}~{self.head}"
 
 
-def supervise(plan: Plan, run: RunFolder, device: str = "auto") -> None:
-    """Train and test the models of every fold and seed that are not done yet."""
+def supervise(plan: Plan, run: RunFolder, device: str = "auto", only: Only = ALL) -> None:
+    """Train and test the models of every fold and seed that are not done yet.
+
+    only  which folds and seeds
+    """
     if plan.supervised is None:
         return
-    units = units_of(plan, run)
+    units = units_of(plan, run, only)
     where = pick_device(device)
     models = _models(plan.supervised)
     for unit in units:
