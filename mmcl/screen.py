@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,14 @@ class Shown:
 
 Listener = Callable[[Shown], None]
 _LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+def launched() -> tuple[int, int]:
+    """For one of several to speak: this process's number among those that `torchrun` started, and how many there are: 0 and 1 where it was started alone."""
+    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    if all(word.isascii() and word.isdigit() for word in (rank, size)) and int(size) > 1:
+        return int(rank), int(size)
+    return 0, 1
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..screen import launched
 from . import options
 
 
@@ -86,4 +87,5 @@ def run(
     name = plan.name if few is None else f"{plan.name}-limit-{few}"  # never in the folder of the whole run
     folder = RunFolder(out if out is not None else Path("runs") / name)
     report = run_and_report(plan, folder, workers, strict, device, stop_after, overwrite, more, jobs, only)
-    click.echo(report if stop_after is None else folder.root)
+    if launched()[0] == 0:
+        click.echo(report if stop_after is None else folder.root)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..api.errors import MmclError
+from ..api.errors import MmclError, StageError
 from ..engine.surroundings import determinism, git_of, hardware
 from ..plugins import plugins
 from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
-from ..screen import say
+from ..screen import launched, say
 from ..stopping import listening
 
 if TYPE_CHECKING:
@@ -78,16 +78,25 @@ def run_all(
     """
     from ..engine.devices import pick_device
     from ..engine.memory import keep_freed_memory
-    from .cells import chosen, held_units, only_of, run_together, stages_left, stages_of
+    from ..engine.ranks import device_of, joined
+    from .cells import chosen, follow, held_units, only_of, run_together, stages_of
     from .earlier import remove_stale
-    from .units import ALL, units_of
+    from .units import ALL
 
     keep_freed_memory()
     where = device if stop_after == "prepare" else str(pick_device(device))
     part = ALL if only is None else only_of(only, plan)
-    begun = run.root.exists()
-    run.claim()
-    with listening(), ExitStack() as held:
+    if jobs > 1 and launched()[1] > 1:
+        raise StageError(
+            "--jobs trains folds and seeds side by side, and torchrun each of them in several processes; leave one of the two out"
+        )
+    with listening(tell=launched()[0] == 0), ExitStack() as held:
+        ranks = held.enter_context(joined(device_of(pick_device("cpu" if stop_after == "prepare" else device))))
+        if not ranks.first:
+            follow(plan, run, device, stop_after, part, ranks)
+            return run.root / "report.html"
+        begun = run.root.exists()
+        run.claim()
         if part == ALL:
             held.enter_context(run.held())
             continued = _begin(plan, run, workers, strict, where, overwrite, more, begun)
@@ -98,11 +107,12 @@ def run_all(
                 alone = held.enter_context(run.shared())
                 continued = _begin(plan, run, workers, strict, where, overwrite, more, True, alone)
             held_units(held, chosen(plan, run, part))
+        ranks.first_says(lambda: continued)
         if stop_after == "prepare":
             return run.root / "report.html"
         if jobs > 1:
             run_together(plan, run, jobs, device, continued, stop_after, part)
-        for name, stage in stages_of(plan, run, device, continued, part).items():
+        for name, stage in stages_of(plan, run, device, continued, part, ranks).items():
             _measured(run, name, stage)
             if name == stop_after:
                 return run.root / "report.html"
@@ -110,13 +120,21 @@ def run_all(
             _measured(run, "report", lambda: page(plan, run) if page is not None else None)
             say(f"{plan.name}: done")
             return run.root / "report.html"
-        with run.turn(partial(say, f"{run.root}: another mmcl process is ending its part of this run; waiting for it")):
-            left = [unit for unit in units_of(plan, run) if stages_left(unit)]
-            if left:
-                say(f"{plan.name}: {part} done; {len(left)} folds and seeds of this run are not")
-                return run.root
-            _measured(run, "report", lambda: page(plan, run) if page is not None else None)
-            say(f"{plan.name}: {part} done, and with it all folds and seeds")
+        return _end(plan, run, str(part), page)
+
+
+def _end(plan: Plan, run: RunFolder, part: str, page: Page | None) -> Path:
+    """End a part of a run: whoever ends last writes the page. Its path, or until then the folder's."""
+    from .cells import stages_left
+    from .units import units_of
+
+    with run.turn(partial(say, f"{run.root}: another mmcl process is ending its part of this run; waiting for it")):
+        left = [unit for unit in units_of(plan, run) if stages_left(unit)]
+        if left:
+            say(f"{plan.name}: {part} done; {len(left)} folds and seeds of this run are not")
+            return run.root
+        _measured(run, "report", lambda: page(plan, run) if page is not None else None)
+        say(f"{plan.name}: {part} done, and with it all folds and seeds")
     return run.root / "report.html"
 
 
@@ -198,7 +216,7 @@ def about(plan: Plan, device: str) -> dict[str, Any]:
         "device": device,
         "git": git_of(plan.folder),
         "hardware": hardware(device),
-        "determinism": determinism(),
+        "determinism": {**determinism(), **({"processes": launched()[1]} if launched()[1] > 1 else {})},
         "uses_labels": plan.uses_labels(),
         "protocol": f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}",
         "published": published_on(plan.to_json()["dataset"]["use"]),

@@ -24,10 +24,11 @@ import torch
 
 from ..api.errors import MmclError, StageError
 from ..engine.memory import keep_freed_memory
+from ..engine.ranks import ALONE, Ranks
 from ..recipe.carried import packed, unpacked
 from ..recipe.plan import Plan
 from ..runs import RunFolder, finished
-from ..screen import Shown, progress, say, told
+from ..screen import Shown, hushed, progress, say, told
 from ..stopping import Stopped, listening
 from ..workers import end_workers, one_way, worker_pool
 from .units import (
@@ -236,9 +237,17 @@ def run_cell(order: Order, fold: int, seed: int, device: str) -> str | None:
 
 
 def stages_of(
-    plan: Plan, run: RunFolder, device: str, continued: Sequence[Mapping[str, Any]], only: Only
+    plan: Plan,
+    run: RunFolder,
+    device: str,
+    continued: Sequence[Mapping[str, Any]],
+    only: Only,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Callable[[], None]]:
-    """The stages from `pretrain` on of some folds and seeds, in order."""
+    """The stages from `pretrain` on of some folds and seeds, in order.
+
+    ranks  the processes that train together: all of them train, and the first one does the rest
+    """
     from .embed import embed
     from .pretrain import pretrain
     from .probe import probe
@@ -247,13 +256,30 @@ def stages_of(
 
     return {
         "pretrain": lambda: (
-            pretrain(plan, run, device, continued=continued, only=only) if plan.recipe.pretrain.epochs > 0 else None
+            pretrain(plan, run, device, continued=continued, only=only, ranks=ranks)
+            if plan.recipe.pretrain.epochs > 0
+            else None
         ),
         "embed": lambda: embed(plan, run, device, only=only),
         "probe": lambda: probe(plan, run, only),
-        "supervise": lambda: supervise(plan, run, device, only),
+        "supervise": lambda: supervise(plan, run, device, only, ranks),
         "worth": lambda: worth(plan, run, device, only),
     }
+
+
+TOGETHER = ("pretrain", "supervise")
+"""The stages in which ranks train together; the rest is the first one's."""
+
+
+def follow(plan: Plan, run: RunFolder, device: str, last: str | None, only: Only, ranks: Ranks) -> None:
+    """What a rank other than the first does of a run: it trains, and nothing else. It writes no file and says nothing."""
+    with hushed():
+        continued: list[dict[str, Any]] = ranks.first_says(list)
+        for name, stage in {"prepare": None, **stages_of(plan, run, device, continued, only, ranks)}.items():
+            if stage is not None and name in TOGETHER:
+                stage()
+            if name == last:
+                return
 
 
 def run_stages(
