@@ -48,7 +48,8 @@ from mmcl.recipe.planner import load_plan
 from mmcl.recipe.shipped import find
 from mmcl.runs import RunFolder
 from mmcl.stages.prepare import prepare
-from mmcl.stages.pretrain import _Pairs, rows_of_epoch
+from mmcl.stages.learners import Pairs
+from mmcl.stages.pretrain import rows_of_epoch
 from mmcl.stages.units import units_of
 
 plan = load_plan(find(given["recipe"]), tuple(given["sets"]), Path(given["data"]))
@@ -58,7 +59,7 @@ if not (run.root / "prepare.json").exists() and not list(run.root.glob("**/prepa
     prepare(plan, run, 1)
 unit = units_of(plan, run)[0]
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-learner = _Pairs(unit, device)
+learner = Pairs(unit, device)
 learner.model.train()
 optimizer = build_optimizer(plan.recipe.pretrain.optimizer, learner.model)
 augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
@@ -71,7 +72,7 @@ for line in sys.stdin:
     rows = rows[: int(line)]
     generator = torch.Generator(device).manual_seed(0)
     for batch in draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "window", epoch):
-        objective = learner.objective(learner.forward(batch, augmentations, generator), batch.items)
+        objective = learner.objective(learner.forward(batch, len(batch.items.row), augmentations, generator), batch.items)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(objective.loss)
         optimizer.step()

@@ -12,6 +12,7 @@ runs/NAME/
   fold-00/seed-17/supervise/             models/ scores.jsonl predictions.jsonl chosen.jsonl finished.json (work.json, resume/ meanwhile)
   fold-00/seed-17/worth/                 worth.jsonl finished.json; maps.json in the first
   report.html report.json written.json   the pages, and digests of what lies here
+  .lock .turn fold-00/seed-17/.lock      who is at work: in all of it, at its beginning or end, in one fold and seed
 runs/prepared/                           prepared streams, shared by all runs beside it
 
 A run folder may come from a stranger. Every file of one is opened and written here: regular files alone, no link followed, sizes
@@ -107,11 +108,15 @@ class RunFolder:
         return [] if planned is None else [one for one in sorted(self.root.glob("fold-*/seed-*")) if one not in named]
 
     def log(self, event: str, **values: Any) -> None:
-        """Add one line to log.jsonl."""
+        """Add one line to log.jsonl, whole, whoever else adds to it."""
+        import fcntl
+
         line = json.dumps({"time": round(time.time(), 3), "event": event, **values}, allow_nan=False, default=str)
         self.root.mkdir(parents=True, exist_ok=True)
         with _opened(self.root / "log.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, "a") as file:
+            _flock(file, fcntl.LOCK_EX)  # a file of a network is not appended to at once
             file.write(line + "\n")
+            file.flush()
 
     def claim(self, kind: str = "run") -> None:
         """Make the folder mmcl's: a new or an empty one, or one that is already. Raises StageError if it holds somebody's files."""
@@ -125,6 +130,43 @@ class RunFolder:
             if not mine:
                 raise StageError(f"{self.root}: another mmcl process is writing this run; wait for it, or give another --out")
             tidy(self.root)
+            yield
+
+    @contextmanager
+    def shared(self) -> Iterator[bool]:
+        """Work in this folder beside processes that write other folds and seeds of it; whether nobody else is at work in it yet.
+
+        Raises StageError if a process holds all of it.
+        """
+        import fcntl
+
+        with _opened(self.root / ".lock", os.O_RDWR | os.O_CREAT, "r+") as file:
+            alone = _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB):
+                raise StageError(
+                    f"{self.root}: another mmcl process is writing all of this run; wait for it, or give another --out"
+                )
+            if alone:
+                tidy(self.root)
+            yield alone
+
+    @contextmanager
+    def turn(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """The only process of those that share this folder; another one's turn is waited for, of which `waiting` is told."""
+        with locked(self.root / ".turn", wait=False) as mine:
+            if mine:
+                yield
+                return
+        waiting()
+        with locked(self.root / ".turn"):
+            yield
+
+    @contextmanager
+    def held_unit(self, fold: int, seed: int) -> Iterator[None]:
+        """Keep a second process out of one fold and seed. Raises StageError if one is at work in it."""
+        with locked(self.stage(".lock", fold, seed), wait=False) as mine:
+            if not mine:
+                raise StageError(f"{self.root}: another mmcl process is writing fold {fold}, seed {seed}; wait for it")
             yield
 
 
@@ -145,13 +187,17 @@ def claim(folder: Path, kind: str) -> None:
         if is_one != kind:
             raise StageError(f"{folder}: is the folder of a {is_one}, and not of a {kind}; give another --out")
         return
-    inside = sorted(entry.name for entry in os.scandir(folder) if entry.name != ".lock" and not entry.name.endswith(PART))
+    inside = sorted(entry.name for entry in os.scandir(folder) if entry.name not in LOCKS and not entry.name.endswith(PART))
+    if os.path.lexists(marker):  # another process has claimed it meanwhile
+        return claim(folder, kind)
     if inside and not (set(inside) & _OLDER[kind] and _names_mmcl(folder, kind)):
         few = ", ".join(inside[:3]) + (f" and {len(inside) - 3} more" if len(inside) > 3 else "")
         raise StageError(f"{folder}: holds {few}, which no {kind} of mmcl wrote; give another --out, or an empty folder")
     write_text(marker, f"{kind}\n")
 
 
+LOCKS = {".lock", ".turn"}
+"""Files that hold nothing and are locked."""
 _OLDER = {"run": {"plan.json"}, "sweep": {"sweep.json"}}
 """What marks a folder that was written before there was a `.mmcl`."""
 
@@ -197,12 +243,18 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with _opened(path, os.O_RDWR | os.O_CREAT, "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        yield _flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def _flock(file: Any, how: int) -> bool:
+    """Lock an open file; whether that was possible."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def tidy(folder: Path, name: str | None = None) -> None:
@@ -218,7 +270,7 @@ def fingerprint(value: Any) -> str:
 
 
 _OURS = {
-    "run": {MARKER, ".lock", "recipe.yaml", "folds.csv", "plan.json", "log.jsonl", "prepare.json", "folds.json"}
+    "run": {MARKER, *LOCKS, "recipe.yaml", "folds.csv", "plan.json", "log.jsonl", "prepare.json", "folds.json"}
     | {WRITTEN, "scores.json", "report.html", "report.json", "tensorboard", "search", "prepared"},
     "sweep": {MARKER, ".lock", "sweep.json", "sweep.html", "trials.json", "log.jsonl", "trials", "best", "best.yaml"},
 }

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 Tick = Callable[[int, str], None]
 """Call with how many steps are done now, and a few words to show beside the bar."""
 
 
-_HUSHED: ContextVar[bool] = ContextVar("hushed", default=False)
+@dataclass(frozen=True)
+class Shown:
+    """What would stand on the screen: a line, or how far some work has come."""
+
+    text: str  # the line, or the title of the work
+    done: int = 0
+    total: int = 0  # 0: a line
+
+
+Listener = Callable[[Shown], None]
+_LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+def launched() -> tuple[int, int]:
+    """For one of several to speak: this process's number among those that `torchrun` started, and how many there are: 0 and 1 where it was started alone."""
+    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    if all(word.isascii() and word.isdigit() for word in (rank, size)) and int(size) > 1:
+        return int(rank), int(size)
+    return 0, 1
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
-    """No lines and no bars from within: whoever does the same work many times speaks for all of them."""
-    token = _HUSHED.set(True)
+def told(listener: Listener) -> Iterator[None]:
+    """Lines and bars from within go to somebody who shows them in a way of his own."""
+    token = _LISTENER.set(listener)
     try:
         yield
     finally:
-        _HUSHED.reset(token)
+        _LISTENER.reset(token)
+
+
+def hushed() -> AbstractContextManager[None]:
+    """No lines and no bars from within: whoever does the same work many times speaks for all of them."""
+    return told(lambda shown: None)
 
 
 def say(text: str) -> None:
     """One line to a person."""
-    if _HUSHED.get():
+    if (listener := _LISTENER.get()) is not None:
+        listener(Shown(text))
         return
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is where the toolkit speaks
 
@@ -40,8 +66,12 @@ def part_of(tick: Tick, before: int) -> Tick:
 @contextmanager
 def progress(title: str, total: int, start: int = 0, every: float = 15.0) -> Iterator[Tick]:
     """Show how far some work has come. Piped, a line appears at most once in `every` seconds, and at the end."""
-    if _HUSHED.get():
-        yield _nothing
+    if (listener := _LISTENER.get()) is not None:
+
+        def tick_told(steps: int, text: str = "") -> None:
+            listener(Shown(title, steps, total))
+
+        yield tick_told
         return
     if sys.stderr.isatty():
         with _bar(title, total, start) as tick:
@@ -63,10 +93,6 @@ def progress(title: str, total: int, start: int = 0, every: float = 15.0) -> Ite
 
     yield tick_plain
     say(f"{title}: {done}/{total}{f', {words}' if words else ''}, took {_clock(time.monotonic() - began)}")
-
-
-def _nothing(steps: int, text: str = "") -> None:
-    """Shows nothing."""
 
 
 @contextmanager

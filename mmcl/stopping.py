@@ -29,6 +29,21 @@ class Stopped(KeyboardInterrupt):
         return f"stopped; {self.kept or 'what is finished is kept'}; run the same command again to go on"
 
 
+class SilentEnd(Exception):
+    """This process ends without a word, for one of those that work with it says why.
+
+    code  with which the process ends
+    """
+
+    def __init__(self, why: str, code: int = 2) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+class Witness(Exception):
+    """An error that whichever of several processes raises it says; of others the first process speaks."""
+
+
 class _State:
     """What has been asked for, of the whole process."""
 
@@ -72,10 +87,20 @@ def patient() -> Iterator[None]:
         _State.patient -= 1
 
 
+def asked() -> int | None:
+    """The signal that asked for an end, if one did."""
+    return _State.asked
+
+
 def stop_if_asked(keep: Callable[[], str]) -> None:
     """End if that was asked for: `keep` keeps what there is and says what. Raises Stopped."""
-    if _State.asked is not None:
-        raise Stopped(_State.asked, keep())
+    stop_for(_State.asked, keep)
+
+
+def stop_for(number: int | None, keep: Callable[[], str]) -> None:
+    """End for a signal of that number, if there is one: `keep` keeps what there is and says what. Raises Stopped."""
+    if number:
+        raise Stopped(number, keep())
 
 
 def _asked(number: int, frame: FrameType | None) -> None:

@@ -5,14 +5,37 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import parent_process
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
 from threading import Lock, Thread
 from types import ModuleType
 from typing import Any
+
+LEAVING = 60.0
+"""Seconds in which processes that are asked to leave may finish their step and write a checkpoint."""
+
+
+def end_workers(processes: Sequence[BaseProcess]) -> None:
+    """Ask processes to keep what they have and leave; those that do not are ended."""
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + LEAVING
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+
+
+def one_way() -> tuple[Connection, Connection]:
+    """Two ends of a pipe: one to receive from, one that workers can be given to send to."""
+    receiver, sender = _Fresh().Pipe(duplex=False)
+    return receiver, sender
 
 
 @contextmanager

@@ -169,6 +169,7 @@ def test_weights_of_pairs_reach_the_contrast_and_the_fingerprint(tiny_plan, begu
     from mmcl.api import Encoded, Items
     from mmcl.data.prepared import load_prepared
     from mmcl.model.contrast import build_contrast
+    from mmcl.model.network import embeddings_of
     from mmcl.objective.score import Embedded, score
     from mmcl.stages.supervise import _contrast_loss, _models
     from mmcl.stages.units import pretrain_key, supervise_key
@@ -192,7 +193,7 @@ def test_weights_of_pairs_reach_the_contrast_and_the_fingerprint(tiny_plan, begu
         encoder.project = lambda one: one.vector
     items = Items(torch.arange(6), torch.zeros(6, dtype=torch.int64))
     contrast = build_contrast(weighed, prepared.samples, model.modalities)
-    got = float(_contrast_loss(contrast, network, encoded, items, torch.device("cpu")))
+    got = float(_contrast_loss(contrast, embeddings_of(network, encoded), items, torch.device("cpu")))
     embedded = {name: Embedded(e.vector[e.present], e.present.nonzero().squeeze(1)) for name, e in encoded.items()}
     positives, loss = (part.spec.build(part.params) for part in (plain.positives, plain.loss))
     apart = {pair: float(score(embedded, items, [pair], positives, loss).loss) for pair in plain.pairs}
@@ -200,7 +201,9 @@ def test_weights_of_pairs_reach_the_contrast_and_the_fingerprint(tiny_plan, begu
     assert got == pytest.approx(sum(weight[pair] * value for pair, value in apart.items()) / 6.5, rel=1e-6)
     (audio,) = [m for m in _models(weighed.supervised) if (m.input, m.head) == ("audio", "attention")]
     contrast = build_contrast(weighed, prepared.samples, audio.modalities)
-    assert float(_contrast_loss(contrast, network, encoded, items, torch.device("cpu"))) == 0.0  # no pair is left
+    assert (
+        float(_contrast_loss(contrast, embeddings_of(network, encoded), items, torch.device("cpu"))) == 0.0
+    )  # no pair is left
 
 
 @pytest.mark.parametrize(

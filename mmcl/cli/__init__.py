@@ -15,7 +15,8 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..stopping import Stopped, listening
+from ..screen import launched
+from ..stopping import SilentEnd, Stopped, Witness, listening
 
 COMMANDS = {
     "run": ("run", "Run a recipe, or go on with it."),
@@ -169,19 +170,27 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     show = "--traceback" in given or os.environ.get("MMCL_TRACEBACK", "") not in ("", "0")
     given = [a for a in given if a != "--traceback"]  # anywhere on the line
+    rank, ranks = launched()
+    speaks = rank == 0  # of several processes that are told the same, one says what is wrong
     try:
-        with listening():
+        word = next((a for a in given if not a.startswith("-")), "")
+        if ranks > 1 and word in COMMANDS and word != "run":
+            raise click.UsageError(f"mmcl {word} works in one process; start it without torchrun")
+        with listening(tell=speaks):
             code: Any = cli.main(given, prog_name="mmcl", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
+    except SilentEnd as end:
+        sys.exit(end.code)
     except click.ClickException as error:
-        error.show()
+        if speaks:
+            error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:
         stopped = error if isinstance(error, Stopped) else error.__cause__  # click makes Abort of it
-        click.echo(
-            f"mmcl: {stopped if isinstance(stopped, Stopped) else 'interrupted; run the same command again to go on'}", err=True
-        )
+        words = stopped if isinstance(stopped, Stopped) else "interrupted; run the same command again to go on"
+        if speaks:
+            click.echo(f"mmcl: {words}", err=True)
         sys.exit(stopped.code if isinstance(stopped, Stopped) else 130)
     except Exception as error:  # noqa: BLE001 - the last line of defence: the user's to mend, or else our bug, said as such
         from ..api.errors import MmclError  # late: it brings numpy and pydantic, which `mmcl --help` can do without
@@ -193,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(error, MmclError):
             if show:
                 traceback.print_exc()
-            for line in str(error).splitlines():
+            for line in str(error).splitlines() if speaks or isinstance(error, Witness) else ():
                 click.echo(f"mmcl: {line}", err=True)
             sys.exit(2)
         from .surroundings import sentence_of

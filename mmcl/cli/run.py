@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..screen import launched
 from . import options
 
 
@@ -39,6 +40,18 @@ from . import options
     is_flag=True,
     help="Go on with finished pretraining, for more epochs (--set pretrain.epochs=N), from its last one.",
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Folds and seeds at a time, each in a process of its own; they share the threads.",
+)
+@click.option(
+    "--only",
+    metavar="fold=N,seed=N",
+    help="Run this fold and seed alone, or all of one fold or seed. Other processes may run others in the same folder meanwhile.",
+)
 def run(
     recipe: str,
     presets: tuple[str, ...],
@@ -52,6 +65,8 @@ def run(
     stop_after: str | None,
     overwrite: bool,
     more: bool,
+    jobs: int,
+    only: str | None,
 ) -> None:
     """Run RECIPE, a file or the name of a shipped one, and print the path of its report.
 
@@ -71,5 +86,6 @@ def run(
     few = plan.recipe.limit
     name = plan.name if few is None else f"{plan.name}-limit-{few}"  # never in the folder of the whole run
     folder = RunFolder(out if out is not None else Path("runs") / name)
-    report = run_and_report(plan, folder, workers, strict, device, stop_after, overwrite, more)
-    click.echo(report if stop_after is None else folder.root)
+    report = run_and_report(plan, folder, workers, strict, device, stop_after, overwrite, more, jobs, only)
+    if launched()[0] == 0:
+        click.echo(report if stop_after is None else folder.root)

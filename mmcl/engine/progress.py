@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..seeding import address
-from ..stopping import stop_if_asked
+from ..stopping import stop_for
 from .resume import load_checkpoint, save_checkpoint
 
 
@@ -34,6 +34,7 @@ class Progress:
         default_factory=dict
     )  # of an epoch that was stopped: how many batches are done, and means over them
     continued: list[int] = field(default_factory=list)  # epochs after which a finished training went on
+    writes: bool = True  # whether `save` writes: of several processes one does
 
     def __post_init__(self) -> None:
         self._began = self._saved = time.monotonic()
@@ -67,6 +68,8 @@ class Progress:
 
     def save(self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Put a checkpoint in place of the one before."""
+        if not self.writes:
+            return
         state = {
             "key": self.key,
             "epoch": self.epoch,
@@ -82,11 +85,18 @@ class Progress:
         save_checkpoint(folder, model, optimizer, self.weights, state)
         self._saved = time.monotonic()
 
-    def stop_if_asked(
-        self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, what: str, within: Callable[[], dict[str, Any]]
+    def stop_for(
+        self,
+        number: int,
+        folder: Path,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        what: str,
+        within: Callable[[], dict[str, Any]],
     ) -> None:
-        """If an end was asked for, write a checkpoint of this very step and raise Stopped.
+        """If a signal asked for an end, write a checkpoint of this very step and raise Stopped.
 
+        number  of the signal; 0: none came
         within  says what a checkpoint keeps of the epoch that is under way; {} after its end
         """
 
@@ -96,7 +106,7 @@ class Progress:
             self.save(folder, model, optimizer)
             return f"{what}: a checkpoint of step {self.step}, in epoch {self.epoch + bool(self.within)}, is written"
 
-        stop_if_asked(keep)
+        stop_for(number, keep)
 
     def due(self, minutes: float) -> bool:
         """Whether the last checkpoint, or the beginning, is so many minutes ago."""
@@ -106,6 +116,10 @@ class Progress:
         """Seeds torch for the next step (dropout, and whatever else draws while stepping); the generator of its augmentations."""
         torch.manual_seed(address(*where, "step", self.step))
         return torch.Generator().manual_seed(address(*where, "augment", self.step))
+
+    def seed_objective(self, *where: str | int) -> None:
+        """Seeds torch for what all processes work out alike, after each has drawn for its own rows."""
+        torch.manual_seed(address(*where, "objective", self.step))
 
     def finish_epoch(
         self, row: dict[str, Any], monitored: float, model: nn.Module, skipped: Mapping[str, int] | None = None

@@ -6,14 +6,14 @@ end of the longest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..api.batch import Batch, Stream
+from ..api.batch import Batch, Items, Stream
 from ..data.batches import ahead
 from ..data.stack import batch, stack
 from ..data.store import Store
@@ -25,28 +25,54 @@ WINDOWS = 64
 """Windows that go through a network at a time where nothing is learned."""
 
 
+Share = Callable[[int], slice]
+"""Which of so many rows of a batch this process cuts."""
+
+
+def every(n: int) -> slice:
+    """All rows of a batch."""
+    return slice(0, n)
+
+
 def draw_batches(
-    plan: Plan, stores: Mapping[str, Store], batches: Sequence[Sequence[int]], views: int, *where: str | int, first: int = 0
+    plan: Plan,
+    stores: Mapping[str, Store],
+    batches: Sequence[Sequence[int]],
+    views: int,
+    *where: str | int,
+    first: int = 0,
+    share: Share = every,
 ) -> Iterator[Batch]:
     """Batches of drawn windows, prepared one step ahead; where they are cut depends on the address `where` alone.
 
     batches  rows of recordings
     views    windows of each recording
     first    number of the batch to begin with
+    share    the rows of each batch that are wanted; they are cut where they would be if all were
     """
     yield from ahead(
         [
-            partial(draw_batch, plan, stores, rows, views, np.random.default_rng(address(*where, k)))
+            partial(draw_batch, plan, stores, rows, views, np.random.default_rng(address(*where, k)), share)
             for k, rows in enumerate(batches)
             if k >= first
         ]
     )
 
 
-def draw_batch(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], views: int, rng: np.random.Generator) -> Batch:
+def draw_batch(
+    plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], views: int, rng: np.random.Generator, share: Share = every
+) -> Batch:
     """Windows of every recording, each the same seconds in every modality; first all first views."""
-    rows = [row for _ in range(views) for row in rows]
-    return batch(stores, rows, spans_drawn(plan, stores, rows, rng), views=[k * views // len(rows) for k in range(len(rows))])
+    items = items_of(rows, views)
+    seen = items.row.tolist()
+    spans, mine = spans_drawn(plan, stores, seen, rng), share(len(seen))
+    return batch(stores, seen[mine], spans[mine], views=items.view[mine].tolist())
+
+
+def items_of(rows: Sequence[int], views: int) -> Items:
+    """Who stands in each row of a batch of drawn windows: first all first views."""
+    numbers = [view for view in range(views) for _ in rows]
+    return Items(row=torch.tensor([*rows] * views, dtype=torch.int64), view=torch.tensor(numbers, dtype=torch.int64))
 
 
 def drawn_spans(

@@ -21,12 +21,14 @@ def run_and_report(
     stop_after: str | None = None,
     overwrite: bool = False,
     more: bool = False,
+    jobs: int = 1,
+    only: str | None = None,
 ) -> Path:
     """Every stage that is not finished yet, then the report; its path. The options are those of `mmcl.stages.run_all`."""
     from ..stages import run_all
     from .page import report
 
-    return run_all(plan, run, workers, strict, device, stop_after, report, overwrite, more)
+    return run_all(plan, run, workers, strict, device, stop_after, report, overwrite, more, jobs, only)
 
 
 def search_and_report(plan: SweepPlan, out: Path, jobs: int = 1, device: str = "auto", final: bool = True) -> SweepResult:

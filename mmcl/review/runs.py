@@ -15,7 +15,19 @@ from typing import Any
 from ..api.errors import StageError
 from ..evaluate.metrics import HEADLINE
 from ..recipe.plan import main_input
-from ..runs import MARKER, RunFolder, distrust, distrusting, kind_of, locked, read_json, refuse_links, remove_run, remove_tree
+from ..runs import (
+    LOCKS,
+    MARKER,
+    RunFolder,
+    distrust,
+    distrusting,
+    kind_of,
+    locked,
+    read_json,
+    refuse_links,
+    remove_run,
+    remove_tree,
+)
 
 DEPTH = 4
 """How far below a folder of runs a run may lie: a sweep's trials are the deepest."""
@@ -149,7 +161,7 @@ def _listed(folder: Path, root: Path) -> Listed:
                 task, metric, score = _score(folder, about)
     except StageError as error:
         state = f"damaged: {error}"
-    times = [path.stat().st_mtime for path in folder.iterdir() if path.is_file() and path.name != ".lock"]
+    times = [path.stat().st_mtime for path in folder.iterdir() if path.is_file() and path.name not in LOCKS]
     return Listed(name, kind, recipe, state, task, metric, score, max(times, default=None), _size(folder))
 
 

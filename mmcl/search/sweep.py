@@ -11,14 +11,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import partial
 from multiprocessing import active_children
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -38,7 +36,7 @@ from ..runs import RunFolder, fingerprint, read_json, read_jsonl, remove_run, wr
 from ..screen import Tick, progress, say
 from ..stages import Page
 from ..stopping import Stopped, listening
-from ..workers import worker_pool
+from ..workers import end_workers, worker_pool
 from .metric import in_words, less_is_better, metric_of
 from .results import FAILED, SweepResult, TrialResult
 from .study import ask, draw, importance, journal, mend, need_optuna, open_study, results_of
@@ -46,10 +44,6 @@ from .trial import inner_of, run_trial
 
 if TYPE_CHECKING:
     from optuna import Study
-
-
-LEAVING = 60.0
-"""Seconds in which processes that run trials may finish their step and write a checkpoint."""
 
 
 def sweep(
@@ -205,19 +199,8 @@ def _run_together(
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            _end(active_children())
+            end_workers(active_children())  # their trials are gone on with
             raise
-
-
-def _end(processes: Sequence[BaseProcess]) -> None:
-    """Ask processes that run trials to keep what they have and leave; those that do not are ended. Their trials are gone on with."""
-    for process in processes:
-        process.terminate()
-    until = time.monotonic() + LEAVING
-    for process in processes:
-        process.join(max(0.0, until - time.monotonic()))
-        if process.is_alive():
-            process.kill()
 
 
 def _begin(cores: int) -> None:

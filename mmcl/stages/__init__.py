@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..api.errors import MmclError, PluginError
+from ..api.errors import MmclError, StageError
 from ..engine.surroundings import determinism, git_of, hardware
-from ..plugins import fault_of, plugins
+from ..plugins import plugins
 from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
-from ..screen import say
+from ..screen import launched, say
 from ..stopping import listening
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def run_all(
     page: Page | None = None,
     overwrite: bool = False,
     more: bool = False,
+    jobs: int = 1,
+    only: str | None = None,
 ) -> Path:
     """Every stage that is not finished yet, then the page; the path of the page.
 
@@ -67,59 +69,129 @@ def run_all(
     page        writes the report, once all stages are finished
     overwrite   replace finished work of another plan or of other recordings, and remove what the plan no longer names
     more        go on with pretraining, for more epochs than it was finished with, from its last epoch
+    jobs        folds and seeds at a time, each in a process of its own, which share this one's threads
+    only        "fold=3,seed=1", or one of the two: the other folds and seeds are left to other processes, which may be at work in the same
+                folder meanwhile; the page is written by whoever finishes last, and the path is that of the folder until then
 
     Raises StageError, before anything is written, where finished work would be replaced and `overwrite` is False; Stopped, after Ctrl-C,
     TERM or HUP, when what can be kept is kept.
     """
     from ..engine.devices import pick_device
     from ..engine.memory import keep_freed_memory
-    from ..engine.resources import Meter
-    from .earlier import Earlier, check_plan, earlier, going_on, remove_stale
-    from .embed import embed
-    from .mending import mend_log, seal
-    from .pretrain import pretrain
-    from .probe import probe
-    from .supervise import supervise
-    from .worth import worth
+    from ..engine.ranks import device_of, joined
+    from .cells import chosen, follow, held_units, only_of, run_together, stages_of
+    from .earlier import remove_stale
+    from .mending import seal
+    from .units import ALL
 
     keep_freed_memory()
     where = device if stop_after == "prepare" else str(pick_device(device))
-    begun = run.root.exists()
-    run.claim()
-    with listening(), run.held():
-        mend_log(run)
-        before = Earlier() if overwrite else earlier(run)
-        continued = check_plan(run, before, plan, more)
-        for sentence in going_on(plan, continued) if more else ():
-            say(f"{plan.name}: {sentence}")
-        if plan.halves:
-            say(f"{plan.name}: {' and '.join(plan.halves)} in bf16, losses in float32")
-        facts = {"continued": continued, "going_on": going_on(plan, continued)} if continued else {}
-        if not before.lost:
-            _state(plan, run, where, facts)
-        stages: dict[str, Callable[[], None]] = {
-            "prepare": lambda: _prepare(plan, run, workers, strict, begun, before, partial(_state, plan, run, where, facts)),
-            "pretrain": lambda: pretrain(plan, run, device, continued=continued) if plan.recipe.pretrain.epochs > 0 else None,
-            "embed": lambda: embed(plan, run, device),
-            "probe": lambda: probe(plan, run),
-            "supervise": lambda: supervise(plan, run, device),
-            "worth": lambda: worth(plan, run, device),
-            "report": lambda: page(plan, run) if page is not None else None,
-        }
-        for name, stage in stages.items():
-            meter = Meter()
-            with _faults_named(plan):
-                stage()
-            took = meter.read()
-            if took["seconds"] >= WORTH_SAYING:
-                run.log("took", stage=name, **took)
-            if name == "prepare" and overwrite:
+    part = ALL if only is None else only_of(only, plan)
+    if jobs > 1 and launched()[1] > 1:
+        raise StageError(
+            "--jobs trains folds and seeds side by side, and torchrun each of them in several processes; leave one of the two out"
+        )
+    with listening(tell=launched()[0] == 0), ExitStack() as held:
+        ranks = held.enter_context(joined(device_of(pick_device("cpu" if stop_after == "prepare" else device))))
+        if not ranks.first:
+            follow(plan, run, device, stop_after, part, ranks)
+            return run.root / "report.html"
+        begun = run.root.exists()
+        run.claim()
+        if part == ALL:
+            held.enter_context(run.held())
+            continued = _begin(plan, run, workers, strict, where, overwrite, more, begun)
+            if overwrite:
                 remove_stale(run)
-            if name == stop_after:
+        else:
+            with run.turn(partial(say, f"{run.root}: another mmcl process is beginning its part of this run; waiting for it")):
+                alone = held.enter_context(run.shared())
+                continued = _begin(plan, run, workers, strict, where, overwrite, more, True, alone)
+            held_units(held, chosen(plan, run, part))
+        ranks.first_says(lambda: continued)
+        last = "prepare"
+        if jobs > 1 and stop_after != last:
+            run_together(plan, run, jobs, device, continued, stop_after, part)
+        for name, stage in stages_of(plan, run, device, continued, part, ranks).items():
+            if last == stop_after:
                 break
+            _measured(run, name, stage)
+            last = name
+        if part != ALL:
+            return _end(plan, run, str(part), page) if last != stop_after else run.root
+        if last != stop_after:
+            _measured(run, "report", lambda: page(plan, run) if page is not None else None)
         seal(run)
         say(f"{plan.name}: done")
     return run.root / "report.html"
+
+
+def _end(plan: Plan, run: RunFolder, part: str, page: Page | None) -> Path:
+    """End a part of a run: whoever ends last writes the page. Its path, or until then the folder's."""
+    from .cells import stages_left
+    from .mending import seal
+    from .units import units_of
+
+    with run.turn(partial(say, f"{run.root}: another mmcl process is ending its part of this run; waiting for it")):
+        left = [unit for unit in units_of(plan, run) if stages_left(unit)]
+        if left:
+            say(f"{plan.name}: {part} done; {len(left)} folds and seeds of this run are not")
+            return run.root
+        _measured(run, "report", lambda: page(plan, run) if page is not None else None)
+        seal(run)
+        say(f"{plan.name}: {part} done, and with it all folds and seeds")
+    return run.root / "report.html"
+
+
+def _begin(
+    plan: Plan,
+    run: RunFolder,
+    workers: int | None,
+    strict: bool,
+    device: str,
+    overwrite: bool,
+    more: bool,
+    begun: bool,
+    alone: bool = True,
+) -> list[dict[str, Any]]:
+    """Say in the folder what is run, and prepare it; the epochs that pretraining goes on from.
+
+    begun  whether the folder was there before
+    alone  whether no other process is at work in it: if one is, it has written what is to be said
+    """
+    from .earlier import Earlier, check_beside, check_plan, earlier, going_on
+    from .faults import faults_named
+    from .mending import mend_log
+
+    if alone:
+        mend_log(run)
+    before = Earlier() if overwrite else earlier(run)
+    continued = check_plan(run, before, plan, more)
+    for sentence in going_on(plan, continued) if more else ():
+        say(f"{plan.name}: {sentence}")
+    if plan.halves:
+        say(f"{plan.name}: {' and '.join(plan.halves)} in bf16, losses in float32")
+    facts = {"continued": continued, "going_on": going_on(plan, continued)} if continued else {}
+    state = partial(_state, plan, run, device, facts)
+    if not alone:
+        check_beside(run, plan)
+        run.log("run", command=sys.argv[1:], mmcl=__version__, **facts)
+    elif not before.lost:
+        state()
+    with faults_named(plan):
+        _measured(run, "prepare", lambda: _prepare(plan, run, workers, strict, begun, before, state))
+    return continued
+
+
+def _measured(run: RunFolder, name: str, stage: Callable[[], None]) -> None:
+    """Run a stage, and log what it took."""
+    from ..engine.resources import Meter
+
+    meter = Meter()
+    stage()
+    took = meter.read()
+    if took["seconds"] >= WORTH_SAYING:
+        run.log("took", stage=name, **took)
 
 
 def _state(plan: Plan, run: RunFolder, device: str, facts: dict[str, Any]) -> None:
@@ -130,25 +202,6 @@ def _state(plan: Plan, run: RunFolder, device: str, facts: dict[str, Any]) -> No
         write_text(run.root / "folds.csv", f"{plan.fold_key},fold\n{rows}")
     write_json(run.root / "plan.json", {**about(plan, device), **facts})
     run.log("run", command=sys.argv[1:], mmcl=__version__, **facts)
-
-
-@contextmanager
-def _faults_named(plan: Plan) -> Iterator[None]:
-    """Within it, what a stranger's plug-in raises is a PluginError that names it."""
-    try:
-        yield
-    except PluginError as error:
-        notes = "; ".join(getattr(error, "__notes__", ()))
-        if not notes:
-            raise
-        raise PluginError(f"{error}; {notes}") from error
-    except (MmclError, MemoryError):
-        raise
-    except Exception as error:
-        fault = fault_of(error, plan.parts)
-        if fault is None:
-            raise
-        raise fault from error
 
 
 def _prepare(
@@ -192,7 +245,7 @@ def about(plan: Plan, device: str) -> dict[str, Any]:
         "device": device,
         "git": git_of(plan.folder),
         "hardware": hardware(device),
-        "determinism": determinism(),
+        "determinism": {**determinism(), **({"processes": launched()[1]} if launched()[1] > 1 else {})},
         "uses_labels": plan.uses_labels(),
         "protocol": f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}",
         "published": published_on(plan.to_json()["dataset"]["use"]),

@@ -157,6 +157,16 @@ def check_plan(run: RunFolder, before: Earlier, plan: Plan, more: bool) -> list[
     return [*before.continued, {name: old["pretrain"][name] for name in ("epochs", "patience")}]
 
 
+def check_beside(run: RunFolder, plan: Plan) -> None:
+    """Raise StageError if the processes that are at work in the folder, on other folds and seeds, have another plan."""
+    if (run.root / "plan.json").is_file():
+        changes = list(changes_of(read_json(run.root / "plan.json")["plan"], json.loads(json.dumps(plan.to_json()))))
+        if changes:
+            raise StageError(
+                f"{run.root}: another mmcl process is at work on this run with another plan ({_listed(changes)}); wait for it, or give another --out"
+            )
+
+
 def _check_more(run: RunFolder, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Raise StageError where pretraining cannot go on: fewer epochs, nothing kept, or a patience that is over."""
     if new["epochs"] <= old["epochs"]:

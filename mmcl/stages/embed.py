@@ -27,15 +27,16 @@ from ..model.pooled import pool, pool_joined
 from ..recipe.plan import Plan
 from ..runs import RunFolder, finish, finished, read_json, restart, write_json
 from ..screen import progress
-from .units import CANONICAL, SPLITS, Unit, embed_key, encoder_kinds, feature_kinds, pooled_key, units_of
+from .units import ALL, CANONICAL, SPLITS, Only, Unit, embed_key, encoder_kinds, feature_kinds, pooled_key, units_of
 
 
-def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str] = SPLITS) -> None:
+def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str] = SPLITS, only: Only = ALL) -> None:
     """Write the features of every fold and seed that are not there yet.
 
     splits  whose features are taken; a sweep leaves the test recordings alone
+    only    which folds and seeds
     """
-    units = units_of(plan, run)
+    units = units_of(plan, run, only)
     where = pick_device(device)
     keys = [embed_key(plan, unit.prepared, unit.fold, unit.seed, splits) for unit in units]
     todo = [(unit, key) for unit, key in zip(units, keys, strict=True) if not finished(unit.folder("embed"), key)]
@@ -61,9 +62,7 @@ def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str
 def _pool(plan: Plan, units: Sequence[Unit], splits: Sequence[str]) -> None:
     """Write the pooled streams that are not there yet; the seeds of a fold have the same ones."""
     keys = [pooled_key(plan, unit.prepared, unit.fold, splits) for unit in units]
-    todo = [
-        (unit, key) for unit, key in zip(units, keys, strict=True) if not finished(unit.folder("embed"), key, "pooled.json")
-    ]
+    todo = [(unit, key) for unit, key in zip(units, keys, strict=True) if not unit.pooled(key)]
     known: tuple[Fold | None, dict[str, dict[str, Features]]] = (None, {})  # a fold, and its features by name of the file
     if not todo:
         return

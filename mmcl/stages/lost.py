@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..api.batch import Batch
+from ..api.batch import Items
 from ..data.windows import Span
 from ..runs import write_json, write_tensors
 from .units import Unit
@@ -23,10 +23,11 @@ LOST = "batches left out, whose loss was no number"
 
 
 def keep_lost(
-    unit: Unit, model: nn.Module, batch: Batch, spans: Sequence[Span], loss: float, pairs: Sequence[str], epoch: int, step: int
+    unit: Unit, model: nn.Module, items: Items, spans: Sequence[Span], loss: float, pairs: Sequence[str], epoch: int, step: int
 ) -> Path:
     """Write the batch and the weights; the description last. Returns its path.
 
+    items  who stands in the batch's rows
     spans  what was cut of each of the batch's rows
     epoch  counted from 0
     step   steps that were taken since training began: what the step's draws were seeded from
@@ -34,7 +35,7 @@ def keep_lost(
     folder = unit.folder("pretrain")
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     write_tensors(folder / "lost.safetensors", weights)
-    rows = [int(row) for row in batch.items.row]
+    rows = [int(row) for row in items.row]
     about: dict[str, Any] = {
         "format": 1,
         "fold": unit.fold.number,
@@ -45,7 +46,7 @@ def keep_lost(
         "pairs": list(pairs),
         "recordings": [unit.prepared.samples[row].id for row in rows],
         "rows": rows,
-        "views": [int(view) for view in batch.items.view],
+        "views": [int(view) for view in items.view],
         "windows": [[span.start, span.seconds] for span in spans],
     }
     write_json(folder / "lost.json", about)

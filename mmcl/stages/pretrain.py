@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,31 +22,30 @@ from torch import Tensor, nn
 from .. import __version__
 from ..api.batch import Batch, Items
 from ..api.errors import StageError
-from ..api.loss import Scored
 from ..data.batches import at_recordings, balanced, epoch_batches
 from ..data.folds import Fold
 from ..data.prepared import Prepared
-from ..engine.devices import arithmetic, pick_device
+from ..engine.devices import pick_device
 from ..engine.means import Mean
 from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.progress import Progress
+from ..engine.ranks import ALONE, Ranks, device_of
 from ..engine.resume import drop_checkpoint, has_checkpoint
 from ..evaluate import health
 from ..evaluate.retrieval import both_ways
 from ..model.augment import Augmentation
-from ..model.build import fresh_encoders, fresh_joint, given
-from ..model.contrast import build_contrast
 from ..model.encoder import Encoder, parameters_of
 from ..model.keep import save_encoders
-from ..model.windows import WindowMean, draw_batches, spans_drawn
+from ..model.windows import WindowMean, draw_batches, items_of, spans_drawn
 from ..objective.score import Embedded, Objective
-from ..recipe.plan import JOINT, Plan
+from ..recipe.plan import Plan
 from ..runs import RunFolder, finish, finished, read_json, restart, write_jsonl
 from ..screen import progress, say
 from ..seeding import address
-from ..stopping import patient, stop_if_asked
+from ..stopping import asked, patient, stop_for
+from .learners import Learner, Pairs, learner_of
 from .lost import LOST, buffers_of, keep_lost, put_back
-from .units import Unit, pretrain_key, units_of
+from .units import ALL, Only, Unit, pretrain_key, units_of
 
 Watch = Callable[[int, float], None]
 """Told the epochs that are done and their validation loss; what it raises ends the training."""
@@ -57,42 +57,78 @@ def pretrain(
     device: str = "auto",
     watch: Watch | None = None,
     continued: Sequence[Mapping[str, Any]] = (),
+    only: Only = ALL,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Train the encoders of every fold and seed that are not trained yet.
 
     continued  epochs and patience of each plan whose finished training this one goes on with
+    only       which folds and seeds
+    ranks      the processes that train together, each of which calls this
     """
-    units = units_of(plan, run)
-    where = pick_device(device)
+    units = units_of(plan, run, only)
+    where = device_of(pick_device(device))
     for unit in units:
-        folder, key = unit.folder("pretrain"), pretrain_key(plan, unit.prepared, unit.fold, unit.seed)
-        if finished(folder, key):
-            drop_leftovers(folder)
-            continue
+        key = pretrain_key(plan, unit.prepared, unit.fold, unit.seed)
         before = [pretrain_key(plan, unit.prepared, unit.fold, unit.seed, one) for one in reversed(continued)]
-        same = _same_training(folder, key)
-        if not has_checkpoint(folder / "resume") and not ((before or same) and has_checkpoint(folder / "last")):
-            if (folder / "finished.json").exists() and not same:
-                say(
-                    f"pretrain {unit}: was finished with other settings or data; its encoders are thrown away, and training starts anew"
-                )
-            restart(folder)
+        if ranks.first_says(partial(_is_ready, unit, key, bool(before))):
+            continue
         with patient():
-            _train(unit, key, where, watch, before)
-        stop_if_asked(lambda: f"pretrain {unit} is finished")  # noqa: B023 - called at once
+            _train(unit, key, where, watch, before, ranks)
+        stop_for(ranks.asked(), lambda: f"pretrain {unit} is finished")  # noqa: B023 - called at once
 
 
-def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, before: Sequence[str]) -> None:
+def _is_ready(unit: Unit, key: str, going_on: bool) -> bool:
+    """Whether a fold and seed is trained; if not, its folder is made ready for training it.
+
+    going_on  whether it may go on from the end of a training with fewer epochs
+    """
+    folder = unit.folder("pretrain")
+    if finished(folder, key):
+        drop_leftovers(folder)
+        return True
+    same = _same_training(folder, key)
+    if not has_checkpoint(folder / "resume") and not ((going_on or same) and has_checkpoint(folder / "last")):
+        if (folder / "finished.json").exists() and not same:
+            say(
+                f"pretrain {unit}: was finished with other settings or data; its encoders are thrown away, and training starts anew"
+            )
+        restart(folder)
+    return False
+
+
+@dataclass
+class _Training:
+    """One training under way: what `_train` and its epochs share."""
+
+    unit: Unit
+    ranks: Ranks
+    learner: Learner
+    optimizer: torch.optim.Optimizer
+    state: Progress
+
+    @property
+    def resume(self) -> Path:
+        """Where its checkpoints lie."""
+        return self.unit.folder("pretrain") / "resume"
+
+    def stop_for(self, number: int, within: Callable[[], dict[str, Any]]) -> None:
+        """If a signal asked for an end, write a checkpoint and raise Stopped."""
+        self.state.stop_for(number, self.resume, self.learner.model, self.optimizer, f"pretrain {self.unit}", within)
+
+
+def _train(
+    unit: Unit, key: str, device: torch.device, watch: Watch | None, before: Sequence[str], ranks: Ranks = ALONE
+) -> None:
     """One fold and seed, from its first weights to the kept ones on disk.
 
     before  fingerprints of trainings with fewer epochs that this one may go on from, the latest first
     """
-    plan, section, resume = unit.plan, unit.plan.recipe.pretrain, unit.folder("pretrain") / "resume"
-    learner: _Learner = _Pairs(unit, device) if plan.pretext is None else _Pretext(unit, device)
+    section, resume = unit.plan.recipe.pretrain, unit.folder("pretrain") / "resume"
+    learner = learner_of(unit, device, ranks)
     model = learner.model
     optimizer = build_optimizer(section.optimizer, model)
-    augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
-    state = Progress(key=key, best_name="best_loss")
+    state = Progress(key=key, best_name="best_loss", writes=ranks.first)
     again = False
     if (
         state.restore(resume, model, optimizer)
@@ -100,7 +136,9 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, befo
         or any(state.go_on(folder, one, model, optimizer) for one in before for folder in (resume, resume.with_name("last")))
     ):
         say(f"pretrain {unit}: goes on after epoch {state.epoch}")
-    tracker = _tracker(unit)
+    ranks.as_first(model, weights=True)
+    training = _Training(unit, ranks, learner, optimizer, state)
+    tracker = _tracker(unit) if ranks.first else None
     warned: set[str] = set()
     stopped = "epochs"
     if over := again and state.patience_is_over(section.patience):
@@ -108,37 +146,12 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, befo
     with progress(f"pretrain {unit}", section.epochs, state.epoch) as tick:
         for epoch in () if over else range(state.epoch, section.epochs):
             began = time.monotonic()
-            model.train()
-            train, done = _Means.from_json(state.within.get("means", {})), int(state.within.get("batches", 0))
-            recordings = rows_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch)
-            rows = epoch_batches(recordings, section.batch_size, *unit.address, "epoch", epoch)
-            windows = draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "window", epoch, first=done)
-            batches = _Awaited(windows)
-            for k, batch in enumerate(batches, done):
-                generator = state.seed_step(*unit.address)
-                set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(rows)))
-                before_step = buffers_of(model) if section.skip else {}
-                with at_recordings(unit.prepared.samples, batch.items.row):
-                    objective = learner.objective(learner.forward(batch, augmentations, generator), batch.items)
-                if objective.loss is not None and not bool(torch.isfinite(objective.loss)):
-                    _lost(unit, model, objective, batch, state, (epoch, k), train)
-                    put_back(model, before_step)
-                    state.step += 1
-                    continue
-                if objective.loss is not None:
-                    optimizer.zero_grad(set_to_none=True)
-                    torch.autograd.backward(objective.loss)
-                    if section.clip is not None:
-                        torch.nn.utils.clip_grad_norm_(model.parameters(), section.clip)
-                    optimizer.step()
-                state.step += 1
-                train.add(objective, len(batch.items.row))
-                within = partial(train.within, k + 1)
-                state.stop_if_asked(resume, model, optimizer, f"pretrain {unit}", within)
+            train, waited = _epoch(training, epoch)
             _stop_if_nothing_was_contrasted(train, unit, epoch)
             valid = _validate(unit, learner)
-            row = _history_row(epoch, train, valid, optimizer.param_groups[0]["lr"], time.monotonic() - began, batches.waited)
-            state.finish_epoch(row, monitored=_monitored(row, unit), model=model, skipped=train.skipped)
+            row = _history_row(epoch, train, valid, optimizer.param_groups[0]["lr"], time.monotonic() - began, waited)
+            monitored = ranks.first_number(_monitored(row, unit))
+            state.finish_epoch(row, monitored=monitored, model=model, skipped=train.skipped)
             for warning in _new_warnings(state.history, section.batch_size * section.views, warned):
                 say(f"pretrain {unit}, epoch {state.epoch}: {warning}")
             _track(tracker, row)
@@ -150,13 +163,58 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, befo
                 break
             if state.due(section.checkpoint_minutes) and state.epoch < section.epochs:
                 state.save(resume, model, optimizer)
-            state.stop_if_asked(resume, model, optimizer, f"pretrain {unit}", dict)
+            training.stop_for(ranks.asked(), dict)
     if tracker is not None:
         tracker.close()
     state.save(resume.with_name("last"), model, optimizer)
     if section.keep == "best":
         model.load_state_dict(state.weights)
-    _keep(unit, key, model, state, stopped, device)
+    if ranks.first:
+        _keep(unit, key, model, state, stopped, device)
+
+
+def _epoch(training: _Training, epoch: int) -> tuple[_Means, float]:
+    """Every step of an epoch that is not done yet; means over all of its batches, and seconds that were waited for them."""
+    unit, ranks, learner = training.unit, training.ranks, training.learner
+    optimizer, state, model = training.optimizer, training.state, training.learner.model
+    plan, section = unit.plan, unit.plan.recipe.pretrain
+    augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
+    model.train()
+    train, done = _Means.from_json(state.within.get("means", {})), int(state.within.get("batches", 0))
+    recordings = rows_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch)
+    rows = epoch_batches(recordings, section.batch_size, *unit.address, "epoch", epoch)
+    batches = _Awaited(
+        draw_batches(
+            plan, unit.prepared.stores, rows, section.views, *unit.address, "window", epoch, first=done, share=ranks.share
+        )
+    )
+    for k, batch in enumerate(batches, done):
+        items = items_of(rows[k], section.views)
+        generator = state.seed_step(*unit.address, *ranks.where)
+        set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(rows)))
+        before_step = buffers_of(model) if section.skip else {}
+        with at_recordings(unit.prepared.samples, items.row):
+            encoded = learner.forward(batch, len(items.row), augmentations, generator)
+            if ranks.size > 1:
+                state.seed_objective(*unit.address)
+            objective = learner.objective(encoded, items)
+        lost, signal = ranks.agree(int(objective.loss is not None and not bool(torch.isfinite(objective.loss))), asked() or 0)
+        if lost:
+            _lost(training, objective, items, (epoch, k), train)
+            put_back(model, before_step)
+            state.step += 1
+            continue
+        if objective.loss is not None:
+            optimizer.zero_grad(set_to_none=True)
+            learner.backward(objective)
+            if section.clip is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), section.clip)
+            optimizer.step()
+        ranks.as_first(model)
+        state.step += 1
+        train.add(objective, len(items.row))
+        training.stop_for(signal, partial(train.within, k + 1))
+    return train, batches.waited
 
 
 def _keep(unit: Unit, key: str, model: nn.ModuleDict, state: Progress, stopped: str, device: torch.device) -> None:
@@ -248,108 +306,38 @@ class _Awaited:
             asked = time.monotonic()
 
 
-class _Learner(Protocol):
-    """What is trained, and what it minimises."""
-
-    model: nn.ModuleDict
-
-    def forward(self, batch: Batch, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None) -> Any:
-        """What the networks make of a batch, for `objective`."""
-
-    def objective(self, encoded: Any, items: Items) -> Objective:
-        """What is minimised."""
-
-
 def replayed(
     unit: Unit, weights: Mapping[str, Tensor], batch: Batch, step: int, device: torch.device
 ) -> tuple[dict[str, Embedded], Objective]:
     """The embeddings by modality (none of a pretext) and the objective of one batch, with the weights and the draws of a step. Nothing learns."""
-    learner: _Learner = _Pairs(unit, device) if unit.plan.pretext is None else _Pretext(unit, device)
+    learner = learner_of(unit, device)
     learner.model.load_state_dict(dict(weights))
     learner.model.train()
     generator = Progress(key="", step=step).seed_step(*unit.address)
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in unit.plan.modalities}
-    encoded = learner.forward(batch, augmentations, generator)
+    encoded = learner.forward(batch, len(batch.items.row), augmentations, generator)
     objective = learner.objective(encoded, batch.items)
     return ({} if unit.plan.pretext else {name: Embedded(one.z.detach(), one.rows) for name, one in encoded.items()}), objective
 
 
-class _Pairs:
-    """An encoder for each modality, learned by contrasting every pair of them. A loss with weights of its own learns too."""
-
-    def __init__(self, unit: Unit, device: torch.device) -> None:
-        plan, prepared = unit.plan, unit.prepared
-        self.plan, self.device = plan, device
-        self.encoders = fresh_encoders(plan, prepared.stores, unit.fold.train, *unit.address)
-        widths = {name: encoder.embedding for name, encoder in self.encoders.items()}
-        self.contrast = build_contrast(plan, prepared.samples, widths=widths)
-        self.model = nn.ModuleDict(self.encoders)
-        if (learned := self.contrast.module) is not None:
-            self.model["loss"] = learned  # a modality cannot be named so: the plan's check of names keeps it free
-        self.model.to(device)
-
-    def forward(
-        self, batch: Batch, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None
-    ) -> dict[str, Embedded]:
-        """Every modality, encoded once."""
-        embedded = {}
-        section = self.plan.recipe.pretrain
-        with arithmetic(section.precision, self.device):
-            for name in self.plan.contrasted:
-                stream = batch.streams[name].to(self.device)
-                if int(stream.present.sum()) == 0:
-                    nothing = torch.zeros(0, self.encoders[name].embedding, device=self.device)
-                    embedded[name] = Embedded(z=nothing, rows=torch.zeros(0, dtype=torch.int64, device=self.device))
-                    continue
-                ready, rows = self.encoders[name].ready(stream, augmentations.get(name), generator)
-                embedded[name] = Embedded(z=self.encoders[name].embed(ready, section.micro_batch), rows=rows)
-        return embedded
-
-    def objective(self, encoded: Mapping[str, Embedded], items: Items) -> Objective:
-        """Every pair, scored."""
-        objective = self.contrast(encoded, items, self.device)
-        if not torch.is_grad_enabled():  # while validating: how the embeddings lie costs a decomposition
-            looks = {name: health.describe(one.z) for name, one in encoded.items()}
-            objective.embeddings = {name: look for name, look in looks.items() if look}
-        return objective
-
-
-class _Pretext:
-    """One network of all modalities, learned by a task of its own."""
-
-    def __init__(self, unit: Unit, device: torch.device) -> None:
-        plan, prepared = unit.plan, unit.prepared
-        self.plan, self.device = plan, device
-        self.joint = fresh_joint(plan, prepared.stores, unit.fold.train, *unit.address)
-        self.model = nn.ModuleDict({JOINT: self.joint})
-        self.model.to(device)
-
-    def forward(self, batch: Batch, augmentations: Mapping[str, Augmentation], generator: torch.Generator | None) -> Scored:
-        """All modalities together; a pretext scores itself what it makes of them."""
-        with arithmetic(self.plan.recipe.pretrain.precision, self.device):
-            return self.joint.learn(batch, self.device, augmentations, generator)
-
-    def objective(self, encoded: Scored, items: Items) -> Objective:
-        """The pretext's loss, under its name where pairs would stand."""
-        return Objective(
-            loss=encoded.loss, pairs={given(self.plan.pretext).use: {"loss": encoded.loss.detach(), **encoded.metrics}}
-        )
-
-
 @torch.no_grad()
-def _validate(unit: Unit, learner: _Learner) -> _Means:
+def _validate(unit: Unit, learner: Learner) -> _Means:
     """The objective on validation rows, in eval mode, on the same batches and windows after every epoch."""
     plan, section = unit.plan, unit.plan.recipe.pretrain
     learner.model.eval()
     valid = _Means()
-    gallery = _Gallery(plan, unit.fold.choosing, cast("_Pairs", learner).encoders) if section.choose == "retrieval" else None
+    gallery = _Gallery(plan, unit.fold.choosing, cast("Pairs", learner).encoders) if section.choose == "retrieval" else None
     rows = epoch_batches(unit.fold.choosing, section.batch_size, *unit.address, "valid")
-    for batch in draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "valid window"):
-        with at_recordings(unit.prepared.samples, batch.items.row):
-            encoded = learner.forward(batch, {}, None)
-            valid.add(learner.objective(encoded, batch.items), len(batch.items.row))
+    batches = draw_batches(
+        plan, unit.prepared.stores, rows, section.views, *unit.address, "valid window", share=learner.ranks.share
+    )
+    for recordings, batch in zip(rows, batches, strict=True):
+        items = items_of(recordings, section.views)
+        with at_recordings(unit.prepared.samples, items.row):
+            encoded = learner.forward(batch, len(items.row), {}, None)
+            valid.add(learner.objective(encoded, items), len(items.row))
         if gallery is not None:
-            gallery.add(encoded, batch.items)
+            gallery.add(encoded, items)
     valid.retrieval = gallery.reciprocal_rank() if gallery is not None else None
     return valid
 
@@ -500,21 +488,20 @@ def _words(row: Mapping[str, Any], state: Progress) -> str:
     return f"train {row['train_loss']:.3f}, valid {valid} (best {state.best:.3f})"
 
 
-def _lost(
-    unit: Unit, model: nn.Module, objective: Objective, batch: Batch, state: Progress, where: tuple[int, int], train: _Means
-) -> None:
+def _lost(training: _Training, objective: Objective, items: Items, where: tuple[int, int], train: _Means) -> None:
     """Keep the first batch whose loss is no number, and count it; stop, naming it, before it spoils the weights, once there are more than `skip`.
 
     where  epoch and batch of it, counted from 0
     """
-    (epoch, k), plan, loss = where, unit.plan, float(cast(Tensor, objective.loss).detach())
+    (epoch, k), unit, state, plan = where, training.unit, training.state, training.unit.plan
+    loss = math.nan if objective.loss is None else float(objective.loss.detach())
     bad = [name for name, values in objective.pairs.items() if not bool(torch.isfinite(values["loss"]))]
     before = state.skipped.get(LOST, 0) + train.skipped.get(LOST, 0)
-    if not before:
+    if not before and training.ranks.first:
         rng = np.random.default_rng(address(*unit.address, "window", epoch, k))
-        spans = spans_drawn(plan, unit.prepared.stores, [int(row) for row in batch.items.row], rng)
-        keep_lost(unit, model, batch, spans, loss, bad, epoch, state.step)
-    ids = ", ".join(unit.prepared.samples[int(row)].id for row in batch.items.row[:4])
+        spans = spans_drawn(plan, unit.prepared.stores, [int(row) for row in items.row], rng)
+        keep_lost(unit, training.learner.model, items, spans, loss, bad, epoch, state.step)
+    ids = ", ".join(unit.prepared.samples[int(row)].id for row in items.row[:4])
     what = f"the loss became {loss} in epoch {epoch + 1}, step {k + 1} (pairs {', '.join(bad)}; recordings {ids}, …)"
     train.skipped[LOST] = train.skipped.get(LOST, 0) + 1
     if before < plan.recipe.pretrain.skip:

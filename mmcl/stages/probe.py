@@ -36,16 +36,18 @@ from ..runs import RunFolder, finish, finished, restart, write_jsonl
 from ..screen import Tick, part_of, progress
 from ..seeding import address
 from .embed import read_features
-from .units import CANONICAL, embed_key, feature_kinds, probe_choices, probe_key
+from .units import ALL, CANONICAL, Only, embed_key, feature_kinds, probe_choices, probe_key, units_of
 
 
-def probe(plan: Plan, run: RunFolder) -> None:
-    """Fit and test every head of every fold and seed that is not done yet."""
-    prepared = load_prepared(run)
-    units = [(fold, seed) for fold in prepared.folds for seed in plan.seeds]
-    keys = {(fold.number, seed): probe_key(plan, embed_key(plan, prepared, fold, seed)) for fold, seed in units}
-    choices = {(fold.number, seed): probe_choices(plan, prepared, fold, seed) for fold, seed in units}
-    todo = [(f.number, seed) for f, seed in units if not finished(run.stage("probe", f.number, seed), keys[f.number, seed])]
+def probe(plan: Plan, run: RunFolder, only: Only = ALL) -> None:
+    """Fit and test every head of every fold and seed that is not done yet.
+
+    only  which folds and seeds
+    """
+    units = units_of(plan, run, only)
+    keys = {(u.fold.number, u.seed): probe_key(plan, embed_key(plan, u.prepared, u.fold, u.seed)) for u in units}
+    choices = {(u.fold.number, u.seed): probe_choices(plan, u.prepared, u.fold, u.seed) for u in units}
+    todo = [place for place, key in keys.items() if not finished(run.stage("probe", *place), key)]
     if not todo:
         return
     each = len(plan.tasks) * len(plan.inputs) * len(plan.heads) * len(feature_kinds(plan)) * len(plan.recipe.probe.seeds)

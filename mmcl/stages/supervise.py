@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import __version__
-from ..api.batch import Encoded, Items
+from ..api.batch import Batch, Items
 from ..api.dataset import Task
 from ..api.errors import StageError
 from ..api.head import Showing
@@ -33,6 +33,7 @@ from ..engine.devices import arithmetic, pick_device
 from ..engine.means import Mean
 from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.progress import Progress
+from ..engine.ranks import ALONE, Gathered, Ranks, device_of
 from ..engine.resume import drop_checkpoint
 from ..evaluate.answers import (
     decided,
@@ -53,13 +54,14 @@ from ..model.contrast import Contrast, build_contrast
 from ..model.encoder import Encoder
 from ..model.kept_network import mean_output, network_json, save_network
 from ..model.network import Network, build_network, embeddings_of
-from ..model.windows import draw_batches, windows_of
+from ..model.windows import draw_batches, items_of, windows_of
+from ..objective.score import Embedded
 from ..recipe.plan import Part, Plan, SupervisePlan, main_input
 from ..recipe.schema import Supervise
 from ..runs import RunFolder, digest, finish, finished, read_json, read_tensors, restart, spoilt, write_json, write_jsonl
 from ..screen import progress, say
-from ..stopping import patient, stop_if_asked
-from .units import Unit, supervise_key, units_of
+from ..stopping import asked, patient, stop_for
+from .units import ALL, Only, Unit, supervise_key, units_of
 
 Watch = Callable[[int, Mapping[str, float]], None]
 """Told the epochs that are done and every metric on validation rows; what it raises ends the training."""
@@ -81,21 +83,25 @@ class Model:
         return f"{self.task.name}~{self.input}~{self.head}"
 
 
-def supervise(plan: Plan, run: RunFolder, device: str = "auto") -> None:
-    """Train and test the models of every fold and seed that are not done yet."""
+def supervise(plan: Plan, run: RunFolder, device: str = "auto", only: Only = ALL, ranks: Ranks = ALONE) -> None:
+    """Train and test the models of every fold and seed that are not done yet.
+
+    only   which folds and seeds
+    ranks  the processes that train together, each of which calls this; the first one tests
+    """
     if plan.supervised is None:
         return
-    units = units_of(plan, run)
-    where = pick_device(device)
+    units = units_of(plan, run, only)
+    where = device_of(pick_device(device))
     models = _models(plan.supervised)
     for unit in units:
         folder, key = unit.folder("supervise"), supervise_key(plan, unit.prepared, unit.fold, unit.seed)
-        if finished(folder, key):
-            drop_checkpoint(folder / "resume")
+        if ranks.first_says(partial(_is_done, folder, key)):
             continue
-        _drop_spoilt(folder)
         began = time.monotonic()
-        _train_all(unit, models, key, where)
+        _train_all(unit, models, key, where, ranks=ranks)
+        if not ranks.first:
+            continue
         drop_checkpoint(folder / "resume")  # of a model that was finished when the process was killed
         _test(unit, models, where)
         facts: dict[str, Any] = {"models": len(models), "labels": [task.name for task in plan.supervised.tasks]}
@@ -128,8 +134,25 @@ def _models(plan: SupervisePlan) -> list[Model]:
     ]
 
 
-def _train_all(unit: Unit, models: Sequence[Model], key: str, device: torch.device, watch: Watch | None = None) -> None:
+def _train_all(
+    unit: Unit, models: Sequence[Model], key: str, device: torch.device, watch: Watch | None = None, ranks: Ranks = ALONE
+) -> None:
     """Train the models of one fold and seed that are not trained yet."""
+    if (asked_for := _section(unit.plan).metric) is not None:
+        for task in dict.fromkeys(model.task.name for model in models):
+            known = metric_names(next(model.task for model in models if model.task.name == task))
+            if asked_for not in known:
+                raise StageError(f"supervise.metric: task '{task}' has no metric '{asked_for}'; it has {', '.join(known)}")
+    left = ranks.first_says(partial(_left, unit, models, key))
+    for model in models:
+        if model.stem in left:
+            with patient():
+                _train(unit, model, key, device, watch, ranks)
+            stop_for(ranks.asked(), lambda: f"supervise {unit}, {model.stem} is finished")  # noqa: B023 - called at once
+
+
+def _left(unit: Unit, models: Sequence[Model], key: str) -> list[str]:
+    """The models that are not trained yet; what was begun with other settings or data is thrown away."""
     folder = unit.folder("supervise")
     if not _same_work(folder, key):
         if (folder / "work.json").exists():
@@ -138,16 +161,16 @@ def _train_all(unit: Unit, models: Sequence[Model], key: str, device: torch.devi
             )
         restart(folder)
         write_json(folder / "work.json", {"key": key})
-    if (asked := _section(unit.plan).metric) is not None:
-        for task in dict.fromkeys(model.task.name for model in models):
-            known = metric_names(next(model.task for model in models if model.task.name == task))
-            if asked not in known:
-                raise StageError(f"supervise.metric: task '{task}' has no metric '{asked}'; it has {', '.join(known)}")
-    for model in models:
-        if not (folder / "models" / f"{model.stem}.json").exists():
-            with patient():
-                _train(unit, model, key, device, watch)
-            stop_if_asked(lambda: f"supervise {unit}, {model.stem} is finished")  # noqa: B023 - called at once
+    return [model.stem for model in models if not (folder / "models" / f"{model.stem}.json").exists()]
+
+
+def _is_done(folder: Path, key: str) -> bool:
+    """Whether every model is trained and tested; if not, those that were spoilt are taken away."""
+    if finished(folder, key):
+        drop_checkpoint(folder / "resume")
+        return True
+    _drop_spoilt(folder)
+    return False
 
 
 def _drop_spoilt(folder: Path) -> None:
@@ -175,47 +198,48 @@ def _same_work(folder: Path, key: str) -> bool:
         return False
 
 
-def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watch | None) -> None:
+@dataclass
+class _Lessons:
+    """The training of one model: what `_train` and its epochs share."""
+
+    unit: Unit
+    model: Model
+    network: Network
+    optimizer: torch.optim.Optimizer
+    labels: _Labels
+    contrast: Contrast | None
+    state: Progress
+    device: torch.device
+    ranks: Ranks
+
+    @property
+    def resume(self) -> Path:
+        """Where its checkpoints lie."""
+        return self.unit.folder("supervise") / "resume"
+
+    def __str__(self) -> str:
+        return f"supervise {self.unit}, {self.model.input} {self.model.head}"
+
+    def stop_for(self, number: int, within: Callable[[], dict[str, Any]]) -> None:
+        """If a signal asked for an end, write a checkpoint and raise Stopped."""
+        self.state.stop_for(number, self.resume, self.network, self.optimizer, str(self), within)
+
+
+def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watch | None, ranks: Ranks = ALONE) -> None:
     """One model, from its first weights to its best ones on disk."""
-    plan, section, resume = unit.plan, _section(unit.plan), unit.folder("supervise") / "resume"
-    where, stores = _address(unit, model), _stores(unit, model)
+    section, resume = _section(unit.plan), unit.folder("supervise") / "resume"
     network = _build(unit, model).to(device)
     optimizer = build_optimizer(section.optimizer, network)
     labels = _labels_of(unit, model, device)
-    contrast = _contrast_of(unit, model, device)
-    augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
     metric = section.metric or HEADLINE[model.task.type]
-    state = Progress(key=f"{key} {model.stem}")
+    state = Progress(key=f"{key} {model.stem}", writes=ranks.first)
     state.restore(resume, network, optimizer)
+    ranks.as_first(network, weights=True)
+    lessons = _Lessons(unit, model, network, optimizer, labels, _contrast_of(unit, model, device), state, device, ranks)
     stopped = "epochs"
-    name = f"supervise {unit}, {model.input} {model.head}"
-    with progress(name, section.epochs, state.epoch) as tick:
+    with progress(str(lessons), section.epochs, state.epoch) as tick:
         for epoch in range(state.epoch, section.epochs):
-            network.train()
-            train, done = Mean.from_json(state.within.get("loss", ())), int(state.within.get("batches", 0))
-            rows = epoch_batches(labels.train, section.batch_size, *where, "epoch", epoch)
-            batches = draw_batches(plan, stores, rows, _views(plan), *where, "window", epoch, first=done)
-            for k, batch in enumerate(batches, done):
-                generator = state.seed_step(*where)
-                set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(rows)))
-                with at_recordings(unit.prepared.samples, batch.items.row), arithmetic(section.precision, device):
-                    encoded = network.encode(batch, device, augmentations, generator)
-                    output = network.head(encoded)
-                target = labels.targets[batch.items.row].to(device)
-                loss = loss_of(network.head, model.task, output, target, labels.weight)
-                if contrast is not None:
-                    beside = _contrast_loss(contrast, network, encoded, batch.items, device)
-                    loss = mixed(loss, beside, section.contrast, section.mix, network.head, output)
-                _stop_if_lost(loss, unit, model, epoch)
-                optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                if section.clip is not None:
-                    torch.nn.utils.clip_grad_norm_(network.parameters(), section.clip)
-                optimizer.step()
-                state.step += 1
-                train.add(loss, len(batch.items.row))
-                within = partial(_within, k + 1, train)
-                state.stop_if_asked(resume, network, optimizer, name, within)
+            train = _epoch(lessons, epoch)
             valid_loss, metrics = _validate(unit, model, network, labels, device)
             row = {
                 "epoch": epoch + 1,
@@ -224,7 +248,7 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
                 f"valid_{metric}": finite_or_none(metrics[metric]),
                 "lr": optimizer.param_groups[0]["lr"],
             }
-            monitored = _monitored(section.choose, metric, metrics[metric], valid_loss)
+            monitored = ranks.first_number(_monitored(section.choose, metric, metrics[metric], valid_loss))
             state.finish_epoch(row, monitored=monitored, model=network)
             tick(state.epoch, f"train {train.value:.3f}, valid {valid_loss:.3f}, {metric} {metrics[metric]:.3f}")
             if watch is not None:
@@ -234,11 +258,82 @@ def _train(unit: Unit, model: Model, key: str, device: torch.device, watch: Watc
                 break
             if state.due(section.checkpoint_minutes) and state.epoch < section.epochs:
                 state.save(resume, network, optimizer)
-            state.stop_if_asked(resume, network, optimizer, name, dict)
+            lessons.stop_for(ranks.asked(), dict)
     if section.keep == "best":
         network.load_state_dict(state.weights)
-    _keep(unit, model, network, state, stopped, _reading(unit, model, network, labels, device))
-    drop_checkpoint(resume)
+    if ranks.first:
+        _keep(unit, model, network, state, stopped, _reading(unit, model, network, labels, device))
+        drop_checkpoint(resume)
+
+
+def _epoch(lessons: _Lessons, epoch: int) -> Mean:
+    """Every step of an epoch that is not done yet; the mean loss over all of its batches."""
+    unit, model, network, ranks, state = lessons.unit, lessons.model, lessons.network, lessons.ranks, lessons.state
+    plan, section, where, stores = unit.plan, _section(unit.plan), _address(unit, model), _stores(unit, model)
+    augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
+    network.train()
+    train, done = Mean.from_json(state.within.get("loss", ())), int(state.within.get("batches", 0))
+    rows = epoch_batches(lessons.labels.train, section.batch_size, *where, "epoch", epoch)
+    batches = draw_batches(plan, stores, rows, _views(plan), *where, "window", epoch, first=done, share=ranks.share)
+    for k, batch in enumerate(batches, done):
+        items = items_of(rows[k], _views(plan))
+        generator = state.seed_step(*where, *ranks.where)
+        set_rate(lessons.optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(rows)))
+        with at_recordings(unit.prepared.samples, items.row):
+            gathered = _gathered(lessons, batch, len(items.row), augmentations, generator)
+        if ranks.size > 1:
+            state.seed_objective(*where)
+        loss = _loss(lessons, gathered, items)
+        lost, signal = ranks.agree(int(not bool(torch.isfinite(loss))), asked() or 0)
+        if lost:
+            _stop_if_lost(loss, unit, model, epoch)
+        lessons.optimizer.zero_grad(set_to_none=True)
+        ranks.backward(loss, gathered, network)
+        if section.clip is not None:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), section.clip)
+        lessons.optimizer.step()
+        ranks.as_first(network)
+        state.step += 1
+        train.add(loss, len(items.row))
+        lessons.stop_for(signal, partial(_within, k + 1, train))
+    return train
+
+
+OUTPUT = ""
+"""The name of what the head gave, among the embeddings of modalities; none of them is called so."""
+
+
+def _gathered(
+    lessons: _Lessons,
+    batch: Batch,
+    n: int,
+    augmentations: Mapping[str, Augmentation],
+    generator: torch.Generator,
+) -> Gathered:
+    """What the networks of all ranks make of a batch of n rows: outputs, and what is contrasted beside them."""
+    network, device, model = lessons.network, lessons.device, lessons.model
+    rows = torch.arange(len(batch.items.row), device=device)
+    contrasted = model.modalities if lessons.contrast is not None else ()
+    if len(rows) == 0:
+        return lessons.ranks.gather({name: (torch.zeros(0, 0, device=device), rows) for name in (OUTPUT, *contrasted)}, n)
+    with arithmetic(_section(lessons.unit.plan).precision, device):
+        encoded = network.encode(batch, device, augmentations, generator)
+        output = network.head(encoded)
+    embedded = embeddings_of(network, encoded) if contrasted else {}
+    own = {OUTPUT: (output, rows), **{name: (embedded[name].z, embedded[name].rows) for name in contrasted}}
+    return lessons.ranks.gather(own, n)
+
+
+def _loss(lessons: _Lessons, gathered: Gathered, items: Items) -> Tensor:
+    """The loss of labels and, where the recipe adds it, that of the contrast."""
+    network, model, section, device = lessons.network, lessons.model, _section(lessons.unit.plan), lessons.device
+    output, target = gathered.whole[OUTPUT], lessons.labels.targets[items.row].to(device)
+    loss = loss_of(network.head, model.task, output, target, lessons.labels.weight)
+    if lessons.contrast is None:
+        return loss
+    embedded = {name: Embedded(gathered.whole[name], gathered.rows[name]) for name in model.modalities}
+    beside = _contrast_loss(lessons.contrast, embedded, items, device)
+    return mixed(loss, beside, section.contrast, section.mix, network.head, output)
 
 
 def _within(batches: int, train: Mean) -> dict[str, Any]:
@@ -291,11 +386,9 @@ def _contrast_of(unit: Unit, model: Model, device: torch.device) -> Contrast | N
     return contrast
 
 
-def _contrast_loss(
-    contrast: Contrast, network: Network, encoded: Mapping[str, Encoded], items: Items, device: torch.device
-) -> Tensor:
+def _contrast_loss(contrast: Contrast, embedded: Mapping[str, Embedded], items: Items, device: torch.device) -> Tensor:
     """The contrastive objective on the batches that labels are learned from; 0 where no pair has two recordings in common."""
-    loss = contrast(embeddings_of(network, encoded), items, device).loss
+    loss = contrast(embedded, items, device).loss
     return torch.zeros((), device=device) if loss is None else loss
 
 

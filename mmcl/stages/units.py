@@ -15,13 +15,28 @@ from .. import __version__
 from ..data.folds import Fold
 from ..data.prepared import Prepared, load_prepared
 from ..recipe.plan import Plan
-from ..runs import RunFolder, fingerprint
+from ..runs import RunFolder, fingerprint, finished
 
 SPLITS = ("train", "valid", "test")
 CANONICAL = "canonical"
 """How the files of features are called that lie in the linear space of pooled streams."""
 _SPACE = "canonical, in the form that retrieves more"
 """What fingerprints call that space: one that was fitted in one form alone is fitted anew."""
+
+
+@dataclass(frozen=True)
+class Only:
+    """Which folds and seeds are asked for; None: all of them."""
+
+    fold: int | None = None
+    seed: int | None = None
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in (("fold", self.fold), ("seed", self.seed)) if value is not None)
+
+
+ALL = Only()
+"""All folds and seeds of a run."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,7 @@ class Unit:
     prepared: Prepared
     fold: Fold
     seed: int
+    first: bool = False  # the run's first one, which has what stands once in a run
 
     def __str__(self) -> str:
         return f"fold {self.fold.number}, seed {self.seed}"
@@ -46,11 +62,20 @@ class Unit:
         """Where a stage leaves its files."""
         return self.run.stage(stage, self.fold.number, self.seed)
 
+    def pooled(self, key: str) -> bool:
+        """Whether its pooled streams are there, with this key."""
+        return finished(self.folder("embed"), key, "pooled.json")
 
-def units_of(plan: Plan, run: RunFolder) -> list[Unit]:
-    """Every fold and seed. Raises StageError if the run is not prepared."""
+
+def units_of(plan: Plan, run: RunFolder, only: Only = ALL) -> list[Unit]:
+    """Every fold and seed, or those that are asked for. Raises StageError if the run is not prepared."""
     prepared = load_prepared(run)
-    return [Unit(plan=plan, run=run, prepared=prepared, fold=fold, seed=seed) for fold in prepared.folds for seed in plan.seeds]
+    places = [(fold, seed) for fold in prepared.folds for seed in plan.seeds]
+    return [
+        Unit(plan=plan, run=run, prepared=prepared, fold=fold, seed=seed, first=k == 0)
+        for k, (fold, seed) in enumerate(places)
+        if only.fold in (None, fold.number) and only.seed in (None, seed)
+    ]
 
 
 def encoder_kinds(plan: Plan) -> list[str]:

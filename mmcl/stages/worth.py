@@ -43,7 +43,7 @@ from ..screen import Tick, part_of, progress
 from ..seeding import address
 from .embed import read_features
 from .supervise import encoders_trained
-from .units import Unit, encoder_kinds, probe_choices, units_of, worth_key
+from .units import ALL, Only, Unit, encoder_kinds, probe_choices, units_of, worth_key
 
 SHARED = "shared"
 """The one name under which a head sees the projections of whichever modality it is asked about."""
@@ -69,13 +69,16 @@ class Waiting:
     about: Row
 
 
-def worth(plan: Plan, run: RunFolder, device: str = "auto") -> None:
-    """Everything that the recipe's `worth` asks for, for every fold and seed that is not done yet."""
+def worth(plan: Plan, run: RunFolder, device: str = "auto", only: Only = ALL) -> None:
+    """Everything that the recipe's `worth` asks for, for every fold and seed that is not done yet.
+
+    only  which folds and seeds
+    """
     section = plan.recipe.worth
     if section is None:
         return
-    units = units_of(plan, run)
-    keys = [worth_key(plan, unit.prepared, unit.fold, unit.seed, first=unit is units[0]) for unit in units]
+    units = units_of(plan, run, only)
+    keys = [worth_key(plan, unit.prepared, unit.fold, unit.seed, unit.first) for unit in units]
     todo = [(unit, key) for unit, key in zip(units, keys, strict=True) if not finished(unit.folder("worth"), key)]
     if not todo:
         return
@@ -88,7 +91,7 @@ def worth(plan: Plan, run: RunFolder, device: str = "auto") -> None:
             restart(folder)
             asked = _Worth(unit, section, where, part_of(tick, done * each))
             write_jsonl(folder / "worth.jsonl", asked.rows())
-            if unit is units[0] and section.maps:
+            if unit.first and section.maps:
                 write_json(folder / "maps.json", {"format": 1, "maps": asked.maps()})
             finish(folder, key, seconds=round(time.monotonic() - began, 3))
             run.log("worth", fold=unit.fold.number, seed=unit.seed, seconds=round(time.monotonic() - began, 3))

@@ -1,0 +1,247 @@
+"""What the processes of tests/test_ranks.py do: the same batches in one process and shared out, value and gradient compared.
+
+A file of its own, as processes that are started import it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mmcl.api.batch import Batch, Items, Stream
+from mmcl.engine.ranks import ALONE, Gathered, Ranks
+from mmcl.model.windows import draw_batch, items_of
+from mmcl.recipe.plan import Plan
+from mmcl.recipe.planner import make_plan
+from mmcl.recipe.read import parse_recipe
+from mmcl.runs import RunFolder
+from mmcl.stages.learners import learner_of
+from mmcl.stages.units import Unit, units_of
+from mmcl.workers import fork_context
+
+RECIPE = """\
+format: 1
+name: ranks
+seed: 3
+dataset: {use: toy, samples: 36, speakers: 6}
+modalities:
+  text: {features: {use: hashed-words, dim: 8}, backbone: {use: mlp, hidden: [6], width: 5, dropout: 0}}
+  audio: {features: {use: log-mel, bands: 8, hop: 0.04, window: 0.05}, backbone: {use: mlp, hidden: [6], width: 5, dropout: 0}}
+  landmarks: {features: {use: face-landmarks}, backbone: {use: linear-1d}}
+scores: {mood: {use: va-labels, task: emotion}}
+window: {seconds: 0.3}
+projection: {hidden: 6, width: 4}
+pretrain: {batch_size: 9, epochs: 1}
+protocol: {use: official}
+"""
+MOST = 4
+"""Processes; smaller launches are some of them."""
+PATTERNS = ("complete", "absent on one rank", "one shared row", "nothing shared")
+"""Who lacks what in a batch, whatever the recordings have."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One batch in one way."""
+
+    overrides: tuple[str, ...]
+    pattern: str
+    rows: int = 9
+    views: int = 1
+    micro_batch: int | None = None
+    double: bool = True
+
+    @property
+    def plan(self) -> Plan:
+        sets = (*self.overrides, f"pretrain.views={self.views}")
+        sets += () if self.micro_batch is None else (f"pretrain.micro_batch={self.micro_batch}",)
+        return make_plan(parse_recipe(RECIPE, "ranks.yaml", sets), overrides=sets)
+
+
+def cut(batch: Batch, rows: slice) -> Batch:
+    """Some rows of a batch."""
+    streams = {name: Stream(one.values[rows], one.steps[rows], one.present[rows]) for name, one in batch.streams.items()}
+    return Batch(Items(batch.items.row[rows], batch.items.view[rows]), streams)
+
+
+def spoilt(batch: Batch, pattern: str, double: bool) -> Batch:
+    """A batch with its modalities taken away from some rows."""
+    n = len(batch.items.row)
+    here = {name: torch.ones(n, dtype=torch.bool) for name in batch.streams}
+    if pattern == "absent on one rank":
+        here["text"][: n // 2] = False
+    elif pattern == "one shared row":
+        here["text"][1:] = False
+    elif pattern == "nothing shared":
+        for k, name in enumerate(here):
+            here[name][:] = torch.arange(n) % len(here) == k
+    streams = {}
+    for name, one in batch.streams.items():
+        real = one.steps & here[name][:, None]
+        values = one.values.double() if double else one.values
+        streams[name] = Stream(values * real.view(n, -1, *[1] * (values.ndim - 2)), real, here[name])
+    return Batch(batch.items, streams)
+
+
+class Trial:
+    """A batch, and what one process makes of it."""
+
+    def __init__(self, case: Case, unit: Unit) -> None:
+        plan = case.plan
+        rows = list(unit.fold.train)[: case.rows]
+        whole = draw_batch(plan, unit.prepared.stores, rows, case.views, np.random.default_rng(0))
+        self.batch, self.items = spoilt(whole, case.pattern, case.double), items_of(rows, case.views)
+        self.learner = learner_of(replace(unit, plan=plan), torch.device("cpu"))
+        if case.double:
+            self.learner.model.double()
+        self.learner.model.train()
+        self.loss, self.expected = self.gradients(ALONE)
+
+    def gradients(self, ranks: Ranks) -> tuple[float | None, dict[str, Tensor | None]]:
+        """The loss of the batch, of which each rank has its share, and every weight's gradient."""
+        learner, n = self.learner, len(self.items.row)
+        learner.ranks = ranks
+        learner.model.zero_grad(set_to_none=True)
+        encoded = learner.forward(cut(self.batch, ranks.share(n)), n, {}, None)
+        torch.manual_seed(0)  # as a step does: some losses draw
+        objective = learner.objective(encoded, self.items)
+        if objective.loss is not None:
+            learner.backward(objective)
+        loss = None if objective.loss is None else float(objective.loss.detach())
+        return loss, {name: weight.grad for name, weight in learner.model.named_parameters()}
+
+    def difference(self, ranks: Ranks) -> float:
+        """The largest difference of the loss and of any gradient between one process and this launch, relative to the largest gradient."""
+        loss, expected, (value, got) = self.loss, self.expected, self.gradients(ranks)
+        without = [{name for name, grad in grads.items() if grad is None} for grads in (expected, got)]
+        if (loss is None) != (value is None) or without[0] != without[1]:
+            return float("inf")
+        if loss is None or value is None:
+            return 0.0
+        both = [(e, g) for e, g in zip(expected.values(), got.values(), strict=True) if e is not None and g is not None]
+        largest = max([1e-3, *(float(e.abs().max()) for e, _ in both)])
+        return max(abs(loss - value) / max(1.0, abs(loss)), *(float((g - e).abs().max()) / largest for e, g in both))
+
+
+# ------------------------------------------------------------------------------------------------------ planted faults
+
+
+class NoGradient(Ranks):
+    """Gathers embeddings without a way back for gradients."""
+
+    def backward(self, loss: Tensor | None, gathered: Gathered | None, model: Any) -> None:
+        super().backward(loss, gathered and replace(gathered, own={}), model)
+
+
+class NotAddedUp(Ranks):
+    """Sums nothing backwards."""
+
+    def _add_up(self, weights: Any) -> None:
+        pass
+
+
+class MeanOfRanks(Ranks):
+    """Divides gradients by the number of ranks, as averaging them does."""
+
+    def _add_up(self, weights: Any) -> None:
+        super()._add_up(weights)
+        for weight in weights:
+            if weight.grad is not None:
+                weight.grad /= self.size
+
+
+class LocalRows(Ranks):
+    """Takes each rank's rows for those of the batch, so that labels belong to others."""
+
+    def gather(self, own: Any, n: int) -> Gathered:
+        gathered = super().gather(own, n)
+        for name, rows in gathered.rows.items():
+            gathered.rows[name] = rows % -(-n // self.size)
+        return gathered
+
+
+class MeanOfMeans(Ranks):
+    """Scores each rank's rows by themselves and takes the mean of that."""
+
+    def gather(self, own: Any, n: int) -> Gathered:
+        rows = {name: rows + self.share(n).start for name, (_, rows) in own.items()}
+        return Gathered({name: z for name, (z, _) in own.items()}, rows)
+
+    def backward(self, loss: Tensor | None, gathered: Gathered | None, model: Any) -> None:
+        super().backward(None if loss is None else loss / self.size, None, model)
+
+
+class WeightsOfAll(Ranks):
+    """Adds up what every rank knows of the objective's own weights."""
+
+    def backward(self, loss: Tensor | None, gathered: Gathered | None, model: Any) -> None:
+        self.rank, rank = 0, self.rank
+        try:
+            super().backward(loss, gathered, model)
+        finally:
+            self.rank = rank
+
+
+class OthersLast(Ranks):
+    """Gives each rank the rows of the next one."""
+
+    def share(self, n: int) -> slice:
+        return self._share_of((self.rank + 1) % self.size, n)
+
+
+KINDS: Mapping[str, type[Ranks]] = {
+    kind.__name__: kind
+    for kind in (Ranks, NoGradient, NotAddedUp, MeanOfRanks, LocalRows, MeanOfMeans, WeightsOfAll, OthersLast)
+}
+
+
+def measure(
+    prepared: Path, cases: list[Case], sizes: tuple[int, ...], kinds: tuple[str, ...] = ("Ranks",)
+) -> list[tuple[str, int, Case, float]]:
+    """The difference of every case in launches of every size, the largest of its ranks."""
+    context = fork_context("mmcl.stages.loaded")
+    with tempfile.TemporaryDirectory() as folder:
+        processes = [
+            context.Process(target=work, args=(rank, Path(folder), prepared, cases, sizes, kinds)) for rank in range(MOST)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(600)
+            process.kill()
+        answers = [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(MOST)]
+    rows = []
+    for kind in kinds:
+        for size in sizes:
+            for k, case in enumerate(cases):
+                rows.append((kind, size, case, max(answers[rank][f"{kind} {size} {k}"] for rank in range(size))))
+    return rows
+
+
+def work(rank: int, folder: Path, prepared: Path, cases: list[Case], sizes: tuple[int, ...], kinds: tuple[str, ...]) -> None:
+    """One process of `measure`."""
+    torch.set_num_threads(1)
+    store = dist.FileStore(str(folder / "store"), MOST)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=MOST, timeout=timedelta(minutes=5))
+    groups = {size: dist.new_group(list(range(size))) for size in sizes}
+    unit = units_of(cases[0].plan, RunFolder(prepared))[0]
+    answers = {}
+    for k, case in enumerate(cases):
+        trial = Trial(case, unit)
+        for kind, size in itertools.product(kinds, sizes):
+            if rank < size:
+                answers[f"{kind} {size} {k}"] = trial.difference(KINDS[kind](rank, size, store, group=groups[size]))
+    (folder / f"{rank}.json").write_text(json.dumps(answers))
+    dist.barrier()
+    dist.destroy_process_group()
