@@ -123,13 +123,13 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(recipe, calm, disk, capsys):
     assert results(out) == results(calm)
 
 
-def test_a_disk_that_only_reads_is_said(recipe, disk, capsys):
+def test_a_disk_that_only_reads_is_told(recipe, disk, capsys):
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     assert "ead-only file system" in refused(capsys, "run", recipe, "--out", disk / "runs" / "small")
 
 
 @pytest.mark.parametrize("command", ["run", "report"])
-def test_a_folder_that_may_not_be_written_is_said_to_an_ordinary_user(command, recipe, calm, tmp_path, capsys):
+def test_a_folder_that_may_not_be_written_is_told_to_an_ordinary_user(command, recipe, calm, tmp_path, capsys):
     out = tmp_path / "closed" / "small"
     shutil.copytree(calm, out) if command == "report" else out.parent.mkdir()
     for folder in (out, out.parent) if command == "report" else (out.parent,):
@@ -152,7 +152,7 @@ def test_a_folder_that_may_not_be_written_is_said_to_an_ordinary_user(command, r
     assert "Permission denied" in sentence
 
 
-def test_places_that_cannot_be_are_said(recipe, tmp_path, capsys, monkeypatch):
+def test_places_that_cannot_be_are_told(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     cases = {
@@ -203,7 +203,7 @@ def test_a_rename_that_fails_ends_a_run_that_goes_on_later(number, recipe, calm,
     assert results(out) == results(calm)
 
 
-def test_networks_that_no_memory_holds_are_said(recipe, tmp_path, capsys):
+def test_networks_that_no_memory_holds_are_told(recipe, tmp_path, capsys):
     wide = "modalities.text.backbone={use: mlp, hidden: [1000000000], width: 1000000000}"  # 4 · 10^18 bytes, more than can be addressed
     sentence = refused(capsys, "run", recipe, "--out", tmp_path / "small", "--workers", 1, "--set", wide)
     assert "there is not enough memory: make batch_size or micro_batch, widths or windows smaller" in sentence
@@ -236,7 +236,7 @@ def test_an_error_of_ours_is_no_error_of_the_machine():
     assert sentence_of(caused) == f"/some/place: No space left on device; {WORDS[errno.ENOSPC]}"
 
 
-def test_what_safetensors_cannot_write_is_said_as_of_any_file(tmp_path):
+def test_what_safetensors_cannot_write_is_told_as_of_any_file(tmp_path):
     import torch
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

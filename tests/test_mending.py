@@ -109,7 +109,7 @@ def test_every_file_of_every_stage_is_among_those_that_are_damaged_here(whole):
 
 
 @pytest.mark.parametrize("turn", range(3))
-def test_a_run_with_damage_in_every_file_is_made_whole_again_to_the_byte(turn, whole, broken, capsys):
+def test_a_run_with_damage_in_every_file_is_written_whole_again_to_the_byte(turn, whole, broken, capsys):
     """Each file of each stage, harmed in three ways out of five over the three turns; one run mends them all."""
     plan, run = broken
     for place, name in enumerate(FILES):
@@ -125,7 +125,7 @@ def test_a_run_with_damage_in_every_file_is_made_whole_again_to_the_byte(turn, w
 @pytest.mark.parametrize(
     "name", ["probe/predictions.jsonl", "pretrain/history.jsonl", "supervise/predictions.jsonl", "worth/maps.json"]
 )
-def test_what_is_damaged_is_named_and_nothing_else_is_made_again(name, whole, broken, capsys):
+def test_what_is_damaged_is_named_and_nothing_else_is_written_again(name, whole, broken, capsys):
     plan, run = broken
     stage = name.split("/")[0]
     before = {path: path.stat().st_mtime_ns for path in (run.root / UNIT).rglob("*") if path.is_file()}
@@ -139,14 +139,14 @@ def test_what_is_damaged_is_named_and_nothing_else_is_made_again(name, whole, br
     assert content(run.root) == content(whole[1].root)
 
 
-def test_a_log_that_was_cut_is_mended_and_what_is_lost_is_said(broken, capsys):
+def test_a_log_that_was_cut_is_mended_and_what_is_lost_is_told(broken, capsys):
     plan, run = broken
     log = run.root / "log.jsonl"
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
     log.write_text("".join([*lines[:-1], '{"time": 1, "ev']), encoding="utf-8")
-    with pytest.raises(StageError, match=r"log.jsonl: line \d+ cannot be read as JSON .*; run its recipe again") as said:
+    with pytest.raises(StageError, match=r"log.jsonl: line \d+ cannot be read as JSON .*; run its recipe again") as words:
         write_report(run.root)
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(words.value)
     run_all(plan, run, workers=1)
     assert f"{log}: 1 line cannot be read and is taken out; what happened then is no longer known" in capsys.readouterr().err
     assert all(json.loads(line)["event"] for line in log.read_text(encoding="utf-8").splitlines())
@@ -163,7 +163,7 @@ def test_a_log_without_its_last_line_feed_loses_nothing(broken):
     assert read_jsonl(log)[: len(before)] == before
 
 
-def test_a_log_that_is_gone_cannot_be_made_again_and_that_is_said(broken, capsys):
+def test_a_log_that_is_gone_cannot_be_written_again_and_that_is_told(broken, capsys):
     plan, run = broken
     (run.root / "log.jsonl").unlink()
     run_all(plan, run, workers=1)
@@ -171,7 +171,7 @@ def test_a_log_that_is_gone_cannot_be_made_again_and_that_is_said(broken, capsys
     assert any("does not say when the test set was opened" in one.evidence for one in audit_folder(run.root).findings)
 
 
-def test_what_lies_in_the_run_itself_is_made_again(whole, broken):
+def test_what_lies_in_the_run_itself_is_written_again(whole, broken):
     plan, run = broken
     before = {path: path.stat().st_mtime_ns for path in (run.root / UNIT).rglob("*") if path.is_file()}
     for name in ("plan.json", "folds.json", "prepare.json", "recipe.yaml"):
@@ -215,8 +215,8 @@ def test_prepared_streams_that_are_damaged_are_prepared_anew(whole, broken, caps
             assert {one.name: one.read_bytes() for one in folder.iterdir()} == {
                 one.name: one.read_bytes() for one in good.iterdir()
             }
-            said = capsys.readouterr().err
-            assert (name, harm) == ("store.json", "gone") or "they are prepared anew" in said
+            words = capsys.readouterr().err
+            assert (name, harm) == ("store.json", "gone") or "they are prepared anew" in words
     run_all(plan, run, workers=1, stop_after="pretrain")
     assert content(run.root) == content(whole[1].root)
 
@@ -227,9 +227,9 @@ def test_a_file_that_cannot_be_read_is_one_sentence_with_what_to_do(read, tmp_pa
     for bytes_ in (None, b"\xff\xfe{", b"[1", b"[]") if read is not read_text else (None, b"\xff\xfe"):
         if bytes_ is not None:
             path.write_bytes(bytes_)
-        with pytest.raises(StageError, match=r"run its recipe again \(`mmcl run`\), which makes it anew$") as said:
+        with pytest.raises(StageError, match=r"run its recipe again \(`mmcl run`\), which makes it anew$") as words:
             read(path)
-        assert "\n" not in str(said.value)
+        assert "\n" not in str(words.value)
 
 
 def test_what_is_finished_is_looked_at_in_its_own_folder_alone(broken, tmp_path):
@@ -260,7 +260,7 @@ def test_a_model_of_several_that_is_damaged_is_trained_again_alone(tiny_plan, sm
     assert {path.stem for path in models.iterdir() if path.stat().st_mtime_ns != times[path.name]} == {"emotion~audio~mlp"}
 
 
-def test_a_training_that_patience_ended_is_made_whole_again_and_trains_no_further(tiny_plan, small_recipe, run):
+def test_a_training_that_patience_ended_is_written_whole_again_and_trains_no_further(tiny_plan, small_recipe, run):
     plan = tiny_plan(
         "pretrain.epochs=6",
         "pretrain.patience=1",

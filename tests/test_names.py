@@ -47,7 +47,7 @@ def test_the_name_of_a_class_stands_in_a_picture_as_it_is(name):
     assert set(re.findall(r"(?:href=\"|url\()#([\w.-]+)", tags)) <= set(ids)
 
 
-def test_a_folder_that_is_called_as_a_file_is_listed_and_said(tiny_plan, tmp_path, run):
+def test_a_folder_that_is_called_as_a_file_is_listed_and_named(tiny_plan, tmp_path, run):
     root = tmp_path / "data" / "ravdess"
     plugins().get("dataset", "ravdess").spec.sample(root, 12, 0)
     victim = sorted(root.rglob("03-01-*.wav"))[0]

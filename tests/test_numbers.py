@@ -130,7 +130,7 @@ def test_a_target_that_never_changes_gives_scores_without_a_number_and_says_so(t
     lines = [table[0], *(",".join([*row[:5], "0.25", *row[6:]]) for row in rows)]
     (root / "recordings.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     recipe = (
-        "format: 1\nname: flat\ndataset: {use: folder, table: recordings.csv}\nmodalities:\n  one: {source: hand, features: "
+        "format: 1\nname: flat\ndataset: {use: folder, table: recordings.csv, labels: {valence: {type: regression}}}\nmodalities:\n  one: {source: hand, features: "
         "{use: signals}, backbone: {use: mlp, hidden: [4], width: 4}}\npretrain: {epochs: 0}\nprobe: {tasks: [valence], inputs: [one], "
         "heads: {linear: {use: linear, l2: [0.1]}}}\nreport: {against: [majority]}\nprotocol: {use: hold-out, test: 0.3, valid: 0.3}\n"
     )
