@@ -51,6 +51,7 @@ BELOW = {
         "runs",
         "screen",
         "seeding",
+        "shapes",
         "stopping",
         "workers",
     },
