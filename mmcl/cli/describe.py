@@ -50,15 +50,7 @@ def describe(what: str, name: str, as_json: bool) -> None:
     KIND is backbone, modality, loss, group-loss, positives, dataset, head, pretext, scorer, preset, kind or recipe.
     """
     if what == "recipe":
-        from ..recipe.shipped import find, heading
-
-        path = find(name)
-        text = path.read_text(encoding="utf-8")
-        if as_json:
-            recipe = {"name": path.stem, "kind": what, "summary": heading(path), "file": str(path), "recipe": text}
-            click.echo(json.dumps(recipe, indent=1, ensure_ascii=False))
-        else:
-            click.echo(text, nl=False)
+        _recipe(name, as_json)
         return
     from ..plugins import plugins
 
@@ -126,6 +118,19 @@ def describe(what: str, name: str, as_json: bool) -> None:
         click.echo("  in a recipe:")
         for line in example.splitlines():
             click.echo(f"    {line}")
+
+
+def _recipe(name: str, as_json: bool) -> None:
+    """Show a shipped recipe."""
+    from ..recipe.shipped import find, heading
+
+    path = find(name)
+    text = path.read_text(encoding="utf-8")
+    if as_json:
+        recipe = {"name": path.stem, "kind": "recipe", "summary": heading(path), "file": str(path), "recipe": text}
+        click.echo(json.dumps(recipe, indent=1, ensure_ascii=False))
+    else:
+        click.echo(text, nl=False)
 
 
 def _needs(spec: Any) -> list[str] | str:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..api.errors import StageError
-from ..runs import WRITTEN, RunFolder, digest, finish, open_file, read_json, write_json, write_text
+from ..runs import WRITTEN, RunFolder, digest, finish, open_file, read_json, spoilt, write_json, write_text
 from ..screen import say
 from ..shapes import parsed, shape_of
 
@@ -52,3 +52,20 @@ def seal_report(root: Path) -> None:
     except StageError:
         return
     write_json(root / WRITTEN, {**known, "files": {**known["files"], "report.json": digest(root / "report.json")}})
+
+
+def drop_spoilt(folder: Path) -> None:
+    """Of a folder of `supervise`, take away the models of which a file is not what was written: they alone are trained again."""
+    try:
+        changed = spoilt(folder, read_json(folder / "finished.json"))
+    except StageError:  # nothing finished, or nobody knows what did
+        changed = {}
+    for path in sorted((folder / "models").glob("*.json")):
+        weights = path.with_suffix(".safetensors")
+        try:
+            bad = read_json(path).get("sha256", digest(weights)) != digest(weights)
+        except StageError:
+            bad = True
+        if bad or any(f"models/{one.name}" in changed for one in (path, weights)):
+            path.unlink()
+            weights.unlink(missing_ok=True)

@@ -58,9 +58,10 @@ from ..model.windows import draw_batches, items_of, windows_of
 from ..objective.score import Embedded
 from ..recipe.plan import Part, Plan, SupervisePlan, main_input
 from ..recipe.schema import Supervise
-from ..runs import RunFolder, digest, finish, finished, read_json, read_tensors, restart, spoilt, write_json, write_jsonl
+from ..runs import RunFolder, finish, finished, read_json, read_tensors, restart, write_json, write_jsonl
 from ..screen import progress, say
 from ..stopping import asked, patient, stop_for
+from .mending import drop_spoilt
 from .units import ALL, Only, Unit, supervise_key, units_of
 
 Watch = Callable[[int, Mapping[str, float]], None]
@@ -169,25 +170,8 @@ def _is_done(folder: Path, key: str) -> bool:
     if finished(folder, key):
         drop_checkpoint(folder / "resume")
         return True
-    _drop_spoilt(folder)
+    drop_spoilt(folder)
     return False
-
-
-def _drop_spoilt(folder: Path) -> None:
-    """Take away the models of which a file is not what was written: they alone are trained again."""
-    try:
-        changed = spoilt(folder, read_json(folder / "finished.json"))
-    except StageError:  # nothing finished, or nobody knows what did
-        changed = {}
-    for path in sorted((folder / "models").glob("*.json")):
-        weights = path.with_suffix(".safetensors")
-        try:
-            bad = read_json(path).get("sha256", digest(weights)) != digest(weights)
-        except StageError:
-            bad = True
-        if bad or any(f"models/{one.name}" in changed for one in (path, weights)):
-            path.unlink()
-            weights.unlink(missing_ok=True)
 
 
 def _same_work(folder: Path, key: str) -> bool:

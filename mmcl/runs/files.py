@@ -1,0 +1,259 @@
+"""How files are written and read: whole or not at all, regular files alone, no link followed, sizes looked at before anything is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..api.errors import StageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+JsonObject = dict[str, Any]
+
+TEXT_BYTES = 2**30
+"""Text files of a run larger than this are refused."""
+PART = ".mmcl-part"
+"""How the names of files and folders end that are still being written."""
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file; whether it is ours. Without `wait` it may not be, with it another process is waited for.
+
+    Raises StageError if the file is a link or no regular file.
+    """
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _opened(path, os.O_RDWR | os.O_CREAT, "r+") as file:
+        yield _flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def _flock(file: Any, how: int) -> bool:
+    """Lock an open file; whether that was possible."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def tidy(folder: Path, name: str | None = None) -> None:
+    """Take away what a killed process left half written: of one file or folder in it, or left out, of all below it."""
+    for path in [*folder.rglob(f".*{PART}")] if name is None else [*folder.glob(f".{name[:64]}.*{PART}")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@contextmanager
+def in_place_of(path: Path) -> Iterator[Path]:
+    """A file of another name, beside `path`, that takes its place when it is whole and on disk; after an error it is gone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}{PART}")
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+    usual = stat.S_IMODE(part.stat().st_mode)  # as the umask has it
+    try:
+        yield part
+        part.chmod(usual)  # safetensors gives its files to their owner alone
+        to_disk(part)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    to_disk(path.parent)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until what a file holds, or a folder's names, are on disk."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def folder_in_place_of(folder: Path) -> Iterator[Path]:
+    """A new folder of another name, beside `folder`, that takes its place when it is whole; after an error it is gone."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{folder.name[:64]}.{secrets.token_hex(8)}{PART}")
+    part.mkdir()
+    try:
+        yield part
+        to_disk(part)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.replace(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    to_disk(folder.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with in_place_of(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all. NaN is refused: say null where there is no number."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, default=str) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, whole or not at all."""
+    write_text(path, "".join(json.dumps(row, allow_nan=False, default=str) + "\n" for row in rows))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
+    with in_place_of(path) as part, _refusals(path):
+        save_file(dict(tensors), str(part))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as safetensors, whole or not at all."""
+    from safetensors.numpy import save_file
+
+    with in_place_of(path) as part, _refusals(path):
+        save_file(dict(arrays), str(part))
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """What the system refuses while safetensors writes is an OSError, as it is elsewhere."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def _opened(path: Path, flags: int, mode: str) -> Any:
+    """Open a regular file that is no link; nothing is waited for. Raises StageError for anything else, OSError as `open` does."""
+    try:
+        number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if path.is_symlink():
+            raise StageError(f"{path}: is a link, which a run folder may not hold; copy what it stands for") from None
+        raise error
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise StageError(f"{path}: is no regular file, as a run folder's files are")
+    return os.fdopen(number, mode, encoding=None if "b" in mode else "utf-8")
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a run folder's file for reading bytes. Raises StageError if it is a link or no regular file, OSError as `open` does."""
+    file: BufferedReader = _opened(path, os.O_RDONLY, "rb")
+    return file
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal. Raises StageError, naming the file, if it cannot be read."""
+    try:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _advice(path: Path) -> str:
+    """What to do about a file that is damaged or gone."""
+    if path.name in ("sweep.json", "trials.json"):
+        return "; delete it and run the sweep again"
+    if path.stem == "state":  # of a checkpoint: whoever goes on from it knows whether there is another
+        return ""
+    return "; run its recipe again (`mmcl run`), which makes it anew"
+
+
+def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
+    """A text file. Raises StageError, naming the file, if it is missing, no regular file, too large or not UTF-8."""
+    try:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > largest:
+                raise StageError(f"{path}: has {size:,} bytes, where at most {largest:,} are expected")
+            return file.read(size).decode()
+    except FileNotFoundError:
+        raise StageError(f"{path}: is missing{_advice(path)}") from None
+    except (OSError, ValueError) as error:
+        raise StageError(f"{path}: cannot be read as text ({error}){_advice(path)}") from error
+
+
+def read_json(path: Path) -> JsonObject:
+    """A JSON file's object. Raises StageError, naming the file, if it is missing, not JSON, or does not hold what such a file holds."""
+    return _object(read_text(path), f"{path}:", path)
+
+
+def read_jsonl(path: Path) -> list[JsonObject]:
+    """The objects of a file with one a line. Raises StageError, naming the file and line, as `read_json` does."""
+    lines = enumerate(read_text(path).split("\n"), 1)
+    return [_object(line, f"{path}: line {number}", path) for number, line in lines if line]
+
+
+def _object(text: str, where: str, path: Path) -> JsonObject:
+    from ..shapes import parsed, shape_of  # late: it brings pydantic, which `mmcl --help` can do without
+
+    try:
+        value = parsed(text)
+    except ValueError as error:
+        raise StageError(f"{where} cannot be read as JSON ({error}){_advice(path)}") from error
+    if not isinstance(value, dict):
+        raise StageError(f"{where} holds {type(value).__name__}, not an object{_advice(path)}")
+    if check := shape_of(path):
+        try:
+            check(value)
+        except ValueError as error:
+            raise StageError(f"{where} does not hold what it should ({error}){_advice(path)}") from error
+    return value
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. Raises StageError, naming the file, if it is missing, no regular file or damaged."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, torch.Tensor] = _tensors(path, load_file)
+    return tensors
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """The same, as arrays."""
+    from safetensors.numpy import load_file
+
+    arrays: dict[str, NDArray[np.generic]] = _tensors(path, load_file)
+    return arrays
+
+
+def _tensors(path: Path, load: Any) -> Any:
+    from safetensors import SafetensorError
+
+    try:
+        with open_file(path):  # refuses what safetensors would follow or wait for
+            return load(str(path))
+    except FileNotFoundError:
+        raise StageError(f"{path}: is missing{_advice(path)}") from None
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise StageError(f"{path}: is not a whole safetensors file ({error}){_advice(path)}") from error
