@@ -67,7 +67,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return root / "one", root / "two"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_plan() -> Callable[..., Plan]:
     """The plan of the tiny recipe, with overrides."""
 

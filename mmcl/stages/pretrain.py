@@ -85,7 +85,7 @@ def _train(unit: Unit, key: str, device: torch.device, watch: Watch | None, befo
     before  fingerprints of trainings with fewer epochs that this one may go on from, the latest first
     """
     plan, section, resume = unit.plan, unit.plan.recipe.pretrain, unit.folder("pretrain") / "resume"
-    learner: _Learner = _Pairs(unit, device) if plan.pretext is None else _Pretext(unit, device)
+    learner = learner_of(unit, device)
     model = learner.model
     optimizer = build_optimizer(section.optimizer, model)
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
@@ -216,7 +216,7 @@ class _Awaited:
             asked = time.monotonic()
 
 
-class _Learner(Protocol):
+class Learner(Protocol):
     """What is trained, and what it minimises."""
 
     model: nn.ModuleDict
@@ -228,11 +228,16 @@ class _Learner(Protocol):
         """What is minimised."""
 
 
+def learner_of(unit: Unit, device: torch.device) -> Learner:
+    """What a unit's plan pretrains, with weights that have learned nothing yet."""
+    return _Pairs(unit, device) if unit.plan.pretext is None else _Pretext(unit, device)
+
+
 def replayed(
     unit: Unit, weights: Mapping[str, Tensor], batch: Batch, step: int, device: torch.device
 ) -> tuple[dict[str, Embedded], Objective]:
     """The embeddings by modality (none of a pretext) and the objective of one batch, with the weights and the draws of a step. Nothing learns."""
-    learner: _Learner = _Pairs(unit, device) if unit.plan.pretext is None else _Pretext(unit, device)
+    learner = learner_of(unit, device)
     learner.model.load_state_dict(dict(weights))
     learner.model.train()
     generator = Progress(key="", step=step).seed_step(*unit.address)
@@ -305,7 +310,7 @@ class _Pretext:
 
 
 @torch.no_grad()
-def _validate(unit: Unit, learner: _Learner) -> _Means:
+def _validate(unit: Unit, learner: Learner) -> _Means:
     """The objective on validation rows, in eval mode, on the same batches and windows after every epoch."""
     plan, section = unit.plan, unit.plan.recipe.pretrain
     learner.model.eval()
