@@ -27,6 +27,7 @@ EVERY = {
     "pairs": "pairs",
     "probe-5k-512": "probing",
     "probe-23k-2048": "probing",
+    "prepare-audio": "preparing",
     "start": "start",
 }
 """Name of a workload → the file that has it: `workloads` there, by name, yield its rows."""

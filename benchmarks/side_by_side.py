@@ -100,15 +100,16 @@ def _timed(work: Work, times: int, device: str) -> tuple[float, float]:
     """Seconds of CPU time, children's included, and of the clock, that one of `times` takes."""
     if device != "cpu":
         torch.cuda.synchronize()
-    cpu, wall = _cpu_seconds(), time.perf_counter()
+    cpu, wall = cpu_seconds(), time.perf_counter()
     for _ in range(times):
         work()
     if device != "cpu":
         torch.cuda.synchronize()
-    return (_cpu_seconds() - cpu) / times, (time.perf_counter() - wall) / times
+    return (cpu_seconds() - cpu) / times, (time.perf_counter() - wall) / times
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """Of this process and of the children that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 

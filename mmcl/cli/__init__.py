@@ -21,6 +21,7 @@ from ..stopping import SilentEnd, Stopped, Witness, listening
 COMMANDS = {
     "run": ("run", "Run a recipe, or go on with it."),
     "check": ("check", "Say everything that is wrong with a recipe, and what it would do."),
+    "profile": ("profile", "Measure where a step's time and memory go, and say what would help."),
     "new-dataset": ("begin", "Write a table of the recordings in a folder."),
     "new-recipe": ("begin", "Write a recipe for a table."),
     "new-plugin": ("begin", "Write a package with a new plug-in that passes every check."),
@@ -63,6 +64,7 @@ SECTIONS = {
     "Recipes": (
         "run",
         "check",
+        "profile",
         "new-dataset",
         "new-recipe",
         "sample",

@@ -28,7 +28,7 @@ class Meter:
         return {
             "seconds": round(time.monotonic() - self.began, 3),
             "cpu_seconds": round(_cpu() - self.cpu, 3),
-            "memory_mb": round(_peak(), 1),
+            "memory_mb": round(peak_mb(), 1),
             "gpu_memory_mb": _gpu(),
             "joules": self._joules(),
         }
@@ -49,7 +49,8 @@ def _cpu() -> float:
     return sum(one.ru_utime + one.ru_stime for one in each)
 
 
-def _peak() -> float:
+def peak_mb() -> float:
+    """The highest memory of this process, or of one of its children, so far, in MB."""
     scale = 2**20 if sys.platform == "darwin" else 2**10
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / scale
 

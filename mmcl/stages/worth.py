@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -35,6 +35,7 @@ from ..model.build import encoders_of
 from ..model.encoder import Encoder
 from ..model.frozen import Features, encode_rows
 from ..model.heads import fit_head
+from ..model.kept import KeptHead, load_heads
 from ..model.scale import Scale, any_present, encoded_of, fitted_scale, scale_of, sides_of
 from ..recipe.plan import Plan, main_input
 from ..recipe.schema import Worth
@@ -115,6 +116,16 @@ class _Worth:
         self.head_name, self.part = next(iter(self.plan.heads.items()))
         self.base = {"fold": unit.fold.number, "seed": unit.seed}
 
+    @cached_property
+    def _kept(self) -> dict[tuple[str, str], KeptHead]:
+        """The heads on all labels that `probe` fitted for the main input and kept, by task and encoder."""
+        folder = self.unit.folder("probe")
+        if not (folder / "heads.json").exists():
+            return {}
+        asked = self.main, self.head_name, self.plan.recipe.probe.seeds[0]
+        mine = [one for one in load_heads(folder) if (one.input, one.name, one.head_seed) == asked]
+        return {(one.task.name, one.encoder): one for one in mine}
+
     def _features(self, kind: str, split: str) -> Split:
         """Features in the recipe's order of modalities; files have them in that of the alphabet."""
         features, who = read_features(self.unit.folder("embed"), kind, split)
@@ -192,10 +203,14 @@ class _Worth:
             target_valid[rows_valid],
             side_valid.of(rows_valid),
         )
-        # With all labels it is the probe's own head, drawn from the same address, so that its scores are those of the probe.
+        # With all labels it is the probe's own head: the kept one, or one drawn from the same address, so that scores are the probe's.
+        kept = self._kept.get((task.name, kind)) if share is None else None
         own = (self.unit.seed, "fold", self.unit.fold.number, "head", self.head_name, kind, task.name, self.main)
         head_seed = self.plan.recipe.probe.seeds[0]
-        head, shift = self._fitted(task, here, there, (*own, head_seed) if share is None else (*draws, kind))
+        if kept is not None:
+            head, shift = kept.head, kept.shift
+        else:
+            head, shift = self._fitted(task, here, there, (*own, head_seed) if share is None else (*draws, kind))
         about: Row = {**self._about(kind, task), "labels": int(rows.sum())}
         if share is not None:
             about |= {

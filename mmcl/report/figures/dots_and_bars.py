@@ -200,6 +200,35 @@ def shares(share_of: Mapping[str, float], alt: str) -> Picture:
     return picture(draw, alt)
 
 
+def halves(values: Mapping[str, tuple[float, float]], names: tuple[str, str], unit: str, alt: str) -> Picture:
+    """For each name one bar of two stretches, one after the other, the second paler; what both are called stands below."""
+    fading = (0.9, 0.45)
+
+    def draw(width: float) -> Figure:
+        label, value, step = room(values, width), 60.0, 30.0
+        figure, ax = canvas(width, 10 + step * len(values) + 62, label, value, 10.0, 62.0)
+        _rows(ax, len(values), (0, max(sum(both) for both in values.values()) * 1.02), unit)
+        scale(ax.xaxis, 4, thousands)
+        for y, (name, both) in enumerate(values.items()):
+            left_of(ax, y, shorten(name, label - 12))
+            for start, long, alpha in zip((0.0, both[0]), both, fading, strict=True):
+                ax.add_patch(
+                    Rectangle((start, y - 0.3), long, 0.6, facecolor=COLOUR["pretrained"], edgecolor="none", alpha=alpha)
+                )
+            right_of(ax, y, thousands(round(sum(both))))
+        for k, (alpha, name) in enumerate(zip(fading, names, strict=True)):
+            across, high = width - label - value, step * len(values)
+            left, top = k * 110.0 / across, -52 / high
+            block = Rectangle((left, top), 9 / across, 9 / high, facecolor=COLOUR["pretrained"], edgecolor="none", alpha=alpha)
+            block.set_transform(ax.transAxes)
+            block.set_clip_on(False)
+            ax.add_patch(block)
+            ax.text(left + 14 / across, top, name, transform=ax.transAxes, fontsize=SIZE, color=COLOUR["ink"], va="bottom")
+        return figure
+
+    return picture(draw, alt)
+
+
 def splits(classes: Sequence[str], share_of: Mapping[str, Sequence[float]], alt: str) -> Picture:
     """For each class one bar a split, training the widest: the share of the split's recordings that are of the class."""
     fading = (0.9, 0.55, 0.28)
