@@ -274,3 +274,57 @@ def test_rule_that_needs_other_targets_asks_for_them():
     check_positives(positives(near, ("va",)))  # two values are made up where classes cannot be used
     row = torch.arange(8)
     check_positives(positives(near, ("va",)), items=Items(row, row * 0, {"va": torch.rand(8, 2)}))
+
+
+def lonely(function):
+    """A loss that says that anchors without a positive count."""
+    spec = loss(function)
+    build = spec.build
+
+    def declared(params):
+        score = build(params)
+        score.lonely = True
+        return score
+
+    return LossSpec("tiny", "a tiny loss", NoParams, declared)
+
+
+def test_a_loss_that_says_lonely_and_leaves_anchors_without_a_positive_out_is_caught():
+    with pytest.raises(AssertionError, match="says lonely = True, so an anchor counts wherever it has a candidate"):
+        check_loss(lonely(nce))
+
+
+def test_a_loss_that_says_lonely_and_learns_nothing_from_such_anchors_is_caught():
+    def counts_alone(pair):
+        scored = nce(pair)
+        seen = (~pair.ignore).any(1)
+        return Scored(scored.loss * scored.anchors / seen.sum().clamp_min(1), seen.sum())
+
+    with pytest.raises(AssertionError, match="learns nothing from anchors without a positive"):
+        check_loss(lonely(counts_alone))
+
+
+def test_a_loss_that_says_soft_and_reads_no_weights_is_caught():
+    spec = loss(nce)
+    with pytest.raises(AssertionError, match="says soft = True, but the weights of positives change nothing"):
+        check_loss(LossSpec("tiny", "a tiny loss", NoParams, spec.build, soft=True))
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (lambda mine: 2.0 * mine.double(), r"weights lie in \[0, 1\]; found 0.0 to 2.0"),
+        (lambda mine: mine, "is of floats"),
+        (lambda mine: 0.0 * mine.double(), "a window is a negative of itself"),
+    ],
+)
+def test_a_soft_rule_that_gives_no_weights_is_caught(rule, words):
+    def build(params):
+        def positives(left, right):
+            mine = left.row[:, None] == right.row[None, :]
+            return rule(mine), torch.zeros_like(mine)
+
+        return positives
+
+    with pytest.raises(AssertionError, match=words):
+        check_positives(PositivesSpec("tiny", "a tiny rule", NoParams, build, soft=True))
