@@ -26,6 +26,7 @@ EVERY = {
     "epoch-ravdess_audio_au": "epoch",
     "pairs": "pairs",
     "start": "start",
+    "ranks": "ranks",
 }
 """Name of a workload → the file that has it: `workloads` there, by name, yield its rows."""
 
