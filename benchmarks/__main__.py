@@ -29,6 +29,7 @@ EVERY = {
     "probe-23k-2048": "probing",
     "prepare-audio": "preparing",
     "start": "start",
+    "ranks": "ranks",
 }
 """Name of a workload → the file that has it: `workloads` there, by name, yield its rows."""
 

@@ -207,41 +207,44 @@ KINDS: Mapping[str, type[Ranks]] = {
 
 
 def measure(
-    prepared: Path, cases: list[Case], sizes: tuple[int, ...], kinds: tuple[str, ...] = ("Ranks",)
+    prepared: Path, cases: list[Case], sizes: tuple[int, ...], kinds: tuple[str, ...] = ("Ranks",), turns: bool = False
 ) -> list[tuple[str, int, Case, float]]:
-    """The difference of every case in launches of every size, the largest of its ranks."""
+    """The difference of every case in launches of every size, the largest of its ranks.
+
+    turns  each case is tried in one size, in turns
+    """
+    tried = [
+        (kind, size, k)
+        for k in range(len(cases))
+        for kind in kinds
+        for size in ((sizes[k // 2 % len(sizes)],) if turns else sizes)
+    ]
     context = fork_context("mmcl.stages.loaded")
     with tempfile.TemporaryDirectory() as folder:
-        processes = [
-            context.Process(target=work, args=(rank, Path(folder), prepared, cases, sizes, kinds)) for rank in range(MOST)
-        ]
+        processes = [context.Process(target=work, args=(rank, Path(folder), prepared, cases, tried)) for rank in range(MOST)]
         for process in processes:
             process.start()
         for process in processes:
             process.join(600)
             process.kill()
         answers = [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(MOST)]
-    rows = []
-    for kind in kinds:
-        for size in sizes:
-            for k, case in enumerate(cases):
-                rows.append((kind, size, case, max(answers[rank][f"{kind} {size} {k}"] for rank in range(size))))
-    return rows
+    return [(kind, size, cases[k], max(answers[rank][f"{kind} {size} {k}"] for rank in range(size))) for kind, size, k in tried]
 
 
-def work(rank: int, folder: Path, prepared: Path, cases: list[Case], sizes: tuple[int, ...], kinds: tuple[str, ...]) -> None:
+def work(rank: int, folder: Path, prepared: Path, cases: list[Case], tried: list[tuple[str, int, int]]) -> None:
     """One process of `measure`."""
     torch.set_num_threads(1)
     store = dist.FileStore(str(folder / "store"), MOST)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=MOST, timeout=timedelta(minutes=5))
-    groups = {size: dist.new_group(list(range(size))) for size in sizes}
+    groups = {size: dist.new_group(list(range(size))) for size in range(1, MOST + 1)}
     unit = units_of(cases[0].plan, RunFolder(prepared))[0]
     answers = {}
-    for k, case in enumerate(cases):
-        trial = Trial(case, unit)
-        for kind, size in itertools.product(kinds, sizes):
-            if rank < size:
-                answers[f"{kind} {size} {k}"] = trial.difference(KINDS[kind](rank, size, store, group=groups[size]))
+    for k, group in itertools.groupby(tried, key=lambda one: one[2]):
+        mine = [(kind, size) for kind, size, _ in group if rank < size]
+        trial = Trial(cases[k], unit) if mine else None
+        for kind, size in mine:
+            assert trial is not None
+            answers[f"{kind} {size} {k}"] = trial.difference(KINDS[kind](rank, size, store, group=groups[size]))
     (folder / f"{rank}.json").write_text(json.dumps(answers))
     dist.barrier()
     dist.destroy_process_group()
