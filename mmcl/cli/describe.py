@@ -89,9 +89,7 @@ def describe(what: str, name: str, as_json: bool) -> None:
     if what in PLACES:
         facts["example"] = _example(what, facts["name"], facts["options"])
     if what == "positives" and spec.soft:
-        able = [loss for loss, one in plugins().all("loss") if one.spec.soft]
-        facts["weighs"] = f"positives; losses that read weights are {', '.join(able)}"
-        facts["example"] += f"\n{'  ' * (len(PLACES[what]) - 1)}loss: {able[0]}"
+        _say_weighs(facts)
     if what == "positives" and any("NAME" in one for one in _needs(spec)):
         facts["example"] += (
             f"\n# fill in scores: entries that give each modality's {', '.join(_needs(spec))}, NAME being the modality"
@@ -131,6 +129,15 @@ def _recipe(name: str, as_json: bool) -> None:
         click.echo(json.dumps(recipe, indent=1, ensure_ascii=False))
     else:
         click.echo(text, nl=False)
+
+
+def _say_weighs(facts: dict[str, Any]) -> None:
+    """Say of a rule that weighs positives which losses read weights, and put one into its example."""
+    from ..plugins import plugins
+
+    able = [name for name, offer in plugins().all("loss") if offer.spec.soft]
+    facts["weighs"] = f"positives; losses that read weights are {', '.join(able)}"
+    facts["example"] += f"\n{'  ' * (len(PLACES['positives']) - 1)}loss: {able[0]}"
 
 
 def _needs(spec: Any) -> list[str] | str:
