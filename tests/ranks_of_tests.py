@@ -217,7 +217,7 @@ def measure(
         (kind, size, k)
         for k in range(len(cases))
         for kind in kinds
-        for size in ((sizes[k // 2 % len(sizes)],) if turns else sizes)
+        for size in ((sizes[k // 3 % len(sizes)],) if turns else sizes)
     ]
     context = fork_context("mmcl.stages.loaded")
     with tempfile.TemporaryDirectory() as folder:
@@ -227,6 +227,7 @@ def measure(
         for process in processes:
             process.join(600)
             process.kill()
+        assert [process.exitcode for process in processes] == [0] * MOST, "a process ended with an error, which stands above"
         answers = [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(MOST)]
     return [(kind, size, cases[k], max(answers[rank][f"{kind} {size} {k}"] for rank in range(size))) for kind, size, k in tried]
 

@@ -80,7 +80,7 @@ def test_both_precisions_are_measured_where_the_processor_has_both(tiny_plan, me
         kinds.append(precision)
         return encode(precision, device)
 
-    monkeypatch.setattr("mmcl.stages.pretrain.arithmetic", watched)
+    monkeypatch.setattr("mmcl.stages.learners.arithmetic", watched)
     both = profile(tiny_plan(), measured[2], steps=1)
     assert list(both.steps) == ["float32", "bf16"]
     assert set(kinds) == {"float32", "bf16"}

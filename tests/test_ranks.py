@@ -17,34 +17,37 @@ POSITIVES = {
     name: {
         "same-label": "{use: same-label, target: emotion}",
         "valence-arousal": "{use: valence-arousal, target: mood, threshold: 0.4}",
+        "valence-arousal-weights": "{use: valence-arousal-weights, target: mood}",
     }.get(name, name)
     for name, _ in plugins().all("positives")
+    if name != "shared-labels"  # which weighs as the other soft rule does, and by labels that the toy corpus has not
 }
 LOSSES = [name for name, _ in plugins().all("loss")]
 GROUPS = [{"comm": "{use: comm, heads: 2}"}.get(name, name) for name, _ in plugins().all("group-loss")]
 LEARNED = "pretrain.objective.loss={use: info-nce, learn_temperature: true}"
 WEIGHTS = "pretrain.objective.weights={text: 3, audio~landmarks: 0.5}"
 SIZES = (1, 2, 3, 4)
-EXACT = {True: 1e-12, False: 1e-6}
+EXACT = {True: 1e-12, False: 1e-5}
 
 
 def objectives() -> list[tuple[str, ...]]:
-    """Every loss with every rule of positives, and every loss of groups."""
+    """Every loss with every rule of positives, those that weigh with losses that read weights, and every loss of groups."""
+    soft = {what: {name for name, one in plugins().all(what) if one.spec.soft} for what in ("loss", "positives")}
     pairs = [
-        (f"pretrain.objective.loss={loss}", f"pretrain.objective.positives={positives}")
-        for loss, positives in itertools.product(LOSSES, POSITIVES.values())
+        (f"pretrain.objective.loss={loss}", f"pretrain.objective.positives={POSITIVES[name]}")
+        for loss, name in itertools.product(LOSSES, POSITIVES)
+        if name not in soft["positives"] or loss in soft["loss"]
     ]
     groups = [(f"pretrain.objective.group={name}",) for name in GROUPS]
     return [*pairs, *groups, (LEARNED,), (WEIGHTS,), ("pretrain.objective.pairs=all+same", "pretrain.copies=2")]
 
 
-def few() -> list[Case]:
-    """Every objective, with everything else in turns."""
+def ways() -> list[Case]:
+    """Every objective with every pattern, everything else in turns."""
     cases = []
-    for k, sets in enumerate(objectives()):
-        rows, views, micro = (7, 5, 2)[k % 3], 2 if "cross-window" in str(sets) else 1 + k % 2, 3 if k % 5 == 0 else None
-        cases.append(Case(sets, PATTERNS[k % 4], rows, views, micro, double=k % 3 < 2))
-        cases.append(Case(sets, PATTERNS[(k + 1) % 2], 7, views, None, double=k % 3 > 0))
+    for k, (sets, pattern) in enumerate(itertools.product(objectives(), PATTERNS)):
+        views = 2 if "cross-window" in str(sets) or "comm" in str(sets) else 1 + k // 2 % 2
+        cases.append(Case(sets, pattern, (7, 9, 2, 5, 7)[k % 5], views, 3 if k % 3 == 0 else None, double=k % 7 < 4))
     return cases
 
 
@@ -61,16 +64,12 @@ def too_far(rows: Sequence[tuple[str, int, Case, float]]) -> list[str]:
     return [f"{size} ranks, {case}: {value:.1e}" for _, size, case, value in rows if not value <= EXACT[case.double]]
 
 
-def test_value_and_gradient_are_those_of_one_process(prepared):
-    measured = measure(prepared, few(), SIZES[1:], turns=True)
-    assert len(measured) == len(few()) > 30
-    assert too_far(measured) == []
-
-
 @pytest.mark.slow
-def test_value_and_gradient_are_those_of_one_process_in_every_way(prepared):
-    ways = itertools.product(objectives(), PATTERNS, (9, 7, 2), (1, 2), (None, 2), (True, False))
-    assert too_far(measure(prepared, [Case(*way) for way in ways], SIZES)) == []
+def test_value_and_gradient_are_those_of_one_process(prepared):
+    measured = measure(prepared, ways(), SIZES, turns=True)
+    assert len(measured) == len(ways()) > 200
+    assert {size for _, size, _, _ in measured} == set(SIZES)
+    assert too_far(measured) == []
 
 
 def test_a_planted_fault_is_seen(prepared):
