@@ -52,6 +52,18 @@ TINY_BERT = {
 }
 
 
+SMALL = {
+    "st-gcn": {"channels": (4, 8), "strides": (1, 2)},
+    "conv-tasnet": {"blocks": 2, "repeats": 1},
+    "resnet-1d": {"channels": (8, 12)},
+    "tcn": {"channels": (8, 8)},
+    "transformer": {"layers": 1},
+    "cls-transformer": {"layers": 1},
+    "univa-encoder": {"layers": 1},
+}
+"""As few layers as hold each kind of what they are made of: what an export takes grows with them."""
+
+
 def cases():
     """Every backbone on every kind of stream that it takes; and with every normalisation, which changes what a graph is made of."""
     for name, offer in plugins().all("backbone"):
@@ -65,7 +77,7 @@ def cases():
 
 def encoder_of(name: str, axes: tuple[str, ...], options) -> Encoder:
     spec = plugins().get("backbone", name).spec
-    params = spec.params(**options)
+    params = spec.params(**SMALL.get(name, {}), **options)
     layouts = [one for one in make_layouts(axes) if refusal(functools.partial(spec.fits, params, one)) is None]
     if not layouts:
         notes = {"vocab": 16, "model": "tiny", "config": TINY_BERT}
