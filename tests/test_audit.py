@@ -278,7 +278,7 @@ def test_a_test_set_that_is_read_again_for_what_was_chosen_before_is_no_leak(cop
     first = opened(copy)[0]["choices"]
     (copy.stage("probe", 0, 3) / "predictions.jsonl").unlink()
     run_all(tiny_plan(), copy, workers=1)
-    more = ("probe.heads={linear: {use: linear}, near: {use: knn}}", "probe.inputs=[audio, all, text]")
+    more = ("probe.heads={linear: {use: linear, l2: [0.1, 1.0]}, near: {use: knn}}", "probe.inputs=[audio, all, text]")
     run_all(tiny_plan(*more), copy, workers=1)
     choices = [row["choices"] for row in opened(copy)]
     assert choices[0] == choices[1] == first
@@ -286,7 +286,7 @@ def test_a_test_set_that_is_read_again_for_what_was_chosen_before_is_no_leak(cop
     assert audit(copy).findings == ()
     page = (copy.root / "report.html").read_text(encoding="utf-8")
     assert "The test set: opened up to 3 times" in page
-    assert "Added after it had been opened: arousal~all~near" in page
+    assert "Added after it had been opened: emotion~all~near" in page
 
 
 @pytest.mark.parametrize(

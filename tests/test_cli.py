@@ -269,9 +269,9 @@ def test_environment_asks_for_tracebacks_too(value, shown, monkeypatch, capsys):
 def test_run_hands_everything_over_and_ends_stdout_with_the_report(monkeypatch, tmp_path, capsys):
     given = {}
 
-    def run_all(plan, run, workers, strict, device, stop_after, overwrite, more):
+    def run_all(plan, run, workers, strict, device, stop_after, overwrite, more, jobs, only):
         given.update(plan=plan, root=run.root, workers=workers, strict=strict, device=device, stop_after=stop_after)
-        given.update(overwrite=overwrite, more=more)
+        given.update(overwrite=overwrite, more=more, jobs=jobs, only=only)
         return run.root / "report.html"
 
     monkeypatch.setattr("mmcl.report.run_and_report", run_all)
@@ -301,6 +301,8 @@ def test_run_hands_everything_over_and_ends_stdout_with_the_report(monkeypatch, 
         "stop_after": None,
         "overwrite": False,
         "more": False,
+        "jobs": 1,
+        "only": None,
     }
 
     assert call("run", "quickstart", "--stop-after", "prepare") == 0
@@ -310,6 +312,10 @@ def test_run_hands_everything_over_and_ends_stdout_with_the_report(monkeypatch, 
     for flag, name in (("--overwrite", "overwrite"), ("--continue", "more")):
         assert call("run", "quickstart", flag) == 0
         assert given[name] is True
+        capsys.readouterr()
+    for asked, name, value in ((("--jobs", "3"), "jobs", 3), (("--only", "fold=0"), "only", "fold=0")):
+        assert call("run", "quickstart", *asked) == 0
+        assert given[name] == value
         capsys.readouterr()
     for asked in (("--limit", "20"), ("--set", "limit=20")):
         assert call("run", "quickstart", *asked) == 0
@@ -601,7 +607,9 @@ def test_a_place_that_cannot_be_written_is_no_bug_of_ours(monkeypatch, capsys, c
         main(["list-recipes"])
     captured = capsys.readouterr().err
     assert done.value.code == 2
-    assert captured == f"mmcl: /where/it/lies: {os.strerror(code)}; give a place that can be read and written\n"
+    full = "make room, or write elsewhere; the same command goes on then"
+    advice = full if code == errno.ENOSPC else "give a place that can be read and written"
+    assert captured == f"mmcl: /where/it/lies: {os.strerror(code)}; {advice}\n"
 
 
 def test_a_recipe_written_out_under_a_preset_reads_back(tmp_path, capsys):
