@@ -9,6 +9,9 @@ from mmcl.api import Pair, Scored
 
 from . import BarlowTwinsParams, VicRegParams
 
+CONSTANT = 1e-12
+"""A dimension whose squared deviations add up to no more does not vary: its length would only blow up what rounding left."""
+
 
 def _couples(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
     """Both rows of every positive, [n, D] each, at least float32; and how many anchors have one."""
@@ -87,6 +90,7 @@ class BarlowTwins:
 
 
 def _standard(z: Tensor) -> Tensor:
-    """Deviations from the mean, each dimension of length 1."""
+    """Deviations from the mean, each dimension of length 1; zeros, without a gradient, where it does not vary."""
     z = z - z.mean(0)
-    return z / z.square().sum(0).clamp_min(torch.finfo(z.dtype).tiny).sqrt()
+    total = z.square().sum(0)
+    return torch.where(total > CONSTANT, z / total.clamp_min(CONSTANT).sqrt(), torch.zeros_like(z))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import mmcl_losses as offered
 import pytest
@@ -214,3 +215,17 @@ def test_shared_labels_weigh_by_jaccard():
     classes = Items(torch.arange(4), torch.zeros(4, dtype=torch.int64), {"emotion": torch.arange(4)}, "audio")
     with pytest.raises(StageError, match="multi-label"):
         offered.SHARED_LABELS.build(offered.SharedLabelsParams())(classes, classes)
+
+
+def test_a_dimension_that_does_not_vary_gives_barlow_twins_no_gradient_that_blows_up():
+    rng = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(6, 4, generator=rng) for _ in range(2))
+    left[:, 1] = 0.3  # dead on one side
+    left.requires_grad_()
+    same = torch.eye(6, dtype=torch.bool)
+    pair = replace(make_pair(6, 4), left=left, right=right, positive=same, ignore=torch.zeros_like(same))
+    scored = offered.BARLOW_TWINS.build(offered.BarlowTwinsParams())(pair)
+    torch.autograd.backward(scored.loss)
+    assert bool(left.grad.isfinite().all())
+    assert float(left.grad[:, 1].abs().max()) == 0
+    assert 0 < float(left.grad.abs().max()) < 10
