@@ -28,6 +28,15 @@ modalities:
 """
 """How both recipes begin."""
 
+LEAST = """\
+modalities:
+  text: {features: {use: hashed-words, dim: 4}, backbone: {use: mlp, hidden: [4], width: 4}}
+  audio: {features: {use: log-mel, bands: 4, hop: 0.1, window: 0.2}, backbone: {use: tcn, channels: [4], dropout: 0.1}}
+window: {seconds: 0.8}
+projection: {hidden: 4, width: 4}
+"""
+"""Two modalities of the smallest networks, for what is run many times."""
+
 TINY = (
     TWO_MODALITIES
     + """\

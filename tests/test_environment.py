@@ -10,31 +10,34 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from scipy.io import savemat
 
 from mmcl.api import DataError
-from mmcl.cli import main
+from mmcl.cli import cli, main
+from mmcl.cli.options import Place
 from mmcl.cli.surroundings import WORDS, sentence_of
 from mmcl.media import matlab, read_mat
 from mmcl.runs import PART, write_tensors
+from tests.conftest import LEAST
 
-RECIPE = """\
+RECIPE = (
+    """\
 format: 1
 name: small
 seed: 3
 dataset: {use: toy, samples: 24, speakers: 6, missing: 0.0}
-modalities:
-  text: {features: {use: hashed-words, dim: 4}, backbone: {use: mlp, hidden: [4], width: 4}}
-  audio: {features: {use: log-mel, bands: 4, hop: 0.1, window: 0.2}, backbone: {use: tcn, channels: [4], dropout: 0.0}}
-window: {seconds: 0.8}
-projection: {hidden: 4, width: 4}
+"""
+    + LEAST
+    + """\
 pretrain: {batch_size: 16, epochs: 1, optimizer: {use: adamw, lr: 1e-3}, checkpoint_minutes: 0}
 probe: {tasks: [emotion], inputs: [all], heads: {linear: {use: linear, l2: [0.1]}}}
 report: {against: []}
 protocol: {use: official}
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +186,22 @@ def test_an_empty_path_is_not_the_current_folder(arguments, recipe, tmp_path, ca
     monkeypatch.chdir(tmp_path)
     assert "is empty; name a file or a folder" in refused(capsys, *(str(recipe) if one == "R" else one for one in arguments))
     assert not list(tmp_path.iterdir())
+
+
+def test_every_command_takes_paths_that_refuse_to_be_empty():
+    def commands(group, context):
+        for name in group.list_commands(context):
+            one = group.get_command(context, name)
+            yield from commands(one, context) if isinstance(one, click.Group) else [(name, one)]
+
+    paths = [
+        (name, param.name, param.type)
+        for name, one in commands(cli, click.Context(cli))
+        for param in one.params
+        if isinstance(param.type, click.Path)
+    ]
+    assert len(paths) > 30
+    assert [(name, param) for name, param, kind in paths if not isinstance(kind, Place)] == []
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EXDEV, errno.EBUSY, errno.ENOSPC])

@@ -12,22 +12,23 @@ from mmcl.api import Audio, MmclError
 from mmcl.plugins import plugins
 from mmcl.report import run_and_report
 from mmcl.runs import read_json
+from tests.conftest import LEAST
 
-RECIPE = """\
+RECIPE = (
+    """\
 format: 1
 name: edge
 seed: 3
 dataset: {use: toy, samples: 36, speakers: 6, missing: 0.0}
-modalities:
-  text: {features: {use: hashed-words, dim: 4}, backbone: {use: mlp, hidden: [4], width: 4}}
-  audio: {features: {use: log-mel, bands: 4, hop: 0.1, window: 0.2}, backbone: {use: tcn, channels: [4], dropout: 0.1}}
-window: {seconds: 0.8}
-projection: {hidden: 4, width: 4}
+"""
+    + LEAST
+    + """\
 pretrain: {batch_size: 16, epochs: 1, optimizer: {use: adamw, lr: 1e-3}}
 probe: {tasks: [emotion], inputs: [all], heads: {linear: {use: linear, l2: [0.1]}}}
 report: {against: [majority]}
 protocol: {use: official}
 """
+)
 
 
 def labelled(label):

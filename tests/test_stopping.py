@@ -15,6 +15,7 @@ from mmcl.engine.progress import Progress
 from mmcl.report import run_and_report
 from mmcl.runs import PART, RunFolder, read_jsonl
 from mmcl.stopping import Stopped, listening, patient, stop_if_asked
+from tests.conftest import LEAST
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
@@ -112,22 +113,22 @@ def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_weights(stage, small_
         ]
 
 
-SWEEP = """\
+SWEEP = (
+    """\
 format: 1
 name: tiny
 seed: 3
 dataset: {use: toy, samples: 24, speakers: 6}
-modalities:
-  text: {features: {use: hashed-words, dim: 4}, backbone: {use: mlp, hidden: [4], width: 4}}
-  audio: {features: {use: log-mel, bands: 4, hop: 0.1, window: 0.2}, backbone: {use: tcn, channels: [4], dropout: 0.1}}
-window: {seconds: 0.8}
-projection: {hidden: 4, width: 4}
+"""
+    + LEAST
+    + """\
 pretrain: {batch_size: 8, epochs: 2, optimizer: {use: adamw, lr: 1e-3}, checkpoint_minutes: 60}
 probe: {tasks: [emotion], inputs: [all], heads: {linear: {use: linear, l2: [0.1]}}}
 report: {against: []}
 protocol: {use: official}
 sweep: {space: {pretrain.optimizer.lr: {low: 1e-4, high: 1e-2, log: true}}, trials: 3, startup: 3}
 """
+)
 
 
 @pytest.mark.slow

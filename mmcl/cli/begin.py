@@ -75,9 +75,7 @@ def new_recipe(table: Path, out: Path | None, overwrite: bool, faces: bool) -> N
 @click.command("new-plugin")
 @click.argument("kind")
 @click.argument("name")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder in which the package is written."
-)
+@click.option("--out", type=options.Place(file_okay=False), default=Path(), help="Folder in which the package is written.")
 def new_plugin(kind: str, name: str, out: Path) -> None:
     """Write a package with one plug-in NAME that works as it is: options, spec, hook, code, tests, CI.
 

@@ -56,6 +56,12 @@ limit = click.option(
     metavar="N",
     help="A dry run: about N recordings of each split, groups kept whole; the report says so.",
 )
+workers = click.option(
+    "--workers", type=click.IntRange(1), help="Processes that prepare streams.  [default: as many as pay, at most one a core]"
+)
+device = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where networks run."
+)
 overwrite = click.option(
     "--overwrite", is_flag=True, help="Replace finished work of another plan, or of other recordings, that lies in the folder."
 )

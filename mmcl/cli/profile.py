@@ -18,15 +18,11 @@ from . import options
 @options.limit
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.Place(file_okay=False),
     help="Where profile.json and profile.html are written.  [default: runs/NAME-profile; prepared streams are shared with runs]",
 )
-@click.option(
-    "--workers", type=click.IntRange(1), help="Processes that prepare streams.  [default: as many as pay, at most one a core]"
-)
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where networks run."
-)
+@options.workers
+@options.device
 @click.option("--steps", type=click.IntRange(1, 1000), default=5, show_default=True, help="Steps that are measured.")
 @options.as_json
 def profile(

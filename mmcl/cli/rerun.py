@@ -15,9 +15,7 @@ from . import options
 @click.argument("run", type=options.Place(file_okay=False))
 @click.option("--out", type=options.Place(file_okay=False), help="The new run folder.  [default: RUN-again]")
 @options.data
-@click.option(
-    "--workers", type=click.IntRange(1), help="Processes that prepare streams.  [default: as many as pay, at most one a core]"
-)
+@options.workers
 @options.overwrite
 @options.as_json
 def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, overwrite: bool, as_json: bool) -> None:

@@ -21,13 +21,9 @@ from . import options
     type=options.Place(file_okay=False),
     help="The run folder.  [default: runs/NAME; with --limit, runs/NAME-limit-N]",
 )
-@click.option(
-    "--workers", type=click.IntRange(1), help="Processes that prepare streams.  [default: as many as pay, at most one a core]"
-)
+@options.workers
 @click.option("--strict", is_flag=True, help="End at the first clip that cannot be read, rather than list and skip it.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where networks run."
-)
+@options.device
 @click.option(
     "--stop-after",
     type=click.Choice(["prepare", "pretrain", "embed", "probe", "supervise", "worth"]),

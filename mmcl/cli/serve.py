@@ -58,9 +58,7 @@ PATH = options.Place()
     help="Memory for an answer on the processor, beyond what the run takes; 0 for no limit.",
 )
 @options.data
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
-)
+@options.device
 def serve(run: Path, host: str, port: int, expose: bool, names: tuple[str, ...], root: Path | None, **given: Any) -> None:
     """Answer over HTTP with RUN: a page on which a clip is dropped, and JSON (see /openapi.json).
 

@@ -17,9 +17,7 @@ from . import options
 @click.option("--out", type=options.Place(file_okay=False), help="The sweep's folder.  [default: runs/NAME-sweep]")
 @click.option("--trials", type=click.IntRange(1), help="How many settings are tried, in place of the recipe's number.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time, each in its own process.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where networks run."
-)
+@options.device
 @click.option("--no-final", is_flag=True, help="Do not run the best values in full: the test set stays closed.")
 def sweep(
     recipe: str,

@@ -17,14 +17,11 @@ seed = click.option("--seed", type=int, help="Ask this seed alone.")
 windows = click.option("--windows", is_flag=True, help="A row for every window in place of one a recording.")
 seconds = click.option("--seconds", type=options.Number(0, min_open=True), help="Length of windows; left out: the recipe's.")
 hop = click.option("--hop", type=options.Number(0, min_open=True), help="From one window to the next; left out: half of one.")
-device = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
-)
 
 
 def course(command: Callable[..., int]) -> Callable[..., int]:
     """The options of windows, of what part of the run is asked, and of where its data and processor are."""
-    for option in (device, options.data, seed, fold, hop, seconds, windows):
+    for option in (options.device, options.data, seed, fold, hop, seconds, windows):
         command = option(command)
     return command
 
@@ -121,7 +118,7 @@ def predict(names: tuple[str, ...], out: Path | None, overwrite: bool, tasks: tu
 @fold
 @seed
 @options.data
-@device
+@options.device
 @options.as_json
 def search(query: tuple[str, ...], among: tuple[str, ...], n: int, as_json: bool, **given: Any) -> int:
     """Find the recordings nearest to a recording, of whatever modality, in the space in which RUN contrasted them.
