@@ -51,13 +51,16 @@ class _State:
     patient = 0  # how many are at work who look themselves whether an end was asked for
     asked: int | None = None  # the signal that came
     tell = True  # whether a person is told that a step is being finished
+    worker = False  # whether whoever asks is the process that started this one
 
 
 @contextmanager
-def listening(signals: tuple[int, ...] = SIGNALS, tell: bool = True) -> Iterator[None]:
+def listening(signals: tuple[int, ...] = SIGNALS, tell: bool = True, worker: bool = False) -> Iterator[None]:
     """Signals that come meanwhile raise `Stopped`: at once, or, within `patient`, where `stop_if_asked` is called.
 
-    tell  whether a line says so where a step is finished first
+    tell    whether a line says so where a step is finished first
+    worker  this process works for another one: nothing is told, and a second signal does not end it at once, for a pool sends one
+            more to all whose neighbour has left; whoever waits for it ends it in the end
 
     Outside of the main thread, which alone can be told, nothing happens; nor where somebody listens already.
     """
@@ -66,7 +69,8 @@ def listening(signals: tuple[int, ...] = SIGNALS, tell: bool = True) -> Iterator
         return
     before: dict[int, Any] = {number: signal.getsignal(number) for number in signals}
     heeded = [number for number in signals if before[number] is not signal.SIG_IGN]  # as `nohup` has it
-    _State.listening, _State.asked, _State.tell = True, None, tell
+    _State.listening, _State.asked = True, None
+    _State.tell, _State.worker = tell and not worker, worker
     try:
         for number in heeded:
             signal.signal(number, _asked)
@@ -104,6 +108,8 @@ def stop_for(number: int | None, keep: Callable[[], str]) -> None:
 
 
 def _asked(number: int, frame: FrameType | None) -> None:
+    if _State.asked is not None and _State.worker:
+        return
     if _State.asked is not None:
         os._exit(128 + number)  # no word and no traceback: whoever asks twice wants nothing else
     _State.asked = number

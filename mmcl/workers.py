@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import parent_process
+from multiprocessing import active_children, parent_process
 from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as ready
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from threading import Lock, Thread
@@ -22,14 +23,21 @@ LEAVING = 60.0
 
 
 def end_workers(processes: Sequence[BaseProcess]) -> None:
-    """Ask processes to keep what they have and leave; those that do not are ended."""
+    """Ask processes to keep what they have and leave, end those that do not, and see all of them gone.
+
+    They are not joined: of two threads that wait for one process, as a pool's own does too, the one that comes second is told that it
+    is still there, until the first one has noted that it is not.
+    """
     for process in processes:
         process.terminate()
-    until = time.monotonic() + LEAVING
+    until, left = time.monotonic() + LEAVING, {process.sentinel for process in processes}
+    while left and (gone := ready(left, max(0.0, until - time.monotonic()))):
+        left -= set(gone)
     for process in processes:
-        process.join(max(0.0, until - time.monotonic()))
-        if process.is_alive():
+        if process.sentinel in left:
             process.kill()
+    while any(process.is_alive() for process in processes):
+        time.sleep(0.005)
 
 
 def one_way() -> tuple[Connection, Connection]:
@@ -40,13 +48,19 @@ def one_way() -> tuple[Connection, Connection]:
 
 @contextmanager
 def worker_pool(count: int, begin: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
-    """A pool of fresh Python processes.
+    """A pool of fresh Python processes, all of which are gone afterwards; after an error they are told, and keep what they have.
 
     count  how many
     begin  called once in each, with `arguments`
     """
+    others = set(active_children())
     with safe_path(), ProcessPoolExecutor(count, _Fresh(), _begin, (begin, *arguments)) as pool:
-        yield pool
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            end_workers([process for process in active_children() if process not in others])
+            raise
 
 
 class _Process(SpawnProcess):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import http.client
@@ -35,7 +36,7 @@ from mmcl.report.pages import style
 from mmcl.runs import RunFolder, read_json, write_json
 from mmcl.stages.supervise import supervise
 from mmcl.use import serve
-from mmcl.use.serve import Limits, Work, desk
+from mmcl.use.serve import Limits, Work, desk, guard
 from mmcl.use.serve.guard import Guard, is_loopback, known
 from mmcl.use.serve.uploads import Refusal, below
 from mmcl.use.serve.worker import Worker
@@ -342,11 +343,44 @@ def test_a_long_upload_without_a_length_is_cut(server):
             b"\r\n--b--\r\n",
         ]
     )
-    try:
-        link.request("POST", "/api/predict", pieces, {"content-type": "multipart/form-data; boundary=b"}, encode_chunked=True)
-        assert link.getresponse().status == 413
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # ended before it was all sent
+    link.request("POST", "/api/predict", pieces, {"content-type": "multipart/form-data; boundary=b"}, encode_chunked=True)
+    reply = link.getresponse()
+    assert (reply.status, "larger than the 3 MB" in json.loads(reply.read())["error"]) == (413, True)
+
+
+class Sent:
+    """A body that comes in pieces, and what is answered."""
+
+    def __init__(self, piece: int, pieces: int) -> None:
+        self.piece, self.left, self.status, self.unread = piece, pieces, 0, 0
+
+    async def receive(self):
+        self.left -= 1
+        return {"type": "http.request", "body": bytes(self.piece), "more_body": self.left > 0}
+
+    async def send(self, message):
+        if message["type"] == "http.response.start":
+            self.status, self.unread = message["status"], self.left
+
+
+LARGER = {"type": "http", "method": "POST", "headers": [(b"host", b"localhost"), (b"content-length", b"101")]}
+
+
+@pytest.mark.parametrize(("pieces", "unread"), [(3, 0), (1000, 990)])
+def test_what_is_refused_is_read_to_its_end_but_no_longer_than_as_much_again(pieces, unread):
+    sent = Sent(10, pieces)
+    asyncio.run(Guard(None, frozenset(), False, 100)(LARGER, sent.receive, sent.send))
+    assert (sent.status, sent.unread) == (413, unread)
+
+
+def test_whoever_sends_nothing_more_is_answered_all_the_same(monkeypatch):
+    async def never():
+        await asyncio.sleep(1e3)
+
+    sent = Sent(10, 3)
+    monkeypatch.setattr(guard, "LINGER", 0.01)
+    asyncio.run(Guard(None, frozenset(), False, 100)(LARGER, never, sent.send))
+    assert sent.status == 413
 
 
 def test_what_the_run_lacks_and_other_addresses_are_refused(server, clip):

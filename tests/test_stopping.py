@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mmcl.engine.progress import Progress
 from mmcl.report import run_and_report
 from mmcl.runs import PART, RunFolder, read_jsonl
 from mmcl.stopping import Stopped, listening, patient, stop_if_asked
+from mmcl.workers import worker_pool
 from tests.conftest import LEAST
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -162,3 +164,50 @@ def test_a_sweep_that_is_stopped_goes_on_to_the_same_trials_and_leaves_nobody_be
     again = search_and_report(search, out, jobs=1, final=False)
     assert [replace(one, seconds=0.0) for one in again.trials] == [replace(one, seconds=0.0) for one in calm.trials]
     assert not [path for path in out.rglob("*") if path.name.endswith(PART) or path.name in ("resume", "resume.old")]
+
+
+@pytest.mark.parametrize("worker", [False, True])
+def test_a_second_signal_ends_at_once_but_not_whoever_works_for_another_process(worker):
+    script = (
+        "import signal\n"
+        "from mmcl.stopping import Stopped, listening, patient, stop_if_asked\n"
+        f"with listening((signal.SIGTERM,), tell=False, worker={worker}), patient():\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    try: stop_if_asked(lambda: 'kept')\n"
+        "    except Stopped as stopped: print(stopped.kept)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == ((0, "kept\n") if worker else (143, ""))
+
+
+STEPS = """\
+import os, pathlib, signal, time
+from mmcl.stopping import Stopped, listening, patient, stop_if_asked
+folder = pathlib.Path({folder!r})
+try:
+    with listening((signal.SIGTERM,), worker=True), patient():
+        (folder / "{name}.begun").touch()
+        while True:
+            time.sleep({seconds})  # the step that is finished first
+            stop_if_asked(lambda: (folder / "{name}.kept").touch() or "")
+except Stopped:
+    os._exit(0)
+"""
+
+
+def test_a_pool_that_ends_by_an_error_leaves_nobody_behind_and_each_finishes_its_step(tmp_path):
+    slow = [STEPS.format(folder=str(tmp_path), name=f"step{seconds}", seconds=seconds) for seconds in (0.01, 1.0)]
+
+    def fail() -> None:
+        with worker_pool(2, str) as pool:
+            for script in slow:
+                pool.submit(exec, script, {})
+            while len(list(tmp_path.glob("*.begun"))) < 2:
+                time.sleep(0.01)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert not multiprocessing.active_children()
+    assert sorted(path.name for path in tmp_path.glob("*.kept")) == ["step0.01.kept", "step1.0.kept"]

@@ -16,7 +16,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import partial
-from multiprocessing import active_children
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -36,7 +35,7 @@ from ..runs import RunFolder, fingerprint, read_json, read_jsonl, remove_run, wr
 from ..screen import Tick, progress, say
 from ..stages import Page
 from ..stopping import Stopped, listening
-from ..workers import end_workers, worker_pool
+from ..workers import worker_pool
 from .metric import in_words, less_is_better, metric_of
 from .results import FAILED, SweepResult, TrialResult
 from .study import ask, draw, importance, journal, mend, need_optuna, open_study, results_of
@@ -182,9 +181,9 @@ def _run_together(
 ) -> None:
     """Several trials at a time, each in a process; values are drawn here, so that no number is drawn twice."""
     cores = max(1, (os.cpu_count() or 1) // jobs)
-    with worker_pool(jobs, _begin, cores) as pool:
-        busy: dict[Future[None], int] = {}
-        try:
+    busy: dict[Future[None], int] = {}
+    try:
+        with worker_pool(jobs, _begin, cores) as pool:
             while True:
                 while len(busy) < jobs and (number := next_one()) is not None:
                     busy[pool.submit(_work, search.source, out, number, device)] = number
@@ -193,14 +192,10 @@ def _run_together(
                 for future in wait(busy, return_when=FIRST_COMPLETED).done:
                     future.result()
                     _report(study, busy.pop(future), tick)
-        except BrokenProcessPool:
-            raise StageError(
-                "a process that ran a trial died, perhaps for want of memory; run the same command again, with fewer --jobs"
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            end_workers(active_children())  # their trials are gone on with
-            raise
+    except BrokenProcessPool:
+        raise StageError(
+            "a process that ran a trial died, perhaps for want of memory; run the same command again, with fewer --jobs"
+        ) from None
 
 
 def _begin(cores: int) -> None:
@@ -215,7 +210,7 @@ def _work(source: Source, out: Path, number: int, device: str) -> None:
     """One trial in a process of its own, which makes the plan anew and finds the trial in the journal."""
     search = make_sweep(source)
     try:
-        with listening((signal.SIGTERM,), tell=False):
+        with listening((signal.SIGTERM,), worker=True):
             run_trial(search, open_study(out, metric_of(search)), number, out, device, lambda words: None)
     except Stopped as stopped:
         os._exit(stopped.code)  # nobody waits for an answer

@@ -16,7 +16,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import active_children
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from ..recipe.plan import Plan
 from ..runs import RunFolder, finished
 from ..screen import Shown, hushed, progress, say, told
 from ..stopping import Stopped, listening
-from ..workers import end_workers, one_way, worker_pool
+from ..workers import one_way, worker_pool
 from .faults import faults_named
 from .units import (
     ALL,
@@ -133,30 +132,25 @@ def run_together(
     with progress("folds and seeds", len(todo)) as tick, receiver, sender:
         shown = _Display(receiver, tick)
         shown.start()
+        busy: dict[Future[str | None], tuple[Unit, str]] = {}
         try:
             with worker_pool(len(devices), _begin, threads, sender) as pool:
-                busy: dict[Future[str | None], tuple[Unit, str]] = {}
-                try:
-                    while todo or busy:
-                        while todo and devices:
-                            unit, where = todo.pop(0), devices.pop(0)
-                            busy[pool.submit(run_cell, order, unit.fold.number, unit.seed, where)] = unit, where
-                        for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                            sentence = future.result()
-                            unit, where = busy.pop(future)
-                            if sentence is not None:
-                                raise StageError(sentence)
-                            devices.append(where)
-                            shown.finished(str(unit))
-                except BrokenProcessPool:
-                    raise StageError(
-                        f"a process that ran one of {'; '.join(str(unit) for unit, _ in busy.values())} died, perhaps for want of "
-                        "memory; run the same command again to go on, with fewer --jobs"
-                    ) from None
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    end_workers(active_children())
-                    raise
+                while todo or busy:
+                    while todo and devices:
+                        unit, where = todo.pop(0), devices.pop(0)
+                        busy[pool.submit(run_cell, order, unit.fold.number, unit.seed, where)] = unit, where
+                    for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                        sentence = future.result()
+                        unit, where = busy.pop(future)
+                        if sentence is not None:
+                            raise StageError(sentence)
+                        devices.append(where)
+                        shown.finished(str(unit))
+        except BrokenProcessPool:
+            raise StageError(
+                f"a process that ran one of {'; '.join(str(unit) for unit, _ in busy.values())} died, perhaps for want of "
+                "memory; run the same command again to go on, with fewer --jobs"
+            ) from None
         finally:
             sender.send(None)
             shown.join()
@@ -229,7 +223,7 @@ def run_cell(order: Order, fold: int, seed: int, device: str) -> str | None:
     """Every stage of one fold and seed, in a process of its own; the sentence of what is the user's to mend, if there is one."""
     plan, run, only = unpacked(order.plan), RunFolder(order.root, order.prepared), Only(fold, seed)
     try:
-        with listening((signal.SIGTERM,), tell=False), told(_Voice(str(only))):
+        with listening((signal.SIGTERM,), worker=True), told(_Voice(str(only))):
             run_stages(plan, run, device, order.continued, order.last, only)
     except MmclError as error:
         return str(error)

@@ -6,6 +6,8 @@ of its own that it lets point there (its Host tells).
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -19,6 +21,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+LINGER = 10.0
+"""Seconds in which whoever sends more than is taken may end."""
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names of this machine for itself."""
@@ -83,6 +88,7 @@ class Guard:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refusal(scope["method"], headers)
         if refusal is not None:
+            await _let_finish(receive, self._bytes)
             await _say(send, *refusal)
             return
         taken = 0
@@ -92,6 +98,7 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._bytes:
+                await _let_finish(receive, self._bytes)
                 raise Refusal(413, self._large())  # within the app, which answers so
             return message
 
@@ -119,6 +126,20 @@ class Guard:
 
     def _large(self) -> str:
         return f"the upload is larger than the {self._bytes / 1e6:g} MB that are taken"
+
+
+async def _let_finish(receive: Receive, bytes: int) -> None:
+    """Let a body that is refused be sent, so many bytes and `LINGER` seconds at most.
+
+    Whoever still sends when the connection is closed gets an error of the network, and does not see the answer.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER):
+            while bytes > 0:
+                message = await receive()
+                bytes -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 async def _say(send: Send, status: int, text: str) -> None:
