@@ -93,10 +93,10 @@ class _Copying(ForkServerContext):
     Process = _CopiedProcess
 
 
-def fork_context(preload: str) -> ForkServerContext:
-    """Starts processes as copies of one that has imported a module and does nothing else; it begins with the first of them."""
+def fork_context(preload: Sequence[str]) -> ForkServerContext:
+    """Starts processes as copies of one that has imported these modules and does nothing else; it begins with the first of them."""
     context = _Copying()
-    context.set_forkserver_preload([preload])
+    context.set_forkserver_preload(list(preload))
     return context
 
 

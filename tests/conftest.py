@@ -16,6 +16,7 @@ from mmcl.recipe.plan import Plan
 from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 from mmcl.runs import RunFolder
+from mmcl.workers import fork_context
 
 TWO_MODALITIES = """\
 format: 1
@@ -60,6 +61,15 @@ worth: {few_shot: [0.2, 0.5], draws: 2, robustness: {noise: [1.0], loss: [0.5], 
 protocol: {use: official}
 """
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def readers_share_what_is_loaded() -> Iterator[None]:
+    """Readers of all tests in this process are copies of one that has loaded what any of them needs, whatever the first one needed."""
+    loaded = ["mmcl.stages.loaded", "librosa.filters", "scipy.io", "scipy.ndimage", "scipy.signal", "torch.nn.functional"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmcl.data.readers.fork_context", lambda preload: fork_context([*preload, *loaded]))
+        yield
 
 
 @pytest.fixture

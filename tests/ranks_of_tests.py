@@ -219,7 +219,7 @@ def measure(
         for kind in kinds
         for size in ((sizes[k // 3 % len(sizes)],) if turns else sizes)
     ]
-    context = fork_context("mmcl.stages.loaded")
+    context = fork_context(["mmcl.stages.loaded"])
     with tempfile.TemporaryDirectory() as folder:
         processes = [context.Process(target=work, args=(rank, Path(folder), prepared, cases, tried)) for rank in range(MOST)]
         for process in processes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import time
 from pathlib import Path
@@ -15,7 +16,8 @@ from mmcl.data.prepared import load_prepared
 from mmcl.data.readers import Limits, Lost, Readers, limits
 from mmcl.plugins import plugins
 from mmcl.runs import RunFolder, read_json
-from mmcl.stages.prepare import Faults, prepare
+from mmcl.stages.prepare import prepare
+from mmcl.stages.unreadable import Faults
 
 GENEROUS = Limits(memory=10**9, alone=10**9, seconds=60)
 
@@ -270,3 +272,28 @@ def test_every_broken_file_is_named_and_the_rest_is_what_it_would_be_without(for
     assert len(after.rows) == len(before.rows) - len(victims)
     for row in after.rows:
         assert after.values(row).tobytes() == before.values(row).tobytes()
+
+
+def test_readers_are_copied_with_what_every_modality_needs(tiny_plan, run, tmp_path, monkeypatch):
+    plugins().get("dataset", "ravdess").spec.sample(tmp_path / "ravdess", 24, 0)
+    seen: list[list[str]] = []
+
+    class Seen(Readers):
+        def __init__(self, count, begin, arguments, limits, preload):
+            seen.append(preload)
+            super().__init__(count, begin, arguments, limits, preload)
+
+    monkeypatch.setattr("mmcl.stages.prepare.Readers", Seen)
+    text = (RECIPE % ("ravdess", "audio", FORMS["ravdess"][2])).replace(
+        "pretrain:",
+        "  two: {source: audio, features: {use: voice-functionals}, backbone: {use: mlp, hidden: [4], width: 4}}\npretrain:",
+    )
+    plan = tiny_plan(text=text, data=tmp_path)
+    prepare(plan, run, workers=1)
+    assert [set(one) >= {"mmcl.stages.loaded", "mmcl_modalities.audio", "mmcl_voice.functionals"} for one in seen] == [
+        True,
+        True,
+    ]
+    shutil.rmtree(next((run.root.parent / "prepared" / "ravdess").glob("log-mel-*")))
+    prepare(plan, run, workers=1)
+    assert ["mmcl_voice.functionals" in one for one in seen] == [True, True, False], "what is prepared already needs nothing"

@@ -93,7 +93,7 @@ class Readers:
     """Up to `count` processes that read recordings; used in a `with` statement, after which they are gone.
 
     begin    called in each process with `arguments`; gives what reads one recording and what says what was counted so far
-    preload  the module that is imported, with all that it imports, before the first process is copied
+    preload  modules that are imported, with all that they import, before the first process is copied; the first use in a process decides
 
     counts   for each process what it has counted, as of its latest answer
     """
@@ -104,11 +104,11 @@ class Readers:
         begin: Callable[..., tuple[Work, Counts]],
         arguments: Sequence[Any],
         limits: Limits,
-        preload: str = __name__,
+        preload: Sequence[str] = (__name__,),
     ) -> None:
         self.counts: dict[int, dict[str, int]] = {}
         self._count, self._begin, self._arguments, self._limits = count, begin, tuple(arguments), limits
-        self._preload = preload
+        self._preload = list(preload)
         self._readers: list[_Reader] = []
         self._started = 0
         self._todo: deque[tuple[int, Any]] = deque()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -34,6 +33,7 @@ from ..recipe.plan import ModalityPlan, Plan, ScorePlan
 from ..runs import JsonObject, RunFolder, fingerprint, locked, read_json, tidy, write_json
 from ..screen import progress, say
 from .recordings import listed, open_dataset
+from .unreadable import Faults
 
 CHUNK = 16
 """A quarter of the recordings for which one more reader pays."""
@@ -62,12 +62,13 @@ def prepare(
     stamps = [_stamp(sample, plan.root) for sample in samples]
     samples, scored = add_scores(plan, run, dataset, samples, stamps, strict)
     extracted: list[str] = []  # modalities
+    built = _built(plan, run, stamps)
     for modality in plan.modalities:
         folder, key = store_of(plan, run, modality, stamps)
         if not _whole(folder):
             with _turn(modality.name, folder):
                 if not _whole(folder, hushed=True):  # else another process has made it meanwhile
-                    _make_store(plan, modality, dataset, samples, folder, key, workers, strict)
+                    _make_store(plan, modality, dataset, built, samples, folder, key, workers, strict)
                     extracted.append(modality.name)
         if strict and modality.name not in extracted and (known := Store(folder).skipped):
             raise DataError(f"{known[0].reason} (--strict; {len(known)} in all)")
@@ -119,6 +120,17 @@ def _whole(folder: Path, hushed: bool = False) -> bool:
             say(f"prepare: {error}; they are prepared anew")
         return False
     return True
+
+
+def _build(plan: Plan, modality: ModalityPlan) -> Modality:
+    """What makes the features of one modality."""
+    built: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
+    return built
+
+
+def _built(plan: Plan, run: RunFolder, stamps: Sequence[Any]) -> dict[str, Modality]:
+    """What makes the features of each modality whose store is not there: what one lacks is refused before any recording is read."""
+    return {m.name: _build(plan, m) for m in plan.modalities if not _whole(store_of(plan, run, m, stamps)[0], hushed=True)}
 
 
 def one_class(tasks: Sequence[Task], samples: Sequence[SampleRef], folds: Sequence[Fold]) -> Iterator[str]:
@@ -310,6 +322,7 @@ def _make_store(
     plan: Plan,
     modality: ModalityPlan,
     dataset: Dataset,
+    built: Mapping[str, Modality],
     samples: Sequence[SampleRef],
     folder: Path,
     key: str,
@@ -329,7 +342,7 @@ def _make_store(
     tally = _Tally(dataset)
     try:
         with (
-            _extracting(plan, modality, dataset, len(jobs), workers, tally) as extract,
+            _extracting(plan, modality, dataset, built, len(jobs), workers, tally) as extract,
             progress(f"prepare {modality.name}", len(jobs)) as tick,
         ):
             for done, (job, stream) in enumerate(zip(jobs, extract(jobs), strict=True), 1):
@@ -353,44 +366,6 @@ def _unread(lost: Lost, job: Job) -> Unread:
     """What is said of a recording that its reader did not survive."""
     late = PluginError(f"{job[2]}: recording '{job[1]}' {lost.reason}") if lost.late else None
     return Unread(f"{job[2]}: recording '{job[1]}' {lost.reason}", lost.reason, late)
-
-
-class Faults:
-    """Tells a plug-in that fails with recording after recording from files that are damaged one by one.
-
-    what  what is prepared
-    who   the plug-ins that read it
-    """
-
-    ENOUGH = 3
-    """Recordings that fail in the same way before the plug-in is named."""
-    PATIENCE = 5
-    """So many of the first recordings, and no other, failing at the plug-in's own fault or by taking too long end the work."""
-
-    def __init__(self, what: str, who: str) -> None:
-        self._what, self._who = what, who
-        self._alike: Counter[str] = Counter()
-        self._errors: list[PluginError] = []
-
-    def add(self, one: Unread, usable: int) -> None:
-        """One more recording has failed, while so many are `usable`. Raises PluginError if the first ones all failed, as all will."""
-        if one.alike:
-            self._alike[one.alike] += 1
-        if one.error is not None:
-            self._errors.append(one.error)
-        if not usable and len(self._errors) >= self.PATIENCE:
-            raise self._errors[0]
-
-    def close(self, usable: int) -> None:
-        """Say what failed alike. Raises PluginError if nothing is usable, and that is a plug-in's own fault."""
-        if not usable and self._errors:
-            raise self._errors[0]
-        for how, count in self._alike.items():
-            if count >= self.ENOUGH:
-                say(
-                    f"prepare {self._what}: {count} recordings failed in the same way ({how}), so that the fault may lie with "
-                    f"{self._who} rather than with each file"
-                )
 
 
 class _Tally:
@@ -428,22 +403,27 @@ Extracted = Any  # ndarray, Timed, or Unread
 
 @contextmanager
 def _extracting(
-    plan: Plan, modality: ModalityPlan, dataset: Dataset, jobs: int, workers: int | None, tally: _Tally
+    plan: Plan,
+    modality: ModalityPlan,
+    dataset: Dataset,
+    built: Mapping[str, Modality],
+    jobs: int,
+    workers: int | None,
+    tally: _Tally,
 ) -> Iterator[Any]:
     """A function from jobs to what each gives, in order: in processes beside this one, where a damaged file does no harm.
 
     A dataset that makes its own data has no files that could be damaged, and is read in this process where there is little of it.
     """
     count = max(1, min(workers or os.cpu_count() or 1, jobs // (4 * CHUNK)))
-    # built here for readers too: what a feature lacks is refused in its sentence, before any of them begins
-    extractor: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
+    extractor = built.get(modality.name) or _build(plan, modality)
     if count == 1 and not plan.dataset.spec.needs_root:
         work = partial(_extract, dataset, plan.dataset.use, extractor, modality.layout, modality.source, plan.root)
         yield partial(map, work)
         tally.latest(0, _counts_of(dataset, extractor))
         return
     extract = (modality.features.use, modality.features.params.model_dump_json(), modality.layout.to_json())
-    with _readers(plan, modality.source, extract, count) as readers:
+    with _readers(plan, modality.source, extract, count, [dataset, *built.values()]) as readers:
         yield readers.read
         for process, counts in readers.counts.items():
             tally.latest(process, counts)
@@ -455,16 +435,22 @@ def _raws(plan: Plan, source: str | None, dataset: Dataset, jobs: int) -> Iterat
     if source is None or not jobs or not plan.dataset.spec.needs_root:
         yield partial(map, partial(_raw, dataset, plan.dataset.use, source or "", plan.root))
         return
-    with _readers(plan, source, None, 1) as readers:
+    with _readers(plan, source, None, 1, [dataset]) as readers:
         yield readers.read
 
 
-def _readers(plan: Plan, source: str, extract: tuple[str, str, Any] | None, count: int) -> Readers:
-    """Processes that read one source; `extract`: and make features of it, by their name, their options and their layout."""
+def _readers(
+    plan: Plan, source: str, extract: tuple[str, str, Any] | None, count: int, needed: Sequence[Dataset | Modality]
+) -> Readers:
+    """Processes that read one source.
+
+    extract  they make features of it too, by their name, their options and their layout
+    needed   whose modules they are copied with, rather than each importing them anew
+    """
     begin = (_known(), plan.dataset.use, plan.dataset.params.model_dump_json(), plan.root, source, extract)
-    return Readers(
-        count, _begin, begin, limits(plan.recipe.reading.memory, plan.recipe.reading.seconds, count), f"{__package__}.loaded"
-    )
+    bounds = limits(plan.recipe.reading.memory, plan.recipe.reading.seconds, count)
+    modules = dict.fromkeys([f"{__package__}.loaded", *(type(one).__module__ for one in needed)])
+    return Readers(count, _begin, begin, bounds, list(modules))
 
 
 def _begin(
