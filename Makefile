@@ -24,9 +24,10 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/mmcl run quickstart --out runs/quickstart
 
-# One thread in each of the two workers: more of them than cores wait for each other most of the time.
+# One thread in each of the two workers: more of them than cores wait for each other most of the time. Compiled modules are kept, even
+# where the surroundings say otherwise: tests start hundreds of processes, each of which would compile all of mmcl anew.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
