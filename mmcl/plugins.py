@@ -285,26 +285,44 @@ def _load_one(point: importlib.metadata.EntryPoint, package: str, version: str) 
     try:
         module = point.load()
         _check_version(point.value, getattr(module, "MMCL_API", None))
-        manager = pluggy.PluginManager(hooks.PROJECT)  # a manager of its own: no plug-in can disturb another's hooks
-        manager.add_hookspecs(hooks)
-        manager.register(module, point.name)
-        manager.check_pending()
-        if not manager.get_hookcallers(module):
-            raise PluginError(
-                f"module '{point.value}' implements none of the hooks ({', '.join(h for h, _ in REGISTRIES.values())})"
-            )
-        for what, (hook, kind) in REGISTRIES.items():
+        with _alone(module, point.name) as manager:
+            if not manager.get_hookcallers(module):
+                raise PluginError(
+                    f"module '{point.value}' implements none of the hooks ({', '.join(h for h, _ in REGISTRIES.values())})"
+                )
+            for what, (hook, kind) in REGISTRIES.items():
 
-            def register(spec: Any, what: str = what, kind: type[Any] = kind) -> None:
-                _check(what, spec, kind, [o.name for o in offers if o.what == what])
-                offers.append(Offer(what, spec, package, version, point.name, point.value))
+                def register(spec: Any, what: str = what, kind: type[Any] = kind) -> None:
+                    _check(what, spec, kind, [o.name for o in offers if o.what == what])
+                    offers.append(Offer(what, spec, package, version, point.name, point.value))
 
-            getattr(manager.hook, hook)(register=register)
+                getattr(manager.hook, hook)(register=register)
     # A stranger's import may raise anything at all, SystemExit included; it is reported, never passed over.
     except (Exception, SystemExit) as error:  # noqa: BLE001
         cause = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         return replace(loaded, failure=cause)
     return replace(loaded, offers=tuple(offers))
+
+
+@functools.cache
+def _manager() -> pluggy.PluginManager:
+    """Knows the hooks, and of no plug-in: reading what the hooks are takes longer than most plug-ins do."""
+    manager = pluggy.PluginManager(hooks.PROJECT)
+    manager.add_hookspecs(hooks)
+    return manager
+
+
+@contextmanager
+def _alone(module: Any, name: str) -> Iterator[pluggy.PluginManager]:
+    """A manager that knows this plug-in and no other: none can disturb another's hooks. Raises what pluggy does for hooks that are none."""
+    manager = _manager()
+    try:
+        manager.register(module, name)
+        manager.check_pending()
+        yield manager
+    finally:
+        if manager.is_registered(module):
+            manager.unregister(module)
 
 
 def _check_version(module: str, declared: Any) -> None:
