@@ -210,22 +210,67 @@ def labelled(rows):
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ([("a", 0, None, 1.0), ("b", 1, None, 2.0), ("a", 0, None, 1), ("b", 1, None, 2), ("c", 0, None, 1), ("d", 1, None, 1)], []),
         (
-            [("a", 0, None, 1.0), ("b", 1, None, 2.0), ("b", 0, None, 1), ("a", 1, None, 2), ("c", 2, None, 1), ("d", 2, None, 1)],
-            ["class 'glad' of 'mood' is in 2 of the test recordings and in no training recording", "'calm' of 'mood' is in no test", "'tense' of 'mood' is in no test"],
+            [
+                ("a", 0, None, 1.0),
+                ("b", 1, None, 2.0),
+                ("a", 0, None, 1),
+                ("b", 1, None, 2),
+                ("c", 0, None, 1),
+                ("d", 1, None, 1),
+            ],
+            [],
         ),
         (
-            [("a", 0, None, 1.0), ("b", 1, None, 2.0), ("a", 2, None, 1), ("b", 1, None, 2), ("c", 0, None, 1), ("d", 1, None, 1)],
-            ["class 'glad' of 'mood' is in 1 of the validation recordings and in no", "'calm' of 'mood' is in no validation recording: nothing is chosen", "class 'glad' of 'mood' is of 'a' alone"],
+            [
+                ("a", 0, None, 1.0),
+                ("b", 1, None, 2.0),
+                ("b", 0, None, 1),
+                ("a", 1, None, 2),
+                ("c", 2, None, 1),
+                ("d", 2, None, 1),
+            ],
+            [
+                "class 'glad' of 'mood' is in 2 of the test recordings and in no training recording",
+                "'calm' of 'mood' is in no test",
+                "'tense' of 'mood' is in no test",
+            ],
         ),
         (
-            [("a", None, [1, 0], 3.0), ("b", None, [0, 0], 3.0), ("a", 0, [1, 1], 1), ("b", 0, [0, 1], 1), ("c", 0, [1, 1], None), ("d", 1, [0, 1], None)],
-            ["no training recording has a label of 'mood'", "all 2 training recordings with a label of 'signs' lack 'laugh'", "of 'level' have the value 3.0", "no test recording has a label of 'level'", "'tense' of 'mood' is of 'd' alone"],
+            [
+                ("a", 0, None, 1.0),
+                ("b", 1, None, 2.0),
+                ("a", 2, None, 1),
+                ("b", 1, None, 2),
+                ("c", 0, None, 1),
+                ("d", 1, None, 1),
+            ],
+            [
+                "class 'glad' of 'mood' is in 1 of the validation recordings and in no",
+                "'calm' of 'mood' is in no validation recording: nothing is chosen",
+                "class 'glad' of 'mood' is of 'a' alone",
+            ],
+        ),
+        (
+            [
+                ("a", None, [1, 0], 3.0),
+                ("b", None, [0, 0], 3.0),
+                ("a", 0, [1, 1], 1),
+                ("b", 0, [0, 1], 1),
+                ("c", 0, [1, 1], None),
+                ("d", 1, [0, 1], None),
+            ],
+            [
+                "no training recording has a label of 'mood'",
+                "all 2 training recordings with a label of 'signs' lack 'laugh'",
+                "of 'level' have the value 3.0",
+                "no test recording has a label of 'level'",
+                "'tense' of 'mood' is of 'd' alone",
+            ],
         ),
     ],
     ids=["nothing", "test-alone", "validation-alone", "others"],
-)  # fmt: skip
+)
 def test_what_the_labels_of_a_split_cannot_teach_is_told(rows, expected):
     lines = concerns([MOOD, SIGNS, LEVEL], labelled(rows), [Fold(0, (0, 1), (2, 3), (4, 5))])
     assert len(lines) == len(expected), lines
