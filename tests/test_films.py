@@ -17,6 +17,7 @@ from mmcl.media import (
     files,
     film_header,
     has_sound,
+    open_sound,
     read_audio,
     read_film,
     read_sound,
@@ -201,6 +202,18 @@ def test_a_damaged_film_is_refused_in_one_sentence_however_it_is_asked(tmp_path,
         assert "\n" not in str(caught.value)
 
 
+def test_the_sound_of_a_long_film_is_decoded_while_it_is_used(tmp_path, monkeypatch):
+    write_film(tmp_path / "a.mp4", pictures(), RATE, tone())
+    whole = read_sound(tmp_path / "a.mp4")
+    monkeypatch.setattr("mmcl.media.film.LONG", 4000)
+    monkeypatch.setattr("mmcl.media.film.BLOCK", 3000)
+    long = open_sound(tmp_path / "a.mp4")
+    blocks = list(long.blocks())
+    assert len(blocks) > 2
+    assert np.array_equal(np.concatenate(blocks), whole.samples)
+    assert long.rate == whole.rate
+
+
 def test_what_memory_cannot_hold_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     write_film(tmp_path / "a.mp4", pictures(), RATE, tone())
     write_audio(tmp_path / "a.wav", tone().samples, 16_000)
@@ -219,7 +232,7 @@ HOURS = 8
 LONG = """
 import itertools, resource, sys
 from pathlib import Path
-from mmcl.media import film_header, read_film, read_sound
+from mmcl.media import film_header, open_sound, read_film, read_sound
 from mmcl.media.film import film_frames
 import av, numpy, soundfile
 path, task = Path(sys.argv[1]), sys.argv[2]
@@ -235,6 +248,8 @@ if task == "frames":
     print(sum(1 for _ in itertools.islice(film_frames(path, 1.0), 3_000)), end=" ")
 if task == "sound":
     print(len(read_sound(path).samples), end=" ")
+if task == "blocks":
+    print(sum(map(len, open_sound(path).blocks())), end=" ")
 print(peak() - before)
 """
 
@@ -267,7 +282,7 @@ def shade(second: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("task", "limit"), [("parts", 60e6), ("frames", 60e6), ("sound", 2.5 * 4 * 1000 * HOURS * 3600 + 60e6)]
+    ("task", "limit"), [("parts", 60e6), ("frames", 60e6), ("blocks", 60e6), ("sound", 2.5 * 4 * 1000 * HOURS * 3600 + 60e6)]
 )
 def test_eight_hours_of_film_take_no_more_memory_than_what_is_asked_of_them(eight_hours, task, limit):
     done = subprocess.run([sys.executable, "-c", LONG, eight_hours, task], capture_output=True, text=True, check=False)

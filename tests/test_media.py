@@ -19,8 +19,10 @@ from scipy.io import savemat
 
 from mmcl.api import Audio, DataError, SampleRef
 from mmcl.media import (
+    Framing,
     Recordings,
     at_rate,
+    blocks_at_rate,
     cached_folder,
     count_defects,
     defect,
@@ -29,6 +31,7 @@ from mmcl.media import (
     is_number,
     lit_wall,
     nodding_oval,
+    open_audio,
     read_array,
     read_audio,
     read_film,
@@ -84,6 +87,50 @@ def test_sound_that_is_decoded_a_block_at_a_time_is_the_same(tmp_path, monkeypat
     soundfile.write(tmp_path / "b.wav", spoilt, 8000, subtype="FLOAT")
     with pytest.raises(DataError, match="sample 517 is NaN or infinite"):
         read_audio(tmp_path / "b.wav")
+
+
+def test_a_long_sound_stays_in_its_file_and_is_the_same(tmp_path, monkeypatch):
+    wave = np.random.default_rng(0).uniform(-1, 1, (5000, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", wave, 44100)
+    whole = read_audio(tmp_path / "a.wav")
+    resampled = at_rate(whole, 16_000)
+    monkeypatch.setattr("mmcl.media.sound.BLOCK", 700)
+    assert type(open_audio(tmp_path / "a.wav")) is Audio  # it is short
+    monkeypatch.setattr("mmcl.media.sound.LONG", 4000)
+    long = open_audio(tmp_path / "a.wav")
+    assert max(map(len, long.blocks())) == 700
+    assert np.array_equal(np.concatenate(list(blocks_at_rate(long, 16_000))), resampled)
+    assert np.array_equal(at_rate(long, 16_000, longest=0.05), resampled[:800])
+    assert "samples" not in vars(long)  # nothing of that has read it whole
+    for one in (long, pickle.loads(pickle.dumps(long))):
+        assert np.array_equal(one.samples, whole.samples)
+        assert one.rate == 44100
+
+
+def test_damage_in_a_long_sound_is_told_when_it_is_come_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmcl.media.sound.LONG", 400)
+    soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-1, 1, 50_000), 8000)
+    data = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "b.flac").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match=r"b\.flac: .*(cut short|cannot be decoded)"):
+        at_rate(open_audio(tmp_path / "b.flac"), 8000)
+    spoilt = np.zeros(1000, np.float32)
+    spoilt[517] = np.inf
+    soundfile.write(tmp_path / "c.wav", spoilt, 8000, subtype="FLOAT")
+    with pytest.raises(DataError, match=r"c\.wav: sample 517 is NaN or infinite"):
+        at_rate(open_audio(tmp_path / "c.wav"), 8000)
+
+
+@pytest.mark.parametrize(("length", "hop", "before"), [(9, 4, 4), (4, 9, 2), (8, 8, 0), (6, 1, 6)])
+@pytest.mark.parametrize("samples", [0, 1, 3, 64, 101])
+def test_frames_are_the_same_however_sound_is_cut_into_blocks(length, hop, before, samples):
+    sound = np.random.default_rng(samples).uniform(-1, 1, samples).astype(np.float32)
+    padded = np.concatenate([np.zeros(before), sound, np.zeros(length + hop)])
+    expected = [padded[k * hop : k * hop + length] for k in range(1 + samples // hop)]
+    for cuts in ([], [1], [2, 2, 50], range(samples)):
+        given = list(Framing(length, hop, before, 5).over(np.split(sound, list(cuts))))
+        assert [len(frames) for frames in given[:-1]] == [5] * (len(given) - 1)
+        assert np.array_equal(np.concatenate(given), np.array(expected, np.float32))
 
 
 def test_sound_beyond_all_bounds_is_refused_and_whole_numbers_are_taken():

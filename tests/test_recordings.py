@@ -10,10 +10,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mmcl.api import SampleRef
+from mmcl.api import SampleRef, Task
 from mmcl.cli import main
+from mmcl.data.folds import Fold, make_folds
+from mmcl.data.labels import concerns
 from mmcl.data.limit import limited
 from mmcl.media import write_audio
+from mmcl.recipe.planner import load_plan
+from mmcl.runs import RunFolder
+from mmcl.stages.prepare import prepare
 
 RECIPE = """
 format: 1
@@ -143,16 +148,34 @@ def samples(splits=False):
     ids=lambda value: getattr(value, "use", ""),
 )
 @pytest.mark.parametrize("limit", [1, 10, 15])
-def test_limit_keeps_groups_whole_and_gives_every_split_its_share(section, sides, limit):
+def test_limit_gives_every_split_its_share_of_several_groups(section, sides, limit):
     everything = samples()
     kept = limited(everything, limit, section, seed=0)
     assert kept == [sample for sample in everything if sample in kept]
-    whole = Counter(sample.group for sample in everything)
-    assert all(whole[group] == count for group, count in Counter(sample.group for sample in kept).items())
     for side, parts in sides.items():
         mine = [sample for sample in kept if side is None or sample.split == side]
-        groups = len({sample.group for sample in mine})
-        assert groups == max(parts, -(-limit * parts // 10))  # groups of ten: as few as give the share
+        there = len({sample.group for sample in everything if side is None or sample.split == side})
+        assert len(mine) == min(limit * parts, 10 * there)
+        groups = Counter(sample.group for sample in mine)
+        assert len(groups) >= min(there, parts * min(limit, 2)), "two for each split, so that none is left without"
+        assert max(groups.values()) <= max(1, limit // 2) or len(groups) == there, "people with many clips crowd nobody out"
+
+
+def test_limit_is_kept_where_people_have_many_recordings_and_takes_classes_alike():
+    everything = [
+        SampleRef(f"r{i}", f"p{i % 10}", {}, {"mood": 0 if i % 40 else i // 40 % 5 + 1, "loud": i / 7}) for i in range(2000)
+    ]
+    section = protocol("k-fold", k=5, valid=0.2, only=None)
+    kept = limited(everything, 12, section, seed=0)
+    assert len(kept) == 60
+    classes = Counter(sample.targets["mood"] for sample in kept)
+    assert set(classes) == set(range(6)), "classes of one recording in two hundred are there, too"
+    folds = make_folds(section, kept, list(range(60)), 0, None, "group")
+    for fold in folds:
+        sides = [{kept[row].group for row in rows} for rows in (fold.train, fold.valid, fold.test)]
+        assert not sides[0] & sides[1]
+        assert not (sides[0] | sides[1]) & sides[2]
+        assert len(fold.test) == 12
 
 
 def test_limit_by_sample_takes_single_recordings():
@@ -169,6 +192,114 @@ def test_limit_takes_each_fold_of_a_file():
     fold_of = {f"p{i}": str(i % 4) for i in range(12)}
     kept = limited(samples(), 10, protocol("folds"), 0, fold_of, "group")
     assert Counter(fold_of[sample.group] for sample in kept) == {str(i): 10 for i in range(4)}
+
+
+MOOD = Task("mood", "single-label", ("calm", "tense", "glad"))
+SIGNS = Task("signs", "multi-label", ("shout", "laugh"))
+LEVEL = Task("level", "regression", ("level",))
+
+
+def labelled(rows):
+    """Recordings of (group, mood, signs, level); None: unknown."""
+    return [
+        SampleRef(f"r{i}", group, {}, {k: v for k, v in (("mood", m), ("signs", s), ("level", n)) if v is not None})
+        for i, (group, m, s, n) in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (
+            [
+                ("a", 0, None, 1.0),
+                ("b", 1, None, 2.0),
+                ("a", 0, None, 1),
+                ("b", 1, None, 2),
+                ("c", 0, None, 1),
+                ("d", 1, None, 1),
+            ],
+            [],
+        ),
+        (
+            [
+                ("a", 0, None, 1.0),
+                ("b", 1, None, 2.0),
+                ("b", 0, None, 1),
+                ("a", 1, None, 2),
+                ("c", 2, None, 1),
+                ("d", 2, None, 1),
+            ],
+            [
+                "class 'glad' of 'mood' is in 2 of the test recordings and in no training recording",
+                "'calm' of 'mood' is in no test",
+                "'tense' of 'mood' is in no test",
+            ],
+        ),
+        (
+            [
+                ("a", 0, None, 1.0),
+                ("b", 1, None, 2.0),
+                ("a", 2, None, 1),
+                ("b", 1, None, 2),
+                ("c", 0, None, 1),
+                ("d", 1, None, 1),
+            ],
+            [
+                "class 'glad' of 'mood' is in 1 of the validation recordings and in no",
+                "'calm' of 'mood' is in no validation recording: nothing is chosen",
+                "class 'glad' of 'mood' is of 'a' alone",
+            ],
+        ),
+        (
+            [
+                ("a", None, [1, 0], 3.0),
+                ("b", None, [0, 0], 3.0),
+                ("a", 0, [1, 1], 1),
+                ("b", 0, [0, 1], 1),
+                ("c", 0, [1, 1], None),
+                ("d", 1, [0, 1], None),
+            ],
+            [
+                "no training recording has a label of 'mood'",
+                "all 2 training recordings with a label of 'signs' lack 'laugh'",
+                "of 'level' have the value 3.0",
+                "no test recording has a label of 'level'",
+                "'tense' of 'mood' is of 'd' alone",
+            ],
+        ),
+    ],
+    ids=["nothing", "test-alone", "validation-alone", "others"],
+)
+def test_what_the_labels_of_a_split_cannot_teach_is_told(rows, expected):
+    lines = concerns([MOOD, SIGNS, LEVEL], labelled(rows), [Fold(0, (0, 1), (2, 3), (4, 5))])
+    assert len(lines) == len(expected), lines
+    for line, words in zip(lines, expected, strict=True):
+        assert words in line
+
+
+def test_folds_without_a_class_are_named_in_one_sentence():
+    rows = labelled([(f"p{i}", int(i == 2), None, None) for i in range(4)])
+    folds = [Fold(k, tuple(i for i in range(4) if i != k), (), (k,)) for k in range(4)]
+    lines = [line for line in concerns([MOOD], rows, folds) if "never shown" in line]
+    assert lines == [
+        "class 'tense' of 'mood' in fold 2 is in 1 of the test recordings and in no training recording: what was never shown is never answered; "
+        "move some to training, or leave the class out"
+    ]
+
+
+def test_a_class_of_the_test_split_alone_is_told_before_a_run_and_in_it(study, capsys):
+    table = Path("study/recordings.csv")
+    lines = table.read_text().splitlines()
+    table.write_text(
+        "\n".join(line.replace("calm", "glad").replace("tense", "glad") if ",test," in line else line for line in lines) + "\n"
+    )
+    words = "class 'glad' of 'mood' is in"
+    for arguments in (["data", "check", "mine.yaml"], ["data", "check", "study"]):
+        assert call(*arguments) == 0, arguments
+        assert words in capsys.readouterr().out, arguments
+    prepare(load_plan(Path("mine.yaml")), RunFolder(Path("runs/mine")), workers=0)
+    assert words in capsys.readouterr().err
 
 
 def test_dry_run_goes_into_a_folder_of_its_own_and_its_report_says_so(study, capsys):

@@ -680,6 +680,11 @@ def test_a_clip_that_is_dropped_on_the_page_is_answered_there(study, server, cli
         assert browser.run("document.querySelector('table tbody th').textContent") == near
         assert browser.run("document.querySelector('audio').error") is None
         assert browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        quiet = tmp_path / "quiet.wav"
+        write_audio(quiet, np.zeros(16_000), 16_000)
+        browser.drop(quiet, "audio/wav")
+        browser.until("document.body.dataset.answered === '2'")
+        assert "Look: sound: is silent" in " ".join(browser.run("document.body.innerText").split())
         broken = tmp_path / "broken.wav"
         broken.write_bytes(b"RIFF" + bytes(60))
         browser.drop(broken, "audio/wav")

@@ -20,12 +20,13 @@ from safetensors.numpy import load_file
 from mmcl import load_encoders, load_joint
 from mmcl.api import DataError, RecipeError, SampleRef, StageError, Task
 from mmcl.data.folds import Fold
+from mmcl.data.labels import one_class
 from mmcl.data.prepared import load_prepared
 from mmcl.engine.means import Mean
 from mmcl.model.frozen import encode_rows
 from mmcl.report import run_and_report as run_all
 from mmcl.runs import RunFolder, read_json, read_jsonl
-from mmcl.stages.prepare import one_class, prepare
+from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import rows_of_epoch
 
 

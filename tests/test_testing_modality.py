@@ -103,3 +103,24 @@ def test_random_recordings_are_what_their_sources_say():
                 shape = (raw.frames if kind == "video" else raw.values).shape
                 assert shape == (round(2 * source.rate), *source.notes["shape"])
     assert isinstance(make_raw(Source("audio", "")), Audio)
+
+
+def loudest_of(extract):
+    """A modality of the loudest sample of each tenth of a second, of what `extract` takes of a sound."""
+
+    def loudest(raw):
+        samples, size = extract(raw), round(raw.rate / 10)
+        return np.stack([[np.abs(samples[k : k + size]).max()] for k in range(0, len(samples), size)]).astype(np.float32)
+
+    layout = Layout("signal", ("time", "channel"), {"channel": 1}, 10.0)
+    built = SimpleNamespace(extract=loudest)
+    return ModalitySpec(
+        "loudest", "how loud", ("audio",), NoParams, lambda params, source: layout, lambda params, source: built
+    )
+
+
+def test_a_modality_that_leaves_blocks_of_a_long_sound_out_is_told():
+    check_modality(loudest_of(lambda raw: raw.samples))
+    check_modality(loudest_of(lambda raw: np.concatenate(list(raw.blocks()))))
+    with pytest.raises(AssertionError, match="several blocks gives another stream"):
+        check_modality(loudest_of(lambda raw: np.resize(list(raw.blocks())[-1], len(raw.samples))))

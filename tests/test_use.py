@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.numpy import load_file
 
 import mmcl
-from mmcl.api import DataError, StageError, Timed
+from mmcl.api import Audio, DataError, StageError, Table, Timed, Video, Words
+from mmcl.api import Sequence as Steps
 from mmcl.cli import main
 from mmcl.data.prepared import load_prepared
 from mmcl.data.store import Store
@@ -33,6 +35,7 @@ from mmcl.stages.supervise import supervise
 from mmcl.use.embedding import embed_items
 from mmcl.use.learned import read_learned
 from mmcl.use.publish import publish
+from mmcl.use.remarks import remarks_on
 from mmcl.use.session import Session
 
 RECIPE = """\
@@ -129,6 +132,52 @@ def test_answers_equal_the_runs_own_predictions(study, session):
             else:
                 assert one.prediction == pytest.approx(these[one.id][0], abs=1e-5)
                 assert one.probabilities is None
+
+
+def test_an_answer_about_silence_says_so(study, session, tmp_path, capsys):
+    (tmp_path / "sound").mkdir()
+    for name, samples in {"quiet": np.zeros(16_000), "one": np.ones(1) / 2, "both": np.full(20, 0.25)}.items():
+        soundfile.write(tmp_path / "sound" / f"{name}.wav", samples, 16_000)
+    shutil.copy(data_of(study) / "sound" / "r003.wav", tmp_path / "sound" / "r3.wav")
+    (tmp_path / "hand").mkdir()
+    header = (data_of(study) / "hand" / "r003.csv").read_text().splitlines()[0]
+    rows = [",".join("0" if name != "timestamp" else f"{k / 25:.2f}" for name in header.split(",")) for k in range(25)]
+    (tmp_path / "hand" / "r3.csv").write_text("\n".join([header, *rows]) + "\n")
+    answers = {one.id: one for one in session.predict(tmp_path, tasks=["mood"])}
+    assert answers["quiet"].remarks == ("sound: is silent",)
+    assert answers["one"].remarks == ("sound: is one sample of sound, too short to tell anything by",)
+    assert answers["both"].remarks[0].startswith("sound: is 0.001 s of sound")
+    (remark,) = answers["r3"].remarks
+    assert remark.startswith("hand: ")
+    assert answers["quiet"].to_json()["remarks"] == ["sound: is silent"]
+    assert "quiet: sound: is silent" in capsys.readouterr().err
+    (own,) = session.predict(["r003"], tasks=["mood"])
+    assert own.remarks == ()
+    assert session.embed(tmp_path / "sound" / "quiet.wav").items[0].remarks == ("sound: is silent",)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (Audio(np.zeros(8000, np.float32), 8000), "is silent"),
+        (Audio(np.full(8000, 0.3, np.float32), 8000), "is silent"),
+        (Audio(np.linspace(-1, 1, 500, dtype=np.float32), 8000), "is 0.062 s of sound, too short"),
+        (Audio(np.linspace(-1, 1, 5000, dtype=np.float32) * 0.01, 8000), None),
+        (Video(np.zeros((5, 3, 4, 4), np.uint8), 5), "a single colour"),
+        (Video(np.tile(np.arange(48, dtype=np.uint8).reshape(1, 3, 4, 4), (5, 1, 1, 1)), 5), "one picture that never changes"),
+        (Video(np.arange(96, dtype=np.uint8).reshape(2, 3, 4, 4), 5), None),
+        (Words(("?", "…")), "only signs"),
+        (Words(("no",)), None),
+        (Table(np.ones((4, 2), np.float32), ("a", "b"), 5), "the same numbers"),
+        (Table(np.ones((1, 2), np.float32), ("a", "b")), None),
+        (Steps(np.zeros((1, 2)), 5.0), "nothing but zeros"),
+        (Steps(np.array([[np.nan, 1], [2, 1]]), 5.0), None),
+    ],
+)
+def test_what_tells_nothing_is_remarked_on(raw, words):
+    remarks = list(remarks_on("it", raw))
+    assert bool(remarks) == (words is not None)
+    assert words is None or words in remarks[0]
 
 
 def test_the_head_that_suits_what_is_there_answers_and_the_rest_is_named(study, session, tmp_path):
@@ -385,6 +434,42 @@ def test_a_script_without_a_guard_can_run_a_recipe_with_workers(tmp_path):
     )
     ended = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert (ended.returncode, ended.stdout) == (0, "once\n"), ended.stderr
+
+
+NOTEBOOK = """
+import asyncio, sys
+
+def cells(data):
+    yield "import mmcl, mmcl.plugins, sys; print('once')"
+    yield f"report = mmcl.run({data!r}, out='run', workers=2, stop_after='pretrain', set=SETS)"
+    yield f"report = mmcl.run({data!r}, out='run', workers=2, more_epochs=True, set=[*SETS, 'pretrain.epochs=2'])"
+    yield "session = mmcl.open('run'); print(len(session.predict('data/sound/r003.wav', tasks=['mood'])))"
+    yield "print(sorted(mmcl.features('run'))[0])"
+
+async def kernel(scope):
+    for number, cell in enumerate(cells("study.yaml")):
+        exec(compile(cell, f"<ipython-input-{number}>", "exec"), scope)
+        await asyncio.sleep(0)
+
+scope = sys.modules["__main__"].__dict__
+del scope["__file__"]
+sys.argv = [""]
+SETS = ["pretrain.epochs=1", "probe.tasks=[mood]", "probe.inputs=[voice]", "report.against=[]"]
+asyncio.run(kernel(scope))
+"""
+"""Cells one by one in a main module without a file, while an event loop turns: what a notebook's kernel does."""
+
+
+def test_cells_of_a_notebook_run_a_recipe_go_on_with_it_and_ask_it(study, tmp_path):
+    shutil.copytree(data_of(study), tmp_path / "data")
+    (tmp_path / "study.yaml").write_text(RECIPE.format(root="data").replace("seed: [0, 1]", "seed: 0"))
+    (tmp_path / "kernel.py").write_text(NOTEBOOK)
+    ended = subprocess.run(
+        [sys.executable, "kernel.py"], cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "once\n1\ngroup\n"), ended.stderr
+    facts = json.loads((tmp_path / "run" / "fold-00" / "seed-0" / "pretrain" / "finished.json").read_text())
+    assert (facts["epochs"], facts["continued"]) == (2, [1])
 
 
 def stream_of(store: Store, row: int) -> np.ndarray | Timed:

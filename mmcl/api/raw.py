@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,10 @@ class Audio:
 
     samples: NDArray[np.float32]
     rate: int
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """The samples in their order, a part [n] at a time. A long sound may be decoded while they are asked for, and only then show damage."""
+        yield self.samples
 
 
 @dataclass(frozen=True)

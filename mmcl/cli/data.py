@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..review.recordings import Census, SourceCount
 
 SHOWN = 20
-"""Defects that are printed; --json has them all."""
+"""Defects, and sentences about labels, that are printed; --json has them all."""
 
 
 @click.group()
@@ -75,6 +75,9 @@ def lines_of(census: Census) -> list[str]:
             shown = "; ".join(f"{one} {low:g} to {high:g}" for one, (low, high) in task["ranges"].items())
         unknown = f"; unknown {task['unknown']:,}" if task["unknown"] else ""
         lines.append(f"  {name:<11} {task['type']}: {shown}{unknown}")
+    lines += [f"  look        {sentence}" for sentence in census.concerns[:SHOWN]]
+    if len(census.concerns) > SHOWN:
+        lines.append(f"              … and {len(census.concerns) - SHOWN:,} more (--json lists them)")
     lines += [f"  {source.name:<11} {_source(source)}" for source in census.sources]
     if census.sources and not census.headers:
         lines.append("              this dataset says nothing of files before they are read; a run lists what it cannot read")

@@ -54,7 +54,7 @@ limit = click.option(
     "--limit",
     type=click.IntRange(1),
     metavar="N",
-    help="A dry run: about N recordings of each split, groups kept whole; the report says so.",
+    help="A dry run: N recordings of each split, of all classes alike; the report says so.",
 )
 workers = click.option(
     "--workers", type=click.IntRange(1), help="Processes that prepare streams.  [default: as many as pay, at most one a core]"

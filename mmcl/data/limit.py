@@ -1,7 +1,8 @@
-"""A few of the recordings, for a dry run: groups whole, every split with its share."""
+"""A few of the recordings, for a dry run: no more than are asked for, of as many groups and classes as they can show."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,10 +20,12 @@ def limited(
     fold_of: Mapping[str, str] | None = None,
     fold_key: str = "group",
 ) -> list[SampleRef]:
-    """About `limit` recordings of each split that a protocol (a section of the recipe) makes, in the order of the samples.
+    """`limit` recordings of each split that a protocol (a section of the recipe) makes, in the order of the samples; fewer where there are fewer.
 
-    Whole groups are drawn until there are as many or more; with `by: sample`, single recordings. Where splits are known beforehand (official
-    ones, folds of a file) that is done in each of them, and else for as many splits as the protocol makes. Recordings of no split are left out.
+    Where splits are known beforehand (official ones, folds of a file) they are drawn from each of them, and else for as many splits as the
+    protocol makes. Of each group no more are taken than half the limit while there are other groups, so that every split has two and people
+    still have several recordings; labels that were taken least come first. Recordings of no split are left out. A group stays on one side
+    all the same: it is the folds that see to that.
     """
     rng = np.random.default_rng(address(seed, "limit"))
     sides: dict[str, dict[str, list[int]]] = {}  # split → group or id → rows
@@ -33,15 +36,30 @@ def limited(
             sides.setdefault(side, {}).setdefault(unit, []).append(row)
     kept: set[int] = set()
     for side, units in sorted(sides.items()):
-        parts = _parts(side, protocol, "valid" in sides)
-        rows: list[int] = []
+        wanted = limit * _parts(side, protocol, "valid" in sides)
         names = sorted(units)
-        for drawn, i in enumerate(rng.permutation(len(names))):
-            if len(rows) >= limit * parts and drawn >= parts:
-                break
-            rows += units[names[i]]
-        kept.update(rows)
+        left = [[units[names[i]][k] for k in rng.permutation(len(units[names[i]]))] for i in rng.permutation(len(names))]
+        kept |= _drawn(samples, left, wanted, max(1, limit // 2))
     return [sample for row, sample in enumerate(samples) if row in kept]
+
+
+def _drawn(samples: Sequence[SampleRef], left: list[list[int]], wanted: int, most: int) -> set[int]:
+    """So many rows in all: at most `most` of each unit while there are other units, the labels that were taken least first."""
+    taken: set[int] = set()
+    seen: Counter[tuple[str, str]] = Counter()
+    while len(taken) < wanted and any(left):
+        for rows in left:
+            for _ in range(min(most, len(rows), wanted - len(taken))):
+                row = min(rows, key=lambda row: sum(seen[one] for one in _labels(samples[row])))
+                rows.remove(row)
+                taken.add(row)
+                seen.update(_labels(samples[row]))
+    return taken
+
+
+def _labels(sample: SampleRef) -> list[tuple[str, str]]:
+    """What a recording is labelled with, numbers that are no classes aside."""
+    return [(name, str(label)) for name, label in sample.targets.items() if isinstance(label, int | list)]
 
 
 def _side(sample: SampleRef, use: str, fold_of: Mapping[str, str] | None, fold_key: str) -> str | None:

@@ -1,7 +1,9 @@
 """Public helpers for authors of datasets: files read whole or refused, each refusal a DataError of one sentence.
 
 read_audio(path)       a sound file → Audio
-at_rate(audio, rate)   its samples at another rate, refused if they are not finite
+open_audio(path)       the same, decoded a block at a time while it is used where it is long, so that an hour takes no more memory than a minute
+at_rate(audio, rate)   its samples at another rate, refused if they are not finite; blocks_at_rate(audio, rate): the same, a block at a time
+Framing(length, …)     equally long frames out of sound that comes a block at a time; joined(blocks): blocks in one array
 read_table(path)       a CSV with a header → Table
 read_listing(path)     a table of recordings: CSV as spreadsheets write it, JSON lines, Parquet → Listing
 to_number(text)        the number in a cell, or None
@@ -21,7 +23,7 @@ read_text(path)        the text of a file, whatever its byte order mark, line en
 is_number(text)        whether a text is a number
 read_mat(path, key)    one array of a MATLAB file
 read_film(path, …)     a video file (PyAV), or a folder of numbered pictures, or a part of it → Video
-read_sound(path)       the sound of a video file → Audio
+read_sound(path)       the sound of a video file → Audio; open_sound(path): decoded while it is used, as `open_audio` does
 has_pictures(folder)   whether a folder holds numbered pictures
 require_folder(…)      the folder of a dataset, or a DataError that says what belongs there and how to get it
 cached_folder(name, write)  a folder of the cache, written whole on the first call
@@ -46,13 +48,13 @@ if TYPE_CHECKING:
     from .corpus import Recordings, count_defects, defect, walk_folders
     from .crops import FACE_COLUMNS, face_crops, face_landmarks
     from .files import cached_folder, packaged_files, require_folder
-    from .film import COMPRESSED_SOUNDS, FILMS, has_pictures, read_film, read_sound, write_film
+    from .film import COMPRESSED_SOUNDS, FILMS, has_pictures, open_sound, read_film, read_sound, write_film
     from .finder import require_faces
     from .headers import film_header, film_length, folder_header, has_sound, sound_header
     from .listing import IDS, LISTINGS, PEOPLE, SPLIT_WORDS, Listing, read_listing, to_number
     from .matlab import read_mat
     from .samples import lit_wall, nodding_oval
-    from .sound import SOUNDS, at_rate, read_audio, write_audio
+    from .sound import SOUNDS, Framing, at_rate, blocks_at_rate, joined, open_audio, read_audio, write_audio
     from .speech import require_model, require_voices, spoken_part, transcribe
     from .tables import read_table
     from .transcripts import TRANSCRIPTS, read_words, words_of
@@ -69,9 +71,11 @@ __all__ = [
     "SPLIT_WORDS",
     "SOUNDS",
     "TRANSCRIPTS",
+    "Framing",
     "Listing",
     "Recordings",
     "at_rate",
+    "blocks_at_rate",
     "cached_folder",
     "count_defects",
     "decoded",
@@ -86,8 +90,11 @@ __all__ = [
     "has_pictures",
     "has_sound",
     "is_number",
+    "joined",
     "lit_wall",
     "nodding_oval",
+    "open_audio",
+    "open_sound",
     "packaged_files",
     "progress",
     "read_array",
@@ -119,13 +126,13 @@ _IN = {
     "corpus": ("Recordings", "count_defects", "defect", "walk_folders"),
     "crops": ("FACE_COLUMNS", "face_crops", "face_landmarks"),
     "files": ("cached_folder", "packaged_files", "require_folder"),
-    "film": ("COMPRESSED_SOUNDS", "FILMS", "has_pictures", "read_film", "read_sound", "write_film"),
+    "film": ("COMPRESSED_SOUNDS", "FILMS", "has_pictures", "open_sound", "read_film", "read_sound", "write_film"),
     "finder": ("require_faces",),
     "headers": ("film_header", "film_length", "folder_header", "has_sound", "sound_header"),
     "listing": ("IDS", "LISTINGS", "PEOPLE", "SPLIT_WORDS", "Listing", "read_listing", "to_number"),
     "matlab": ("read_mat",),
     "samples": ("lit_wall", "nodding_oval"),
-    "sound": ("SOUNDS", "at_rate", "read_audio", "write_audio"),
+    "sound": ("SOUNDS", "Framing", "at_rate", "blocks_at_rate", "joined", "open_audio", "read_audio", "write_audio"),
     "speech": ("require_model", "require_voices", "spoken_part", "transcribe"),
     "tables": ("read_table",),
     "transcripts": ("TRANSCRIPTS", "read_words", "words_of"),

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..api.errors import DataError
 from ..api.raw import Audio, Video
 from .clock import OFF, beginning, frame_times, has_times, is_even, require_dense, seconds_of, shown_at, usual_rate
 from .files import require_file, require_room
+from .sound import BLOCK, LONG, LongAudio, joined
 
 PICTURES = (".jpg", ".jpeg", ".png")
 """Endings of the pictures that a folder may hold in place of a video file."""
@@ -130,39 +132,72 @@ def read_sound(path: Path) -> Audio:
 
     Raises DataError if the file is missing, damaged, cut short or without sound, or if PyAV is not installed.
     """
-    pieces: list[NDArray[np.float32]] = []
-    late = 0.0
+    rate, length = _sound_head(path)
+    require_room(path, length, round(length * rate) * 4, "sound")
+    return Audio(joined(_sound_of(path)), rate)
+
+
+def open_sound(path: Path) -> Audio:
+    """The same sound, decoded while it is used where it is long, as `open_audio` does with sound files."""
+    rate, length = _sound_head(path)
+    return read_sound(path) if length * rate <= LONG else LongAudio(partial(_sound_of, path), rate)
+
+
+def _sound_head(path: Path) -> tuple[int, float]:
+    """Samples a second of a file's sound, and how many seconds it lasts by its head."""
     with opened(path) as film:
         if not film.streams.audio:
             raise DataError(f"{path}: has no sound")
-        import av
+        stream = film.streams.audio[0]
+        return int(stream.rate or 0), max(_promised(stream), (film.duration or 0) / 1_000_000)
 
+
+def _promised(stream: Any) -> float:
+    """Seconds that a stream lasts by its head; 0 where it does not say."""
+    return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+
+
+def _sound_of(path: Path) -> Iterator[NDArray[np.float32]]:
+    """The sound of a video file, mixed to one channel, a block at a time. Raises DataError as `read_sound` does, at the end too."""
+    import av
+
+    read, late = 0, 0.0
+    with opened(path) as film:
         stream = film.streams.audio[0]
         to_float = av.AudioResampler(format="fltp")
-        promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        length = max(promised, (film.duration or 0) / 1_000_000)
-        require_room(path, length, round(length * (stream.rate or 0)) * 4, "sound")
-        for frame in _decoded(path, film, stream):
-            if not pieces and frame.time is not None:
-                late = max(0.0, float(frame.time) - beginning(film))
-            pieces += [piece.to_ndarray().mean(axis=0, dtype=np.float32) for piece in to_float.resample(frame)]
-        pieces += [piece.to_ndarray().mean(axis=0, dtype=np.float32) for piece in to_float.resample(None)] if pieces else []
-        rate = int(stream.rate or 0)
+        promised, rate = _promised(stream), int(stream.rate or 0)
         lasts = film.duration / 1_000_000 if film.duration else None  # of the container, in microseconds
-    if not pieces:
+        pieces: list[NDArray[np.float32]] = []
+        frames = _decoded(path, film, stream)
+        while True:
+            frame = next(frames, None)
+            if frame is not None and not read and not pieces:
+                late = 0.0 if frame.time is None else max(0.0, float(frame.time) - beginning(film))
+                if lasts is not None and late > lasts + 1:
+                    raise DataError(
+                        f"{path}: its sound begins after {late:.0f} s, and the file lasts {lasts:.0f} s; copy it again"
+                    )
+                pieces += [np.zeros(min(BLOCK, n), np.float32) for n in range(round(late * rate), 0, -BLOCK)]
+            if frame is not None or read or pieces:
+                pieces += [piece.to_ndarray().mean(axis=0, dtype=np.float32) for piece in to_float.resample(frame)]
+            if pieces and (frame is None or sum(map(len, pieces)) >= BLOCK):
+                yield (block := _in_range(path, joined(pieces)))
+                read, pieces = read + len(block), []
+            if frame is None:
+                break
+    if not read:
         raise DataError(f"{path}: sound was expected, and none of it can be decoded")
-    decoded = sum(map(len, pieces)) / rate
-    if decoded < 0.9 * promised:
+    if (decoded := read / rate - late) < 0.9 * promised:
         raise DataError(
             f"{path}: cut short: {promised:.2f} s of sound were expected and {decoded:.2f} s could be decoded; copy it again"
         )
-    if lasts is not None and late > lasts + 1:
-        raise DataError(f"{path}: its sound begins after {late:.0f} s, and the file lasts {lasts:.0f} s; copy it again")
-    samples = np.concatenate([np.zeros(round(late * rate), np.float32), *pieces])
-    del pieces
+
+
+def _in_range(path: Path, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Samples within [-1, 1]; what AAC decodes to may overshoot a little. Raises DataError if they are no finite numbers."""
     if not np.isfinite(samples).all():
         raise DataError(f"{path}: its sound is NaN or infinite in places; finite samples were expected")
-    return Audio(np.clip(samples, -1, 1, out=samples), rate)  # what AAC decodes to may overshoot a little
+    return np.clip(samples, -1, 1, out=samples)
 
 
 def write_film(path: Path, frames: NDArray[np.uint8], rate: Fraction | int, sound: Audio | None = None) -> bool:

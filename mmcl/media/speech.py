@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from ..api.errors import DataError
 from ..api.raw import Audio, Words
 from .files import packaged_files
-from .sound import at_rate
+from .sound import LongAudio, at_rate
 
 RATE = 16_000
 MARGIN = 0.1
@@ -77,11 +79,23 @@ def spoken_part(sound: Audio, place: str) -> Audio:
     from faster_whisper.vad import VadOptions, get_speech_timestamps
 
     options = VadOptions(min_speech_duration_ms=100, min_silence_duration_ms=100, speech_pad_ms=round(1000 * MARGIN))
-    spans = get_speech_timestamps(at_rate(sound, RATE), options)
+    samples = at_rate(sound, RATE)
+    spans = get_speech_timestamps(samples, options)
     if not spans:
-        raise DataError(f"{place}: no voice is in its {len(sound.samples) / sound.rate:.2f} s of sound; speech was expected")
+        raise DataError(f"{place}: no voice is in its {len(samples) / RATE:.2f} s of sound; speech was expected")
     start, end = (round(spans[i][name] / RATE * sound.rate) for i, name in ((0, "start"), (-1, "end")))
+    if isinstance(sound, LongAudio):
+        return LongAudio(partial(_between, sound, start, end), sound.rate)
     return Audio(sound.samples[start:end].copy(), sound.rate)
+
+
+def _between(sound: Audio, start: int, end: int) -> Iterator[NDArray[np.float32]]:
+    """The blocks of a sound from one sample to before another."""
+    at = 0
+    for block in sound.blocks():
+        if len(part := block[max(0, start - at) : max(0, end - at)]):
+            yield part
+        at += len(block)
 
 
 def require_voices() -> None:

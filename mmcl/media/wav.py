@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..api.errors import DataError
 
@@ -59,7 +61,7 @@ def wav_head(path: Path) -> WavHead | None:
     return None
 
 
-def finished(path: Path, head: WavHead | None) -> Path | io.BytesIO:
+def finished(path: Path, head: WavHead | None) -> Path | io.BufferedReader:
     """The file itself, or what it would be with its head finished: all that is there belongs to the sound.
 
     Raises DataError if it does not end on a whole frame, so that nobody can say what is sound.
@@ -71,7 +73,41 @@ def finished(path: Path, head: WavHead | None) -> Path | io.BytesIO:
             f"{path}: its head was never finished (a recorder or a pipe that was stopped), and its {head.there:,} bytes of sound are no "
             f"whole frames of {head.frame} bytes; write it again, as with `sox --ignore-length {path.name} mended.wav`"
         )
-    data = bytearray(path.read_bytes())
-    data[4:8] = struct.pack("<I", min(UNKNOWN, len(data) - 8))
-    data[head.begin - 4 : head.begin] = struct.pack("<I", min(UNKNOWN, head.there))
-    return io.BytesIO(bytes(data))
+    whole = struct.pack("<I", min(UNKNOWN, head.begin + head.there - 8))
+    return io.BufferedReader(_Mended(path, {4: whole, head.begin - 4: struct.pack("<I", min(UNKNOWN, head.there))}))
+
+
+class _Mended(io.RawIOBase):
+    """A file some of whose bytes read otherwise; the file itself stays as it is.
+
+    mended  place → the bytes that stand there
+    """
+
+    def __init__(self, path: Path, mended: Mapping[int, bytes]) -> None:
+        self._file, self._mended = path.open("rb", buffering=0), mended
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(place, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        begin = self._file.tell()
+        count = self._file.readinto(buffer) or 0
+        view = memoryview(buffer).cast("B")
+        for place, bytes_there in self._mended.items():
+            for k, byte in enumerate(bytes_there, place - begin):
+                if 0 <= k < count:
+                    view[k] = byte
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

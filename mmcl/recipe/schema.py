@@ -558,7 +558,7 @@ class Recipe(Section):
     limit: int | None = Field(
         None,
         ge=1,
-        description="a dry run: about so many recordings of each split, groups kept whole, and the report says so; left out: all",
+        description="a dry run: so many recordings of each split, of all classes alike, and the report says so; left out: all",
     )
     reading: Reading = Field(default_factory=lambda: Reading(), description="limits within which a recording is read")
     report: Report = Field(default_factory=lambda: Report(), description="what the result is compared with")

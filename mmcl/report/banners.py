@@ -44,7 +44,7 @@ def _of_the_data(plan: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[Ba
     banners = []
     if (limit := plan.get("limit")) is not None:
         sentence = (
-            f"The recipe takes about {many(limit, 'recording')} of each split (limit), {whole(prepare['samples'])} in all: the scores say "
+            f"The recipe takes {many(limit, 'recording')} of each split (limit), {whole(prepare['samples'])} in all: the scores say "
             "that it runs, and nothing more."
         )
         banners.append(("strong", "A dry run on a few recordings", sentence))

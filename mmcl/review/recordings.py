@@ -10,13 +10,14 @@ from typing import Any
 
 from ..api.dataset import Dataset, DatasetInfo, HasHeaders, Header, SampleRef, Task
 from ..api.errors import DataError, StageError
-from ..data.folds import make_folds
+from ..data.folds import Fold, make_folds
+from ..data.labels import concerns
 from ..data.reading import read_header, samples_of
 from ..data.windows import differ
 from ..plugins import plugins
 from ..recipe.plan import Plan
 from ..recipe.schema import Official
-from ..stages.recordings import listed, open_dataset
+from ..stages.recordings import listed, open_dataset, planned_folds
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Census:
     defects: tuple[tuple[str, str, str], ...]  # recording, source, sentence
     facts: Mapping[str, int]  # what else is known of recordings → how many different values it has
     headers: bool  # whether the dataset looks at heads of files
+    concerns: tuple[str, ...]  # what the labels cannot teach or test, a sentence each
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -64,7 +66,8 @@ def census_of_plan(plan: Plan, files: bool = True) -> Census:
     dataset = open_dataset(plan)
     samples = listed(plan, dataset)
     sources = [m.source for m in plan.modalities] if files else []
-    return census(dataset, plan.info, samples, tuple(dict.fromkeys(sources)), plan.recipe.limit)
+    notes = concerns(plan.tasks, samples, planned_folds(plan, samples))
+    return census(dataset, plan.info, samples, tuple(dict.fromkeys(sources)), plan.recipe.limit, notes)
 
 
 def census_of_folder(folder: Path) -> Census:
@@ -72,11 +75,12 @@ def census_of_folder(folder: Path) -> Census:
     spec, params = described(folder)
     info, dataset = spec.info(params), spec.build(params, folder)
     samples = samples_of(dataset, spec.name, folder)
+    folds: list[Fold] = []
     if info.official:
         if missing := sorted({"train", "test"} - set(info.official)):
             raise DataError(f"no recording is in the split '{missing[0]}'; there are {', '.join(info.official)}")
-        make_folds(Official(), samples, range(len(samples)), 0)
-    return census(dataset, info, samples, tuple(info.sources))
+        folds = make_folds(Official(), samples, range(len(samples)), 0)
+    return census(dataset, info, samples, tuple(info.sources), notes=concerns(info.tasks.values(), samples, folds))
 
 
 def described(folder: Path, **options: Any) -> tuple[Any, Any]:
@@ -88,9 +92,14 @@ def described(folder: Path, **options: Any) -> tuple[Any, Any]:
 
 
 def census(
-    dataset: Dataset, info: DatasetInfo, samples: Sequence[SampleRef], sources: Sequence[str], limit: int | None = None
+    dataset: Dataset,
+    info: DatasetInfo,
+    samples: Sequence[SampleRef],
+    sources: Sequence[str],
+    limit: int | None = None,
+    notes: Sequence[str] = (),
 ) -> Census:
-    """Counts of recordings that have been listed, and the heads of the files of some sources."""
+    """Counts of recordings that have been listed, and the heads of the files of some sources; `notes`: sentences about their labels."""
     headers: dict[str, dict[str, Header]] = {name: {} for name in sources}
     defects: list[tuple[str, str, str]] = []
     for sample in samples:
@@ -114,6 +123,7 @@ def census(
             for fact in sorted({fact for sample in samples for fact in sample.facts})
         },
         headers=isinstance(dataset, HasHeaders),
+        concerns=tuple(notes),
     )
 
 

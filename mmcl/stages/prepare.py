@@ -18,12 +18,13 @@ from typing import Any, cast
 import numpy as np
 
 from .. import __version__
-from ..api.dataset import Counting, Dataset, SampleRef, Task
+from ..api.dataset import Counting, Dataset, SampleRef
 from ..api.errors import DataError, PluginError, StageError
 from ..api.kinds import Layout
 from ..api.modality import Modality
 from ..api.raw import Raw
 from ..data.folds import Fold, Inner, crosses_groups, inner_folds, make_folds
+from ..data.labels import unlearnable
 from ..data.readers import Lost, Readers, limits
 from ..data.reading import Unread, extracted, read_source, value_or_reason
 from ..data.store import Skipped, Store, StoreWriter
@@ -99,7 +100,7 @@ def prepare(
     run.log("prepare", **facts)
     if skipped:
         say(f"prepare: {skipped} streams or recordings were skipped; prepare.json and the report list each with its reason")
-    for line in one_class(plan.tasks, samples, folds):
+    for line in unlearnable(plan.tasks, samples, folds):
         say(f"prepare: {line}")
     longest = max((store.seconds(row) for store in stores.values() for row in store.rows), default=0.0)
     asked = plan.recipe.window.seconds
@@ -131,24 +132,6 @@ def _build(plan: Plan, modality: ModalityPlan) -> Modality:
 def _built(plan: Plan, run: RunFolder, stamps: Sequence[Any]) -> dict[str, Modality]:
     """What makes the features of each modality whose store is not there: what one lacks is refused before any recording is read."""
     return {m.name: _build(plan, m) for m in plan.modalities if not _whole(store_of(plan, run, m, stamps)[0], hushed=True)}
-
-
-def one_class(tasks: Sequence[Task], samples: Sequence[SampleRef], folds: Sequence[Fold]) -> Iterator[str]:
-    """A sentence for each fold and task whose training labels are all alike, so that nothing can be told apart by them."""
-    for fold in folds:
-        for task in tasks:
-            labels = [samples[row].targets[task.name] for row in fold.train if samples[row].targets.get(task.name) is not None]
-            if len(labels) < 2 or task.type == "regression":
-                continue
-            where = f"fold {fold.number}: all {len(labels)} training recordings with a label of '{task.name}'"
-            if task.type == "single-label" and len(set(map(str, labels))) == 1:
-                yield f"{where} are '{task.classes[cast('int', labels[0])]}': a head learns to say that and nothing else; two classes are needed"
-            elif task.type == "multi-label":
-                shares = np.nanmean(np.asarray(labels, float), axis=0)
-                for name, share in zip(task.classes, shares, strict=True):
-                    if share in (0.0, 1.0):
-                        has = "lack" if share == 0 else "have"
-                        yield f"{where} {has} '{name}': a head cannot learn when it is {'there' if share == 0 else 'not there'}"
 
 
 def _kept(

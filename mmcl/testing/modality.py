@@ -12,9 +12,9 @@ import numpy as np
 
 from ..api.kinds import Layout
 from ..api.modality import ModalitySpec
-from ..api.raw import Raw, Source, Timed
+from ..api.raw import Audio, Raw, Source, Timed
 from .checks import Check, NotTried, expect, refusal, run_checks
-from .raw import RAW, equal, make_raw, make_sources, seconds_of
+from .raw import RAW, InPieces, equal, make_raw, make_sources, seconds_of
 
 
 def check_modality(spec: ModalitySpec, raw: Raw | None = None, source: Source | None = None, params: Any = None) -> None:
@@ -156,6 +156,13 @@ def _same(spec: ModalitySpec, raw: Raw, source: Source, params: Any) -> None:
         f"modality '{spec.name}' of {source.type}: two extractions of one recording differ; prepared streams are kept under a "
         "fingerprint and must be what a second run would make (seed any draw from the params)",
     )
+    if isinstance(raw, Audio):
+        pieces = _values(spec.build(params, source).extract(InPieces(raw.samples, raw.rate)))
+        expect(
+            pieces.shape == _values(one).shape and np.allclose(pieces, _values(one), rtol=1e-5, atol=1e-5),
+            f"modality '{spec.name}' of {source.type}: a sound that comes in several blocks gives another stream than the same "
+            "sound in one; go over all of them (mmcl.media.blocks_at_rate), or take `samples`",
+        )
 
 
 def builders(specs: Iterable[ModalitySpec]) -> tuple[Callable[..., Any], Callable[..., Layout]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..api.raw import Audio, Raw, Sequence, Source, Table, Video, Words
 
@@ -67,6 +69,19 @@ def make_raw(source: Source, seconds: float = 2.0, seed: int = 0) -> Raw:
         return Table(values, columns, source.rate)
     still = rng.standard_normal((1, *(shape or (6,))))
     return Sequence((still + 0.1 * rng.standard_normal((steps, *still.shape[1:]))).astype(np.float32), source.rate or 25.0)
+
+
+class InPieces(Audio):
+    """The same sound, of whose blocks each is a few samples; how long each is differs."""
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """See `Audio`."""
+        at = 0
+        for length in itertools.cycle((1, 700, 63, 4001)):
+            if at >= len(self.samples):
+                return
+            yield self.samples[at : at + length]
+            at += length
 
 
 def raw_problem(source: Source, raw: Any) -> str | None:

@@ -36,6 +36,7 @@ class Answer:
     input, head    which of the run's heads was asked
     modalities     those that were there; missing: those that the run knows and were not
     recording      where the recording stood in the run: new, test, valid or train
+    remarks        what is odd about the recording, a sentence each: silent, too short, of one colour
     """
 
     id: str
@@ -50,6 +51,7 @@ class Answer:
     asked: int
     start: float | None = None
     end: float | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def prediction(self) -> str | list[str] | float | dict[str, float]:
@@ -80,6 +82,7 @@ class Answer:
             "head": self.head,
             "recording": self.recording,
             "asked": self.asked,
+            "remarks": list(self.remarks),
         }
 
 
@@ -159,6 +162,7 @@ class _Sum:
     head: str
     modalities: tuple[str, ...]
     span: tuple[float, float] | None
+    remarks: tuple[str, ...]
     sides: set[str] = field(default_factory=set)
     outputs: list[Floats] = field(default_factory=list)
     probabilities: list[Floats] = field(default_factory=list)
@@ -180,6 +184,7 @@ class _Sum:
             asked=len(self.outputs),
             start=start,
             end=end,
+            remarks=self.remarks,
         )
 
 
@@ -188,6 +193,7 @@ def _ask(run: Opened, unit: Unit, task: str, those: Embedded, wish: Wish, sums: 
     heads = [one for one in run.trained(*unit).heads if one.task.name == task]
     there = _there(run, those)
     grouped = those.spans is None and all(item.group is not None for item in those.items)
+    remarks = {item.id: item.remarks for item in those.items}
     people = {item.id: item.group or item.id for item in those.items}
     groups = group_numbers([people[id] for id in those.ids]) if grouped else None
     chosen = [_head_for(heads, names, wish, grouped) for names in there]
@@ -204,7 +210,7 @@ def _ask(run: Opened, unit: Unit, task: str, those: Embedded, wish: Wish, sums: 
                 if chosen[row] != (input, name):
                     continue
                 span = None if those.spans is None else (float(those.spans[row, 0]), float(those.spans[row, 1]))
-                one = sums.setdefault((id, task, numbers[row]), _Sum(id, head.task, input, name, there[row], span))
+                one = sums.setdefault((id, task, numbers[row]), _Sum(id, head.task, input, name, there[row], span, remarks[id]))
                 one.sides.add(run.side(id, unit[0]) if _own(those, id) else "new")
                 one.outputs.append(outputs[row])
                 if probabilities is not None:
@@ -235,7 +241,9 @@ def _ask_networks(
                     if these:
                         outputs, likely = answers_of(run.plan, network, chunk, these, device)
                         for k, row in enumerate(these):
-                            new = _Sum(row.item.id, network.task, network.input, network.name, row.there, row.span)
+                            new = _Sum(
+                                row.item.id, network.task, network.input, network.name, row.there, row.span, row.item.remarks
+                            )
                             one = sums.setdefault((row.item.id, task, row.number), new)
                             one.sides.add(run.side(row.item.id, unit[0]) if row.item.own else "new")
                             one.outputs.append(outputs[k])

@@ -39,6 +39,7 @@ class Item:
     texts   source of words → the words themselves, of a table's cell
     group   who is in it, where that is known
     own     the run's own recording of that id, which is read by the run's own dataset
+    remarks  what is odd about it, a sentence each; known once it has been read
     """
 
     id: str
@@ -46,6 +47,7 @@ class Item:
     texts: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
     own: bool = False
+    remarks: tuple[str, ...] = ()
 
     @property
     def sources(self) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +18,7 @@ from ..plugins import plugins
 from ..recipe.plan import Plan
 from .files import Item, Refused
 from .opened import Opened
+from .remarks import remark_on_stream, remarks_on
 
 CHUNK = 64
 """Recordings whose streams are in memory at a time."""
@@ -60,21 +61,26 @@ class Reader:
         raws: dict[str, Raw] = {}
         row = len(chunk.items)
         there = False
+        remarks: list[str] = []
         for modality in self._plan.modalities:
             if modality.source not in item.sources:
                 continue
             where = item.files.get(modality.source, f"'{modality.source}' of '{item.id}'")
             try:
                 if modality.source not in raws:
-                    raws[modality.source] = self._read(item, modality.source)
+                    raws[modality.source] = raw = self._read(item, modality.source)
+                    remarks += remarks_on(modality.source, raw)
                 stream = extracted(self._extractor(modality.name), raws[modality.source], modality.layout, item.id, where)
             except DataError as error:
                 chunk.refused.append(Refused(item.id, modality.source, str(error)))
                 continue
             chunk.streams[modality.name].add(row, stream)
             there = True
+            told = any(remark.startswith(f"{modality.source}: ") for remark in remarks)
+            if not told and (remark := remark_on_stream(modality.name, stream)) is not None:
+                remarks.append(remark)
         if there:
-            chunk.items.append(item)
+            chunk.items.append(replace(item, remarks=tuple(remarks)))
         elif not any(one.id == item.id for one in chunk.refused):
             sources = ", ".join(sorted({m.source for m in self._plan.modalities}))
             chunk.refused.append(Refused(item.id, None, f"recording '{item.id}' has none of the sources {sources}"))

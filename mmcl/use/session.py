@@ -128,6 +128,7 @@ class Session:
         with progress("embed", len(items)) as tick:
             parts, refused = embed_items(self._run, items, lambda item: [unit], self._device, cut, tick, _chunks(names))
         self._told(refused, unit in parts)
+        _remark(parts[unit].items)
         return parts[unit]
 
     def sides(self, embedded: Embedded) -> list[str]:
@@ -167,6 +168,7 @@ class Session:
         with progress("predict", len(items)) as tick:
             answers, refused = predict_items(self._run, items, wish, self._device, cut, tick, _chunks(names))
         self._told(refused, bool(answers))
+        _remark(answers)
         return answers
 
     def search(
@@ -200,6 +202,7 @@ class Session:
         queries = self.items(query)
         parts, more = embed_items(self._run, queries, lambda item: [unit], self._device, chunks=_chunks(query))
         self._told([*before, *lost, *more], bool(gallery.ids) and unit in parts)
+        _remark(parts[unit].items)
         return nearest(self._run, indexed(parts[unit]), gallery, n, ask, modality)
 
     def _told(self, refused: Sequence[Refused], any_left: bool) -> None:
@@ -213,6 +216,15 @@ class Session:
             say(f"{'skipped' if one.source is None else f'without {one.source}'}: {one.reason}")
         if len(self.refused) > SHOWN:
             say(f"… and {len(self.refused) - SHOWN} more of that kind")
+
+
+def _remark(recordings: Iterable[Item | Answer]) -> None:
+    """Say what is odd about recordings that were read all the same, once of each."""
+    lines = list(dict.fromkeys(f"{one.id}: {remark}" for one in recordings for remark in one.remarks))
+    for line in lines[:SHOWN]:
+        say(line)
+    if len(lines) > SHOWN:
+        say(f"… and {len(lines) - SHOWN} more of that kind")
 
 
 def _chunks(names: Names | None) -> list[Chunk] | None:

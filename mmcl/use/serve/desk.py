@@ -150,6 +150,7 @@ class Desk:
         how: dict[str, Any] = {name: given.get(name) for name in ("windows", "seconds", "hop", "fold", "seed")}
         embedded = self._session.embed(read, **(how | {"windows": bool(how["windows"])}))
         rows = []
+        remarks = {item.id: list(item.remarks) for item in embedded.items}
         for row, id in enumerate(embedded.ids):
             there = {name: one for name, one in embedded.features.items() if bool(one.present[row])}
             span = (
@@ -161,7 +162,7 @@ class Desk:
                 name: {"vector": one.vector[row].tolist(), "projection": one.projection[row].tolist()}
                 for name, one in there.items()
             }
-            rows.append({"id": id, **span, "modalities": vectors})
+            rows.append({"id": id, **span, "modalities": vectors, "remarks": remarks[id]})
         return {"rows": rows, "fold": embedded.fold, "seed": embedded.seed}
 
     def _search(self, read: Read, given: dict[str, Any]) -> list[dict[str, Any]]:
@@ -190,6 +191,7 @@ class Desk:
         for one in self._predict(read, given, windows=False):
             recording = shown.setdefault(one.id, {"id": one.id, "answers": [], "course": [], "neighbours": []})
             recording |= {"modalities": list(one.modalities), "missing": list(one.missing), "recording": one.recording}
+            recording["remarks"] = list(one.remarks)
             recording["seconds"] = round(lasts.get(one.id, 0.0), 4)
             recording["answers"].append(one.to_json() | {"supervised": bool(given.get("supervised"))})
         refused = self._session.refused

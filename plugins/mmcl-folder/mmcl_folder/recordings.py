@@ -19,11 +19,11 @@ from mmcl.media import (
     face_landmarks,
     film_header,
     folder_header,
+    open_audio,
+    open_sound,
     read_array,
-    read_audio,
     read_film,
     read_listing,
-    read_sound,
     read_table,
     read_words,
     sound_header,
@@ -168,7 +168,7 @@ def _table(path: Path, one: SourceOptions, seen: Counter[str]) -> Table:
 
 def _sound(path: Path) -> Audio:
     """The sound of a sound file or a film."""
-    return read_audio(path) if path.suffix.lower() in SOUNDS else read_sound(path)
+    return open_audio(path) if path.suffix.lower() in SOUNDS else open_sound(path)
 
 
 def _same(path: Path, rate: float, promised: float) -> float:

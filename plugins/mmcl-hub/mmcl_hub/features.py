@@ -182,7 +182,7 @@ class HfSpeech:
         if self._model is None:
             self._model = load(self.params.model, "hf-speech").requires_grad_(False)
             self._normalise = _normalises(self.params.model)
-        samples = at_rate(raw, RATE)[: round(self.params.longest * RATE)]
+        samples = at_rate(raw, RATE, self.params.longest)
         whisper = self._model.config.model_type == "whisper"
         hidden = encode(self._model, samples) if whisper else self._hidden(samples)
         values = stepwise(hidden, self.params, "hf-speech")

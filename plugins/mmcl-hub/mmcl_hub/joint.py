@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmcl.api import Audio, DataError, Raw, Video, Words
-from mmcl.media import at_rate
+from mmcl.media import blocks_at_rate
 
 from . import HfJointParams, folder_config, joint_step
 from .features import load, place, spoken, why
@@ -38,7 +39,7 @@ class HfJoint:
                 parts = [self._model.get_text_features(**given)]
             elif isinstance(raw, Audio):
                 rate = int(self._processor.sampling_rate)
-                parts = [self._sound(piece, rate) for piece in self._pieces(at_rate(raw, rate), rate)]
+                parts = [self._sound(piece, rate) for piece in self._pieces(blocks_at_rate(raw, rate), rate)]
             else:
                 shown = self._shown(raw)
                 parts = [self._pictures(shown[k : k + AT_ONCE]) for k in range(0, len(shown), AT_ONCE)]
@@ -49,11 +50,19 @@ class HfJoint:
             raise DataError(f"model '{self.params.model}' gives {values.shape[1]} values a vector; {width} were expected")
         return values if self.params.pool == "none" else values.mean(0)
 
-    def _pieces(self, samples: NDArray[np.float32], rate: int) -> list[NDArray[np.float32]]:
+    def _pieces(self, blocks: Iterable[NDArray[np.float32]], rate: int) -> Iterator[NDArray[np.float32]]:
         """Pieces as long as from one to the next; the last as long as it is, unless it is too short to be heard."""
         size = max(1, round(joint_step(self.params, "audio") * rate))
-        pieces = [samples[k : k + size] for k in range(0, max(1, len(samples)), size)]
-        return pieces[:-1] if len(pieces) > 1 and self.params.pool == "mean" and len(pieces[-1]) < size / 10 else pieces
+        left = np.empty(0, np.float32)
+        count = 0
+        for block in blocks:
+            left = np.concatenate([left, block])
+            while len(left) > size:
+                yield left[:size]
+                left = left[size:]
+                count += 1
+        if not count or self.params.pool != "mean" or len(left) >= size / 10:
+            yield left
 
     def _sound(self, piece: NDArray[np.float32], rate: int) -> Any:
         if len(piece) == 0:
@@ -86,7 +95,8 @@ def _processor_of(model: str, raw: Raw) -> Any:
 
     kinds = {Words: "AutoTokenizer", Audio: "AutoFeatureExtractor", Video: "AutoImageProcessor"}
     try:
-        return getattr(transformers, kinds[type(raw)]).from_pretrained(place(model), trust_remote_code=False)
+        kind = next(name for known, name in kinds.items() if isinstance(raw, known))  # a long sound is a class of its own
+        return getattr(transformers, kind).from_pretrained(place(model), trust_remote_code=False)
     except Exception as error:
         raise DataError(why(model, error)) from error
 

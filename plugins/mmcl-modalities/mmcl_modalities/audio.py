@@ -9,7 +9,7 @@ from librosa.filters import mel
 from numpy.typing import NDArray
 
 from mmcl.api import Audio, Raw
-from mmcl.media import at_rate
+from mmcl.media import Framing, blocks_at_rate, joined
 
 from . import LogMelParams, hop_samples
 
@@ -43,7 +43,7 @@ class LogMel:
     def extract(self, raw: Raw) -> NDArray[np.float32]:
         """Step k is the spectrum around sample k · hop. Raises DataError for sound that is empty, NaN or infinite."""
         assert isinstance(raw, Audio)
-        level = self._mel_power(at_rate(raw, self.params.sample_rate))
+        level = self._mel_power(raw)
         loudest = max(float(level.max()), FLOOR)
         np.maximum(level, FLOOR, out=level)
         np.log10(level, out=level)
@@ -55,17 +55,14 @@ class LogMel:
             level -= level.mean(axis=0)
         return level
 
-    def _mel_power(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _mel_power(self, sound: Audio) -> NDArray[np.float32]:
         """Power per step and band, [T, bands]."""
-        steps = 1 + len(samples) // self.hop
         before = self.transform // 2 - (self.transform - self.length) // 2  # half a window, rounded as librosa rounds it
-        padded = np.zeros((steps - 1) * self.hop + self.length, np.float32)
-        kept = samples[: len(padded) - before]
-        padded[before : before + len(kept)] = kept
-        frames = np.lib.stride_tricks.sliding_window_view(padded, self.length)[:: self.hop]
-        power = np.empty((steps, self.params.bands), np.float32)
-        for start in range(0, steps, BLOCK):
-            spectrum = scipy.fft.rfft(frames[start : start + BLOCK] * self.window, self.transform, axis=1)
-            energy = spectrum.real**2 + spectrum.imag**2
-            np.matmul(energy.astype(np.float32), self.filters, out=power[start : start + BLOCK])
-        return power
+        frames = Framing(self.length, self.hop, before, BLOCK).over(blocks_at_rate(sound, self.params.sample_rate))
+        return joined(map(self._mel_power_of, frames))
+
+    def _mel_power_of(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Power of some frames [n, length] per band, [n, bands]."""
+        spectrum = scipy.fft.rfft(frames * self.window, self.transform, axis=1)
+        energy = spectrum.real**2 + spectrum.imag**2
+        return np.matmul(energy.astype(np.float32), self.filters)

@@ -11,8 +11,11 @@ from librosa.filters import mel
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
+from mmcl.api import Audio
+from mmcl.media import Framing, blocks_at_rate
+
 from . import VoiceFunctionalsParams, VoiceMelParams
-from .pitch import REFERENCE, VOICED, yin
+from .pitch import REFERENCE, VOICED, Yin
 
 LOWEST = 1e-10
 """Power below which nothing is told apart: −100 dB."""
@@ -37,25 +40,44 @@ class Spectrum:
         self.filters = np.ascontiguousarray(filters.T, np.float32)
         self.window = np.hanning(self.length + 1)[:-1]
 
-    def steps(self, samples: NDArray[np.float32]) -> int:
-        """Step k is centred on sample k · hop."""
-        return 1 + len(samples) // self.hop
+    def framing(self) -> Framing:
+        """Cuts the windows: step k is centred on sample k · hop."""
+        return Framing(self.length, self.hop, self.length // 2, 4096)
 
-    def __call__(self, samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Bands [T, bands] and level [T], both in dB."""
-        steps, half = self.steps(samples), self.length // 2
-        padded = np.zeros((steps - 1) * self.hop + self.length, np.float32)
-        kept = samples[: len(padded) - half]
-        padded[half : half + len(kept)] = kept
-        frames = np.lib.stride_tricks.sliding_window_view(padded, self.length)[:: self.hop]
-        bands, level = np.empty((steps, self.filters.shape[1]), np.float32), np.empty(steps, np.float32)
-        for first in range(0, steps, 4096):  # an hour of sound needs little more memory than a minute
-            block = slice(first, first + 4096)
-            spectrum = scipy.fft.rfft(frames[block] * self.window, self.transform, axis=1)
-            power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32) @ self.filters
-            bands[block] = 10 * np.log10(np.maximum(power, LOWEST))
-            level[block] = 10 * np.log10(np.maximum(np.square(frames[block], dtype=np.float64).mean(axis=1), LOWEST))
-        return bands, level
+    def of(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bands of some windows and their level, in dB, [n, bands + 1]."""
+        spectrum = scipy.fft.rfft(frames * self.window, self.transform, axis=1)
+        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32) @ self.filters
+        level = np.square(frames, dtype=np.float64).mean(axis=1, keepdims=True)
+        return np.concatenate([in_db(power), in_db(level)], axis=1, dtype=np.float32)
+
+
+def in_db(power: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Power in dB of full scale."""
+    return np.asarray(10 * np.log10(np.maximum(power, LOWEST)))
+
+
+def listened(
+    sound: Audio, spectrum: Spectrum, params: VoiceMelParams | VoiceFunctionalsParams, pitch: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64] | None, float]:
+    """Bands [T, bands] and level [T] in dB, frequency and voicing [T, 2] by YIN where `pitch`, and how many seconds the sound lasts.
+
+    The sound is gone through once, a block at a time.
+    """
+    yin = Yin(params.sample_rate, spectrum.hop, params.pitch_low, params.pitch_high)
+    framings = spectrum.framing(), yin.framing()
+    heights: list[NDArray[np.float32]] = []
+    tones: list[NDArray[np.float64]] = []
+    samples = 0
+    for block in blocks_at_rate(sound, params.sample_rate):
+        samples += len(block)
+        heights += map(spectrum.of, framings[0].add(block))
+        tones += map(yin.of, framings[1].add(block)) if pitch else ()
+    heights += map(spectrum.of, framings[0].end())
+    tones += map(yin.of, framings[1].end()) if pitch else ()
+    both = np.concatenate(heights)
+    del heights
+    return both[:, :-1], both[:, -1], np.concatenate(tones) if pitch else None, samples / params.sample_rate
 
 
 def active(level: NDArray[np.float32], top_db: float, rate: float) -> NDArray[np.bool_]:
@@ -76,15 +98,13 @@ def trimmed(activity: NDArray[np.bool_]) -> slice:
     return slice(int(places[0]), int(places[-1]) + 1)
 
 
-def melody(
-    samples: NDArray[np.float32], rate: int, hop: int, low: float, high: float, activity: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Pitch in semitones above 100 Hz and voicing in [0, 1], [T, 2].
+def melody(tones: NDArray[np.float64], activity: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Frequency in Hz and voicing [T, 2] → pitch in semitones above 100 Hz and voicing in [0, 1], [T, 2].
 
     Where nothing is voiced the pitch lies on the line between what is voiced around it; 0 where nothing ever is. A step that is
     not active is not voiced.
     """
-    frequency, voicing = yin(samples, rate, hop, low, high)
+    frequency, voicing = tones.T
     voicing = np.where(activity, voicing, 0.0)
     places = np.flatnonzero(voicing >= VOICED)
     if len(places) == 0:

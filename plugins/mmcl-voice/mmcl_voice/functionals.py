@@ -10,10 +10,9 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from mmcl.api import Audio, Raw, Timed
-from mmcl.media import at_rate
 
 from . import VoiceFunctionalsParams
-from .contours import Spectrum, active, melody, trimmed
+from .contours import Spectrum, active, listened, melody, trimmed
 from .pitch import VOICED
 
 
@@ -29,10 +28,9 @@ class VoiceFunctionals:
         """[channel], or [stretches, channel]. Raises DataError for sound that is empty, NaN or infinite."""
         assert isinstance(raw, Audio)
         params = self.params
-        samples = at_rate(raw, params.sample_rate)
-        contours, activity = self.contours(samples)
+        contours, activity, seconds = self.contours(raw)
         if params.over == "seconds":
-            count = max(1, round(len(samples) / params.sample_rate / params.seconds))
+            count = max(1, round(seconds / params.seconds))
             edges = [round(k * params.seconds * self.rate) for k in range(count)]
             return np.stack([self.whole(contours[s], activity[s]) for s in stretches(edges, len(contours))])
         kept = trimmed(activity) if params.trim else slice(0, len(contours))
@@ -46,15 +44,16 @@ class VoiceFunctionals:
         times = (np.array([[s.start, s.stop] for s in parts]) + kept.start) / self.rate
         return Timed(np.stack([self.whole(contours[s], activity[s]) for s in parts]), times)
 
-    def contours(self, samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """What `contour_names` names over time [T, contours], and which steps are active [T]."""
+    def contours(self, sound: Audio) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
+        """What `contour_names` names over time [T, contours], which steps are active [T], and seconds."""
         params = self.params
-        bands, level = self.spectrum(samples)
+        bands, level, tones, seconds = listened(sound, self.spectrum, params, True)
+        assert tones is not None
         activity = active(level, params.top_db, self.rate)
         cepstra = scipy.fft.dct(bands, axis=1, norm="ortho")[:, 1 : 1 + params.cepstra]
-        pitch = melody(samples, params.sample_rate, self.spectrum.hop, params.pitch_low, params.pitch_high, activity)
+        pitch = melody(tones, activity)
         self._counts["recordings in which nothing is voiced"] += not (pitch[:, 1] >= VOICED).any()
-        return np.concatenate([bands, cepstra, level[:, None], pitch], axis=1, dtype=np.float32), activity
+        return np.concatenate([bands, cepstra, level[:, None], pitch], axis=1, dtype=np.float32), activity, seconds
 
     def whole(self, contours: NDArray[np.float32], activity: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Functionals of a stretch, mean and deviation over its voiced steps (all steps, where none is), and its melody."""
@@ -77,14 +76,20 @@ def stretches(edges: list[int], steps: int) -> list[slice]:
 
 
 def functionals(contours: NDArray[np.float32], rate: float) -> NDArray[np.float32]:
-    """All of `FUNCTIONALS` of each contour, one functional after another [6 · contours]."""
+    """All of `FUNCTIONALS` of each contour, one functional after another [6 · contours]; a few contours at a time, for an hour has many steps."""
+    few = [_functionals(contours[:, first : first + 16], rate) for first in range(0, contours.shape[1], 16)]
+    return np.concatenate(few, axis=1).ravel()
+
+
+def _functionals(contours: NDArray[np.float32], rate: float) -> NDArray[np.float32]:
+    """The same, [6, contours]."""
     values = contours.astype(np.float64)
     middle = (np.arange(len(values)) - (len(values) - 1) / 2) / rate
     spread = float(np.square(middle).sum())
     slope = middle @ values / spread if spread > 0 else np.zeros(values.shape[1])
     low, high = np.percentile(values, (10, 90), axis=0)
     change = np.abs(np.diff(values, axis=0)).mean(axis=0) if len(values) > 1 else np.zeros(values.shape[1])
-    return np.concatenate([values.mean(axis=0), values.std(axis=0), slope, low, high, change]).astype(np.float32)
+    return np.stack([values.mean(axis=0), values.std(axis=0), slope, low, high, change]).astype(np.float32)
 
 
 def melody_of(

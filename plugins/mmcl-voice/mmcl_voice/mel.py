@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcl.api import Audio, Raw, Timed
-from mmcl.media import at_rate
 
 from . import VoiceMelParams
-from .contours import Spectrum, active, changes, melody, trimmed
+from .contours import Spectrum, active, changes, listened, melody, trimmed
 
 
 class VoiceMel:
@@ -26,12 +25,12 @@ class VoiceMel:
         """[T, channel], step k around k · hop. Raises DataError for sound that is empty, NaN or infinite."""
         assert isinstance(raw, Audio)
         params = self.params
-        samples = at_rate(raw, params.sample_rate)
-        bands, level = self.spectrum(samples)
+        wanted = bool({"pitch", "voicing"} & set(params.extras))
+        bands, level, tones, _ = listened(raw, self.spectrum, params, wanted)
         activity = active(level, params.top_db, self.rate)
         channels = {"level": np.maximum(level, params.floor), "activity": activity.astype(np.float32)}
-        if {"pitch", "voicing"} & set(params.extras):
-            pitch = melody(samples, params.sample_rate, self.spectrum.hop, params.pitch_low, params.pitch_high, activity)
+        if tones is not None:
+            pitch = melody(tones, activity)
             channels |= {"pitch": pitch[:, 0], "voicing": pitch[:, 1]}
         extras = [channels[name][:, None] for name in params.extras]
         values = np.concatenate([np.maximum(bands, params.floor), *extras], axis=1)

@@ -6,6 +6,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from mmcl.media import Framing
+
 REFERENCE = 100.0
 """Hz that count as 0 semitones."""
 
@@ -16,25 +18,32 @@ VOICED = 0.7
 """Voicing from which a step counts as voiced."""
 
 
+class Yin:
+    """Pitch and voicing of windows that are two periods of `low` long, each around a sample k · hop."""
+
+    def __init__(self, rate: int, hop: int, low: float, high: float) -> None:
+        self._rate, self._hop = rate, hop
+        self._longest, self._shortest = int(np.ceil(rate / low)), max(2, int(rate / high))
+
+    def framing(self) -> Framing:
+        """Cuts the windows."""
+        return Framing(2 * self._longest, self._hop, self._longest, 1024)
+
+    def of(self, frames: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Frequency in Hz and voicing (1: a repeating wave, 0: none) of some windows, [n, 2].
+
+        Voicing is one less the normalised difference at the period that was chosen.
+        """
+        difference = _normalised(_difference(frames.astype(np.float64), self._longest))
+        return np.stack(_period(difference, self._shortest, self._rate), axis=1)
+
+
 def yin(
     samples: NDArray[np.float32], rate: int, hop: int, low: float, high: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Frequency in Hz and voicing (1: a repeating wave, 0: none) around each sample k · hop, [T] each.
-
-    The window is two periods of `low` long. Voicing is one less the normalised difference at the period that was chosen.
-    """
-    steps = 1 + len(samples) // hop
-    longest, shortest = int(np.ceil(rate / low)), max(2, int(rate / high))
-    length = 2 * longest
-    padded = np.zeros((steps - 1) * hop + length)
-    kept = samples[: len(padded) - longest]
-    padded[longest : longest + len(kept)] = kept
-    frames = np.lib.stride_tricks.sliding_window_view(padded, length)[::hop]
-    frequency, voicing = np.empty(steps), np.empty(steps)
-    for first in range(0, steps, 1024):  # an hour of sound needs little more memory than a minute
-        block = slice(first, first + 1024)
-        difference = _normalised(_difference(frames[block], longest))
-        frequency[block], voicing[block] = _period(difference, shortest, rate)
+    """Frequency in Hz and voicing around each sample k · hop, [T] each."""
+    one = Yin(rate, hop, low, high)
+    frequency, voicing = np.concatenate([one.of(frames) for frames in one.framing().over([samples])]).T
     return frequency, voicing
 
 

@@ -81,6 +81,7 @@ function recording(one, files) {
   const section = make("section", { class: "recording" }, make("h2", {}, one.id),
     make("p", { class: "quiet" }, `${one.seconds ? `${seconds(one.seconds)}. ` : ""}${standing(one.recording)}`),
     make("ul", { class: "chips", "aria-label": "Modalities" }, ...chips));
+  section.append(...one.remarks.map((text) => make("p", { class: "banner" }, make("b", {}, "Look:"), text)));
   const player = playerOf(files);
   if (player) section.append(player);
   for (const answer of one.answers) section.append(task(answer));
