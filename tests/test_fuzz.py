@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import random
 import shutil
+import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 
-from fuzz import edits, readers, runs
-from fuzz.machine import Fuzzer, Outcome, attempt, fuzz, limited
+from fuzz import draws, edits, readers, runs
+from fuzz.machine import Fuzzer, Outcome, attempt, case_of, fuzz, limited
 from mmcl.api import DataError, Layout, PluginError, RecipeError, StageError
 from mmcl.data.store import Store, StoreWriter, mapped
 from mmcl.model.keep import load_encoders, sparing
@@ -64,7 +67,7 @@ def test_an_error_that_is_not_ours_is_counted_with_its_smallest_case():
         if case > 2:
             raise DataError("ours")
 
-    outcome = fuzz(Fuzzer(st.integers(0, 1000), call), 50)
+    outcome = fuzz(Fuzzer(draws.integers(0, 1000), call), 50)
     ((where, (count, smallest)),) = outcome.failures.items()
     assert where.startswith("KeyError in ") and count == outcome.failed > 1
     assert int(smallest) > 5
@@ -74,21 +77,62 @@ def test_memory_and_time_are_limited(monkeypatch):
     monkeypatch.setattr("fuzz.machine.SECONDS", 0.2)
     outcome = Outcome()
     with limited():
-        attempt(Fuzzer(st.none(), lambda case: bytearray(2**31)), None, outcome)
-        attempt(Fuzzer(st.none(), lambda case: [None for _ in iter(int, 1)]), None, outcome)
+        attempt(Fuzzer(draws.just(None), lambda case: bytearray(2**31)), None, outcome)
+        attempt(Fuzzer(draws.just(None), lambda case: [None for _ in iter(int, 1)]), None, outcome)
     assert sorted(where.split()[0] for where in outcome.failures) == ["MemoryError", "TooSlow"]
 
 
 def test_a_case_that_takes_its_process_down_is_counted_where_it_may():
     def call(case):
-        import ctypes
+        if case % 10 == 3:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if case % 10 == 4:
+            raise MemoryError
+        if case % 10 == 5:
+            raise DataError("ours")
+        [][case % 10]
 
-        ctypes.string_at(0)
+    fuzzer = Fuzzer(draws.integers(0, 99), call, apart=True)
+    outcome = fuzz(fuzzer, 60)
+    refused = sum(case_of(fuzzer, number) % 10 in (3, 4, 5) for number in range(60))
+    assert 3 < refused < 50
+    assert (outcome.cases, outcome.refused, outcome.failed) == (60, refused, 60 - refused)
+    assert next(iter(outcome.failures)).startswith("IndexError in ")
 
-    outcome = Outcome()
-    attempt(Fuzzer(st.none(), call, apart=True), None, outcome)
-    attempt(Fuzzer(st.none(), lambda case: [][0], apart=True), None, outcome)
-    assert (outcome.refused, outcome.failed) == (1, 1)
+
+def test_a_case_that_does_not_come_back_is_counted_where_it_may(monkeypatch):
+    monkeypatch.setattr("fuzz.machine.SECONDS", 0.1)
+
+    def call(case):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})  # as a library in C, which looks for no signal
+        time.sleep(60)
+
+    outcome = fuzz(Fuzzer(draws.just(None), call, apart=True), 2)
+    assert (outcome.cases, outcome.refused, outcome.failed) == (2, 2, 0)
+
+
+def test_a_case_is_its_number():
+    draw = draws.tuples(edits.json_edits, edits.byte_edits, draws.floats(), draws.text(9), draws.integers())
+    cases = [repr(draw(random.Random(number))) for number in range(40)]
+    assert cases == [repr(draw(random.Random(number))) for number in range(40)]
+    assert len(set(cases)) == 40
+
+
+def test_draws_reach_their_ends():
+    def drawn(draw, count=3000):
+        return [draw(random.Random(number)) for number in range(count)]
+
+    assert set(drawn(draws.integers(2, 4))) == {2, 3, 4}
+    assert {2**63, 2**63 - 1, -1, 0, 255} < set(drawn(draws.integers()))
+    assert {len(one) for one in drawn(draws.lists(draws.booleans(), 1, 3))} == {1, 2, 3}
+    assert any(one != one for one in drawn(draws.floats(), 9000)) and max(map(abs, drawn(draws.floats()))) > 1e300
+    letters = set("".join(drawn(draws.text(6))))
+    assert (
+        {"\x00", "\ufeff", "é"} < letters
+        and max(letters) > "\U000f0000"
+        and not any("\ud800" <= one <= "\udfff" for one in letters)
+    )
+    assert {type(one) for one in drawn(draws.just(None) | draws.binary(1, 2))} == {type(None), bytes}
 
 
 def test_the_driver_reports_the_true_number_of_cases():
