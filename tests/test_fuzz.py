@@ -16,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from fuzz import draws, edits, readers, runs
 from fuzz.machine import Fuzzer, Outcome, attempt, case_of, fuzz, limited
 from mmcl.api import DataError, Layout, PluginError, RecipeError, StageError
 from mmcl.data.store import Store, StoreWriter, mapped
+from mmcl.model.frozen import load_features
 from mmcl.model.keep import load_encoders, sparing
 from mmcl.model.kept import load_heads
 from mmcl.recipe.read import parse_recipe
@@ -287,6 +289,29 @@ def test_sizes_and_offsets_are_held_against_the_file(entry, words, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(12))
     with pytest.raises(StageError, match=f"a.safetensors: is not a whole safetensors file .*{words}"):
         mapped(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: tensors.pop("text/present"),
+        lambda tensors: tensors.update({"x": tensors["text/vector"]}),
+        lambda tensors: tensors.update({"text/vector": tensors["text/vector"][:3]}),
+        lambda tensors: tensors.update({"text/vector": tensors["text/vector"][0]}),
+        lambda tensors: tensors.update({"text/vector": tensors["text/vector"].astype(np.int64)}),
+        lambda tensors: tensors.update({"text/present": np.ones(4, np.float32)}),
+        lambda tensors: tensors.update({"text/projection": np.ones((), np.float32)}),
+    ],
+)
+def test_features_that_are_none_are_refused(change, tmp_path):
+    tensors = {"text/vector": np.ones((4, 3), np.float32), "text/projection": np.ones((4, 2), np.float32)}
+    tensors["text/present"] = np.ones(4, bool)
+    save_file(tensors, str(tmp_path / "a.safetensors"))
+    assert load_features(tmp_path / "a.safetensors")["text"].vector.shape == (4, 3)
+    change(tensors)
+    save_file(tensors, str(tmp_path / "a.safetensors"))
+    with pytest.raises(StageError, match=r"a.safetensors: '(text|x)' is no features; .*run its recipe again"):
+        load_features(tmp_path / "a.safetensors")
 
 
 # ------------------------------------------------------------------------------------------------------------- kept networks
