@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from .. import __version__
 from ..api.errors import StageError
 from ..engine.optim import rate
-from ..engine.resume import has_checkpoint
+from ..engine.resume import drop_damaged, has_checkpoint
 from ..recipe.plan import Plan, changed_code
 from ..recipe.slots import later_keys
 from ..runs import JsonObject, RunFolder, distrusting, read_json, remove_tree
@@ -350,6 +350,14 @@ def remove_stale(run: RunFolder) -> None:
     for folder in run.stale():
         remove_tree(folder)
         say(f"{run.root}: {folder.relative_to(run.root)} was removed; the plan no longer names it")
+
+
+def remove_damaged(units: Iterable[Unit]) -> None:
+    """Remove the checkpoints of trainings that cannot be gone on with, as none of theirs is whole, and say so."""
+    for unit in units:
+        for stage in ("pretrain", "supervise"):
+            if drop_damaged(folder := unit.folder(stage) / "resume"):
+                say(f"{stage} {unit}: no checkpoint in {folder} is whole; they were removed, and this training begins anew")
 
 
 def _listed(changes: Sequence[Change]) -> str:
