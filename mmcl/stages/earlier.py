@@ -145,7 +145,7 @@ def check_plan(run: RunFolder, before: Earlier, plan: Plan, more: bool) -> list[
             not more and all(one.key in MORE for one, _ in replaced) and new["pretrain"]["epochs"] > old["pretrain"]["epochs"]
         )
         raise StageError(
-            f"{run.root}: holds finished work that this would replace ({', '.join(hit)}): {_listed([one for one, _ in replaced])}; "
+            f"{run.root}: holds finished work that this would replace ({', '.join(hit)}): {listed([one for one, _ in replaced])}; "
             f"give --out for a folder of its own, or --overwrite to replace it"
             + (", or --continue to go on from the last epoch" if only_more else "")
         )
@@ -163,7 +163,7 @@ def check_beside(run: RunFolder, plan: Plan) -> None:
         changes = list(changes_of(read_json(run.root / "plan.json")["plan"], json.loads(json.dumps(plan.to_json()))))
         if changes:
             raise StageError(
-                f"{run.root}: another mmcl process is at work on this run with another plan ({_listed(changes)}); wait for it, or give another --out"
+                f"{run.root}: another mmcl process is at work on this run with another plan ({listed(changes)}); wait for it, or give another --out"
             )
 
 
@@ -360,7 +360,7 @@ def remove_damaged(units: Iterable[Unit]) -> None:
                 say(f"{stage} {unit}: no checkpoint in {folder} is whole; they were removed, and this training begins anew")
 
 
-def _listed(changes: Sequence[Change]) -> str:
+def listed(changes: Sequence[Change]) -> str:
     """The first few changes, in words."""
     few = list(itertools.islice(changes, 4))
     return "; ".join(map(str, few)) + (f"; and {len(changes) - len(few)} more" if len(changes) > len(few) else "")
