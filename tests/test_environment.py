@@ -21,7 +21,7 @@ from mmcl.api import DataError
 from mmcl.cli import cli, main
 from mmcl.cli.options import Place
 from mmcl.cli.surroundings import WORDS, sentence_of
-from mmcl.engine.resume import load_checkpoint, save_checkpoint
+from mmcl.engine.resume import drop_damaged, load_checkpoint, save_checkpoint
 from mmcl.media import matlab, read_mat
 from mmcl.runs import PART, read_json, write_json, write_tensors
 from tests.conftest import LEAST
@@ -334,3 +334,8 @@ def test_a_checkpoint_takes_its_place_when_it_is_on_disk_and_the_one_before_is_k
         file.seek(-1, os.SEEK_END)
         file.write(b"\xff")  # still a whole safetensors file
     assert load_checkpoint(tmp_path / "resume", "k", model, optimizer)[0]["epoch"] == 2
+    assert not drop_damaged(tmp_path / "resume")  # of which one is whole
+    assert (tmp_path / "resume").exists() and (tmp_path / "resume.old").exists()
+    (tmp_path / "resume.old" / "state.json").write_text("{", encoding="utf-8")
+    assert drop_damaged(tmp_path / "resume")
+    assert not list(tmp_path.iterdir()) and not drop_damaged(tmp_path / "resume")
