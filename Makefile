@@ -56,6 +56,7 @@ soak: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m soak moments --kills 14 --what rerun
 	OMP_NUM_THREADS=1 $(BIN)/python -m soak moments --kills 14 --what sweep
 	OMP_NUM_THREADS=1 $(BIN)/python -m soak calls
+	OMP_NUM_THREADS=1 $(BIN)/python -m soak calls --kill --every 6
 
 # The oldest versions that pyproject.toml allows, in an environment of its own; MINIMAL_TESTS: which tests.
 MINIMAL := .venv-minimal

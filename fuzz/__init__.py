@@ -3,7 +3,7 @@
     make fuzz                                     every fuzzer, FUZZ_CASES cases in all (or FUZZ_SECONDS)
     python -m fuzz --cases 2000 stores tensors    some of them
 
-A fuzzer (`fuzz/readers.py`, `fuzz/runs.py`) has whole files, edits that hypothesis draws (`fuzz/edits.py`), and what is called on the
+A fuzzer (`fuzz/readers.py`, `fuzz/runs.py`) has whole files, edits (`fuzz/edits.py`) that a case's number draws (`fuzz/draws.py`), and what is called on the
 tampered file. `fuzz/machine.py` counts the cases and keeps the smallest one for each way of failing. A short run of each fuzzer, and what
 once failed, are tests: `tests/test_fuzz.py`.
 """

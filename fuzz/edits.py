@@ -1,4 +1,4 @@
-"""Edits that hypothesis draws, and what they make of bytes, of text, of JSON and of safetensors files."""
+"""Edits, and what they make of bytes, of text, of JSON and of safetensors files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hypothesis import strategies as st
+from . import draws
 
 DEEP = "\x00deep"
 """Stands for 1,200 lists within each other, which `json.dumps` would not write."""
@@ -57,25 +57,25 @@ VALUES: tuple[Any, ...] = (
 )
 """What is put in place of a value."""
 
-numbers = st.integers(0, 2**32)
-json_edit = st.one_of(
-    st.tuples(st.just("set"), numbers, st.sampled_from(range(len(VALUES))).map(VALUES.__getitem__)),
-    st.tuples(st.just("set"), numbers, st.one_of(st.integers(), st.floats(), st.text(max_size=6))),
-    st.tuples(st.sampled_from(["drop", "twice", "rename", "empty", "wrap"]), numbers, st.none()),
-    st.tuples(st.just("swap"), numbers, numbers),
+numbers = draws.integers(0, 2**32)
+json_edit = draws.one_of(
+    draws.tuples(draws.just("set"), numbers, draws.sampled_from(range(len(VALUES))).map(VALUES.__getitem__)),
+    draws.tuples(draws.just("set"), numbers, draws.one_of(draws.integers(), draws.floats(), draws.text(max_size=6))),
+    draws.tuples(draws.sampled_from(["drop", "twice", "rename", "empty", "wrap"]), numbers, draws.just(None)),
+    draws.tuples(draws.just("swap"), numbers, numbers),
 )
-json_edits = st.lists(json_edit, min_size=1, max_size=3)
+json_edits = draws.lists(json_edit, min_size=1, max_size=3)
 
-byte_edit = st.tuples(
-    st.sampled_from(["set", "insert", "remove", "cut", "zero", "number", "copy"]),
+byte_edit = draws.tuples(
+    draws.sampled_from(["set", "insert", "remove", "cut", "zero", "number", "copy"]),
     numbers,
-    st.one_of(
-        st.binary(min_size=1, max_size=4),
-        st.sampled_from([b"\xff" * 8, b"\x00" * 8, b"[" * 1200, b'"', b"{", b"\xff\xfe", b"\n"]),
+    draws.one_of(
+        draws.binary(min_size=1, max_size=4),
+        draws.sampled_from([b"\xff" * 8, b"\x00" * 8, b"[" * 1200, b'"', b"{", b"\xff\xfe", b"\n"]),
     ),
-    st.sampled_from([0, 1, 4, 64, 1000, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]),
+    draws.sampled_from([0, 1, 4, 64, 1000, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]),
 )
-byte_edits = st.lists(byte_edit, min_size=1, max_size=4)
+byte_edits = draws.lists(byte_edit, min_size=1, max_size=4)
 
 
 def tampered_bytes(content: bytes, edits: Sequence[tuple[str, int, bytes, int]]) -> bytes:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import resource
+import select
 import signal
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
-
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis.strategies import SearchStrategy
 
 from mmcl.api.errors import MmclError
 
+from .draws import Draw
+
 MEMORY, SECONDS = 2**30, 10
 """What a case may take: bytes beyond what was taken before, and seconds."""
-ROUND = 500
-"""Cases that hypothesis draws at a time."""
+TOGETHER = 250
+"""Cases that one copy of this process tries, where they are tried in a copy."""
 ROOT = str(Path(__file__).resolve().parents[1])
 
 
@@ -31,12 +33,13 @@ ROOT = str(Path(__file__).resolve().parents[1])
 class Fuzzer:
     """Something that reads, and cases for it.
 
-    cases  what hypothesis draws
+    cases  what they are drawn from
     call   one case, start to end; whatever it raises that is no MmclError is a failure
-    apart  each case in a process of its own, as recordings are read: libraries in C may take that with them, and it is counted as refused
+    apart  in a copy of this process, as recordings are read: libraries in C may take that with them, and so may time and memory that
+           come to their end; it is counted as refused
     """
 
-    cases: SearchStrategy[Any]
+    cases: Draw
     call: Callable[[Any], Any]
     apart: bool = False
 
@@ -51,38 +54,39 @@ class Outcome:
     slowest: float = 0.0
     failures: dict[str, tuple[int, str]] = field(default_factory=dict)  # where and what → how often, the smallest case
 
+    def add(self, other: Outcome) -> None:
+        """Count what came of other cases too."""
+        self.cases, self.refused, self.failed = (
+            self.cases + other.cases,
+            self.refused + other.refused,
+            self.failed + other.failed,
+        )
+        self.slowest = max(self.slowest, other.slowest)
+        for where, (count, case) in other.failures.items():
+            before, smallest = self.failures.get(where, (0, case))
+            self.failures[where] = (before + count, min(smallest, case, key=len))
+
 
 class TooSlow(BaseException):
     """A case took more than SECONDS."""
 
 
 def fuzz(fuzzer: Fuzzer, cases: int, start: int = 0, seconds: float = 1e9) -> Outcome:
-    """Try so many cases, or as many as the seconds allow."""
-    outcome, began, number = Outcome(), time.monotonic(), start
+    """Try the cases from that number on, or as many as the seconds allow."""
+    outcome, until = Outcome(), time.monotonic() + seconds
     with limited():
-        while outcome.cases < cases and time.monotonic() - began < seconds:
-            before = outcome.cases
-            _round(fuzzer, min(ROUND, cases - outcome.cases), number, outcome, began + seconds)
-            if outcome.cases == before:
-                break
-            number += 1
+        while outcome.cases < cases and time.monotonic() < until:
+            number = start + outcome.cases
+            if fuzzer.apart:
+                _in_a_copy(fuzzer, range(number, min(start + cases, number + TOGETHER)), outcome)
+            else:
+                attempt(fuzzer, case_of(fuzzer, number), outcome)
     return outcome
 
 
-def _round(fuzzer: Fuzzer, cases: int, number: int, outcome: Outcome, end: float) -> None:
-    def one(case: Any) -> None:
-        if time.monotonic() < end:
-            attempt(fuzzer, case, outcome)
-
-    settled = settings(
-        max_examples=cases,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-        derandomize=False,
-    )
-    seed(number)(settled(given(fuzzer.cases)(one)))()
+def case_of(fuzzer: Fuzzer, number: int) -> Any:
+    """The case of that number."""
+    return fuzzer.cases(Random(number))
 
 
 def attempt(fuzzer: Fuzzer, case: Any, outcome: Outcome) -> None:
@@ -92,64 +96,53 @@ def attempt(fuzzer: Fuzzer, case: Any, outcome: Outcome) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            (_in_a_child if fuzzer.apart else _here)(fuzzer.call, case)
+            fuzzer.call(case)
     except MmclError:
         outcome.refused += 1
     except (Exception, TooSlow) as error:  # noqa: BLE001 - this is what is looked for
-        outcome.failed += 1
-        where, text = _where(error), repr(case)
-        count, smallest = outcome.failures.get(where, (0, text))
-        outcome.failures[where] = (count + 1, min(smallest, text, key=len))
+        if fuzzer.apart and isinstance(error, MemoryError | TooSlow):
+            outcome.refused += 1
+        else:
+            outcome.failed += 1
+            where, text = _where(error), repr(case)
+            count, smallest = outcome.failures.get(where, (0, text))
+            outcome.failures[where] = (count + 1, min(smallest, text, key=len))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         outcome.cases += 1
         outcome.slowest = max(outcome.slowest, time.monotonic() - began)
 
 
-def _here(call: Callable[[Any], Any], case: Any) -> None:
-    call(case)
-
-
-def _in_a_child(call: Callable[[Any], Any], case: Any) -> None:
-    """A case in a copy of this process. Raises what it raised: MmclError for one of ours or an end by a signal, ApartError else."""
+def _in_a_copy(fuzzer: Fuzzer, numbers: range, outcome: Outcome) -> None:
+    """Cases in a copy of this process, up to the first that takes it down or does not come back, which is counted as refused."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(reading)
         faulthandler.disable()  # an end by a signal is counted, not told
-        text, code = "", 0
-        try:
-            call(case)
-        except MmclError:
-            code = 2
-        except MemoryError:
-            code = 3
-        except BaseException as error:  # noqa: BLE001 - it is handed on as text
-            text, code = _where(error), 1
-        os.write(writing, text.encode("utf-8", "replace")[:4000])
-        os._exit(code)
+        for number in numbers:
+            one = Outcome()
+            with suppress(TooSlow):  # one that came just after its case
+                attempt(fuzzer, case_of(fuzzer, number), one)
+            os.write(writing, json.dumps(vars(one)).encode() + b"\n")
+        os._exit(0)
     os.close(writing)
-    try:
-        with os.fdopen(reading, "rb") as file:
-            text = file.read().decode()
-        _, status = os.waitpid(child, 0)
-    except TooSlow:
+    before, text = outcome.cases, b""
+    while select.select([reading], [], [], 2 * SECONDS)[0] and (more := os.read(reading, 2**16)):
+        text += more
+        *lines, text = text.split(b"\n")
+        for line in lines:
+            outcome.add(Outcome(**json.loads(line)))
+    os.close(reading)
+    with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        raise MmclError("too slow") from None
-    if os.WIFSIGNALED(status) or os.WEXITSTATUS(status) in (2, 3):
-        raise MmclError("refused, or its process ended")
-    if os.WEXITSTATUS(status):
-        raise ApartError(text)
-
-
-class ApartError(Exception):
-    """What a case raised in its own process."""
+    os.waitpid(child, 0)
+    if outcome.cases - before < len(numbers):
+        outcome.add(Outcome(cases=1, refused=1))
 
 
 def _where(error: BaseException) -> str:
     """The kind of an error, and the last line of ours on the way there."""
-    if isinstance(error, ApartError):
-        return str(error)
     ours = [
         one
         for one in traceback.extract_tb(error.__traceback__)

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hypothesis import strategies as st
-
-from . import edits
+from . import draws, edits
 from .machine import Fuzzer
 
 RECIPE = """\
@@ -94,10 +92,12 @@ def run_folders(folder: Path, slow: bool = True) -> Fuzzer:
             path.write_text(kept[path], encoding="utf-8")
 
     # Those that read little are tried more often.
-    way = st.sampled_from(
+    way = draws.sampled_from(
         [*names, *(n for n in names if n not in ("report", "several", "audit")), "plan", "prepared", "compare"]
     )
-    return Fuzzer(st.tuples(st.integers(0, len(files) - 1), way, edits.json_edits, st.none() | edits.byte_edits), call)
+    return Fuzzer(
+        draws.tuples(draws.integers(0, len(files) - 1), way, edits.json_edits, draws.just(None) | edits.byte_edits), call
+    )
 
 
 def _tampered(path: Path, text: str, json_edits: Any, byte_edits: Any) -> bytes:
@@ -148,8 +148,8 @@ def kept_parts(folder: Path) -> Fuzzer:
         finally:
             path.write_bytes(kept[path])
 
-    form = st.sampled_from([True, True, True, False])
-    return Fuzzer(st.tuples(st.integers(0, len(files) - 1), form, edits.json_edits, edits.byte_edits), call)
+    form = draws.sampled_from([True, True, True, False])
+    return Fuzzer(draws.tuples(draws.integers(0, len(files) - 1), form, edits.json_edits, edits.byte_edits), call)
 
 
 FUZZERS = {"run-folders": run_folders, "kept-parts": kept_parts}

@@ -36,7 +36,8 @@ def end_workers(processes: Sequence[BaseProcess]) -> None:
     for process in processes:
         if process.sentinel in left:
             process.kill()
-    while any(process.is_alive() for process in processes):
+    until = time.monotonic() + LEAVING  # where SIGCHLD is ignored, as whoever starts a command can have it, nobody is ever told
+    while any(process.is_alive() for process in processes) and time.monotonic() < until:
         time.sleep(0.005)
 
 

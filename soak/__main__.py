@@ -1,10 +1,11 @@
 """Kill runs by SIGKILL, let them go on, and hold what comes out against a run that nobody disturbed: byte by byte, file by file.
 
     python -m soak moments --kills 105      at random moments of every stage, the report included
-    python -m soak calls                    before every call that changes a file of a small run
+    python -m soak calls                    before every call that changes a file of a small run: what it leaves is gone on with
     python -m soak calls --first 40 --last 80
+    python -m soak calls --kill --every 6   the same, each in a process that is killed
 
-`--what rerun` does so in a folder with prepared streams of its own, as a repetition has; `--what sweep` with a sweep of two trials.
+Each process is a copy of one that has done the work before, so that nothing has to be imported. `--what rerun` does so in a folder with prepared streams of its own, as a repetition has; `--what sweep` with a sweep of two trials.
 Says where each kill fell, and ends with 1 if a byte differs, a file is left behind or a process stays.
 """
 
@@ -14,6 +15,7 @@ import argparse
 import contextlib
 import ctypes
 import importlib
+import io
 import json
 import mmap
 import os
@@ -114,12 +116,36 @@ def _announced(told: Told) -> None:
         setattr(module, name, begins)
 
 
-def _counted(told: Told, folder: Path, last: int | None) -> None:
-    """Count calls that change a file in a folder; before the one of that number the process is killed."""
-    inside, count = str(folder), 0
+def killed_at(last: int) -> Callable[[int], None]:
+    """Kill this process before the call of that number."""
+
+    def before(number: int) -> None:
+        if number == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return before
+
+
+def copied(folder: Path, copies: Path, numbers: range, told: Told) -> Callable[[int], None]:
+    """Copy the folder before each call of those numbers: the files are what they are after a kill, which takes nothing from a disk."""
+
+    def before(number: int) -> None:
+        if number in numbers:
+            (here := copies / f"{number}-{told.stage}").mkdir(parents=True)
+            if folder.exists():
+                shutil.copytree(folder, here, symlinks=True, dirs_exist_ok=True)
+
+    return before
+
+
+def _counted(told: Told, folder: Path, before: Callable[[int], None]) -> None:
+    """Count calls that change a file in a folder, and do something before each."""
+    inside, count, within = str(folder), 0, False
 
     def listen(event: str, args: tuple[object, ...]) -> None:
-        nonlocal count
+        nonlocal count, within
+        if within:
+            return
         if event == "open":
             changes = bool(int(str(args[2] or 0)) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) or any(
                 s in str(args[1] or "") for s in "wax+"
@@ -129,14 +155,19 @@ def _counted(told: Told, folder: Path, last: int | None) -> None:
         if changes and args and isinstance(args[0], str | bytes | os.PathLike) and os.fsdecode(args[0]).startswith(inside):
             count += 1
             told.put(calls=count)
-            if count == last:
-                os.kill(os.getpid(), signal.SIGKILL)
+            within = True
+            before(count)
+            within = False
 
     sys.addaudithook(listen)
 
 
-def begun(what: str, folder: Path, told: Told, last: int | None = None, listens: bool = False) -> int:
-    """Begin the work in a process of its own; its number."""
+def begun(what: str, folder: Path, told: Told, before: Callable[[int], None] | None = None, draws: bool = True) -> int:
+    """Begin the work in a process of its own; its number.
+
+    before  what is done before each call that changes a file, given its number
+    draws   pictures too: they take more than half of the time of a report, and no file
+    """
     told.put(stage=0, calls=0)
     child = os.fork()
     if child:
@@ -147,8 +178,10 @@ def begun(what: str, folder: Path, told: Told, last: int | None = None, listens:
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
         _announced(told)
-        if listens:
-            _counted(told, folder / "runs", last)
+        if not draws:
+            _undrawn()
+        if before is not None:
+            _counted(told, folder / "runs", before)
         work(what, folder)
         code = 0
     except BaseException:  # noqa: BLE001 - whatever it is, it is written down, and the parent sees the code
@@ -161,15 +194,27 @@ def begun(what: str, folder: Path, told: Told, last: int | None = None, listens:
         os._exit(code)
 
 
+def _undrawn() -> None:
+    """Have every picture be an empty one."""
+    from markupsafe import Markup
+
+    from mmcl.report.figures import picture as module
+
+    real = module.picture
+    for one in [one for name, one in sys.modules.items() if name.startswith("mmcl.report.figures")]:
+        if getattr(one, "picture", None) is real:
+            setattr(one, "picture", lambda draw, alt: module.Picture(Markup(), Markup(), alt))  # noqa: B010 - a module
+
+
 def ended(child: int) -> int:
     """Wait for a process; its code, or minus the signal that ended it."""
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
 
 
-def finished(what: str, folder: Path, told: Told) -> None:
+def finished(what: str, folder: Path, told: Told, draws: bool = True) -> None:
     """The work, to its end. Raises RuntimeError if it does not end well."""
-    if (code := ended(begun(what, folder, told))) != 0:
+    if (code := ended(begun(what, folder, told, draws=draws))) != 0:
         raise RuntimeError(f"{folder}: ended with {code}:\n{(folder / 'words').read_text(encoding='utf-8')[-3000:]}")
 
 
@@ -261,25 +306,40 @@ def _lasts(what: str, folder: Path, told: Told) -> list[float]:
     return begins
 
 
-def calls(what: str, first: int, last: int | None, every: int, place: Path, told: Told) -> tuple[Counter[str], list[str]]:
-    """Killed before each call that changes a file, one after the other, each in a folder of its own."""
-    calm = place / "calm"
-    calm.mkdir()
-    if code := ended(begun(what, calm, told, listens=True)):
-        raise RuntimeError(f"ended with {code}:\n{(calm / 'words').read_text(encoding='utf-8')[-3000:]}")
-    count, expected = told.calls, content(calm)
-    print(f"{count} calls change a file", flush=True)
+def calls(what: str, numbers: slice, kill: bool, place: Path, told: Told) -> tuple[Counter[str], list[str]]:
+    """What is there before each call that changes a file is gone on with, one after the other.
+
+    numbers  which calls, from 1
+    kill     in a process that is killed there; else in a copy of the folder, taken there
+    """
+    folder, copies = place / "calm", place / "copies"
+    folder.mkdir()
+    if code := ended(begun(what, folder, told, lambda number: None, draws=False)):
+        raise RuntimeError(f"ended with {code}:\n{(folder / 'words').read_text(encoding='utf-8')[-3000:]}")
+    count, expected = told.calls, content(folder)
+    which = range(1, count + 1)[numbers]
+    print(f"{count} calls change a file; {len(which)} are tried", flush=True)
+    if not kill:
+        shutil.rmtree(folder / "runs")
+        if code := ended(begun(what, folder, told, copied(folder / "runs", copies, which, told), draws=False)):
+            raise RuntimeError(f"ended with {code}:\n{(folder / 'words').read_text(encoding='utf-8')[-3000:]}")
     fell, wrong = Counter[str](), list[str]()
-    for number in range(first, min(last or count, count) + 1, every):
-        folder = place / f"call-{number}"
-        folder.mkdir()
-        if ended(begun(what, folder, told, number, listens=True)) == -signal.SIGKILL:
-            fell[STAGES[told.stage]] += 1
-        wrong += [f"call {number}: process {one} stays" for one in stay()]
-        finished(what, folder, told)
+    for number in which:
+        shutil.rmtree(folder / "runs", ignore_errors=True)
+        if kill:
+            if ended(begun(what, folder, told, killed_at(number), draws=False)) == -signal.SIGKILL:
+                fell[STAGES[told.stage]] += 1
+            wrong += [f"call {number}: process {one} stays" for one in stay()]
+        else:
+            (copy,) = copies.glob(f"{number}-*")
+            copy.rename(folder / "runs")
+            fell[STAGES[int(copy.name.split("-")[1])]] += 1
+        try:
+            finished(what, folder, told, draws=False)
+        except RuntimeError as error:
+            wrong.append(f"call {number}: {error}")
         wrong += [f"call {number}: {one}" for one in differences(content(folder), expected)]
-        shutil.rmtree(folder)
-        if number % (20 * every) < every:
+        if number in which[:: max(1, len(which) // 20)]:
             print(f"call {number}: {dict(fell)}, {len(wrong)} faults", flush=True)
     return fell, wrong
 
@@ -295,21 +355,24 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first call")
     parser.add_argument("--last", type=int, help="the last call; left out: the last that there is")
     parser.add_argument("--every", type=int, default=1, help="of the calls: 1 for all")
+    parser.add_argument("--kill", action="store_true", help="a process at each call, instead of copying what it leaves")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     import torch
 
     torch.set_num_threads(1)  # so that a copy of this process can go on: it has no thread of which none is left
-    for name in ("mmcl.report", "mmcl.report.page", "mmcl.search.sweep", *(f"mmcl.stages.{one}" for one in STAGES[1:-2])):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    told = Told()
-    with tempfile.TemporaryDirectory(prefix="soak-") as place:
+    told, memory = Told(), Path("/dev/shm")
+    place_in = memory if os.access(memory, os.W_OK) else None  # most of the time would go to the disk
+    with tempfile.TemporaryDirectory(prefix="soak-", dir=place_in) as place:
+        (Path(place) / "first").mkdir()
+        with contextlib.redirect_stderr(io.StringIO()):
+            work(given.what, Path(place) / "first")  # so that all that is imported and compiled is, in every copy
         if given.how == "moments":
             fell, wrong = moments(given.what, given.kills, given.seed, Path(place), told)
         else:
-            fell, wrong = calls(given.what, given.first, given.last, given.every, Path(place), told)
+            numbers = slice(given.first - 1, given.last, given.every)
+            fell, wrong = calls(given.what, numbers, given.kill, Path(place), told)
     print(
         json.dumps({"what": given.what, "how": given.how, "kills": sum(fell.values()), "fell": fell, "faults": wrong}, indent=1)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -13,14 +14,16 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import torch
 from scipy.io import savemat
 
 from mmcl.api import DataError
 from mmcl.cli import cli, main
 from mmcl.cli.options import Place
 from mmcl.cli.surroundings import WORDS, sentence_of
+from mmcl.engine.resume import drop_damaged, load_checkpoint, save_checkpoint
 from mmcl.media import matlab, read_mat
-from mmcl.runs import PART, write_tensors
+from mmcl.runs import PART, read_json, write_json, write_tensors
 from tests.conftest import LEAST
 
 RECIPE = (
@@ -256,8 +259,6 @@ def test_an_error_of_ours_is_no_error_of_the_machine():
 
 
 def test_what_safetensors_cannot_write_is_told_as_of_any_file(tmp_path):
-    import torch
-
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
@@ -287,3 +288,54 @@ def test_a_good_matlab_file_is_not_called_damaged_where_memory_ends(tmp_path, mo
     (tmp_path / "cut.mat").write_bytes((tmp_path / "good.mat").read_bytes()[:150])
     with pytest.raises(DataError, match="damaged or cut short"):
         read_mat(tmp_path / "cut.mat", "d_skel")
+
+
+@pytest.fixture
+def to_the_disk(monkeypatch):
+    """What waits for the disk and what takes a place, in their order: kind and name."""
+    events, fsync, replace = [], os.fsync, Path.replace
+
+    def waits(number):
+        name = Path(f"/proc/self/fd/{number}").readlink().name
+        events.append(("disk", re.sub(r"^\.(.*)\.[0-9a-f]{16}\.[\w-]+$", r"part of \1", name)))
+        fsync(number)
+
+    def takes(self, target):
+        events.append(("place", Path(target).name))
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", waits)
+    monkeypatch.setattr(Path, "replace", takes)
+    return events
+
+
+def test_a_file_takes_its_place_when_it_is_on_disk_and_so_is_its_name_then(tmp_path, to_the_disk):
+    write_json(tmp_path / "a.json", {})
+    assert to_the_disk == [("disk", "part of a.json"), ("place", "a.json"), ("disk", tmp_path.name)]
+
+
+def test_a_checkpoint_takes_its_place_when_it_is_on_disk_and_the_one_before_is_kept(tmp_path, to_the_disk):
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters())
+    for epoch in (1, 2, 3):
+        to_the_disk.clear()
+        save_checkpoint(tmp_path / "resume", model, optimizer, {}, {"key": "k", "epoch": epoch})
+    files = [event for name in ("state.safetensors", "state.json") for event in (("disk", f"part of {name}"), ("place", name))]
+    assert [event for event in to_the_disk if event != ("disk", "part of resume")] == [
+        *(one for k in (0, 2) for one in files[k : k + 2]),
+        ("place", "resume.old"),
+        ("place", "resume"),
+        ("disk", tmp_path.name),
+    ]
+    assert to_the_disk.count(("disk", "part of resume")) == 3  # after each name in it, and once it is whole
+    epochs = [read_json(tmp_path / name / "state.json")["epoch"] for name in ("resume", "resume.old")]
+    assert epochs == [3, 2]
+    with (tmp_path / "resume" / "state.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\xff")  # still a whole safetensors file
+    assert load_checkpoint(tmp_path / "resume", "k", model, optimizer)[0]["epoch"] == 2
+    assert not drop_damaged(tmp_path / "resume")  # of which one is whole
+    assert (tmp_path / "resume").exists() and (tmp_path / "resume.old").exists()
+    (tmp_path / "resume.old" / "state.json").write_text("{", encoding="utf-8")
+    assert drop_damaged(tmp_path / "resume")
+    assert not list(tmp_path.iterdir()) and not drop_damaged(tmp_path / "resume")

@@ -169,6 +169,40 @@ def test_a_film_without_sound_says_so(tmp_path):
             read()
 
 
+@pytest.mark.parametrize(("what", "words"), [("sound", "sound is"), ("pictures", "pictures are")])
+def test_a_stream_whose_form_nobody_knows_is_refused_and_the_other_is_read(tmp_path, what, words):
+    path = tmp_path / "a.avi"
+    write_film(path, pictures(), RATE, tone())
+    content = bytearray(path.read_bytes().replace(b"FMP4", b"zzzz" if what == "pictures" else b"FMP4"))
+    if what == "sound":
+        form = content.index(b"strf", content.index(b"auds")) + 8
+        content[form : form + 2] = b"\xab\xcd"
+    path.write_bytes(content)
+    sounds = [lambda: read_sound(path), lambda: film_header(path, sound=True)]
+    seen = [lambda: read_film(path, (8, 8), 0.0), lambda: film_header(path), lambda: list(film_frames(path, RATE))]
+    for read in sounds if what == "sound" else seen:
+        with pytest.raises(DataError, match=rf"a\.avi: its {words} in a form that FFmpeg does not know"):
+            read()
+    for read in seen if what == "sound" else sounds:
+        read()
+
+
+@pytest.mark.parametrize("ending", ["mp4", "avi"])
+def test_a_title_in_any_encoding_is_no_damage(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    with av.open(str(path), "w") as film:
+        film.metadata["title"] = "Caf# am Wall"
+        stream = film.add_stream("mpeg4", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for frame in pictures():
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        film.mux(stream.encode(None))
+    content = path.read_bytes()
+    assert content.count(b"Caf# am") == 1
+    path.write_bytes(content.replace(b"Caf#", b"Caf\xe9"))
+    assert len(read_film(path, (8, 8), 0.0).frames) == 12
+
+
 DAMAGES = {
     "nothing in it": lambda whole: b"",
     "a text": lambda whole: b"id,film\na,b.mp4\n" * 40,

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import random
 import shutil
+import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
-from fuzz import edits, readers, runs
-from fuzz.machine import Fuzzer, Outcome, attempt, fuzz, limited
+from fuzz import draws, edits, readers, runs
+from fuzz.machine import Fuzzer, Outcome, attempt, case_of, fuzz, limited
 from mmcl.api import DataError, Layout, PluginError, RecipeError, StageError
 from mmcl.data.store import Store, StoreWriter, mapped
+from mmcl.model.frozen import load_features
 from mmcl.model.keep import load_encoders, sparing
 from mmcl.model.kept import load_heads
 from mmcl.recipe.read import parse_recipe
@@ -64,7 +69,7 @@ def test_an_error_that_is_not_ours_is_counted_with_its_smallest_case():
         if case > 2:
             raise DataError("ours")
 
-    outcome = fuzz(Fuzzer(st.integers(0, 1000), call), 50)
+    outcome = fuzz(Fuzzer(draws.integers(0, 1000), call), 50)
     ((where, (count, smallest)),) = outcome.failures.items()
     assert where.startswith("KeyError in ") and count == outcome.failed > 1
     assert int(smallest) > 5
@@ -74,21 +79,62 @@ def test_memory_and_time_are_limited(monkeypatch):
     monkeypatch.setattr("fuzz.machine.SECONDS", 0.2)
     outcome = Outcome()
     with limited():
-        attempt(Fuzzer(st.none(), lambda case: bytearray(2**31)), None, outcome)
-        attempt(Fuzzer(st.none(), lambda case: [None for _ in iter(int, 1)]), None, outcome)
+        attempt(Fuzzer(draws.just(None), lambda case: bytearray(2**31)), None, outcome)
+        attempt(Fuzzer(draws.just(None), lambda case: [None for _ in iter(int, 1)]), None, outcome)
     assert sorted(where.split()[0] for where in outcome.failures) == ["MemoryError", "TooSlow"]
 
 
 def test_a_case_that_takes_its_process_down_is_counted_where_it_may():
     def call(case):
-        import ctypes
+        if case % 10 == 3:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if case % 10 == 4:
+            raise MemoryError
+        if case % 10 == 5:
+            raise DataError("ours")
+        [][case % 10]
 
-        ctypes.string_at(0)
+    fuzzer = Fuzzer(draws.integers(0, 99), call, apart=True)
+    outcome = fuzz(fuzzer, 60)
+    refused = sum(case_of(fuzzer, number) % 10 in (3, 4, 5) for number in range(60))
+    assert 3 < refused < 50
+    assert (outcome.cases, outcome.refused, outcome.failed) == (60, refused, 60 - refused)
+    assert next(iter(outcome.failures)).startswith("IndexError in ")
 
-    outcome = Outcome()
-    attempt(Fuzzer(st.none(), call, apart=True), None, outcome)
-    attempt(Fuzzer(st.none(), lambda case: [][0], apart=True), None, outcome)
-    assert (outcome.refused, outcome.failed) == (1, 1)
+
+def test_a_case_that_does_not_come_back_is_counted_where_it_may(monkeypatch):
+    monkeypatch.setattr("fuzz.machine.SECONDS", 0.1)
+
+    def call(case):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})  # as a library in C, which looks for no signal
+        time.sleep(60)
+
+    outcome = fuzz(Fuzzer(draws.just(None), call, apart=True), 2)
+    assert (outcome.cases, outcome.refused, outcome.failed) == (2, 2, 0)
+
+
+def test_a_case_is_its_number():
+    draw = draws.tuples(edits.json_edits, edits.byte_edits, draws.floats(), draws.text(9), draws.integers())
+    cases = [repr(draw(random.Random(number))) for number in range(40)]
+    assert cases == [repr(draw(random.Random(number))) for number in range(40)]
+    assert len(set(cases)) == 40
+
+
+def test_draws_reach_their_ends():
+    def drawn(draw, count=3000):
+        return [draw(random.Random(number)) for number in range(count)]
+
+    assert set(drawn(draws.integers(2, 4))) == {2, 3, 4}
+    assert {2**63, 2**63 - 1, -1, 0, 255} < set(drawn(draws.integers()))
+    assert {len(one) for one in drawn(draws.lists(draws.booleans(), 1, 3))} == {1, 2, 3}
+    assert any(one != one for one in drawn(draws.floats(), 9000)) and max(map(abs, drawn(draws.floats()))) > 1e300
+    letters = set("".join(drawn(draws.text(6))))
+    assert (
+        {"\x00", "\ufeff", "é"} < letters
+        and max(letters) > "\U000f0000"
+        and not any("\ud800" <= one <= "\udfff" for one in letters)
+    )
+    assert {type(one) for one in drawn(draws.just(None) | draws.binary(1, 2))} == {type(None), bytes}
 
 
 def test_the_driver_reports_the_true_number_of_cases():
@@ -243,6 +289,29 @@ def test_sizes_and_offsets_are_held_against_the_file(entry, words, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(12))
     with pytest.raises(StageError, match=f"a.safetensors: is not a whole safetensors file .*{words}"):
         mapped(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: tensors.pop("text/present"),
+        lambda tensors: tensors.update({"x": tensors["text/vector"]}),
+        lambda tensors: tensors.update({"text/vector": tensors["text/vector"][:3]}),
+        lambda tensors: tensors.update({"text/vector": tensors["text/vector"][0]}),
+        lambda tensors: tensors.update({"text/vector": tensors["text/vector"].astype(np.int64)}),
+        lambda tensors: tensors.update({"text/present": np.ones(4, np.float32)}),
+        lambda tensors: tensors.update({"text/projection": np.ones((), np.float32)}),
+    ],
+)
+def test_features_that_are_none_are_refused(change, tmp_path):
+    tensors = {"text/vector": np.ones((4, 3), np.float32), "text/projection": np.ones((4, 2), np.float32)}
+    tensors["text/present"] = np.ones(4, bool)
+    save_file(tensors, str(tmp_path / "a.safetensors"))
+    assert load_features(tmp_path / "a.safetensors")["text"].vector.shape == (4, 3)
+    change(tensors)
+    save_file(tensors, str(tmp_path / "a.safetensors"))
+    with pytest.raises(StageError, match=r"a.safetensors: '(text|x)' is no features; .*run its recipe again"):
+        load_features(tmp_path / "a.safetensors")
 
 
 # ------------------------------------------------------------------------------------------------------------- kept networks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -154,6 +156,16 @@ def test_arrays_come_back_whole_with_their_shape_or_are_refused(tmp_path, ending
     bad[2, 1] = np.nan
     WRITERS[ending](path, bad)
     expect_refusal(lambda: read_array(path), path.name, "NaN or infinite at [2, 1]")
+
+
+def test_what_numpy_opens_but_is_no_array_is_damage(tmp_path):
+    np.savez(tmp_path / "a.npz", x=VALUES)
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npz").read_bytes())  # numpy goes by what a file begins with
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as file:
+        file.writestr("x.npy", b"no head of numpy's")
+    for name in ("a.npy", "b.npz"):
+        for read in (read_array, array_shape):
+            expect_refusal(lambda: read(tmp_path / name), f"{name}: an array", "damaged or cut short")  # noqa: B023 - called at once
 
 
 def test_several_arrays_need_a_name(tmp_path):

@@ -290,6 +290,30 @@ def test_without_the_last_checkpoint_training_starts_anew_to_the_same_weights(wh
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "supervise"])
+@pytest.mark.parametrize("harm", ["cut", "empty", "gone"])
+def test_two_bad_checkpoints_are_one_sentence_and_overwrite_begins_that_training_anew(stage, harm, whole, broken, capsys):
+    plan, run = broken
+    folder = run.root / UNIT / stage
+    result = folder / {"pretrain": "encoders.safetensors", "supervise": "models/emotion~audio~mlp.safetensors"}[stage]
+    for path in (folder / "finished.json", result, result.with_suffix(".json")):
+        path.unlink()
+    spoilt = {"resume": "state.safetensors" if stage == "pretrain" else "state.json", "resume.old": "state.json"}
+    for name, file in spoilt.items():
+        shutil.copytree(run.root / UNIT / "pretrain" / "last", folder / name)
+        HARMS[harm](folder / name / file)
+    shutil.rmtree(folder / "last", ignore_errors=True)
+    names = ".*".join(f"{name}/{file}" for name, file in spoilt.items())
+    with pytest.raises(
+        StageError, match=f"{names}.*neither of them is whole; give --overwrite .and no --continue., which begins"
+    ):
+        run_all(plan, run, workers=1, stop_after=stage)
+    run_all(plan, run, workers=1, stop_after=stage, overwrite=True)
+    assert f"{stage} fold 0, seed 3: no checkpoint in" in capsys.readouterr().err
+    assert result.read_bytes() == (whole[1].root / result.relative_to(run.root)).read_bytes()
+    assert not [path for path in folder.iterdir() if path.name.startswith("resume")]
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "supervise"])
 def test_what_a_kill_between_the_last_two_steps_leaves_is_taken_away(stage, broken):
     plan, run = broken
     folder = run.root / UNIT / stage

@@ -186,7 +186,7 @@ def test_the_command_lists_for_people_and_programs(root, tmp_path, capsys, monke
     assert call("runs") == 0
     assert "finished" in capsys.readouterr().out
     assert call("runs", "nowhere") == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is no folder; name the one that your runs lie in, as in mmcl runs DIR" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert call("runs", "empty") == 0
     assert "holds no runs" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mmcl import workers
 from mmcl.engine.progress import Progress
 from mmcl.report import run_and_report
 from mmcl.runs import PART, RunFolder, read_jsonl
@@ -211,3 +212,23 @@ def test_a_pool_that_ends_by_an_error_leaves_nobody_behind_and_each_finishes_its
         fail()
     assert not multiprocessing.active_children()
     assert sorted(path.name for path in tmp_path.glob("*.kept")) == ["step0.01.kept", "step1.0.kept"]
+
+
+def test_processes_that_are_gone_are_not_waited_for_where_nobody_is_told(monkeypatch):
+    monkeypatch.setattr(workers, "LEAVING", 0.01)
+    receiver, sender = workers.one_way()
+    sender.close()  # as the end of a process closes its own
+
+    class Gone:
+        sentinel = receiver.fileno()
+        terminated = False
+
+        def terminate(self):
+            self.terminated = True
+
+        def is_alive(self):
+            return True  # as where SIGCHLD is ignored
+
+    gone = Gone()
+    workers.end_workers([gone])
+    assert gone.terminated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -339,8 +340,16 @@ def test_the_same_trials_come_again_also_where_a_killed_sweep_goes_on(searched, 
     search_and_report(plan(trials=4), out, final=False)
     with pytest.raises(StageError, match="was begun with another space; give another --out, or delete the folder"):
         search_and_report(plan("sweep.space={projection.width: [2, 4]}"), out)
-    with pytest.raises(StageError, match="was begun with another score and another recipe"):
+    with pytest.raises(
+        StageError, match=r"was begun with another score and another recipe \(projection.width was 4 and is 6\)"
+    ):
         search_and_report(plan("sweep.score={input: audio}", "projection.width=6"), out)
+    about = json.loads((out / "sweep.json").read_text())
+    about["recipe"]["modalities"]["audio"]["backbone"]["code"] = about["keys"]["recipe"] = "0" * 64
+    (out / "sweep.json").write_text(json.dumps(about))
+    changed = r"another recipe \(the code of plug-in 'tcn' \(modalities.audio.backbone; package mmcl-?\w* [\d.]+\) has changed\); give"
+    with pytest.raises(StageError, match=changed):
+        search_and_report(plan(trials=4), out, final=False)
 
 
 def test_a_trial_that_fails_has_its_sentence_and_the_sweep_goes_on(out, capsys):

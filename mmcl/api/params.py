@@ -26,13 +26,16 @@ class Params(BaseModel):
         """Plain values of all options, for plan.json and for fingerprints; those of LATER only where they say something."""
         return self.model_dump(mode="json", context=_STATED)
 
-    @model_serializer(mode="wrap")
+    @model_serializer(
+        mode="wrap", return_type=dict[str, Any]
+    )  # the first pydantic 2.10 would look for Any in a plug-in's module
     def _options(self, dumped: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         """All options; where they are stated, here and in options inside options, without the silent ones."""
         values: dict[str, Any] = dumped(self)
         if info.context != _STATED:
             return values
-        defaults = {name: type(self).model_fields[name].get_default(call_default_factory=True) for name in self.LATER}
+        fields = type(self).model_fields  # of a default that is worked out from other options there is none
+        defaults = {name: fields[name].get_default(call_default_factory=True, validated_data={}) for name in self.LATER}
         return {name: one for name, one in values.items() if name not in defaults or getattr(self, name) != defaults[name]}
 
 

@@ -215,7 +215,9 @@ def _options(params: Any) -> list[dict[str, Any]]:
                 "type": " or ".join(types),
                 "bounds": bounds,
                 "required": field.is_required(),
-                "default": None if field.is_required() else to_jsonable_python(field.get_default(call_default_factory=True)),
+                "default": None
+                if field.is_required()
+                else to_jsonable_python(field.get_default(call_default_factory=True, validated_data={})),
                 "description": field.description or "",
             }
         )

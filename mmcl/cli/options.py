@@ -63,7 +63,9 @@ device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where networks run."
 )
 overwrite = click.option(
-    "--overwrite", is_flag=True, help="Replace finished work of another plan, or of other recordings, that lies in the folder."
+    "--overwrite",
+    is_flag=True,
+    help="Replace finished work of another plan, or of other recordings, that lies in the folder, and checkpoints none of which is whole.",
 )
 
 

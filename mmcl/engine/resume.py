@@ -63,23 +63,50 @@ def load_checkpoint(
         if not one.exists():
             continue
         try:
-            counters = read_json(one / "state.json")
-            written = counters.pop("sha256", None)
+            counters = _counters(one)
             if counters.get("key") != key:
                 return None
-            if written is not None and written != digest(one / "state.safetensors"):
-                raise StageError(f"{one / 'state.safetensors'}: is not what was written")
-            tensors = read_tensors(one / "state.safetensors")
-            best = _load(tensors, module, optimizer)
+            best = _load(_tensors(one, counters), module, optimizer)
         except StageError as error:
             problems.append(error)
             continue
         if problems:
             say(f"{problems[0]}; going on from the checkpoint before, of epoch {counters.get('epoch')}")
+        counters.pop("sha256", None)
         return counters, best
     if problems:
-        raise StageError(f"{problems[0]}. There is no whole checkpoint before it: delete {folder.parent} to train anew.")
+        which = "neither of them is whole" if len(problems) > 1 else "there is no whole checkpoint before it"
+        raise StageError(
+            f"{'; '.join(map(str, problems))}; {which}; give --overwrite (and no --continue), which begins this training anew and keeps what is finished"
+        )
     return None
+
+
+def drop_damaged(folder: Path) -> bool:
+    """Take away a folder's checkpoints if there are some and none of them is whole, so that a training begins anew; whether it does."""
+    there = [one for one in (folder, _before(folder)) if one.exists()]
+    for one in there:
+        try:
+            _tensors(one, _counters(one))
+        except StageError:
+            continue
+        return False
+    drop_checkpoint(folder)
+    return bool(there)
+
+
+def _counters(one: Path) -> dict[str, Any]:
+    """What a checkpoint counts. Raises StageError if it is damaged."""
+    counters: dict[str, Any] = read_json(one / "state.json")
+    return counters
+
+
+def _tensors(one: Path, counters: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint. Raises StageError if they are damaged, or not those that were written with what it counts."""
+    written = counters.get("sha256")
+    if written is not None and written != digest(one / "state.safetensors"):
+        raise StageError(f"{one / 'state.safetensors'}: is not what was written")
+    return read_tensors(one / "state.safetensors")
 
 
 def _load(tensors: Mapping[str, torch.Tensor], module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

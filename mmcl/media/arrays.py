@@ -57,6 +57,8 @@ def read_array(path: Path, key: str | None = None) -> NDArray[Any]:
             from safetensors.numpy import load_file
 
             values = load_file(path)[key]
+        if not isinstance(values, np.ndarray):  # numpy gives what another kind of file, or a part without its head, holds
+            raise TypeError
     # Damaged files end in whatever comes first: BadZipFile, zlib.error, EOFError, SafetensorError, ValueError …
     except Exception as error:
         raise _damaged(path, error) from error

@@ -146,9 +146,7 @@ def open_sound(path: Path) -> Audio:
 def _sound_head(path: Path) -> tuple[int, float]:
     """Samples a second of a file's sound, and how many seconds it lasts by its head."""
     with opened(path) as film:
-        if not film.streams.audio:
-            raise DataError(f"{path}: has no sound")
-        stream = film.streams.audio[0]
+        stream = sound_of(path, film)
         return int(stream.rate or 0), max(_promised(stream), (film.duration or 0) / 1_000_000)
 
 
@@ -163,7 +161,7 @@ def _sound_of(path: Path) -> Iterator[NDArray[np.float32]]:
 
     read, late = 0, 0.0
     with opened(path) as film:
-        stream = film.streams.audio[0]
+        stream = sound_of(path, film)
         to_float = av.AudioResampler(format="fltp")
         promised, rate = _promised(stream), int(stream.rate or 0)
         lasts = film.duration / 1_000_000 if film.duration else None  # of the container, in microseconds
@@ -352,6 +350,22 @@ def moving(film: Any) -> list[Any]:
     return [one for one in film.streams.video if not one.disposition.value & COVERS]
 
 
+def sound_of(path: Path, film: Any) -> Any:
+    """The stream of sound of an opened file, the first of several. Raises DataError if it has none, or one that nothing here decodes."""
+    if not film.streams.audio:
+        raise DataError(f"{path}: has no sound")
+    return _known(path, film.streams.audio[0], "sound")
+
+
+def _known(path: Path, stream: Any, what: str) -> Any:
+    """A stream, if FFmpeg knows the form that it is in; of others it does not say a thing."""
+    if stream.codec_context is None:
+        raise DataError(
+            f"{path}: its {what} {'is' if what == 'sound' else 'are'} in a form that FFmpeg does not know; copy it again"
+        )
+    return stream
+
+
 def turned(frame: Any) -> int:
     """Quarter turns against the clock by which a frame is shown: a telephone that is held upright films lying frames and says so."""
     return round(getattr(frame, "rotation", 0) / 90) % 4
@@ -363,12 +377,17 @@ def quarter_turns(path: Path, film: Any, stream: Any) -> int:
     return 0 if first is None else turned(first)
 
 
-def _pictures_of(path: Path, film: Any) -> Any:
-    """The stream of pictures, the first of several."""
+def pictures_of(path: Path, film: Any) -> Any:
+    """The stream of pictures, the first of several. Raises DataError if there is none, or one that nothing here decodes."""
     streams = moving(film)
     if not streams:
         raise DataError(f"{path}: a video was expected, and it has no pictures")
-    stream = streams[0]
+    return _known(path, streams[0], "pictures")
+
+
+def _pictures_of(path: Path, film: Any) -> Any:
+    """The same, decoded by as many threads as there are cores."""
+    stream = pictures_of(path, film)
     stream.thread_type = "AUTO"
     return stream
 
@@ -457,7 +476,7 @@ def opened(path: Path) -> Iterator[Any]:
             f"{path}: reading video files needs PyAV, which is not installed: pip install 'mmcl[video]' (or unpack it to a folder of pictures)"
         ) from error
     try:
-        with av.open(str(path)) as film:
+        with av.open(str(path), metadata_errors="replace") as film:  # titles and the like are in any encoding
             if path.suffix.lower() in FILMS and str(film.format.name) in BARE:
                 raise DataError(
                     f"{path}: its head is broken: what is left looks like a bare stream ({film.format.name}); copy it again"

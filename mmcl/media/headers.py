@@ -8,7 +8,7 @@ from pathlib import Path
 from ..api.dataset import Header
 from ..api.errors import DataError
 from .clock import beginning, has_times
-from .film import count_pictures, moving, opened, quarter_turns
+from .film import count_pictures, opened, pictures_of, quarter_turns, sound_of
 from .sound import opened_sound
 
 
@@ -24,10 +24,7 @@ def sound_header(path: Path) -> Header:
 def film_header(path: Path, sound: bool = False) -> Header:
     """Length, rate and size of a film's pictures, or length and rate of its sound. Raises DataError as `read_film` and `read_sound` do."""
     with opened(path) as film:
-        streams = film.streams.audio if sound else moving(film)
-        if not streams:
-            raise DataError(f"{path}: has no {'sound' if sound else 'pictures'}")
-        stream = streams[0]
+        stream = sound_of(path, film) if sound else pictures_of(path, film)
         length = stream.duration * stream.time_base if stream.duration and stream.time_base else None
         late = float(stream.start_time * stream.time_base) - beginning(film) if stream.start_time and has_times(film) else 0.0
         seconds = max(0.0, late) + float(length) if length is not None else film.duration / 1e6 if film.duration else None

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..api.errors import StageError
 from ..data.store import Store
 from ..engine.devices import arithmetic
 from ..recipe.plan import JOINT, Plan
@@ -89,7 +90,16 @@ def save_features(path: Path, features: Mapping[str, Features]) -> None:
 
 
 def load_features(path: Path) -> dict[str, Features]:
-    """The features in a file by modality, in the order of the alphabet."""
+    """The features in a file by modality, in the order of the alphabet. Raises StageError if it is damaged or holds something else."""
     tensors = read_tensors(path)
-    names = dict.fromkeys(key.rsplit("/", 1)[0] for key in tensors)
-    return {name: Features(**{part.name: tensors[f"{name}/{part.name}"] for part in fields(Features)}) for name in names}
+    features = {}
+    for name in dict.fromkeys(key.rsplit("/", 1)[0] for key in tensors):
+        parts = {part.name: tensors.get(f"{name}/{part.name}") for part in fields(Features)}
+        forms = {part: None if one is None else (one.ndim, one.is_floating_point()) for part, one in parts.items()}
+        counts = {len(one) for one in parts.values() if one is not None and one.ndim}
+        if forms != {"vector": (2, True), "projection": (2, True), "present": (1, False)} or len(counts) > 1:
+            raise StageError(
+                f"{path}: '{name}' is no features; vector [n, width], projection [n, D] and present [n] were expected; run its recipe again"
+            )
+        features[name] = Features(**{part: one for part, one in parts.items() if one is not None})
+    return features

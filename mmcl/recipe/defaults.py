@@ -24,7 +24,7 @@ def default_at(key: Key) -> dict[str, Any]:
         if field is None:
             return {}
         if not parts:
-            return _brief(field.get_default(call_default_factory=True))
+            return _brief(field.get_default(call_default_factory=True, validated_data={}))
         inside = list(_sections(field.annotation))
         if typing.get_origin(field.annotation) is dict:
             parts.pop(0)  # a name of the user's choice, of which there is no default

@@ -14,7 +14,7 @@ class Section(BaseModel):
     LATER: ClassVar[tuple[str, ...]] = ()
     """Keys that came after others had results: while they have their default, plan.json and fingerprints leave them out."""
 
-    @model_serializer(mode="wrap")
+    @model_serializer(mode="wrap", return_type=dict[str, Any])
     def _stated(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = dumped(self)
         silent = [name for name in self.LATER if getattr(self, name) == type(self).model_fields[name].get_default()]

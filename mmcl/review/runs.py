@@ -63,7 +63,7 @@ class Unused:
 def runs_in(root: Path) -> list[Listed]:
     """The runs and sweeps of a folder, or the one that it is itself, newest first. Raises StageError if it is no folder."""
     if not root.is_dir():
-        raise StageError(f"{root}: is no folder; name one that holds runs, such as runs")
+        raise StageError(f"{root}: is no folder; name the one that your runs lie in, as in mmcl runs DIR")
     folders = [root] if kind_of(root) else sorted(one for one in root.iterdir() if one.is_dir() and not one.is_symlink())
     listed = [_listed(one, root) for one in folders if kind_of(one)]
     return sorted(listed, key=lambda one: (-(one.time or 0.0), one.folder))
@@ -98,7 +98,7 @@ def prune(root: Path, really: bool) -> list[Unused]:
     Raises StageError, with nothing removed, if a run is being written, or cannot be read and so may need any of them.
     """
     if not root.is_dir():
-        raise StageError(f"{root}: is no folder; name one that holds runs, such as runs")
+        raise StageError(f"{root}: is no folder; name the one that your runs lie in, as in mmcl runs prune DIR")
     prepared = root / "prepared"
     if not prepared.is_dir():
         return []

@@ -34,6 +34,7 @@ from ..recipe.search import Source, SweepPlan, make_sweep, settings, steps_of
 from ..runs import RunFolder, fingerprint, read_json, read_jsonl, remove_run, write_json, write_text
 from ..screen import Tick, progress, say
 from ..stages import Page
+from ..stages.earlier import changes_of, listed
 from ..stopping import Stopped, listening
 from ..workers import worker_pool
 from .metric import in_words, less_is_better, metric_of
@@ -135,12 +136,14 @@ def _same_search(search: SweepPlan, metric: str, out: Path) -> None:
     }
     keys = {name: fingerprint(value) for name, value in sought.items()}
     if (out / "sweep.json").exists():
-        before = read_json(out / "sweep.json")["keys"]
-        other = [name for name in keys if before.get(name) != keys[name]]
+        before = read_json(out / "sweep.json")
+        other = [name for name in keys if before["keys"].get(name) != keys[name]]
         if other:
-            raise StageError(
-                f"{out}: was begun with another {' and another '.join(other)}; give another --out, or delete the folder"
-            )
+            words = f"{out}: was begun with another {' and another '.join(other)}"
+            then = before.get("recipe")
+            if "recipe" in other and isinstance(then, dict):
+                words += f" ({listed(list(changes_of(then, json.loads(json.dumps(sought['recipe'])))))})"
+            raise StageError(f"{words}; give another --out, or delete the folder")
         return
     write_json(out / "sweep.json", {"format": 1, "mmcl": __version__, "keys": keys, "opened": [], **sought})
 

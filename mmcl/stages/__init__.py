@@ -67,7 +67,8 @@ def run_all(
     device      "auto", "cpu" or "cuda"
     stop_after  name of the last stage to run; no page is written then
     page        writes the report, once all stages are finished
-    overwrite   replace finished work of another plan or of other recordings, and remove what the plan no longer names
+    overwrite   replace finished work of another plan or of other recordings, and remove what the plan no longer names; begin a training
+                anew of which no checkpoint is whole
     more        go on with pretraining, for more epochs than it was finished with, from its last epoch
     jobs        folds and seeds at a time, each in a process of its own, which share this one's threads
     only        "fold=3,seed=1", or one of the two: the other folds and seeds are left to other processes, which may be at work in the same
@@ -80,7 +81,7 @@ def run_all(
     from ..engine.memory import keep_freed_memory
     from ..engine.ranks import device_of, joined
     from .cells import chosen, follow, held_units, only_of, run_together, stages_of
-    from .earlier import remove_stale
+    from .earlier import remove_damaged, remove_stale
     from .mending import seal
     from .units import ALL
 
@@ -108,6 +109,8 @@ def run_all(
                 alone = held.enter_context(run.shared())
                 continued = _begin(plan, run, workers, strict, where, overwrite, more, True, alone)
             held_units(held, chosen(plan, run, part))
+        if overwrite:
+            remove_damaged(chosen(plan, run, part))
         ranks.first_says(lambda: continued)
         last = "prepare"
         if jobs > 1 and stop_after != last:

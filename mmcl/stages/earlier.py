@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from .. import __version__
 from ..api.errors import StageError
 from ..engine.optim import rate
-from ..engine.resume import has_checkpoint
+from ..engine.resume import drop_damaged, has_checkpoint
 from ..recipe.plan import Plan, changed_code
 from ..recipe.slots import later_keys
 from ..runs import JsonObject, RunFolder, distrusting, read_json, remove_tree
@@ -145,7 +145,7 @@ def check_plan(run: RunFolder, before: Earlier, plan: Plan, more: bool) -> list[
             not more and all(one.key in MORE for one, _ in replaced) and new["pretrain"]["epochs"] > old["pretrain"]["epochs"]
         )
         raise StageError(
-            f"{run.root}: holds finished work that this would replace ({', '.join(hit)}): {_listed([one for one, _ in replaced])}; "
+            f"{run.root}: holds finished work that this would replace ({', '.join(hit)}): {listed([one for one, _ in replaced])}; "
             f"give --out for a folder of its own, or --overwrite to replace it"
             + (", or --continue to go on from the last epoch" if only_more else "")
         )
@@ -163,7 +163,7 @@ def check_beside(run: RunFolder, plan: Plan) -> None:
         changes = list(changes_of(read_json(run.root / "plan.json")["plan"], json.loads(json.dumps(plan.to_json()))))
         if changes:
             raise StageError(
-                f"{run.root}: another mmcl process is at work on this run with another plan ({_listed(changes)}); wait for it, or give another --out"
+                f"{run.root}: another mmcl process is at work on this run with another plan ({listed(changes)}); wait for it, or give another --out"
             )
 
 
@@ -352,7 +352,15 @@ def remove_stale(run: RunFolder) -> None:
         say(f"{run.root}: {folder.relative_to(run.root)} was removed; the plan no longer names it")
 
 
-def _listed(changes: Sequence[Change]) -> str:
+def remove_damaged(units: Iterable[Unit]) -> None:
+    """Remove the checkpoints of trainings that cannot be gone on with, as none of theirs is whole, and say so."""
+    for unit in units:
+        for stage in ("pretrain", "supervise"):
+            if drop_damaged(folder := unit.folder(stage) / "resume"):
+                say(f"{stage} {unit}: no checkpoint in {folder} is whole; they were removed, and this training begins anew")
+
+
+def listed(changes: Sequence[Change]) -> str:
     """The first few changes, in words."""
     few = list(itertools.islice(changes, 4))
     return "; ".join(map(str, few)) + (f"; and {len(changes) - len(few)} more" if len(changes) > len(few) else "")

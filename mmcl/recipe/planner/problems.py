@@ -71,7 +71,7 @@ class Problems:
     def _check_nulls(self, key: Key, params: BaseModel) -> None:
         """Note a null over a base's option at which null would be a value of its own, unlike the default that holds now."""
         for name, field in type(params).model_fields.items():
-            default = field.get_default(call_default_factory=True)
+            default = field.get_default(call_default_factory=True, validated_data={})
             nullable = type(None) in typing.get_args(field.annotation)
             if (*key, name) in self.document.taken and nullable and default is not None:
                 self.add(

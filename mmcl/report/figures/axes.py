@@ -121,7 +121,7 @@ def note(
         va=level,
         fontsize=size,
         color=COLOUR[colour],
-        weight=700 if bold else 400,
+        weight="bold" if bold else "normal",
         rotation=45 if tilt else 0,
         rotation_mode="anchor",
     )

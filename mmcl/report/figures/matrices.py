@@ -170,4 +170,13 @@ def _shade(ax: Axes, row: int, column: int, share: float, gap: float, colour: st
 def _number(ax: Axes, y: float, column: int, text: str, share: float, size: float, bold: bool = False) -> None:
     """A number in a cell, light on a strong shade and dark on a weak one."""
     colour = COLOUR["on-strong"] if share > 0.55 else COLOUR["ink"]
-    ax.text(column + 0.5, y, text, ha="center", va="center_baseline", fontsize=size, color=colour, weight=700 if bold else 400)
+    ax.text(
+        column + 0.5,
+        y,
+        text,
+        ha="center",
+        va="center_baseline",
+        fontsize=size,
+        color=colour,
+        weight="bold" if bold else "normal",
+    )
