@@ -106,10 +106,17 @@ class Trial:
         if case.double:
             self.learner.model.double()
         self.learner.model.train()
+        sides = self.learner.sides
+        for queue in sides.queues.values() if sides is not None else ():  # as other batches left it
+            rng = torch.Generator().manual_seed(len(queue.z))
+            n = len(queue.z) - 2
+            queue.take(torch.randn(n, queue.z.shape[1], generator=rng), torch.arange(n) * 2, torch.zeros(n, dtype=torch.int64))
+        self.before = {name: value.clone() for name, value in self.learner.model.state_dict().items()}
         self.loss, self.expected = self.gradients(ALONE)
 
     def gradients(self, ranks: Ranks) -> tuple[float | None, dict[str, Tensor | None]]:
-        """The loss of the batch, of which each rank has its share, and every weight's gradient."""
+        """The loss of the batch, of which each rank has its share, every weight's gradient, and what stays for the next batch."""
+        self.learner.model.load_state_dict(self.before)
         learner, n = self.learner, len(self.items.row)
         learner.ranks = ranks
         learner.model.zero_grad(set_to_none=True)
@@ -119,7 +126,10 @@ class Trial:
         if objective.loss is not None:
             learner.backward(objective)
         loss = None if objective.loss is None else float(objective.loss.detach())
-        return loss, {name: weight.grad for name, weight in learner.model.named_parameters()}
+        learner.stepped(encoded, self.items)
+        kept = dict(learner.sides.queues.named_buffers()) if learner.sides is not None else {}
+        grads = {name: weight.grad for name, weight in learner.model.named_parameters()}
+        return loss, {**grads, **{name: value.to(torch.float64) for name, value in kept.items()}}
 
     def difference(self, ranks: Ranks) -> float:
         """The largest difference of the loss and of any gradient between one process and this launch, relative to the largest gradient."""

@@ -407,6 +407,9 @@ def test_plan_json_holds_every_key_of_a_recipe_with_its_default():
         "weights",
         "combine",
         "group",
+        "queue",
+        "momentum",
+        "predictor",
     }  # there where they are given
     assert resolved["pretrain"]["optimizer"] == optimisers.Sgd().model_dump(mode="json")
     assert resolved["pretrain"]["schedule"] == optimisers.Constant().model_dump(mode="json")

@@ -16,6 +16,7 @@ KINDS = (
     "loss",
     "group-loss",
     "positives",
+    "sampler",
     "dataset",
     "head",
     "pretext",
@@ -30,6 +31,7 @@ PLACES = {
     "loss": ("pretrain", "objective", "loss"),
     "group-loss": ("pretrain", "objective", "group"),
     "positives": ("pretrain", "objective", "positives"),
+    "sampler": ("pretrain", "sampler"),
     "dataset": ("dataset",),
     "head": ("probe", "heads", "NAME"),
     "pretext": ("pretrain", "pretext"),
@@ -47,7 +49,7 @@ NEEDED = re.compile(r"; needed\b")
 def describe(what: str, name: str, as_json: bool) -> None:
     """Show one plug-in: what it does, where it comes from, its options with bounds and defaults, and how a recipe names it.
 
-    KIND is backbone, modality, loss, group-loss, positives, dataset, head, pretext, scorer, preset, kind or recipe.
+    KIND is backbone, modality, loss, group-loss, positives, sampler, dataset, head, pretext, scorer, preset, kind or recipe.
     """
     if what == "recipe":
         _recipe(name, as_json)
@@ -73,6 +75,8 @@ def describe(what: str, name: str, as_json: bool) -> None:
         facts["reads"] = list(spec.accepts)
     if what == "positives":
         facts["labels"] = _needs(spec)
+    if what == "sampler":
+        facts["labels"] = list(spec.needs(spec.params())) or "none"
     if what == "group-loss":
         most = "any number" if spec.most is None else str(spec.most)
         facts["modalities"] = str(spec.fewest) if spec.most == spec.fewest else f"{spec.fewest} to {most}"

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..api.backbone import BackboneSpec
 from ..api.batch import Encoded, Stream
-from ..api.errors import PluginError
+from ..api.errors import PluginError, StageError
 from ..api.kinds import Layout
 from ..api.params import Params
 from ..seeding import address
@@ -130,6 +130,41 @@ class Encoder(nn.Module):
                 )
             )
         return torch.cat(kept)
+
+    def embed_sequence(self, stream: Stream, part: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What `embed` gives [n, W], the same of every step of the backbone's sequence [n, T', W], and which of these are real (bool [n, T']).
+
+        Raises StageError if the backbone keeps no time, or its steps do not fit the projection.
+        """
+        if part is None or len(stream.present) <= part or not torch.is_grad_enabled():
+            return self._sequence_part(stream.values, stream.steps, stream.present)
+        cuts = [slice(k, k + part) for k in range(0, len(stream.present), part)]
+        kept = [
+            checkpoint(
+                self._sequence_part,
+                stream.values[rows],
+                stream.steps[rows],
+                stream.present[rows],
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), _statistics_kept(self.backbone)),
+            )
+            for rows in cuts
+        ]
+        z, steps, real = (torch.cat(each) for each in zip(*kept, strict=True))
+        return z, steps, real
+
+    def _sequence_part(self, values: Tensor, steps: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        encoded = self._through(Stream(values=values, steps=steps, present=present))
+        if encoded.sequence is None or encoded.steps is None:
+            raise StageError(
+                f"{self.whose}: keeps no time, and a loss of sequences needs every step; use one that does, or another loss"
+            )
+        if encoded.sequence.shape[2] != self.width:
+            raise StageError(
+                f"{self.whose}: has steps of {encoded.sequence.shape[2]} numbers and a vector of {self.width}; a loss of sequences sends both "
+                "through one projection: make them alike by the backbone's options"
+            )
+        return self.project(encoded), cast(Tensor, self.projection(encoded.sequence)), encoded.steps
 
     def _embed_part(self, values: Tensor, steps: Tensor, present: Tensor) -> Tensor:
         return self.project(self._through(Stream(values=values, steps=steps, present=present)))

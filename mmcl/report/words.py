@@ -175,6 +175,16 @@ def _objective_words(objective: Mapping[str, Any]) -> tuple[str, str]:
     return losses, on
 
 
+def _sides_words(objective: Mapping[str, Any]) -> str:
+    """How anchors and candidates were made unlike, where they were, as a sentence with a space behind it."""
+    momentum, queue = objective.get("momentum"), objective.get("queue")
+    ways = ["anchors went through a predictor"] if objective.get("predictor") else []
+    ways += [f"candidates came from a teacher (momentum {momentum:g})"] if momentum is not None else []
+    ways += [f"the {whole(queue)} newest embeddings of earlier batches were further negatives"] if queue else []
+    sentence = listed(ways)
+    return f"{sentence[0].upper()}{sentence[1:]}. " if ways else ""
+
+
 def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What was compared with what, as terms and sentences."""
     plan = about["plan"]
@@ -191,7 +201,7 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
             (
                 "Pretrained",
                 f"Encoders trained for up to {many(pretrain['epochs'], 'epoch')}{patience}, with the loss "
-                f"{losses} and the positives “{objective['positives']['use']}”{on}. "
+                f"{losses} and the positives “{objective['positives']['use']}”{on}. {_sides_words(objective)}"
                 + ("The last epoch" if pretrain.get("keep") == "last" else f"The epoch with the {best}")
                 + " is kept, and frozen.",
             )
