@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from mmcl.api import Items, PluginError, RecipeError, StageError
+from mmcl.api import BackboneSpec, Encoded, Items, NoParams, PluginError, RecipeError, StageError
 from mmcl.model.sides import Queue
 from mmcl.model.windows import draw_batch, draw_batches, items_of, spans_drawn
 from mmcl.objective.directed import Past, score_directed
@@ -22,8 +22,9 @@ from mmcl.stages.composed import batches_of_epoch, pool_of
 from mmcl.stages.learners import learner_of
 from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import pretrain
-from mmcl.stages.units import units_of
+from mmcl.stages.units import pretrain_key, units_of
 from mmcl.stopping import Stopped
+from mmcl.testing import check_backbone
 from tests.conftest import LEAST
 
 RECIPE = (
@@ -436,7 +437,7 @@ def test_samplers_that_do_not_suit_are_refused(tiny_plan, sets, sentence):
 SEQUENCES = ("pretrain.objective.loss={use: time-nce, every: 0.2}", "pretrain.epochs=1")
 FACES = RECIPE.replace(
     "  text: {features: {use: hashed-words, dim: 4}, backbone: {use: mlp, hidden: [4], width: 4}}",
-    "  faces: {features: {use: face-landmarks}, backbone: {use: tcn, channels: [4], dropout: 0.0}}",
+    "  faces: {features: {use: face-landmarks}, backbone: {use: linear-1d}}",
 )
 
 
@@ -482,7 +483,7 @@ def test_small_parts_of_sequences_learn_the_same(tiny_plan, faces, tmp_path):
 @pytest.mark.parametrize(
     ("sets", "sentence"),
     [
-        (("modalities.words={features: {use: hashed-words}, backbone: mlp}",), "'words' (words) has no steps a second"),
+        (("modalities.words={features: {use: hashed-words}, backbone: mlp}",), "'words' (word-vectors) has no steps a second"),
         (("pretrain.views=2",), "windows of one recording begin at different ones: set pretrain.views: 1"),
         (("pretrain.objective.momentum=0.9",), "is of sequences, which queue, momentum and predictor know nothing of"),
         (("supervise={heads: {linear: mlp}, contrast: 0.1}",), "are not contrasted beside labels: set supervise.contrast: 0"),
@@ -499,3 +500,60 @@ def test_a_backbone_that_keeps_no_time_is_named(tiny_plan, faces):
     batch = draw_batch(unit.plan, unit.prepared.stores, list(unit.fold.train[:4]), 1, np.random.default_rng(0))
     with pytest.raises(StageError, match="backbone 'mlp' .* keeps no time"):
         learner_of(unit, torch.device("cpu")).forward(batch, 4, {}, None)
+
+
+# -------------------------------------------------------------------------------------------------------------- frozen
+
+
+FROZEN = RECIPE.replace("  audio: {features", "  audio: {frozen: true, features")
+
+
+def test_a_frozen_backbone_stays_as_it_is_built_and_its_projection_learns(tiny_plan, prepared, tmp_path):
+    plan = tiny_plan("pretrain.objective.momentum=0.9", "pretrain.epochs=1", "pretrain.keep=last", text=FROZEN)
+    first = learner_of(units_of(plan, prepared)[0], torch.device("cpu"))
+    assert not first.encoders["audio"].backbone.training
+    first.model.train()
+    assert not first.encoders["audio"].backbone.training, "dropout and running statistics are training too"
+    assert first.encoders["audio"].projection.training
+    assert first.encoders["text"].backbone.training
+    before = {f"{name}/{key}": value for name, one in first.encoders.items() for key, value in one.state_dict().items()}
+    after = trained(plan, prepared, tmp_path / "run")
+    same = {name for name, value in after.items() if torch.equal(value, before[name])}
+    audio = {name for name in after if name.startswith("audio/backbone")}
+    assert audio <= same
+    assert not any("projection" in name for name in same if name.endswith("weight"))
+    assert any(name.startswith("text/backbone") for name in set(after) - same)
+    assert pretrain_key(plan, *key_of(plan, prepared)) != pretrain_key(
+        tiny_plan("pretrain.objective.momentum=0.9", "pretrain.epochs=1", "pretrain.keep=last", text=RECIPE),
+        *key_of(plan, prepared),
+    )
+
+
+def key_of(plan, prepared):
+    unit = units_of(plan, prepared)[0]
+    return unit.prepared, unit.fold, unit.seed
+
+
+def test_frozen_encoders_that_leave_nothing_to_learn_are_refused(tiny_plan):
+    with pytest.raises(
+        RecipeError, match="projection: none, and all contrasted backbones are frozen: nothing is left to learn"
+    ):
+        tiny_plan("projection.use=none", "modalities.text.frozen=true", text=FROZEN)
+    tiny_plan("projection.use=none", text=FROZEN)
+
+
+def test_the_kit_says_that_a_backbone_is_frozen_on_purpose():
+    class Still(nn.Module):
+        width = 3
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 3).requires_grad_(False)
+
+        def forward(self, stream):
+            steps = stream.steps[..., None]
+            return Encoded((self.layer(stream.values) * steps).sum(1) / steps.sum(1).clamp_min(1))
+
+    spec = BackboneSpec("still", "a layer that stays", (("time", "channel"),), NoParams, lambda params, layout: Still())
+    with pytest.warns(UserWarning, match="backbone 'still'.*: frozen on purpose"):
+        check_backbone(spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,21 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.projection = projection
         self.width: int = cast(Any, backbone).width
+        self.frozen = False
         self.whose = f"the backbone {type(backbone).__name__}"  # as messages name it
+
+    def freeze(self) -> None:
+        """Leave the backbone as it is: its weights get no gradient, and it computes as in eval mode from now on."""
+        self.frozen = True
+        self.backbone.requires_grad_(False)
+        self.backbone.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module's, but a frozen backbone stays in eval mode: running statistics and dropout are training too."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
     @property
     def embedding(self) -> int:

@@ -58,6 +58,7 @@ class ModalityPlan:
     backbone: Part | None  # None where a pretext takes all streams together
     normalise: str
     augment: Augment
+    frozen: bool = False  # whether the backbone learns nothing
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for plan.json."""
@@ -68,6 +69,7 @@ class ModalityPlan:
             "backbone": self.backbone and self.backbone.to_json(),
             "normalise": self.normalise,
             "augment": self.augment.stated(),
+            **({"frozen": True} if self.frozen else {}),  # left out: fingerprints stay as they were
         }
 
 

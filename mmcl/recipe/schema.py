@@ -119,6 +119,10 @@ class ModalitySection(Section):
         "are never normalised",
     )
     augment: Augment = Field(default_factory=lambda: Augment(), description="random changes while pretraining")
+    frozen: bool = Field(
+        False,
+        description="the backbone stays as it is built (by its weights from elsewhere, where it has some); its projection learns",
+    )
 
 
 class Window(Section):

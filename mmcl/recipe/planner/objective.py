@@ -73,6 +73,13 @@ def objective_of(
                 )
     _check_weights(positives, loss, group, problems)
     _check_sides(recipe, loss, problems)
+    contrasted = {name for pair in pairs for name in pair} | set(group.modalities if group else ())
+    frozen = [name for name in contrasted if name in recipe.modalities and recipe.modalities[name].frozen]
+    if contrasted and len(frozen) == len(contrasted) and recipe.projection.embedding is None and recipe.pretrain.epochs > 0:
+        problems.add(
+            ("projection",),
+            "none, and all contrasted backbones are frozen: nothing is left to learn; set pretrain.epochs: 0, or projection.use: mlp",
+        )
     if loss is not None and loss.spec.sequences and pairs:
         _check_sequences(recipe, loss, [m for m in modalities if any(m.name in pair for pair in pairs)], problems)
     return ObjectivePlan(pairs=pairs, weights=weights, loss=loss, positives=positives, group=group)
