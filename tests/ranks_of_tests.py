@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -217,11 +217,17 @@ KINDS: Mapping[str, type[Ranks]] = {
 
 
 def measure(
-    prepared: Path, cases: list[Case], sizes: tuple[int, ...], kinds: tuple[str, ...] = ("Ranks",), turns: bool = False
+    prepared: Path,
+    cases: list[Case],
+    sizes: tuple[int, ...],
+    kinds: tuple[str, ...] = ("Ranks",),
+    turns: bool = False,
+    sound: Sequence[Case] = (),
 ) -> list[tuple[str, int, Case, float]]:
     """The difference of every case in launches of every size, the largest of its ranks.
 
     turns  each case is tried in one size, in turns
+    sound  further cases, without any fault
     """
     tried = [
         (kind, size, k)
@@ -229,6 +235,8 @@ def measure(
         for kind in kinds
         for size in ((sizes[k // 3 % len(sizes)],) if turns else sizes)
     ]
+    tried += [("Ranks", size, k) for k in range(len(cases), len(cases) + len(sound)) for size in sizes]
+    cases = [*cases, *sound]
     context = fork_context("mmcl.stages.loaded")
     with tempfile.TemporaryDirectory() as folder:
         processes = [context.Process(target=work, args=(rank, Path(folder), prepared, cases, tried)) for rank in range(MOST)]

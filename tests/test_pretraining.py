@@ -152,6 +152,30 @@ def test_what_is_past_is_never_a_positive_and_the_rule_ignores_what_it_would():
         assert not pair.right.requires_grad
 
 
+def test_the_anchors_own_recording_is_ignored_among_what_is_past_whatever_the_rule_says_of_it():
+    embedded, items, past = batch()
+    seen = []
+
+    def same_window(left, right):
+        positive = (left.row[:, None] == right.row[None, :]) & (left.view[:, None] == right.view[None, :])
+        return positive, positive & False
+
+    class Watching:
+        reduction, symmetric = "mean", False
+
+        def __call__(self, pair):
+            seen.append(pair)
+            return built("loss", "info-nce")(pair)
+
+    for one in past.values():
+        one.who.view += 1
+    score_directed(embedded, items, [("a", "b")], same_window, Watching(), past=past)
+    for pair, other in zip(seen, ("b", "a"), strict=True):
+        expected = [[who == 100 + row for who in past[other].who.row.tolist()] for row in (0, 2, 3, 5)]
+        assert pair.ignore[:, 4:].tolist() == expected
+        assert any(map(any, expected))
+
+
 def test_a_queue_holds_the_newest_in_order():
     queue, taken = Queue(5, 2), []
     assert len(queue.held()[0]) == 0

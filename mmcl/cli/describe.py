@@ -92,6 +92,8 @@ def describe(what: str, name: str, as_json: bool) -> None:
     facts["options"] = [] if plain else _options(spec.params)
     if what in PLACES:
         facts["example"] = _example(what, facts["name"], facts["options"])
+    if what == "loss" and spec.predictor:
+        facts["example"] += f"\n{'  ' * (len(PLACES['loss']) - 1)}predictor: {{}}"
     if what == "positives" and spec.soft:
         _say_weighs(facts)
     if what == "positives" and any("NAME" in one for one in _needs(spec)):
@@ -141,7 +143,8 @@ def _say_weighs(facts: dict[str, Any]) -> None:
 
     able = [name for name, offer in plugins().all("loss") if offer.spec.soft]
     facts["weighs"] = f"positives; losses that read weights are {', '.join(able)}"
-    facts["example"] += f"\n{'  ' * (len(PLACES['positives']) - 1)}loss: {able[0]}"
+    alone = next(name for name in able if not plugins().get("loss", name).spec.predictor)
+    facts["example"] += f"\n{'  ' * (len(PLACES['positives']) - 1)}loss: {alone}"
 
 
 def _needs(spec: Any) -> list[str] | str:
