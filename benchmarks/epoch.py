@@ -43,13 +43,12 @@ torch.set_num_threads(given["threads"])
 from mmcl.engine.optim import build_optimizer
 from mmcl.model.augment import Augmentation
 from mmcl.model.windows import draw_batches
-from mmcl.data.batches import epoch_batches
 from mmcl.recipe.planner import load_plan
 from mmcl.recipe.shipped import find
 from mmcl.runs import RunFolder
 from mmcl.stages.prepare import prepare
 from mmcl.stages.learners import Pairs
-from mmcl.stages.pretrain import rows_of_epoch
+from mmcl.stages.composed import batches_of_epoch
 from mmcl.stages.units import units_of
 
 plan = load_plan(find(given["recipe"]), tuple(given["sets"]), Path(given["data"]))
@@ -68,10 +67,10 @@ print(json.dumps("ready"), flush=True)
 epoch = 0
 for line in sys.stdin:
     began, clock = time.process_time(), time.perf_counter()
-    rows = epoch_batches(rows_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch), section.batch_size, 0, "epoch", epoch)
+    rows = batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=epoch)
     rows = rows[: int(line)]
     generator = torch.Generator(device).manual_seed(0)
-    for batch in draw_batches(plan, unit.prepared.stores, rows, section.views, *unit.address, "window", epoch):
+    for batch in draw_batches(plan, unit.prepared.stores, rows, section.shares, *unit.address, "window", epoch):
         objective = learner.objective(learner.forward(batch, len(batch.items.row), augmentations, generator), batch.items)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(objective.loss)

@@ -37,6 +37,7 @@ from .api.params import Params
 from .api.preset import PresetSpec
 from .api.pretext import PretextSpec
 from .api.published import PublishedSpec
+from .api.sampler import SamplerSpec
 from .api.scorer import ScorerSpec
 from .api.version import VERSION
 from .installed import code_of, damage, entry_points, roots_of, unmet
@@ -51,6 +52,7 @@ REGISTRIES: Mapping[str, tuple[str, type[Any]]] = {
     "loss": ("register_losses", LossSpec),
     "group-loss": ("register_group_losses", GroupLossSpec),
     "positives": ("register_positives", PositivesSpec),
+    "sampler": ("register_samplers", SamplerSpec),
     "dataset": ("register_datasets", DatasetSpec),
     "head": ("register_heads", HeadSpec),
     "pretext": ("register_pretexts", PretextSpec),

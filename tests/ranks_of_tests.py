@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -106,10 +106,17 @@ class Trial:
         if case.double:
             self.learner.model.double()
         self.learner.model.train()
+        sides = self.learner.sides
+        for queue in sides.queues.values() if sides is not None else ():  # as other batches left it
+            rng = torch.Generator().manual_seed(len(queue.z))
+            n = len(queue.z) - 2
+            queue.take(torch.randn(n, queue.z.shape[1], generator=rng), torch.arange(n) * 2, torch.zeros(n, dtype=torch.int64))
+        self.before = {name: value.clone() for name, value in self.learner.model.state_dict().items()}
         self.loss, self.expected = self.gradients(ALONE)
 
     def gradients(self, ranks: Ranks) -> tuple[float | None, dict[str, Tensor | None]]:
-        """The loss of the batch, of which each rank has its share, and every weight's gradient."""
+        """The loss of the batch, of which each rank has its share, every weight's gradient, and what stays for the next batch."""
+        self.learner.model.load_state_dict(self.before)
         learner, n = self.learner, len(self.items.row)
         learner.ranks = ranks
         learner.model.zero_grad(set_to_none=True)
@@ -119,7 +126,10 @@ class Trial:
         if objective.loss is not None:
             learner.backward(objective)
         loss = None if objective.loss is None else float(objective.loss.detach())
-        return loss, {name: weight.grad for name, weight in learner.model.named_parameters()}
+        learner.stepped(encoded, self.items)
+        kept = dict(learner.sides.queues.named_buffers()) if learner.sides is not None else {}
+        grads = {name: weight.grad for name, weight in learner.model.named_parameters()}
+        return loss, {**grads, **{name: value.to(torch.float64) for name, value in kept.items()}}
 
     def difference(self, ranks: Ranks) -> float:
         """The largest difference of the loss and of any gradient between one process and this launch, relative to the largest gradient."""
@@ -207,11 +217,17 @@ KINDS: Mapping[str, type[Ranks]] = {
 
 
 def measure(
-    prepared: Path, cases: list[Case], sizes: tuple[int, ...], kinds: tuple[str, ...] = ("Ranks",), turns: bool = False
+    prepared: Path,
+    cases: list[Case],
+    sizes: tuple[int, ...],
+    kinds: tuple[str, ...] = ("Ranks",),
+    turns: bool = False,
+    sound: Sequence[Case] = (),
 ) -> list[tuple[str, int, Case, float]]:
     """The difference of every case in launches of every size, the largest of its ranks.
 
     turns  each case is tried in one size, in turns
+    sound  further cases, without any fault
     """
     tried = [
         (kind, size, k)
@@ -219,6 +235,8 @@ def measure(
         for kind in kinds
         for size in ((sizes[k // 3 % len(sizes)],) if turns else sizes)
     ]
+    tried += [("Ranks", size, k) for k in range(len(cases), len(cases) + len(sound)) for size in sizes]
+    cases = [*cases, *sound]
     context = fork_context(["mmcl.stages.loaded"])
     with tempfile.TemporaryDirectory() as folder:
         processes = [context.Process(target=work, args=(rank, Path(folder), prepared, cases, tried)) for rank in range(MOST)]

@@ -85,6 +85,13 @@ def test_group_loss_of_its_page_keeps_the_contract():
     scope["test_centre_keeps_the_contract"]()
 
 
+def test_sampler_of_its_page_keeps_the_contract():
+    text, test = blocks(ROOT / "docs" / "pretraining.md", "python")
+    scope: dict = {}
+    exec(compile(text + test, "pretraining.md", "exec"), scope)
+    scope["test_longest_first_keeps_the_contract"]()
+
+
 def test_dataset_of_the_tutorial_lists_and_reads(tmp_path):
     import numpy as np
     import soundfile

@@ -22,10 +22,25 @@ POSITIVES = {
     for name, _ in plugins().all("positives")
     if name != "shared-labels"  # which weighs as the other soft rule does, and by labels that the toy corpus has not
 }
-LOSSES = [name for name, _ in plugins().all("loss")]
+LOSSES = [name for name, one in plugins().all("loss") if not one.spec.sequences]
 GROUPS = [{"comm": "{use: comm, heads: 2}"}.get(name, name) for name, _ in plugins().all("group-loss")]
 LEARNED = "pretrain.objective.loss={use: info-nce, learn_temperature: true}"
 WEIGHTS = "pretrain.objective.weights={text: 3, audio~landmarks: 0.5}"
+PREDICTOR = "pretrain.objective.predictor={hidden: 5}"
+QUEUE, TEACHER = "pretrain.objective.queue=12", "pretrain.objective.momentum=0.9"
+SIDES = [
+    (QUEUE,),
+    (TEACHER,),
+    (QUEUE, TEACHER, LEARNED),
+    (QUEUE, TEACHER, PREDICTOR, WEIGHTS),
+    (TEACHER, PREDICTOR, "pretrain.objective.loss=cosine"),
+    (QUEUE, TEACHER, "pretrain.objective.positives=" + POSITIVES["same-label"]),
+    (QUEUE, "pretrain.objective.pairs=all+same", "pretrain.copies=2"),
+]
+SECONDS = (
+    "pretrain.objective={pairs: [[audio, landmarks]], loss: {use: time-nce, every: 0.1}}",
+    "modalities.audio.backbone={use: linear-1d}",
+)
 SIZES = (1, 2, 3, 4)
 EXACT = {True: 1e-12, False: 1e-5}
 
@@ -38,8 +53,17 @@ def objectives() -> list[tuple[str, ...]]:
         for loss, name in itertools.product(LOSSES, POSITIVES)
         if name not in soft["positives"] or loss in soft["loss"]
     ]
+    pairs = [(*one, PREDICTOR) if one[0].endswith("=cosine") else one for one in pairs]
     groups = [(f"pretrain.objective.group={name}",) for name in GROUPS]
-    return [*pairs, *groups, (LEARNED,), (WEIGHTS,), ("pretrain.objective.pairs=all+same", "pretrain.copies=2")]
+    return [
+        *pairs,
+        *groups,
+        (LEARNED,),
+        (WEIGHTS,),
+        ("pretrain.objective.pairs=all+same", "pretrain.copies=2"),
+        *SIDES,
+        SECONDS,
+    ]
 
 
 def ways() -> list[Case]:
@@ -47,6 +71,7 @@ def ways() -> list[Case]:
     cases = []
     for k, (sets, pattern) in enumerate(itertools.product(objectives(), PATTERNS)):
         views = 2 if "cross-window" in str(sets) or "comm" in str(sets) else 1 + k // 2 % 2
+        views = 1 if sets == SECONDS else views
         cases.append(Case(sets, pattern, (7, 9, 2, 5, 7)[k % 5], views, 3 if k % 3 == 0 else None, double=k % 7 < 4))
     return cases
 
@@ -72,9 +97,14 @@ def test_value_and_gradient_are_those_of_one_process(prepared):
     assert too_far(measured) == []
 
 
-def test_a_planted_fault_is_seen(prepared):
+def test_a_planted_fault_is_seen_and_queues_teachers_and_predictors_are_those_of_one_process(prepared):
     cases = [Case((LEARNED, "pretrain.objective.positives=" + POSITIVES["same-label"]), pattern) for pattern in PATTERNS[:2]]
     faults = [name for name in KINDS if name != "Ranks"]
-    seen = measure(prepared, cases, (3,), tuple(faults))
+    sound = [Case(sets, PATTERNS[k % 2], views=2, micro_batch=(None, 3)[k % 2]) for k, sets in enumerate(SIDES)]
+    sound += [Case(SECONDS, pattern, micro_batch=size) for pattern, size in zip(PATTERNS, (None, 2, 3, None), strict=True)]
+    measured = measure(prepared, cases, (3,), tuple(faults), sound=sound)
+    assert too_far([row for row in measured if row[0] == "Ranks"]) == []
+    assert len(measured) == len(faults) * len(cases) + len(sound)
+    seen = [row for row in measured if row[0] != "Ranks"]
     largest = {name: max(value for kind, _, _, value in seen if kind == name) for name in faults}
     assert {name for name, value in largest.items() if value < 1e-3} == set()

@@ -12,7 +12,7 @@ from mmcl.model.contrast import build_contrast
 from mmcl.objective.score import Embedded, score
 from mmcl.plugins import plugins
 
-LOSSES = ["siglip", "dcl", "triplet", "vicreg", "barlow-twins", "sup-con"]
+LOSSES = ["siglip", "dcl", "triplet", "vicreg", "barlow-twins", "cosine", "sup-con"]
 N = 9
 
 

@@ -26,8 +26,8 @@ from mmcl.engine.means import Mean
 from mmcl.model.frozen import encode_rows
 from mmcl.report import run_and_report as run_all
 from mmcl.runs import RunFolder, read_json, read_jsonl
+from mmcl.stages.composed import rows_of_epoch
 from mmcl.stages.prepare import prepare
-from mmcl.stages.pretrain import rows_of_epoch
 
 
 def events(run: RunFolder) -> list[str]:

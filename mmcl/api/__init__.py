@@ -8,7 +8,7 @@ from .group import Group, GroupLoss, GroupLossSpec
 from .head import Deciding, Head, HeadSpec, Labelled, OwnLoss, Penalised, SelfFitting, Showing, Shown
 from .hooks import PROJECT, Register, hookimpl, hookspec
 from .kinds import Kind, Layout
-from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored, Softmax, SoftmaxLoss
+from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored, Softmax, SoftmaxLoss, Steps
 from .modality import Modality, ModalitySpec
 from .params import Field, NoParams, Params
 from .preset import PresetSpec
@@ -16,6 +16,7 @@ from .pretext import Pretext, PretextSpec
 from .published import Benchmark, Cell, PublishedSpec, PublishedTable
 from .raw import Audio, Raw, Sequence, Source, Table, Timed, Video, Words
 from .readout import Parts, ReadOutWidth, each_step, parts_of, read_out, resampled
+from .sampler import Pool, Sampler, SamplerSpec
 from .scorer import Scorer, ScorerSpec
 from .version import VERSION
 
@@ -58,6 +59,7 @@ __all__ = [
     "Params",
     "Parts",
     "PluginError",
+    "Pool",
     "Positives",
     "PositivesSpec",
     "PresetSpec",
@@ -71,6 +73,8 @@ __all__ = [
     "RecipeError",
     "Register",
     "SampleRef",
+    "Sampler",
+    "SamplerSpec",
     "Scored",
     "Scorer",
     "ScorerSpec",
@@ -82,6 +86,7 @@ __all__ = [
     "SoftmaxLoss",
     "Source",
     "StageError",
+    "Steps",
     "Stream",
     "Table",
     "Task",

@@ -16,6 +16,7 @@ from .modality import ModalitySpec
 from .preset import PresetSpec
 from .pretext import PretextSpec
 from .published import PublishedSpec
+from .sampler import SamplerSpec
 from .scorer import ScorerSpec
 
 PROJECT = "mmcl"
@@ -64,6 +65,11 @@ def register_group_losses(register: Register[GroupLossSpec]) -> None:
 @hookspec
 def register_positives(register: Register[PositivesSpec]) -> None:
     """Offer rules for which rows of a batch belong together."""
+
+
+@hookspec
+def register_samplers(register: Register[SamplerSpec]) -> None:
+    """Offer ways of putting the recordings of an epoch into batches."""
 
 
 @hookspec

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 
 @dataclass
+class Steps:
+    """One side of a pair, step by step: what the projection makes of `Encoded.sequence`."""
+
+    z: Tensor  # [N, T, D]
+    real: Tensor  # bool [N, T]: which steps are real
+    times: Tensor  # float [N, T]: the middle of each, in seconds from where the recording's window begins, in every modality the same
+
+
+@dataclass
 class Pair:
     """Anchors on the left, candidates on the right, and which of them belong together.
 
@@ -29,6 +38,8 @@ class Pair:
     weight: Tensor | None = (
         None  # float [N, K] in [0, 1], above 0 where `positive`: how far it belongs to the anchor; None: all by 1
     )
+    left_steps: Steps | None = None  # of N anchors, where the loss asks for sequences
+    right_steps: Steps | None = None  # of K candidates
 
     def similarity(self) -> Tensor:
         """Cosine similarity of every anchor with every candidate, [N, K], at least float32; computed once."""
@@ -107,8 +118,11 @@ class SoftmaxLoss(Protocol):
 class LossSpec:
     """What a loss plug-in registers. `build`: params → PairLoss.
 
-    equation  the formula in plain text, as `mmcl describe` prints it
-    soft      whether it reads `Pair.weight`; any other is refused beside a rule that weighs positives
+    equation   the formula in plain text, as `mmcl describe` prints it
+    soft       whether it reads `Pair.weight`; any other is refused beside a rule that weighs positives
+    queue      whether candidates of earlier batches may stand among the negatives (`pretrain.objective.queue`); False for a loss without negatives
+    predictor  whether it is refused without `pretrain.objective.predictor`, as embeddings would all become one
+    sequences  whether it reads `Pair.left_steps` and `right_steps`: every modality then needs a backbone that keeps time and steps a second
     """
 
     name: str
@@ -118,6 +132,9 @@ class LossSpec:
     equation: str = ""
     paper: str = ""
     soft: bool = False
+    queue: bool = True
+    predictor: bool = False
+    sequences: bool = False
 
 
 @runtime_checkable

@@ -23,6 +23,7 @@ KINDS: Mapping[str, str] = {
     "positives": "one recording belongs together; others of its group count neither way",
     "preset": "settings of a paper",
     "pretext": "means over time, squeezed through one vector",
+    "sampler": "recordings of one group after another",
     "scorer": "share of words that count",
 }
 """Kinds of plug-ins that can be begun → what the example that is written does."""

@@ -50,6 +50,7 @@ COMMANDS = {
     "list-losses": ("lists", "List losses between two modalities."),
     "list-group-losses": ("lists", "List losses of any number of modalities at once."),
     "list-positives": ("lists", "List rules for what belongs together."),
+    "list-samplers": ("lists", "List ways of putting recordings into batches."),
     "list-datasets": ("lists", "List corpora."),
     "list-heads": ("lists", "List probes."),
     "list-pretexts": ("lists", "List ways of learning one vector of all modalities."),

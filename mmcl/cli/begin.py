@@ -79,7 +79,7 @@ def new_recipe(table: Path, out: Path | None, overwrite: bool, faces: bool) -> N
 def new_plugin(kind: str, name: str, out: Path) -> None:
     """Write a package with one plug-in NAME that works as it is: options, spec, hook, code, tests, CI.
 
-    KIND is backbone, dataset, group-loss, head, loss, modality, positives, preset, pretext or scorer.
+    KIND is backbone, dataset, group-loss, head, loss, modality, positives, preset, pretext, sampler or scorer.
     """
     from ..begin.plugin import write_plugin
 

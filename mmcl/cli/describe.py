@@ -16,6 +16,7 @@ KINDS = (
     "loss",
     "group-loss",
     "positives",
+    "sampler",
     "dataset",
     "head",
     "pretext",
@@ -30,6 +31,7 @@ PLACES = {
     "loss": ("pretrain", "objective", "loss"),
     "group-loss": ("pretrain", "objective", "group"),
     "positives": ("pretrain", "objective", "positives"),
+    "sampler": ("pretrain", "sampler"),
     "dataset": ("dataset",),
     "head": ("probe", "heads", "NAME"),
     "pretext": ("pretrain", "pretext"),
@@ -47,7 +49,7 @@ NEEDED = re.compile(r"; needed\b")
 def describe(what: str, name: str, as_json: bool) -> None:
     """Show one plug-in: what it does, where it comes from, its options with bounds and defaults, and how a recipe names it.
 
-    KIND is backbone, modality, loss, group-loss, positives, dataset, head, pretext, scorer, preset, kind or recipe.
+    KIND is backbone, modality, loss, group-loss, positives, sampler, dataset, head, pretext, scorer, preset, kind or recipe.
     """
     if what == "recipe":
         _recipe(name, as_json)
@@ -73,6 +75,8 @@ def describe(what: str, name: str, as_json: bool) -> None:
         facts["reads"] = list(spec.accepts)
     if what == "positives":
         facts["labels"] = _needs(spec)
+    if what == "sampler":
+        facts["labels"] = list(spec.needs(spec.params())) or "none"
     if what == "group-loss":
         most = "any number" if spec.most is None else str(spec.most)
         facts["modalities"] = str(spec.fewest) if spec.most == spec.fewest else f"{spec.fewest} to {most}"
@@ -88,6 +92,8 @@ def describe(what: str, name: str, as_json: bool) -> None:
     facts["options"] = [] if plain else _options(spec.params)
     if what in PLACES:
         facts["example"] = _example(what, facts["name"], facts["options"])
+    if what == "loss" and spec.predictor:
+        facts["example"] += f"\n{'  ' * (len(PLACES['loss']) - 1)}predictor: {{}}"
     if what == "positives" and spec.soft:
         _say_weighs(facts)
     if what == "positives" and any("NAME" in one for one in _needs(spec)):
@@ -137,7 +143,8 @@ def _say_weighs(facts: dict[str, Any]) -> None:
 
     able = [name for name, offer in plugins().all("loss") if offer.spec.soft]
     facts["weighs"] = f"positives; losses that read weights are {', '.join(able)}"
-    facts["example"] += f"\n{'  ' * (len(PLACES['positives']) - 1)}loss: {able[0]}"
+    alone = next(name for name in able if not plugins().get("loss", name).spec.predictor)
+    facts["example"] += f"\n{'  ' * (len(PLACES['positives']) - 1)}loss: {alone}"
 
 
 def _needs(spec: Any) -> list[str] | str:

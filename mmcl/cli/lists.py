@@ -53,6 +53,7 @@ list_modalities = _command("list-modalities", "modality", "List ways of turning 
 list_losses = _command("list-losses", "loss", "List losses between two modalities' embeddings.")
 list_group_losses = _command("list-group-losses", "group-loss", "List losses of any number of modalities at once.")
 list_positives = _command("list-positives", "positives", "List rules for which rows of a batch belong together.")
+list_samplers = _command("list-samplers", "sampler", "List ways of putting recordings into batches.")
 list_datasets = _command("list-datasets", "dataset", "List corpora.")
 list_heads = _command("list-heads", "head", "List probes.")
 list_pretexts = _command("list-pretexts", "pretext", "List ways of learning one vector of all modalities.")

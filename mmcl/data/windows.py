@@ -60,13 +60,16 @@ def draw(
     place: str,
     generator: np.random.Generator,
     share: float | None = None,
+    part: float = 1.0,
 ) -> Span:
     """Where a training window is cut. Every start from the first to the last that fits is equally likely.
 
-    With `share` instead of `seconds`, its length is drawn too: evenly between that share and all of the recording.
+    With `share` instead of `seconds`, its length is drawn too: evenly between that share and all of the recording. Below 1, `part` of that is cut.
     """
     if share is not None:
         seconds = common_seconds(stores, row) * generator.uniform(share, 1.0) or None
+    if part < 1:
+        seconds = part * (common_seconds(stores, row) if seconds is None else seconds) or None
     if seconds is None:
         return WHOLE
     room = max(0.0, common_seconds(stores, row) - seconds)

@@ -40,6 +40,14 @@ def fresh_encoders(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int],
     for name, encoder in encoders.items():
         if encoder.normalise is not None:
             _fit(encoder.normalise, stores[name], rows)
+    return _frozen(plan, encoders)
+
+
+def _frozen(plan: Plan, encoders: dict[str, Encoder]) -> dict[str, Encoder]:
+    """The same encoders, those frozen that the plan has so."""
+    for modality in plan.modalities:
+        if modality.frozen:
+            encoders[modality.name].freeze()
     return encoders
 
 
@@ -58,7 +66,7 @@ def encoders_of(
     plan: Plan, kind: str, folder: Path, stores: Mapping[str, Store], rows: Sequence[int], *where: str | int
 ) -> dict[str, Encoder]:
     """The encoders of that kind: "pretrained", which lie in a folder, or "random", which are fresh."""
-    return load_encoders(folder) if kind == "pretrained" else fresh_encoders(plan, stores, rows, *where)
+    return _frozen(plan, load_encoders(folder)) if kind == "pretrained" else fresh_encoders(plan, stores, rows, *where)
 
 
 def joint_of(plan: Plan, kind: str, folder: Path, stores: Mapping[str, Store], rows: Sequence[int], *where: str | int) -> Joint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,11 @@ from ..api.errors import PluginError
 from ..api.group import GroupLoss
 from ..api.loss import PairLoss, Positives
 from ..evaluate.answers import group_numbers, target_tensor
+from ..objective.directed import Past, score_directed
 from ..objective.group import score_group
 from ..objective.score import Embedded, Objective, score
 from ..recipe.plan import Part, Plan
+from .sides import Queue, Sides
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Contrast:
     copies: int = 1  # times that every embedding is there
     soft: bool = False  # whether positives weigh
     together: Together | None = None  # beside the pairs, or in their place
+    sequences: bool = False  # whether the loss is of sequences
+    sides: Sides | None = None  # what makes anchors and candidates of the pairs unlike
 
     @property
     def module(self) -> nn.Module | None:
@@ -57,16 +61,41 @@ class Contrast:
 
     def __call__(self, embedded: Mapping[str, Embedded], items: Items, device: torch.device) -> Objective:
         """The objective of a batch: of its embeddings by modality, and of who stands in its rows."""
-        targets = {name: target[items.row].to(device) for name, target in self.targets.items()}
-        group = self.groups[items.row].to(device)
-        who = Items(row=items.row.to(device), view=items.view.to(device), targets=targets, group=group)
+        who = self._who(items.row, items.view, device)
+        anchors = embedded if self.sides is None else self.sides.anchors(embedded)
         if self.copies > 1:
-            who, embedded = (
-                _repeated(who, self.copies),
-                {name: _again(one, len(who.row), self.copies) for name, one in embedded.items()},
-            )
-        objective = score(embedded, who, self.pairs, self.positives, self.loss, self.weights, self.combine, self.soft)
+            rows, who = len(who.row), _repeated(who, self.copies)
+            same = anchors is embedded
+            embedded = {name: _again(one, rows, self.copies) for name, one in embedded.items()}
+            anchors = embedded if same else {name: _again(one, rows, self.copies) for name, one in anchors.items()}
+        if self._directed or self.sequences:
+            how = (self.pairs, self.positives, self.loss, self.weights, self.combine, self.soft)
+            objective = score_directed(anchors, who, *how, past=self._past(device), both=self.sequences)
+        else:
+            objective = score(embedded, who, self.pairs, self.positives, self.loss, self.weights, self.combine, self.soft)
         return objective if self.together is None else self._with_group(objective, self.together, embedded, who)
+
+    @property
+    def _directed(self) -> bool:
+        """Whether the pairs' two sides are unlike now: while validating only a predictor makes them so."""
+        return self.sides is not None and (torch.is_grad_enabled() or len(self.sides.predictors) > 0)
+
+    def _who(self, row: Tensor, view: Tensor, device: torch.device) -> Items:
+        """Who stands in some rows, with all that positives ask for."""
+        rows = row.to(self.groups.device)
+        targets = {name: target[rows].to(device) for name, target in self.targets.items()}
+        return Items(row=row.to(device), view=view.to(device), targets=targets, group=self.groups[rows].to(device))
+
+    def _past(self, device: torch.device) -> dict[str, Past]:
+        """What queues hold, while something is learned."""
+        if self.sides is None or not torch.is_grad_enabled():
+            return {}
+        held = {name: cast(Queue, queue).held() for name, queue in self.sides.queues.items()}
+        return {
+            name: Past(z, replace(self._who(row, view, device), modality=name))
+            for name, (z, row, view) in held.items()
+            if len(row)
+        }
 
     def _with_group(self, pairs: Objective, together: Together, embedded: Mapping[str, Embedded], who: Items) -> Objective:
         """The objective of the pairs, and the weighed loss of the group added to it."""
@@ -128,7 +157,8 @@ def _repeated(items: Items, times: int) -> Items:
 
 def _again(one: Embedded, rows: int, times: int) -> Embedded:
     """The same embeddings at the rows of each repetition."""
-    return Embedded(z=torch.cat([one.z] * times), rows=torch.cat([one.rows + rows * k for k in range(times)]))
+    key = None if one.key is None else torch.cat([one.key] * times)
+    return Embedded(torch.cat([one.z] * times), torch.cat([one.rows + rows * k for k in range(times)]), key)
 
 
 def build_contrast(
@@ -155,6 +185,7 @@ def build_contrast(
         combine=plan.recipe.pretrain.objective.combine,
         copies=plan.recipe.pretrain.copies,
         soft=plan.positives.spec.soft,
+        sequences=plan.loss.spec.sequences,
         together=_together(plan, widths) if plan.group and widths else None,
     )
 

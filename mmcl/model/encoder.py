@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..api.backbone import BackboneSpec
 from ..api.batch import Encoded, Stream
-from ..api.errors import PluginError
+from ..api.errors import PluginError, StageError
 from ..api.kinds import Layout
 from ..api.params import Params
 from ..seeding import address
@@ -72,7 +72,21 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.projection = projection
         self.width: int = cast(Any, backbone).width
+        self.frozen = False
         self.whose = f"the backbone {type(backbone).__name__}"  # as messages name it
+
+    def freeze(self) -> None:
+        """Leave the backbone as it is: its weights get no gradient, and it computes as in eval mode from now on."""
+        self.frozen = True
+        self.backbone.requires_grad_(False)
+        self.backbone.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module's, but a frozen backbone stays in eval mode: running statistics and dropout are training too."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
     @property
     def embedding(self) -> int:
@@ -130,6 +144,41 @@ class Encoder(nn.Module):
                 )
             )
         return torch.cat(kept)
+
+    def embed_sequence(self, stream: Stream, part: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What `embed` gives [n, W], the same of every step of the backbone's sequence [n, T', W], and which of these are real (bool [n, T']).
+
+        Raises StageError if the backbone keeps no time, or its steps do not fit the projection.
+        """
+        if part is None or len(stream.present) <= part or not torch.is_grad_enabled():
+            return self._sequence_part(stream.values, stream.steps, stream.present)
+        cuts = [slice(k, k + part) for k in range(0, len(stream.present), part)]
+        kept = [
+            checkpoint(
+                self._sequence_part,
+                stream.values[rows],
+                stream.steps[rows],
+                stream.present[rows],
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), _statistics_kept(self.backbone)),
+            )
+            for rows in cuts
+        ]
+        z, steps, real = (torch.cat(each) for each in zip(*kept, strict=True))
+        return z, steps, real
+
+    def _sequence_part(self, values: Tensor, steps: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        encoded = self._through(Stream(values=values, steps=steps, present=present))
+        if encoded.sequence is None or encoded.steps is None:
+            raise StageError(
+                f"{self.whose}: keeps no time, and a loss of sequences needs every step; use one that does, or another loss"
+            )
+        if encoded.sequence.shape[2] != self.width:
+            raise StageError(
+                f"{self.whose}: has steps of {encoded.sequence.shape[2]} numbers and a vector of {self.width}; a loss of sequences sends both "
+                "through one projection: make them alike by the backbone's options"
+            )
+        return self.project(encoded), cast(Tensor, self.projection(encoded.sequence)), encoded.steps
 
     def _embed_part(self, values: Tensor, steps: Tensor, present: Tensor) -> Tensor:
         return self.project(self._through(Stream(values=values, steps=steps, present=present)))

@@ -25,6 +25,8 @@ WINDOWS = 64
 """Windows that go through a network at a time where nothing is learned."""
 
 
+Views = int | Sequence[float]
+"""Windows of each recording in a batch: how many, or of each what share of `window` it is."""
 Share = Callable[[int], slice]
 """Which of so many rows of a batch this process cuts."""
 
@@ -38,7 +40,7 @@ def draw_batches(
     plan: Plan,
     stores: Mapping[str, Store],
     batches: Sequence[Sequence[int]],
-    views: int,
+    views: Views,
     *where: str | int,
     first: int = 0,
     share: Share = every,
@@ -46,7 +48,7 @@ def draw_batches(
     """Batches of drawn windows, prepared one step ahead; where they are cut depends on the address `where` alone.
 
     batches  rows of recordings
-    views    windows of each recording
+    views    windows of each recording: how many, or what share of `window` each is
     first    number of the batch to begin with
     share    the rows of each batch that are wanted; they are cut where they would be if all were
     """
@@ -60,38 +62,52 @@ def draw_batches(
 
 
 def draw_batch(
-    plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], views: int, rng: np.random.Generator, share: Share = every
+    plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], views: Views, rng: np.random.Generator, share: Share = every
 ) -> Batch:
     """Windows of every recording, each the same seconds in every modality; first all first views."""
     items = items_of(rows, views)
     seen = items.row.tolist()
-    spans, mine = spans_drawn(plan, stores, seen, rng), share(len(seen))
+    spans, mine = spans_drawn(plan, stores, seen, rng, parts_of(views, items.view.tolist())), share(len(seen))
     return batch(stores, seen[mine], spans[mine], views=items.view[mine].tolist())
 
 
-def items_of(rows: Sequence[int], views: int) -> Items:
+def items_of(rows: Sequence[int], views: Views) -> Items:
     """Who stands in each row of a batch of drawn windows: first all first views."""
-    numbers = [view for view in range(views) for _ in rows]
-    return Items(row=torch.tensor([*rows] * views, dtype=torch.int64), view=torch.tensor(numbers, dtype=torch.int64))
+    count = views if isinstance(views, int) else len(views)
+    numbers = [view for view in range(count) for _ in rows]
+    return Items(row=torch.tensor([*rows] * count, dtype=torch.int64), view=torch.tensor(numbers, dtype=torch.int64))
 
 
 def drawn_spans(
-    plan: Plan, stores: Mapping[str, Store], batches: Sequence[Sequence[int]], views: int, row: int, *where: str | int
+    plan: Plan, stores: Mapping[str, Store], batches: Sequence[Sequence[int]], views: Views, row: int, *where: str | int
 ) -> list[Span]:
     """Where `draw_batches` of the same arguments cuts one recording; no stream is read."""
     spans: list[Span] = []
     for k, rows in enumerate(batches):
         if row in rows:
-            seen = [one for _ in range(views) for one in rows]
-            drawn = spans_drawn(plan, stores, seen, np.random.default_rng(address(*where, k)))
+            items = items_of(rows, views)
+            seen, parts = items.row.tolist(), parts_of(views, items.view.tolist())
+            drawn = spans_drawn(plan, stores, seen, np.random.default_rng(address(*where, k)), parts)
             spans += [span for one, span in zip(seen, drawn, strict=True) if one == row]
     return spans
 
 
-def spans_drawn(plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], rng: np.random.Generator) -> list[Span]:
-    """A span of each recording."""
+def parts_of(views: Views, numbers: Sequence[int]) -> list[float]:
+    """What share of `window` each row's window is, by the numbers of their views."""
+    return [1.0 if isinstance(views, int) else views[number] for number in numbers]
+
+
+def spans_drawn(
+    plan: Plan, stores: Mapping[str, Store], rows: Sequence[int], rng: np.random.Generator, parts: Sequence[float]
+) -> list[Span]:
+    """A span of each recording.
+
+    parts  what share of `window` each is
+    """
     window = plan.recipe.window
-    return [draw(stores, row, window.seconds, window.place, rng, window.share) for row in rows]
+    return [
+        draw(stores, row, window.seconds, window.place, rng, window.share, part) for row, part in zip(rows, parts, strict=True)
+    ]
 
 
 def windows_of(

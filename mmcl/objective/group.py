@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import permutations
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from ..api.batch import Items
 from ..api.group import Group, GroupLoss
 from ..api.loss import Positives, Scored
-from .score import Embedded, asked, pick
+from .blocks import asked_of_block, joined
+from .score import Embedded, pick
 
 HELD = 4_194_304
 """Anchors × candidates × modalities² up to which a group is scored whole (16 MB in float32 for a matrix of Gram matrices)."""
@@ -60,18 +59,12 @@ def score_group(
             continue
         names = [name for name, here in zip(modalities, pattern.tolist(), strict=True) if here]
         parts += _blocks(embedded, items, names, anchors, candidates, positives, loss, held)
-    counts = [int(part.anchors) for part in parts]
-    total = sum(counts)
+    scored = joined(parts, loss.reduction)
     short = int((present.any(1) & (present.sum(1) < fewest)).sum())
-    if total == 0:
+    if scored is None:
         return GroupScore(None, short=short)
-    learned = [(part, n) for part, n in zip(parts, counts, strict=True) if n > 0]
-    weights = [1.0 if loss.reduction == "sum" else n / total for _, n in learned]
-    value = torch.stack([part.loss * weight for (part, _), weight in zip(learned, weights, strict=True)]).sum()
-    metrics = {"loss": value.detach()}
-    for name in learned[0][0].metrics:
-        metrics[name] = torch.stack([part.metrics[name] * (n / total) for part, n in learned if name in part.metrics]).sum()
-    return GroupScore(value, metrics, anchors=total, short=short)
+    metrics = {"loss": scored.loss.detach(), **scored.metrics}
+    return GroupScore(scored.loss, metrics, anchors=int(scored.anchors), short=short)
 
 
 def _patterns(present: Tensor, fewest: int) -> list[Tensor]:
@@ -101,18 +94,8 @@ def _blocks(
         cut = anchors[k : k + rows]
         masks = _masks(items, names, cut, candidates, positives)
         group = Group({name: z[k : k + rows] for name, z in left.items()}, right, *masks)
-        if len(cut) == len(anchors) or not torch.is_grad_enabled():
-            parts.append(asked(loss, group))
-        else:
-            value, count, *metrics = checkpoint(partial(_apart, loss, group), use_reentrant=False)
-            parts.append(Scored(value, count, dict(metrics)))
+        parts.append(asked_of_block(loss, group, len(cut) == len(anchors)))
     return parts
-
-
-def _apart(loss: GroupLoss, group: Group) -> tuple[object, ...]:
-    """What a loss gives, as a plain tuple that can be worked out again."""
-    scored = asked(loss, group)
-    return (scored.loss, scored.anchors, *scored.metrics.items())
 
 
 def _rows_of(one: Embedded, rows: Tensor) -> Tensor:

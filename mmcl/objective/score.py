@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 from ..api.batch import Items
 from ..api.errors import PluginError
 from ..api.group import Group
-from ..api.loss import Pair, PairLoss, Positives, Scored, Softmax, SoftmaxLoss
+from ..api.loss import Pair, PairLoss, Positives, Scored, Softmax, SoftmaxLoss, Steps
 from .softmax import LARGEST_SCALE, Couple, Sizes, Taken, score_softmax
 
 SMALL = 65_536
@@ -38,6 +38,8 @@ class Embedded:
 
     z: Tensor  # [n, D]
     rows: Tensor  # int64 [n]: their rows in the batch, ascending
+    key: Tensor | None = None  # [n, D]: what a teacher makes of the same rows, without a graph
+    steps: Steps | None = None  # of the same rows, where the loss asks for sequences
 
 
 @dataclass
@@ -73,7 +75,7 @@ def score(
     soft     whether positives weigh
     """
     met = [
-        _met(embedded, items, pair, positives, weight)
+        meet(embedded, items, pair, positives, weight)
         for pair, weight in zip(pairs, weights or [1.0] * len(pairs), strict=True)
     ]
     enough = [one for one in met if one.rows.shape[0] > 1]
@@ -87,7 +89,7 @@ def score(
 
 
 @dataclass
-class _Met:
+class Met:
     """A pair of modalities, on the N recordings that have both."""
 
     first: str
@@ -102,6 +104,7 @@ class _Met:
 
     @property
     def name(self) -> str:
+        """How a report calls it."""
         return f"{self.first}~{self.second}"
 
     @property
@@ -122,12 +125,13 @@ class _Met:
         return positive, ignore
 
 
-def _met(embedded: Mapping[str, Embedded], items: Items, pair: tuple[str, str], positives: Positives, weight: float) -> _Met:
+def meet(embedded: Mapping[str, Embedded], items: Items, pair: tuple[str, str], positives: Positives, weight: float) -> Met:
+    """A pair of modalities, on the recordings of a batch that have both."""
     first, second = pair
     one, other = embedded[first].rows, embedded[second].rows
     left, right = _shared(one, other)
-    rows = _at(one, left)
-    return _Met(first, second, left, right, rows, pick(items, rows, first), pick(items, rows, second), positives, weight)
+    rows = at_rows(one, left)
+    return Met(first, second, left, right, rows, pick(items, rows, first), pick(items, rows, second), positives, weight)
 
 
 _Scored = tuple[Tensor | None, float, dict[str, dict[str, Tensor]]]
@@ -146,7 +150,7 @@ def _softmax_of(loss: PairLoss, z: Sequence[Tensor]) -> Softmax | None:
 def _together(
     embedded: Mapping[str, Embedded],
     batch: int,
-    met: Sequence[_Met],
+    met: Sequence[Met],
     loss: PairLoss,
     form: Softmax,
     combine: str,
@@ -189,7 +193,7 @@ def _together(
     return value, count, report
 
 
-def _stands_for(met: _Met, combine: str) -> int:
+def _stands_for(met: Met, combine: str) -> int:
     """A modality against itself has one direction, which stands for both in a mean over directions."""
     return 2 if met.same and combine == "mean" else 1
 
@@ -197,17 +201,17 @@ def _stands_for(met: _Met, combine: str) -> int:
 # ------------------------------------------------------------------------------------------- any loss, pair by pair
 
 
-def _each_alone(embedded: Mapping[str, Embedded], met: Sequence[_Met], loss: PairLoss, combine: str, sizes: Sizes) -> _Scored:
+def _each_alone(embedded: Mapping[str, Embedded], met: Sequence[Met], loss: PairLoss, combine: str, sizes: Sizes) -> _Scored:
     unit = {name: normalize(e.z.float() if e.z.dtype.itemsize < 4 else e.z, dim=-1) for name, e in embedded.items()}
     total: list[Tensor] = []
     count = 0.0
     report: dict[str, dict[str, Tensor]] = {}
     for m in met:
         both = _Both(
-            left=_at(embedded[m.first].z, m.left),
-            right=_at(embedded[m.second].z, m.right),
-            unit_left=_at(unit[m.first], m.left),
-            unit_right=_at(unit[m.second], m.right),
+            left=at_rows(embedded[m.first].z, m.left),
+            right=at_rows(embedded[m.second].z, m.right),
+            unit_left=at_rows(unit[m.first], m.left),
+            unit_right=at_rows(unit[m.second], m.right),
             masks=m.masks,
             loss=loss,
             directions=1 if loss.symmetric or m.same else 2,
@@ -399,7 +403,7 @@ def _shared(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     return torch.isin(left, right).nonzero().squeeze(1), torch.isin(right, left).nonzero().squeeze(1)
 
 
-def _at(z: Tensor, rows: Tensor) -> Tensor:
+def at_rows(z: Tensor, rows: Tensor) -> Tensor:
     """Some rows, ascending; no copy if they are all."""
     return z if rows.shape[0] == z.shape[0] else z[rows]
 

@@ -17,6 +17,7 @@ from .slots import (
     UseModality,
     UsePositives,
     UsePretext,
+    UseSampler,
     UseScorer,
 )
 
@@ -27,6 +28,7 @@ SLOTS: tuple[type[Use], ...] = (
     UseLoss,
     UseGroupLoss,
     UsePositives,
+    UseSampler,
     UseHead,
     UseScorer,
     UsePretext,

@@ -18,10 +18,17 @@ def _pairs(value: Any) -> Any:
     raise ValueError(f"must be {PAIRS} such as [[text, audio], [text, faces]]")
 
 
+class Predictor(Section):
+    """fc → batch norm → ReLU → fc on the anchors' embeddings, one a modality; thrown away after pretraining."""
+
+    hidden: int = Field(512, ge=1, description="width of the hidden layer")
+    norm: bool = Field(True, description="batch normalisation of the hidden layer, over the whole batch")
+
+
 class Objective(Section):
     """pairs × positives × loss."""
 
-    LATER: ClassVar[tuple[str, ...]] = ("combine", "group")
+    LATER: ClassVar[tuple[str, ...]] = ("combine", "group", "queue", "momentum", "predictor")
 
     pairs: Annotated[str | tuple[tuple[str, str], ...], BeforeValidator(_pairs)] = Field(
         "all",
@@ -47,3 +54,25 @@ class Objective(Section):
         "mean",
         description="how pairs become one loss, of their losses L and weights w. mean: Σ wL / Σ w; sum: Σ wL; count: Σ wL / number of pairs",
     )
+    queue: int | None = Field(
+        None,
+        ge=1,
+        description="newest embeddings of earlier batches, of each modality, that stand behind those of the batch as further negatives; what the "
+        "positives would have belong to an anchor, and its own recording, is left out",
+    )
+    momentum: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="candidates come from a teacher, a copy of each encoder whose weights after every step are momentum × theirs + (1 − momentum) × "
+        "the encoder's, and have no gradient; validation is of the encoders alone",
+    )
+    predictor: Predictor | None = Field(
+        None,
+        description="anchors go through a network of their own, and candidates have no gradient: one side predicts the other",
+    )
+
+    @property
+    def directed(self) -> bool:
+        """Whether anchors and candidates of a pair are made unlike."""
+        return self.queue is not None or self.momentum is not None or self.predictor is not None

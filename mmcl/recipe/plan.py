@@ -58,6 +58,7 @@ class ModalityPlan:
     backbone: Part | None  # None where a pretext takes all streams together
     normalise: str
     augment: Augment
+    frozen: bool = False  # whether the backbone learns nothing
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for plan.json."""
@@ -68,6 +69,7 @@ class ModalityPlan:
             "backbone": self.backbone and self.backbone.to_json(),
             "normalise": self.normalise,
             "augment": self.augment.stated(),
+            **({"frozen": True} if self.frozen else {}),  # left out: fingerprints stay as they were
         }
 
 
@@ -130,6 +132,7 @@ class Plan:
     fold_key: str  # "group" or "id": what `fold_of` is keyed by
     supervised: SupervisePlan | None = None
     pretext: Part | None = None  # takes all streams together, in place of backbones and pairs
+    sampler: Part | None = None  # what puts recordings into batches; None: they come in random order
     scores: Mapping[str, ScorePlan] = field(default_factory=dict)
     weights: tuple[float, ...] = ()  # one a pair, above 0; () where the recipe gives none: all 1
     group: GroupPlan | None = None  # beside the pairs, or in their place
@@ -155,6 +158,7 @@ class Plan:
         objective = "pretrain.objective"
         named += [(f"{objective}.loss", self.loss), (f"{objective}.positives", self.positives)]
         named += [(f"{objective}.group", self.group.loss if self.group else None), ("pretrain.pretext", self.pretext)]
+        named += [("pretrain.sampler", self.sampler)]
         named += [(f"probe.heads.{name}", head) for name, head in self.heads.items()]
         trained = self.supervised.heads if self.supervised else {}
         named += [(f"supervise.heads.{name}", head) for name, head in trained.items()]
@@ -198,8 +202,9 @@ class Plan:
     def labels(self) -> list[str]:
         """The targets that pretraining looks at."""
         targets = [] if self.pretext else list(self.needs)
+        targets += self.sampler.spec.needs(self.sampler.params) if self.sampler else ()
         balance = self.recipe.pretrain.balance
-        return targets if balance is None or balance in targets else [*targets, balance]
+        return list(dict.fromkeys([*targets, *([] if balance is None else [balance])]))
 
     def to_json(self) -> dict[str, Any]:
         """The resolved plan with every default."""
@@ -227,9 +232,10 @@ class Plan:
                     "loss": self.loss.to_json(),
                     **({"weights": list(self.weights)} if self.weights else {}),  # left out: fingerprints stay as they were
                     **({"group": self.group.to_json()} if self.group else {}),
-                    **({"combine": combine} if (combine := recipe["pretrain"]["objective"].get("combine")) else {}),
+                    **{name: value for name, value in recipe["pretrain"]["objective"].items() if name in _STATED},
                 },
                 "pretext": self.pretext and self.pretext.to_json(),
+                **({"sampler": self.sampler.to_json()} if self.sampler else {}),  # left out: fingerprints stay as they were
             },
             "probe": {
                 **recipe["probe"],
@@ -254,6 +260,10 @@ class Plan:
             "limit": recipe["limit"],
             "reading": recipe["reading"],
         }
+
+
+_STATED = ("combine", "queue", "momentum", "predictor")
+"""Keys of an objective that a plan states as the recipe has them, and only where they are not their defaults."""
 
 
 def changed_code(

@@ -16,6 +16,7 @@ from .slots import (
     UseHead,
     UseModality,
     UsePretext,
+    UseSampler,
     UseScorer,
 )
 
@@ -118,6 +119,10 @@ class ModalitySection(Section):
         "are never normalised",
     )
     augment: Augment = Field(default_factory=lambda: Augment(), description="random changes while pretraining")
+    frozen: bool = Field(
+        False,
+        description="the backbone stays as it is built (by its weights from elsewhere, where it has some); its projection learns",
+    )
 
 
 class Window(Section):
@@ -156,10 +161,19 @@ class Projection(Section):
         return None if self.use == "none" else self.width
 
 
+class View(Section):
+    """One window of a recording in a batch, or several of one length."""
+
+    share: float = Field(
+        gt=0, le=1, description="its length, as a share of `window` (of the recording, where window has no seconds)"
+    )
+    count: int = Field(1, ge=1, le=8, description="how many of them")
+
+
 class Pretrain(Section):
     """Contrastive pretraining, without labels."""
 
-    LATER: ClassVar[tuple[str, ...]] = ("copies", "skip")
+    LATER: ClassVar[tuple[str, ...]] = ("copies", "skip", "sampler")
 
     objective: Objective = Field(default_factory=lambda: Objective(), description="what is pulled together and pushed apart")
     pretext: Annotated[UsePretext, SHORT] | None = Field(
@@ -186,11 +200,13 @@ class Pretrain(Section):
         description="a single-label task: recordings are drawn, with replacement, so that its classes come equally often, "
         "which uses labels (MPUC-MER's code)",
     )
-    views: int = Field(
+    sampler: Annotated[UseSampler, SHORT] | None = Field(
+        None, description="which recordings stand in a batch together; left out: random ones"
+    )
+    views: Annotated[int, Field(ge=1, le=8)] | Annotated[tuple[View, ...], Field(min_length=1, max_length=8)] = Field(
         1,
-        ge=1,
-        le=8,
-        description="windows cut from every recording of a batch, each drawn and augmented apart (MPUC-MER's code: 2)",
+        description="windows cut from every recording of a batch, each drawn and augmented apart: how many (MPUC-MER's code: 2), or a list "
+        "such as [{share: 1.0}, {share: 0.3, count: 2}] of windows that are as long as `window` and shorter ones (multi-crop)",
     )
     copies: int = Field(
         1, ge=1, le=8, description="times that every embedding stands among those that are contrasted, exactly alike (UniVA: 2)"
@@ -215,6 +231,13 @@ class Pretrain(Section):
     )
     precision: _Precision = "float32"
     checkpoint_minutes: _CheckpointMinutes = 2.0
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of each window that is cut from a recording, what share of `window` it is."""
+        if isinstance(self.views, int):
+            return (1.0,) * self.views
+        return tuple(view.share for view in self.views for _ in range(view.count))
 
 
 class HeadTraining(Section):

@@ -93,6 +93,10 @@ class UsePositives(Use, what="positives"):
     """A rule for what belongs together."""
 
 
+class UseSampler(Use, what="sampler"):
+    """A way of putting recordings into batches."""
+
+
 class UseHead(Use, what="head"):
     """A probe."""
 

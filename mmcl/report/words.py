@@ -175,6 +175,26 @@ def _objective_words(objective: Mapping[str, Any]) -> tuple[str, str]:
     return losses, on
 
 
+def _frozen_words(modalities: Mapping[str, Any]) -> str:
+    """Which backbones learned nothing, as a sentence with a space before it."""
+    still = [name for name, one in modalities.items() if one.get("frozen")]
+    return (
+        f" The backbone{'s' if len(still) > 1 else ''} of {listed(still)} stayed as built; only what projects {'them' if len(still) > 1 else 'it'} learned."
+        if still
+        else ""
+    )
+
+
+def _sides_words(objective: Mapping[str, Any]) -> str:
+    """How anchors and candidates were made unlike, where they were, as a sentence with a space behind it."""
+    momentum, queue = objective.get("momentum"), objective.get("queue")
+    ways = ["anchors went through a predictor"] if objective.get("predictor") else []
+    ways += [f"candidates came from a teacher (momentum {momentum:g})"] if momentum is not None else []
+    ways += [f"the {whole(queue)} newest embeddings of earlier batches were further negatives"] if queue else []
+    sentence = listed(ways)
+    return f"{sentence[0].upper()}{sentence[1:]}. " if ways else ""
+
+
 def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What was compared with what, as terms and sentences."""
     plan = about["plan"]
@@ -191,9 +211,9 @@ def compared(about: Mapping[str, Any], prepare: Mapping[str, Any]) -> list[tuple
             (
                 "Pretrained",
                 f"Encoders trained for up to {many(pretrain['epochs'], 'epoch')}{patience}, with the loss "
-                f"{losses} and the positives “{objective['positives']['use']}”{on}. "
+                f"{losses} and the positives “{objective['positives']['use']}”{on}. {_sides_words(objective)}"
                 + ("The last epoch" if pretrain.get("keep") == "last" else f"The epoch with the {best}")
-                + " is kept, and frozen.",
+                + f" is kept, and frozen.{_frozen_words(plan['modalities'])}",
             )
         )
     if "random" in plan["report"]["against"] or not pretrain["epochs"]:

@@ -339,9 +339,8 @@ def _between(times: NDArray[np.float64]) -> tuple[Gap, ...]:
 
 def _windows(plan: Plan, run: RunFolder, prepared: Prepared, row: int) -> tuple[tuple[WindowShown, ...], str]:
     """Where pretraining cut the recording, in the first fold and seed that trained on it; a sentence on what that is."""
-    from ..data.batches import epoch_batches
     from ..model.windows import drawn_spans
-    from ..stages.pretrain import rows_of_epoch
+    from ..stages.composed import batches_of_epoch
 
     section = plan.recipe.pretrain
     done = {(fold, seed): folder for fold, seed, folder in run.units("pretrain")}
@@ -353,10 +352,8 @@ def _windows(plan: Plan, run: RunFolder, prepared: Prepared, row: int) -> tuple[
             windows = []
             epochs = min(EPOCHS, section.epochs)
             for epoch in range(epochs):
-                rows = epoch_batches(
-                    rows_of_epoch(plan, prepared, fold, *where, epoch), section.batch_size, *where, "epoch", epoch
-                )
-                for span in drawn_spans(plan, prepared.stores, rows, section.views, row, *where, "window", epoch):
+                rows = batches_of_epoch(plan, prepared, fold, *where, epoch=epoch)
+                for span in drawn_spans(plan, prepared.stores, rows, section.shares, row, *where, "window", epoch):
                     windows.append(WindowShown(epoch + 1, span.start, span.seconds))
             if windows:
                 return tuple(windows), f"fold {fold.number}, seed {seed}, the first {epochs} of {section.epochs} epochs"

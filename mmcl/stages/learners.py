@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from ..api.batch import Batch, Items
-from ..api.loss import Scored
+from ..api.batch import Batch, Items, Stream
+from ..api.loss import Scored, Steps
 from ..engine.devices import arithmetic
 from ..engine.ranks import ALONE, Gathered, Ranks, weighted
 from ..evaluate import health
 from ..model.augment import Augmentation
 from ..model.build import fresh_encoders, fresh_joint, given
 from ..model.contrast import build_contrast
+from ..model.sides import Sides
 from ..objective.score import Embedded, Objective
 from ..recipe.plan import JOINT
 from .units import Unit
 
 Augmentations = Mapping[str, Augmentation]
+
+STEPS = "+steps"
+"""What stands behind a modality's name where its steps are gathered."""
+BESIDE = ("loss", "+sides")
+"""What is trained, or follows, beside encoders, and is thrown away after pretraining. No modality can be named so."""
 
 
 class Learner(Protocol):
@@ -41,6 +49,19 @@ class Learner(Protocol):
     def backward(self, objective: Objective) -> None:
         """Leave the gradient of the last `objective` in the weights, where it has a loss."""
 
+    def stepped(self, encoded: Any, items: Items) -> None:
+        """Let all that follows the weights follow them, after the step of a batch."""
+
+
+def _steps(gathered: Gathered, when: Mapping[str, Tensor], name: str) -> Steps | None:
+    """The steps of a modality's rows, where they were gathered."""
+    if name not in when:
+        return None
+    times, steps = when[name], gathered.whole[name + STEPS]
+    if len(times) == 0:
+        times = times.new_zeros(0, 1)
+    return Steps(steps.reshape(*times.shape, gathered.whole[name].shape[1]), times >= 0, times)
+
 
 def learner_of(unit: Unit, device: torch.device, ranks: Ranks = ALONE) -> Learner:
     """What the plan says, with its first weights."""
@@ -59,7 +80,13 @@ class Pairs:
         self.contrast = build_contrast(plan, prepared.samples, widths=widths)
         self.model = nn.ModuleDict(self.encoders)
         if (learned := self.contrast.module) is not None:
-            self.model["loss"] = learned  # a modality cannot be named so: the plan's check of names keeps it free
+            self.model["loss"] = learned
+        self.sides: Sides | None = None
+        objective = plan.recipe.pretrain.objective
+        if objective.directed:
+            contrasted = {name: self.encoders[name] for name in dict.fromkeys(n for pair in plan.pairs for n in pair)}
+            self.sides = self.model["+sides"] = Sides(objective, contrasted, *unit.address)
+            self.contrast = replace(self.contrast, sides=self.sides)
         self.model.to(device)
         self._gathered: Gathered | None = None
 
@@ -68,6 +95,8 @@ class Pairs:
     ) -> dict[str, Embedded]:
         """Every modality, encoded once, of all ranks."""
         own: dict[str, tuple[Tensor, Tensor]] = {}
+        keys: dict[str, tuple[Tensor, Tensor]] = {}
+        beside: dict[str, tuple[Tensor, Tensor]] = {}
         section = self.plan.recipe.pretrain
         with arithmetic(section.precision, self.device):
             for name in self.plan.contrasted:
@@ -75,11 +104,50 @@ class Pairs:
                 if int(stream.present.sum()) == 0:
                     nothing = torch.zeros(0, self.encoders[name].embedding, device=self.device)
                     own[name] = nothing, torch.zeros(0, dtype=torch.int64, device=self.device)
+                    if self._taught(name):
+                        keys[name] = own[name]
+                    if self.plan.loss.spec.sequences:
+                        own[name + STEPS], beside[name] = own[name], own[name]
                     continue
                 ready, rows = self.encoders[name].ready(stream, augmentations.get(name), generator)
+                if self.plan.loss.spec.sequences:
+                    own[name], own[name + STEPS], beside[name] = self._sequence(name, ready, rows)
+                    continue
                 own[name] = self.encoders[name].embed(ready, section.micro_batch), rows
+                if self.sides is not None and self._taught(name):
+                    keys[name] = self.sides.key(name, ready, section.micro_batch), rows
+        if beside:
+            self._even(own, beside)
         gathered = self._gathered = self.ranks.gather(own, n)
-        return {name: Embedded(z=z, rows=gathered.rows[name]) for name, z in gathered.whole.items()}
+        with torch.no_grad():
+            taught = self.ranks.gather(keys, n).whole if keys else {}
+            when = self.ranks.gather(beside, n).whole if beside else {}
+        return {
+            name: Embedded(gathered.whole[name], gathered.rows[name], taught.get(name), _steps(gathered, when, name))
+            for name in self.plan.contrasted
+        }
+
+    def _sequence(self, name: str, ready: Stream, rows: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+        """A modality's embeddings, those of its steps [n, T', W], and when these are in seconds [n, T'], −1 where none is real; each with its rows."""
+        encoder = self.encoders[name]
+        z, steps, real = encoder.embed_sequence(ready, self.plan.recipe.pretrain.micro_batch)
+        stride = ready.steps.shape[1] / steps.shape[1] / float(encoder.layout.rate or 1.0)
+        times = (torch.arange(steps.shape[1], device=z.device, dtype=torch.float32) + 0.5) * stride
+        return (z, rows), (steps, rows), (torch.where(real, times, -1.0), rows)
+
+    def _even(self, own: dict[str, tuple[Tensor, Tensor]], beside: dict[str, tuple[Tensor, Tensor]]) -> None:
+        """Give every rank as many steps of each modality, and lay each row's steps side by side, so that they can be gathered."""
+        longest = self.ranks.agree(*(when.shape[1] if len(rows) else 0 for when, rows in beside.values()))
+        for (name, (when, rows)), most in zip(list(beside.items()), longest, strict=True):
+            if len(rows):
+                room = most - when.shape[1]
+                steps, _ = own[name + STEPS]
+                own[name + STEPS] = functional.pad(steps, (0, 0, 0, room)).flatten(1), rows
+                beside[name] = functional.pad(when, (0, room), value=-1.0), rows
+
+    def _taught(self, name: str) -> bool:
+        """Whether a modality's candidates come from a teacher: not while validating."""
+        return self.sides is not None and name in self.sides.teachers and torch.is_grad_enabled()
 
     def objective(self, encoded: Mapping[str, Embedded], items: Items) -> Objective:
         """Every pair, scored."""
@@ -93,6 +161,11 @@ class Pairs:
         """Leave the gradient in the weights of all encoders and of the loss."""
         assert objective.loss is not None
         self.ranks.backward(objective.loss, self._gathered, self.model)
+
+    def stepped(self, encoded: Mapping[str, Embedded], items: Items) -> None:
+        """Teachers follow, and queues take the batch in."""
+        if self.sides is not None:
+            self.sides.stepped(self.encoders, encoded, items.row, items.view)
 
 
 class Pretext:
@@ -127,3 +200,6 @@ class Pretext:
     def backward(self, objective: Objective) -> None:
         """Leave the gradient in the weights."""
         self.ranks.backward(self._part, None, self.model)
+
+    def stepped(self, encoded: Scored | None, items: Items) -> None:
+        """Nothing follows the weights of a pretext."""

@@ -22,9 +22,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..api.batch import Batch, Items
 from ..api.errors import StageError
-from ..data.batches import at_recordings, balanced, epoch_batches
-from ..data.folds import Fold
-from ..data.prepared import Prepared
+from ..data.batches import at_recordings, epoch_batches
 from ..engine.devices import pick_device
 from ..engine.means import Mean
 from ..engine.optim import build_optimizer, rate, set_rate
@@ -36,14 +34,15 @@ from ..evaluate.retrieval import both_ways
 from ..model.augment import Augmentation
 from ..model.encoder import Encoder, parameters_of
 from ..model.keep import save_encoders
-from ..model.windows import WindowMean, draw_batches, items_of, spans_drawn
+from ..model.windows import WindowMean, draw_batches, items_of, parts_of, spans_drawn
 from ..objective.score import Embedded, Objective
 from ..recipe.plan import Plan
 from ..runs import RunFolder, finish, finished, read_json, restart, write_jsonl
 from ..screen import progress, say
 from ..seeding import address
 from ..stopping import asked, patient, stop_for
-from .learners import Learner, Pairs, learner_of
+from .composed import batches_of_epoch
+from .learners import BESIDE, Learner, Pairs, learner_of
 from .lost import LOST, buffers_of, keep_lost, put_back
 from .units import ALL, Only, Unit, pretrain_key, units_of
 
@@ -152,7 +151,7 @@ def _train(
             row = _history_row(epoch, train, valid, optimizer.param_groups[0]["lr"], time.monotonic() - began, waited)
             monitored = ranks.first_number(_monitored(row, unit))
             state.finish_epoch(row, monitored=monitored, model=model, skipped=train.skipped)
-            for warning in _new_warnings(state.history, section.batch_size * section.views, warned):
+            for warning in _new_warnings(state.history, section.batch_size * len(section.shares), warned):
                 say(f"pretrain {unit}, epoch {state.epoch}: {warning}")
             _track(tracker, row)
             tick(state.epoch, _words(row, state))
@@ -181,15 +180,14 @@ def _epoch(training: _Training, epoch: int) -> tuple[_Means, float]:
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
     model.train()
     train, done = _Means.from_json(state.within.get("means", {})), int(state.within.get("batches", 0))
-    recordings = rows_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch)
-    rows = epoch_batches(recordings, section.batch_size, *unit.address, "epoch", epoch)
+    rows = batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=epoch)
     batches = _Awaited(
         draw_batches(
-            plan, unit.prepared.stores, rows, section.views, *unit.address, "window", epoch, first=done, share=ranks.share
+            plan, unit.prepared.stores, rows, section.shares, *unit.address, "window", epoch, first=done, share=ranks.share
         )
     )
     for k, batch in enumerate(batches, done):
-        items = items_of(rows[k], section.views)
+        items = items_of(rows[k], section.shares)
         generator = state.seed_step(*unit.address, *ranks.where)
         set_rate(optimizer, rate(section.schedule, section.optimizer.lr, section.epochs, epoch + k / len(rows)))
         before_step = buffers_of(model) if section.skip else {}
@@ -210,6 +208,7 @@ def _epoch(training: _Training, epoch: int) -> tuple[_Means, float]:
             if section.clip is not None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), section.clip)
             optimizer.step()
+            learner.stepped(encoded, items)
         ranks.as_first(model)
         state.step += 1
         train.add(objective, len(items.row))
@@ -220,7 +219,7 @@ def _epoch(training: _Training, epoch: int) -> tuple[_Means, float]:
 def _keep(unit: Unit, key: str, model: nn.ModuleDict, state: Progress, stopped: str, device: torch.device) -> None:
     """Write the encoders, their history and what is known of them; of the checkpoints the one of the last epoch stays."""
     plan, section, folder = unit.plan, unit.plan.recipe.pretrain, unit.folder("pretrain")
-    encoders = {name: module for name, module in model.items() if name != "loss"}
+    encoders = {name: module for name, module in model.items() if name not in BESIDE}
     save_encoders(folder, encoders, encoders_json(unit, state))
     write_jsonl(folder / "history.jsonl", state.history)
     facts: dict[str, Any] = {
@@ -232,7 +231,7 @@ def _keep(unit: Unit, key: str, model: nn.ModuleDict, state: Progress, stopped: 
         "parameters": parameters_of(encoders),
         "skipped_pairs": state.skipped,
         "labels": plan.labels,
-        "warnings": health.warnings(state.history, section.batch_size * section.views),
+        "warnings": health.warnings(state.history, section.batch_size * len(section.shares)),
         **({"continued": state.continued} if state.continued else {}),
     }
     finish(folder, key, **facts)
@@ -281,17 +280,6 @@ def encoders_json(unit: Unit, state: Progress) -> dict[str, Any]:
     }
 
 
-def rows_of_epoch(plan: Plan, prepared: Prepared, fold: Fold, *where: str | int) -> Sequence[int]:
-    """The recordings of one epoch: those of training, unless the recipe asks for more or for equal classes."""
-    section = plan.recipe.pretrain
-    beside = {"valid": fold.choosing, "test": fold.test}
-    rows = [*fold.train, *(row for split in section.transductive for row in beside[split])]
-    if section.balance is None:
-        return rows
-    labels = [cast("int | None", prepared.samples[row].targets.get(section.balance)) for row in rows]
-    return balanced(rows, labels, *where)
-
-
 class _Awaited:
     """Batches as they come, and how many seconds were waited for them."""
 
@@ -329,10 +317,10 @@ def _validate(unit: Unit, learner: Learner) -> _Means:
     gallery = _Gallery(plan, unit.fold.choosing, cast("Pairs", learner).encoders) if section.choose == "retrieval" else None
     rows = epoch_batches(unit.fold.choosing, section.batch_size, *unit.address, "valid")
     batches = draw_batches(
-        plan, unit.prepared.stores, rows, section.views, *unit.address, "valid window", share=learner.ranks.share
+        plan, unit.prepared.stores, rows, section.shares, *unit.address, "valid window", share=learner.ranks.share
     )
     for recordings, batch in zip(rows, batches, strict=True):
-        items = items_of(recordings, section.views)
+        items = items_of(recordings, section.shares)
         with at_recordings(unit.prepared.samples, items.row):
             encoded = learner.forward(batch, len(items.row), {}, None)
             valid.add(learner.objective(encoded, items), len(items.row))
@@ -499,7 +487,8 @@ def _lost(training: _Training, objective: Objective, items: Items, where: tuple[
     before = state.skipped.get(LOST, 0) + train.skipped.get(LOST, 0)
     if not before and training.ranks.first:
         rng = np.random.default_rng(address(*unit.address, "window", epoch, k))
-        spans = spans_drawn(plan, unit.prepared.stores, [int(row) for row in items.row], rng)
+        parts = parts_of(plan.recipe.pretrain.shares, items.view.tolist())
+        spans = spans_drawn(plan, unit.prepared.stores, [int(row) for row in items.row], rng, parts)
         keep_lost(unit, training.learner.model, items, spans, loss, bad, epoch, state.step)
     ids = ", ".join(unit.prepared.samples[int(row)].id for row in items.row[:4])
     what = f"the loss became {loss} in epoch {epoch + 1}, step {k + 1} (pairs {', '.join(bad)}; recordings {ids}, …)"

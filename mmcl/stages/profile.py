@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ..api.batch import Batch
 from ..api.errors import StageError
-from ..data.batches import epoch_batches
 from ..engine.devices import arithmetic, pick_device
 from ..engine.memory import keep_freed_memory
 from ..engine.optim import build_optimizer
@@ -32,8 +31,8 @@ from ..recipe.processor import bf16_instructions
 from ..runs import RunFolder
 from ..screen import progress
 from ..seeding import address
+from .composed import batches_of_epoch
 from .learners import Learner, learner_of
-from .pretrain import rows_of_epoch
 from .units import Unit, units_of
 
 MB = 2.0**20
@@ -122,8 +121,7 @@ def profile(plan: Plan, run: RunFolder, device: str = "auto", steps: int = 5) ->
     keep_freed_memory()
     where = pick_device(device)
     unit = units_of(plan, run)[0]
-    rows = rows_of_epoch(plan, unit.prepared, unit.fold, *unit.address, 0)
-    batches = epoch_batches(rows, section.batch_size, *unit.address, "batches", 0)[:4]
+    batches = batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=0)[:4]
     other = "float32" if section.precision == "bf16" else "bf16"
     able = other == "float32" or where.type == "cuda" or bf16_instructions() is not None
     ways = {precision: _Way(unit, precision, where) for precision in (section.precision, *([other] if able else []))}
@@ -154,7 +152,7 @@ def profile(plan: Plan, run: RunFolder, device: str = "auto", steps: int = 5) ->
         threads=torch.get_num_threads(),
         precision=section.precision,
         recordings=max(len(one) for one in batches),
-        views=section.views,
+        views=len(section.shares),
         parts=(*middle, Part("windows", "reading", read, 0.0, _size(_tensors(drawn[0])) / MB)),
         steps={precision: statistics.median(times) for precision, times in whole.items()},
         peak=peak_mb(),
@@ -167,7 +165,7 @@ def _read(unit: Unit, batches: Sequence[Sequence[int]], steps: int) -> tuple[flo
     for k in range(steps + 1):
         began = time.perf_counter()
         rng = np.random.default_rng(address(*unit.address, "window", 0, k))
-        rows, views = batches[k % len(batches)], unit.plan.recipe.pretrain.views
+        rows, views = batches[k % len(batches)], unit.plan.recipe.pretrain.shares
         drawn.append(draw_batch(unit.plan, unit.prepared.stores, rows, views, rng))
         took.append(1e3 * (time.perf_counter() - began))
     return statistics.median(took[1:]), drawn[: len(batches)]
@@ -188,11 +186,13 @@ class _Way:
     def step(self, batch: Batch, turn: int) -> float:
         """Milliseconds of one step, as `pretrain` takes it."""
         began = self._now()
-        objective = self.learner.objective(self._forward(batch, turn), batch.items)
+        encoded = self._forward(batch, turn)
+        objective = self.learner.objective(encoded, batch.items)
         self.optimizer.zero_grad(set_to_none=True)
         if objective.loss is not None:
             self.learner.backward(objective)
         self.optimizer.step()
+        self.learner.stepped(encoded, batch.items)
         return self._now() - began
 
     def parts(self, batch: Batch, turn: int) -> list[Part]:

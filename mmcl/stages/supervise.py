@@ -54,7 +54,7 @@ from ..model.contrast import Contrast, build_contrast
 from ..model.encoder import Encoder
 from ..model.kept_network import mean_output, network_json, save_network
 from ..model.network import Network, build_network, embeddings_of
-from ..model.windows import draw_batches, items_of, windows_of
+from ..model.windows import Views, draw_batches, items_of, windows_of
 from ..objective.score import Embedded
 from ..recipe.plan import Part, Plan, SupervisePlan, main_input
 from ..recipe.schema import Supervise
@@ -355,9 +355,9 @@ def _labelled(unit: Unit, model: Model, rows: Sequence[int]) -> tuple[Tensor, li
     return targets, [row for row in rows if bool(known[row]) and any(row in store for store in stores.values())]
 
 
-def _views(plan: Plan) -> int:
-    """Windows of every recording in a training batch: one, or as many as `pretrain.views` says where contrast is added."""
-    return plan.recipe.pretrain.views if _section(plan).contrast else 1
+def _views(plan: Plan) -> Views:
+    """Windows of every recording in a training batch: one, or those that `pretrain.views` says where contrast is added."""
+    return plan.recipe.pretrain.shares if _section(plan).contrast else 1
 
 
 def _contrast_of(unit: Unit, model: Model, device: torch.device) -> Contrast | None:

@@ -2,7 +2,7 @@
 
 check_spec        name, summary, options, and a package that imports in milliseconds
 check_modality    check_backbone    check_loss       check_positives    check_dataset    check_head
-check_pretext     check_scorer      check_group_loss
+check_pretext     check_scorer      check_group_loss check_sampler
 check_plugin      all of these over everything that a package offers, as a list of results
 
 Each raises AssertionError with a sentence: what was expected, why it matters, what was found. `NotTried`, which is an
@@ -31,6 +31,7 @@ from .params import make_variants
 from .plugin import check_plugin
 from .pretext import check_pretext
 from .raw import make_raw, make_sources
+from .sampler import check_sampler, make_pool
 from .scorer import check_scorer
 from .spec import check_spec
 
@@ -47,11 +48,13 @@ __all__ = [
     "check_plugin",
     "check_positives",
     "check_pretext",
+    "check_sampler",
     "check_scorer",
     "check_spec",
     "make_group",
     "make_layouts",
     "make_pair",
+    "make_pool",
     "make_raw",
     "make_sources",
     "make_stream",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -294,6 +295,13 @@ def _rows_apart(case: _Case) -> None:
 
 def _gradient(case: _Case) -> None:
     network = case.used().train()
+    weights = list(network.parameters())
+    if weights and not any(weight.requires_grad for weight in weights):
+        warnings.warn(
+            f"{case.subject}: frozen on purpose: it sets requires_grad=False for all of its weights, so none learns",
+            stacklevel=2,
+        )
+        return
     encoded = network(case.stream())
     total = encoded.vector.float().square().sum()
     if encoded.sequence is not None:
@@ -342,7 +350,8 @@ def _half(case: _Case) -> None:
     network = case.used().train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         vector = network(case.stream()).vector
-    vector.float().square().mean().backward()
+    if vector.requires_grad:  # one that is frozen on purpose has no gradient
+        vector.float().square().mean().backward()
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     expect(
         bool(vector.isfinite().all()) and all(bool(g.isfinite().all()) for g in gradients),

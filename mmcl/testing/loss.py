@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..api.batch import Items
 from ..api.errors import StageError
-from ..api.loss import LossSpec, Pair, PairLoss, PositivesSpec, SoftmaxLoss
+from ..api.loss import LossSpec, Pair, PairLoss, PositivesSpec, Scored, SoftmaxLoss, Steps
 from .checks import Check, NotTried, expect, run_checks
 from .networks import expect_close
 from .scored import (
@@ -87,10 +87,36 @@ class _Case:
         from torch import nn
 
         torch.manual_seed(0)
-        loss = self.spec.build(self.params)
+        loss = self.unrolled(self.spec.build(self.params))
         if isinstance(loss, nn.Module):
             loss.double()
         return loss
+
+    def unrolled(self, loss: PairLoss) -> PairLoss:
+        """A loss of sequences as one of pairs: every embedding, turned four ways, is a sequence of four seconds. Any other loss as it is."""
+        return _unrolled(loss) if self.spec.sequences else loss
+
+
+def _unrolled(loss: PairLoss) -> PairLoss:
+    import torch
+    from torch import nn
+
+    def steps(z: Tensor) -> Steps:
+        rng = torch.Generator().manual_seed(7)
+        turns = torch.linalg.qr(torch.randn(4, z.shape[1], z.shape[1], generator=rng, dtype=torch.float64))[0].to(z.dtype)
+        times = (torch.arange(4) + 0.5).expand(len(z), 4)
+        return Steps(torch.einsum("nd,tde->nte", z, turns), torch.ones(len(z), 4, dtype=torch.bool), times)
+
+    class Unrolled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loss, self.reduction, self.symmetric = loss, loss.reduction, loss.symmetric
+            self.lonely = getattr(loss, "lonely", False)
+
+        def forward(self, pair: Pair) -> Scored:
+            return loss(replace(pair, left_steps=steps(pair.left), right_steps=steps(pair.right)))
+
+    return Unrolled()
 
 
 def loss_checks(spec: LossSpec, params: Any = None, brute_force: Callable[[Pair], float] | None = None) -> Iterator[Check]:
@@ -256,7 +282,7 @@ def _gradient(case: _Case) -> None:
 
     for what in ("random", "large", "equal", "bfloat16"):
         torch.manual_seed(0)
-        loss = case.spec.build(case.params)
+        loss = case.unrolled(case.spec.build(case.params))
         pair = make_pair()
         dtype = torch.bfloat16 if what == "bfloat16" else torch.float32
         left = (pair.left * (1e3 if what == "large" else 1)).to(dtype).requires_grad_()

@@ -17,6 +17,7 @@ from ..api.modality import ModalitySpec
 from ..api.preset import PresetSpec
 from ..api.pretext import PretextSpec
 from ..api.published import PublishedSpec
+from ..api.sampler import SamplerSpec
 from ..api.scorer import ScorerSpec
 from ..plugins import REGISTRIES
 from .backbone import ask_fits, backbone_checks, expect_accepts
@@ -30,6 +31,7 @@ from .modality import ask_layouts, expect_sources, modality_checks
 from .preset import preset_checks
 from .pretext import pretext_checks
 from .published import published_checks
+from .sampler import sampler_checks
 from .scorer import scorer_checks
 
 
@@ -52,6 +54,7 @@ TABLE: Mapping[type[Any], Checks] = {
     LossSpec: Checks(contract=lambda spec, params, _: loss_checks(spec, params)),
     GroupLossSpec: Checks(contract=lambda spec, params, _: group_loss_checks(spec, params)),
     PositivesSpec: Checks(contract=lambda spec, params, _: positives_checks(spec, params)),
+    SamplerSpec: Checks(contract=lambda spec, params, _: sampler_checks(spec, params)),
     DatasetSpec: Checks(contract=lambda spec, params, folder: dataset_checks(spec, folder, params), ask=ask_info),
     HeadSpec: Checks(expect_tasks, contract=lambda spec, params, _: head_checks(spec, params)),
     PretextSpec: Checks(contract=lambda spec, params, _: pretext_checks(spec, params)),

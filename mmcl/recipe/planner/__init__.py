@@ -21,7 +21,7 @@ from .dataset import dataset_of, scores_of
 from .heads import probe_of, supervise_of
 from .modalities import modality_of
 from .names import checked
-from .objective import check_balance, objective_of, pretext_of
+from .objective import check_balance, objective_of, pretext_of, sampler_of
 from .problems import Problems
 from .protocol import check_official, check_window, folds_of
 
@@ -64,8 +64,9 @@ def make_plan(
     info = replace(corpus, tasks={**corpus.tasks, **tasks_too}) if corpus else None
     modalities = [m for name in recipe.modalities if (m := modality_of(name, recipe, info, problems))]
     pretext = pretext_of(recipe, modalities, problems)
-    objective = objective_of(recipe, info, problems)
+    objective = objective_of(recipe, info, modalities, problems)
     check_balance(recipe, info, problems)
+    sampler = sampler_of(recipe, info, problems)
     # tasks that a recipe leaves out are those of the corpus, without scores
     tasks, heads, inputs = probe_of(recipe, corpus if recipe.probe.tasks is None else info, problems)
     supervised = supervise_of(recipe, corpus if recipe.supervise and recipe.supervise.tasks is None else info, problems)
@@ -92,6 +93,7 @@ def make_plan(
         positives=objective.positives,
         group=objective.group,
         pretext=pretext,
+        sampler=sampler,
         heads=heads,
         inputs=inputs,
         tasks=tasks,

@@ -26,6 +26,10 @@ def modality_of(name: str, recipe: Recipe, info: DatasetInfo | None, problems: P
         problems.add((*key, "backbone"), "is missing")
     if section.backbone is not None and pretext is not None:
         problems.add((*key, "backbone"), "is not used with pretrain.pretext, which takes all streams together; leave it out")
+    if section.frozen and pretext is not None:
+        problems.add(
+            (*key, "frozen"), "is of the modality's backbone, which a recipe with pretrain.pretext has not; leave it out"
+        )
     if not (features and info):
         return None
     others = [one for one in recipe.modalities if one != name]
@@ -44,6 +48,7 @@ def modality_of(name: str, recipe: Recipe, info: DatasetInfo | None, problems: P
         backbone=backbone,
         normalise=section.normalise if layout.measured else "none",
         augment=section.augment,
+        frozen=section.frozen,
     )
 
 

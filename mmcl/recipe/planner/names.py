@@ -43,6 +43,7 @@ def _places(values: Mapping[str, Any]) -> Iterator[tuple[str, Key, Any]]:
     for what in ("loss", "positives"):
         yield what, ("pretrain", "objective", what), _inner(pretrain, "objective").get(what)
     yield "group-loss", ("pretrain", "objective", "group"), _inner(pretrain, "objective").get("group")
+    yield "sampler", ("pretrain", "sampler"), pretrain.get("sampler")
     yield "pretext", ("pretrain", "pretext"), pretrain.get("pretext")
     for name, scorer in _inner(values, "scores").items():
         yield "scorer", ("scores", name), scorer

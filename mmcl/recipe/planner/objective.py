@@ -49,7 +49,9 @@ def pretext_of(recipe: Recipe, modalities: Sequence[ModalityPlan], problems: Pro
     return pretext
 
 
-def objective_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -> ObjectivePlan:
+def objective_of(
+    recipe: Recipe, info: DatasetInfo | None, modalities: Sequence[ModalityPlan], problems: Problems
+) -> ObjectivePlan:
     """Pairs × positives × loss, and what each pair counts for."""
     pairs = _pairs(recipe, problems) if recipe.pretrain.pretext is None else ()
     pairs, weights = _weighed(recipe, pairs, problems)
@@ -70,6 +72,16 @@ def objective_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -
                     f"'{positives.use}' needs the target '{target}'; {has(recipe.dataset.use, 'tasks', info.tasks)}",
                 )
     _check_weights(positives, loss, group, problems)
+    _check_sides(recipe, loss, problems)
+    contrasted = {name for pair in pairs for name in pair} | set(group.modalities if group else ())
+    frozen = [name for name in contrasted if name in recipe.modalities and recipe.modalities[name].frozen]
+    if contrasted and len(frozen) == len(contrasted) and recipe.projection.embedding is None and recipe.pretrain.epochs > 0:
+        problems.add(
+            ("projection",),
+            "none, and all contrasted backbones are frozen: nothing is left to learn; set pretrain.epochs: 0, or projection.use: mlp",
+        )
+    if loss is not None and loss.spec.sequences and pairs:
+        _check_sequences(recipe, loss, [m for m in modalities if any(m.name in pair for pair in pairs)], problems)
     return ObjectivePlan(pairs=pairs, weights=weights, loss=loss, positives=positives, group=group)
 
 
@@ -88,6 +100,63 @@ def _check_weights(positives: Part | None, loss: Part | None, group: GroupPlan |
             (*OBJECTIVE, "group"),
             f"'{positives.use}' weighs positives, which losses of a group do not read; leave one of the two out",
         )
+
+
+def _check_sides(recipe: Recipe, loss: Part | None, problems: Problems) -> None:
+    """Note where a queue, a teacher or a predictor, or a loss that needs one, does not suit the rest."""
+    given = recipe.pretrain.objective
+    asked = [name for name in ("queue", "momentum", "predictor") if getattr(given, name) is not None]
+    losses = problems.plugins.all("loss")
+    for name in asked:
+        key: Key = (*OBJECTIVE, name)
+        if recipe.pretrain.pretext is not None:
+            problems.add(key, "is of pairs of modalities, of which a recipe with pretrain.pretext has none; leave it out")
+        elif given.pairs == "none":
+            problems.add(
+                key,
+                "is of the pairs, of which there are none: a loss of a group sees the batch alone; leave one of the two out",
+            )
+        elif recipe.supervise is not None and recipe.supervise.contrast > 0:
+            problems.add(
+                key, "is not learned beside labels: supervise.contrast adds plain pairs alone; leave one of the two out"
+            )
+    if loss is not None and given.queue is not None and not loss.spec.queue:
+        able = ", ".join(name for name, offer in losses if offer.spec.queue)
+        problems.add((*OBJECTIVE, "queue"), f"'{loss.use}' has no use for further negatives; losses that have are {able}")
+    if (
+        loss is not None
+        and loss.spec.predictor
+        and given.predictor is None
+        and given.pairs != "none"
+        and recipe.pretrain.pretext is None
+    ):
+        problems.add(
+            (*OBJECTIVE, "loss"),
+            f"'{loss.use}' has no negatives, and without a predictor all embeddings become one: set pretrain.objective.predictor: {{}}",
+        )
+
+
+def _check_sequences(recipe: Recipe, loss: Part, contrasted: Sequence[ModalityPlan], problems: Problems) -> None:
+    """Note what a loss of sequences cannot be combined with, and modalities without steps a second."""
+    given, key = recipe.pretrain.objective, (*OBJECTIVE, "loss")
+    for one in contrasted:
+        if not one.layout.rate:
+            problems.add(
+                key,
+                f"'{loss.use}' compares steps at the same second, and '{one.name}' ({one.layout.kind}) has no steps a second; leave it out of "
+                "pretrain.objective.pairs, or take features that have",
+            )
+    if len(recipe.pretrain.shares) > 1 or recipe.pretrain.copies > 1:
+        problems.add(
+            key,
+            f"'{loss.use}' compares steps at the same second, and windows of one recording begin at different ones: set pretrain.views: 1",
+        )
+    if given.directed:
+        problems.add(
+            key, f"'{loss.use}' is of sequences, which queue, momentum and predictor know nothing of; leave one of the two out"
+        )
+    if recipe.supervise is not None and recipe.supervise.contrast > 0:
+        problems.add(key, f"'{loss.use}' is of sequences, which are not contrasted beside labels: set supervise.contrast: 0")
 
 
 def _group(recipe: Recipe, problems: Problems) -> GroupPlan | None:
@@ -128,7 +197,7 @@ def _fit_group(loss: Part, chosen: tuple[str, ...], recipe: Recipe, problems: Pr
             f"'{loss.use}' takes {wanted} modalities, and there are {n}, {', '.join(chosen)}; choose some by group.modalities",
         )
         return
-    if recipe.pretrain.views * recipe.pretrain.copies < spec.views:
+    if len(recipe.pretrain.shares) * recipe.pretrain.copies < spec.views:
         problems.add(key, f"'{loss.use}' contrasts windows of a recording: set pretrain.views: {spec.views}")
     try:
         spec.fits(loss.params, chosen)
@@ -148,6 +217,21 @@ def check_balance(recipe: Recipe, info: DatasetInfo | None, problems: Problems) 
         problems.add(key, f"task '{task.name}' is {task.type}; only the classes of a single-label task can be balanced")
     if section.transductive:
         problems.add(key, "would read the labels of the splits in pretrain.transductive; keep one of the two")
+
+
+def sampler_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -> Part | None:
+    """What puts recordings into batches, where a recipe names it; what does not suit it is noted."""
+    key: Key = ("pretrain", "sampler")
+    sampler = None if recipe.pretrain.sampler is None else problems.part(key, recipe.pretrain.sampler)
+    if sampler is None or info is None:
+        return sampler
+    needs = tuple(sampler.spec.needs(sampler.params))
+    for target in needs:
+        if target not in info.tasks:
+            problems.add(key, f"'{sampler.use}' needs the target '{target}'; {has(recipe.dataset.use, 'tasks', info.tasks)}")
+    if needs and recipe.pretrain.transductive:
+        problems.add(key, f"'{sampler.use}' would read the labels of the splits in pretrain.transductive; keep one of the two")
+    return sampler
 
 
 def _targets(positives: Part, recipe: Recipe) -> tuple[str, ...]:
@@ -198,7 +282,7 @@ def _check_same(recipe: Recipe, problems: Problems) -> None:
     """Note where a modality is contrasted with itself and nothing but the anchor is its positive."""
     given = recipe.pretrain.objective.positives
     positives = problems.apart().part((*OBJECTIVE, "positives"), given)  # what is wrong with it is noted with the loss
-    if positives is not None and not _targets(positives, recipe) and recipe.pretrain.views * recipe.pretrain.copies < 2:
+    if positives is not None and not _targets(positives, recipe) and len(recipe.pretrain.shares) * recipe.pretrain.copies < 2:
         problems.add(
             (*OBJECTIVE, "pairs"),
             f"pairs a modality with itself, where '{given.use}' has no positives but the anchor itself; set pretrain.views: 2, or pretrain.copies: 2",

@@ -50,8 +50,10 @@ def pretraining(case: Case) -> Iterator[Leak]:
         yield Leak(f"pretrain.transductive: inputs of {', '.join(pretrain['transductive'])} were contrasted", asked=True)
     if case.about.get("uses_labels"):
         how = pretrain["objective"]["positives"]["use"]
+        sampler = (pretrain.get("sampler") or {}).get("use")
+        more = f", sampler '{sampler}'" if sampler else ""
         yield Leak(
-            f"labels or scores of training recordings were read (positives '{how}', balance {pretrain.get('balance')})",
+            f"labels or scores of training recordings were read (positives '{how}', balance {pretrain.get('balance')}{more})",
             asked=True,
         )
 

@@ -178,6 +178,26 @@ def build_barlow_twins(params: BarlowTwinsParams) -> PairLoss:
 # -------------------------------------------------------------------------------------------------------------- positives
 
 
+class TimeNceParams(Params):
+    """Options of `time-nce`."""
+
+    temperature: float = Field(0.07, gt=0, description="τ, by which cosines are divided")
+    every: float = Field(
+        1.0, gt=0, le=3600, description="seconds in a slot, over which steps are averaged; slots are what is contrasted"
+    )
+    negatives: Literal["seconds", "recordings", "all"] = Field(
+        "all", description="other seconds of the same recording, all seconds of others, or both"
+    )
+    near: int = Field(0, ge=0, le=1000, description="slots on either side of the same one that are no negatives of it")
+
+
+def build_time_nce(params: TimeNceParams) -> PairLoss:
+    """The loss."""
+    from .time_nce import TimeNce
+
+    return TimeNce(params)
+
+
 def build_same_sample(params: NoParams) -> Positives:
     """The rule."""
     from .positives import same_sample
@@ -273,6 +293,13 @@ def build_same_label(params: SameLabelParams) -> Positives:
     return SameLabel(params)
 
 
+def build_cosine(params: NoParams) -> PairLoss:
+    """The loss."""
+    from .redundancy import Cosine
+
+    return Cosine()
+
+
 INFO_NCE = LossSpec(
     name="info-nce",
     summary="softmax over candidates: the positive against the negatives",
@@ -324,6 +351,7 @@ VICREG = LossSpec(
     build=build_vicreg,
     equation="L = λ·mean‖z − z′‖² + μ·(v(Z) + v(Z′)) + ν·(c(Z) + c(Z′)); v = mean_d [1 − √(Var_d + ε)]₊, c = Σ_d≠e Cov_de² / D",
     paper="Bardes, Ponce, LeCun: VICReg, ICLR 2022, Eq. 1 to 6",
+    queue=False,
 )
 BARLOW_TWINS = LossSpec(
     name="barlow-twins",
@@ -332,6 +360,28 @@ BARLOW_TWINS = LossSpec(
     build=build_barlow_twins,
     equation="L = Σ_d (1 − C_dd)² + λ·Σ_d≠e C_de², C the correlations over positives",
     paper="Zbontar et al.: Barlow Twins, ICML 2021, Eq. 1 and 2",
+    queue=False,
+)
+TIME_NCE = LossSpec(
+    name="time-nce",
+    summary="two modalities at the same second against other seconds, step by step",
+    params=TimeNceParams,
+    build=build_time_nce,
+    equation="L_i = mean over seconds s of −log exp(cos(i_s,p_s)/τ) / Σ exp(cos(i_s,a_t)/τ), over p_s, other seconds of p and all seconds of negatives",
+    paper="Korbar et al.: Cooperative Learning of Audio and Video Models from Self-Supervised Synchronization, NeurIPS 2018 (negatives); van den Oord et al. 2018 (loss)",
+    queue=False,
+    sequences=True,
+)
+COSINE = LossSpec(
+    name="cosine",
+    summary="positives alike, and nothing else; for a predictor",
+    params=NoParams,
+    build=build_cosine,
+    equation="L_i = mean over positives p of 2 − 2·cos(i,p)",
+    paper="Grill et al.: BYOL, NeurIPS 2020, Eq. 2; Chen, He: SimSiam, CVPR 2021, Eq. 1, twice that plus 2",
+    soft=True,
+    queue=False,
+    predictor=True,
 )
 SAME_SAMPLE = PositivesSpec(
     name="same-sample",
@@ -400,7 +450,7 @@ def register_losses(register: Register[LossSpec]) -> None:
     """Offer the losses."""
     register(INFO_NCE)
     register(SUP_CON)
-    for loss in (SIGLIP, DCL, TRIPLET, VICREG, BARLOW_TWINS):
+    for loss in (SIGLIP, DCL, TRIPLET, VICREG, BARLOW_TWINS, COSINE, TIME_NCE):
         register(loss)
 
 

@@ -1,4 +1,4 @@
-"""Losses without negatives, which look at dimensions over the whole batch: VICReg and Barlow Twins."""
+"""Losses without negatives: the cosine alone, for a predictor, and those that look at dimensions over the whole batch, VICReg and Barlow Twins."""
 
 from __future__ import annotations
 
@@ -25,6 +25,22 @@ def _nothing(pair: Pair, anchors: Tensor) -> Scored:
     """A loss of 0 with a gradient of zeros: no dimension varies over fewer than two positives."""
     left, right = (z.float() if z.dtype.itemsize < 4 else z for z in (pair.left, pair.right))
     return Scored(left.sum() * 0 + right.sum() * 0, torch.zeros_like(anchors))
+
+
+class Cosine:
+    """L_i = mean over positives p of 2 − 2·cos(i, p), by weight where positives weigh (Grill et al. 2020, Eq. 2)."""
+
+    reduction, symmetric = "mean", True
+
+    def __call__(self, pair: Pair) -> Scored:
+        """The loss; metric: the mean cosine of positives."""
+        cosine, positive = pair.similarity(), pair.positive & ~pair.ignore
+        weight = positive.to(cosine.dtype) if pair.weight is None else pair.weight.to(cosine.dtype) * positive
+        total, counts = weight.sum(1), positive.any(1)
+        near = (cosine * weight).sum(1) / torch.where(counts, total, 1)
+        anchors = counts.sum()
+        mean = torch.where(counts, near, 0).sum() / anchors.clamp_min(1)
+        return Scored(2 * (counts.any().to(mean.dtype) - mean), anchors, {"positive_cosine": mean.detach()})
 
 
 class VicReg:

@@ -128,6 +128,14 @@ def barlow_twins(params):
     return loss
 
 
+def alike(params):
+    def loss(pair):
+        kept = [row for row in rows(pair) if row[1]]
+        return mean([2 - 2 * sum(w[p] * s[p] for p in near) / sum(w[p] for p in near) for s, near, _, w in kept])
+
+    return loss
+
+
 CASES = [
     (offered.SIGLIP, offered.SigLipParams, siglip, [{}, {"learn": False, "scale": 3.0, "bias": 0.5}, {"false_negatives": 0.3}]),
     (offered.DCL, offered.DclParams, dcl, [{}, {"temperature": 0.5, "sigma": 0.5}, {"false_negatives": 0.4}]),
@@ -138,6 +146,7 @@ CASES = [
         [{}, {"negatives": "all", "margin": 0.5}, {"negatives": "semi-hard", "margin": 1.0}, {"false_negatives": 0.5}],
     ),
     (offered.VICREG, offered.VicRegParams, vicreg, [{}, {"invariance": 1.0, "variance": 0.0, "covariance": 3.0}]),
+    (offered.COSINE, offered.NoParams, alike, [{}]),
     (offered.BARLOW_TWINS, offered.BarlowTwinsParams, barlow_twins, [{}, {"redundancy": 0.5, "factor": 0.1}]),
 ]
 

@@ -1,0 +1,94 @@
+"""Batches of an epoch, composed by what is known of recordings before any is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcl.api import Pool
+
+from . import ByGroupParams, ByLabelParams, ByLengthParams
+
+Places = NDArray[np.int64]
+
+
+def cut(order: Places, size: int) -> list[list[int]]:
+    """Places in their order, in batches; a last one that would stand alone joins the batch before."""
+    batches = [[int(place) for place in order[k : k + size]] for k in range(0, len(order), size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        last = batches.pop()
+        batches[-1] += last
+    return batches
+
+
+def at_random(pool: Pool, size: int, rng: np.random.Generator) -> list[list[int]]:
+    """All places in random order."""
+    return cut(rng.permutation(len(pool.row)), size)
+
+
+def together(kinds: Places, size: int, each: int, rng: np.random.Generator) -> list[list[int]]:
+    """Batches of about `each` kinds: every kind, in random order, comes in parts of size / each, which follow one another at random."""
+    part = max(1, -(-size // each))
+    parts = []
+    for kind in np.unique(kinds):
+        places = rng.permutation(np.flatnonzero(kinds == kind))
+        parts += [places[k : k + part] for k in range(0, len(places), part)]
+    return cut(np.concatenate([parts[k] for k in rng.permutation(len(parts))] or [np.zeros(0, np.int64)]), size)
+
+
+def spread(kinds: Places, size: int, rng: np.random.Generator) -> list[list[int]]:
+    """Batches with kinds in the shares of the whole: the places of each kind, in random order, are set evenly over the epoch."""
+    when = np.empty(len(kinds))
+    for kind in np.unique(kinds):
+        places = rng.permutation(np.flatnonzero(kinds == kind))
+        when[places] = (np.arange(len(places)) + rng.uniform()) / len(places)
+    batches = cut(np.lexsort((rng.permutation(len(kinds)), when)), size)
+    return [batches[k] for k in rng.permutation(len(batches))]
+
+
+class ByGroup:
+    """Recordings of few groups together, or every group shared out evenly."""
+
+    def __init__(self, params: ByGroupParams) -> None:
+        self.params = params
+
+    def __call__(self, pool: Pool, size: int, rng: np.random.Generator) -> Sequence[Sequence[int]]:
+        """Batches of places."""
+        if self.params.how == "spread":
+            return spread(pool.group, size, rng)
+        return together(pool.group, size, self.params.each, rng)
+
+
+class ByLabel:
+    """Every batch with labels in the shares of the whole, or of few labels. Recordings whose label is unknown are of one kind more."""
+
+    def __init__(self, params: ByLabelParams) -> None:
+        self.params = params
+
+    def __call__(self, pool: Pool, size: int, rng: np.random.Generator) -> Sequence[Sequence[int]]:
+        """Batches of places."""
+        target = pool.targets[self.params.target]
+        if target.ndim > 1:
+            _, kinds = np.unique(target, axis=0, return_inverse=True)
+        else:
+            _, kinds = np.unique(target, return_inverse=True)
+        if self.params.how == "spread":
+            return spread(kinds.reshape(-1), size, rng)
+        return together(kinds.reshape(-1), size, self.params.each, rng)
+
+
+class ByLength:
+    """Recordings of like length together: so many batches at a time, drawn at random, are put in order and cut; batches come at random."""
+
+    def __init__(self, params: ByLengthParams) -> None:
+        self.params = params
+
+    def __call__(self, pool: Pool, size: int, rng: np.random.Generator) -> Sequence[Sequence[int]]:
+        """Batches of places."""
+        order, many = rng.permutation(len(pool.row)), size * self.params.batches
+        parts = [order[k : k + many] for k in range(0, len(order), many)]
+        ordered = [part[np.argsort(pool.seconds[part], kind="stable")] for part in parts]
+        batches = cut(np.concatenate(ordered or [order]), size)
+        return [batches[k] for k in rng.permutation(len(batches))]
