@@ -13,7 +13,7 @@ from ..api.batch import Encoded, Stream
 from ..api.kinds import Layout
 from .batch import make_stream, row_of
 from .checks import Check, NotTried, expect, refusal, run_checks
-from .general import expect_finite, general_checks
+from .general import expect_finite, general_checks, process_check
 from .kinds import expect_axes, make_layouts
 from .networks import PADDING, expect_close, through_safetensors
 
@@ -87,6 +87,10 @@ def backbone_checks(spec: BackboneSpec, params: Any = None, layout: Layout | Non
             chosen.append(fitting[0] if fitting else None)
             if not fitting:
                 yield f"a made-up {' × '.join(axes)} fits", functools.partial(_no_layout_fits, spec, params, axes)
+    first = next((one for one in chosen if one is not None), None)
+    trial = None if first is None else functools.partial(_trial, spec, first)
+    if trial is not None:
+        yield process_check(spec, f"backbone '{spec.name}'", params, trial)
     for one in chosen:
         if one is None:
             continue
@@ -96,14 +100,15 @@ def backbone_checks(spec: BackboneSpec, params: Any = None, layout: Layout | Non
                 continue
             if one.timed or not name.startswith("more padding"):
                 yield f"{name} ({' × '.join(one.axes)})", functools.partial(check, case)
-    if chosen and (first := next((one for one in chosen if one is not None), None)) is not None:
-        trial = functools.partial(_trial, spec, first)
-        yield from general_checks(spec, f"backbone '{spec.name}'", params, trial)
+    if trial is not None:
+        yield from general_checks(f"backbone '{spec.name}'", params, trial)
 
 
 def _trial(spec: BackboneSpec, layout: Layout, params: Any, moved: Callable[[Any], None]) -> None:
     """Build, encode and go back once; another layout where the options ask for it."""
-    fitting = [one for one in (layout, *make_layouts(layout.axes)) if refusal(functools.partial(spec.fits, params, one)) is None]
+    fitting = [
+        one for one in (layout, *make_layouts(layout.axes)) if refusal(functools.partial(spec.fits, params, one)) is None
+    ]
     if not fitting:
         raise ValueError("fits takes none of the made-up layouts")
     network: Any = spec.build(params, fitting[0])

@@ -50,7 +50,9 @@ def _alike(one: Any, other: Any) -> bool:
     """Equal; numbers to the fourth digit, as sums over several threads come in another order."""
     if not isinstance(one, list) or not isinstance(other, list):
         return bool(one == other)
-    return len(one) == len(other) and all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-3) for a, b in zip(one, other, strict=True))
+    return len(one) == len(other) and all(
+        math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-3) for a, b in zip(one, other, strict=True)
+    )
 
 
 def _there(package: str, kind: str, name: str, root: Path | None) -> dict[str, Any] | None:

@@ -25,17 +25,21 @@ LARGEST = 64
 _SHARE = 1e-3
 
 
-def general_checks(spec: Any, subject: str, params: Any, trial: Trial, tensors: bool = True) -> Iterator[Check]:
+def general_checks(subject: str, params: Any, trial: Trial, tensors: bool = True) -> Iterator[Check]:
     """What holds of everything that is built.
 
     tensors  False for what works in NumPy alone
     """
-    yield "it leaves its process as it was", functools.partial(_process, spec, subject, params, trial)
     if tensors:
         yield "its tensors stand on one device", functools.partial(_device, subject, params, trial)
     values = option_values(type(params)) if params == _defaults(type(params)) else []
     if values:
         yield "it works with every choice and at every bound", functools.partial(_options, subject, params, trial, values)
+
+
+def process_check(spec: Any, subject: str, params: Any, trial: Trial) -> Check:
+    """The first check of all: what is changed for good can be seen once."""
+    return "it leaves its process as it was", functools.partial(_process, spec, subject, params, trial)
 
 
 def package_of(spec: Any) -> str:

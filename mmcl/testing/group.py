@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..api.group import Group, GroupLoss, GroupLossSpec
 from .checks import Check, NotTried, expect, refusal, run_checks
-from .general import expect_finite, general_checks
+from .general import expect_finite, general_checks, process_check
 from .loss import make_pair
 from .networks import expect_close
 from .scored import (
@@ -127,10 +127,11 @@ def group_loss_checks(
         yield "made-up modalities suit", nothing_fits
         return
     case = _Case(spec, params, brute_force, names)
+    yield process_check(spec, case.subject, params, functools.partial(_trial, spec, names))
     for name, check in _CHECKS.items():
         if brute_force is not None or check is not _brute_force:
             yield name, functools.partial(check, case)
-    yield from general_checks(spec, case.subject, params, functools.partial(_trial, spec, names))
+    yield from general_checks(case.subject, params, functools.partial(_trial, spec, names))
 
 
 def _trial(spec: GroupLossSpec, names: tuple[str, ...], params: Any, moved: Callable[[Any], None]) -> None:

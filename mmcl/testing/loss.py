@@ -12,7 +12,8 @@ from ..api.batch import Items
 from ..api.errors import StageError
 from ..api.loss import LossSpec, Pair, PairLoss, PositivesSpec, SoftmaxLoss
 from .checks import Check, NotTried, expect, run_checks
-from .general import expect_finite, general_checks
+from .device import Mixed
+from .general import expect_finite, general_checks, process_check
 from .networks import expect_close
 from .scored import (
     expect_blocks_add_up,
@@ -98,10 +99,11 @@ class _Case:
 def loss_checks(spec: LossSpec, params: Any = None, brute_force: Callable[[Pair], float] | None = None) -> Iterator[Check]:
     """What a pair loss promises."""
     case = _Case(spec, spec.params() if params is None else params, brute_force)
+    yield process_check(spec, case.subject, case.params, functools.partial(_trial, spec))
     for name, check in _CHECKS.items():
         if brute_force is not None or check is not _brute_force:
             yield name, functools.partial(check, case)
-    yield from general_checks(spec, case.subject, case.params, functools.partial(_trial, spec))
+    yield from general_checks(case.subject, case.params, functools.partial(_trial, spec))
 
 
 def _trial(spec: LossSpec, params: Any, moved: Callable[[Any], None]) -> None:
@@ -430,21 +432,21 @@ def _some_items(items: Items, rows: Tensor) -> Items:
 def positives_checks(spec: PositivesSpec, params: Any = None, items: Items | None = None) -> Iterator[Check]:
     """What a rule for positives promises."""
     params = spec.params() if params is None else params
-    yield "it gives two disjoint masks", lambda: _masks(spec, params, items)
-    yield "it looks at each couple of rows alone", lambda: _couples(spec, params, items)
-    yield "unknown labels are no positives", lambda: _unknown(spec, params, items)
 
     def trial(options: Any, moved: Callable[[Any], None]) -> None:
         rule, given = spec.build(options), _make_items(spec, options, items)
         moved(given)
-        rule(given, given)
+        _masks_of(spec, options, items, given, given, rule)
 
-    yield from general_checks(spec, f"positives '{spec.name}'", params, trial)
+    yield process_check(spec, f"positives '{spec.name}'", params, trial)
+    yield "it gives two disjoint masks", lambda: _masks(spec, params, items)
+    yield "it looks at each couple of rows alone", lambda: _couples(spec, params, items)
+    yield "unknown labels are no positives", lambda: _unknown(spec, params, items)
+    yield from general_checks(f"positives '{spec.name}'", params, trial)
 
 
 def _unknown(spec: PositivesSpec, params: Any, given: Items | None) -> None:
     """A label that nobody knows (-1, or NaN) belongs together with none, but with itself."""
-    import torch
 
     needs = spec.needs(params, ("one",))
     if not needs:
@@ -491,9 +493,14 @@ def _make_items(spec: PositivesSpec, params: Any, items: Items | None) -> Items:
     return classes
 
 
-def _masks_of(spec: PositivesSpec, params: Any, given: Items | None, left: Items, right: Items) -> tuple[Tensor, Tensor]:
+def _masks_of(
+    spec: PositivesSpec, params: Any, given: Items | None, left: Items, right: Items, rule: Any = None
+) -> tuple[Tensor, Tensor]:
     try:
-        return spec.build(params)(left, right)
+        masks: tuple[Tensor, Tensor] = (rule or spec.build(params))(left, right)
+        return masks
+    except Mixed:
+        raise
     except Exception as error:
         needs = spec.needs(params, ("one",))
         if given is None and needs:

@@ -16,7 +16,7 @@ from ..api.modality import ModalitySpec
 from ..api.raw import Raw, Source, Timed
 from .checks import Check, NotTried, expect, refusal, run_checks
 from .elsewhere import elsewhere_checks
-from .general import general_checks
+from .general import general_checks, process_check
 from .raw import RAW, equal, extreme_raws, make_raw, make_sources, seconds_of
 
 
@@ -36,13 +36,14 @@ def modality_checks(
     if source is not None:
         yield from _checks_on(spec, raw, source, params)
         return
+    yield process_check(spec, f"modality '{spec.name}'", params, functools.partial(_trial, spec))
     for kind in spec.accepts:
         fitting = [one for one in make_sources(kind) if refusal(functools.partial(spec.layout, params, one)) is None]
         if not fitting:
             yield f"a made-up {kind} fits", functools.partial(_nothing_fits, spec, params, kind)
         for one in fitting:
             yield from _checks_on(spec, raw, one, params)
-    yield from general_checks(spec, f"modality '{spec.name}'", params, functools.partial(_trial, spec), tensors=False)
+    yield from general_checks(f"modality '{spec.name}'", params, functools.partial(_trial, spec), tensors=False)
     yield from elsewhere_checks(spec, f"modality '{spec.name}'", params)
 
 

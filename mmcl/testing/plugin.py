@@ -19,7 +19,7 @@ from ..plugins import Offer, load
 from .checks import Check, NotTried, Result, refusal, run_check
 from .dataset import data_checks
 from .modality import modality_checks
-from .spec import spec_checks
+from .spec import look_ahead, spec_checks
 from .table import checks_of
 
 
@@ -35,6 +35,7 @@ def check_plugin(
     recordings  how many of them are read
     """
     package = module if isinstance(module, str) else module.__name__
+    look_ahead(package)
     (loaded,) = load([EntryPoint(package, package, PROJECT)]).loaded
     if loaded.failure:
         return [Result(f"plug-in {package}", "loads", False, f"'{package}' does not load: {loaded.failure}")]

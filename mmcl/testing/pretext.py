@@ -13,7 +13,7 @@ from ..api.loss import Scored
 from ..api.pretext import PretextSpec
 from .batch import make_stream
 from .checks import Check, NotTried, expect, refusal, run_checks
-from .general import expect_finite, general_checks
+from .general import expect_finite, general_checks, process_check
 from .kinds import make_layouts
 from .networks import PADDING, expect_close
 
@@ -41,11 +41,6 @@ def pretext_checks(spec: PretextSpec, params: Any = None, layouts: Mapping[str, 
         yield "made-up modalities fit", nothing_fits
         return
     case = _Case(spec, params, layouts)
-    yield "it gives one vector a recording", lambda: _shapes(case)
-    yield "more padding changes nothing", lambda: _padding(case)
-    yield "rows do not see each other", lambda: _rows_apart(case)
-    yield "every weight learns", lambda: _gradient(case)
-    yield "a missing modality changes nothing but itself", lambda: _missing(case)
 
     def trial(options: Any, moved: Callable[[Any], None]) -> None:
         spec.fits(options, case.layouts)
@@ -56,7 +51,14 @@ def pretext_checks(spec: PretextSpec, params: Any = None, layouts: Mapping[str, 
         expect_finite(loss, "the loss")
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation there
 
-    yield from general_checks(spec, case.subject, params, trial)
+    yield process_check(spec, case.subject, params, trial)
+    yield "it gives one vector a recording", lambda: _shapes(case)
+    yield "more padding changes nothing", lambda: _padding(case)
+    yield "rows do not see each other", lambda: _rows_apart(case)
+    yield "every weight learns", lambda: _gradient(case)
+    yield "a missing modality changes nothing but itself", lambda: _missing(case)
+
+    yield from general_checks(case.subject, params, trial)
 
 
 @dataclass(frozen=True)

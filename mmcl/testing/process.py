@@ -27,7 +27,10 @@ def changes_of(work: Callable[[], object], package: str) -> list[str]:
 
     torch.manual_seed(_SEED)
     before, folder, filters = _flags(), Path.cwd(), list(warnings.filters)
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global generator is what is looked at
+    found_states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global generator is what is looked at
+    random.seed(_SEED)
+    np.random.seed(_SEED)  # noqa: NPY002
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
     threads, errors = set(threading.enumerate()), np.geterr()
     with _watched(package) as noted:
         try:
@@ -44,8 +47,8 @@ def changes_of(work: Callable[[], object], package: str) -> list[str]:
         found.append("the generator of `random`, which every other plug-in draws from too")
     if not _same_state(states[1], np.random.get_state()):  # noqa: NPY002
         found.append("NumPy's global generator; draw from np.random.default_rng(seed)")
-    random.setstate(states[0])
-    np.random.set_state(states[1])  # noqa: NPY002
+    random.setstate(found_states[0])
+    np.random.set_state(found_states[1])  # noqa: NPY002
     if np.geterr() != errors:
         found.append("np.seterr")
         np.seterr(**errors)

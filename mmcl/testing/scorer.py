@@ -11,7 +11,7 @@ from ..api.errors import DataError
 from ..api.raw import Raw
 from ..api.scorer import ScorerSpec
 from .checks import Check, NotTried, expect, run_checks
-from .general import general_checks
+from .general import general_checks, process_check
 from .raw import RAW, make_raw, make_sources
 
 
@@ -27,7 +27,6 @@ def scorer_checks(spec: ScorerSpec, params: Any = None, tasks: Mapping[str, Task
     """What a scorer promises of every recording."""
     params = spec.params() if params is None else params
     known = {"emotion": Task("emotion", "single-label", ("happy", "sad", "angry", "neutral"))} if tasks is None else tasks
-    yield "it scores what it says", lambda: _scores(spec, params, known)
 
     def trial(options: Any, moved: Callable[[Any], None]) -> None:
         try:
@@ -37,7 +36,9 @@ def scorer_checks(spec: ScorerSpec, params: Any = None, tasks: Mapping[str, Task
             raise NotTried(f"scorer '{spec.name}' needs options or tasks that nothing made up here gives ({error})") from error
         scorer(*_asked(spec, known)[0])
 
-    yield from general_checks(spec, f"scorer '{spec.name}'", params, trial, tensors=False)
+    yield process_check(spec, f"scorer '{spec.name}'", params, trial)
+    yield "it scores what it says", lambda: _scores(spec, params, known)
+    yield from general_checks(f"scorer '{spec.name}'", params, trial, tensors=False)
 
 
 def _asked(spec: ScorerSpec, tasks: Mapping[str, Task]) -> list[tuple[SampleRef, Raw | None]]:
@@ -68,11 +69,11 @@ def _scores(spec: ScorerSpec, params: Any, tasks: Mapping[str, Task]) -> None:
     first: list[Any] = []
     for ref, raw in _asked(spec, tasks):
         one, other = scorer(ref, raw), scorer(ref, raw)
-        expect(one == other, f"{subject}: scores one recording differently when asked twice")
         expect(
             one is None or (isinstance(one, list) and len(one) == len(task.classes) and all(math.isfinite(v) for v in one)),
             f"{subject}: gives one finite number for each of {', '.join(task.classes)}, or None; found {one!r}",
         )
+        expect(one == other, f"{subject}: scores one recording differently when asked twice")
         first.append(one)
     again = [scorer(ref, raw) for ref, raw in reversed(_asked(spec, tasks))]
     expect(

@@ -47,6 +47,11 @@ def _name(spec: Any) -> None:
         fields(spec)
 
 
+def look_ahead(package: str) -> None:
+    """Import a package in a fresh process before it is imported here, and does here what it does."""
+    heavy_imports(package, os.pathsep.join(sys.path))
+
+
 def _light(spec: Any) -> None:
     build = spec.build
     while isinstance(build, functools.partial):

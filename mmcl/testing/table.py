@@ -43,7 +43,9 @@ class Checks:
     content: Callable[[Any], Iterable[Check]] | None = None  # of a spec that nothing is built from: what it holds
     contract: Callable[[Any, Any, Path], Iterable[Check]] | None = None  # of a spec, its options, a folder: what is built keeps
     ask: Callable[[Any], str] | None = None  # asks what a plan asks before `build`, and names that moment
-    facts: Callable[[Any, Any, Path | None], dict[str, Any]] | None = None  # of a spec, its options, a tiny copy: to be equal everywhere
+    facts: Callable[[Any, Any, Path | None], dict[str, Any]] | None = (
+        None  # of a spec, its options, a tiny copy: to be equal everywhere
+    )
 
 
 TABLE: Mapping[type[Any], Checks] = {
