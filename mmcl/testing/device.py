@@ -66,7 +66,8 @@ def as_on_an_accelerator() -> Iterator[Callable[[Any], None]]:
 
     def moved(given: Any) -> None:
         for one in _held(given):
-            strays.pop(one, None)
+            if one in strays:
+                del strays[one]
 
     with Watch():
         yield moved

@@ -222,7 +222,7 @@ def _unknown_targets(case: _Case) -> None:
     rows = case.rows(16, 1)
     target = rows.target.clone()
     target[::3] = math.nan
-    loss = head.loss(head(rows.encoded), target)  # type: ignore[operator]  # a Module, which is called
+    loss = head.loss(head(rows.encoded), target)
     expect(
         bool(torch.isfinite(loss)),
         f"{case.subject}: a target that is NaN (unknown) makes its loss {float(loss.detach())}; leave such targets out",
