@@ -88,7 +88,8 @@ def backbone_checks(spec: BackboneSpec, params: Any = None, layout: Layout | Non
             if not fitting:
                 yield f"a made-up {' × '.join(axes)} fits", functools.partial(_no_layout_fits, spec, params, axes)
     first = next((one for one in chosen if one is not None), None)
-    trial = None if first is None else functools.partial(_trial, spec, first)
+    fine = first is not None and refusal(functools.partial(spec.fits, params, first)) is None  # else `_fits` says so
+    trial = functools.partial(_trial, spec, first) if first is not None and fine else None
     if trial is not None:
         yield process_check(spec, f"backbone '{spec.name}'", params, trial)
     for one in chosen:
