@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -140,6 +141,20 @@ def plugins_page() -> str:
     return "\n".join(lines)
 
 
+def catalogue_page() -> str:
+    """Everything that is offered, by the built-ins and by the packages of catalogue.yaml, kind by kind."""
+    known = yaml.safe_load((OUT.parent / "catalogue.yaml").read_text(encoding="utf-8"))["packages"]
+    lines = ["# Catalogue", "", "What there is to choose from. `mmcl list-backbones` and its like print what is installed.", ""]
+    for what in REGISTRIES:
+        rows = [(name, OURS, offer.spec.summary) for name, offer in plugins().all(what) if offer.package == OURS]
+        rows += [(name, one["package"], one["summary"]) for one in known for name in one["offers"].get(what, ())]
+        lines += [f"## {what}", "", "| name | package | what |", "|---|---|---|"]
+        lines += [*(f"| `{name}` | {package} | {cell(text)} |" for name, package, text in rows), ""]
+    lines += ["## Packages", "", "| package | licence | where |", "|---|---|---|"]
+    lines += [*(f"| {one['package']} | {one['licence']} | {one['home']} |" for one in known), ""]
+    return "\n".join(lines)
+
+
 def commands_page() -> str:
     """The help of every command."""
     from mmcl.cli import cli
@@ -164,7 +179,8 @@ def commands_page() -> str:
 def main() -> None:
     """Write the pages."""
     OUT.mkdir(exist_ok=True)
-    for name, page in (("recipe", recipe_page), ("plugins", plugins_page), ("commands", commands_page)):
+    pages = {"recipe": recipe_page, "plugins": plugins_page, "commands": commands_page, "catalogue": catalogue_page}
+    for name, page in pages.items():
         (OUT / f"{name}.md").write_text(page() + "\n", encoding="utf-8")
 
 

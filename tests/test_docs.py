@@ -132,6 +132,21 @@ def test_features_of_arrays_of_ones_own_come_from_the_module_as_the_start_page_s
         )
 
 
+def test_the_catalogue_names_the_built_ins_and_what_its_file_says():
+    import tomllib
+
+    import yaml
+
+    page = runpy.run_path(str(ROOT / "docs" / "build.py"))["catalogue_page"]()
+    for what in ("backbone", "group-loss", "dataset", "scorer"):
+        for name, _ in plugins().all(what):
+            assert f"| `{name}` | mmcl |" in page
+    for one in yaml.safe_load((ROOT / "docs" / "catalogue.yaml").read_text())["packages"]:
+        assert f"| {one['package']} | {one['licence']} | {one['home']} |" in page
+        if (ROOT / one["home"]).is_dir():
+            assert tomllib.loads((ROOT / one["home"] / "pyproject.toml").read_text())["project"]["name"] == one["package"]
+
+
 def test_reference_pages_name_every_built_in_and_every_key(monkeypatch, tmp_path):
     module = runpy.run_path(str(ROOT / "docs" / "build.py"))
     page = module["plugins_page"]()

@@ -25,6 +25,7 @@ COMMANDS = {
     "new-dataset": ("begin", "Write a table of the recordings in a folder."),
     "new-recipe": ("begin", "Write a recipe for a table."),
     "new-plugin": ("begin", "Write a package with a new plug-in that passes every check."),
+    "check-plugin": ("checking", "Check all that a package of plug-ins offers, on real data too."),
     "sample": ("sample", "Write a tiny made-up copy of a corpus, to try a recipe on."),
     "data": ("data", "Look at recordings before a run: counts, lengths, gaps, defects."),
     "embed": ("use", "Take frozen features of recordings with a finished run."),
@@ -85,6 +86,7 @@ SECTIONS = {
     "A finished run at work": ("embed", "predict", "search", "serve", "export", "publish"),
     "Plug-ins": (
         "new-plugin",
+        "check-plugin",
         "describe",
         "plugins",
         *(name for name in COMMANDS if name.startswith("list-") and name != "list-recipes"),

@@ -14,6 +14,7 @@ from ..api.batch import Encoded, Stream
 from ..api.kinds import Layout
 from .batch import make_stream, row_of
 from .checks import Check, NotTried, expect, refusal, run_checks
+from .general import expect_finite, general_checks, process_check
 from .kinds import expect_axes, make_layouts
 from .networks import PADDING, expect_close, through_safetensors
 
@@ -71,7 +72,7 @@ class _Case:
             network.train()
             network(self.stream(lengths=(max(self.lengths),) * 6))  # BatchNorm's running statistics move
             for parameter in network.parameters():
-                if parameter.dim() <= 1:
+                if parameter.dim() <= 1 or not parameter.any():  # those that begin at zero hide what stands before them
                     parameter.add_(torch.randn(parameter.shape), alpha=0.1)
         return network.eval()
 
@@ -87,6 +88,11 @@ def backbone_checks(spec: BackboneSpec, params: Any = None, layout: Layout | Non
             chosen.append(fitting[0] if fitting else None)
             if not fitting:
                 yield f"a made-up {' × '.join(axes)} fits", functools.partial(_no_layout_fits, spec, params, axes)
+    first = next((one for one in chosen if one is not None), None)
+    fine = first is not None and refusal(functools.partial(spec.fits, params, first)) is None  # else `_fits` says so
+    trial = functools.partial(_trial, spec, first) if first is not None and fine else None
+    if trial is not None:
+        yield process_check(spec, f"backbone '{spec.name}'", params, trial)
     for one in chosen:
         if one is None:
             continue
@@ -96,6 +102,26 @@ def backbone_checks(spec: BackboneSpec, params: Any = None, layout: Layout | Non
                 continue
             if one.timed or not name.startswith("more padding"):
                 yield f"{name} ({' × '.join(one.axes)})", functools.partial(check, case)
+    if trial is not None:
+        yield from general_checks(f"backbone '{spec.name}'", params, trial)
+
+
+def _trial(spec: BackboneSpec, layout: Layout, params: Any, moved: Callable[[Any], None]) -> None:
+    """Build, encode and go back once; another layout where the options ask for it."""
+    fitting = [
+        one for one in (layout, *make_layouts(layout.axes)) if refusal(functools.partial(spec.fits, params, one)) is None
+    ]
+    if not fitting:
+        raise ValueError("fits takes none of the made-up layouts")
+    network: Any = spec.build(params, fitting[0])
+    stream = make_stream(fitting[0], (5, 2))
+    moved(network)
+    moved(stream)
+    encoded = network.train()(stream)
+    expect(encoded.vector.shape[0] == 2 and encoded.vector.shape[1] == network.width, "the vector is not [rows, width]")
+    expect_finite(encoded.vector, "the vector")
+    if encoded.vector.requires_grad:
+        encoded.vector.square().sum().backward()
 
 
 def _no_layout_fits(spec: BackboneSpec, params: Any, axes: tuple[str, ...]) -> None:
@@ -189,6 +215,40 @@ def _shapes(case: _Case) -> None:
         expect(bool(_real_steps(encoded, 0).isfinite().all()), f"{where}: the sequence holds a NaN or an infinite value")
 
 
+def _extremes(case: _Case) -> None:
+    """Long streams, constant ones, and ones in which nothing moves."""
+    import torch
+
+    network = case.used()
+    long = (40 if "height" in case.layout.axes else 1100) if case.layout.timed else 1
+    with torch.no_grad():
+        for what, lengths in ((f"a stream of {long:,} steps", (long,)), ("a stream of constant values", (9, 4))):
+            stream = case.stream(lengths=lengths)
+            if what.endswith("values"):
+                stream.values = torch.where(_spread(stream), stream.values.new_ones(()), 0)
+            try:
+                vector = network(stream).vector
+            except Exception as error:
+                raise AssertionError(
+                    f"{case.subject}: {what} raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}; "
+                    "recordings are as long as they are, and some sensors stand still"
+                ) from error
+            expect(bool(vector.isfinite().all()), f"{case.subject}: {what} gives a vector that is not finite")
+        vector = network(case.stream()).vector
+    far = float((vector - vector[:1]).abs().max())
+    expect(
+        far > 1e-7 * float(vector.abs().max()),
+        f"{case.subject}: other recordings get the same vector: what it gives does not depend on what it is given",
+    )
+
+
+def _spread(stream: Stream) -> Tensor:
+    """`steps`, of the shape of `values`."""
+    if stream.steps.shape[1] == 1 and stream.values.shape[1] != 1:
+        return stream.steps.view(-1, *[1] * (stream.values.ndim - 1)).expand_as(stream.values)
+    return stream.steps.view(*stream.steps.shape, *[1] * (stream.values.ndim - 2)).expand_as(stream.values)
+
+
 def _repeats(case: _Case) -> None:
     import torch
 
@@ -206,6 +266,17 @@ def _repeats(case: _Case) -> None:
         f"{case.subject}: in eval mode, two calls on one stream give different vectors; is a dropout applied without asking "
         "`self.training`?",
     )
+    with torch.no_grad():
+        wanted = network(stream).vector
+        network(case.stream(lengths=case.lengths[::-1]))
+        expect(
+            torch.equal(network(stream).vector, wanted),
+            f"{case.subject}: in eval mode, a stream gives another vector once another stream has been encoded; keep nothing between calls",
+        )
+        kept = {name: value.clone() for name, value in network.state_dict().items()}
+        network(case.stream(lengths=(max(case.lengths),) * 3))
+        moved = [name for name, value in network.state_dict().items() if not torch.equal(value, kept[name])]
+    expect(not moved, f"{case.subject}: in eval mode a call changes {', '.join(moved)}; statistics move in training alone")
 
 
 def _padding(case: _Case) -> None:
@@ -308,6 +379,11 @@ def _gradient(case: _Case) -> None:
         total = total + sum(_real_steps(encoded, row).float().square().sum() for row in range(len(case.lengths)))
     expect(total.requires_grad, f"{case.subject}: the vector has no gradient at all; is something detached, or under no_grad?")
     total.backward()
+    learning = [p.grad for p in network.parameters() if p.requires_grad and p.grad is not None]
+    expect(
+        not learning or any(bool(grad.any()) for grad in learning),
+        f"{case.subject}: every parameter's gradient is zero everywhere, so nothing is learned",
+    )
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -318,6 +394,10 @@ def _gradient(case: _Case) -> None:
             )
         expect(
             bool(parameter.grad.isfinite().all()), f"{case.subject}: the gradient of '{name}' holds a NaN or an infinite value"
+        )
+        expect(
+            parameter.dim() < 2 or bool(parameter.grad.any()),
+            f"{case.subject}: the gradient of '{name}' is zero everywhere: it takes part in name alone, and would never learn",
         )
 
 
@@ -364,6 +444,7 @@ _CHECKS: Mapping[str, Callable[[_Case], None]] = {
     "it takes this layout": _fits,
     "shapes and width are as promised": _shapes,
     "one seed gives one network, one stream one vector": _repeats,
+    "long and constant streams are encoded, others otherwise": _extremes,
     "more padding changes nothing": _padding,
     "more padding changes nothing while training": _padding_in_training,
     "rows do not see each other": _rows_apart,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -15,7 +16,9 @@ from ..api.dataset import Dataset, DatasetInfo, DatasetSpec, HasHeaders, SampleR
 from ..api.errors import DataError
 from ..api.raw import Source
 from .checks import Check, NotTried, expect, run_checks
-from .raw import RAW, equal, raw_problem, seconds_of
+from .elsewhere import elsewhere_checks
+from .general import general_checks, process_check
+from .raw import RAW, digest, equal, raw_problem, seconds_of
 
 
 def check_dataset(spec: DatasetSpec, tmp_path: Path, params: Any = None) -> None:
@@ -27,6 +30,7 @@ def dataset_checks(spec: DatasetSpec, tmp_path: Path, params: Any = None) -> Ite
     """What a dataset promises, on the tiny copy that it writes under `tmp_path`."""
     params = spec.params() if params is None else params
     case = _Case(spec, params, tmp_path)
+    yield process_check(spec, case.subject, params, functools.partial(_trial, case))
     if spec.complete is not None:
         yield "what its options leave open is filled in from its tables", lambda: _completed(case)
     yield "info is complete and reads no data", lambda: _info(case)
@@ -39,6 +43,12 @@ def dataset_checks(spec: DatasetSpec, tmp_path: Path, params: Any = None) -> Ite
         yield "a damaged file is refused by name", lambda: _damage(case)
     if spec.needs_root and spec.read_file is not None:
         yield "read_file reads a file wherever it lies", lambda: _read_file(case)
+    yield "it keeps nothing between reads", lambda: _state(case)
+    if spec.needs_root:
+        yield "another folder gives the same", lambda: _moved(case)
+        yield "reading writes nothing", lambda: _untouched(case)
+    yield from general_checks(case.subject, params, functools.partial(_trial, case), tensors=False)
+    yield from elsewhere_checks(spec, case.subject, params, case.root)
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,7 @@ class _Case:
     spec: DatasetSpec
     params: Any
     tmp_path: Path
+    given: Path | None = None  # the author's own recordings, which are read and left alone
 
     @property
     def subject(self) -> str:
@@ -60,7 +71,9 @@ class _Case:
         return self.spec.info(self.options())
 
     def root(self) -> Path | None:
-        """A tiny copy of the data, written once."""
+        """A tiny copy of the data, written once; or the author's own."""
+        if self.given is not None:
+            return self.given
         if not self.spec.needs_root:
             return None
         root = self.tmp_path / "sample"
@@ -82,6 +95,123 @@ def ask_info(spec: DatasetSpec) -> str:
     """Ask what a corpus holds, as a plan does before anything is read."""
     spec.info(spec.params())
     return f"info of '{spec.name}'"
+
+
+def _trial(case: _Case, params: Any, moved: Callable[[Any], None]) -> None:
+    """What it says of itself, its list, and a recording."""
+    info = case.spec.info(params)
+    if params != case.params:
+        return  # the tiny copy is that of the options at hand
+    dataset = case.build()
+    for ref in list(dataset.samples())[:1]:
+        for name in ref.sources:
+            if name in info.sources or case.spec.complete is not None:
+                dataset.read(ref.id, name)
+
+
+def _looked_at(dataset: Dataset, most: int = 12) -> list[tuple[str, str]]:
+    """(id, source) of some recordings, the first, the last and some between."""
+    refs = list(dataset.samples())
+    some = refs if len(refs) <= most else [refs[round(i * (len(refs) - 1) / (most - 1))] for i in range(most)]
+    return [(ref.id, name) for ref in some for name in ref.sources]
+
+
+def _state(case: _Case) -> None:
+    """One object, asked for everything, then for everything backwards, gives what fresh ones give."""
+    kept = case.build()
+    places = _looked_at(kept)
+    first = [digest(kept.read(*place)) for place in places]
+    backwards = [digest(kept.read(*place)) for place in reversed(places)][::-1]
+    for place, one, other in zip(places, first, backwards, strict=True):
+        expect(
+            one == other,
+            f"{case.subject}, '{place[1]}' of recording '{place[0]}': asked again after others, it is not the same; keep nothing between reads, as "
+            "recordings are spread over processes, in any order",
+        )
+    for place, one in list(zip(places, first, strict=True))[:: max(1, len(places) // 4)]:
+        expect(
+            digest(case.build().read(*place)) == one,
+            f"{case.subject}, '{place[1]}' of recording '{place[0]}': a fresh object reads it otherwise; keep nothing between reads",
+        )
+
+
+def _moved(case: _Case) -> None:
+    """Data that are moved give the same list and the same recordings, as a rerun on another machine needs."""
+    root = case.root()
+    assert root is not None
+    other = case.tmp_path / "moved" / "elsewhere"
+    if other.exists():
+        shutil.rmtree(other)
+    shutil.copytree(root, other)
+    here, there = case.build(), case.spec.build(case.options(), other)
+    expect(
+        list(here.samples()) == list(there.samples()),
+        f"{case.subject}: the same files in another folder give another list of recordings; ids, sources and facts are relative to the root, and "
+        "sorted",
+    )
+    for place in _looked_at(here, 4):
+        expect(
+            digest(here.read(*place)) == digest(there.read(*place)),
+            f"{case.subject}, '{place[1]}' of recording '{place[0]}': read from another folder, it is not the same",
+        )
+
+
+def _untouched(case: _Case) -> None:
+    """The folder of a publisher is not ours to write into."""
+    root = case.root()
+    assert root is not None
+
+    def seen() -> dict[str, tuple[int, int]]:
+        return {
+            p.relative_to(root).as_posix(): (p.stat().st_size, p.stat().st_mtime_ns) for p in root.rglob("*") if p.is_file()
+        }
+
+    before, dataset = seen(), case.build()
+    for place in _looked_at(dataset, 4):
+        dataset.read(*place)
+    after = seen()
+    changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    expect(
+        not changed,
+        f"{case.subject}: reading writes {', '.join(changed[:3])} into the folder of the data, which may be read-only",
+    )
+
+
+def facts(spec: DatasetSpec, params: Any, root: Path | None) -> dict[str, Any]:
+    """What it says, lists and reads, as hashes: to be compared with another process's."""
+    params = spec.complete(params, root) if spec.complete is not None and root is not None else params
+    info, dataset = spec.info(params), spec.build(params, root)
+    found = {
+        "info": digest([list(info.sources), [(t.name, t.classes) for t in info.tasks.values()], info]),
+        "the list of recordings": digest(list(dataset.samples())),
+    }
+    for id, source in _looked_at(dataset, 3):
+        found[f"'{source}' of recording '{id}'"] = digest(dataset.read(id, source))
+    return found
+
+
+def data_checks(spec: DatasetSpec, root: Path, params: Any = None, most: int = 24) -> Iterator[Check]:
+    """What a dataset promises, on recordings that are there already; nothing is written, and `most` of them are read."""
+    params = spec.params() if params is None else params
+    case = _Case(spec, params, root, root)  # nothing is written under it
+    if spec.complete is not None:
+        yield "what its options leave open is filled in from its tables", lambda: _completed(case)
+    yield "info is complete and reads no data", lambda: _info(case)
+    yield "its recordings are in order", lambda: _samples(case)
+    yield f"what it reads is what info says ({most} recordings)", lambda: _read_some(case, most)
+    yield "it keeps nothing between reads", lambda: _state(case)
+    yield "reading writes nothing", lambda: _untouched(case)
+
+
+def _read_some(case: _Case, most: int) -> None:
+    info, dataset = case.info(), case.build()
+    for id, name in _looked_at(dataset, most):
+        try:
+            raw = dataset.read(id, name)
+        except DataError:
+            continue  # damaged: listed and skipped by `prepare`
+        problem = raw_problem(info.sources[name], raw)
+        expect(problem is None, f"{case.subject}, '{name}' of recording '{id}': {problem}")
 
 
 def _info(case: _Case) -> None:
@@ -167,7 +297,7 @@ def _samples(case: _Case) -> None:
     samples = list(case.build().samples())
     expect(bool(samples), f"{subject}: the tiny copy that `sample` wrote holds no recording")
     expect(
-        samples == list(case.build().samples()),
+        digest(samples) == digest(list(case.build().samples())),
         f"{subject}: listed twice, recordings come in another order or with other facts; sort what the folder gives",
     )
     ids = [ref.id for ref in samples]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..api.group import Group, GroupLoss, GroupLossSpec
 from .checks import Check, NotTried, expect, refusal, run_checks
+from .general import expect_finite, general_checks, process_check
 from .loss import make_pair
 from .networks import expect_close
 from .scored import (
@@ -126,9 +127,28 @@ def group_loss_checks(
         yield "made-up modalities suit", nothing_fits
         return
     case = _Case(spec, params, brute_force, names)
+    yield process_check(spec, case.subject, params, functools.partial(_trial, spec, names))
     for name, check in _CHECKS.items():
         if brute_force is not None or check is not _brute_force:
             yield name, functools.partial(check, case)
+    yield from general_checks(case.subject, params, functools.partial(_trial, spec, names))
+
+
+def _trial(spec: GroupLossSpec, names: tuple[str, ...], params: Any, moved: Callable[[Any], None]) -> None:
+    """Build it, score a group and go back once."""
+    spec.fits(params, names)
+    loss: Any = spec.build(params, dict.fromkeys(names, WIDTH))
+    group = make_group(names)
+    left, right = ({name: z.float() for name, z in side.items()} for side in (group.left, group.right))
+    group = Group(left, right, group.positive, group.ignore, group.itself)
+    moved(group)
+    if hasattr(loss, "parameters"):
+        moved(loss)
+    for z in left.values():
+        z.requires_grad_()
+    scored = loss(group)
+    expect_finite(scored.loss, "the loss")
+    scored.loss.backward()
 
 
 def _answer(case: _Case) -> None:
@@ -199,6 +219,19 @@ def _ignored(case: _Case) -> None:
         z[7] = -3 * z[0]
     changed = loss(Group(group.left, right, group.positive, group.ignore, group.itself)).loss
     expect_close(changed, value, 1e-9, f"{case.subject}: a candidate that is ignored changes the loss; read group.ignore")
+
+
+def _state(case: _Case) -> None:
+    """Asked again after another group, a loss answers as before."""
+    loss = case.build()
+    value = loss(case.group()).loss
+    loss(case.group(5, 7, seed=3))
+    expect_close(
+        loss(case.group()).loss,
+        value,
+        1e-12,
+        f"{case.subject}: a group is scored otherwise once another group has been scored; keep nothing between calls",
+    )
 
 
 def _nothing(case: _Case) -> None:
@@ -295,6 +328,7 @@ _CHECKS: Mapping[str, Callable[[_Case], None]] = {
     "it equals brute force": _brute_force,
     "anchors without positives are left out": _anchors,
     "what is ignored changes nothing": _ignored,
+    "it keeps nothing between calls": _state,
     "nothing to learn from is finite": _nothing,
     "blocks of anchors add up to the whole": _blocks,
     "gradients are finite and reach every modality": _gradient,

@@ -12,6 +12,7 @@ from ..api.batch import Encoded
 from ..api.dataset import Task
 from ..api.head import Deciding, HeadSpec, Labelled, OwnLoss, SelfFitting, Showing, Shown
 from .checks import Check, expect, run_checks
+from .general import expect_finite, general_checks, process_check
 from .networks import expect_close, through_safetensors
 
 if TYPE_CHECKING:
@@ -90,10 +91,34 @@ def expect_tasks(spec: HeadSpec) -> None:
 def head_checks(spec: HeadSpec, params: Any = None) -> Iterator[Check]:
     """What a head promises for each of its types of task."""
     params = spec.params() if params is None else params
+    if spec.tasks:
+        case = _Case(spec, params, _task(spec.tasks[0]))
+        yield process_check(spec, f"head '{spec.name}'", params, functools.partial(_trial, case))
     for kind in spec.tasks:
-        case = _Case(spec, params, Task("made-up", kind, ("happy", "sad", "angry") if kind != "regression" else ("x", "y")))
+        case = _Case(spec, params, _task(kind))
         for name, check in _CHECKS.items():
             yield f"{name} ({kind})", functools.partial(check, case)
+    if spec.tasks:
+        case = _Case(spec, params, _task(spec.tasks[0]))
+        yield from general_checks(f"head '{spec.name}'", params, functools.partial(_trial, case), tensors=not spec.solver)
+
+
+def _task(kind: str) -> Task:
+    return Task("made-up", kind, ("happy", "sad", "angry") if kind != "regression" else ("x", "y"))
+
+
+def _trial(case: _Case, params: Any, moved: Callable[[Any], None]) -> None:
+    """Build it, fit it if it fits itself, and answer once."""
+    import torch
+
+    head: Any = case.spec.build(params, case.task, _WIDTHS)
+    rows = case.rows(24, 1)
+    moved(head)
+    moved(rows)
+    if isinstance(head, SelfFitting):
+        head.fit(rows, case.rows(12, 2), torch.Generator().manual_seed(0))
+    output = head(rows.encoded)
+    expect_finite(output, "what it answers")
 
 
 def _fitted(case: _Case, train: Labelled, valid: Labelled, steps: int = 150) -> nn.Module:
@@ -171,6 +196,39 @@ def _learns(case: _Case) -> None:
     )
 
 
+def _state(case: _Case) -> None:
+    """Answers are a row's own: the same asked twice, and after other rows."""
+    import torch
+
+    head, rows = case.fitted, case.rows(32, 3).encoded
+    with torch.no_grad():
+        wanted = head(rows)
+        head(case.rows(17, 4).encoded)
+        again = head(rows)
+    expect(
+        torch.equal(wanted, again),
+        f"{case.subject}: in eval mode, the same rows are answered otherwise once other rows have been asked about; keep nothing between calls, "
+        "and drop nothing but in training",
+    )
+
+
+def _unknown_targets(case: _Case) -> None:
+    """A loss of its own leaves out what is not labelled."""
+    import torch
+
+    head = case.build()
+    if not isinstance(head, OwnLoss) or case.task.type == "single-label":
+        return
+    rows = case.rows(16, 1)
+    target = rows.target.clone()
+    target[::3] = math.nan
+    loss = head.loss(head(rows.encoded), target)
+    expect(
+        bool(torch.isfinite(loss)),
+        f"{case.subject}: a target that is NaN (unknown) makes its loss {float(loss.detach())}; leave such targets out",
+    )
+
+
 def _missing(case: _Case) -> None:
     import torch
 
@@ -208,6 +266,11 @@ def _gradient(case: _Case) -> None:
             not parameter.requires_grad or parameter.grad is not None,
             f"{case.subject}: parameter '{name}' gets no gradient: it is unused or cut off by detach",
         )
+    grads = [p.grad for p in head.parameters() if p.grad is not None]
+    expect(
+        not grads or any(bool(grad.any()) for grad in grads),
+        f"{case.subject}: every parameter's gradient is zero everywhere, so nothing is learned",
+    )
 
 
 def _saving(case: _Case) -> None:
@@ -273,6 +336,8 @@ def _shows(case: _Case) -> None:
 _CHECKS: Mapping[str, Callable[[_Case], None]] = {
     "outputs have the shape of the task": _shapes,
     "it learns what can be learned": _learns,
+    "it keeps nothing between calls": _state,
+    "unknown targets are left out": _unknown_targets,
     "missing rows are taken": _missing,
     "every parameter gets a gradient": _gradient,
     "what fitting found is saved": _saving,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from ..api.batch import Items
 from ..api.errors import StageError
 from ..api.loss import LossSpec, Pair, PairLoss, PositivesSpec, Scored, SoftmaxLoss, Steps
 from .checks import Check, NotTried, expect, run_checks
+from .device import Mixed
+from .general import expect_finite, general_checks, process_check
 from .networks import expect_close
 from .scored import (
     expect_blocks_add_up,
@@ -122,9 +125,25 @@ def _unrolled(loss: PairLoss) -> PairLoss:
 def loss_checks(spec: LossSpec, params: Any = None, brute_force: Callable[[Pair], float] | None = None) -> Iterator[Check]:
     """What a pair loss promises."""
     case = _Case(spec, spec.params() if params is None else params, brute_force)
+    yield process_check(spec, case.subject, case.params, functools.partial(_trial, spec))
     for name, check in _CHECKS.items():
         if brute_force is not None or check is not _brute_force:
             yield name, functools.partial(check, case)
+    yield from general_checks(case.subject, case.params, functools.partial(_trial, spec))
+
+
+def _trial(spec: LossSpec, params: Any, moved: Callable[[Any], None]) -> None:
+    """Build it, score a pair and go back once."""
+    loss: Any = spec.build(params)
+    pair = make_pair()
+    pair = Pair(pair.left.float(), pair.right.float(), pair.positive, pair.ignore)
+    moved(pair)
+    if hasattr(loss, "parameters"):
+        moved(loss)
+    pair.left.requires_grad_()
+    scored = loss(pair)
+    expect_finite(scored.loss, "the loss")
+    scored.loss.backward()
 
 
 def _answer(case: _Case) -> None:
@@ -254,6 +273,54 @@ def _weights(case: _Case) -> None:
         expect_blocks_add_up(loss, weighed[1], _some_anchors, f"{case.subject}, where positives weigh,")
 
 
+def _ignored(case: _Case) -> None:
+    """A candidate that every anchor ignores may be anything, and so may one that is ignored and marked positive."""
+    loss, pair = case.build(), make_pair(6, 9)
+    pair.ignore[:, [6, 8]], pair.positive[:, [6, 8]] = True, False
+    value = loss(pair).loss
+    right = pair.right.clone()
+    right[6], right[8] = 3 * pair.left[0], -2 * pair.left[1]
+    expect_close(
+        loss(Pair(pair.left, right, pair.positive, pair.ignore)).loss,
+        value,
+        1e-9,
+        f"{case.subject}: candidates that every anchor ignores change the loss; leave them out of every sum, read pair.ignore",
+    )
+
+
+def _state(case: _Case) -> None:
+    """Asked again after another pair, a loss answers as before."""
+    loss, pair = case.build(), make_pair()
+    value = loss(pair).loss
+    loss(make_pair(5, 7, seed=3))
+    expect_close(
+        loss(make_pair()).loss,
+        value,
+        1e-12,
+        f"{case.subject}: a pair is scored otherwise once another pair has been scored; keep nothing between calls, or blocks, ranks and resumed "
+        "runs differ",
+    )
+
+
+def _aligned(case: _Case) -> None:
+    """Pairs that agree are better than the same in another order."""
+    import torch
+
+    loss = case.build()
+    if isinstance(loss, torch.nn.Module) and any(p.dim() > 1 for p in loss.parameters()):
+        return  # what it compares is made by weights of its own, which have learned nothing yet
+    rng = torch.Generator().manual_seed(5)
+    left = torch.randn(8, 5, generator=rng, dtype=torch.float64)
+    right = left + 0.1 * torch.randn(8, 5, generator=rng, dtype=torch.float64)
+    same = torch.eye(8, dtype=torch.bool)
+    agree, apart = (float(loss(Pair(left, z, same, torch.zeros_like(same))).loss.detach()) for z in (right, right.roll(1, 0)))
+    expect(
+        agree < apart,
+        f"{case.subject}: where anchors and their positives agree the loss is {agree:.4g}, and where each stands by another's {apart:.4g}; it is "
+        "to be lower where they agree, as it is minimised",
+    )
+
+
 def _nothing(case: _Case) -> None:
     import torch
 
@@ -369,6 +436,9 @@ _CHECKS: Mapping[str, Callable[[_Case], None]] = {
     "it equals brute force": _brute_force,
     "the order of rows does not matter": _order,
     "anchors without positives are left out": _anchors,
+    "what is ignored changes nothing": _ignored,
+    "it keeps nothing between calls": _state,
+    "agreement is lower": _aligned,
     "nothing to learn from is finite": _nothing,
     "blocks of rows add up to the whole": _blocks,
     "gradients are finite and reach both sides": _gradient,
@@ -388,8 +458,46 @@ def _some_items(items: Items, rows: Tensor) -> Items:
 def positives_checks(spec: PositivesSpec, params: Any = None, items: Items | None = None) -> Iterator[Check]:
     """What a rule for positives promises."""
     params = spec.params() if params is None else params
+
+    def trial(options: Any, moved: Callable[[Any], None]) -> None:
+        rule, given = spec.build(options), _make_items(spec, options, items)
+        moved(given)
+        _masks_of(spec, options, items, given, given, rule)
+
+    yield process_check(spec, f"positives '{spec.name}'", params, trial)
     yield "it gives two disjoint masks", lambda: _masks(spec, params, items)
     yield "it looks at each couple of rows alone", lambda: _couples(spec, params, items)
+    yield "unknown labels are no positives", lambda: _unknown(spec, params, items)
+    yield from general_checks(f"positives '{spec.name}'", params, trial)
+
+
+def _unknown(spec: PositivesSpec, params: Any, given: Items | None) -> None:
+    """A label that nobody knows (-1, or NaN) belongs together with none, but with itself."""
+
+    needs = spec.needs(params, ("one",))
+    if not needs:
+        return
+    items = _make_items(spec, params, given)
+    targets = {}
+    for name, target in items.targets.items():
+        target = target.clone()
+        target[:3] = math.nan if target.is_floating_point() else -1
+        targets[name] = target
+    unknown = Items(items.row, items.view, targets, items.modality, items.group)
+    positive, _ = _masks_of(spec, params, given, unknown, unknown)
+    others = ~(items.row[:, None] == items.row[None, :])
+    if positive.is_floating_point():
+        expect(bool(positive.isfinite().all()), f"positives '{spec.name}': an unknown label gives a weight that is not finite")
+    lost = ((positive != 0) & others)[:3]
+    expect(
+        not bool(lost.any()),
+        f"positives '{spec.name}': recordings whose label is unknown ({'NaN' if _floats(targets) else '-1'}) are positives of others; nobody knows "
+        "what they belong to, so ignore them",
+    )
+
+
+def _floats(targets: Mapping[str, Tensor]) -> bool:
+    return any(target.is_floating_point() for target in targets.values())
 
 
 def _make_items(spec: PositivesSpec, params: Any, items: Items | None) -> Items:
@@ -411,9 +519,14 @@ def _make_items(spec: PositivesSpec, params: Any, items: Items | None) -> Items:
     return classes
 
 
-def _masks_of(spec: PositivesSpec, params: Any, given: Items | None, left: Items, right: Items) -> tuple[Tensor, Tensor]:
+def _masks_of(
+    spec: PositivesSpec, params: Any, given: Items | None, left: Items, right: Items, rule: Any = None
+) -> tuple[Tensor, Tensor]:
     try:
-        return spec.build(params)(left, right)
+        masks: tuple[Tensor, Tensor] = (rule or spec.build(params))(left, right)
+        return masks
+    except Mixed:
+        raise
     except Exception as error:
         needs = spec.needs(params, ("one",))
         if given is None and needs:

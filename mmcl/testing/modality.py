@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from ..api.errors import DataError
 from ..api.kinds import Layout
 from ..api.modality import ModalitySpec
 from ..api.raw import Audio, Raw, Source, Timed
 from .checks import Check, NotTried, expect, refusal, run_checks
-from .raw import RAW, InPieces, equal, make_raw, make_sources, seconds_of
+from .elsewhere import elsewhere_checks
+from .general import general_checks, process_check
+from .raw import RAW, InPieces, equal, extreme_raws, make_raw, make_sources, seconds_of
 
 
 def check_modality(spec: ModalitySpec, raw: Raw | None = None, source: Source | None = None, params: Any = None) -> None:
@@ -33,12 +36,15 @@ def modality_checks(
     if source is not None:
         yield from _checks_on(spec, raw, source, params)
         return
+    yield process_check(spec, f"modality '{spec.name}'", params, functools.partial(_trial, spec))
     for kind in spec.accepts:
         fitting = [one for one in make_sources(kind) if refusal(functools.partial(spec.layout, params, one)) is None]
         if not fitting:
             yield f"a made-up {kind} fits", functools.partial(_nothing_fits, spec, params, kind)
         for one in fitting:
             yield from _checks_on(spec, raw, one, params)
+    yield from general_checks(f"modality '{spec.name}'", params, functools.partial(_trial, spec), tensors=False)
+    yield from elsewhere_checks(spec, f"modality '{spec.name}'", params)
 
 
 def _nothing_fits(spec: ModalitySpec, params: Any, kind: str) -> None:
@@ -56,6 +62,73 @@ def _checks_on(spec: ModalitySpec, raw: Raw | None, source: Source, params: Any)
     yield f"its layout is complete ({which})", lambda: _layout(spec, source, params)
     yield f"what it extracts is as the layout says ({which})", lambda: _extract(spec, given, source, params)
     yield f"what it extracts is the same every time ({which})", lambda: _same(spec, given, source, params)
+    if raw is None:
+        yield f"extreme recordings are taken or refused in a sentence ({which})", lambda: _extremes(spec, source, params)
+        yield f"other recordings give other streams ({which})", lambda: _differs(spec, source, params)
+
+
+def _trial(spec: ModalitySpec, params: Any, moved: Callable[[Any], None]) -> None:
+    """Extract one made-up recording of the first type of source that fits."""
+    fitting = [
+        one
+        for kind in spec.accepts
+        for one in make_sources(kind)
+        if refusal(functools.partial(spec.layout, params, one)) is None
+    ]
+    if not fitting:
+        raise ValueError("layout takes none of the made-up sources")
+    values = _values(spec.build(params, fitting[0]).extract(make_raw(fitting[0])))
+    expect(bool(np.isfinite(values).all()), "what it extracts holds a NaN or an infinite value")
+    layout = spec.layout(params, fitting[0])
+    expect((values.shape[1:] if layout.timed else values.shape) == layout.shape, "what it extracts is not as its layout says")
+
+
+def _extremes(spec: ModalitySpec, source: Source, params: Any) -> None:
+    """Nothing, one step, constant values, and more than a thousand steps."""
+    layout = spec.layout(params, source)
+    subject = f"modality '{spec.name}' of {source.type}"
+    for what, raw in extreme_raws(source):
+        try:
+            stream = spec.build(params, source).extract(raw)
+        except DataError as error:
+            expect("\n" not in str(error), f"{subject}: refuses {what} in one sentence; found: {error}")
+            expect(
+                what not in ("constant values", "more than 1,000 steps"),
+                f"{subject}: {what} is refused ({error}); a sensor may stand still, and a recording may be long",
+            )
+            continue
+        except Exception as error:
+            raise AssertionError(
+                f"{subject}: a recording of {what} raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}; raise "
+                "DataError for a recording that cannot be used, which is then listed and skipped"
+            ) from error
+        values = _values(stream)
+        expect(
+            len(values) > 0 and bool(np.isfinite(values).all()),
+            f"{subject}: a recording of {what} gives {'no step' if not len(values) else 'a NaN or an infinite value'}; raise DataError for one that "
+            "cannot be used",
+        )
+        shape = values.shape[1:] if layout.timed else values.shape
+        expect(shape == layout.shape, f"{subject}: a recording of {what} gives steps of shape {shape}, not {layout.shape}")
+
+
+def _differs(spec: ModalitySpec, source: Source, params: Any) -> None:
+    """Two recordings have two streams; one object gives what a fresh one gives, whatever it saw before."""
+    subject = f"modality '{spec.name}' of {source.type}"
+    raws = [make_raw(source, seed=seed) for seed in (0, 1)]
+    kept = spec.build(params, source)
+    used = [kept.extract(copy.deepcopy(raw)) for raw in (*raws, raws[0])]
+    fresh = [spec.build(params, source).extract(copy.deepcopy(raw)) for raw in raws]
+    expect(
+        equal(used[0], used[2]) and equal(used[1], fresh[1]),
+        f"{subject}: a recording gives another stream once another has been extracted; nothing is fitted in `extract`, and nothing kept between "
+        "calls: recordings are spread over processes, in any order",
+    )
+    if source.type != "words":  # the made-up ones are the same words
+        expect(
+            not equal(fresh[0], fresh[1]),
+            f"{subject}: two different recordings give the same stream: what it gives does not depend on what it is given",
+        )
 
 
 def _layout(spec: ModalitySpec, source: Source, params: Any) -> None:
@@ -178,3 +251,16 @@ def builders(specs: Iterable[ModalitySpec]) -> tuple[Callable[..., Any], Callabl
         return spec.layout(spec.params(**options), source)
 
     return build, lay
+
+
+def facts(spec: ModalitySpec, params: Any) -> dict[str, Any]:
+    """What it extracts of made-up recordings, shape and some values: to be compared with another process's."""
+    found = {}
+    for kind in spec.accepts:
+        for i, source in enumerate(make_sources(kind)):
+            if refusal(functools.partial(spec.layout, params, source)) is None:
+                stream = spec.build(params, source).extract(make_raw(source))
+                values = _values(stream).astype(float)
+                some = values.ravel()[:: max(1, values.size // 64)]
+                found[f"what it extracts of {kind} {i}"] = [*values.shape, *some.tolist()]
+    return found

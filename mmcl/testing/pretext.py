@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..api.loss import Scored
 from ..api.pretext import PretextSpec
 from .batch import make_stream
 from .checks import Check, NotTried, expect, refusal, run_checks
+from .general import expect_finite, general_checks, process_check
 from .kinds import make_layouts
 from .networks import PADDING, expect_close
 
@@ -40,11 +41,24 @@ def pretext_checks(spec: PretextSpec, params: Any = None, layouts: Mapping[str, 
         yield "made-up modalities fit", nothing_fits
         return
     case = _Case(spec, params, layouts)
+
+    def trial(options: Any, moved: Callable[[Any], None]) -> None:
+        spec.fits(options, case.layouts)
+        network, streams = spec.build(options, case.layouts), case.streams()
+        moved(network)
+        moved(streams)
+        loss = network.learn(streams).loss
+        expect_finite(loss, "the loss")
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation there
+
+    yield process_check(spec, case.subject, params, trial)
     yield "it gives one vector a recording", lambda: _shapes(case)
     yield "more padding changes nothing", lambda: _padding(case)
     yield "rows do not see each other", lambda: _rows_apart(case)
     yield "every weight learns", lambda: _gradient(case)
     yield "a missing modality changes nothing but itself", lambda: _missing(case)
+
+    yield from general_checks(case.subject, params, trial)
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,10 @@ def _shapes(case: _Case) -> None:
         torch.equal(one(case.streams()).vector, encoded.vector),
         f"{case.subject}: in eval mode two calls give different vectors",
     )
+    expect(
+        bool((encoded.vector - encoded.vector[:1]).any()),
+        f"{case.subject}: other recordings get the same vector: what it gives does not depend on what it is given",
+    )
 
 
 def _padding(case: _Case) -> None:
@@ -128,6 +146,10 @@ def _gradient(case: _Case) -> None:
     scored.loss.backward()
     still = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
     expect(not still, f"{case.subject}: no gradient reaches {', '.join(still)}")
+    expect(
+        any(p.grad is not None and bool(p.grad.any()) for p in network.parameters()),
+        f"{case.subject}: every gradient is zero everywhere, so nothing is learned",
+    )
 
 
 def _missing(case: _Case) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -82,6 +84,46 @@ class InPieces(Audio):
                 return
             yield self.samples[at : at + length]
             at += length
+
+
+def extreme_raws(source: Source) -> list[tuple[str, Raw]]:
+    """(what it is, recording): without a step, of one, of constant values, of more than a thousand steps (films: of 90)."""
+    raw = make_raw(source)
+    if isinstance(raw, Words):
+        one = Words(raw.words[:1], None if raw.times is None else raw.times[:1])
+        empty = Words((), None if raw.times is None else raw.times[:0])
+        step = 0.4
+        times = np.arange(1100)[:, None] * step + np.array([[0.0, 0.3]])
+        return [("no step", empty), ("one step", one), ("more than 1,000 steps", Words(("we", "see") * 550, times))]
+    name = "samples" if isinstance(raw, Audio) else "frames" if isinstance(raw, Video) else "values"
+    values = getattr(raw, name)
+    few = [("no step", values[:0]), ("one step", values[:1])]
+    if isinstance(raw, Table) and raw.rate is None:
+        return [(what, dataclasses.replace(raw, **{name: part})) for what, part in few[:1]]
+    times = 90 if isinstance(raw, Video) else 1100
+    long = np.resize(values, (max(len(values), times), *values.shape[1:]))
+    level = np.ones_like(values) if not isinstance(raw, Audio) else np.full_like(values, 0.25)
+    if isinstance(raw, Table | Sequence):
+        level = np.repeat(values[:1], len(values), 0)
+    many = [("constant values", level), ("silence" if isinstance(raw, Audio) else "zeros", np.zeros_like(values))]
+    return [(what, dataclasses.replace(raw, **{name: part})) for what, part in (*few, *many, ("more than 1,000 steps", long))]
+
+
+def digest(value: Any) -> str:
+    """A hash of a recording, a stream, or anything plain: equal where they are."""
+    return hashlib.sha256(_bytes(value)).hexdigest()[:16]
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes()
+    if dataclasses.is_dataclass(value):
+        return b"|".join(_bytes(getattr(value, one.name)) for one in dataclasses.fields(value))
+    if isinstance(value, Mapping):
+        return b"|".join(_bytes(key) + b":" + _bytes(value[key]) for key in sorted(value, key=str))
+    if isinstance(value, list | tuple):
+        return b"[" + b",".join(map(_bytes, value)) + b"]"
+    return repr(value).encode()
 
 
 def raw_problem(source: Source, raw: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..api.dataset import SampleRef, Task
@@ -11,6 +11,7 @@ from ..api.errors import DataError
 from ..api.raw import Raw
 from ..api.scorer import ScorerSpec
 from .checks import Check, NotTried, expect, run_checks
+from .general import general_checks, process_check
 from .raw import RAW, make_raw, make_sources
 
 
@@ -26,7 +27,29 @@ def scorer_checks(spec: ScorerSpec, params: Any = None, tasks: Mapping[str, Task
     """What a scorer promises of every recording."""
     params = spec.params() if params is None else params
     known = {"emotion": Task("emotion", "single-label", ("happy", "sad", "angry", "neutral"))} if tasks is None else tasks
+
+    def trial(options: Any, moved: Callable[[Any], None]) -> None:
+        try:
+            spec.task(options, known)
+            scorer = spec.build(options, known)
+        except (ValueError, DataError) as error:
+            raise NotTried(f"scorer '{spec.name}' needs options or tasks that nothing made up here gives ({error})") from error
+        scorer(*_asked(spec, known)[0])
+
+    yield process_check(spec, f"scorer '{spec.name}'", params, trial)
     yield "it scores what it says", lambda: _scores(spec, params, known)
+    yield from general_checks(f"scorer '{spec.name}'", params, trial, tensors=False)
+
+
+def _asked(spec: ScorerSpec, tasks: Mapping[str, Task]) -> list[tuple[SampleRef, Raw | None]]:
+    """Made-up recordings to be scored."""
+    targets: dict[str, Any] = {
+        t.name: 0 if t.type == "single-label" else [1, *[0] * (len(t.classes) - 1)] for t in tasks.values()
+    }
+    ref = SampleRef("a", "g", {}, targets)
+    if not spec.takes:
+        return [(ref, None)]
+    return [(ref, make_raw(source, seed=seed)) for kind in spec.takes for source in make_sources(kind)[:1] for seed in (0, 1)]
 
 
 def _scores(spec: ScorerSpec, params: Any, tasks: Mapping[str, Task]) -> None:
@@ -43,17 +66,17 @@ def _scores(spec: ScorerSpec, params: Any, tasks: Mapping[str, Task]) -> None:
         isinstance(task, Task) and task.type == "regression" and bool(task.classes),
         f"{subject}: task gives a regression Task with a name for each value; found {task}",
     )
-    targets: dict[str, Any] = {
-        t.name: 0 if t.type == "single-label" else [1, *[0] * (len(t.classes) - 1)] for t in tasks.values()
-    }
-    ref = SampleRef("a", "g", {}, targets)
-    raws: list[Raw | None] = [None]
-    if spec.takes:
-        raws = [make_raw(source) for kind in spec.takes for source in make_sources(kind)[:1]]
-    for raw in raws:
+    first: list[Any] = []
+    for ref, raw in _asked(spec, tasks):
         one, other = scorer(ref, raw), scorer(ref, raw)
-        expect(one == other, f"{subject}: scores one recording differently when asked twice")
         expect(
             one is None or (isinstance(one, list) and len(one) == len(task.classes) and all(math.isfinite(v) for v in one)),
             f"{subject}: gives one finite number for each of {', '.join(task.classes)}, or None; found {one!r}",
         )
+        expect(one == other, f"{subject}: scores one recording differently when asked twice")
+        first.append(one)
+    again = [scorer(ref, raw) for ref, raw in reversed(_asked(spec, tasks))]
+    expect(
+        first == again[::-1],
+        f"{subject}: scores a recording otherwise once others have been scored; recordings come in any order, so keep nothing between calls",
+    )

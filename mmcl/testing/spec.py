@@ -15,7 +15,7 @@ from .table import checks_of, word_of
 
 
 def check_spec(spec: Any) -> None:
-    """Name, summary and options of a spec of any sort are in order, and its package imports nothing heavy."""
+    """Name, summary and options of a spec of any sort are in order, and importing its package does nothing but import what is light."""
     run_checks(spec_checks(spec))
 
 
@@ -47,6 +47,11 @@ def _name(spec: Any) -> None:
         fields(spec)
 
 
+def look_ahead(package: str) -> None:
+    """Import a package in a fresh process before it is imported here, and does here what it does."""
+    heavy_imports(package, os.pathsep.join(sys.path))
+
+
 def _light(spec: Any) -> None:
     build = spec.build
     while isinstance(build, functools.partial):
@@ -59,6 +64,6 @@ def _light(spec: Any) -> None:
     for moment, modules in imported.items():
         expect(
             not modules,
-            f"{subject}: {moment} imports {', '.join(modules)}. Every command imports every plug-in, so such "
-            "imports would make all of them slow: move them into the function that `build` calls",
+            f"{subject}: {moment} {', '.join(modules)}. Every command imports every plug-in, so all of them would be slowed "
+            "down or disturbed: move it into the function that `build` calls",
         )

@@ -23,11 +23,13 @@ from ..plugins import REGISTRIES
 from .backbone import ask_fits, backbone_checks, expect_accepts
 from .checks import Check
 from .dataset import ask_info, dataset_checks
+from .dataset import facts as dataset_facts
 from .group import group_loss_checks
 from .head import expect_tasks, head_checks
 from .kinds import expect_kind
 from .loss import loss_checks, positives_checks
 from .modality import ask_layouts, expect_sources, modality_checks
+from .modality import facts as modality_facts
 from .preset import preset_checks
 from .pretext import pretext_checks
 from .published import published_checks
@@ -43,19 +45,27 @@ class Checks:
     content: Callable[[Any], Iterable[Check]] | None = None  # of a spec that nothing is built from: what it holds
     contract: Callable[[Any, Any, Path], Iterable[Check]] | None = None  # of a spec, its options, a folder: what is built keeps
     ask: Callable[[Any], str] | None = None  # asks what a plan asks before `build`, and names that moment
+    facts: Callable[[Any, Any, Path | None], dict[str, Any]] | None = (
+        None  # of a spec, its options, a tiny copy: to be equal everywhere
+    )
 
 
 TABLE: Mapping[type[Any], Checks] = {
     Kind: Checks(expect_kind),
     ModalitySpec: Checks(
-        expect_sources, contract=lambda spec, params, _: modality_checks(spec, params=params), ask=ask_layouts
+        expect_sources,
+        contract=lambda spec, params, _: modality_checks(spec, params=params),
+        ask=ask_layouts,
+        facts=lambda spec, params, _: modality_facts(spec, params),
     ),
     BackboneSpec: Checks(expect_accepts, contract=lambda spec, params, _: backbone_checks(spec, params), ask=ask_fits),
     LossSpec: Checks(contract=lambda spec, params, _: loss_checks(spec, params)),
     GroupLossSpec: Checks(contract=lambda spec, params, _: group_loss_checks(spec, params)),
     PositivesSpec: Checks(contract=lambda spec, params, _: positives_checks(spec, params)),
     SamplerSpec: Checks(contract=lambda spec, params, _: sampler_checks(spec, params)),
-    DatasetSpec: Checks(contract=lambda spec, params, folder: dataset_checks(spec, folder, params), ask=ask_info),
+    DatasetSpec: Checks(
+        contract=lambda spec, params, folder: dataset_checks(spec, folder, params), ask=ask_info, facts=dataset_facts
+    ),
     HeadSpec: Checks(expect_tasks, contract=lambda spec, params, _: head_checks(spec, params)),
     PretextSpec: Checks(contract=lambda spec, params, _: pretext_checks(spec, params)),
     ScorerSpec: Checks(contract=lambda spec, params, _: scorer_checks(spec, params)),

@@ -142,6 +142,10 @@ def build_voice_mel(params: VoiceMelParams, source: Source) -> Modality:
 def voice_functionals_layout(params: VoiceFunctionalsParams, source: Source) -> Layout:
     """A vector a recording, or a step a stretch."""
     _check(params)
+    if params.cepstra >= params.bands:
+        raise ValueError(
+            f"cepstra is {params.cepstra}, but {params.bands} bands give {params.bands - 1} of them; lower cepstra, or raise bands"
+        )
     plain, whole = widths(params)
     if params.over in ("parts", "clip"):
         return Layout("vector", ("channel",), {"channel": whole + (params.parts * plain if params.over == "parts" else 0)})
