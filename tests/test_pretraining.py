@@ -241,7 +241,7 @@ def named(name, encoder):
 
 
 def test_a_stop_within_an_epoch_goes_on_to_the_same_weights(tiny_plan, prepared, tmp_path, monkeypatch):
-    plan = tiny_plan(*ALL, text=RECIPE)
+    plan = tiny_plan(*ALL, "pretrain.keep=last", text=RECIPE)
     straight = trained(plan, prepared, tmp_path / "straight")
     calls = iter(range(100))
     with monkeypatch.context() as patch:

@@ -30,7 +30,7 @@ def _nothing(pair: Pair, anchors: Tensor) -> Scored:
 class Cosine:
     """L_i = mean over positives p of 2 − 2·cos(i, p), by weight where positives weigh (Grill et al. 2020, Eq. 2)."""
 
-    reduction, symmetric = "mean", True
+    reduction, symmetric = "mean", False
 
     def __call__(self, pair: Pair) -> Scored:
         """The loss; metric: the mean cosine of positives."""
