@@ -56,9 +56,9 @@ def option_values(model: type[Params]) -> list[tuple[str, Any]]:
         default = model()
     except ValueError:  # some option is required
         return []
-    found: list[tuple[str, Any]] = []
+    values: list[tuple[str, Any]] = []
     for one in make_variants(model)[1:]:
-        found += [(name, getattr(one, name)) for name in model.model_fields if getattr(one, name) != getattr(default, name)][:1]
+        values += [(name, getattr(one, name)) for name in model.model_fields if getattr(one, name) != getattr(default, name)][:1]
     for name, field in model.model_fields.items():
         value = getattr(default, name)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -67,8 +67,8 @@ def option_values(model: type[Params]) -> list[tuple[str, Any]]:
         for bound in (low, high):
             whole_and_large = isinstance(value, int) and bound is not None and abs(bound) > LARGEST
             if bound is not None and bound != value and not whole_and_large:
-                found.append((name, int(bound) if isinstance(value, int) else float(bound)))
-    return found
+                values.append((name, int(bound) if isinstance(value, int) else float(bound)))
+    return values
 
 
 def _bounds(metadata: Any, whole: bool) -> tuple[float | None, float | None]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..api.sampler import Pool, SamplerSpec
 from .checks import Check, expect, run_checks
+from .general import general_checks, process_check
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +25,15 @@ def check_sampler(spec: SamplerSpec, params: Any = None, pool: Pool | None = Non
 def sampler_checks(spec: SamplerSpec, params: Any = None, pool: Pool | None = None) -> Iterator[Check]:
     """What a sampler promises."""
     params = spec.params() if params is None else params
+
+    def trial(options: Any, moved: Callable[[Any], None]) -> None:
+        _batches(spec, options, make_pool(24, spec.needs(options)) if pool is None else pool, 8)
+
+    yield process_check(spec, f"sampler '{spec.name}'", params, trial)
     yield "every place stands in exactly one batch, of two to `size`", lambda: _complete(spec, params, pool)
     yield "equal generators give equal batches, others others", lambda: _random(spec, params, pool)
     yield "what it is given stays as it is", lambda: _unchanged(spec, params, pool)
+    yield from general_checks(f"sampler '{spec.name}'", params, trial, tensors=False)
 
 
 def make_pool(n: int, targets: Sequence[str] = (), seed: int = 0) -> Pool:
