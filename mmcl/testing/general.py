@@ -58,7 +58,9 @@ def option_values(model: type[Params]) -> list[tuple[str, Any]]:
         return []
     values: list[tuple[str, Any]] = []
     for one in make_variants(model)[1:]:
-        values += [(name, getattr(one, name)) for name in model.model_fields if getattr(one, name) != getattr(default, name)][:1]
+        values += [(name, getattr(one, name)) for name in model.model_fields if getattr(one, name) != getattr(default, name)][
+            :1
+        ]
     for name, field in model.model_fields.items():
         value = getattr(default, name)
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -100,15 +100,18 @@ class _Case:
         return _unrolled(loss) if self.spec.sequences else loss
 
 
-def _unrolled(loss: PairLoss) -> PairLoss:
+def _steps(z: Tensor) -> Steps:
+    """Every embedding, turned four ways, as a sequence of four seconds."""
     import torch
-    from torch import nn
 
-    def steps(z: Tensor) -> Steps:
-        rng = torch.Generator().manual_seed(7)
-        turns = torch.linalg.qr(torch.randn(4, z.shape[1], z.shape[1], generator=rng, dtype=torch.float64))[0].to(z.dtype)
-        times = (torch.arange(4) + 0.5).expand(len(z), 4)
-        return Steps(torch.einsum("nd,tde->nte", z, turns), torch.ones(len(z), 4, dtype=torch.bool), times)
+    rng = torch.Generator().manual_seed(7)
+    turns = torch.linalg.qr(torch.randn(4, z.shape[1], z.shape[1], generator=rng, dtype=torch.float64))[0].to(z.dtype)
+    times = (torch.arange(4) + 0.5).expand(len(z), 4)
+    return Steps(torch.einsum("nd,tde->nte", z, turns), torch.ones(len(z), 4, dtype=torch.bool), times)
+
+
+def _unrolled(loss: PairLoss) -> PairLoss:
+    from torch import nn
 
     class Unrolled(nn.Module):
         def __init__(self) -> None:
@@ -117,7 +120,7 @@ def _unrolled(loss: PairLoss) -> PairLoss:
             self.lonely = getattr(loss, "lonely", False)
 
         def forward(self, pair: Pair) -> Scored:
-            return loss(replace(pair, left_steps=steps(pair.left), right_steps=steps(pair.right)))
+            return loss(replace(pair, left_steps=_steps(pair.left), right_steps=_steps(pair.right)))
 
     return Unrolled()
 
@@ -137,10 +140,13 @@ def _trial(spec: LossSpec, params: Any, moved: Callable[[Any], None]) -> None:
     loss: Any = spec.build(params)
     pair = make_pair()
     pair = Pair(pair.left.float(), pair.right.float(), pair.positive, pair.ignore)
+    if spec.sequences:
+        pair = replace(pair, left_steps=_steps(pair.left), right_steps=_steps(pair.right))
     moved(pair)
     if hasattr(loss, "parameters"):
         moved(loss)
-    pair.left.requires_grad_()
+    for learned in (pair.left, *((pair.left_steps.z,) if pair.left_steps else ())):
+        learned.requires_grad_()
     scored = loss(pair)
     expect_finite(scored.loss, "the loss")
     scored.loss.backward()
