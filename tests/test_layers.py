@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     {"cli"},
     {"report", "begin"},
-    {"review", "search"},
+    {"review", "search", "testing"},
     {"stages", "use"},
     {"model"},
     {"data", "recipe"},

@@ -296,7 +296,7 @@ def test_a_momentum_of_zero_is_the_encoder_of_the_step_before(tiny_plan, prepare
         (("pretrain.objective.predictor={width: 3}",), "width: is not a key here; known: hidden, norm"),
     ],
 )
-def test_what_cannot_be_combined_is_said(tiny_plan, sets, sentence):
+def test_what_cannot_be_combined_is_refused_in_a_sentence(tiny_plan, sets, sentence):
     with pytest.raises(RecipeError) as error:
         tiny_plan(*sets, text=RECIPE)
     assert sentence in str(error.value)
@@ -389,8 +389,8 @@ def test_samplers_are_told_groups_lengths_and_the_labels_that_they_ask_for(tiny_
         assert pool.targets["emotion"][i] == samples[pool.row[i]].targets["emotion"]
         stores = [store for store in unit.prepared.stores.values() if int(pool.row[i]) in store]
         assert pool.seconds[i] == max(store.seconds(int(pool.row[i])) for store in stores)
-    made = batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=0)
-    mixed = [one for one in made if len({samples[row].targets["emotion"] for row in one}) > 1]
+    built = batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=0)
+    mixed = [one for one in built if len({samples[row].targets["emotion"] for row in one}) > 1]
     assert len(mixed) <= 3, "only where a label's recordings end does a batch have several"
     assert plan.uses_labels()
     assert plan.labels == ["emotion"]
@@ -412,7 +412,7 @@ def test_a_run_trains_on_the_batches_of_its_sampler(tiny_plan, prepared, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "made",
+    "built",
     [
         lambda n: [range(n), [0, 1]],
         lambda n: [range(1, n)],
@@ -422,10 +422,10 @@ def test_a_run_trains_on_the_batches_of_its_sampler(tiny_plan, prepared, tmp_pat
     ],
     ids=["twice", "lost", "alone", "too long", "none"],
 )
-def test_a_sampler_that_breaks_its_contract_is_named(tiny_plan, prepared, made):
+def test_a_sampler_that_breaks_its_contract_is_named(tiny_plan, prepared, built):
     plan = tiny_plan("pretrain.sampler=random", text=RECIPE)
     part = replace(
-        plan.sampler, spec=replace(plan.sampler.spec, build=lambda params: lambda pool, size, rng: made(len(pool.row)))
+        plan.sampler, spec=replace(plan.sampler.spec, build=lambda params: lambda pool, size, rng: built(len(pool.row)))
     )
     unit = units_of(plan, prepared)[0]
     with pytest.raises(

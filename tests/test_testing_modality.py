@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mmcl.api import Audio, Layout, ModalitySpec, NoParams, Sequence, Source, Timed
+from mmcl.api import Audio, DataError, Layout, ModalitySpec, NoParams, Sequence, Source, Timed
 from mmcl.testing import NotTried, check_modality, make_raw, make_sources
 
 
@@ -15,6 +15,8 @@ class Halves:
     """The mean of every two steps."""
 
     def extract(self, raw):
+        if len(raw.values) < 2:
+            raise DataError("has no two steps")
         steps = len(raw.values) // 2 * 2
         return raw.values[:steps].reshape(-1, 2, *raw.values.shape[1:]).mean(1)
 
@@ -110,6 +112,8 @@ def loudest_of(extract):
 
     def loudest(raw):
         samples, size = extract(raw), round(raw.rate / 10)
+        if len(samples) == 0:
+            raise DataError("has no sample")
         return np.stack([[np.abs(samples[k : k + size]).max()] for k in range(0, len(samples), size)]).astype(np.float32)
 
     layout = Layout("signal", ("time", "channel"), {"channel": 1}, 10.0)

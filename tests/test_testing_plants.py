@@ -824,28 +824,28 @@ def results(tmp_path, monkeypatch):
 def test_a_fault_of_a_package_is_caught(results, changes, check, words):
     import re
 
-    found = results(**changes)
-    assert check in found, found
-    assert re.search(words, found[check]), found[check]
+    messages = results(**changes)
+    assert check in messages, messages
+    assert re.search(words, messages[check]), messages[check]
 
 
-def test_a_good_package_passes_and_a_required_option_is_said_not_raised(results):
+def test_a_good_package_passes_and_a_required_option_is_told_not_raised(results):
     assert results() == {}
-    found = results(option="width: int = Field(description='how wide')")
-    assert "params= of its check" in found["it can be built with its defaults"]
+    messages = results(option="width: int = Field(description='how wide')")
+    assert "params= of its check" in messages["it can be built with its defaults"]
 
 
 def test_an_import_of_nothing_heavy_that_takes_long_is_named(tmp_path, monkeypatch):
     from mmcl.testing import imports
 
     monkeypatch.setattr(imports, "SECONDS", -1.0)
-    with imports._noted_effects() as found:
+    with imports._noted_effects() as messages:
         pass
-    assert found == [] or found[0].startswith("takes ")
+    assert messages == [] or messages[0].startswith("takes ")
     monkeypatch.setattr(imports, "HEAVY", ())
-    with imports._noted_effects() as found:
+    with imports._noted_effects() as messages:
         pass
-    assert found[0].startswith("takes ")
+    assert messages[0].startswith("takes ")
 
 
 def test_real_recordings_are_checked_and_left_alone(tmp_path, monkeypatch):
@@ -867,11 +867,11 @@ def test_real_recordings_are_checked_and_left_alone(tmp_path, monkeypatch):
         ("normalises by the first", "fresh object|asked again"),
     ):
         planted_real.SPECS[:] = [wrist(fault)]
-        found = {
+        messages = {
             one.check: one
             for one in check_plugin("planted_real", tmp_path / f"tiny {fault}", data=tmp_path / "data", recordings=4)
         }
-        real = {name: one for name, one in found.items() if name.startswith("real data: ")}
+        real = {name: one for name, one in messages.items() if name.startswith("real data: ")}
         assert len(real) >= 5
         failed = [one.message for one in real.values() if one.passed is False]
         assert bool(failed) == (words is not None), failed

@@ -87,8 +87,8 @@ class Sides(nn.Module):
         network = cast(nn.Sequential, self.predictors[name])
         z = one.z.to(next(network.parameters()).dtype)  # of networks that compute in bf16
         network.train(self.training and len(z) > 1)  # one row alone has no deviation
-        made = network(z)
-        return Embedded(made, one.rows, one.z.detach() if one.key is None else one.key)
+        predicted = network(z)
+        return Embedded(predicted, one.rows, one.z.detach() if one.key is None else one.key)
 
     @torch.no_grad()
     def stepped(self, encoders: Mapping[str, Encoder], embedded: Mapping[str, Embedded], row: Tensor, view: Tensor) -> None:

@@ -42,8 +42,8 @@ def sampled(
 ) -> list[list[int]]:
     """Rows as a sampler puts them into batches. Raises PluginError if it does not keep its contract."""
     pool = pool_of(plan, sampler, prepared, rows)
-    made: Any = sampler.spec.build(sampler.params)(pool, size, np.random.default_rng(address(*where, "order")))
-    batches = [[int(place) for place in one] for one in made]
+    drawn: Any = sampler.spec.build(sampler.params)(pool, size, np.random.default_rng(address(*where, "order")))
+    batches = [[int(place) for place in one] for one in drawn]
     wrong = sorted(place for one in batches for place in one) != list(range(len(rows)))
     if wrong or any(not min(2, len(rows)) <= len(one) <= size + 1 for one in batches):
         lengths = sorted({len(one) for one in batches})

@@ -48,7 +48,7 @@ def dataset_checks(spec: DatasetSpec, tmp_path: Path, params: Any = None) -> Ite
         yield "another folder gives the same", lambda: _moved(case)
         yield "reading writes nothing", lambda: _untouched(case)
     yield from general_checks(case.subject, params, functools.partial(_trial, case), tensors=False)
-    yield from elsewhere_checks(spec, case.subject, params, case.root)
+    yield from elsewhere_checks(facts, spec, case.subject, params, case.root)
 
 
 @dataclass(frozen=True)
@@ -181,13 +181,13 @@ def facts(spec: DatasetSpec, params: Any, root: Path | None) -> dict[str, Any]:
     """What it says, lists and reads, as hashes: to be compared with another process's."""
     params = spec.complete(params, root) if spec.complete is not None and root is not None else params
     info, dataset = spec.info(params), spec.build(params, root)
-    found = {
+    problems = {
         "info": digest([list(info.sources), [(t.name, t.classes) for t in info.tasks.values()], info]),
         "the list of recordings": digest(list(dataset.samples())),
     }
     for id, source in _looked_at(dataset, 3):
-        found[f"'{source}' of recording '{id}'"] = digest(dataset.read(id, source))
-    return found
+        problems[f"'{source}' of recording '{id}'"] = digest(dataset.read(id, source))
+    return problems
 
 
 def data_checks(spec: DatasetSpec, root: Path, params: Any = None, most: int = 24) -> Iterator[Check]:

@@ -7,12 +7,10 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from importlib.metadata import EntryPoint
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..api.hooks import PROJECT
 from .checks import Check, NotTried, expect
 from .general import package_of
 
@@ -20,20 +18,24 @@ SEED = "4093"
 """Of Python's hashes in the other process."""
 
 
-def elsewhere_checks(spec: Any, subject: str, params: Any, root: Any = None) -> Iterator[Check]:
+Facts = Callable[[Any, Any, "Path | None"], dict[str, Any]]
+"""Plug-in, options, and the folder of a tiny copy → what is compared."""
+
+
+def elsewhere_checks(facts: Facts, spec: Any, subject: str, params: Any, root: Any = None) -> Iterator[Check]:
     """Compared with another process, where the package registers it and its options are the defaults.
 
-    root  a function that gives the folder of a tiny copy; None: there is none
+    facts  what is compared; in the other process those that the table has for its kind
+    root   a function that gives the folder of a tiny copy; None: there is none
     """
     if params == spec.params():
-        yield "another process gives the same", lambda: _compare(spec, subject, params, root() if root is not None else None)
+        yield (
+            "another process gives the same",
+            lambda: _compare(facts, spec, subject, params, root() if root is not None else None),
+        )
 
 
-def _compare(spec: Any, subject: str, params: Any, root: Path | None) -> None:
-    from .table import checks_of
-
-    facts = checks_of(spec).facts
-    assert facts is not None
+def _compare(facts: Facts, spec: Any, subject: str, params: Any, root: Path | None) -> None:
     there = _there(package_of(spec), type(spec).__name__, spec.name, root)
     if there is None:
         return  # it is registered by nothing that another process could import
@@ -57,7 +59,7 @@ def _alike(one: Any, other: Any) -> bool:
 
 def _there(package: str, kind: str, name: str, root: Path | None) -> dict[str, Any] | None:
     """What another process finds; None where it finds no such plug-in."""
-    code = "import sys; from mmcl.testing.elsewhere import print_facts; print_facts(*sys.argv[1:])"
+    code = "import sys; from mmcl.testing.answering import print_facts; print_facts(*sys.argv[1:])"
     done = subprocess.run(
         [sys.executable, "-c", code, package, kind, name, str(root or "")],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": SEED, "OMP_NUM_THREADS": "1"},
@@ -70,17 +72,5 @@ def _there(package: str, kind: str, name: str, root: Path | None) -> dict[str, A
     if done.returncode or not lines:
         words = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         raise NotTried(f"{package} could not be asked in another process: {words[0]}")
-    found: dict[str, Any] | None = json.loads(lines[-1])
-    return found
-
-
-def print_facts(package: str, kind: str, name: str, root: str) -> None:
-    """Print what `_there` reads: runs in the other process."""
-    from ..plugins import load
-    from .table import checks_of
-
-    (loaded,) = load([EntryPoint(package, package, PROJECT)]).loaded
-    spec = next((one.spec for one in loaded.offers if type(one.spec).__name__ == kind and one.name == name), None)
-    facts = None if spec is None else checks_of(spec).facts
-    found = None if spec is None or facts is None else facts(spec, spec.params(), Path(root) if root else None)
-    sys.stdout.write("\n" + json.dumps(found) + "\n")
+    answer: dict[str, Any] | None = json.loads(lines[-1])
+    return answer

@@ -98,11 +98,7 @@ def _process(spec: Any, subject: str, params: Any, trial: Trial) -> None:
     def work() -> None:
         try:
             trial(params, _ignore)
-        except NotTried:
-            raise
-        except ValueError as error:
-            raise NotTried(f"{subject} refuses what is made up here ({error})") from error
-        except Exception:  # noqa: BLE001 - the checks that follow look at what it builds, and say so
+        except Exception:  # noqa: BLE001 - the checks that follow look at what it builds, and say so; NotTried too
             return
 
     changed = changes_of(work, package_of(spec))

@@ -92,32 +92,32 @@ def _noted_effects() -> Iterator[list[str]]:
     import random
     import socket
 
-    found: list[str] = []
+    problems: list[str] = []
     environment, folder, filters = dict(os.environ), Path.cwd(), list(warnings.filters)
     threads, state, path = set(threading.enumerate()), random.getstate(), list(sys.path)
     sleep, connect = time.sleep, socket.socket.connect
 
     def asleep(seconds: float) -> None:
-        found.append(f"sleeps for {seconds:g} s")
+        problems.append(f"sleeps for {seconds:g} s")
 
     def connecting(*_: object) -> None:
-        found.append("opens a connection")
+        problems.append("opens a connection")
         raise OSError("no connection while a plug-in is imported")
 
     time.sleep, socket.socket.connect = asleep, connecting  # type: ignore[method-assign,assignment]  # put back below
     began = time.process_time()
     try:
-        yield found
+        yield problems
     finally:
         time.sleep, socket.socket.connect = sleep, connect  # type: ignore[method-assign]  # as they were
     heavy = any(name in sys.modules for name in HEAVY)
     if (seconds := time.process_time() - began) > SECONDS and not heavy:
-        found.append(f"takes {seconds:.1f} s")
-    found += [f"starts the thread {one.name!r}" for one in threading.enumerate() if one not in threads]
+        problems.append(f"takes {seconds:.1f} s")
+    problems += [f"starts the thread {one.name!r}" for one in threading.enumerate() if one not in threads]
     changed = sorted(name for name in {*environment, *os.environ} if environment.get(name) != os.environ.get(name))
     if not heavy:  # libraries set variables and filters of their own
-        found += [f"changes the environment variable {name}" for name in changed]
-        found += ["changes the filters of warnings"] if list(warnings.filters) != filters else []
-    found += ["changes the current folder"] if Path.cwd() != folder else []
-    found += ["draws from, or seeds, the generator of `random`"] if random.getstate() != state else []
-    found += ["changes sys.path"] if sys.path != path else []
+        problems += [f"changes the environment variable {name}" for name in changed]
+        problems += ["changes the filters of warnings"] if list(warnings.filters) != filters else []
+    problems += ["changes the current folder"] if Path.cwd() != folder else []
+    problems += ["draws from, or seeds, the generator of `random`"] if random.getstate() != state else []
+    problems += ["changes sys.path"] if sys.path != path else []

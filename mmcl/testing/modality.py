@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def modality_checks(
         for one in fitting:
             yield from _checks_on(spec, raw, one, params)
     yield from general_checks(f"modality '{spec.name}'", params, functools.partial(_trial, spec), tensors=False)
-    yield from elsewhere_checks(spec, f"modality '{spec.name}'", params)
+    yield from elsewhere_checks(facts, spec, f"modality '{spec.name}'", params)
 
 
 def _nothing_fits(spec: ModalitySpec, params: Any, kind: str) -> None:
@@ -253,14 +254,14 @@ def builders(specs: Iterable[ModalitySpec]) -> tuple[Callable[..., Any], Callabl
     return build, lay
 
 
-def facts(spec: ModalitySpec, params: Any) -> dict[str, Any]:
+def facts(spec: ModalitySpec, params: Any, root: Path | None = None) -> dict[str, Any]:
     """What it extracts of made-up recordings, shape and some values: to be compared with another process's."""
-    found = {}
+    problems = {}
     for kind in spec.accepts:
         for i, source in enumerate(make_sources(kind)):
             if refusal(functools.partial(spec.layout, params, source)) is None:
                 stream = spec.build(params, source).extract(make_raw(source))
                 values = _values(stream).astype(float)
                 some = values.ravel()[:: max(1, values.size // 64)]
-                found[f"what it extracts of {kind} {i}"] = [*values.shape, *some.tolist()]
-    return found
+                problems[f"what it extracts of {kind} {i}"] = [*values.shape, *some.tolist()]
+    return problems

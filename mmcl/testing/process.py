@@ -27,7 +27,7 @@ def changes_of(work: Callable[[], object], package: str) -> list[str]:
 
     torch.manual_seed(_SEED)
     before, folder, filters = _flags(), Path.cwd(), list(warnings.filters)
-    found_states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global generator is what is looked at
+    kept = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global generator is what is looked at
     random.seed(_SEED)
     np.random.seed(_SEED)  # noqa: NPY002
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
@@ -42,19 +42,19 @@ def changes_of(work: Callable[[], object], package: str) -> list[str]:
             torch.set_grad_enabled(before["torch's gradient switch"])
             os.chdir(folder)
             warnings.filters[:] = filters  # type: ignore[index]  # a list, which typeshed calls a sequence
-    found = [f"{name} ({before[name]} → {after[name]})" for name in before if before[name] != after[name]]
+    changes = [f"{name} ({before[name]} → {after[name]})" for name in before if before[name] != after[name]]
     if states[0] != random.getstate():
-        found.append("the generator of `random`, which every other plug-in draws from too")
+        changes.append("the generator of `random`, which every other plug-in draws from too")
     if not _same_state(states[1], np.random.get_state()):  # noqa: NPY002
-        found.append("NumPy's global generator; draw from np.random.default_rng(seed)")
-    random.setstate(found_states[0])
-    np.random.set_state(found_states[1])  # noqa: NPY002
+        changes.append("NumPy's global generator; draw from np.random.default_rng(seed)")
+    random.setstate(kept[0])
+    np.random.set_state(kept[1])  # noqa: NPY002
     if np.geterr() != errors:
-        found.append("np.seterr")
+        changes.append("np.seterr")
         np.seterr(**errors)
     if left != folder:
-        found.append("the current folder")
-    return [*found, *dict.fromkeys(noted), *(f"a thread that goes on ({name})" for name in started)]
+        changes.append("the current folder")
+    return [*changes, *dict.fromkeys(noted), *(f"a thread that goes on ({name})" for name in started)]
 
 
 def _is_of(thread: threading.Thread, package: str) -> bool:

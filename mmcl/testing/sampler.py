@@ -58,8 +58,8 @@ def _sizes(spec: SamplerSpec, params: Any, pool: Pool | None) -> Iterator[tuple[
 def _batches(spec: SamplerSpec, params: Any, pool: Pool, size: int, seed: int = 0) -> list[list[int]]:
     import numpy as np
 
-    made = spec.build(params)(pool, size, np.random.default_rng(seed))
-    return [[int(place) for place in one] for one in made]
+    batches = spec.build(params)(pool, size, np.random.default_rng(seed))
+    return [[int(place) for place in one] for one in batches]
 
 
 def _complete(spec: SamplerSpec, params: Any, pool: Pool | None) -> None:

@@ -56,7 +56,7 @@ TABLE: Mapping[type[Any], Checks] = {
         expect_sources,
         contract=lambda spec, params, _: modality_checks(spec, params=params),
         ask=ask_layouts,
-        facts=lambda spec, params, _: modality_facts(spec, params),
+        facts=modality_facts,
     ),
     BackboneSpec: Checks(expect_accepts, contract=lambda spec, params, _: backbone_checks(spec, params), ask=ask_fits),
     LossSpec: Checks(contract=lambda spec, params, _: loss_checks(spec, params)),

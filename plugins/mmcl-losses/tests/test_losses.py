@@ -366,6 +366,8 @@ def test_the_toolkits_own_checks_pass():
         "loss triplet",
         "loss vicreg",
         "loss barlow-twins",
+        "loss cosine",
+        "loss time-nce",
         "positives shared-labels",
         "positives valence-arousal-weights",
         "positives across-group",

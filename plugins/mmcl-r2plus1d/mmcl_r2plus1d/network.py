@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -173,10 +174,17 @@ def _convolved(
     """PyTorch's convolution in two dimensions, and its rectifier; in one, without another way through memory, where that is at hand."""
     if not rectified:
         return nn.functional.conv2d(images, weight, bias, stride, padding)
-    if FUSED:
+    if FUSED and (images.dtype is not torch.bfloat16 or _halves()):
         both = torch.ops.mkldnn._convolution_pointwise
         return both(images, weight, bias, list(padding), list(stride), [1, 1], 1, "relu", [], "")  # type: ignore[no-any-return]  # torch.ops has no types
     return torch.relu_(nn.functional.conv2d(images, weight, bias, stride, padding))
+
+
+@functools.cache
+def _halves() -> bool:
+    """Whether the fused convolution takes bfloat16 on this processor; one with AVX2 alone refuses, where conv2d goes another way."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
 
 
 class Norm(nn.BatchNorm3d):

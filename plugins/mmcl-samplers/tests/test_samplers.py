@@ -60,10 +60,10 @@ def test_labels_of_several_classes_are_one_label_each():
         assert len({tuple(row) for row in recordings.targets["emotion"][one].tolist()}) == 1
 
 
-def padded(recordings: Pool, made) -> float:
+def padded(recordings: Pool, batches) -> float:
     """Share of a batch that is padding, over all batches."""
-    real = sum(recordings.seconds[one].sum() for one in made)
-    return 1 - real / sum(len(one) * recordings.seconds[one].max() for one in made)
+    real = sum(recordings.seconds[one].sum() for one in batches)
+    return 1 - real / sum(len(one) * recordings.seconds[one].max() for one in batches)
 
 
 def test_by_length_pads_less_and_still_mixes():
