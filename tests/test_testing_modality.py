@@ -82,17 +82,21 @@ def test_modality_that_breaks_a_rule_is_caught_for_it(spec, words):
 
 def test_modality_that_no_random_source_suits_asks_for_one():
     def layout(params, source):
-        if source.notes.get("shape") != [11]:
-            raise ValueError("eleven channels or nothing")
-        return Layout("signal", ("time", "channel"), {"channel": 11}, source.rate)
+        if source.notes.get("shape") != [2]:
+            raise ValueError("two channels or nothing")
+        return Layout("signal", ("time", "channel"), {"channel": 2}, source.rate)
 
-    spec = ModalitySpec(
-        "eleven", "eleven channels", ("sequence",), NoParams, layout, lambda p, s: SimpleNamespace(extract=lambda raw: raw.values)
-    )
-    with pytest.raises(NotTried, match="eleven channels or nothing"):
+    def extract(raw):
+        if len(raw.values) == 0:
+            raise DataError("has no step")
+        return raw.values
+
+    built = SimpleNamespace(extract=extract)
+    spec = ModalitySpec("two", "two channels", ("sequence",), NoParams, layout, lambda params, source: built)
+    with pytest.raises(NotTried, match="two channels or nothing"):
         check_modality(spec)
-    source = Source("sequence", "eleven channels", 50.0, {"shape": [11]})
-    check_modality(spec, Sequence(np.zeros((9, 11), np.float32), 50.0), source)
+    source = Source("sequence", "two channels", 50.0, {"shape": [2]})
+    check_modality(spec, Sequence(np.zeros((9, 2), np.float32), 50.0), source)
     check_modality(spec, source=source)
 
 
