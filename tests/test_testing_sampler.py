@@ -48,7 +48,7 @@ class Shuffled:
 
 
 FAULTS = {
-    "a global generator": "from `rng`",
+    "a global generator": "changes the generator of `random`",
     "never random": "the same batches from any generator",
     "state between calls": "asked twice with equal generators",
     "the pool changed": "changes its pool in place",
