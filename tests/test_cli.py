@@ -44,6 +44,7 @@ def call(*arguments: str) -> int:
         ["schema"],
         ["check", "quickstart"],
         ["describe", "backbone", "tcn"],
+        ["check-plugin", "--help"],
     ],
     ids=" ".join,
 )

@@ -581,3 +581,13 @@ def test_the_kit_says_that_a_backbone_is_frozen_on_purpose():
     spec = BackboneSpec("still", "a layer that stays", (("time", "channel"),), NoParams, lambda params, layout: Still())
     with pytest.warns(UserWarning, match="backbone 'still'.*: frozen on purpose"):
         check_backbone(spec)
+
+
+def test_a_modality_may_be_called_loss_beside_a_loss_with_weights(tiny_plan, tmp_path):
+    plan = tiny_plan(
+        "pretrain.objective.loss={use: info-nce, learn_temperature: true}",
+        text=RECIPE.replace("  text: {features", "  loss: {source: words, features"),
+    )
+    run = RunFolder(tmp_path / "runs" / "tiny")
+    weights = trained(plan, run, run.root)
+    assert {name.partition("/")[0] for name in weights} == {"loss", "audio"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from ..api.kinds import Layout
 from ..api.params import Params
 from ..seeding import address
 from .augment import Augmentation, augment, mirror, spread
+
+T = TypeVar("T")
 
 
 class Normalise(nn.Module):
@@ -128,44 +130,31 @@ class Encoder(nn.Module):
         part  rows that go through the network at a time; its activations are made again for the backward pass, so that a large
               batch needs the memory of a small one and gets the same gradient. Batch normalisation sees each part for itself.
         """
-        if part is None or len(stream.present) <= part or not torch.is_grad_enabled():
-            return self.project(self._through(stream))
-        kept = []
-        for k in range(0, len(stream.present), part):
-            rows = slice(k, k + part)
-            kept.append(
-                checkpoint(
-                    self._embed_part,
-                    stream.values[rows],
-                    stream.steps[rows],
-                    stream.present[rows],
-                    use_reentrant=False,
-                    context_fn=lambda: (nullcontext(), _statistics_kept(self.backbone)),
-                )
-            )
-        return torch.cat(kept)
+        return torch.cat(self._in_parts(self._embed_part, stream, part))
 
     def embed_sequence(self, stream: Stream, part: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """What `embed` gives [n, W], the same of every step of the backbone's sequence [n, T', W], and which of these are real (bool [n, T']).
 
         Raises StageError if the backbone keeps no time, or its steps do not fit the projection.
         """
+        z, steps, real = (torch.cat(each) for each in zip(*self._in_parts(self._sequence_part, stream, part), strict=True))
+        return z, steps, real
+
+    def _in_parts(self, encode: Callable[[Tensor, Tensor, Tensor], T], stream: Stream, part: int | None) -> list[T]:
+        """What `encode` makes of values, steps and present of so many rows at a time; of all where they are fewer, or nothing is learned."""
         if part is None or len(stream.present) <= part or not torch.is_grad_enabled():
-            return self._sequence_part(stream.values, stream.steps, stream.present)
-        cuts = [slice(k, k + part) for k in range(0, len(stream.present), part)]
-        kept = [
+            return [encode(stream.values, stream.steps, stream.present)]
+        return [
             checkpoint(
-                self._sequence_part,
+                encode,
                 stream.values[rows],
                 stream.steps[rows],
                 stream.present[rows],
                 use_reentrant=False,
                 context_fn=lambda: (nullcontext(), _statistics_kept(self.backbone)),
             )
-            for rows in cuts
+            for rows in (slice(k, k + part) for k in range(0, len(stream.present), part))
         ]
-        z, steps, real = (torch.cat(each) for each in zip(*kept, strict=True))
-        return z, steps, real
 
     def _sequence_part(self, values: Tensor, steps: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         encoded = self._through(Stream(values=values, steps=steps, present=present))

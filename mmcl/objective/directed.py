@@ -17,7 +17,7 @@ from torch import Tensor
 from ..api.batch import Items
 from ..api.loss import Pair, PairLoss, Positives, Scored, Steps
 from .blocks import asked_of_block, joined
-from .score import Embedded, Met, Objective, at_rows, meet, pick
+from .score import Embedded, Met, Objective, Sum, at_rows, meet, pick
 
 HELD = 4_194_304
 """Anchors × candidates up to which a direction is scored whole (16 MB in float32)."""
@@ -49,24 +49,17 @@ def score_directed(
     past  of each modality, further candidates; left out: none
     both  whether candidates are `z` with its graph, so that both sides learn
     """
-    total: list[Tensor] = []
-    count = 0.0
-    report: dict[str, dict[str, Tensor]] = {}
-    skipped = []
+    added, skipped = Sum(combine), []
     for pair, weight in zip(pairs, weights or [1.0] * len(pairs), strict=True):
         met = meet(embedded, items, pair, positives, weight)
         learned = [] if len(met.rows) < 2 else _directions(embedded, met, loss, soft, past or {}, both, held)
         if not learned:
             skipped.append(met.name)
             continue
-        value = torch.stack([one.loss for one in learned]).sum()
-        share = weight * (2 if met.same else 1)  # its one direction stands for both in a mean over directions
-        total.append(value * share if combine == "mean" else value * weight / len(learned))
-        count += {"mean": len(learned) * share, "sum": 0.0, "count": 1.0}[combine]
-        report[met.name] = {"loss": torch.stack([one.loss.detach() for one in learned]).mean()}
-        for name in learned[0].metrics:
-            report[met.name][name] = torch.stack([one.metrics[name] for one in learned if name in one.metrics]).mean()
-    return Objective(torch.stack(total).sum() / (count or 1.0) if total else None, report, skipped=tuple(skipped))
+        # one modality against itself has one direction, which stands for both
+        added.add(met, torch.stack([one.loss for one in learned]).sum(), learned, 2 if met.same else 1)
+    value = added.value
+    return Objective(None if value is None else value / (added.count or 1.0), added.report, skipped=tuple(skipped))
 
 
 def _directions(

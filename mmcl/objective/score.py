@@ -203,9 +203,7 @@ def _stands_for(met: Met, combine: str) -> int:
 
 def _each_alone(embedded: Mapping[str, Embedded], met: Sequence[Met], loss: PairLoss, combine: str, sizes: Sizes) -> _Scored:
     unit = {name: normalize(e.z.float() if e.z.dtype.itemsize < 4 else e.z, dim=-1) for name, e in embedded.items()}
-    total: list[Tensor] = []
-    count = 0.0
-    report: dict[str, dict[str, Tensor]] = {}
+    added = Sum(combine)
     for m in met:
         both = _Both(
             left=at_rows(embedded[m.first].z, m.left),
@@ -221,13 +219,42 @@ def _each_alone(embedded: Mapping[str, Embedded], met: Sequence[Met], loss: Pair
         learned = [s for s in scored if int(s.anchors) > 0]
         if not learned:
             continue
-        share = m.weight * (2 // both.directions)  # a symmetric loss stands for both directions
-        total.append(value * share if combine == "mean" else value * m.weight / len(learned))
-        count += {"mean": len(learned) * share, "sum": 0.0, "count": 1.0}[combine]
-        report[m.name] = {"loss": _mean([s.loss.detach() for s in learned])}
-        for metric in learned[0].metrics:
-            report[m.name][metric] = _mean([s.metrics[metric] for s in learned])
-    return torch.stack(total).sum() if total else None, count, report
+        added.add(m, value, learned, 2 // both.directions)  # a symmetric loss stands for both directions
+    return added.value, added.count, added.report
+
+
+class Sum:
+    """The losses of pairs, added up.
+
+    combine  as `score` has it
+
+    count   what the sum is divided by
+    report  of each pair, its loss and metrics, the mean over its directions
+    """
+
+    def __init__(self, combine: str) -> None:
+        self._combine, self._total = combine, list[Tensor]()
+        self.count = 0.0
+        self.report: dict[str, dict[str, Tensor]] = {}
+
+    @property
+    def value(self) -> Tensor | None:
+        """The sum; None where no pair had anything to learn from."""
+        return torch.stack(self._total).sum() if self._total else None
+
+    def add(self, met: Met, value: Tensor, learned: Sequence[Scored], stands: int) -> None:
+        """One more pair.
+
+        value    the sum of its directions' losses
+        learned  the score of each direction that has something to learn from
+        stands   directions that each of them stands for
+        """
+        share = met.weight * stands
+        self._total.append(value * share if self._combine == "mean" else value * met.weight / len(learned))
+        self.count += {"mean": len(learned) * share, "sum": 0.0, "count": 1.0}[self._combine]
+        self.report[met.name] = {"loss": _mean([one.loss.detach() for one in learned])}
+        for name in learned[0].metrics:
+            self.report[met.name][name] = _mean([one.metrics[name] for one in learned if name in one.metrics])
 
 
 def _pair(left: Tensor, right: Tensor, positive: Tensor, ignore: Tensor, cosine: Tensor) -> Pair:

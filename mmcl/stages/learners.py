@@ -27,7 +27,7 @@ Augmentations = Mapping[str, Augmentation]
 
 STEPS = "+steps"
 """What stands behind a modality's name where its steps are gathered."""
-BESIDE = ("loss", "+sides")
+BESIDE = ("+loss", "+sides")
 """What is trained, or follows, beside encoders, and is thrown away after pretraining. No modality can be named so."""
 
 
@@ -80,7 +80,7 @@ class Pairs:
         self.contrast = build_contrast(plan, prepared.samples, widths=widths)
         self.model = nn.ModuleDict(self.encoders)
         if (learned := self.contrast.module) is not None:
-            self.model["loss"] = learned
+            self.model["+loss"] = learned
         self.sides: Sides | None = None
         objective = plan.recipe.pretrain.objective
         if objective.directed:

@@ -63,17 +63,19 @@ def prepare(
     stamps = [_stamp(sample, plan.root) for sample in samples]
     samples, scored = add_scores(plan, run, dataset, samples, stamps, strict)
     extracted: list[str] = []  # modalities
-    built = _built(plan, run, stamps)
+    places = {m.name: store_of(plan, run, m, stamps) for m in plan.modalities}
+    # built before any recording is read: what a feature lacks is refused in its sentence then
+    built = {m.name: _build(plan, m) for m in plan.modalities if not _whole(places[m.name][0])}
     for modality in plan.modalities:
-        folder, key = store_of(plan, run, modality, stamps)
-        if not _whole(folder):
+        folder, key = places[modality.name]
+        if modality.name in built:
             with _turn(modality.name, folder):
                 if not _whole(folder, hushed=True):  # else another process has made it meanwhile
                     _make_store(plan, modality, dataset, built, samples, folder, key, workers, strict)
                     extracted.append(modality.name)
         if strict and modality.name not in extracted and (known := Store(folder).skipped):
             raise DataError(f"{known[0].reason} (--strict; {len(known)} in all)")
-    stores = {m.name: Store(store_of(plan, run, m, stamps)[0]) for m in plan.modalities}
+    stores = {name: Store(folder) for name, (folder, _) in places.items()}
     usable = [row for row in range(len(samples)) if any(row in store for store in stores.values())]
     lost = sorted(set(range(len(samples))) - set(usable))
     if strict and lost:
@@ -127,11 +129,6 @@ def _build(plan: Plan, modality: ModalityPlan) -> Modality:
     """What makes the features of one modality."""
     built: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
     return built
-
-
-def _built(plan: Plan, run: RunFolder, stamps: Sequence[Any]) -> dict[str, Modality]:
-    """What makes the features of each modality whose store is not there: what one lacks is refused before any recording is read."""
-    return {m.name: _build(plan, m) for m in plan.modalities if not _whole(store_of(plan, run, m, stamps)[0], hushed=True)}
 
 
 def _kept(
@@ -399,7 +396,7 @@ def _extracting(
     A dataset that makes its own data has no files that could be damaged, and is read in this process where there is little of it.
     """
     count = max(1, min(workers or os.cpu_count() or 1, jobs // (4 * CHUNK)))
-    extractor = built.get(modality.name) or _build(plan, modality)
+    extractor = built[modality.name]
     if count == 1 and not plan.dataset.spec.needs_root:
         work = partial(_extract, dataset, plan.dataset.use, extractor, modality.layout, modality.source, plan.root)
         yield partial(map, work)

@@ -61,7 +61,7 @@ def _checks_on(spec: ModalitySpec, raw: Raw | None, source: Source, params: Any)
     shape = f" {source.notes['shape']}" if "shape" in source.notes else ""
     which = f"{source.type}{shape}{'' if source.rate is None else f' at {source.rate:g} Hz'}"
     yield f"its layout is complete ({which})", lambda: _layout(spec, source, params)
-    yield f"what it extracts is as the layout says ({which})", lambda: _extract(spec, given, source, params)
+    yield f"what it extracts is as the layout says ({which})", lambda: expect_extracted(spec, given, source, params)
     yield f"what it extracts is the same every time ({which})", lambda: _same(spec, given, source, params)
     if raw is None:
         yield f"extreme recordings are taken or refused in a sentence ({which})", lambda: _extremes(spec, source, params)
@@ -174,7 +174,8 @@ def _values(stream: Any) -> np.ndarray[Any, Any]:
     return np.asarray(stream.values if isinstance(stream, Timed) else stream)
 
 
-def _extract(spec: ModalitySpec, raw: Raw, source: Source, params: Any) -> None:
+def expect_extracted(spec: ModalitySpec, raw: Raw, source: Source, params: Any) -> None:
+    """Refuse a stream that is not as the layout says, or a recording that was changed on the way. Raises DataError as the modality does."""
     layout = spec.layout(params, source)
     subject = f"modality '{spec.name}' of {source.type}, {layout}"
     before = copy.deepcopy(raw)
