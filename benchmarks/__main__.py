@@ -30,6 +30,7 @@ EVERY = {
     "prepare-audio": "preparing",
     "start": "start",
     "ranks": "ranks",
+    "growth": "growth",
 }
 """Name of a workload → the file that has it: `workloads` there, by name, yield its rows."""
 

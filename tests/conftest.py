@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -201,3 +202,26 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Study]:
     yield one
     monkeypatch.undo()
     one.forget()
+
+
+def split_of(root):
+    """What `prepare` left in a run, as plain values: stores, samples, folds."""
+    from mmcl.data.prepared import kept_by
+    from mmcl.runs import RunFolder
+
+    kept = kept_by(RunFolder(root))
+    sides = ("train", "valid", "test", "held")
+    folds = [{"fold": one.number, **{side: list(getattr(one, side)) for side in sides}} for one in kept.folds]
+    return {"stores": dict(kept.stores), "samples": [asdict(one) for one in kept.samples], "folds": folds}
+
+
+def keep_split(root, kept):
+    """Write such values as `prepare` does."""
+    from mmcl.api import SampleRef
+    from mmcl.data.folds import Fold
+    from mmcl.data.prepared import keep
+    from mmcl.data.recordings import Recordings
+    from mmcl.runs import RunFolder
+
+    folds = [Fold(one["fold"], **{side: rows for side, rows in one.items() if side != "fold"}) for one in kept["folds"]]
+    keep(RunFolder(root), kept["stores"], Recordings.of([SampleRef(**one) for one in kept["samples"]]), folds)

@@ -32,8 +32,9 @@ from mmcl.plugins import plugins
 from mmcl.report import run_and_report as run_all
 from mmcl.review.audit import audit, audit_folder
 from mmcl.review.audit.copies import near_duplicates
-from mmcl.runs import RunFolder, fingerprint, read_json, read_jsonl, write_json, write_jsonl
+from mmcl.runs import RunFolder, read_json, read_jsonl, write_json, write_jsonl
 from mmcl.stages.prepare import open_dataset
+from tests.conftest import keep_split, split_of
 
 OPENED = "nothing chosen after the test set was opened"
 
@@ -59,11 +60,9 @@ def test_an_honest_run_has_none(tiny_run, capsys):
 
 
 def refold(run, change):
-    path = run.root / "folds.json"
-    folds = read_json(path)
+    folds = split_of(run.root)
     change(folds)
-    folds.pop("key")
-    write_json(path, {**folds, "key": fingerprint(folds)})
+    keep_split(run.root, folds)
 
 
 def test_a_recording_in_two_splits(copy):

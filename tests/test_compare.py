@@ -16,6 +16,7 @@ from mmcl.evaluate.paired import compare, estimate, holm
 from mmcl.report import run_and_report as run_all
 from mmcl.review.compare import compare_runs
 from mmcl.runs import RunFolder, read_jsonl
+from tests.conftest import keep_split, split_of
 
 
 def people(rng, groups, each, spread=0.15, level=0.6):
@@ -193,8 +194,7 @@ def test_runs_whose_recordings_have_the_same_names_by_chance_are_not_mixed(two, 
         compare_runs([tiny.root, foreign])
     (foreign / "plan.json").write_text((other.root / "plan.json").read_text())
     compare_runs([tiny.root, foreign])
-    folds = json.loads((foreign / "folds.json").read_text())
-    folds["samples"] = [one | {"group": "somebody"} for one in folds["samples"]]
-    (foreign / "folds.json").write_text(json.dumps(folds))
+    folds = split_of(foreign)
+    keep_split(foreign, folds | {"samples": [one | {"group": "somebody"} for one in folds["samples"]]})
     with pytest.raises(DataError, match="has another group or label"):
         compare_runs([tiny.root, foreign])

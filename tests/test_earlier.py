@@ -16,6 +16,7 @@ from mmcl.report.page import write_report
 from mmcl.review.compare import compare_runs
 from mmcl.runs import RunFolder, read_json, read_jsonl, write_json
 from mmcl.stages.earlier import changes_of
+from tests.conftest import keep_split, split_of
 
 
 @pytest.fixture
@@ -117,15 +118,15 @@ def test_folders_of_an_earlier_plan_are_read_by_nobody_and_the_report_says_so(co
 
 
 def test_other_recordings_are_refused_before_folds_json_is_written(tiny_plan, copy):
-    kept = read_json(copy.root / "folds.json")
+    kept = split_of(copy.root)
     plan = tiny_plan()
     for key, change, words in (
-        ("samples", lambda all: all[1:], "1 new, 0 changed"),
+        ("samples", lambda all: [{**all[0], "id": "other"}, *all[1:]], "1 recordings are gone, 1 new, 0 changed"),
         ("samples", lambda all: [{**all[0], "group": "somebody"}, *all[1:]], "1 changed, the first"),
         ("stores", lambda all: {**all, "audio": {**all["audio"], "key": "0"}}, "the files of audio"),
         ("folds", lambda all: [{**all[0], "train": all[0]["train"][1:]}], "fold 0 has other recordings on its sides"),
     ):
-        write_json(copy.root / "folds.json", {**kept, key: change(kept[key])})
+        keep_split(copy.root, {**kept, key: change(kept[key])})
         before = contents(copy)
         with pytest.raises(StageError, match="of other recordings") as error:
             go(plan, copy)

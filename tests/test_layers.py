@@ -34,7 +34,7 @@ EVERYWHERE = {"installed", "screen", "seeding", "shapes", "stopping", "text", "w
 # `mmcl.__version__`.
 BELOW = {
     "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs", "screen", "stopping", "testing", "use"},
-    "report": {"api", "evaluate", "recipe", "review", "runs", "search", "stages"},
+    "report": {"api", "data", "evaluate", "recipe", "review", "runs", "search", "stages"},
     "begin": {"api", "media", "plugins", "recipe", "review", "runs", "text"},
     "use": {"api", "data", "engine", "evaluate", "media", "model", "plugins", "recipe", "runs", "screen", "text", "workers"},
     "review": {"api", "data", "evaluate", "media", "model", "plugins", "recipe", "runs", "stages", "use"},

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from mmcl.api import SampleRef
 from mmcl.cli import COMMANDS
+from mmcl.data.folds import Fold
+from mmcl.data.prepared import load_split
+from mmcl.data.recordings import Recordings
 from mmcl.evaluate.statistics import summarise
 from mmcl.report import card, words
 from mmcl.report.common import Common, classes_of
 from mmcl.report.page import _next, write_report
 from mmcl.report.results import read_run
 from mmcl.runs import RunFolder, read_json, read_jsonl, write_jsonl
+from tests.conftest import split_of
 
 
 @pytest.fixture
@@ -61,8 +66,8 @@ def test_where_all_inputs_have_the_same_recordings_nothing_is_computed_anew(copy
 
 
 def test_classes_of_each_split_are_counted_from_the_recordings(tiny_run):
-    folds = read_json(tiny_run.root / "folds.json")
-    counted = classes_of(folds, read_json(tiny_run.root / "prepare.json")["tasks"])["emotion"][0]
+    folds = split_of(tiny_run.root)
+    counted = classes_of(load_split(tiny_run), read_json(tiny_run.root / "prepare.json")["tasks"])["emotion"][0]
     for split in ("train", "valid", "test"):
         targets = [folds["samples"][row]["targets"]["emotion"] for row in folds["folds"][0][split]]
         assert counted[split]["counts"] == [targets.count(i) for i in range(len(counted[split]["counts"]))]
@@ -73,14 +78,10 @@ def test_classes_of_each_split_are_counted_from_the_recordings(tiny_run):
 
 
 def test_labels_that_are_unknown_or_several_are_counted_as_what_they_are():
-    samples = [
-        {"targets": {"a": 1, "b": [1.0, 0.0]}},
-        {"targets": {"a": None, "b": [None, None]}},
-        {"targets": {"b": [1.0, None]}},
-    ]
+    targets = [{"a": 1, "b": [1.0, 0.0]}, {"a": None, "b": [None, None]}, {"b": [1.0, None]}]
+    samples = Recordings.of([SampleRef(str(row), "group", {}, one) for row, one in enumerate(targets)])
     tasks = {"a": {"type": "single-label", "classes": ["x", "y"]}, "b": {"type": "multi-label", "classes": ["x", "y"]}}
-    folds = {"samples": samples, "folds": [{"fold": 0, "train": [0, 1, 2], "valid": [], "test": []}]}
-    counted = classes_of(folds, tasks)
+    counted = classes_of((samples, [Fold(0, (0, 1, 2))]), tasks)
     assert counted["a"][0]["train"] == {"counts": [0, 1], "known": 1, "unknown": 2}
     assert counted["b"][0]["train"] == {"counts": [2, 0], "known": 2, "unknown": 1}
 

@@ -28,6 +28,7 @@ from mmcl.report import run_and_report as run_all
 from mmcl.runs import RunFolder, read_json, read_jsonl
 from mmcl.stages.composed import rows_of_epoch
 from mmcl.stages.prepare import prepare
+from tests.conftest import split_of
 
 
 def events(run: RunFolder) -> list[str]:
@@ -101,7 +102,7 @@ def test_two_views_of_a_recording_are_two_windows_of_one_row(tiny_plan, tiny_run
 
 
 def test_the_majority_class_is_counted_on_training_rows_alone(tiny_run):
-    folds = read_json(tiny_run.root / "folds.json")
+    folds = split_of(tiny_run.root)
     samples, fold = folds["samples"], folds["folds"][0]
     train = [samples[i]["targets"]["emotion"] for i in fold["train"]]
     top = max(sorted(set(train)), key=train.count)
@@ -480,7 +481,7 @@ def test_a_recording_without_any_modality_is_listed_and_left_out(tiny_plan, run,
 
     monkeypatch.setattr(stage, "open_dataset", lambda p: Robbed(real(p)))
     prepare(plan, run, workers=1)
-    about, folds = read_json(run.root / "prepare.json"), read_json(run.root / "folds.json")
+    about, folds = read_json(run.root / "prepare.json"), split_of(run.root)
     assert [s["reason"] for s in about["skipped"]] == ["has none of the modalities"]
     assert all(0 not in fold[part] for fold in folds["folds"] for part in ("train", "valid", "test"))
 
@@ -567,7 +568,7 @@ def test_the_vector_of_all_is_that_of_the_kept_weights(tiny_plan, run):
     plan = tiny_plan(*CAE)
     run_all(plan, run, workers=1)
     joint = load_joint(unit(run, "pretrain"))
-    prepared, fold = load_prepared(run), read_json(run.root / "folds.json")["folds"][0]
+    prepared, fold = load_prepared(run), split_of(run.root)["folds"][0]
     row = fold["test"][0]
     spans = slide(prepared.stores, row, 0.8, "sliding", None)
     with torch.no_grad():
@@ -579,7 +580,7 @@ def test_the_vector_of_all_is_that_of_the_kept_weights(tiny_plan, run):
 def test_contrasting_other_splits_inputs_is_asked_for_and_written(tiny_plan, run):
     run_all(tiny_plan("pretrain.transductive=[valid, test]", "probe.inputs=[audio]"), run, workers=1)
     assert "Pretraining saw inputs of other splits" in (run.root / "report.html").read_text()
-    folds = read_json(run.root / "folds.json")["folds"][0]
+    folds = split_of(run.root)["folds"][0]
     assert rows_of_epoch(tiny_plan(), load_prepared(run), load_prepared(run).folds[0], 0) == list(folds["train"])
     wide = rows_of_epoch(tiny_plan("pretrain.transductive=[test]"), load_prepared(run), load_prepared(run).folds[0], 0)
     assert sorted(wide) == sorted([*folds["train"], *folds["test"]])

@@ -15,6 +15,7 @@ from mmcl.api import RecipeError
 from mmcl.report import run_and_report as run_all
 from mmcl.runs import RunFolder, read_json, read_jsonl
 from mmcl.stages.supervise import supervise
+from tests.conftest import split_of
 
 ON = (
     "supervise={heads: {late-fusion: {use: mlp, hidden: 8}, attention: {use: attention, width: 8, hidden: 8}}, "
@@ -102,7 +103,7 @@ def test_a_stop_between_epochs_goes_on_to_the_same_weights(tiny_plan, begun, tmp
 def test_the_test_set_is_not_read_before_every_model_is_chosen(tiny_plan, begun, monkeypatch):
     import mmcl.stages.supervise as stage
 
-    fold = read_json(begun.root / "folds.json")["folds"][0]
+    fold = split_of(begun.root)["folds"][0]
     real, seen = stage.predict, []
     monkeypatch.setattr(
         stage,
@@ -269,7 +270,7 @@ def test_scores_are_computed_once_and_steer_the_contrast(tiny_plan, run):
     run_all(plan, run, workers=1)
     summary = json.loads((run.root / "prepare.json").read_text())["scores"]["mood"]
     assert summary["values"] == ["valence", "arousal"]
-    samples = json.loads((run.root / "folds.json").read_text())["samples"]
+    samples = split_of(run.root)["samples"]
     scored = [s for s in samples if "mood" in s["targets"]]
     assert summary["known"] == len(scored) > 0
     by_label = {}

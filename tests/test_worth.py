@@ -26,6 +26,7 @@ from mmcl.report import run_and_report as run_all
 from mmcl.runs import RunFolder, read_json, read_jsonl, write_json
 from mmcl.stages import worth as stage_module
 from mmcl.stages.worth import few
+from tests.conftest import split_of
 
 ON = (
     "worth={few_shot: [0.1, 0.5, 0.999], draws: 2, points: 20, maps: [pca], "
@@ -356,7 +357,7 @@ def test_transfer_is_a_head_fitted_by_hand_on_projections(worthy, encoder, sourc
 
 
 def test_few_shot_says_how_many_labels_from_how_many_people(worthy):
-    folds = read_json(worthy.root / "folds.json")
+    folds = split_of(worthy.root)
     train = folds["folds"][0]["train"]
     people = {folds["samples"][row]["group"] for row in train}
     for share in (0.1, 0.5, 0.999):
@@ -391,7 +392,7 @@ def test_every_way_of_spoiling_is_tested_for_all_and_for_each_alone(worthy):
 
 
 def test_maps_show_test_recordings_once_with_who_they_are(worthy):
-    folds = read_json(worthy.root / "folds.json")
+    folds = split_of(worthy.root)
     test = {folds["samples"][row]["id"]: folds["samples"][row] for row in folds["folds"][0]["test"]}
     maps = read_json(folder_of(worthy) / "maps.json")["maps"]
     assert {(m["encoder"], m["of"]) for m in maps} == {

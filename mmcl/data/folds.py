@@ -11,6 +11,7 @@ import numpy as np
 from ..api.dataset import SampleRef
 from ..api.errors import DataError
 from ..seeding import address
+from .recordings import Recordings, Rows
 
 HELD = 0.2
 """Share of the training groups that is held out to choose by, where validation rows judge and no protocol says how many."""
@@ -21,15 +22,13 @@ class Fold:
     """Rows (indices of recordings) of one fold."""
 
     number: int
-    train: tuple[int, ...]
-    valid: tuple[int, ...]
-    test: tuple[int, ...]
-    held: tuple[
-        int, ...
-    ] = ()  # of an inner fold: what epochs and heads are chosen on, where `valid` judges and chooses nothing
+    train: Sequence[int] = ()
+    valid: Sequence[int] = ()
+    test: Sequence[int] = ()
+    held: Sequence[int] = ()  # of an inner fold: what epochs and heads are chosen on, where `valid` judges and chooses nothing
 
     @property
-    def choosing(self) -> tuple[int, ...]:
+    def choosing(self) -> Sequence[int]:
         """Rows on which epochs are chosen: `valid`, unless rows are held out for that."""
         return self.held or self.valid
 
@@ -56,7 +55,7 @@ def make_folds(
 
     Raises DataError if a split would be empty, a group would stand on both sides, or a file of folds does not cover the data.
     """
-    number = {row: i for i, row in enumerate(usable)}
+    samples = Recordings.of(samples)
     units = _units(protocol.by, samples, usable)
     rng = np.random.default_rng(address(seed, "folds", protocol.use))
     if protocol.use == "official":
@@ -82,7 +81,7 @@ def make_folds(
             rest = [name for name in names if name not in set(test)]
             valid, train = _hold(rest, protocol.valid, rng)
             pairs.append((_rows(units, train), _rows(units, valid), _rows(units, test)))
-    folds = [Fold(i, *(tuple(sorted(part, key=number.__getitem__)) for part in parts)) for i, parts in enumerate(pairs)]
+    folds = [Fold(i, *(_in_order(part, usable) for part in parts)) for i, parts in enumerate(pairs)]
     if not folds:
         raise DataError("protocol: there is no recording that could be split")
     for fold in folds:
@@ -105,6 +104,7 @@ def inner_folds(folds: Sequence[Fold], how: Inner, by: str, samples: Sequence[Sa
     Raises DataError if there are fewer groups than parts, or too few beside a part to train on.
     """
     inner: list[Fold] = []
+    samples = Recordings.of(samples)
     for fold in folds:
         rng = np.random.default_rng(address(seed, "folds", "inner", fold.number))
         units = _units(by, samples, sorted((*fold.train, *fold.valid)))
@@ -125,30 +125,43 @@ def inner_folds(folds: Sequence[Fold], how: Inner, by: str, samples: Sequence[Sa
                     "use more parts, or validation: fold"
                 )
             held, train = ([], rest) if how.hold is None else _hold(rest, how.hold, rng)
-            fitted, judging, choosing = (tuple(sorted(_rows(units, side))) for side in (train, part, held))
+            fitted, judging, choosing = (Rows(np.sort(np.array(_rows(units, side), np.int32))) for side in (train, part, held))
             inner.append(Fold(number=len(inner), train=fitted, valid=judging, test=fold.test, held=choosing))
     return inner
 
 
 def crosses_groups(folds: Sequence[Fold], samples: Sequence[SampleRef]) -> bool:
     """Whether any group stands on both sides of a split."""
+    samples = Recordings.of(samples)
     for fold in folds:
-        sides = [{samples[row].group for row in part} for part in (fold.train, fold.valid, fold.test)]
+        sides = [set(np.unique(samples.codes(part)).tolist()) for part in (fold.train, fold.valid, fold.test)]
         if sides[2] & (sides[0] | sides[1]) or sides[0] & sides[1]:
             return True
     return False
 
 
-def _units(by: str, samples: Sequence[SampleRef], usable: Sequence[int]) -> dict[str, list[int]]:
+def _units(by: str, samples: Recordings, usable: Sequence[int]) -> dict[str, Sequence[int]]:
     """What is dealt out as one: the rows of a group, or single rows."""
-    units: dict[str, list[int]] = {}
-    for row in usable:
-        units.setdefault(samples[row].group if by == "group" else samples[row].id, []).append(row)
-    return units
+    if by != "group":
+        return {samples.id(row): (row,) for row in usable}
+    rows = np.asarray(usable, np.int32)
+    codes = samples.codes(rows)
+    if not len(rows):
+        return {}
+    order = np.argsort(codes, kind="stable")
+    groups, first = np.unique(codes[order], return_index=True)
+    return {samples.groups[code]: part.tolist() for code, part in zip(groups, np.split(rows[order], first[1:]), strict=True)}
 
 
-def _rows(units: Mapping[str, list[int]], names: Sequence[str]) -> list[int]:
+def _rows(units: Mapping[str, Sequence[int]], names: Sequence[str]) -> list[int]:
     return [row for name in names for row in units[name]]
+
+
+def _in_order(part: Sequence[int], usable: Sequence[int]) -> Rows:
+    """Rows in the order in which they stand among those that can be used."""
+    rows, known = np.asarray(part, np.int32), np.asarray(usable, np.int32)
+    order = np.argsort(known, kind="stable")
+    return Rows(known[np.sort(order[np.searchsorted(known, rows, sorter=order)])] if len(rows) else rows)
 
 
 def _share(share: float, count: int) -> int:
@@ -169,7 +182,7 @@ def _split(names: Sequence[str], k: int, rng: np.random.Generator) -> list[list[
 
 
 def _deal(
-    names: Sequence[str], units: Mapping[str, list[int]], k: int, samples: Sequence[SampleRef], rng: np.random.Generator
+    names: Sequence[str], units: Mapping[str, Sequence[int]], k: int, samples: Recordings, rng: np.random.Generator
 ) -> list[list[str]]:
     """k parts of single recordings, dealt out class by class (by the first target), so that every part has its share of each."""
     shuffled = [names[i] for i in rng.permutation(len(names))]
@@ -179,14 +192,14 @@ def _deal(
 
 
 def _official(
-    protocol: Any, samples: Sequence[SampleRef], usable: Sequence[int], rng: np.random.Generator
+    protocol: Any, samples: Recordings, usable: Sequence[int], rng: np.random.Generator
 ) -> tuple[list[int], list[int], list[int]]:
     parts: dict[str, list[int]] = {"train": [], "valid": [], "test": []}
     for row in usable:
-        split = samples[row].split
+        split = samples.split(row)
         if split is not None:
             if split not in parts:
-                raise DataError(f"recording '{samples[row].id}' is in split '{split}'; splits are train, valid and test")
+                raise DataError(f"recording '{samples.id(row)}' is in split '{split}'; splits are train, valid and test")
             parts[split].append(row)
     if not parts["valid"]:
         units = _units(protocol.by, samples, parts["train"])
@@ -197,7 +210,7 @@ def _official(
 
 def _from_file(
     protocol: Any,
-    samples: Sequence[SampleRef],
+    samples: Recordings,
     usable: Sequence[int],
     fold_of: Mapping[str, str],
     key: str,
@@ -206,9 +219,9 @@ def _from_file(
     names = sorted(set(fold_of.values()), key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))
     rows: dict[str, list[int]] = {name: [] for name in names}
     for row in usable:
-        mine = samples[row].group if key == "group" else samples[row].id
+        mine = samples.group(row) if key == "group" else samples.id(row)
         if mine not in fold_of:
-            raise DataError(f"{protocol.file}: names no fold for {key} '{mine}' (recording '{samples[row].id}')")
+            raise DataError(f"{protocol.file}: names no fold for {key} '{mine}' (recording '{samples.id(row)}')")
         rows[fold_of[mine]].append(row)
     pairs = []
     for i, name in enumerate(names):
@@ -229,33 +242,30 @@ def _from_file(
     return pairs
 
 
-def _check(fold: Fold, by: str, samples: Sequence[SampleRef]) -> None:
+def _check(fold: Fold, by: str, samples: Recordings) -> None:
     parts = {"train": fold.train, "valid": fold.valid, "test": fold.test}
+    codes = {name: samples.codes(rows) for name, rows in parts.items()}
     for name, rows in parts.items():
         if not rows:
-            groups = {samples[row].group for each in parts.values() for row in each}
+            groups = np.unique(np.concatenate(list(codes.values())))
             alone = (
-                f": all {len(samples)} recordings are of one group, '{min(groups)}'"
+                f": all {len(samples)} recordings are of one group, '{samples.groups[groups[0]]}'"
                 if by == "group" and len(groups) == 1
                 else ""
             )
             raise DataError(
                 f"protocol: fold {fold.number} has no recording for {name}; there is too little data for this protocol{alone}"
             )
-    seen: dict[int, str] = {}
-    for name, rows in parts.items():
-        for row in rows:
-            if seen.setdefault(row, name) != name:
-                raise DataError(
-                    f"protocol: recording '{samples[row].id}' is in {seen[row]} and in {name} of fold {fold.number}"
-                )
-    if by == "group":
-        side: dict[str, tuple[str, str]] = {}
-        for name, rows in parts.items():
-            for row in rows:
-                other, example = side.setdefault(samples[row].group, (name, samples[row].id))
-                if other != name:
-                    raise DataError(
-                        f"protocol: group '{samples[row].group}' is in {other} (recording '{example}') and in {name} (recording "
-                        f"'{samples[row].id}') of fold {fold.number}; mend the split, or allow it with protocol.by: sample"
-                    )
+    for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        both = np.intersect1d(np.asarray(parts[one]), np.asarray(parts[other]))
+        if len(both):
+            raise DataError(
+                f"protocol: recording '{samples.id(int(both[0]))}' is in {one} and in {other} of fold {fold.number}"
+            )
+        shared = np.intersect1d(codes[one], codes[other])
+        if by == "group" and len(shared):
+            here, there = (samples.id(parts[side][int(np.flatnonzero(codes[side] == shared[0])[0])]) for side in (one, other))
+            raise DataError(
+                f"protocol: group '{samples.groups[shared[0]]}' is in {one} (recording '{here}') and in {other} (recording "
+                f"'{there}') of fold {fold.number}; mend the split, or allow it with protocol.by: sample"
+            )

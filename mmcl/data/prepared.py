@@ -12,16 +12,25 @@ from typing import Any
 
 from ..api.dataset import SampleRef
 from ..api.errors import StageError
-from ..runs import JsonObject, RunFolder, distrusting, read_json, refuse_links
+from ..runs import JsonObject, RunFolder, digest, distrusting, fingerprint, read_json, refuse_links, write_json
+from .columns import read_recordings, write_recordings
 from .folds import Fold
-from .store import Store
+from .recordings import Recordings
+from .store import Store, extremes, few_blocks
+
+RECORDINGS = "recordings.safetensors"
+"""The file of a run that holds its recordings and who is on which side; folds.json says in which state."""
+
+
+Split = tuple[Recordings, list[Fold]]
+"""The recordings of a run, and who is on which side."""
 
 
 @dataclass(frozen=True)
 class Prepared:
     """What the later stages start from. A recording is named by its row, its place among `samples`."""
 
-    samples: Sequence[SampleRef]
+    samples: Recordings
     stores: dict[str, Store]  # modality → its streams, by row
     folds: list[Fold]  # those that the recipe runs
     key: str  # fingerprint of everything above
@@ -29,43 +38,96 @@ class Prepared:
     @cached_property
     def even(self) -> bool:
         """Whether every recording ends at one moment in all of its modalities, so that their windows are the same."""
-        timed = [store for store in self.stores.values() if store.layout.timed]
-        return all(len({store.seconds(row) for store in timed if row in store}) <= 1 for row in range(len(self.samples)))
+        least, most = extremes([store for store in self.stores.values() if store.layout.timed], len(self.samples))
+        return bool((least >= most).all())
 
 
 @distrusting
-def load_split(run: RunFolder) -> tuple[list[SampleRef], list[Fold]]:
-    """The recordings of a run and who is on which side, as folds.json says; no prepared stream is needed.
+def load_split(run: RunFolder) -> Split:
+    """The recordings of a run and who is on which side, as prepare left them; no prepared stream is needed.
 
-    Raises StageError if `prepare` has not run, or the file is none of its.
+    Raises StageError if `prepare` has not run, or the files are none of its.
     """
     _, samples, folds = _as_kept(run)
     return samples, folds
 
 
-def _as_kept(run: RunFolder) -> tuple[JsonObject, list[SampleRef], list[Fold]]:
-    """What folds.json says. Every stage asks for it, and it says 200 bytes of each recording: it is read once for as long as it stays."""
+def _as_kept(run: RunFolder) -> tuple[JsonObject, Recordings, list[Fold]]:
+    """What folds.json says, and the recordings that it names. Every stage asks for it: it is read once for as long as it stays."""
     path = run.root / "folds.json"
     try:
         status = path.stat()
     except OSError:
-        kept = read_json(path)  # which says what is wrong
-        return kept, *_split(path, kept)
+        return _split(path)  # which says what is wrong
     kept, samples, folds = _read(path, status.st_mtime_ns, status.st_size, status.st_ino)
-    return kept, list(samples), list(folds)
+    return kept, samples, list(folds)
 
 
 @lru_cache(maxsize=2)
-def _read(path: Path, *state: int) -> tuple[JsonObject, list[SampleRef], list[Fold]]:
+def _read(path: Path, *state: int) -> tuple[JsonObject, Recordings, list[Fold]]:
     """folds.json in one state: it is replaced as a whole, never written into, so that another one has another number on the disk."""
+    return _split(path)
+
+
+def _split(path: Path) -> tuple[JsonObject, Recordings, list[Fold]]:
     kept = read_json(path)
-    samples, folds = _split(path, kept)
-    return {name: value for name, value in kept.items() if name != "samples"}, samples, folds
+    if "recordings" not in kept:  # an older mmcl wrote all of it into this file
+        return {name: value for name, value in kept.items() if name not in ("samples", "folds")}, *_in_json(path, kept)
+    columns = path.with_name(RECORDINGS)
+    samples, by_number = read_recordings(columns)
+    if few_blocks(columns) != kept.get("recordings") or any(one["fold"] not in by_number for one in kept["folds"]):
+        raise StageError(f"{columns}: is not what {path.name} was written with; run its recipe again, which makes both anew")
+    return kept, samples, [by_number[one["fold"]] for one in kept["folds"]]
 
 
-def _split(path: Path, kept: Mapping[str, Any]) -> tuple[list[SampleRef], list[Fold]]:
+@dataclass(frozen=True)
+class Kept:
+    """What `prepare` leaves for the later stages.
+
+    stores  of each modality, where its streams lie relative to the run, and their fingerprint
+    """
+
+    stores: Mapping[str, Any]
+    samples: Recordings
+    folds: Sequence[Fold]
+
+
+def kept_by(run: RunFolder) -> Kept:
+    """What a run was prepared with. Raises StageError if that is not there, or not whole."""
+    kept, samples, folds = _as_kept(run)
+    return Kept(kept["stores"], samples, folds)
+
+
+def keep(run: RunFolder, stores: Mapping[str, Any], samples: Recordings, folds: Sequence[Fold]) -> None:
+    """Write what later stages start from: recordings.safetensors, and folds.json, which says of which state of it, last.
+
+    stores  of each modality, where its streams lie relative to the run, and their fingerprint
+    """
+    path, columns = run.root / "folds.json", run.root / RECORDINGS
+    key = _known_key(path, stores, samples, folds)
+    write_recordings(columns, samples, folds)
+    state = few_blocks(columns)
+    key = key or fingerprint({"stores": dict(stores), "recordings": digest(columns)})
+    order = [{"fold": fold.number} for fold in folds]
+    write_json(path, {"format": 2, "stores": dict(stores), "recordings": state, "folds": order, "key": key})
+
+
+def _known_key(path: Path, stores: Mapping[str, Any], samples: Recordings, folds: Sequence[Fold]) -> str | None:
+    """The fingerprint by which an older mmcl knew these very recordings, so that its work goes on; None where there is none."""
     try:
-        samples = [SampleRef(**one) for one in kept["samples"]]
+        kept = read_json(path)
+        if "recordings" in kept or kept["stores"] != stores:
+            return None
+        before = _in_json(path, kept)
+    except StageError:
+        return None
+    return str(kept["key"]) if before[0] == samples and before[1] == list(folds) else None
+
+
+def _in_json(path: Path, kept: Mapping[str, Any]) -> Split:
+    """Recordings and folds out of a folds.json of format 1."""
+    try:
+        samples = Recordings.of([SampleRef(**one) for one in kept["samples"]])
         folds = [
             Fold(
                 number=one["fold"],

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -130,10 +131,13 @@ class Readers:
 
         Raises what `begin` raises, and errors of mmcl that the work raises.
         """
-        self._todo.extend(enumerate(jobs))
+        coming, taken = enumerate(jobs), 0
         for number in range(len(jobs)):
             while number not in self._answers:
-                self._hand_out(number + AHEAD * self._count)
+                horizon = number + AHEAD * self._count
+                self._todo.extend(islice(coming, horizon - taken))
+                taken = horizon
+                self._hand_out(horizon)
                 self._take()
             yield self._answers.pop(number)
 

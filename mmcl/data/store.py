@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ..api.errors import StageError
 from ..api.kinds import Layout
 from ..api.raw import Timed
-from ..runs import digest, folder_in_place_of, open_file, read_arrays, read_json, write_arrays, write_json
+from ..runs import digest, folder_in_place_of, open_file, read_json, write_arrays, write_json
 from ..shapes import parsed
 
 HEADER_BYTES = 2**20
@@ -34,6 +34,8 @@ BLOCKS, BLOCK = 64, 4096
 """Blocks of a shard, spread evenly, whose bytes are looked at when it is opened, and how long each is."""
 LONGEST = 2**40
 """A larger size of an array is refused."""
+CHECKED = 2**16
+"""Streams whose places are looked at together when a store is opened."""
 SHARD_BYTES = 256 * 2**20
 """A shard is closed once it holds this much: large enough to stream, small enough to hold in memory while writing."""
 
@@ -122,7 +124,7 @@ class Store:
         self.folder = folder
         try:
             about = read_json(folder / "store.json")
-            index = read_arrays(folder / "index.safetensors")["index"]
+            index = mapped(folder / "index.safetensors")["index"]
             if index.dtype != np.int64 or index.ndim != 2 or index.shape[1] != 4:
                 raise ValueError(f"its index is {index.dtype} {list(index.shape)}, and not int64 [streams, 4]")
             self.layout = Layout.from_json(about["layout"])
@@ -134,14 +136,16 @@ class Store:
             self.skipped = tuple(Skipped(**one) for one in about.get("skipped", ()))
             self.counts: dict[str, int] = dict(about.get("counts", {}))
             self.key = str(about.get("key", ""))
-            self._where = {int(row): (int(shard), int(offset), int(length)) for row, shard, offset, length in index}
-            shards = sorted({shard for shard, _, _ in self._where.values()})
+            self._rows = np.ascontiguousarray(index[:, 0])
+            self._places = index[:, 1:]
+            self._dense = len(index) == 0 or (self._rows[0] == 0 and self._rows[-1] == len(index) - 1)
+            shards = np.unique(index[:, 1]).tolist()
             if shards != list(range(len(shards))):
                 raise ValueError(f"its index names the shards {shards[:3]} …, and not 0 to {len(shards) - 1}")
             maps = [mapped(folder / f"shard-{shard:05d}.safetensors") for shard in shards]
             self._values = [m["values"] for m in maps]
             self._times = [m["times"] for m in maps] if about["timed"] else None
-            self._check(len(index))
+            self._check()
             for name, known in about.get("blocks", {}).items():
                 if Path(name).name != name or few_blocks(folder / name) != known:
                     raise ValueError(f"{name} is not what was written: a disk or a copy changed it")
@@ -166,38 +170,61 @@ class Store:
             if not (self.folder / Path(name).name).is_file() or digest(self.folder / Path(name).name) != self._sha256.get(name)
         ]
 
-    def _check(self, rows: int) -> None:
+    def _check(self) -> None:
         """Raise ValueError unless every stream lies within its shard, with values of the layout's shape."""
-        if len(self._where) != rows:
-            raise ValueError("its index names a recording twice")
         for values in self._values:
             if values.ndim == 0 or tuple(values.shape[1:]) != self.layout.shape:
                 raise ValueError(f"a shard's values have the shape {list(values.shape)}, and the layout is {self.layout}")
         for times, values in zip(self._times or (), self._values, strict=False):
             if times.shape != (len(values), 2):
                 raise ValueError(f"a shard's times have the shape {list(times.shape)} for {len(values)} steps")
-        for row, (shard, offset, length) in self._where.items():
-            if row < 0 or offset < 0 or length < 0 or offset + length > len(self._values[shard]):
-                raise ValueError(f"the stream of recording {row} reaches beyond its shard")
+        if not len(self._rows):
+            return
+        if bool((self._rows[1:] == self._rows[:-1]).any()):
+            raise ValueError("its index names a recording twice")
+        if self._rows[0] < 0 or bool((self._rows[1:] < self._rows[:-1]).any()):
+            raise ValueError("its index does not name recordings in their order")
+        sizes = np.array([len(values) for values in self._values], np.int64)
+        for first in range(0, len(self._rows), CHECKED):
+            shard, offset, length = self._places[first : first + CHECKED].T
+            beyond = (offset < 0) | (length < 0) | (offset > sizes[shard] - length)
+            if bool(beyond.any()):
+                raise ValueError(f"the stream of recording {self._rows[first + int(beyond.argmax())]} reaches beyond its shard")
+
+    def _place(self, row: int) -> tuple[int, int, int]:
+        """Shard, first step and length of a recording's stream. Raises KeyError if there is none."""
+        at = row if self._dense else int(np.searchsorted(self._rows, row))
+        if not (0 <= at < len(self._rows) and self._rows[at] == row):
+            raise KeyError(row)
+        shard, offset, length = self._places[at].tolist()
+        return shard, offset, length
 
     def __contains__(self, row: int) -> bool:
-        return row in self._where
+        if self._dense:
+            return 0 <= row < len(self._rows)
+        at = int(np.searchsorted(self._rows, row))
+        return at < len(self._rows) and bool(self._rows[at] == row)
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._rows)
 
     @property
-    def rows(self) -> Sequence[int]:
+    def rows(self) -> NDArray[np.int64]:
         """Recordings that have this modality, in order."""
-        return list(self._where)
+        return self._rows
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Steps of each of them."""
+        return self._places[:, 2]
 
     def length(self, row: int) -> int:
         """Steps of one recording."""
-        return self._where[row][2]
+        return self._place(row)[2]
 
     def values(self, row: int, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Steps `start` to `stop` of one recording, [T, ...]; a view of the file."""
-        shard, offset, length = self._where[row]
+        shard, offset, length = self._place(row)
         stop = length if stop is None else min(stop, length)
         return self._values[shard][offset + start : offset + stop]
 
@@ -205,7 +232,7 @@ class Store:
         """Start and end of every step in seconds, [T, 2], where steps carry their own times."""
         if self._times is None:
             return None
-        shard, offset, length = self._where[row]
+        shard, offset, length = self._place(row)
         return self._times[shard][offset : offset + length]
 
     def seconds(self, row: int) -> float:
@@ -214,6 +241,22 @@ class Store:
         if times is not None:
             return float(times[:, 1].max()) if len(times) else 0.0
         return self.length(row) / self.layout.rate if self.layout.rate else 0.0
+
+    def durations(self) -> NDArray[np.float64]:
+        """How long each of `rows` is in this modality, in seconds; 0 without a time axis."""
+        if self._times is not None:
+            return np.array([self.seconds(row) for row in self._rows.tolist()], np.float64)
+        return self.lengths / self.layout.rate if self.layout.rate else np.zeros(len(self._rows))
+
+
+def extremes(stores: Sequence[Store], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The shortest and the longest that each of so many recordings is in some modalities, in seconds; infinity and 0 where it has none."""
+    least, most = np.full(count, np.inf), np.zeros(count)
+    for store in stores:
+        seconds = store.durations()
+        least[store.rows] = np.minimum(least[store.rows], seconds)
+        most[store.rows] = np.maximum(most[store.rows], seconds)
+    return least, most
 
 
 class Streams:

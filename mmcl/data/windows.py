@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .store import Store
+from .store import Store, extremes
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ UNEVEN = 0.1
 """Share of the longest by which the modalities of a recording may differ in length before the data card counts it."""
 
 
-def uneven(stores: Mapping[str, Store], row: int) -> bool:
-    """Whether a recording's modalities differ in length by more than a tenth; words have no say, for silence is no end."""
-    return differ([store.seconds(row) for store in stores.values() if store.layout.rate and row in store])
+def uneven(stores: Mapping[str, Store], count: int) -> NDArray[np.intp]:
+    """Of so many recordings those whose modalities differ in length by more than a tenth; words have no say, for silence is no end."""
+    least, most = extremes([store for store in stores.values() if store.layout.rate], count)
+    return np.flatnonzero(least < (1 - UNEVEN) * most)
 
 
 def differ(lengths: Sequence[float]) -> bool:

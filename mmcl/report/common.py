@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.prepared import Split
 from ..evaluate.metrics import HEADLINE, evaluate
 from ..evaluate.statistics import Cell, Summary, Unit, bounds_of, difference, summarise
 from ..runs import JsonObject
@@ -100,7 +101,7 @@ def _arrays(task: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> tuple
 def distribution(results: Results, name: str) -> JsonObject | None:
     """How often each class of a task occurs in each split of the first fold, drawn; and the counts of every fold."""
     task = results.tasks[name]
-    counts = classes_of(results.folds, {name: task}).get(name) if results.folds else None
+    counts = classes_of(results.split, {name: task}).get(name) if results.split else None
     if not counts:
         return None
     folds = list(counts)
@@ -135,20 +136,21 @@ def distribution(results: Results, name: str) -> JsonObject | None:
     }
 
 
-def classes_of(folds: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[int, dict[str, JsonObject]]]:
+def classes_of(split: Split, tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[int, dict[str, JsonObject]]]:
     """Recordings of each class, by task, fold and split.
 
-    folds  folds.json
+    split  the recordings, and who is on which side
     """
+    samples, folds = split
     counted: dict[str, dict[int, dict[str, JsonObject]]] = {}
     for name, task in tasks.items():
         if task["type"] == "regression" or not task["classes"]:
             continue
-        for fold in folds["folds"]:
-            for split in SPLITS:
-                targets = [folds["samples"][row]["targets"].get(name) for row in fold[split]]
-                counts = counted.setdefault(name, {}).setdefault(fold["fold"], {})
-                counts[split] = _counted(targets, len(task["classes"]))
+        for fold in folds:
+            for side in SPLITS:
+                targets = [samples.target(name, row) for row in getattr(fold, side)]
+                counts = counted.setdefault(name, {}).setdefault(fold.number, {})
+                counts[side] = _counted(targets, len(task["classes"]))
     return counted
 
 

@@ -7,10 +7,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..data.prepared import Split, load_split
 from ..evaluate.statistics import Cell, Summary, Unit, bounds_of, difference, summarise, values_of
 from ..recipe.plan import main_input
 from ..review.openings import openings_of, sentence
-from ..runs import JsonObject, RunFolder, read_json, read_jsonl, read_text
+from ..runs import JsonObject, RunFolder, each_jsonl, read_json, read_jsonl, read_text
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Results:
     scores: list[JsonObject]
     predictions: list[JsonObject]  # of the first head, from the main input
     of_inputs: list[JsonObject]  # of the first head, from every input
-    folds: JsonObject  # folds.json; {} where it is not there
+    split: Split | None  # the recordings, and who is on which side; None where that is not there
     retrieval: list[JsonObject]
     worth: list[JsonObject]
     maps: list[JsonObject]
@@ -124,7 +125,7 @@ def read_run(run: RunFolder) -> Results:
     scores, of_inputs, retrieval = [], [], []
     for folder in probed.values():
         scores += read_jsonl(folder / "scores.jsonl")
-        of_inputs += [r for r in read_jsonl(folder / "predictions.jsonl") if r["head"] == head]
+        of_inputs += [r for r in each_jsonl(folder / "predictions.jsonl") if r["head"] == head]
         retrieval += read_jsonl(folder / "retrieval.jsonl") if (folder / "retrieval.jsonl").exists() else []
     with_labels = [folder for fold, seed, folder in run.units("supervise") if plan.get("supervise") and (fold, seed) in planned]
     for folder in with_labels:
@@ -158,7 +159,7 @@ def read_run(run: RunFolder) -> Results:
         scores=scores,
         predictions=[row for row in of_inputs if row["input"] == main],
         of_inputs=of_inputs,
-        folds=read_json(run.root / "folds.json") if (run.root / "folds.json").exists() else {},
+        split=load_split(run) if (run.root / "folds.json").exists() else None,
         retrieval=retrieval,
         worth=worth,
         maps=maps,

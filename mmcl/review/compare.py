@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..api.errors import DataError, StageError
+from ..data.prepared import load_split
 from ..evaluate.metrics import AMONG
 from ..evaluate.paired import Estimate, Floats, Paired, compare, estimate, holm
-from ..runs import JsonObject, RunFolder, distrusting, read_json, read_jsonl
+from ..runs import JsonObject, RunFolder, distrusting, each_jsonl, read_json, read_jsonl
 
 MEASURES = {"single-label": "accuracy", "multi-label": "jaccard", "regression": "−|error|"}
 """What a single recording is worth, by type of task; of regression the absolute error, with its sign turned, so that more is better."""
@@ -152,14 +153,13 @@ def _read(folder: Path) -> _Run:
         raise StageError(f"{folder}: is no run folder; name runs such as runs/NAME, that `mmcl run` has finished")
     run = RunFolder(folder)
     units = [unit for stage in ("probe", "supervise") for _, _, unit in run.units(stage)]
-    predictions = [row for unit in units for row in read_jsonl(unit / "predictions.jsonl")]
+    predictions = [row for unit in units for row in each_jsonl(unit / "predictions.jsonl")]
     searches = [row for unit in units if (unit / "searches.jsonl").exists() for row in read_jsonl(unit / "searches.jsonl")]
     if not predictions and not searches:
         raise StageError(f"{folder}: has no predictions yet; let `mmcl run` finish it")
-    samples = read_json(folder / "folds.json")["samples"]
-    return _Run(
-        predictions, searches, {one["id"]: one["group"] for one in samples}, read_json(folder / "prepare.json"), _corpus(folder)
-    )
+    samples, _ = load_split(run)
+    groups = {samples.id(row): samples.group(row) for row in range(len(samples))}
+    return _Run(predictions, searches, groups, read_json(folder / "prepare.json"), _corpus(folder))
 
 
 def _corpus(folder: Path) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 
 from ..api.errors import DataError, StageError
 from ..api.published import Cell, PublishedSpec
+from ..data.prepared import load_split
 from ..recipe.planner import load_plan
 from ..recipe.shipped import find, names
-from ..runs import distrusting, read_json, refuse_links
+from ..runs import RunFolder, distrusting, read_json, refuse_links
 
 WHERE = frozenset({"file", "model", "corpus", "lexicon", "folds", "root", "table", "labels"})
 """Options that say where a file lies on somebody's machine; two runs that differ in these alone are runs of one recipe."""
@@ -69,8 +70,8 @@ def runs_of(folders: Sequence[Path]) -> dict[str, list[Run]]:
         except (StageError, OSError, KeyError) as error:
             raise DataError(f"{path}: is no report of a run ({error}); write it again with `mmcl report {folder}`") from error
         plan = read_json(folder / "plan.json").get("plan") if (folder / "plan.json").exists() else None
-        folds = read_json(folder / "folds.json")["folds"] if (folder / "folds.json").exists() else None
-        tested = None if folds is None else len({row for fold in folds for row in fold["test"]})
+        folds = load_split(RunFolder(folder))[1] if (folder / "folds.json").exists() else None
+        tested = None if folds is None else len({row for fold in folds for row in fold.test})
         runs.setdefault(name, []).append(Run(report, plan, tested, None if folds is None else len(folds), written))
     return {name: sorted(some, key=lambda run: -run.written) for name, some in runs.items()}
 

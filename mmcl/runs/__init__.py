@@ -3,7 +3,8 @@
 runs/NAME/
   .mmcl                                  this folder is mmcl's: nothing is written over or removed where it is missing
   recipe.yaml plan.json log.jsonl        what was asked, what was resolved, what happened
-  prepare.json folds.json                which recordings, what was skipped and why, who is on which side
+  prepare.json folds.json recordings.safetensors
+                                         what was skipped and why; which streams; which recordings, who is on which side
   fold-00/seed-17/pretrain/              encoders.safetensors encoders.json history.jsonl last/ finished.json (resume/ meanwhile)
                                          lost.json lost.safetensors, where a loss was no number
   fold-00/seed-17/embed/                 pretrained-train.safetensors pretrained-train.json …
@@ -32,7 +33,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from ..api.errors import StageError
 from ..screen import say
@@ -43,6 +44,7 @@ from .files import (
     _flock,
     _opened,
     digest,
+    each_jsonl,
     folder_in_place_of,
     in_place_of,
     locked,
@@ -66,6 +68,7 @@ __all__ = [
     "TEXT_BYTES",
     "JsonObject",
     "digest",
+    "each_jsonl",
     "folder_in_place_of",
     "in_place_of",
     "locked",
@@ -267,15 +270,57 @@ def refuse_links(root: Path) -> None:
                 )
 
 
-def fingerprint(value: Any) -> str:
-    """A short hash of JSON values: equal values, equal hash."""
-    text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def fingerprint(value: Any, streamed: bool = False) -> str:
+    """A short hash of JSON values: equal values, equal hash.
+
+    streamed  the text is hashed as it grows, and never held: slower, for what holds an `Each`
+    """
+    hashed, part = hashlib.sha256(), ""
+    encoder = json.JSONEncoder(sort_keys=True, default=_plain, ensure_ascii=True)
+    for chunk in encoder.iterencode(value) if streamed else (encoder.encode(value),):
+        part += chunk
+        if len(part) > HASHED:
+            hashed.update(part.encode())
+            part = ""
+    hashed.update(part.encode())
+    return hashed.hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """What is no JSON value: rows of a fold as the numbers that they are, anything else as text."""
+    return value.tolist() if isinstance(value, Listing) else str(value)
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """Stands for a list of plain values."""
+
+    def tolist(self) -> list[Any]:
+        """The list."""
+        ...
+
+
+class Each(list[Any]):
+    """A list that JSON's encoder goes through value by value, each made when its turn comes; nothing else can be done with it."""
+
+    def __init__(self, values: Callable[[], Iterator[Any]]) -> None:
+        super().__init__()
+        self._values = values
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._values()
+
+    def __bool__(self) -> bool:
+        return next(self._values(), None) is not None
+
+
+HASHED = 2**20
+"""Characters that are hashed together."""
 
 
 _OURS = {
     "run": {MARKER, *LOCKS, "recipe.yaml", "folds.csv", "plan.json", "log.jsonl", "prepare.json", "folds.json"}
-    | {WRITTEN, "scores.json", "report.html", "report.json", "tensorboard", "search", "prepared"},
+    | {"recordings.safetensors", WRITTEN, "scores.json", "report.html", "report.json", "tensorboard", "search", "prepared"},
     "sweep": {MARKER, ".lock", "sweep.json", "sweep.html", "trials.json", "log.jsonl", "trials", "best", "best.yaml"},
 }
 """Names that mmcl writes into the folder of a run or of a sweep, beside the folders of folds and a sweep's journal."""

@@ -26,6 +26,8 @@ JsonObject = dict[str, Any]
 
 TEXT_BYTES = 2**30
 """Text files of a run larger than this are refused."""
+LINES_BYTES, LINE_BYTES = 2**36, 2**26
+"""So are files with one object a line, and such a line."""
 PART = ".mmcl-part"
 """How the names of files and folders end that are still being written."""
 
@@ -118,7 +120,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line, whole or not at all."""
-    write_text(path, "".join(json.dumps(row, allow_nan=False, default=str) + "\n" for row in rows))
+    with in_place_of(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row, allow_nan=False, default=str) + "\n" for row in rows)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -210,8 +213,27 @@ def read_json(path: Path) -> JsonObject:
 
 def read_jsonl(path: Path) -> list[JsonObject]:
     """The objects of a file with one a line. Raises StageError, naming the file and line, as `read_json` does."""
-    lines = enumerate(read_text(path).split("\n"), 1)
-    return [_object(line, f"{path}: line {number}", path) for number, line in lines if line]
+    return list(each_jsonl(path))
+
+
+def each_jsonl(path: Path) -> Iterator[JsonObject]:
+    """The same, one after the other: none is held, nor the text of more than a line. Raises StageError as `read_jsonl` does."""
+    try:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > LINES_BYTES:
+                raise StageError(f"{path}: has {size:,} bytes, where at most {LINES_BYTES:,} are expected")
+            number = 0
+            while line := file.readline(LINE_BYTES + 1):
+                number += 1
+                if len(line) > LINE_BYTES:
+                    raise StageError(f"{path}: line {number} has more than {LINE_BYTES:,} bytes{_advice(path)}")
+                if text := line.decode().rstrip("\n"):
+                    yield _object(text, f"{path}: line {number}", path)
+    except FileNotFoundError:
+        raise StageError(f"{path}: is missing{_advice(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StageError(f"{path}: cannot be read as text ({error}){_advice(path)}") from error
 
 
 def _object(text: str, where: str, path: Path) -> JsonObject:

@@ -210,7 +210,7 @@ class PrepareFile(Shape):
 
 
 class Sample(Shape):
-    """A recording of folds.json."""
+    """A recording of folds.json, as format 1 has it."""
 
     id: str
     group: str
@@ -238,9 +238,10 @@ class StoreOf(Shape):
 
 
 class FoldsFile(Shape):
-    """folds.json."""
+    """folds.json. Format 2 has recordings and sides in recordings.safetensors, and `recordings` says in which state of it."""
 
     stores: dict[str, StoreOf] = {}
+    recordings: str | None = None
     samples: list[Sample] = []
     folds: list[FoldShape] = []
     key: str = ""

@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import __version__
 from ..api.errors import StageError
+from ..data.prepared import Kept, kept_by
 from ..engine.optim import rate
 from ..engine.resume import drop_damaged, has_checkpoint
 from ..recipe.plan import Plan, changed_code
@@ -99,7 +100,7 @@ def earlier(run: RunFolder) -> Earlier:
         return Earlier()
     plan, lost = {}, ""
     try:
-        read_json(run.root / "folds.json")
+        kept_by(run)
     except StageError as error:
         lost = str(error).split("; run")[0]
     try:
@@ -273,31 +274,35 @@ def _reads_pretraining(section: Mapping[str, Any]) -> bool:
     return bool(section["start"] == "pretrained" or section.get("contrast"))
 
 
-def check_recordings(run: RunFolder, before: Earlier, kept: Mapping[str, Any]) -> None:
+def check_recordings(run: RunFolder, before: Earlier, new: Kept) -> None:
     """Raise StageError if the recordings, their streams or their sides are others than those that finished work was made of.
 
-    kept  what folds.json is going to say
+    new  what later stages are going to start from
     """
     try:
-        old = read_json(run.root / "folds.json")
+        old = kept_by(run)
     except StageError:
         return  # `check_keys` looks at the work itself
     if not before.stages:
         return
-    new = json.loads(json.dumps(kept))
-    was, now = ({one["id"]: one for one in each["samples"]} for each in (old, new))
     wrong = ""
-    if was != now:
+    sides = {fold.number: fold for fold in new.folds}
+    if old.samples != new.samples:
+        was, now = ({one.id: one for one in each.samples} for each in (old, new))
         gone, fresh = [id for id in was if id not in now], [id for id in now if id not in was]
         other = [id for id in was if id in now and was[id] != now[id]]
-        first, what = next((ids[0], what) for ids, what in ((gone, "gone"), (fresh, "new"), (other, "changed")) if ids)
-        wrong = f"{len(gone)} recordings are gone, {len(fresh)} new, {len(other)} changed, the first {first} ({what})"
-    elif streams := [name for name, one in old["stores"].items() if new["stores"].get(name, {}).get("key") != one["key"]]:
-        wrong = f"the files of {', '.join(streams)}, or how they are read, have changed since"
-    elif sides := [
-        one["fold"] for one in old["folds"] if one not in new["folds"] and one["fold"] in [f["fold"] for f in new["folds"]]
-    ]:
-        wrong = f"fold {sides[0]} has other recordings on its sides"
+        first, what = next(
+            ((ids[0], what) for ids, what in ((gone, "gone"), (fresh, "new"), (other, "changed")) if ids), ("", "")
+        )
+        if what:  # else their order is another one, or what nobody asks for
+            wrong = f"{len(gone)} recordings are gone, {len(fresh)} new, {len(other)} changed, the first {first} ({what})"
+    if not wrong:
+        streams = [name for name, one in old.stores.items() if new.stores.get(name, {}).get("key") != one["key"]]
+        others = [fold.number for fold in old.folds if fold.number in sides and sides[fold.number] != fold]
+        if streams:
+            wrong = f"the files of {', '.join(streams)}, or how they are read, have changed since"
+        elif others:
+            wrong = f"fold {others[0]} has other recordings on its sides"
     if wrong:
         raise StageError(
             f"{run.root}: holds finished work ({', '.join(before.stages)}) of other recordings: {wrong}; give --out for a folder of its "

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 from ..api.errors import StageError
+from ..data.prepared import RECORDINGS
 from ..runs import WRITTEN, RunFolder, digest, finish, open_file, read_json, spoilt, write_json, write_text
 from ..screen import say
 from ..shapes import parsed, shape_of
 
-OF_NO_STAGE = ("recipe.yaml", "folds.csv", "plan.json", "prepare.json", "folds.json", "report.json")
+OF_NO_STAGE = ("recipe.yaml", "folds.csv", "plan.json", "prepare.json", "folds.json", RECORDINGS, "report.json")
 
 
 def mend_log(run: RunFolder) -> None:

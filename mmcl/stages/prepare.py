@@ -1,37 +1,39 @@
 """prepare: raw recordings → prepared streams, and who is on which side of each split.
 
 Reads the dataset. Writes runs/prepared/<dataset>/<features>-<key>/ (shared by every run with the same data and options),
-prepare.json and folds.json. A stream that cannot be read is listed with its reason and skipped; with `strict` it ends the run.
+prepare.json, folds.json and recordings.safetensors. A stream that cannot be read is listed with its reason and skipped; with `strict` it ends the run.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import numpy as np
 
 from .. import __version__
-from ..api.dataset import Counting, Dataset, SampleRef
+from ..api.dataset import Counting, Dataset
 from ..api.errors import DataError, PluginError, StageError
 from ..api.kinds import Layout
 from ..api.modality import Modality
 from ..api.raw import Raw
 from ..data.folds import Fold, Inner, crosses_groups, inner_folds, make_folds
 from ..data.labels import unlearnable
+from ..data.prepared import Kept, keep
 from ..data.readers import Lost, Readers, limits
 from ..data.reading import Unread, extracted, read_source, value_or_reason
+from ..data.recordings import Recordings, Rows
 from ..data.store import Skipped, Store, StoreWriter
 from ..data.windows import uneven
 from ..plugins import plugins
 from ..recipe.plan import ModalityPlan, Plan, ScorePlan
-from ..runs import JsonObject, RunFolder, fingerprint, locked, read_json, tidy, write_json
+from ..runs import Each, JsonObject, RunFolder, fingerprint, locked, read_json, tidy, write_json
 from ..screen import progress, say
 from .recordings import listed, open_dataset
 from .unreadable import Faults
@@ -49,21 +51,20 @@ def prepare(
     strict: bool = False,
     first: int | None = None,
     inner: Inner | None = None,
-    guard: Callable[[Mapping[str, Any]], None] = lambda kept: None,
+    guard: Callable[[Kept], None] = lambda kept: None,
 ) -> None:
     """Write every modality's store that is not there yet, then prepare.json and folds.json.
 
     first  how many of the protocol's folds are run, the first ones; left out: all
     inner  how their training and validation rows are dealt into folds that are run in their place; left out: not
-    guard  told what folds.json is going to say; what it raises keeps that from being written
+    guard  told what later stages are going to start from; what it raises keeps that from being written
     """
     began = time.monotonic()
     dataset = open_dataset(plan)
     samples = listed(plan, dataset)
-    stamps = [_stamp(sample, plan.root) for sample in samples]
-    samples, scored = add_scores(plan, run, dataset, samples, stamps, strict)
+    samples, scored = add_scores(plan, run, dataset, samples, strict)
     extracted: list[str] = []  # modalities
-    places = {m.name: store_of(plan, run, m, stamps) for m in plan.modalities}
+    places = {m.name: store_of(plan, run, m, samples) for m in plan.modalities}
     # built before any recording is read: what a feature lacks is refused in its sentence then
     built = {m.name: _build(plan, m) for m in plan.modalities if not _whole(places[m.name][0])}
     for modality in plan.modalities:
@@ -76,11 +77,13 @@ def prepare(
         if strict and modality.name not in extracted and (known := Store(folder).skipped):
             raise DataError(f"{known[0].reason} (--strict; {len(known)} in all)")
     stores = {name: Store(folder) for name, (folder, _) in places.items()}
-    usable = [row for row in range(len(samples)) if any(row in store for store in stores.values())]
-    lost = sorted(set(range(len(samples))) - set(usable))
+    there = np.zeros(len(samples), bool)
+    for store in stores.values():
+        there[store.rows] = True
+    usable, lost = Rows(np.flatnonzero(there)), Rows(np.flatnonzero(~there))
     if strict and lost:
         raise DataError(
-            f"recording '{samples[lost[0]].id}' has none of the modalities {', '.join(stores)} (--strict; {len(lost)} in all)"
+            f"recording '{samples.id(lost[0])}' has none of the modalities {', '.join(stores)} (--strict; {len(lost)} in all)"
         )
     if not usable:
         reasons = "; ".join(s.reason for store in stores.values() for s in store.skipped[:1])
@@ -93,9 +96,11 @@ def prepare(
     folds = folds[:first]
     if inner is not None:
         folds = inner_folds(folds, inner, plan.recipe.protocol.by, samples, plan.seeds[0])
-    kept = _kept(plan, run, samples, stores, folds)
-    guard(kept)
-    write_json(run.root / "folds.json", {**kept, "key": fingerprint(kept)})
+    where = {
+        m.name: {"folder": os.path.relpath(stores[m.name].folder, run.root), "key": stores[m.name].key} for m in plan.modalities
+    }
+    guard(Kept(where, samples, folds))
+    keep(run, where, samples, folds)
     write_json(run.root / "prepare.json", _about(plan, dataset, samples, stores, scored, folds, lost, time.monotonic() - began))
     skipped = sum(len(store.skipped) for store in stores.values()) + len(lost)
     facts = {"made": extracted, "samples": len(samples), "skipped": skipped, "seconds": round(time.monotonic() - began, 3)}
@@ -104,7 +109,7 @@ def prepare(
         say(f"prepare: {skipped} streams or recordings were skipped; prepare.json and the report list each with its reason")
     for line in unlearnable(plan.tasks, samples, folds):
         say(f"prepare: {line}")
-    longest = max((store.seconds(row) for store in stores.values() for row in store.rows), default=0.0)
+    longest = max((float(store.durations().max(initial=0.0)) for store in stores.values()), default=0.0)
     asked = plan.recipe.window.seconds
     if asked is not None and 0 < longest < asked:
         say(
@@ -131,37 +136,16 @@ def _build(plan: Plan, modality: ModalityPlan) -> Modality:
     return built
 
 
-def _kept(
-    plan: Plan, run: RunFolder, samples: Sequence[SampleRef], stores: dict[str, Store], folds: Sequence[Fold]
-) -> dict[str, Any]:
-    """What folds.json says: who was recorded, where each modality's streams lie, who is on which side."""
-    stores_json = {
-        m.name: {"folder": os.path.relpath(stores[m.name].folder, run.root), "key": stores[m.name].key} for m in plan.modalities
-    }
-    return {
-        "format": 1,
-        "stores": stores_json,
-        "samples": [asdict(sample) for sample in samples],
-        "folds": [
-            {
-                "fold": fold.number,
-                "train": fold.train,
-                "valid": fold.valid,
-                "test": fold.test,
-                **({"held": fold.held} if fold.held else {}),
-            }
-            for fold in folds
-        ],
-    }
-
-
 def add_scores(
-    plan: Plan, run: RunFolder, dataset: Dataset, samples: list[SampleRef], stamps: Sequence[Any], strict: bool
-) -> tuple[list[SampleRef], dict[str, Any]]:
+    plan: Plan, run: RunFolder, dataset: Dataset, samples: Recordings, strict: bool
+) -> tuple[Recordings, dict[str, Any]]:
     """The samples with the recipe's scores among their targets, and what prepare.json says of each; computed once and kept."""
     summary: dict[str, Any] = {}
+    splits = [samples.split(row) for row in range(len(samples))] if plan.scores else []
     for name, score in plan.scores.items():
-        known = [sample.targets for sample in samples] if score.source is None else [one.get(score.source) for one in stamps]
+        known = (
+            [sample.targets for sample in samples] if score.source is None else list(_stamps(samples, score.source, plan.root))
+        )
         labels = [[t.name, t.type, list(t.classes)] for t in plan.info.tasks.values()]
         key = fingerprint([plan.dataset.to_json(), score.to_json(), known, labels, [sample.id for sample in samples], 2])
         path = run.prepared / plan.dataset.spec.name / f"scores-{score.scorer.spec.name}-{key}.json"
@@ -171,11 +155,11 @@ def add_scores(
             known_scores = read_json(path)
         kept = known_scores
         if score.standardise is not None:
-            kept["values"] = by_split([sample.split for sample in samples], kept["values"])
-        samples = [
+            kept["values"] = by_split(splits, kept["values"])
+        samples = Recordings.of(
             sample if values is None else replace(sample, targets={**sample.targets, name: values})
             for sample, values in zip(samples, kept["values"], strict=True)
-        ]
+        )
         summary[name] = {
             "use": score.scorer.use,
             "source": score.source,
@@ -212,19 +196,13 @@ def by_split(splits: Sequence[str | None], values: Sequence[list[float] | None])
     return scaled
 
 
-def _scored(
-    name: str, score: ScorePlan, plan: Plan, dataset: Dataset, samples: Sequence[SampleRef], strict: bool
-) -> dict[str, Any]:
+def _scored(name: str, score: ScorePlan, plan: Plan, dataset: Dataset, samples: Recordings, strict: bool) -> dict[str, Any]:
     """One score of every recording; None where it has not the source, or cannot be read."""
     tasks = {task: one for task, one in plan.info.tasks.items() if task not in plan.scores}
     scorer = score.scorer.spec.build(score.scorer.params, tasks)
     values: list[list[float] | None] = []
     skipped: list[dict[str, str]] = []
-    jobs = [
-        (row, sample.id, sample.sources[score.source])
-        for row, sample in enumerate(samples)
-        if score.source and score.source in sample.sources
-    ]
+    jobs = _Jobs(samples, score.source or "")
     with _raws(plan, score.source, dataset, len(jobs)) as read, progress(f"prepare {name}", len(samples)) as tick:
         raws = iter(zip(jobs, read(jobs), strict=True))
         job, raw = next(raws, (None, None))
@@ -254,7 +232,7 @@ def _scored(
     return {"format": 1, "facts": dict(scorer.facts), "values": values, "skipped": skipped}
 
 
-def store_of(plan: Plan, run: RunFolder, modality: ModalityPlan, stamps: Sequence[Any]) -> tuple[Path, str]:
+def store_of(plan: Plan, run: RunFolder, modality: ModalityPlan, samples: Recordings) -> tuple[Path, str]:
     """The folder of a modality's prepared streams, named after everything that its content depends on."""
     key = fingerprint(
         {
@@ -263,26 +241,56 @@ def store_of(plan: Plan, run: RunFolder, modality: ModalityPlan, stamps: Sequenc
             "features": modality.features.to_json(),
             "extract": modality.features.spec.version,
             "layout": modality.layout.to_json(),
-            "files": [one.get(modality.source) for one in stamps],
+            "files": Each(partial(_stamps, samples, modality.source, plan.root)),
             "format": READERS.get(plan.info.sources[modality.source].type, 1),
             **({"reading": reading.model_dump()} if (reading := plan.recipe.reading) != type(reading)() else {}),
-        }
+        },
+        streamed=True,
     )
     return run.prepared / plan.dataset.spec.name / f"{modality.features.spec.name}-{key}", key
 
 
-def _stamp(sample: SampleRef, root: Path | None) -> dict[str, list[Any]]:
-    """Per source: id, name of the file, its size and time of change. A changed file is prepared anew."""
-    stamp: dict[str, list[Any]] = {}
-    for source, where in sample.sources.items():
+def _stamps(samples: Recordings, source: str, root: Path | None) -> Iterator[list[Any] | None]:
+    """Of each recording: id, name of its file, its size and time of change; None where it has none. A changed file is prepared anew."""
+    for row in range(len(samples)):
+        where = samples.source(source, row)
+        if where is None:
+            yield None
+            continue
         try:
             status = (root / where).stat() if root else None
         except (OSError, ValueError):
             status = None
-        stamp[source] = [sample.id, where, status.st_size if status else None, status.st_mtime_ns if status else None]
+        stamp = [samples.id(row), where, status.st_size if status else None, status.st_mtime_ns if status else None]
         if status and root and not os.access(root / where, os.R_OK):
-            stamp[source].append("may not be read")  # so that it is tried again once it may
-    return stamp
+            stamp.append("may not be read")  # so that it is tried again once it may
+        yield stamp
+
+
+class _Jobs(Sequence["Job"]):
+    """Row, id and place of every recording that has a source, each made when it is asked for."""
+
+    def __init__(self, samples: Recordings, source: str) -> None:
+        self._samples, self._source = samples, source
+        self._rows = Rows(samples.having(source))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Job: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Job]: ...
+    def __getitem__(self, place: int | slice) -> Job | list[Job]:
+        if isinstance(place, slice):
+            return [self._job(row) for row in self._rows[place]]
+        return self._job(self._rows[place])
+
+    def __iter__(self) -> Iterator[Job]:
+        return map(self._job, self._rows)
+
+    def _job(self, row: int) -> Job:
+        return row, self._samples.id(row), cast("str", self._samples.source(self._source, row))
 
 
 @contextmanager
@@ -303,7 +311,7 @@ def _make_store(
     modality: ModalityPlan,
     dataset: Dataset,
     built: Mapping[str, Modality],
-    samples: Sequence[SampleRef],
+    samples: Recordings,
     folder: Path,
     key: str,
     workers: int | None,
@@ -311,11 +319,7 @@ def _make_store(
 ) -> None:
     """Extract one modality of every recording that has its source."""
     tidy(folder.parent, folder.name)
-    jobs = [
-        (row, sample.id, sample.sources[modality.source])
-        for row, sample in enumerate(samples)
-        if modality.source in sample.sources
-    ]
+    jobs = _Jobs(samples, modality.source)
     writer = StoreWriter(folder, modality.layout)
     skipped: list[Skipped] = []
     faults = Faults(modality.name, f"dataset '{plan.dataset.use}' or features '{modality.features.use}'")
@@ -481,16 +485,16 @@ def _raw(dataset: Dataset, name: str, source: str, root: Path | None, job: Job) 
     return raw
 
 
-def _uneven(samples: Sequence[SampleRef], stores: dict[str, Store]) -> dict[str, Any]:
+def _uneven(samples: Recordings, stores: dict[str, Store]) -> dict[str, Any]:
     """How many recordings have modalities that differ in length by more than a tenth, and the first of them."""
-    ids = [sample.id for row, sample in enumerate(samples) if uneven(stores, row)]
-    return {"recordings": len(ids), "first": ids[:10]}
+    rows = uneven(stores, len(samples))
+    return {"recordings": len(rows), "first": [samples.id(int(row)) for row in rows[:10]]}
 
 
 def _about(
     plan: Plan,
     dataset: Dataset,
-    samples: Sequence[SampleRef],
+    samples: Recordings,
     stores: dict[str, Store],
     scored: dict[str, Any],
     folds: list[Fold],
@@ -500,8 +504,8 @@ def _about(
     """What prepare.json says, for the report and for people."""
     usable = len(samples) - len(lost)
 
-    def groups(rows: Iterable[int]) -> list[str]:
-        return sorted({samples[row].group for row in rows})
+    def groups(rows: Sequence[int]) -> list[str]:
+        return sorted(samples.groups[code] for code in np.unique(samples.codes(rows)))
 
     protocol = plan.recipe.protocol
     detail = {"k-fold": f"k={getattr(protocol, 'k', '')}, ", "folds": f"{Path(getattr(protocol, 'file', '')).name}, "}.get(
@@ -511,7 +515,7 @@ def _about(
         "format": 1,
         "samples": len(samples),
         "usable": usable,
-        "groups": len({s.group for s in samples}),
+        "groups": len(samples.groups),
         "group": plan.info.group,
         "synthetic": plan.info.synthetic,
         "licence": plan.info.licence,
@@ -523,8 +527,8 @@ def _about(
                 "layout": str(store.layout),
                 "present": len(store),
                 "missing": len(samples) - len(store),
-                "hours": round(sum(store.seconds(row) for row in store.rows) / 3600, 4),
-                "longest": round(max((store.seconds(row) for row in store.rows), default=0.0), 3),
+                "hours": round(float(store.durations().sum()) / 3600, 4),
+                "longest": round(float(store.durations().max(initial=0.0)), 3),
                 "skipped": [asdict(one) for one in store.skipped],
                 "counts": store.counts,
             }
@@ -533,7 +537,7 @@ def _about(
         "counts": dict(dataset.counts()) if isinstance(dataset, Counting) else {},
         "uneven": _uneven(samples, stores),
         "scores": scored,
-        "skipped": [{"id": samples[row].id, "reason": "has none of the modalities"} for row in lost],
+        "skipped": [{"id": samples.id(row), "reason": "has none of the modalities"} for row in lost],
         "folds": [
             {
                 "fold": f.number,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ..api.dataset import Dataset, SampleRef
 from ..api.errors import DataError, PluginError
 from ..data.folds import Fold, make_folds
 from ..data.limit import limited
 from ..data.reading import samples_of
+from ..data.recordings import Recordings, Rows
 from ..recipe.plan import Plan
 
 
@@ -23,7 +26,7 @@ def open_dataset(plan: Plan) -> Dataset:
     return dataset
 
 
-def listed(plan: Plan, dataset: Dataset) -> list[SampleRef]:
+def listed(plan: Plan, dataset: Dataset) -> Recordings:
     """The recordings of a plan, those of its limit alone where it has one, in the dataset's order.
 
     Raises PluginError for what a dataset must not hand out; DataError if there is no recording, or if these cannot be split as the protocol
@@ -33,17 +36,18 @@ def listed(plan: Plan, dataset: Dataset) -> list[SampleRef]:
     _check_samples(plan, samples)
     if plan.recipe.limit is not None:
         samples = limited(samples, plan.recipe.limit, plan.recipe.protocol, plan.seeds[0], plan.fold_of, plan.fold_key)
-    planned_folds(plan, samples)
-    return samples
+    kept = Recordings.of(samples)
+    planned_folds(plan, kept)
+    return kept
 
 
-def planned_folds(plan: Plan, samples: Sequence[SampleRef]) -> list[Fold]:
+def planned_folds(plan: Plan, samples: Recordings) -> list[Fold]:
     """The folds, if every recording could be read that has one of the plan's modalities; none where no recording has any."""
-    sources = {modality.source for modality in plan.modalities}
-    rows = [row for row, sample in enumerate(samples) if sources & set(sample.sources)]
-    if not rows:
+    there = [samples.having(modality.source) for modality in plan.modalities]
+    rows = np.unique(np.concatenate(there))
+    if not len(rows):
         return []
-    return make_folds(plan.recipe.protocol, samples, rows, plan.seeds[0], plan.fold_of, plan.fold_key)
+    return make_folds(plan.recipe.protocol, samples, Rows(rows), plan.seeds[0], plan.fold_of, plan.fold_key)
 
 
 def _check_samples(plan: Plan, samples: Sequence[SampleRef]) -> None:

@@ -190,7 +190,7 @@ def _unit(plan: Plan) -> list[str]:
     return ["targets centred and scaled"] if learned else []
 
 
-def _held(fold: Fold) -> list[tuple[int, ...]]:
+def _held(fold: Fold) -> list[Sequence[int]]:
     """What an inner fold chooses on; nothing for the folds of a run, so that their fingerprints stay as they were."""
     return [fold.held] if fold.held else []
 

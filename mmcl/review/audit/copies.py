@@ -41,7 +41,7 @@ def copies(case: Case) -> Iterator[Leak]:
         if name in words:
             continue
         same = identical(store)
-        near = near_duplicates(store, store.rows) if store.layout.timed else []
+        near = near_duplicates(store, store.rows.tolist()) if store.layout.timed else []
         for number, fold in case.folds.items():
             side = {row: split for split in SPLITS for row in getattr(fold, split)}
             for likeness, sets in (("the same", same), ("almost the same", near)):

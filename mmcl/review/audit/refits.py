@@ -18,7 +18,7 @@ from ...api.head import Labelled
 from ...data.store import Store
 from ...evaluate import metrics
 from ...recipe.plan import Part, main_input
-from ...runs import read_json, read_jsonl, read_tensors
+from ...runs import each_jsonl, read_json, read_jsonl, read_tensors
 from .case import SPLITS, Case, Leak
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def probes(case: Case) -> Iterator[Leak]:
         features = case.embedded(fold, seed)
         choices = {_address(row): row for row in read_jsonl(folder / "chosen.jsonl")}
         predictions: dict[Address, dict[str, Any]] = {}
-        for row in read_jsonl(folder / "predictions.jsonl"):
+        for row in each_jsonl(folder / "predictions.jsonl"):
             predictions.setdefault(_address(row), {})[row["id"]] = row["prediction"]
         for probe in _probes(case, fold, seed, features):
             task, input_name, head, encoder, _ = probe.address

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...evaluate.metrics import LESS_IS_BETTER
-from ...runs import read_json, read_jsonl
+from ...runs import each_jsonl, read_json, read_jsonl
 from ..openings import openings_of
 from .case import SPLITS, Case, Leak
 
@@ -120,7 +120,7 @@ def predictions(case: Case) -> Iterator[Leak]:
     """Predictions are of test recordings alone."""
     for stage in ("probe", "supervise"):
         for fold, seed, folder in case.units(stage):
-            strange = sorted({row["id"] for row in read_jsonl(folder / "predictions.jsonl")} - case.ids(fold, "test"))
+            strange = sorted({row["id"] for row in each_jsonl(folder / "predictions.jsonl")} - case.ids(fold, "test"))
             if strange:
                 yield Leak(
                     f"{stage}, fold {fold}, seed {seed}: {len(strange)} predictions are of no test recording, such as '{strange[0]}'"
