@@ -187,7 +187,7 @@ def test_what_lies_in_the_run_itself_is_written_again(whole, broken):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-@pytest.mark.parametrize("name", ["plan.json", "folds.json"])
+@pytest.mark.parametrize("name", ["plan.json", "folds.json", "recordings.safetensors"])
 @pytest.mark.parametrize("change", ["pretrain.epochs=1", "dataset={use: toy, samples: 42, speakers: 6}"])
 def test_another_plan_does_not_replace_work_whose_own_plan_or_recordings_are_lost(
     name, change, broken, tiny_plan, small_recipe
@@ -413,10 +413,12 @@ def test_a_fault_of_ours_is_not_called_damage_where_the_files_are_as_they_were_w
         write_report(run.root)
 
 
-@pytest.mark.parametrize("name", ["plan.json", "prepare.json", "folds.json", "report.json", "written.json"])
+@pytest.mark.parametrize(
+    "name", ["plan.json", "prepare.json", "folds.json", "recordings.safetensors", "report.json", "written.json"]
+)
 def test_damage_to_a_file_that_no_stage_answers_for_is_damage(name, broken, monkeypatch):
     _, run = broken
-    (run.root / name).write_text(read_text(run.root / name) + " ", encoding="utf-8")
+    (run.root / name).write_bytes((run.root / name).read_bytes() + b" ")
     if name == "written.json":
         (run.root / name).write_text('{"key": "run"}', encoding="utf-8")
 

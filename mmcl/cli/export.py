@@ -25,12 +25,15 @@ def _which(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.argument("folder", type=FOLDER)
-@click.option("--to", type=click.Choice(["onnx", "torch-export", "safetensors"]), required=True, help="What is written.")
+@click.option(
+    "--to", type=click.Choice(["onnx", "torch-export", "safetensors", "webdataset"]), required=True, help="What is written."
+)
 @_which
 def export(run: Path, folder: Path, to: str, fold: int | None, seed: int | None, network: str | None) -> None:
     """Write what RUN learned into FOLDER as one graph, from prepared streams to answers, and check that it gives the run's own.
 
-    safetensors are the weights with what it takes to rebuild the networks in Python, as `mmcl publish` lays them.
+    safetensors are the weights with what it takes to rebuild the networks in Python, as `mmcl publish` lays them. webdataset are the
+    prepared streams of a fold with their labels, as tar files for programs that stream them.
     """
     from ..use.giving import give
 

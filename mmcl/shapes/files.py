@@ -238,7 +238,7 @@ class StoreOf(Shape):
 
 
 class FoldsFile(Shape):
-    """folds.json. Format 2 has recordings and sides in recordings.safetensors, and `recordings` says in which state of it."""
+    """folds.json. Format 2 has samples and sides in recordings.safetensors; `recordings` says in which state of it."""
 
     stores: dict[str, StoreOf] = {}
     recordings: str | None = None
@@ -568,7 +568,7 @@ class LostFile(Shape):
     windows: list[list[Number | None]]
 
 
-BY_NAME: Mapping[str, type[Shape]] = {
+BY_NAME: Mapping[str, type[Shape]] = {  # file → what it holds, or what each of its lines does
     "plan.json": PlanFile,
     "prepare.json": PrepareFile,
     "folds.json": FoldsFile,
@@ -598,4 +598,3 @@ BY_NAME: Mapping[str, type[Shape]] = {
     "log.jsonl": LogRow,
     "lost.json": LostFile,
 }
-"""File → what it holds, or what each of its lines does."""

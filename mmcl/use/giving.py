@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..api.errors import StageError
 from .learned import read_learned
 
 
 def give(run: Path, folder: Path, to: str, fold: int | None, seed: int | None, network: str | None) -> list[str]:
     """Write what a run learned; lines that say what was written and how near it is to the run's own.
 
-    to  "onnx", "torch-export" or "safetensors"
+    to  "onnx", "torch-export", "safetensors"; or "webdataset": the prepared streams of a fold in place of what was learned from them
 
     Raises StageError for anything that is missing, cannot be exported or comes out otherwise.
     """
+    if to == "webdataset":
+        from .tars import write_tars
+
+        if seed is not None or network is not None:
+            raise StageError(
+                "--to webdataset writes the streams of a fold, which are of no seed and no network; leave --seed and --network out"
+            )
+        return write_tars(run, folder, fold)
     learned = read_learned(run, fold, seed, network)
     if to == "safetensors":
         from .publish import publish
