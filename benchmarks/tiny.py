@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,28 @@ class Options(Params):
     clips: int = Field(1000, ge=10, description="clips; a person has a hundred of them")
 
 
+class Clips(Sequence[SampleRef]):
+    """Each made when it is asked for: a tenth of the people validate, two tenths test."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, i: Any) -> Any:
+        if not 0 <= i < self.count:
+            raise IndexError(i)
+        person = i % max(10, self.count // 100)
+        return SampleRef(
+            id=f"clip-{i:08d}",
+            group=f"person-{person:06d}",
+            sources={"left": f"{i}", "right": f"{i}"},
+            targets={"mood": i % len(CLASSES)},
+            split=("test", "test", "valid")[person % 10] if person % 10 < 3 else "train",
+        )
+
+
 class Tiny:
     """Clips of two sensors that see one motion."""
 
@@ -26,18 +49,8 @@ class Tiny:
         self.clips = clips
 
     def samples(self) -> Sequence[SampleRef]:
-        """Every clip: a tenth of the people validate, two tenths test."""
-        people = max(10, self.clips // 100)
-        return [
-            SampleRef(
-                id=f"clip-{i:08d}",
-                group=f"person-{i % people:06d}",
-                sources={"left": f"{i}", "right": f"{i}"},
-                targets={"mood": i % len(CLASSES)},
-                split=("test", "test", "valid")[i % people % 10] if i % people % 10 < 3 else "train",
-            )
-            for i in range(self.clips)
-        ]
+        """Every clip."""
+        return Clips(self.clips)
 
     def read(self, id: str, source: str) -> Raw:
         """The clip's class, its own motion and noise."""

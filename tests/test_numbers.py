@@ -66,9 +66,9 @@ def corpus(monkeypatch):
     def change(listing=None, sound=None):
         from mmcl.stages import prepare, recordings
 
-        whole, read = recordings.samples_of, prepare.read_source
+        whole, read = recordings.recordings_of, prepare.read_source
         if listing is not None:
-            monkeypatch.setattr(recordings, "samples_of", lambda *args: listing(whole(*args)))
+            monkeypatch.setattr(recordings, "recordings_of", lambda *args: listing(whole(*args)))
         if sound is not None:
 
             def spoiled(dataset, name, id, source, where):

@@ -18,6 +18,7 @@ from ..api.errors import DataError, MmclError, PluginError
 from ..api.kinds import Layout
 from ..api.modality import Modality
 from ..api.raw import Raw, Timed
+from .recordings import Recordings
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ def samples_of(dataset: Dataset, name: str, root: Path | None) -> list[SampleRef
     """
     with _named(dataset, f"{root or name}: dataset '{name}' could not list its recordings"):
         return list(dataset.samples())
+
+
+def recordings_of(dataset: Dataset, name: str, root: Path | None) -> Recordings:
+    """The same in columns: of a dataset that hands out each when it is asked for, none is held as an object."""
+    with _named(dataset, f"{root or name}: dataset '{name}' could not list its recordings"):
+        return Recordings.of(dataset.samples())
 
 
 def read_source(dataset: Dataset, name: str, id: str, source: str, where: str) -> Raw:

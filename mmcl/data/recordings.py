@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from numbers import Integral
@@ -165,7 +166,7 @@ def columns_of(samples: Iterable[SampleRef]) -> Arrays:
     targets: dict[str, _Targets] = {}
     for row, sample in enumerate(samples):
         ids.add(sample.id)
-        groups.add(sample.group)
+        groups.add(sample.group or "")
         splits.add(sample.split)
         facts.add(json.dumps(dict(sample.facts), default=str) if sample.facts else "")
         for name in sample.sources:
@@ -211,13 +212,13 @@ class Recordings(Sequence[SampleRef]):
     def __init__(self, columns: Arrays, where: str = "recordings") -> None:
         self.columns, self.where = columns, where
         self._count = len(columns["id.starts"]) - 1
-        self._sources, self._targets = self._names("sources"), self._names("targets")
+        self.sources, self._targets = self._names("sources"), self._names("targets")
         self._table("id")
         self._table("facts")
         for name in ("group", "split"):
             names = self._table(f"{name}.names", None)
             check_numbers(self._column(name), name, -1 if name == "split" else 0, names - 1)
-        for name in self._sources:
+        for name in self.sources:
             self._table(f"source.{name}")
             self._column(f"source.{name}.there")
         for name in self._targets:
@@ -267,7 +268,7 @@ class Recordings(Sequence[SampleRef]):
         if isinstance(place, slice):
             return [self[row] for row in range(self._count)[place]]
         row = range(self._count)[place]  # IndexError beyond the last
-        sources = {name: where for name in self._sources if (where := self.source(name, row)) is not None}
+        sources = {name: where for name in self.sources if (where := self.source(name, row)) is not None}
         targets = {name: value for name in self._targets if (value := self.target(name, row)) is not None}
         return SampleRef(self.id(row), self.group(row), sources, targets, self.split(row), self.facts(row))
 
@@ -298,6 +299,13 @@ class Recordings(Sequence[SampleRef]):
     def group(self, row: int) -> str:
         """A recording's group."""
         return self.groups[int(self.columns["group"][row])]
+
+    def twice(self) -> str | None:
+        """An id that two recordings have; None where there is none."""
+        hashes = np.fromiter((hash(self.id(row)) for row in range(self._count)), np.int64, self._count)
+        alike, counts = np.unique(hashes, return_counts=True)
+        suspects = Counter(map(self.id, np.flatnonzero(np.isin(hashes, alike[counts > 1])).tolist()))
+        return next((id for id, count in suspects.items() if count > 1), None)
 
     def codes(self, rows: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
         """The place of each recording's group among `groups`."""

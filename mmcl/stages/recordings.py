@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from ..api.dataset import Dataset, SampleRef
+from ..api.dataset import Dataset
 from ..api.errors import DataError, PluginError
 from ..data.folds import Fold, make_folds
 from ..data.limit import limited
-from ..data.reading import samples_of
+from ..data.reading import recordings_of
 from ..data.recordings import Recordings, Rows
 from ..recipe.plan import Plan
 
@@ -32,13 +30,13 @@ def listed(plan: Plan, dataset: Dataset) -> Recordings:
     Raises PluginError for what a dataset must not hand out; DataError if there is no recording, or if these cannot be split as the protocol
     says: a word that is no split, an empty split, a group on both sides. All of that is known before anything is extracted.
     """
-    samples = samples_of(dataset, plan.dataset.use, plan.root)
+    samples = Recordings.of(recordings_of(dataset, plan.dataset.use, plan.root))
     _check_samples(plan, samples)
     if plan.recipe.limit is not None:
-        samples = limited(samples, plan.recipe.limit, plan.recipe.protocol, plan.seeds[0], plan.fold_of, plan.fold_key)
-    kept = Recordings.of(samples)
-    planned_folds(plan, kept)
-    return kept
+        few = limited(samples, plan.recipe.limit, plan.recipe.protocol, plan.seeds[0], plan.fold_of, plan.fold_key)
+        samples = Recordings.of(few)
+    planned_folds(plan, samples)
+    return samples
 
 
 def planned_folds(plan: Plan, samples: Recordings) -> list[Fold]:
@@ -50,20 +48,20 @@ def planned_folds(plan: Plan, samples: Recordings) -> list[Fold]:
     return make_folds(plan.recipe.protocol, samples, Rows(rows), plan.seeds[0], plan.fold_of, plan.fold_key)
 
 
-def _check_samples(plan: Plan, samples: Sequence[SampleRef]) -> None:
+def _check_samples(plan: Plan, samples: Recordings) -> None:
     """Refuse what a dataset plug-in must not hand out."""
     name = plan.dataset.use
     if not samples:
         raise DataError(f"dataset '{name}' found no recording under {plan.root}. {plan.info.get}".strip())
-    seen: set[str] = set()
-    for sample in samples:
-        if sample.id in seen:
-            raise PluginError(f"dataset '{name}' lists recording '{sample.id}' twice")
-        seen.add(sample.id)
-        if not sample.group:
-            raise PluginError(f"dataset '{name}': recording '{sample.id}' has no group; splits by {plan.info.group} need one")
-        unknown = set(sample.sources) - set(plan.info.sources)
-        if unknown:
-            raise PluginError(
-                f"dataset '{name}': recording '{sample.id}' has the source '{min(unknown)}', which its info does not name"
-            )
+    if (id := samples.twice()) is not None:
+        raise PluginError(f"dataset '{name}' lists recording '{id}' twice")
+    if "" in samples.groups:
+        nobody = int(np.flatnonzero(samples.codes(range(len(samples))) == samples.groups.index(""))[0])
+        raise PluginError(
+            f"dataset '{name}': recording '{samples.id(nobody)}' has no group; splits by {plan.info.group} need one"
+        )
+    if unknown := set(samples.sources) - set(plan.info.sources):
+        first = samples.id(int(samples.having(min(unknown))[0]))
+        raise PluginError(
+            f"dataset '{name}': recording '{first}' has the source '{min(unknown)}', which its info does not name"
+        )
