@@ -107,7 +107,8 @@ class StoreWriter:
     def _flush(self) -> None:
         if not self._values:
             return
-        tensors = {"values": np.ascontiguousarray(np.concatenate(self._values))}
+        only = self._values[0] if len(self._values) == 1 else np.concatenate(self._values)  # a long film is not there twice
+        tensors = {"values": np.ascontiguousarray(only)}
         if self._timed:
             tensors["times"] = np.ascontiguousarray(np.concatenate(self._times))
         write_arrays(self.part / f"shard-{self._shard:05d}.safetensors", tensors)

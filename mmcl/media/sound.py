@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from ..api.raw import Audio
 from .files import require_file, require_room
 from .wav import WavHead, finished, wav_head
 
+Number = TypeVar("Number", bound=np.generic)
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
 """Endings of the sound files that `read_audio` reads."""
 BLOCK = 2**20
@@ -101,12 +102,12 @@ def _decoded(path: Path) -> Iterator[NDArray[np.float32]]:
         raise DataError(f"{path}: cut short: {promised:,} samples were expected and {read:,} could be decoded; copy it again")
 
 
-def joined(blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Blocks in one array, along the first axis; each is forgotten once it is copied, so that they are in memory once."""
+def joined(blocks: Iterable[NDArray[Number]]) -> NDArray[Number]:
+    """Blocks of one type in one array, along the first axis; each is forgotten once it is copied, so that they are in memory once."""
     parts = deque(blocks)
     if len(parts) < 2:
         return parts.pop() if parts else np.empty(0, np.float32)
-    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.float32)
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
     at = 0
     while parts:
         part = parts.popleft()
