@@ -24,6 +24,7 @@ from mmcl.api import Audio, DataError, StageError, Table, Timed, Video, Words
 from mmcl.api import Sequence as Steps
 from mmcl.cli import main
 from mmcl.data.prepared import load_prepared
+from mmcl.data.remarks import remarks_on
 from mmcl.data.store import Store
 from mmcl.media import write_audio
 from mmcl.plugins import plugins
@@ -35,7 +36,6 @@ from mmcl.stages.supervise import supervise
 from mmcl.use.embedding import embed_items
 from mmcl.use.learned import read_learned
 from mmcl.use.publish import publish
-from mmcl.use.remarks import remarks_on
 from mmcl.use.session import Session
 
 RECIPE = """\

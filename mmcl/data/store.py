@@ -47,6 +47,14 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Odd:
+    """A recording that could be read, and a sentence on what is odd about it."""
+
+    id: str
+    remark: str
+
+
 class _Abandoned(Exception):
     """A store that is not to be kept."""
 
@@ -133,6 +141,7 @@ class Store:
                 )
             self._sha256: dict[str, str] = about.get("sha256", {})
             self.skipped = tuple(Skipped(**one) for one in about.get("skipped", ()))
+            self.odd = tuple(Odd(**one) for one in about.get("odd", ()))
             self.counts: dict[str, int] = dict(about.get("counts", {}))
             self.key = str(about.get("key", ""))
             self._where = {int(row): (int(shard), int(offset), int(length)) for row, shard, offset, length in index}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -20,6 +19,7 @@ from ..api.raw import Audio, Pictures, Video
 from .clock import OFF, beginning, frame_times, has_times, is_even, require_dense, seconds_of, shown_at, usual_rate
 from .files import require_file, require_room
 from .frames import LongFilm
+from .length import missing_bytes
 from .sound import BLOCK, LONG, LongAudio, joined
 
 PICTURES = (".jpg", ".jpeg", ".png")
@@ -527,7 +527,7 @@ def _opened_picture(path: Path, size: tuple[int, int] | None) -> NDArray[np.uint
 def opened(path: Path) -> Iterator[Any]:
     """A video file, open. Whatever stops the decoding inside is a DataError of one sentence."""
     require_file(path, "a video file")
-    if (missing := _missing_bytes(path)) > 0:
+    if (missing := missing_bytes(path)) > 0:
         raise DataError(f"{path}: cut short: {missing:,} bytes of the video file are missing; copy it again")
     try:
         import av
@@ -545,26 +545,3 @@ def opened(path: Path) -> Iterator[Any]:
     except av.FFmpegError as error:
         reason = str(error.strerror or type(error).__name__).strip().rstrip(".")
         raise DataError(f"{path}: a video file was expected, and it is damaged or cut short ({reason})") from error
-
-
-def _missing_bytes(path: Path) -> int:
-    """How many bytes an mp4 or AVI file lacks at its end by the lengths of its boxes; 0 for whole files and other formats."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(4) == b"RIFF" and len(long := file.read(8)) == 8 and long[4:] == b"AVI ":
-            return max(0, int(8 + struct.unpack("<I", long[:4])[0] - size))  # a second RIFF of very long films is not looked at
-        file.seek(0)
-        while len(head := file.read(8)) == 8:
-            length, name = struct.unpack(">I4s", head)
-            if not name.isalnum() or (length == 1 and len(long := file.read(8)) < 8):
-                return 0
-            if length == 0:  # reaches to the end of the file, wherever that is
-                return 0
-            begin = file.tell() - (16 if length == 1 else 8)
-            end = begin + (struct.unpack(">Q", long)[0] if length == 1 else length)
-            if end > size:
-                return int(end - size)
-            if end < file.tell():
-                return 0
-            file.seek(end)
-    return 0

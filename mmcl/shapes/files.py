@@ -166,6 +166,13 @@ class Lost(Shape):
     reason: str
 
 
+class Remark(Shape):
+    """A recording that is odd, and in what."""
+
+    id: str
+    remark: str
+
+
 class PreparedModality(Shape):
     """What prepare.json says of a modality."""
 
@@ -173,6 +180,7 @@ class PreparedModality(Shape):
     present: Count
     missing: Count
     skipped: list[Lost]
+    odd: list[Remark] = []
     counts: dict[str, Count] = {}
 
 
@@ -495,6 +503,7 @@ class StoreFile(Shape):
     layout: LayoutShape
     timed: bool
     skipped: list[SkippedStream] = []
+    odd: list[Remark] = []
     counts: dict[str, Count] = {}
     key: str = ""
     sha256: dict[str, str] = {}
