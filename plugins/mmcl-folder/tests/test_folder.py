@@ -355,17 +355,17 @@ def test_pictures_without_a_clock_and_numbers_without_time_are_sources(tmp_path)
     with pytest.raises(DataError, match=r"set dataset\.sources\.views\.rate.* to photos"):
         completed(tmp_path, sources=["views"])
     options = completed(
-        tmp_path, sources={"face": {"size": (8, 6)}, "views": {"reads": "photos"}, "answers": {"reads": "still"}}
+        tmp_path, sources={"face": {"size": (8, 10)}, "views": {"reads": "photos"}, "answers": {"reads": "still"}}
     )
     info = SPEC.info(options)
     assert {name: (one.type, one.notes["shape"]) for name, one in info.sources.items()} == {
-        "face": ("pictures", [3, 8, 6]),
+        "face": ("pictures", [3, 8, 10]),
         "views": ("pictures", [3, 120, 160]),
         "answers": ("still", [2, 3]),
     }
     dataset = SPEC.build(options, tmp_path)
     id = dataset.samples()[2].id
-    assert dataset.read(id, "face").pictures.tolist() == np.full((1, 3, 8, 6), 20).tolist()
+    assert dataset.read(id, "face").pictures.tolist() == np.full((1, 3, 8, 10), 20).tolist()
     assert dataset.read(id, "views").pictures.mean((1, 2, 3)).round(-1).tolist() == [50, 100, 0]  # a, b, c
     assert dataset.read(id, "answers").values.tolist() == [[2, 3, 4], [5, 6, 7]]
     assert dataset.header(id, "answers").shape == (2, 3)
