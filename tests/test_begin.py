@@ -314,7 +314,7 @@ def test_a_column_of_people_that_is_called_otherwise_is_offered(tmp_path, capsys
     assert "alike (1 value): kept, not learned" in shown
 
 
-def test_the_pattern_that_is_offered_keeps_what_the_folders_said(tmp_path):
+def test_the_pattern_that_is_offered_keeps_what_folders_told(tmp_path):
     for speaker in ("anna1b", "ben2c", "cora"):
         for split in ("train", "val"):
             for word in ("yes", "no"):

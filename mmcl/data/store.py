@@ -52,7 +52,7 @@ class Odd:
     """A recording that could be read, and a sentence on what is odd about it."""
 
     id: str
-    remark: str
+    reason: str
 
 
 class _Abandoned(Exception):

@@ -112,7 +112,7 @@ def skipped_of(prepare: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def odd_of(prepare: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Every recording that is odd, and in what; once, however many modalities are made of the source that is."""
-    return list(dict.fromkeys((one["id"], one["remark"]) for m in prepare["modalities"].values() for one in m.get("odd", ())))
+    return list(dict.fromkeys((one["id"], one["reason"]) for m in prepare["modalities"].values() for one in m.get("odd", ())))
 
 
 def _people(root: Path, results: Results) -> list[JsonObject]:

@@ -160,17 +160,10 @@ class PlanFile(Shape):
 
 
 class Lost(Shape):
-    """A stream or a recording that was skipped."""
+    """A stream or a recording that was skipped, or that is odd."""
 
     id: str
     reason: str
-
-
-class Remark(Shape):
-    """A recording that is odd, and in what."""
-
-    id: str
-    remark: str
 
 
 class PreparedModality(Shape):
@@ -180,7 +173,7 @@ class PreparedModality(Shape):
     present: Count
     missing: Count
     skipped: list[Lost]
-    odd: list[Remark] = []
+    odd: list[Lost] = []
     counts: dict[str, Count] = {}
 
 
@@ -489,12 +482,10 @@ class ModelFile(Shape):
     sha256: str | None = None
 
 
-class SkippedStream(Shape):
+class SkippedStream(Lost):
     """A stream that a store lacks."""
 
-    id: str
     where: str
-    reason: str
 
 
 class StoreFile(Shape):
@@ -503,7 +494,7 @@ class StoreFile(Shape):
     layout: LayoutShape
     timed: bool
     skipped: list[SkippedStream] = []
-    odd: list[Remark] = []
+    odd: list[Lost] = []
     counts: dict[str, Count] = {}
     key: str = ""
     sha256: dict[str, str] = {}

@@ -104,7 +104,7 @@ def prepare(
     run.log("prepare", **facts)
     if skipped:
         say(f"prepare: {skipped} streams or recordings were skipped; prepare.json and the report list each with its reason")
-    if odd := {(one.id, one.remark) for store in stores.values() for one in store.odd}:
+    if odd := {(one.id, one.reason) for store in stores.values() for one in store.odd}:
         example = "'{}': {}".format(*min(odd))
         say(
             f"prepare: {len({id for id, _ in odd})} recordings could be read and are odd all the same, such as {example}; "
@@ -343,7 +343,7 @@ def _make_store(
                     skipped.append(Skipped(id=job[1], where=job[2], reason=one.reason))
                 else:
                     writer.add(job[0], one.stream)
-                    odd += [Odd(id=job[1], remark=remark) for remark in one.remarks]
+                    odd += [Odd(id=job[1], reason=remark) for remark in one.remarks]
                 tick(done, f"{len(skipped)} skipped" if skipped else "")
         faults.close(len(writer))
         told = {"skipped": [asdict(one) for one in skipped], "odd": [asdict(one) for one in odd]}
