@@ -312,3 +312,19 @@ def test_a_column_of_people_that_is_called_otherwise_is_offered(tmp_path, capsys
     shown = capsys.readouterr().out
     assert "then write group: Sprecher" in shown
     assert "alike (1 value): kept, not learned" in shown
+
+
+def test_the_pattern_that_is_offered_keeps_what_folders_told(tmp_path):
+    for speaker in ("anna1b", "ben2c", "cora"):
+        for split in ("train", "val"):
+            for word in ("yes", "no"):
+                for k in range(2):
+                    write_audio(tmp_path / speaker / split / word / f"{k}.wav", np.zeros(800), 8000)
+    first = draft_table(tmp_path)
+    assert set(first.columns) == {"id", "split", "label", "sound"}
+    offered = next(note for note in first.notes if "not known what they are" in note).partition("--pattern '")[2].rstrip("'")
+    second = draft_table(tmp_path, offered)
+    assert {*first.columns, "speaker"} == set(second.columns)
+    assert {row["split"] for row in second.rows} == {"train", "valid"}
+    kept = [{name: row[name] for name in first.columns} for row in second.rows]
+    assert kept == [dict(row) for row in first.rows]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mmcl.api import DataError, StageError, Table
+from mmcl.api import Audio, DataError, StageError, Table
 from mmcl.cli import main
 from mmcl.data.prepared import load_prepared
-from mmcl.report.one_recording import blocks, envelope, page
-from mmcl.review.one_recording import _gaps_of, recording_of_plan, recording_of_run, runs_of
+from mmcl.media.frames import LongFilm
+from mmcl.media.sound import LongAudio
+from mmcl.report.one_recording import blocks, page
+from mmcl.review.one_recording import _gaps_of, film_of, recording_of_plan, recording_of_run, runs_of, wave_of
 
 
 def test_the_windows_shown_are_those_that_training_cut(tiny_plan, run, monkeypatch):
@@ -88,9 +91,27 @@ def test_gaps_are_the_frames_without_a_face():
 
 def test_a_long_sound_is_drawn_by_the_lowest_and_highest_of_each_stretch():
     samples = np.random.default_rng(0).normal(size=100_003).astype(np.float32)
-    drawn = envelope(samples)
-    assert len(drawn) <= 1400
-    assert drawn[:, 0].min() == samples.min()
-    assert drawn[:, 1].max() == samples.max()
+    drawn = wave_of(Audio(samples, 16_000))
+    edges = np.linspace(0, len(samples), 1401).astype(int)
+    stretches = [samples[first:last] for first, last in itertools.pairwise(edges)]
+    np.testing.assert_array_equal(drawn.envelope, [[one.min(), one.max()] for one in stretches])
+    parted = LongAudio(lambda: (samples[k : k + 9001] for k in range(0, len(samples), 9001)), 16_000)
+    np.testing.assert_array_equal(wave_of(parted).envelope, drawn.envelope)
+    assert (
+        (drawn.samples, drawn.loudest) == (100_003, np.abs(samples).max()) == (wave_of(parted).samples, wave_of(parted).loudest)
+    )
+    assert "samples" not in vars(parted), "the sound was put together"
     assert np.allclose(blocks(np.ones((5000, 2))), 1.0)
     assert len(blocks(np.ones((5000, 2)))) == 1400
+
+
+@pytest.mark.parametrize("count", [0, 1, 400, 401, 3000])
+def test_of_a_long_film_frames_are_kept_evenly(count):
+    frames = np.arange(count, dtype=np.int64).astype(np.uint8).reshape(-1, 1, 1, 1).repeat(3, 1)
+    film = LongFilm(Path("film"), lambda: iter(frames), 25.0, (3, 1, 1), count)
+    kept = film_of(film)
+    assert (kept.count, "frames" in vars(film)) == (count, False)
+    assert min(count, 200) <= len(kept.numbers) <= 400
+    assert set(np.diff(kept.numbers)) <= {max(1, int(np.diff(kept.numbers)[0]) if len(kept.numbers) > 1 else 1)}
+    if count:
+        np.testing.assert_array_equal(kept.frames[:, 0, 0, 0], (kept.numbers % 256).astype(np.uint8))

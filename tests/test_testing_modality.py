@@ -132,3 +132,27 @@ def test_a_modality_that_leaves_blocks_of_a_long_sound_out_is_told():
     check_modality(loudest_of(lambda raw: np.concatenate(list(raw.blocks()))))
     with pytest.raises(AssertionError, match="several blocks gives another stream"):
         check_modality(loudest_of(lambda raw: np.resize(list(raw.blocks())[-1], len(raw.samples))))
+
+
+def brightness_of(extract):
+    """A modality of the mean brightness of each frame, of what `extract` takes of a film."""
+
+    def bright(raw):
+        frames = extract(raw)
+        if len(frames) == 0:
+            raise DataError("has no frames")
+        return frames.reshape(len(frames), -1).mean(1, dtype=np.float32)[:, None]
+
+    built = SimpleNamespace(extract=bright)
+
+    def layout(params, source):
+        return Layout("signal", ("time", "channel"), {"channel": 1}, source.rate)
+
+    return ModalitySpec("bright", "how bright", ("video",), NoParams, layout, lambda params, source: built)
+
+
+def test_a_modality_that_leaves_blocks_of_a_long_film_out_is_told():
+    check_modality(brightness_of(lambda raw: raw.frames))
+    check_modality(brightness_of(lambda raw: np.concatenate(list(raw.blocks()))))
+    with pytest.raises(AssertionError, match="a film that comes in several blocks gives another stream"):
+        check_modality(brightness_of(lambda raw: np.resize(next(iter(raw.blocks())), raw.frames.shape)))

@@ -24,6 +24,7 @@ from mmcl.api import Audio, DataError, StageError, Table, Timed, Video, Words
 from mmcl.api import Sequence as Steps
 from mmcl.cli import main
 from mmcl.data.prepared import load_prepared
+from mmcl.data.remarks import remarks_on
 from mmcl.data.store import Store
 from mmcl.media import write_audio
 from mmcl.plugins import plugins
@@ -35,7 +36,6 @@ from mmcl.stages.supervise import supervise
 from mmcl.use.embedding import embed_items
 from mmcl.use.learned import read_learned
 from mmcl.use.publish import publish
-from mmcl.use.remarks import remarks_on
 from mmcl.use.session import Session
 
 RECIPE = """\
@@ -382,9 +382,12 @@ def test_the_table_of_a_folder_is_no_recording_of_it(study):
     assert not any("recordings.csv" in one.reason for one in session.refused)
 
 
-def test_the_ending_is_looked_at_before_anything_is_read(study, tmp_path, monkeypatch):
+def test_the_ending_is_looked_at_before_anything_is_read(study, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("mmcl.use.session.embed_items", lambda *given, **more: pytest.fail("embedded"))
     assert command("embed", study, "r005", "--out", tmp_path / "x.txt") == 2
+    monkeypatch.setattr("mmcl.use.embedding.find_spec", lambda name: None)
+    assert command("embed", study, "r005", "--out", tmp_path / "x.parquet") == 2
+    assert "needs pyarrow" in capsys.readouterr().err
 
 
 def test_a_search_among_nothing_else_says_so(study, capsys):

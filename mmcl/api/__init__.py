@@ -14,7 +14,7 @@ from .params import Field, NoParams, Params
 from .preset import PresetSpec
 from .pretext import Pretext, PretextSpec
 from .published import Benchmark, Cell, PublishedSpec, PublishedTable
-from .raw import Audio, Raw, Sequence, Source, Table, Timed, Video, Words
+from .raw import Audio, Pictures, Raw, Sequence, Source, Still, Table, Timed, Video, Words
 from .readout import Parts, ReadOutWidth, each_step, parts_of, read_out, resampled
 from .sampler import Pool, Sampler, SamplerSpec
 from .scorer import Scorer, ScorerSpec
@@ -58,6 +58,7 @@ __all__ = [
     "PairLoss",
     "Params",
     "Parts",
+    "Pictures",
     "PluginError",
     "Pool",
     "Positives",
@@ -87,6 +88,7 @@ __all__ = [
     "Source",
     "StageError",
     "Steps",
+    "Still",
     "Stream",
     "Table",
     "Task",

@@ -30,7 +30,7 @@ class Modality(Protocol):
 class ModalitySpec:
     """What a modality plug-in registers.
 
-    accepts  types of `Source` it reads ("audio", "video", "words", "table", "sequence")
+    accepts  types of `Source` it reads ("audio", "video", "words", "table", "sequence", "pictures", "still")
     layout   (params, source) → Layout, light and without data; raises ValueError with a sentence if they don't fit
     build    (params, source) → Modality; heavy imports happen here
     version  raise it whenever `extract` returns other values: prepared streams are made anew

@@ -34,6 +34,10 @@ class Video:
     rate: float
     present: NDArray[np.bool_] | None = None
 
+    def blocks(self) -> Iterator[NDArray[np.uint8]]:
+        """The frames in their order, a part [n, channel, height, width] at a time. A long film may be decoded while they are asked for, and only then show damage."""
+        yield self.frames
+
 
 @dataclass(frozen=True)
 class Words:
@@ -60,7 +64,21 @@ class Sequence:
     rate: float
 
 
-Raw = Audio | Video | Words | Table | Sequence
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures without a clock, uint8 [n, channel, height, width]: photographs of a person, pages, views of a thing, in no order that counts."""
+
+    pictures: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Still:
+    """Numbers that hold for the whole recording, of any shape [...]: answers to a questionnaire, an embedding that somebody else computed."""
+
+    values: NDArray[Any]
+
+
+Raw = Audio | Video | Words | Table | Sequence | Pictures | Still
 """Everything a source can hand out. `Source.type` names one of these in lower case."""
 
 
@@ -68,10 +86,10 @@ Raw = Audio | Video | Words | Table | Sequence
 class Source:
     """One stream of raw recordings that a dataset offers, described without reading any.
 
-    type   "audio", "video", "words", "table" or "sequence": the class of what `Dataset.read` returns
+    type   "audio", "video", "words", "table", "sequence", "pictures" or "still": the class of what `Dataset.read` returns
     rate   its rate where every recording has the same one
     notes  what a modality may need: {"columns": [...]} of a table, {"shape": [20, 3], "axes": ["joint", "channel"],
-           "graph": "kinect-20"} of a sequence, {"shape": [1, 48, 64]} of a video
+           "graph": "kinect-20"} of a sequence, {"shape": [1, 48, 64]} of a video or of each picture, {"shape": [12]} of what is still
     """
 
     type: str

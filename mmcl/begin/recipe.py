@@ -82,6 +82,7 @@ CHOICES = (
         {"use": "resnet-1d"},
         "points as they are: which are hip and shoulders is not known",
     ),
+    Choice("still", {"use": "vectors"}, {"use": "mlp"}, "numbers that hold for the whole recording, as they are"),
 )
 """Tried in this order; the first that fits the source is taken."""
 

@@ -270,6 +270,8 @@ def _by_pattern(
         ]
         match = next((match for path in paths if (match := expression.search(path))), None)
         facts[key] = {name: text or "" for name, text in match.groupdict().items()} if match else {}
+        if word := SPLIT_WORDS.get(facts[key].get("split", "").lower()):
+            facts[key]["split"] = word
         if match is None:
             unmatched.append(paths[0])
     if len(unmatched) == len(recordings):
@@ -295,9 +297,9 @@ def _by_folders(
     unknown = [level for level, names in enumerate(levels) if len(names) > 1]
     unknown = [level for level in unknown if columns[level] is None or columns.count(columns[level]) > 1]
     words = iter(("speaker", "emotion") if len(unknown) == 2 else ("emotion",) if "speaker" in columns else ("speaker",))
-    example = "/".join(
-        f"(?P<{next(words, f'column{level}')}>[^/]+)" if level in unknown else "[^/]+" for level in range(len(levels))
-    )
+    # what is known already stands in it too: a pattern takes the place of what folders say
+    named = [next(words, f"column{level}") if level in unknown else column for level, column in enumerate(columns)]
+    example = "/".join(f"(?P<{name}>[^/]+)" if name else "[^/]+" for name in named)
     for level, (names, column) in enumerate(zip(levels, columns, strict=True)):
         shown = ", ".join(sorted(names)[:4]) + (", …" if len(names) > 4 else "")
         if len(names) < 2:

@@ -49,6 +49,14 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Odd:
+    """A recording that could be read, and a sentence on what is odd about it."""
+
+    id: str
+    reason: str
+
+
 class _Abandoned(Exception):
     """A store that is not to be kept."""
 
@@ -109,7 +117,8 @@ class StoreWriter:
     def _flush(self) -> None:
         if not self._values:
             return
-        tensors = {"values": np.ascontiguousarray(np.concatenate(self._values))}
+        only = self._values[0] if len(self._values) == 1 else np.concatenate(self._values)  # a long film is not there twice
+        tensors = {"values": np.ascontiguousarray(only)}
         if self._timed:
             tensors["times"] = np.ascontiguousarray(np.concatenate(self._times))
         write_arrays(self.part / f"shard-{self._shard:05d}.safetensors", tensors)
@@ -134,6 +143,7 @@ class Store:
                 )
             self._sha256: dict[str, str] = about.get("sha256", {})
             self.skipped = tuple(Skipped(**one) for one in about.get("skipped", ()))
+            self.odd = tuple(Odd(**one) for one in about.get("odd", ()))
             self.counts: dict[str, int] = dict(about.get("counts", {}))
             self.key = str(about.get("key", ""))
             self._rows = np.ascontiguousarray(index[:, 0])

@@ -15,7 +15,7 @@ face_landmarks(path, rate), face_crops(path, rate)  the main face of a film, its
 read_weights(path)     published weights, safetensors or torch → tensors by name; nothing of a pickle is run
 read_array(path, key)  a ready array (npy, npz, mat, safetensors); array_shape(path, key): its shape, from its head; array_rate(path): its rate, if it says one
 sound_header(path), film_header(path), folder_header(path, rate)  what the head of a sound, a film, a folder of pictures says → Header
-ARRAYS, FILMS, SOUNDS, COMPRESSED_SOUNDS, TRANSCRIPTS, LISTINGS  usual endings of the files that these read
+ARRAYS, FILMS, PICTURES, SOUNDS, COMPRESSED_SOUNDS, TRANSCRIPTS, LISTINGS  usual endings of the files that these read
 has_sound(path)        whether a film has sound; film_length(path): seconds that its pictures last, by its head
 IDS, PEOPLE            columns that name a recording; that say who is in it
 SPLIT_WORDS            words for a split → ours
@@ -24,6 +24,9 @@ is_number(text)        whether a text is a number
 read_mat(path, key)    one array of a MATLAB file
 read_film(path, …)     a video file (PyAV), or a folder of numbered pictures, or a part of it → Video
 read_sound(path)       the sound of a video file → Audio; open_sound(path): decoded while it is used, as `open_audio` does
+open_film(path, …)     the same, of a whole film, decoded while it is used where it is long, so that an hour takes no more memory than a minute
+grouped_frames(blocks, n)  the frames of `Video.blocks`, n at a time; nearest_frames(rate, wanted): those at another rate; retimed(film, rate): a film said to be of a rate
+read_pictures(path, size)  pictures without a clock: of one file, or of a folder → Pictures
 has_pictures(folder)   whether a folder holds numbered pictures
 require_folder(…)      the folder of a dataset, or a DataError that says what belongs there and how to get it
 cached_folder(name, write)  a folder of the cache, written whole on the first call
@@ -48,8 +51,20 @@ if TYPE_CHECKING:
     from .corpus import Recordings, count_defects, defect, walk_folders
     from .crops import FACE_COLUMNS, face_crops, face_landmarks
     from .files import cached_folder, packaged_files, require_folder
-    from .film import COMPRESSED_SOUNDS, FILMS, has_pictures, open_sound, read_film, read_sound, write_film
+    from .film import (
+        COMPRESSED_SOUNDS,
+        FILMS,
+        PICTURES,
+        has_pictures,
+        open_film,
+        open_sound,
+        read_film,
+        read_pictures,
+        read_sound,
+        write_film,
+    )
     from .finder import require_faces
+    from .frames import grouped_frames, nearest_frames, retimed
     from .headers import film_header, film_length, folder_header, has_sound, sound_header
     from .listing import IDS, LISTINGS, PEOPLE, SPLIT_WORDS, Listing, read_listing, to_number
     from .matlab import read_mat
@@ -68,6 +83,7 @@ __all__ = [
     "IDS",
     "LISTINGS",
     "PEOPLE",
+    "PICTURES",
     "SPLIT_WORDS",
     "SOUNDS",
     "TRANSCRIPTS",
@@ -87,13 +103,16 @@ __all__ = [
     "array_shape",
     "film_header",
     "folder_header",
+    "grouped_frames",
     "has_pictures",
     "has_sound",
     "is_number",
     "joined",
     "lit_wall",
+    "nearest_frames",
     "nodding_oval",
     "open_audio",
+    "open_film",
     "open_sound",
     "packaged_files",
     "progress",
@@ -102,6 +121,7 @@ __all__ = [
     "read_film",
     "read_listing",
     "read_mat",
+    "read_pictures",
     "read_sound",
     "read_table",
     "read_weights",
@@ -111,6 +131,7 @@ __all__ = [
     "require_folder",
     "require_model",
     "require_voices",
+    "retimed",
     "sound_header",
     "spoken_part",
     "to_number",
@@ -126,8 +147,20 @@ _IN = {
     "corpus": ("Recordings", "count_defects", "defect", "walk_folders"),
     "crops": ("FACE_COLUMNS", "face_crops", "face_landmarks"),
     "files": ("cached_folder", "packaged_files", "require_folder"),
-    "film": ("COMPRESSED_SOUNDS", "FILMS", "has_pictures", "open_sound", "read_film", "read_sound", "write_film"),
+    "film": (
+        "COMPRESSED_SOUNDS",
+        "FILMS",
+        "has_pictures",
+        "PICTURES",
+        "open_film",
+        "open_sound",
+        "read_film",
+        "read_pictures",
+        "read_sound",
+        "write_film",
+    ),
     "finder": ("require_faces",),
+    "frames": ("grouped_frames", "nearest_frames", "retimed"),
     "headers": ("film_header", "film_length", "folder_header", "has_sound", "sound_header"),
     "listing": ("IDS", "LISTINGS", "PEOPLE", "SPLIT_WORDS", "Listing", "read_listing", "to_number"),
     "matlab": ("read_mat",),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ from numpy.typing import NDArray
 from ..api.errors import DataError
 from ..api.raw import Table, Video
 from .files import cached_folder
-from .film import film_frames
+from .film import LONG_FILM, film_frames
 from .finder import SHA256, require_faces
+from .frames import LongFilm
 from .track import FaceTrack, track_face
 
 VERSION = 1
@@ -52,11 +55,19 @@ def face_crops(path: Path, rate: float, size: int = SIZE, seen: Counter[str] | N
     uint8 [T, 3, size, size]. Frames without the face are black, and `present` says which. Raises DataError as `face_landmarks` does.
     """
     track = _kept(path, rate, seen)
-    crops = np.zeros((len(track.points), 3, size, size), np.uint8)
-    for k, frame in enumerate(film_frames(path, rate)):
-        if k < len(crops) and track.confidence[k] > 0:
-            crops[k] = aligned(frame, track.points[k], size).transpose(2, 0, 1)
-    return Video(crops, rate, track.present)
+    steps, shape = len(track.points), (3, size, size)
+    film = LongFilm(path, partial(_crops, path, track, rate, size), rate, shape, steps, track.present)
+    return film if steps * 3 * size * size > LONG_FILM else Video(film.frames, rate, track.present)
+
+
+def _crops(path: Path, track: FaceTrack, rate: float, size: int) -> Iterator[NDArray[np.uint8]]:
+    """The face at each step of its track, [3, size, size]; black where it was not seen."""
+    black, frames = np.zeros((3, size, size), np.uint8), film_frames(path, rate)
+    for points, confidence in zip(track.points, track.confidence, strict=True):
+        frame = next(frames, None)
+        yield black if frame is None or confidence <= 0 else aligned(frame, points, size).transpose(2, 0, 1)
+    for _ in frames:
+        pass  # to its end, where damage shows
 
 
 def aligned(frame: NDArray[np.uint8], points: NDArray[np.floating], size: int = SIZE) -> NDArray[np.uint8]:

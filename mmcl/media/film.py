@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..api.errors import DataError
-from ..api.raw import Audio, Video
+from ..api.raw import Audio, Pictures, Video
 from .clock import OFF, beginning, frame_times, has_times, is_even, require_dense, seconds_of, shown_at, usual_rate
 from .files import require_file, require_room
+from .frames import LongFilm
+from .length import missing_bytes
 from .sound import BLOCK, LONG, LongAudio, joined
 
 PICTURES = (".jpg", ".jpeg", ".png")
@@ -31,6 +33,9 @@ COMPRESSED_SOUNDS = (".m4a", ".aac", ".wma")
 
 BARE = ("m4v", "mpegvideo", "h264", "hevc", "av1", "obu", "mp3", "aac", "ac3", "eac3", "h263", "mjpeg", "dts")
 """Formats without a head, as FFmpeg names them: what it takes a film for whose own head is broken. Their times are made up."""
+
+LONG_FILM = 64 * 2**20
+"""Bytes of frames beyond which `open_film` keeps a film in its file."""
 
 COVERS = 0x400 | 0x800 | 0x100000
 """FFmpeg's marks of a stream that is one picture, a row of thumbnails, or a still."""
@@ -93,31 +98,70 @@ def film_frames(path: Path, rate: float) -> Iterator[NDArray[np.uint8]]:
         for picture in _numbered(path):
             yield _opened_picture(picture, None)
         return
+    own, uneven = _clock(path)
+    if uneven is not None:
+        numbers: Iterator[int] = iter(shown_at(uneven, rate, 0, int(uneven[-1] * rate + OFF / 2) + 1))
+    else:
+        numbers = count() if abs(own / rate - 1) < 0.02 else (int(step * own / rate + OFF / 2) for step in count())
+    yield from _by_number(path, numbers, None)
+
+
+def open_film(path: Path, size: tuple[int, int], rate: float) -> Video:
+    """What `read_film` reads of a whole film, decoded while it is used where it is long: memory does not grow with its length.
+
+    Damage behind the head of a long film is only noticed by who reads so far, with the DataError that `read_film` raises.
+    """
+    if path.is_dir():
+        numbered = _numbered(path)
+        if len(numbered) * 3 * size[0] * size[1] <= LONG_FILM:
+            return read_film(path, size, rate)
+        return LongFilm(path, partial(_pictures_in_turn, numbered, size), rate, (3, *size), len(numbered))
     with opened(path) as film:
         stream = _pictures_of(path, film)
-        own, promised = float(stream.average_rate or 0), stream.frames
+        frames = max(stream.frames, round((film.duration or 0) / 1_000_000 * float(stream.average_rate or 0)))
+    if frames * 3 * size[0] * size[1] <= LONG_FILM:
+        return read_film(path, size, rate)
+    own, uneven = _clock(path)
+    return LongFilm(path, partial(_in_turn, path, size, own, uneven), own, (3, *size), frames)
+
+
+def _pictures_in_turn(numbered: list[Path], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+    """Pictures of a folder, the channels first."""
+    for picture in numbered:
+        yield _opened_picture(picture, size).transpose(2, 0, 1)
+
+
+def _in_turn(path: Path, size: tuple[int, int], rate: float, uneven: NDArray[np.float64] | None) -> Iterator[NDArray[np.uint8]]:
+    """Frames of a film as `read_film` gives them, the channels first."""
+    numbers: Iterator[int] = count() if uneven is None else iter(shown_at(uneven, rate, 0, None))
+    for frame in _by_number(path, numbers, size):
+        yield frame.transpose(2, 0, 1)
+
+
+def _clock(path: Path) -> tuple[float, NDArray[np.float64] | None]:
+    """Frames a second of a film, and the times of its frames where they are shown at uneven ones; nothing is decoded."""
+    with opened(path) as film:
+        stream = _pictures_of(path, film)
+        own = float(stream.average_rate or 0)
         times = frame_times(film, stream)
     if own <= 0:
         raise DataError(f"{path}: does not say how many frames a second it has")
-    uneven = None if times is None or is_even(times, own) else times
-    if uneven is not None:
-        require_dense(path, uneven, usual_rate(uneven))
-    shown = None if uneven is None else iter(shown_at(uneven, rate, 0, int(uneven[-1] * rate + OFF / 2) + 1))
-    step, seen = 0, 0
+    if times is None or is_even(times, own):
+        return own, None
+    require_dense(path, times, usual_rate(times))
+    return usual_rate(times), times
 
-    def number() -> int | None:
-        """That of the frame which is shown at this step; None after the last."""
-        if shown is not None:
-            return next(shown, None)
-        return step if abs(own / rate - 1) < 0.02 else int(step * own / rate + OFF / 2)
 
+def _by_number(path: Path, numbers: Iterator[int], size: tuple[int, int] | None) -> Iterator[NDArray[np.uint8]]:
+    """The frames of a film with these numbers, which rise, uint8 [height, width, 3]. Raises DataError as `read_film` does, at the end too."""
+    seen, wanted = 0, next(numbers, None)
     with opened(path) as film:
-        wanted = number()
-        for frame in _decoded(path, film, _pictures_of(path, film)):
+        stream = _pictures_of(path, film)
+        promised = stream.frames
+        for frame in _decoded(path, film, stream):
             while wanted == seen:
-                yield _small(frame, None)
-                step += 1
-                wanted = number()
+                yield _small(frame, size)
+                wanted = next(numbers, None)
             seen += 1
     if not seen:
         raise DataError(f"{path}: a video was expected, and not one of its frames can be decoded")
@@ -449,6 +493,22 @@ def _pictures(folder: Path, size: tuple[int, int], part: slice = slice(None)) ->
     return np.ascontiguousarray(np.stack(frames)) if frames else np.zeros((0, 3, *size), np.uint8), len(numbered)
 
 
+def read_pictures(path: Path, size: tuple[int, int]) -> Pictures:
+    """A picture, or all pictures of a folder in the order of their names, in colour, uint8 [n, 3, height, width], resized to `size`.
+
+    Raises DataError if there is none, or one of them cannot be decoded.
+    """
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if _is_picture(one))
+        if not files:
+            raise DataError(f"{path}: holds no pictures ({', '.join(PICTURES)} were expected)")
+    else:
+        require_file(path, "a picture")
+        files = [path]
+    require_room(path, 0.0, len(files) * 3 * size[0] * size[1], "pictures")
+    return Pictures(joined(_opened_picture(one, size).transpose(2, 0, 1)[None] for one in files))
+
+
 def _opened_picture(path: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
     """A picture in colour, uint8 [height, width, 3], resized unless `size` is None."""
     from PIL import Image
@@ -467,7 +527,7 @@ def _opened_picture(path: Path, size: tuple[int, int] | None) -> NDArray[np.uint
 def opened(path: Path) -> Iterator[Any]:
     """A video file, open. Whatever stops the decoding inside is a DataError of one sentence."""
     require_file(path, "a video file")
-    if (missing := _missing_bytes(path)) > 0:
+    if (missing := missing_bytes(path)) > 0:
         raise DataError(f"{path}: cut short: {missing:,} bytes of the video file are missing; copy it again")
     try:
         import av
@@ -485,26 +545,3 @@ def opened(path: Path) -> Iterator[Any]:
     except av.FFmpegError as error:
         reason = str(error.strerror or type(error).__name__).strip().rstrip(".")
         raise DataError(f"{path}: a video file was expected, and it is damaged or cut short ({reason})") from error
-
-
-def _missing_bytes(path: Path) -> int:
-    """How many bytes an mp4 or AVI file lacks at its end by the lengths of its boxes; 0 for whole files and other formats."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(4) == b"RIFF" and len(long := file.read(8)) == 8 and long[4:] == b"AVI ":
-            return max(0, int(8 + struct.unpack("<I", long[:4])[0] - size))  # a second RIFF of very long films is not looked at
-        file.seek(0)
-        while len(head := file.read(8)) == 8:
-            length, name = struct.unpack(">I4s", head)
-            if not name.isalnum() or (length == 1 and len(long := file.read(8)) < 8):
-                return 0
-            if length == 0:  # reaches to the end of the file, wherever that is
-                return 0
-            begin = file.tell() - (16 if length == 1 else 8)
-            end = begin + (struct.unpack(">Q", long)[0] if length == 1 else length)
-            if end > size:
-                return int(end - size)
-            if end < file.tell():
-                return 0
-            file.seek(end)
-    return 0

@@ -9,13 +9,15 @@ from ..api.dataset import Header
 from ..api.errors import DataError
 from .clock import beginning, has_times
 from .film import count_pictures, opened, pictures_of, quarter_turns, sound_of
+from .length import followed_samples
 from .sound import opened_sound
 
 
 def sound_header(path: Path) -> Header:
     """Length and rate of a sound file. Raises DataError if it is missing, empty, no sound, or shorter than its header promises."""
     with opened_sound(path) as file:
-        frames, rate = file.frames, float(file.samplerate)
+        frames, rate = followed_samples(path) if file.format in ("MP3", "MPEG") else None, float(file.samplerate)
+        frames = file.frames if frames is None else frames
     if frames <= 0:
         raise DataError(f"{path}: a sound file was expected, and it holds no samples")
     return Header(frames / rate, rate)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from ..api.errors import DataError
 from ..api.raw import Audio
 from .files import require_file, require_room
+from .length import followed_samples, missing_bytes
 from .wav import WavHead, finished, wav_head
 
+Number = TypeVar("Number", bound=np.generic)
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
 """Endings of the sound files that `read_audio` reads."""
 BLOCK = 2**20
@@ -25,6 +27,8 @@ LONG = 4 * BLOCK
 """Samples beyond which `open_audio` keeps a sound in its file."""
 ENDLESS = 2**62
 """As many samples, and more, a stream promises that nobody finished."""
+SLACK = 4 * 1152
+"""Samples that decoders leave out at either end of an mp3 file."""
 LOUDEST = 1e10
 """A greater sample is none: whole numbers of 32 bits that nobody scaled are taken as they are."""
 
@@ -88,7 +92,8 @@ class LongAudio(Audio):
 def _decoded(path: Path) -> Iterator[NDArray[np.float32]]:
     """The mean of the channels of a sound file, a block at a time. Raises DataError as `read_audio` does, at the end too."""
     with opened_sound(path) as file:
-        promised, read = file.frames, 0
+        counted = followed_samples(path) if file.format in ("MP3", "MPEG") else None
+        promised, read = file.frames if counted is None else 0, 0
         while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
             if not np.isfinite(block).all():
                 first = read + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
@@ -97,16 +102,21 @@ def _decoded(path: Path) -> Iterator[NDArray[np.float32]]:
             yield block[:, 0].copy() if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
     if not read:
         raise DataError(f"{path}: a sound file was expected, and it holds no samples")
+    if counted is not None and read < counted - SLACK:
+        raise DataError(
+            f"{path}: its head does not say how long it is, and {read:,} of its {counted:,} samples are decoded; write it again with a head "
+            "(ffmpeg -i FILE -c copy NEW.mp3)"
+        )
     if read < promised:
         raise DataError(f"{path}: cut short: {promised:,} samples were expected and {read:,} could be decoded; copy it again")
 
 
-def joined(blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Blocks in one array, along the first axis; each is forgotten once it is copied, so that they are in memory once."""
+def joined(blocks: Iterable[NDArray[Number]]) -> NDArray[Number]:
+    """Blocks of one type in one array, along the first axis; each is forgotten once it is copied, so that they are in memory once."""
     parts = deque(blocks)
     if len(parts) < 2:
         return parts.pop() if parts else np.empty(0, np.float32)
-    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.float32)
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
     at = 0
     while parts:
         part = parts.popleft()
@@ -250,4 +260,6 @@ def require_whole(path: Path) -> WavHead | None:
         raise DataError(
             f"{path}: cut short: its header promises {head.promised:,} bytes of sound and the file holds {head.there:,}; copy it again"
         )
+    if head is None and (missing := missing_bytes(path)) > 0:
+        raise DataError(f"{path}: cut short: {missing:,} bytes of the sound file are missing; copy it again")
     return head

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..api.raw import Audio, Table, Video, Words
+from ..api.raw import Audio, Pictures, Still, Table, Video, Words
 from ..api.raw import Sequence as Steps
-from ..review.one_recording import RecordingShown, SourceShown, StreamShown
+from ..review.one_recording import BINS, RecordingShown, SourceShown, StreamShown
 from ..runs import write_text
 from . import figures
 from .figures.time_line import Track, time_line
 from .pages import environment
 
-BINS = 1400
-"""Steps of a track at most: more than a picture has pixels."""
+LONG = 100_000
+"""Steps beyond which a stream's deviation is that of its blocks."""
 MOST_WORDS = 400
 """Words that the page lists."""
 
@@ -73,15 +74,17 @@ def tracks_of(shown: RecordingShown) -> list[Track]:
 def _of_source(one: SourceShown) -> Track | None:
     """A source's track: the sound as a wave, films as frames, words; tables and arrays are shown as streams."""
     name = f"{one.name}: {one.type}"
-    if isinstance(one.raw, Audio):
-        return Track(f"{one.name}: waveform, {one.raw.rate:,} Hz", "wave", one.seconds or 0.0, envelope(one.raw.samples))
-    if isinstance(one.raw, Video):
-        pixels = coloured(one.raw.frames)
+    if isinstance(one.raw, Audio) and one.wave:
+        return Track(f"{one.name}: waveform, {one.raw.rate:,} Hz", "wave", one.seconds or 0.0, one.wave.envelope)
+    if isinstance(one.raw, Video) and one.film:
+        whole = len(one.film.numbers) == one.film.count
+        times = None if whole else np.stack([one.film.numbers, one.film.numbers + 1], axis=1) / one.raw.rate
         return Track(
             f"{name}, {one.raw.rate:.3g} frames a second",
             "frames",
             one.seconds or 0.0,
-            pixels,
+            coloured(one.film.frames),
+            times,
             gaps=one.gaps,
             points=one.points,
         )
@@ -108,32 +111,33 @@ def _of_stream(one: StreamShown, shown: RecordingShown) -> Track | None:
         if not str(one.layout.notes.get("graph", "")).startswith("face"):
             points = points * np.array([1.0, -1.0])  # a body's second axis points up
         return Track(name, "points", one.seconds, points, times, one.gaps)
-    flat = np.asarray(values, np.float64).reshape(len(values), -1)
     if axes[1:] == ("token",):
         return None
-    if one.layout.kind != "spectrogram":
-        spread = flat.std(axis=0)
-        flat = (flat - flat.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    rows = np.asarray(values).reshape(len(values), -1)
     if times is None:
-        flat = blocks(flat)
-    elif len(flat) > BINS // 4:
-        flat, times = flat[: BINS // 4], times[: BINS // 4]
+        flat = blocks(rows)
+    else:
+        flat, times = np.asarray(rows[: BINS // 4], np.float64), times[: BINS // 4]
+    if one.layout.kind != "spectrogram":
+        mean, deviation = spread(rows)
+        flat = (flat - mean) / np.where(deviation > 0, deviation, 1.0)
     ends = one.seconds if one.layout.rate else shown.seconds  # after the last word there is silence, and nothing is missing
     return Track(name, "heat", ends, flat, times, one.gaps)
 
 
-def envelope(samples: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Lowest and highest sample of each of at most BINS stretches, [bins, 2]."""
-    edges = np.linspace(0, len(samples), min(BINS, len(samples)) + 1).astype(int)[:-1]
-    return np.stack([np.minimum.reduceat(samples, edges), np.maximum.reduceat(samples, edges)], axis=1).astype(np.float64)
-
-
-def blocks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def blocks(values: NDArray[Any]) -> NDArray[np.float64]:
     """Means of blocks of steps, BINS at most."""
     if len(values) <= BINS:
-        return values
+        return np.asarray(values, np.float64)
     edges = np.linspace(0, len(values), BINS + 1).astype(int)
-    return np.add.reduceat(values, edges[:-1], axis=0) / np.diff(edges)[:, None]
+    means = [values[first:last].mean(axis=0, dtype=np.float64) for first, last in itertools.pairwise(edges)]
+    return np.stack(means)
+
+
+def spread(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of each column, of long streams by the means of their blocks."""
+    few = values if len(values) <= LONG else blocks(values)
+    return few.mean(axis=0, dtype=np.float64), few.std(axis=0, dtype=np.float64)
 
 
 def coloured(frames: NDArray[Any]) -> NDArray[np.uint8]:
@@ -149,10 +153,15 @@ def coloured(frames: NDArray[Any]) -> NDArray[np.uint8]:
 def _source_row(one: SourceShown) -> dict[str, str]:
     """A row of the table of sources."""
     raw = one.raw
-    if isinstance(raw, Audio):
-        what = f"{len(raw.samples):,} samples, {raw.rate:,} a second, loudest {float(np.abs(raw.samples).max(initial=0)):.3f}"
-    elif isinstance(raw, Video):
-        what = f"{len(raw.frames):,} frames of {raw.frames.shape[2]} × {raw.frames.shape[3]}, {raw.rate:.4g} a second"
+    if isinstance(raw, Audio) and one.wave:
+        what = f"{one.wave.samples:,} samples, {raw.rate:,} a second, loudest {one.wave.loudest:.3f}"
+    elif isinstance(raw, Video) and one.film:
+        height, width = one.film.frames.shape[2:]
+        what = f"{one.film.count:,} frames of {height} × {width}, {raw.rate:.4g} a second"
+    elif isinstance(raw, Pictures):
+        what = f"{len(raw.pictures):,} pictures of {' × '.join(map(str, raw.pictures.shape[2:]))}, without a clock"
+    elif isinstance(raw, Still):
+        what = f"{' × '.join(map(str, np.shape(raw.values))) or 'one'} numbers that hold throughout"
     elif isinstance(raw, Words):
         what = f"{len(raw.words):,} words" + ("" if raw.times is not None else ", without times")
     elif isinstance(raw, Table | Steps):
@@ -174,14 +183,14 @@ def _stream_row(one: StreamShown) -> dict[str, str]:
     """A row of the table of streams."""
     if one.values is None:
         return {"name": one.name, "features": one.features, "what": "nothing", "seconds": "–", "range": "–", "gaps": "–"}
-    values = np.asarray(one.values, np.float64)
+    values = one.values
     gaps = sum(stop - start for start, stop in one.gaps)
     return {
         "name": one.name,
         "features": one.features,
         "what": f"{len(values):,} steps; {one.layout}" if one.layout.timed else str(one.layout),
         "seconds": _seconds(one.seconds) if one.layout.timed else "–",
-        "range": f"{values.min():.4g} to {values.max():.4g}",
+        "range": f"{float(values.min()):.4g} to {float(values.max()):.4g}",
         "gaps": f"{gaps:.2f} s" if gaps else "–",
     }
 

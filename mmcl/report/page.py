@@ -110,6 +110,11 @@ def skipped_of(prepare: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return streams + [(one["id"], "", one["reason"]) for one in prepare["skipped"]]
 
 
+def odd_of(prepare: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Every recording that is odd, and in what; once, however many modalities are made of the source that is."""
+    return list(dict.fromkeys((one["id"], one["reason"]) for m in prepare["modalities"].values() for one in m.get("odd", ())))
+
+
 def _people(root: Path, results: Results) -> list[JsonObject]:
     """Each task's ways of predicting, set against each other over groups; nothing where there are fewer than two of them."""
     comparisons: list[JsonObject] = []
@@ -131,7 +136,7 @@ def _people(root: Path, results: Results) -> list[JsonObject]:
 def report_html(results: Results, people: Sequence[JsonObject] = (), root: Path = Path("RUN")) -> str:
     """The page."""
     plan, prepare, about = results.plan, results.prepare, results.about
-    skipped = skipped_of(prepare)
+    skipped, odd = skipped_of(prepare), odd_of(prepare)
     # A constant guess has no correlation by its nature; that is no news.
     undefined = sum(1 for row in results.scores if row["value"] is None and row["encoder"] != "none")
     page = (
@@ -165,6 +170,8 @@ def report_html(results: Results, people: Sequence[JsonObject] = (), root: Path 
             skipped=skipped[:SHOWN],
             counted=counted_of(prepare),
             skipped_count=len(skipped),
+            odd=odd[:SHOWN],
+            odd_count=len(odd),
             effort=_effort(results),
             recipe=results.recipe,
             overrides=plan["overrides"],

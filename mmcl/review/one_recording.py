@@ -26,8 +26,31 @@ from .rerun import plan_of
 EPOCHS = 12
 """Epochs of which training's windows are shown, the first ones."""
 
+BINS = 1400
+"""Stretches of a wave at most: more than a picture has pixels."""
+FRAMES = 200
+"""Frames that are kept of a longer film: up to twice as many, evenly apart."""
+
 Gap = tuple[float, float]
 """From when to when nothing is there, in seconds."""
+
+
+@dataclass(frozen=True)
+class Wave:
+    """How many samples a sound has, how loud the loudest is, and the lowest and highest of each of at most BINS stretches, [bins, 2]."""
+
+    samples: int
+    loudest: float
+    envelope: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Film:
+    """How many frames a film has, and some of them with their numbers: all of a short film, else evenly many."""
+
+    count: int
+    frames: NDArray[np.uint8]
+    numbers: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -35,7 +58,9 @@ class SourceShown:
     """One source, read; `raw` is None where it could not be, and `reason` says why.
 
     size    height and width of a film's pictures in its file; None where that is not known
-    points  landmarks over the pictures of a film, in shares of width and height, [T, 68, 2], NaN where no face was seen
+    wave    of sound: what its samples are like; None of others, and where it could not be read
+    film    of a film: some of its frames
+    points  landmarks over these frames, in shares of width and height, [T, 68, 2], NaN where no face was seen
     """
 
     name: str
@@ -46,6 +71,8 @@ class SourceShown:
     seconds: float | None = None
     gaps: tuple[Gap, ...] = ()
     size: tuple[int, int] | None = None
+    wave: Wave | None = None
+    film: Film | None = None
     points: NDArray[np.float64] | None = None
 
 
@@ -211,13 +238,48 @@ def _read(plan: Plan, dataset: Dataset, sample: SampleRef) -> tuple[SourceShown,
         where = sample.sources[name]
         try:
             raw = read_source(dataset, plan.dataset.use, sample.id, name, where)
+            wave = wave_of(raw) if isinstance(raw, Audio) else None
+            film = film_of(raw) if isinstance(raw, Video) else None
         except DataError as error:
             shown.append(SourceShown(name, source.type, where, None, str(error)))
             continue
-        seconds, gaps = _length(raw), _gaps_of(raw)
-        size = _size(dataset, sample, name) if isinstance(raw, Video) else None
-        shown.append(SourceShown(name, source.type, where, raw, "", seconds, gaps, size))
+        steps = wave.samples if wave else film.count if film else None
+        seconds = _length(raw) if steps is None else steps / (raw.rate if isinstance(raw, Audio | Video) else 1)
+        size = _size(dataset, sample, name) if film else None
+        shown.append(SourceShown(name, source.type, where, raw, "", seconds, _gaps_of(raw), size, wave, film))
     return tuple(shown)
+
+
+def wave_of(sound: Audio) -> Wave:
+    """A sound as it is drawn; gone through twice, a block at a time."""
+    lengths = [len(block) for block in sound.blocks()]
+    samples, at, loudest = sum(lengths), 0, 0.0
+    edges = np.linspace(0, samples, min(BINS, samples) + 1).astype(np.int64)
+    low, high = np.full(len(edges) - 1, np.inf), np.full(len(edges) - 1, -np.inf)
+    for block in sound.blocks():
+        if len(block):
+            first, last = (int(np.searchsorted(edges, place, "right")) - 1 for place in (at, at + len(block) - 1))
+            starts = np.maximum(edges[first : last + 1] - at, 0)
+            low[first : last + 1] = np.minimum(low[first : last + 1], np.minimum.reduceat(block, starts))
+            high[first : last + 1] = np.maximum(high[first : last + 1], np.maximum.reduceat(block, starts))
+            at += len(block)
+            loudest = max(loudest, float(np.abs(block).max()))
+    return Wave(samples, loudest, np.stack([low, high], axis=1))
+
+
+def film_of(film: Video) -> Film:
+    """A film as it is drawn: every frame, or every second, fourth, …, as its length asks."""
+    kept: list[NDArray[np.uint8]] = []
+    every, count = 1, 0
+    for block in film.blocks():
+        for frame in block:
+            if count % every == 0:
+                kept.append(frame.copy())
+            if len(kept) > 2 * FRAMES:
+                kept, every = kept[::2], 2 * every
+            count += 1
+    numbers = np.arange(len(kept), dtype=np.int64) * every
+    return Film(count, np.stack(kept) if kept else np.zeros((0, 1, 1, 1), np.uint8), numbers)
 
 
 def _size(dataset: Dataset, sample: SampleRef, name: str) -> tuple[int, int] | None:
@@ -235,7 +297,9 @@ def _with_points(sources: tuple[SourceShown, ...]) -> tuple[SourceShown, ...]:
     if table is None or not isinstance(table.raw, Table):
         return sources
     return tuple(
-        replace(one, points=_points(table.raw, one.raw, one.size)) if isinstance(one.raw, Video) and one.size else one
+        replace(one, points=_points(table.raw, one.film.numbers / one.raw.rate, one.size))
+        if isinstance(one.raw, Video) and one.film and one.size
+        else one
         for one in sources
     )
 
@@ -244,8 +308,8 @@ def _has_points(table: Table) -> bool:
     return {f"{axis}_{i}" for axis in "xy" for i in range(68)} <= {name.strip() for name in table.columns}
 
 
-def _points(table: Table, film: Video, size: tuple[int, int]) -> NDArray[np.float64] | None:
-    """Landmarks at each of a film's frames, in shares of its width and height; None where they are of other pixels."""
+def _points(table: Table, times: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64] | None:
+    """Landmarks at each of these times of a film, in shares of its width and height; None where they are of other pixels."""
     place = {name.strip(): i for i, name in enumerate(table.columns)}
     columns = [[place[f"{axis}_{i}"] for i in range(68)] for axis in "xy"]
     points = np.stack([table.values[:, one] for one in columns], axis=2).astype(np.float64) / np.array(size[::-1])
@@ -254,21 +318,17 @@ def _points(table: Table, film: Video, size: tuple[int, int]) -> NDArray[np.floa
     seen = points[np.isfinite(points).all(axis=(1, 2))]
     if not len(seen) or ((seen < -0.1) | (seen > 1.1)).mean() > 0.1:
         return None
-    rows = np.round(np.arange(len(film.frames)) / film.rate * (table.rate or 1.0)).astype(int)
+    rows = np.round(times * (table.rate or 1.0)).astype(int)
     return np.where((rows < len(points))[:, None, None], points[np.minimum(rows, len(points) - 1)], np.nan)
 
 
 def _length(raw: Raw) -> float | None:
-    """Seconds that a source lasts; None where it has no time."""
-    if isinstance(raw, Audio):
-        return len(raw.samples) / raw.rate
-    if isinstance(raw, Video):
-        return len(raw.frames) / raw.rate
+    """Seconds that a source other than sound and film lasts; None where it has no time."""
     if isinstance(raw, Words):
         return None if raw.times is None or not len(raw.times) else float(raw.times[:, 1].max())
-    if isinstance(raw, Steps):
+    if isinstance(raw, Steps | Table) and raw.rate:
         return len(raw.values) / raw.rate
-    return len(raw.values) / raw.rate if raw.rate else None
+    return None
 
 
 def _gaps_of(raw: Raw) -> tuple[Gap, ...]:

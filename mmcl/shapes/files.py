@@ -160,7 +160,7 @@ class PlanFile(Shape):
 
 
 class Lost(Shape):
-    """A stream or a recording that was skipped."""
+    """A stream or a recording that was skipped, or that is odd."""
 
     id: str
     reason: str
@@ -173,6 +173,7 @@ class PreparedModality(Shape):
     present: Count
     missing: Count
     skipped: list[Lost]
+    odd: list[Lost] = []
     counts: dict[str, Count] = {}
 
 
@@ -482,12 +483,10 @@ class ModelFile(Shape):
     sha256: str | None = None
 
 
-class SkippedStream(Shape):
+class SkippedStream(Lost):
     """A stream that a store lacks."""
 
-    id: str
     where: str
-    reason: str
 
 
 class StoreFile(Shape):
@@ -496,6 +495,7 @@ class StoreFile(Shape):
     layout: LayoutShape
     timed: bool
     skipped: list[SkippedStream] = []
+    odd: list[Lost] = []
     counts: dict[str, Count] = {}
     key: str = ""
     sha256: dict[str, str] = {}

@@ -10,26 +10,28 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import __version__
 from ..api.dataset import Counting, Dataset
 from ..api.errors import DataError, PluginError, StageError
 from ..api.kinds import Layout
 from ..api.modality import Modality
-from ..api.raw import Raw
+from ..api.raw import Raw, Timed
 from ..data.folds import Fold, Inner, crosses_groups, inner_folds, make_folds
 from ..data.labels import unlearnable
 from ..data.prepared import Kept, keep
 from ..data.readers import Lost, Readers, limits
 from ..data.reading import Unread, extracted, read_source, value_or_reason
 from ..data.recordings import Recordings, Rows
-from ..data.store import Skipped, Store, StoreWriter
+from ..data.remarks import remark_on_stream, remarks_on
+from ..data.store import Odd, Skipped, Store, StoreWriter
 from ..data.windows import uneven
 from ..plugins import plugins
 from ..recipe.plan import ModalityPlan, Plan, ScorePlan
@@ -107,6 +109,12 @@ def prepare(
     run.log("prepare", **facts)
     if skipped:
         say(f"prepare: {skipped} streams or recordings were skipped; prepare.json and the report list each with its reason")
+    if odd := {(one.id, one.reason) for store in stores.values() for one in store.odd}:
+        example = "'{}': {}".format(*min(odd))
+        say(
+            f"prepare: {len({id for id, _ in odd})} recordings could be read and are odd all the same, such as {example}; "
+            "prepare.json and the report list them"
+        )
     for line in unlearnable(plan.tasks, samples, folds):
         say(f"prepare: {line}")
     longest = max((float(store.durations().max(initial=0.0)) for store in stores.values()), default=0.0)
@@ -322,6 +330,7 @@ def _make_store(
     jobs = _Jobs(samples, modality.source)
     writer = StoreWriter(folder, modality.layout)
     skipped: list[Skipped] = []
+    odd: list[Odd] = []
     faults = Faults(modality.name, f"dataset '{plan.dataset.use}' or features '{modality.features.use}'")
     tally = _Tally(dataset)
     try:
@@ -337,10 +346,12 @@ def _make_store(
                     faults.add(one, len(writer))
                     skipped.append(Skipped(id=job[1], where=job[2], reason=one.reason))
                 else:
-                    writer.add(job[0], one)
+                    writer.add(job[0], one.stream)
+                    odd += [Odd(id=job[1], reason=remark) for remark in one.remarks]
                 tick(done, f"{len(skipped)} skipped" if skipped else "")
         faults.close(len(writer))
-        writer.close({"key": key, "mmcl": __version__, "skipped": [asdict(one) for one in skipped], "counts": tally.counts()})
+        told = {"skipped": [asdict(one) for one in skipped], "odd": [asdict(one) for one in odd]}
+        writer.close({"key": key, "mmcl": __version__, **told, "counts": tally.counts()})
     except BaseException:
         writer.abandon()
         raise
@@ -382,7 +393,15 @@ def _counts_of(*things: Any) -> dict[str, int]:
 
 
 Job = tuple[int, str, str]
-Extracted = Any  # ndarray, Timed, or Unread
+Extracted = Any  # Remarked, or Unread
+
+
+@dataclass(frozen=True)
+class Remarked:
+    """A stream, and what is odd about the recording that it was made of, a sentence each."""
+
+    stream: NDArray[Any] | Timed
+    remarks: tuple[str, ...]
 
 
 @contextmanager
@@ -473,9 +492,17 @@ def _extract(
 ) -> Extracted:
     """One recording's stream, or why it cannot be used."""
     _, id, where = job
-    return value_or_reason(
-        lambda: extracted(modality, read_source(dataset, name, id, source, where), layout, id, where), where, root
-    )
+
+    def read() -> Remarked:
+        raw = read_source(dataset, name, id, source, where)
+        stream = extracted(modality, raw, layout, id, where)
+        remarks = tuple(remarks_on(source, raw))
+        if not remarks and (remark := remark_on_stream(layout.kind, stream)) is not None:
+            remarks = (remark,)
+        return Remarked(stream, remarks)
+
+    one: Remarked | Unread = value_or_reason(read, where, root)
+    return one
 
 
 def _raw(dataset: Dataset, name: str, source: str, root: Path | None, job: Job) -> Raw | Unread:
@@ -530,6 +557,7 @@ def _about(
                 "hours": round(float(store.durations().sum()) / 3600, 4),
                 "longest": round(float(store.durations().max(initial=0.0)), 3),
                 "skipped": [asdict(one) for one in store.skipped],
+                "odd": [asdict(one) for one in store.odd],
                 "counts": store.counts,
             }
             for name, store in stores.items()

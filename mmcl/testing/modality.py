@@ -18,7 +18,7 @@ from ..api.raw import Audio, Raw, Source, Timed
 from .checks import Check, NotTried, expect, refusal, run_checks
 from .elsewhere import elsewhere_checks
 from .general import general_checks, process_check
-from .raw import RAW, InPieces, equal, extreme_raws, make_raw, make_sources, seconds_of
+from .raw import RAW, equal, extreme_raws, in_pieces, make_raw, make_sources, seconds_of
 
 
 def check_modality(spec: ModalitySpec, raw: Raw | None = None, source: Source | None = None, params: Any = None) -> None:
@@ -94,7 +94,7 @@ def _extremes(spec: ModalitySpec, source: Source, params: Any) -> None:
         except DataError as error:
             expect("\n" not in str(error), f"{subject}: refuses {what} in one sentence; found: {error}")
             expect(
-                what not in ("constant values", "more than 1,000 steps"),
+                what not in ("constant values", "more than 1,000 steps", "many pictures"),
                 f"{subject}: {what} is refused ({error}); a sensor may stand still, and a recording may be long",
             )
             continue
@@ -231,12 +231,16 @@ def _same(spec: ModalitySpec, raw: Raw, source: Source, params: Any) -> None:
         f"modality '{spec.name}' of {source.type}: two extractions of one recording differ; prepared streams are kept under a "
         "fingerprint and must be what a second run would make (seed any draw from the params)",
     )
-    if isinstance(raw, Audio):
-        pieces = _values(spec.build(params, source).extract(InPieces(raw.samples, raw.rate)))
+    parted = in_pieces(raw)
+    if parted is not None:
+        pieces = _values(spec.build(params, source).extract(parted))
+        what, helper, whole = (
+            ("sound", "blocks_at_rate", "samples") if isinstance(raw, Audio) else ("film", "grouped_frames", "frames")
+        )
         expect(
             pieces.shape == _values(one).shape and np.allclose(pieces, _values(one), rtol=1e-5, atol=1e-5),
-            f"modality '{spec.name}' of {source.type}: a sound that comes in several blocks gives another stream than the same "
-            "sound in one; go over all of them (mmcl.media.blocks_at_rate), or take `samples`",
+            f"modality '{spec.name}' of {source.type}: a {what} that comes in several blocks gives another stream than the same "
+            f"{what} in one; go over all of them (mmcl.media.{helper}), or take `{whole}`",
         )
 
 

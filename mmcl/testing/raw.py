@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..api.raw import Audio, Raw, Sequence, Source, Table, Video, Words
+from ..api.raw import Audio, Pictures, Raw, Sequence, Source, Still, Table, Video, Words
 
 RAW: Mapping[str, type[Any]] = {
     "audio": Audio,
@@ -19,6 +19,8 @@ RAW: Mapping[str, type[Any]] = {
     "words": Words,
     "table": Table,
     "sequence": Sequence,
+    "pictures": Pictures,
+    "still": Still,
 }
 """`Source.type` → class of what is read from it."""
 
@@ -43,6 +45,8 @@ def make_sources(kind: str) -> list[Source]:
         "words": [Source("words", "made up")],
         "table": [Source("table", "made up", rate, columns) for rate in (30.0, None)],
         "sequence": [Source("sequence", "made up", 30.0, notes) for notes in (body, face, {"shape": [6], "axes": ["channel"]})],
+        "pictures": [Source("pictures", "made up", notes={"shape": [c, 48, 64]}) for c in (3, 1)],
+        "still": [Source("still", "made up", notes={"shape": shape}) for shape in ([12], [4, 3])],
     }
     return sources[kind]
 
@@ -61,6 +65,10 @@ def make_raw(source: Source, seconds: float = 2.0, seed: int = 0) -> Raw:
     steps = round(seconds * (source.rate or 25.0))
     if source.type == "video":
         return Video(rng.integers(0, 256, (steps, *(shape or (3, 48, 64))), dtype=np.uint8), float(source.rate or 25.0))
+    if source.type == "pictures":
+        return Pictures(rng.integers(0, 256, (5, *(shape or (3, 48, 64))), dtype=np.uint8))
+    if source.type == "still":
+        return Still(rng.standard_normal(shape or (12,)).astype(np.float32))
     if source.type == "table":
         columns = tuple(source.notes.get("columns", ("a", "b", "c")))
         rows = 1 if source.rate is None else steps
@@ -73,17 +81,36 @@ def make_raw(source: Source, seconds: float = 2.0, seed: int = 0) -> Raw:
     return Sequence((still + 0.1 * rng.standard_normal((steps, *still.shape[1:]))).astype(np.float32), source.rate or 25.0)
 
 
-class InPieces(Audio):
+class SoundInPieces(Audio):
     """The same sound, of whose blocks each is a few samples; how long each is differs."""
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """See `Audio`."""
-        at = 0
-        for length in itertools.cycle((1, 700, 63, 4001)):
-            if at >= len(self.samples):
-                return
-            yield self.samples[at : at + length]
-            at += length
+        return _pieces(self.samples, (1, 700, 63, 4001))
+
+
+class FilmInPieces(Video):
+    """The same film, of whose blocks each is a few frames; how many each has differs."""
+
+    def blocks(self) -> Iterator[NDArray[np.uint8]]:
+        """See `Video`."""
+        return _pieces(self.frames, (1, 7, 2, 30))
+
+
+def in_pieces(raw: Raw) -> Raw | None:
+    """The same sound or film, a few steps at a time; None for what has no blocks."""
+    if isinstance(raw, Audio):
+        return SoundInPieces(raw.samples, raw.rate)
+    return FilmInPieces(raw.frames, raw.rate, raw.present) if isinstance(raw, Video) else None
+
+
+def _pieces(values: NDArray[Any], lengths: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+    at = 0
+    for length in itertools.cycle(lengths):
+        if at >= len(values):
+            return
+        yield values[at : at + length]
+        at += length
 
 
 def extreme_raws(source: Source) -> list[tuple[str, Raw]]:
@@ -95,6 +122,17 @@ def extreme_raws(source: Source) -> list[tuple[str, Raw]]:
         step = 0.4
         times = np.arange(1100)[:, None] * step + np.array([[0.0, 0.3]])
         return [("no step", empty), ("one step", one), ("more than 1,000 steps", Words(("we", "see") * 550, times))]
+    if isinstance(raw, Still):
+        return [("constant values", Still(np.ones_like(raw.values))), ("zeros", Still(np.zeros_like(raw.values)))]
+    if isinstance(raw, Pictures):
+        every = raw.pictures
+        named = {
+            "no step": every[:0],
+            "one step": every[:1],
+            "constant values": np.ones_like(every),
+            "many pictures": np.resize(every, (20, *every.shape[1:])),
+        }
+        return [(what, Pictures(part)) for what, part in named.items()]
     name = "samples" if isinstance(raw, Audio) else "frames" if isinstance(raw, Video) else "values"
     values = getattr(raw, name)
     few = [("no step", values[:0]), ("one step", values[:1])]
@@ -131,7 +169,7 @@ def raw_problem(source: Source, raw: Any) -> str | None:
     kind = RAW[source.type]
     if not isinstance(raw, kind):
         return f"a source of type '{source.type}' gives mmcl.api.{kind.__name__}, found {type(raw).__name__}"
-    rate = None if isinstance(raw, Words) else raw.rate
+    rate = None if isinstance(raw, Words | Pictures | Still) else raw.rate
     if rate is not None and not rate > 0:
         return f"its rate is above 0, found {rate}"
     if source.rate is not None and rate != source.rate:
@@ -142,9 +180,13 @@ def raw_problem(source: Source, raw: Any) -> str | None:
         if raw.times is not None and (raw.times.shape != (len(raw.words), 2) or not np.isfinite(raw.times).all()):
             return f"times are [words, 2] in seconds, found {raw.times.shape}"
         return None
-    values = raw.samples if isinstance(raw, Audio) else raw.frames if isinstance(raw, Video) else raw.values
-    if not len(values):
+    values = values_of(raw)
+    if not values.size:
         return "it is empty; raise DataError for a recording that cannot be used"
+    if isinstance(raw, Audio | Video) and type(raw) not in (Audio, Video):
+        parts = [block for block in raw.blocks() if len(block)]
+        if not parts or not equal(np.concatenate(parts), values):
+            return f"its blocks, one after the other, are not its {'samples' if isinstance(raw, Audio) else 'frames'}"
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         return "it holds a NaN or an infinite value; raise DataError, naming file and row"
     shape = tuple(source.notes.get("shape", ()))
@@ -154,6 +196,13 @@ def raw_problem(source: Source, raw: Any) -> str | None:
     elif isinstance(raw, Video):
         if values.dtype != np.uint8 or values.ndim != 4:
             return f"frames are uint8 [T, channel, height, width], found {values.dtype} {values.shape}"
+    elif isinstance(raw, Pictures):
+        if values.dtype != np.uint8 or values.ndim != 4:
+            return f"pictures are uint8 [n, channel, height, width], found {values.dtype} {values.shape}"
+    elif isinstance(raw, Still):
+        if shape and values.shape != shape:
+            return f"info says {list(shape)}, the recording {list(values.shape)}"
+        shape = ()
     elif isinstance(raw, Table):
         columns = source.notes.get("columns")
         if values.dtype != np.float32 or values.shape[1:] != (len(raw.columns),):
@@ -165,8 +214,17 @@ def raw_problem(source: Source, raw: Any) -> str | None:
     return None
 
 
+def values_of(raw: Any) -> NDArray[Any]:
+    """The numbers of a recording, all of them; it is none of words."""
+    name = {Audio: "samples", Video: "frames", Pictures: "pictures"}
+    values: NDArray[Any] = getattr(raw, next((one for kind, one in name.items() if isinstance(raw, kind)), "values"))
+    return values
+
+
 def seconds_of(raw: Raw) -> float | None:
     """How long a recording lasts, where it says so."""
+    if isinstance(raw, Pictures | Still):
+        return None
     if isinstance(raw, Audio):
         return len(raw.samples) / raw.rate
     if isinstance(raw, Video):

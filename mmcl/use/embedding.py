@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,7 @@ def _joined(parts: Sequence[Embedded]) -> Embedded:
 
 def save_features(path: Path, embedded: Embedded, sides: Sequence[str]) -> None:
     """Write features whole or not at all, as `Embedded.save` says."""
+    require_ending(path)
     kind = path.suffix.lower()
     arrays = embedded.arrays()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -207,24 +209,22 @@ def save_features(path: Path, embedded: Embedded, sides: Sequence[str]) -> None:
         write_arrays(path, {name: np.ascontiguousarray(array) for name, array in arrays.items()})
         about = {"format": 1, "ids": embedded.ids, "recording": list(sides), "fold": embedded.fold, "seed": embedded.seed}
         write_json(path.with_suffix(".json"), about)
-    elif kind == ".parquet":
-        _write_parquet(path, embedded, arrays, sides)
     else:
-        require_ending(path)
+        _write_parquet(path, embedded, arrays, sides)
 
 
 def require_ending(path: Path) -> None:
-    """Raise StageError if features are not written in files of this ending."""
+    """Raise StageError if features are not written in files of this ending, or what writes them is not installed."""
     if path.suffix.lower() not in ENDINGS:
         raise StageError(f"--out {path}: features are written as {' or '.join(ENDINGS)}")
+    if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
+        raise StageError(f"--out {path}: writing Parquet needs pyarrow: pip install pyarrow (or write .npz)")
 
 
 def _write_parquet(path: Path, embedded: Embedded, arrays: Mapping[str, NDArray[Any]], sides: Sequence[str]) -> None:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise StageError(f"--out {path}: writing Parquet needs pyarrow: pip install pyarrow (or write .npz)") from error
+    import pyarrow
+    from pyarrow import parquet
+
     columns = {"id": embedded.ids, "recording": list(sides)}
     columns |= {name: array.tolist() for name, array in arrays.items()}
     with in_place_of(path) as part:

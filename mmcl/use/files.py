@@ -18,6 +18,7 @@ from ..media import (
     IDS,
     LISTINGS,
     PEOPLE,
+    PICTURES,
     SOUNDS,
     TRANSCRIPTS,
     Listing,
@@ -138,7 +139,7 @@ class Finder:
         for inner, folders, files in walk_folders(folder):
             for name in [*folders]:
                 if has_pictures(inner / name) and not any(
-                    kinds_of(path) for path in (inner / name).iterdir() if path.is_file()
+                    kinds_of(path) - {"pictures"} for path in (inner / name).iterdir() if path.is_file()
                 ):
                     names.append((inner / name, name))
                     folders.remove(name)
@@ -309,10 +310,12 @@ def kinds_of(path: Path) -> set[str]:
         "video": FILMS,
         "words": TRANSCRIPTS,
         "table": (".csv", ".tsv"),
-        "sequence": (*ARRAYS,),
+        "sequence": ARRAYS,
+        "pictures": PICTURES,
+        "still": ARRAYS,
     }
     types = {kind for kind, endings in kinds.items() if ending in endings}
-    return types or ({"video"} if not ending and path.is_dir() and has_pictures(path) else set())
+    return types or ({"video", "pictures"} if not ending and path.is_dir() and has_pictures(path) else set())
 
 
 def _there(path: Path) -> bool:

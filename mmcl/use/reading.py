@@ -12,13 +12,13 @@ from ..api.errors import DataError, StageError
 from ..api.modality import Modality
 from ..api.raw import Raw, Source
 from ..data.reading import extracted, read_source, samples_of
+from ..data.remarks import remark_on_stream, remarks_on
 from ..data.store import Store, Streams
 from ..media import words_of
 from ..plugins import plugins
 from ..recipe.plan import Plan
 from .files import Item, Refused
 from .opened import Opened
-from .remarks import remark_on_stream, remarks_on
 
 CHUNK = 64
 """Recordings whose streams are in memory at a time."""

@@ -29,7 +29,7 @@ class FabNetParams(Params):
         "which know nothing of faces; needed",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="of the random weights of weights: none")
-    fps: float | None = Field(None, gt=0, description="frames per second to take, the nearest ones; left out: all")
+    fps: float | None = Field(None, gt=0, description="frames per second to take of films, the nearest ones; left out: all")
     size: int = Field(
         256,
         ge=256,
@@ -39,7 +39,9 @@ class FabNetParams(Params):
     longest: int | None = Field(
         None, ge=1, description="frames that are read, what comes after is cut (SSE-FT: 300); left out: all"
     )
-    pool: Literal["none", "mean"] = Field("none", description="none: every frame; mean: one vector a recording")
+    pool: Literal["none", "mean"] = Field(
+        "none", description="none: every frame; mean: one vector a recording, as pictures without a clock always give"
+    )
     batch: int = Field(
         32,
         ge=1,
@@ -68,8 +70,8 @@ def fab_net_layout(params: FabNetParams, source: Source) -> Layout:
         )
     if params.fps is not None and source.rate is not None and params.fps > source.rate:
         raise ValueError(f"fps {params.fps:g} is above the source's {source.rate:g} frames per second")
-    rate = params.fps or source.rate
-    if rate is None and params.pool == "none":
+    rate, clockless = params.fps or source.rate, source.type == "pictures"
+    if rate is None and params.pool == "none" and not clockless:
         raise ValueError("the source does not say its frame rate; set fps:")
     if not params.weights:
         raise ValueError(
@@ -81,7 +83,7 @@ def fab_net_layout(params: FabNetParams, source: Source) -> Layout:
         path = weights_file(params)
         whose = f"{path.name}, {path.stat().st_size} bytes"  # another file of that name: another layout, so prepared anew
     sizes, notes = {"channel": EMBEDDING}, {"weights": whose}
-    if params.pool == "mean":
+    if params.pool == "mean" or clockless:
         return Layout("vector", ("channel",), sizes, notes=notes)
     return Layout("signal", ("time", "channel"), sizes, rate, notes=notes)
 
@@ -99,8 +101,8 @@ def register_modalities(register: Register[ModalitySpec]) -> None:
     register(
         ModalitySpec(
             "fab-net",
-            "frames of a face through FAb-Net's frozen encoder, 256 values each; weights from a file, or random",
-            ("video",),
+            "frames or pictures of a face through FAb-Net's frozen encoder, 256 values each; weights from a file, or random",
+            ("video", "pictures"),
             FabNetParams,
             fab_net_layout,
             build_fab_net,

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmcl.api import DataError, Raw, Source, Video
-from mmcl.media import read_weights
+from mmcl.api import DataError, Pictures, Raw, Source, Video
+from mmcl.media import grouped_frames, nearest_frames, read_weights
 
 from . import EMBEDDING, RANDOM, FabNetParams, weights_file
 
@@ -41,45 +41,45 @@ class FabNet:
         self._random = 0
 
     def extract(self, raw: Raw) -> NDArray[np.float32]:
-        """[T, 256], or their mean. Raises DataError if frames are not what the source promises, or the weights cannot be had."""
-        assert isinstance(raw, Video)
-        frames = self._taken(raw)
+        """[T, 256], or their mean; of pictures the mean. Raises DataError if frames are not what the source promises, or the weights cannot be had."""
+        assert isinstance(raw, Video | Pictures)
         if self._encoder is None:
             self._encoder = frozen_encoder(self.params)
-        size = self.params.batch
-        embeddings = [
-            self._encoder.embed(frames[start : start + size], self.params.size) for start in range(0, len(frames), size)
-        ]
+        embeddings, taken = [], 0
+        for group in self._taken(raw):
+            frames = group if self.params.longest is None else group[: max(0, self.params.longest - taken)]
+            if len(frames):
+                embeddings.append(self._encoder.embed(frames, self.params.size))
+                taken += len(frames)
+        if not embeddings:
+            raise DataError("has no frames" if isinstance(raw, Video) else "has no pictures")
         if self.params.weights == RANDOM:
-            self._random += len(frames)
+            self._random += taken
         values = np.concatenate(embeddings)
-        return np.asarray(values.mean(0) if self.params.pool == "mean" else values)
+        return np.asarray(values.mean(0) if self.params.pool == "mean" or isinstance(raw, Pictures) else values)
 
     def counts(self) -> dict[str, int]:
         """Frames that went through random weights, so that the data card says it."""
         return {"frames embedded by random weights (weights: none)": self._random}
 
-    def _taken(self, raw: Video) -> NDArray[np.uint8]:
-        frames = raw.frames
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1] not in (1, 3):
-            what = f"frames of type {frames.dtype} and shape {list(frames.shape)}"
-            raise DataError(f"has {what}; uint8 [frames, 1 or 3, height, width] was expected")
-        if frames.size == 0:
-            raise DataError("has no frames")
+    def _taken(self, raw: Video | Pictures) -> Iterator[NDArray[np.uint8]]:
+        """The frames to embed, as many as go through the network together."""
+        if isinstance(raw, Pictures):
+            return grouped_frames([_checked(raw.pictures)], self.params.batch)
         if self.rate is not None and abs(raw.rate - self.rate) > 0.01 * self.rate:
             raise DataError(f"has {raw.rate:g} frames per second; its source promises {self.rate:g}")
-        if self.params.fps is not None:
-            frames = frames[nearest(len(frames), raw.rate, self.params.fps)]
-        return frames[: self.params.longest]
+        at = None if self.params.fps is None else nearest_frames(raw.rate, self.params.fps)
+        return grouped_frames(map(_checked, raw.blocks()), self.params.batch, at)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_encoder": None}
 
 
-def nearest(n: int, rate: float, wanted: float) -> NDArray[np.intp]:
-    """The index of the frame nearest to each time k / wanted, up to that of the last frame."""
-    steps = int((n - 1) * wanted / rate + 1e-6) + 1  # 1e-6: what rounding made 2.9999999 is 3
-    return np.minimum(np.asarray(np.arange(steps) * rate / wanted + 0.5, np.intp), n - 1)
+def _checked(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1] not in (1, 3):
+        what = f"frames of type {frames.dtype} and shape {list(frames.shape)}"
+        raise DataError(f"has {what}; uint8 [frames, 1 or 3, height, width] was expected")
+    return frames
 
 
 class Encoder(nn.Module):

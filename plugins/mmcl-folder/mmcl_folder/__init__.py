@@ -13,7 +13,7 @@ __all__ = ["GET", "FolderParams", "LabelOptions", "SourceOptions"]
 
 GET = "Write recordings.csv into the folder, a row a recording ('mmcl new-dataset FOLDER' makes one of what lies there)."
 
-Kind = Literal["sound", "pictures", "table", "words", "sequence", "faces", "landmarks"]
+Kind = Literal["sound", "pictures", "table", "words", "sequence", "photos", "still", "faces", "landmarks"]
 OF_FACES = ("faces", "landmarks")
 """Kinds of source that are searched for in films, rather than read."""
 CROP = (112, 112)
@@ -30,8 +30,8 @@ class SourceOptions(Params):
     reads: Kind | None = Field(
         None,
         description="sound (of a sound file or a film), pictures (of a film, or numbered ones in a folder), table (a CSV of numbers with a "
-        "header, such as OpenFace's), words (a transcript, the words themselves, or what is said in a sound or a film), sequence (an array), faces (the "
-        "main face of a film, upright in every frame) or landmarks (its 68 points; their weights exclude commercial use); left out: by the files",
+        "header, such as OpenFace's), words (a transcript, the words themselves, or what is said in a sound or a film), sequence (an array), photos (a "
+        "picture, or those of a folder, without a clock), still (an array of numbers that hold for the whole recording), faces (the main face of a film, upright in every frame) or landmarks (its 68 points; their weights exclude commercial use); left out: by the files",
     )
     rate: float | None = Field(
         None,
@@ -44,7 +44,9 @@ class SourceOptions(Params):
         None, description="height and width in pixels to which pictures are resized; left out: 120 × 160, of faces 112 × 112"
     )
     columns: tuple[str, ...] | None = Field(None, description="columns of a table; left out: those of the first file")
-    shape: tuple[int, ...] | None = Field(None, description="shape of one step of an array; left out: that of the first file")
+    shape: tuple[int, ...] | None = Field(
+        None, description="shape of one step of an array, or of all that is still; left out: that of the first file"
+    )
     model: str | None = Field(
         None,
         description="words out of sound: folder of a Whisper model in CTranslate2's format; left out: tiny.en (English), of a package",
@@ -118,6 +120,11 @@ def _source(options: SourceOptions) -> Source:
         return Source("audio", "sound, at each file's own rate", notes={"trim": True} if options.trim else {})
     if options.reads == "pictures":
         return Source("video", "pictures, resized while reading", options.rate, {"shape": [3, *(options.size or (120, 160))]})
+    if options.reads == "photos":
+        return Source("pictures", "pictures without a clock", notes={"shape": [3, *(options.size or (120, 160))]})
+    if options.reads == "still":
+        shape = list(options.shape or ())
+        return Source("still", "numbers of the whole recording", notes={"shape": shape, **_key(options)})
     if options.reads == "faces":
         notes = {"shape": [3, *(options.size or CROP)], "of": "faces", "gaps": True}
         return Source("video", "the main face, upright; frames without it are gaps", options.rate, notes)
@@ -132,13 +139,23 @@ def _source(options: SourceOptions) -> Source:
         return Source("table", "columns of numbers", options.rate, {"columns": list(options.columns or ())})
     shape = list(options.shape or ())
     axes = {1: ["channel"], 2: ["joint", "channel"]}.get(len(shape))
-    notes = {"shape": shape, **({"axes": axes} if axes else {}), **({"key": options.key} if options.key else {})}
+    notes = {"shape": shape, **({"axes": axes} if axes else {}), **_key(options)}
     return Source("sequence", "ready arrays", options.rate, notes)
+
+
+def _key(options: SourceOptions) -> dict[str, str]:
+    return {"key": options.key} if options.key else {}
 
 
 def _complete_source(options: SourceOptions) -> bool:
     """Whether the options alone say what a modality must know."""
-    needed = {"table": options.columns, "sequence": options.shape, "faces": options.rate, "landmarks": options.columns}
+    needed = {
+        "table": options.columns,
+        "sequence": options.shape,
+        "still": options.shape,
+        "faces": options.rate,
+        "landmarks": options.columns,
+    }
     return options.reads is not None and needed.get(options.reads, ()) is not None
 
 
@@ -186,6 +203,7 @@ def _read_file(path: Path, source: Source) -> Raw:
     from .recordings import read_file
 
     reads: dict[str, Kind] = {"audio": "sound", "video": "pictures", "words": "words", "table": "table", "sequence": "sequence"}
+    reads |= {"pictures": "photos", "still": "still"}
     shape, columns = source.notes.get("shape"), source.notes.get("columns")
     of = source.notes.get("of")
     derived = of in OF_FACES and (
@@ -194,9 +212,9 @@ def _read_file(path: Path, source: Source) -> Raw:
     options = SourceOptions(
         reads=of if derived else reads[source.type],
         rate=None if source.type == "audio" else source.rate,
-        size=tuple(shape[-2:]) if shape and source.type == "video" else None,
+        size=tuple(shape[-2:]) if shape and source.type in ("video", "pictures") else None,
         columns=tuple(columns) if columns else None,
-        shape=tuple(shape) if shape and source.type == "sequence" else None,
+        shape=tuple(shape) if shape and source.type in ("sequence", "still") else None,
         key=source.notes.get("key"),
         **({name: source.notes.get(name) for name in SourceOptions.LATER} if source.type in ("words", "audio") else {}),
     )

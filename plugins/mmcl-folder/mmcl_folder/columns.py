@@ -15,6 +15,7 @@ from mmcl.media import (
     FILMS,
     IDS,
     PEOPLE,
+    PICTURES,
     SOUNDS,
     TRANSCRIPTS,
     Listing,
@@ -158,7 +159,7 @@ def _inferred(params: FolderParams, listing: Listing, column: str, root: Path) -
         if has_sound(first):
             both[f"{name}-sound"] = SourceOptions(column=column, reads="sound")
         return both
-    if mostly({*SOUNDS, *COMPRESSED_SOUNDS, *ARRAYS, *TRANSCRIPTS}):
+    if mostly({*SOUNDS, *COMPRESSED_SOUNDS, *ARRAYS, *TRANSCRIPTS, *PICTURES}):
         return {name: SourceOptions(column=column)}
     folders = (
         cells and all(not re.search(r"\s", cell) for cell in cells) and exists(root / cells[0]) and (root / cells[0]).is_dir()
@@ -193,9 +194,14 @@ def _source(params: FolderParams, name: str, given: SourceOptions, listing: List
     if reads == "pictures":
         if first.is_dir() and one.rate is None:
             raise DataError(
-                f"{first}: pictures in a folder do not say how many are shown a second; {_offer(column)}set {option}.rate"
+                f"{first}: pictures in a folder do not say how many are shown a second; {_offer(column)}set {option}.rate; of pictures "
+                f"without a clock set {option}.reads to photos"
             )
         return one.model_copy(update={"size": one.size or (120, 160)})
+    if reads == "photos":
+        return one.model_copy(update={"size": one.size or (120, 160)})
+    if reads == "still":
+        return one.model_copy(update={"shape": one.shape or array_shape(first, one.key) or (1,)})
     if reads == "table" and (one.columns is None or one.rate is None):
         table = read_table(first)
         if one.rate is None and table.rate is None:
@@ -208,7 +214,10 @@ def _source(params: FolderParams, name: str, given: SourceOptions, listing: List
         return one.model_copy(update={"columns": one.columns or table.columns, "rate": rate})
     if reads == "sequence":
         if one.rate is None:
-            raise DataError(f"{first}: an array does not say its rate; {_offer(column)}set {option}.rate, in steps a second")
+            raise DataError(
+                f"{first}: an array does not say its rate; {_offer(column)}set {option}.rate, in steps a second; of numbers "
+                f"that hold for the whole recording set {option}.reads to still"
+            )
         shape = array_shape(first, one.key)
         if not shape:
             raise DataError(f"{first}: a single number is no sequence; steps along the first axis were expected")
@@ -298,6 +307,8 @@ def _reads(path: Path, option: str) -> str:
         return "sound"
     if ending in FILMS:
         return "pictures"
+    if ending in PICTURES:
+        return "photos"
     if ending in ARRAYS:
         return "sequence"
     if ending in (".csv", ".tsv"):

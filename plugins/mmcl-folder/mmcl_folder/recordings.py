@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmcl.api import Audio, DataError, Header, Raw, SampleRef, Table, Video, Words
+from mmcl.api import Audio, DataError, Header, Raw, SampleRef, Still, Table, Words
 from mmcl.api import Sequence as Steps
 from mmcl.media import (
     SOUNDS,
@@ -20,12 +20,14 @@ from mmcl.media import (
     film_header,
     folder_header,
     open_audio,
+    open_film,
     open_sound,
     read_array,
-    read_film,
     read_listing,
+    read_pictures,
     read_table,
     read_words,
+    retimed,
     sound_header,
     spoken_part,
     transcribe,
@@ -89,8 +91,13 @@ class Folder:
         if one.reads == "table":
             table = _table(path, one, self._seen)
             return Header(len(table.values) / one.rate if one.rate else None, one.rate)
-        assert one.rate is not None
+        if one.reads == "photos":
+            return Header()
         shape = array_shape(path, one.key)
+        if one.reads == "still":
+            _require_still(path, shape, one)
+            return Header(None, None, shape)
+        assert one.rate is not None
         steps = shape[1:] if len(shape) > 1 else (1,)
         if not shape or not shape[0] or steps != one.shape:
             raise DataError(
@@ -139,8 +146,16 @@ def read_file(path: Path, one: SourceOptions, seen: Counter[str]) -> Raw:
     if one.reads == "landmarks":
         return face_landmarks(path, one.rate or 0.0, seen)
     if one.reads == "pictures":
-        film = read_film(path, one.size or (120, 160), one.rate or 0.0)
-        return film if one.rate is None else Video(film.frames, _same(path, film.rate, one.rate))
+        film = open_film(path, one.size or (120, 160), one.rate or 0.0)
+        if one.rate is None or _same(path, film.rate, one.rate) == film.rate:
+            return film
+        return retimed(film, one.rate)
+    if one.reads == "photos":
+        return read_pictures(path, one.size or (120, 160))
+    if one.reads == "still":
+        numbers = read_array(path, one.key)
+        _require_still(path, numbers.shape, one)
+        return Still(np.atleast_1d(numbers))
     if one.reads == "table":
         return _table(path, one, seen)
     assert one.rate is not None
@@ -164,6 +179,14 @@ def _table(path: Path, one: SourceOptions, seen: Counter[str]) -> Table:
     rate = None if one.rate is None else _same(path, table.rate or one.rate, one.rate)
     values = table.values[:, [table.columns.index(name) for name in columns]]
     return Table(np.ascontiguousarray(values), columns, rate)
+
+
+def _require_still(path: Path, shape: tuple[int, ...], one: SourceOptions) -> None:
+    """Raise DataError for numbers of another shape than those of the first file."""
+    if (shape or (1,)) != one.shape:
+        raise DataError(
+            f"{path}: has the shape {list(shape)}; {list(one.shape or ())} was expected, as in other files of its source"
+        )
 
 
 def _sound(path: Path) -> Audio:

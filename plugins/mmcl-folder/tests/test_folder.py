@@ -338,3 +338,57 @@ def test_a_label_that_is_too_large_to_be_learned_is_refused_and_a_long_number_is
     expect_refusal(lambda: mmcl_folder._complete(FolderParams(), tmp_path), "recordings.csv:3", "1e+300", "'value'")
     named = FolderParams.model_validate({"labels": {}})
     assert list(mmcl_folder._complete(named, tmp_path).sources or {}) == ["sound"]
+
+
+def test_pictures_without_a_clock_and_numbers_without_time_are_sources(tmp_path):
+    from PIL import Image
+
+    study(tmp_path, "speaker,face,views,answers\n" + "".join(f"p{i},{i}.png,v{i},{i}.npy\n" for i in range(4)))
+    for i in range(4):
+        (tmp_path / f"v{i}").mkdir()
+        Image.fromarray(np.full((40, 30, 3), 10 * i, np.uint8)).save(tmp_path / f"{i}.png")
+        for k, name in enumerate("cab"):
+            Image.fromarray(np.full((20, 20, 3), 50 * k + i, np.uint8)).save(tmp_path / f"v{i}" / f"{name}.jpg")
+        np.save(tmp_path / f"{i}.npy", np.arange(6.0).reshape(2, 3) + i)
+    with pytest.raises(DataError, match=r"set dataset\.sources\.answers\.rate.* to still"):
+        completed(tmp_path, sources=["answers"])
+    with pytest.raises(DataError, match=r"set dataset\.sources\.views\.rate.* to photos"):
+        completed(tmp_path, sources=["views"])
+    options = completed(
+        tmp_path, sources={"face": {"size": (8, 10)}, "views": {"reads": "photos"}, "answers": {"reads": "still"}}
+    )
+    info = SPEC.info(options)
+    assert {name: (one.type, one.notes["shape"]) for name, one in info.sources.items()} == {
+        "face": ("pictures", [3, 8, 10]),
+        "views": ("pictures", [3, 120, 160]),
+        "answers": ("still", [2, 3]),
+    }
+    dataset = SPEC.build(options, tmp_path)
+    id = dataset.samples()[2].id
+    assert dataset.read(id, "face").pictures.tolist() == np.full((1, 3, 8, 10), 20).tolist()
+    assert dataset.read(id, "views").pictures.mean((1, 2, 3)).round(-1).tolist() == [50, 100, 0]  # a, b, c
+    assert dataset.read(id, "answers").values.tolist() == [[2, 3, 4], [5, 6, 7]]
+    assert dataset.header(id, "answers").shape == (2, 3)
+    again = SPEC.read_file(tmp_path / "3.npy", info.sources["answers"])
+    assert again.values[0, 0] == 3
+    assert SPEC.read_file(tmp_path / "v3", info.sources["views"]).pictures.shape == (3, 3, 120, 160)
+    np.save(tmp_path / "2.npy", np.zeros(5))
+    for look in (dataset.read, dataset.header):
+        with pytest.raises(DataError, match=r"2\.npy: has the shape \[5\]; \[2, 3\] was expected"):
+            look(id, "answers")
+
+
+def test_a_long_film_is_read_by_parts_at_the_rate_of_its_source(tmp_path, monkeypatch):
+    pytest.importorskip("av")
+    from mmcl.media import film, write_film
+
+    frames = np.random.default_rng(0).integers(0, 256, (30, 24, 32, 3), dtype=np.uint8)
+    study(tmp_path, "speaker,film\np1,a.mp4\n")
+    write_film(tmp_path / "a.mp4", frames, 25)
+    options = completed(tmp_path, sources={"film": {"rate": 25.2, "size": (12, 16)}})
+    whole = SPEC.build(options, tmp_path).read("a", "film")
+    monkeypatch.setattr(film, "LONG_FILM", 0)
+    parted = SPEC.build(options, tmp_path).read("a", "film")
+    assert type(whole) is Video
+    assert (type(parted).__name__, parted.rate, whole.rate) == ("LongFilm", 25.2, 25.2)
+    np.testing.assert_array_equal(np.concatenate(list(parted.blocks())), whole.frames)

@@ -198,7 +198,7 @@ class HfJointParams(Params):
     )
 
 
-JOINT = {"clap": {"audio": 10.0, "words": None}, "clip": {"video": 1.0, "words": None}}
+JOINT = {"clap": {"audio": 10.0, "words": None}, "clip": {"video": 1.0, "pictures": None, "words": None}}
 """Models that give one vector a modality in a joint space, by model_type: what each reads, and seconds from piece to piece."""
 
 
@@ -222,8 +222,8 @@ def joint_layout(params: HfJointParams, source: Source) -> Layout:
         raise ValueError(f"model '{params.model}' {problem}")
     if params.pool == "mean":
         return Layout("vector", ("channel",), {"channel": size})
-    if source.type == "words":
-        raise ValueError("'hf-joint' gives one vector of all words; leave pool out")
+    if source.type in ("words", "pictures"):
+        raise ValueError(f"'hf-joint' gives one vector of all {source.type}; leave pool out")
     return Layout("signal", ("time", "channel"), {"channel": size}, 1 / joint_step(params, source.type))
 
 
@@ -456,8 +456,8 @@ def register_modalities(register: Register[ModalitySpec]) -> None:
     register(
         ModalitySpec(
             "hf-joint",
-            "a vector of sound, film or words in the joint space of a frozen model (CLAP, CLIP), from a folder or the hub",
-            ("audio", "video", "words"),
+            "a vector of sound, film, pictures or words in the joint space of a frozen model (CLAP, CLIP), from a folder or the hub",
+            ("audio", "video", "words", "pictures"),
             HfJointParams,
             joint_layout,
             build_joint,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmcl.api import Audio, DataError, Raw, Video, Words
-from mmcl.media import blocks_at_rate
+from mmcl.api import Audio, DataError, Pictures, Raw, Video, Words
+from mmcl.media import blocks_at_rate, grouped_frames
 
 from . import HfJointParams, folder_config, joint_step
 from .features import load, place, spoken, why
@@ -29,7 +29,7 @@ class HfJoint:
 
     def extract(self, raw: Raw) -> NDArray[np.float32]:
         """[dim], or [pieces, dim] with `pool: none`. Raises DataError if nothing is said, or the model cannot be had."""
-        assert isinstance(raw, Audio | Video | Words)
+        assert isinstance(raw, Audio | Video | Words | Pictures)
         if self._model is None:
             self._model = load(self.params.model, "hf-joint").requires_grad_(False)
             self._processor = _processor_of(self.params.model, raw)
@@ -40,9 +40,13 @@ class HfJoint:
             elif isinstance(raw, Audio):
                 rate = int(self._processor.sampling_rate)
                 parts = [self._sound(piece, rate) for piece in self._pieces(blocks_at_rate(raw, rate), rate)]
+            elif isinstance(raw, Pictures):
+                parts = [self._pictures(group) for group in grouped_frames([raw.pictures], AT_ONCE)]
             else:
-                shown = self._shown(raw)
-                parts = [self._pictures(shown[k : k + AT_ONCE]) for k in range(0, len(shown), AT_ONCE)]
+                shown = grouped_frames(raw.blocks(), AT_ONCE, self._shown(raw.rate))
+                parts = [self._pictures(group) for group in shown]
+        if not parts:
+            raise DataError("has no pictures")
         vectors = torch.cat([_tensor(part) for part in parts]).float()
         values: NDArray[np.float32] = torch.nn.functional.normalize(vectors, dim=-1).numpy()
         width = folder_config(self.params.model, "hf-joint").get("projection_dim", self.params.dim)
@@ -72,14 +76,15 @@ class HfJoint:
         given = self._processor(piece, sampling_rate=rate, return_tensors="pt")
         return self._model.get_audio_features(**given)
 
-    def _shown(self, raw: Video) -> NDArray[np.uint8]:
-        """The picture that is shown at each step."""
-        count = max(1, int(np.ceil(len(raw.frames) / raw.rate / joint_step(self.params, "video") - 1e-6)))
-        return raw.frames[
-            np.minimum(
-                (np.arange(count) * joint_step(self.params, "video") * raw.rate).round().astype(int), len(raw.frames) - 1
-            )
-        ]
+    def _shown(self, rate: float) -> Callable[[int, int], NDArray[np.intp]]:
+        """Which picture is shown at each step."""
+        every = joint_step(self.params, "video")
+
+        def at(step: int, n: int) -> NDArray[np.intp]:
+            count = max(1, int(np.ceil(n / rate / every - 1e-6)))
+            return np.minimum((np.arange(step, count) * every * rate).round().astype(np.intp), n - 1)
+
+        return at
 
     def _pictures(self, frames: NDArray[np.uint8]) -> Any:
         given = self._processor(images=[torch.from_numpy(frame) for frame in frames], return_tensors="pt")
@@ -93,7 +98,7 @@ def _processor_of(model: str, raw: Raw) -> Any:
     """What turns raw data into the model's input. Raises DataError if it cannot be had."""
     import transformers
 
-    kinds = {Words: "AutoTokenizer", Audio: "AutoFeatureExtractor", Video: "AutoImageProcessor"}
+    kinds = {Words: "AutoTokenizer", Audio: "AutoFeatureExtractor", Video: "AutoImageProcessor", Pictures: "AutoImageProcessor"}
     try:
         kind = next(name for known, name in kinds.items() if isinstance(raw, known))  # a long sound is a class of its own
         return getattr(transformers, kind).from_pretrained(place(model), trust_remote_code=False)

@@ -13,7 +13,7 @@ from mmcl_hub.features import HfSpeech, HfText
 from mmcl_hub.joint import HfJoint
 from mmcl_hub.layers import LayerMix
 
-from mmcl.api import Audio, DataError, Layout, Source, Stream, Video, Words
+from mmcl.api import Audio, DataError, Layout, Pictures, Source, Stream, Video, Words
 from mmcl.testing import check_backbone, check_modality
 
 transformers = pytest.importorskip("transformers")
@@ -114,6 +114,9 @@ def test_a_film_is_the_mean_of_its_pictures_in_the_space(clip):
     assert JOINT.layout(steps, Source("video", "v")).rate == 2
     np.testing.assert_allclose(HfJoint(steps).extract(Video(frames, 4.0)), np.stack(each), atol=1e-5)
     check_modality(JOINT, raw=Video(frames, 4.0), source=Source("video", "v"), params=params)
+    pictures = Pictures(frames[[0, 2, 4, 6, 8]])  # the same ones, without a clock
+    np.testing.assert_allclose(HfJoint(params).extract(pictures), got, atol=1e-5)
+    check_modality(JOINT, raw=pictures, source=Source("pictures", "p"), params=params)
 
 
 def test_words_are_one_vector_of_the_same_space(clip):
@@ -154,7 +157,7 @@ def test_sound_is_read_in_pieces_that_are_never_cut_at_random(clap):
 
 def test_what_does_not_fit_a_joint_space_is_refused_before_a_recording_is_read(clip, clap, bert, tmp_path):
     for params, type, sentence in (
-        (HfJointParams(model=str(clip)), "audio", r"\(clip\) reads video and words, and this source is audio"),
+        (HfJointParams(model=str(clip)), "audio", r"\(clip\) reads video and pictures and words, and this source is audio"),
         (HfJointParams(model=str(clap)), "video", r"\(clap\) reads audio and words, and this source is video"),
         (HfJointParams(model=str(clip), pool="none"), "words", "one vector of all words"),
         (HfJointParams(model=str(clip), dim=7), "video", "has 6 values a vector, dim says 7"),

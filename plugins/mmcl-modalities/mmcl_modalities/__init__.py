@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, Literal
 
-from mmcl.api import Field, Kind, Layout, Modality, ModalitySpec, Params, Register, Source, hookimpl
+from mmcl.api import Field, Kind, Layout, Modality, ModalitySpec, NoParams, Params, Register, Source, hookimpl
 
 KINDS = (
     Kind("spectrogram", ("time", "channel"), "bands of a spectrum over time"),
@@ -388,6 +389,21 @@ def build_hashed_words(params: HashedWordsParams, source: Source) -> Modality:
     return HashedWords(params)
 
 
+# ---------------------------------------------------------------------------------------------------------------- still
+
+
+def vectors_layout(params: NoParams, source: Source) -> Layout:
+    """All numbers in one row."""
+    return Layout("vector", ("channel",), {"channel": math.prod(sizes(source, "vectors"))})
+
+
+def build_vectors(params: NoParams, source: Source) -> Modality:
+    """The modality."""
+    from .still import Vectors
+
+    return Vectors(params, source)
+
+
 MODALITIES = (
     ModalitySpec(
         "glove",
@@ -465,6 +481,14 @@ MODALITIES = (
         build_hashed_words,
         version=2,
         paper="random indexing: Kanerva, Kristoferson, Holst 2000",
+    ),
+    ModalitySpec(
+        "vectors",
+        "numbers that hold for a whole recording, such as answers to a questionnaire or ready embeddings, as one vector",
+        ("still",),
+        NoParams,
+        vectors_layout,
+        build_vectors,
     ),
 )
 

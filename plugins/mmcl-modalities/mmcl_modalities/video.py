@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmcl.api import DataError, Raw, Source, Timed, Video
+from mmcl.media import grouped_frames, joined, nearest_frames
 
 from . import FaceClipParams, FramesParams, skips_gaps
 from .checks import require_rate
@@ -29,25 +31,31 @@ class Frames:
     def extract(self, raw: Raw) -> NDArray[np.uint8]:
         """Raises DataError if there are no frames, or they have not the type, size or rate that their source promises."""
         assert isinstance(raw, Video)
-        require_rate(raw.rate, self.rate)
-        frames = raw.frames
+        return self.of(raw.blocks(), raw.rate, raw.present)
+
+    def of(self, blocks: Iterable[NDArray[np.uint8]], rate: float, present: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+        """The same, of a film's blocks."""
+        require_rate(rate, self.rate)
+        at = None if self.params.rate is None else nearest_frames(rate, self.params.rate)
+        size = self.params.size or self.source_size
+        groups = grouped_frames(map(self._checked, blocks), BLOCK, at)
+        values = joined(resized(grey(group) if self.params.grey else group, *size) for group in groups)
+        if len(values) == 0:
+            raise DataError("has no frames")
+        if present is not None:
+            self._counts[BLACK] += int((~(present if at is None else present[at(0, len(present))])).sum())
+        return values
+
+    def _checked(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1] != self.channels:
             what = f"frames of type {frames.dtype} and shape {list(frames.shape)}"
             raise DataError(f"has {what}; uint8 [frames, {self.channels}, height, width] was expected")
-        if frames.size == 0:
+        if frames.size == 0 and len(frames):
             raise DataError("has no frames")
         if self.params.size is None and frames.shape[2:] != self.source_size:
             there, promised = list(frames.shape[2:]), list(self.source_size)
             raise DataError(f"has frames of {there} pixels and its source promises {promised}; set size: to resize them")
-        present = raw.present
-        if self.params.rate is not None:
-            kept = nearest(len(frames), raw.rate, self.params.rate)
-            frames, present = frames[kept], None if present is None else present[kept]
-        if present is not None:
-            self._counts[BLACK] += int((~present).sum())
-        size = self.params.size or self.source_size
-        blocks = (frames[start : start + BLOCK] for start in range(0, len(frames), BLOCK))
-        return np.concatenate([resized(grey(block) if self.params.grey else block, *size) for block in blocks])
+        return frames
 
     def counts(self) -> dict[str, int]:
         """How many frames showed nothing so far."""
@@ -70,18 +78,20 @@ class FaceClip:
         Raises DataError as `frames` does, and if no frame that is kept has a face.
         """
         assert isinstance(raw, Video)
-        if self.cut and raw.frames.ndim == 4:
-            raw = Video(middle(raw.frames, *self.size), raw.rate, raw.present)
+        blocks = raw.blocks()
+        if self.cut:
+            blocks = (middle(block, *self.size) if block.ndim == 4 else block for block in blocks)
         if not self.skips:
-            return self.frames.extract(raw)
-        values = self.frames.extract(Video(raw.frames, raw.rate))
+            return self.frames.of(blocks, raw.rate, raw.present)
+        values = self.frames.of(blocks, raw.rate, None)
         rows = np.arange(len(values))
         if raw.present is not None:
-            rows = np.flatnonzero(raw.present[nearest(len(raw.frames), raw.rate, self.rate)])
+            rows = np.flatnonzero(raw.present[nearest_frames(raw.rate, self.rate)(0, len(raw.present))])
         if len(rows) == 0:
             raise DataError(f"none of its {len(values)} frames has a face")
         self._counts["frames without a face, left out"] += len(values) - len(rows)
-        return Timed(values[rows], np.stack([rows, rows + 1], axis=1) / self.rate)
+        kept = values if len(rows) == len(values) else values[rows]
+        return Timed(kept, np.stack([rows, rows + 1], axis=1) / self.rate)
 
     def counts(self) -> dict[str, int]:
         """How many frames had no face so far."""
@@ -95,12 +105,6 @@ def middle(frames: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     kept_width = min(there_width, max(1, round(there_height * width / height)))
     top, left = (there_height - kept_height) // 2, (there_width - kept_width) // 2
     return frames[:, :, top : top + kept_height, left : left + kept_width]
-
-
-def nearest(n: int, rate: float, wanted: float) -> NDArray[np.intp]:
-    """The index of the frame nearest to each time k / wanted, up to that of the last frame."""
-    steps = int((n - 1) * wanted / rate + 1e-6) + 1  # 1e-6: what rounding made 2.9999999 is 3
-    return np.minimum(np.asarray(np.arange(steps) * rate / wanted + 0.5, np.intp), n - 1)
 
 
 def grey(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

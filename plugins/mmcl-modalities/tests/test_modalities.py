@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mmcl_modalities import KINDS, MODALITIES
 
-from mmcl.api import Audio, DataError, Sequence, Source, Table, Timed, Video, Words
+from mmcl.api import Audio, DataError, Sequence, Source, Still, Table, Timed, Video, Words
 from mmcl.testing.modality import builders
 
 SPECS = {spec.name: spec for spec in MODALITIES}
@@ -82,6 +82,7 @@ def examples():
     yield "face-clip", {"size": (6, 8)}, film, film_raw
     yield "log-mel", {"engine": "torch"}, audio, sound
     yield "frames", {"size": (5, 7), "grey": True, "rate": 10.0}, film, film_raw
+    yield "vectors", {}, Source("still", "answers", notes={"shape": [3, 4]}), Still(rng.normal(size=(3, 4)))
     yield "hashed-words", {}, Source("words", "said"), words
     yield "hashed-words", {"dim": 5, "pieces": "trigrams"}, Source("words", "said"), Words(words.words)
 

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mmcl.api import DataError, Sequence, Table, Video
 
 
-def require_promised(raw: Sequence | Table | Video, rate: float | None, shape: tuple[int, ...] | None) -> None:
+def require_promised(raw: Sequence | Table, rate: float | None, shape: tuple[int, ...] | None) -> None:
     """Raise DataError for a recording that is empty, or of another rate (by more than 1 %) or shape than its source promises."""
+    require_rate(raw, rate)
+    if shape is not None:
+        require_shape(raw.values, shape)
+    if len(raw.values) == 0:
+        raise DataError("is empty: it has no steps")
+
+
+def require_rate(raw: Sequence | Table | Video, rate: float | None) -> None:
+    """Raise DataError for a recording of another rate, by more than 1 %."""
     if raw.rate is not None and rate is not None and abs(raw.rate - rate) > 0.01 * rate:
         raise DataError(f"has {raw.rate:g} steps per second; its source promises {rate:g}")
-    values = raw.frames if isinstance(raw, Video) else raw.values
-    if shape is not None and values.shape[1:] != shape:
+
+
+def require_shape(values: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Raise DataError for steps of another shape."""
+    if values.shape[1:] != shape:
         raise DataError(f"has the shape {list(values.shape)}; its source promises [steps, {', '.join(map(str, shape))}]")
-    if len(values) == 0:
-        raise DataError("is empty: it has no steps")
 
 
 def between(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
