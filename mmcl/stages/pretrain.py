@@ -77,6 +77,14 @@ def pretrain(
         stop_for(ranks.asked(), lambda: f"pretrain {unit} is finished")  # noqa: B023 - called at once
 
 
+def check_checkpoint(unit: Unit) -> None:
+    """Raise StageError if there are checkpoints of this very training, and none of them can be gone on with."""
+    learner = learner_of(unit, torch.device("cpu"))
+    state = Progress(key=pretrain_key(unit.plan, unit.prepared, unit.fold, unit.seed), best_name="best_loss")
+    optimizer = build_optimizer(unit.plan.recipe.pretrain.optimizer, learner.model)
+    state.restore(unit.folder("pretrain") / "resume", learner.model, optimizer)
+
+
 def _is_ready(unit: Unit, key: str, going_on: bool) -> bool:
     """Whether a fold and seed is trained; if not, its folder is made ready for training it.
 
