@@ -154,6 +154,19 @@ def test_a_file_that_says_it_is_huge_is_refused_before_it_is_read(size, foreign)
         write_report(foreign)
 
 
+@pytest.mark.parametrize("inside", ["[],", "{},", '{"a":1},', "[[0]],"])
+@pytest.mark.parametrize("name", ["plan.json", "log.jsonl", "report.json"])
+def test_text_whose_values_would_take_far_more_memory_than_it_is_long_is_refused(name, inside, tmp_path):
+    """Lists of nothing take thirty times their text."""
+    text = f'{{"x": [{inside * 500_000}0]}}'
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    read = read_jsonl if name == "log.jsonl" else read_json
+    with pytest.raises(
+        StageError, match=rf"{name}: cannot be read as JSON \(its [\d,]+ characters would take 0\.\d GiB of memory"
+    ):
+        read(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, "1" * 5000, "{", "[]", "\x00", '{"a": 1}{'], ids=["deep", "long", "cut", "list", "zero", "two"]
 )

@@ -205,17 +205,29 @@ def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
 
 def read_json(path: Path) -> JsonObject:
     """A JSON file's object. Raises StageError, naming the file, if it is missing, not JSON, or does not hold what such a file holds."""
-    return _object(read_text(path), f"{path}:", path)
+    return _object(_modest(path), f"{path}:", path)
 
 
 def read_jsonl(path: Path) -> list[JsonObject]:
     """The objects of a file with one a line. Raises StageError, naming the file and line, as `read_json` does."""
-    lines = enumerate(read_text(path).split("\n"), 1)
+    lines = enumerate(_modest(path).split("\n"), 1)
     return [_object(line, f"{path}: line {number}", path) for number, line in lines if line]
 
 
+def _modest(path: Path) -> str:
+    """The text of a file of JSON. Raises StageError, naming the file, if its values would take far more memory than it has bytes."""
+    from ..shapes import require_modest  # late: it brings pydantic, which `mmcl --help` can do without
+
+    text = read_text(path)
+    try:
+        require_modest(text)
+    except ValueError as error:
+        raise StageError(f"{path}: cannot be read as JSON ({error}){_advice(path)}") from None
+    return text
+
+
 def _object(text: str, where: str, path: Path) -> JsonObject:
-    from ..shapes import parsed, shape_of  # late: it brings pydantic, which `mmcl --help` can do without
+    from ..shapes import parsed, shape_of
 
     try:
         value = parsed(text)

@@ -45,6 +45,17 @@ def _checker(shape: type[Shape]) -> Callable[[Any], None]:
     return check
 
 
+SPARE, FOLD = 2**24, 20
+"""Bytes that the values of a text may take in memory: so many, and so many for each character. What mmcl writes takes up to 13 for each."""
+
+
+def require_modest(text: str) -> None:
+    """Raise ValueError if the values of JSON text would take far more memory than text of mmcl's does, as lists of nothing do."""
+    takes = 88 * text.count("[") + 200 * text.count("{") + 50 * text.count(":") + 30 * text.count('"') + 32 * text.count(",")
+    if takes > SPARE + FOLD * len(text):
+        raise ValueError(f"its {len(text):,} characters would take {takes / 2**30:.1f} GiB of memory")
+
+
 def parsed(text: str) -> Any:
     """JSON within the limits: no number beyond LARGEST, none that is no number, nothing deeper than DEEPEST, no half of a character.
 

@@ -559,6 +559,7 @@ class LostFile(Shape):
     seed: int
     epoch: Small
     step: Count
+    processes: Annotated[int, Field(ge=1, le=NUMBERS)] = 1
     loss: str
     pairs: Texts
     recordings: Texts
@@ -576,10 +577,7 @@ BY_NAME: Mapping[str, type[Shape]] = {
     "written.json": FinishedFile,
     "work.json": KeyFile,
     "pooled.json": KeyFile,
-    "train.json": WhoFile,
-    "valid.json": WhoFile,
-    "test.json": WhoFile,
-    "held.json": WhoFile,
+    **dict.fromkeys(("train.json", "valid.json", "test.json", "held.json"), WhoFile),
     "encoders.json": EncodersFile,
     "heads.json": HeadsFile,
     "maps.json": MapsFile,
