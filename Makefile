@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs bench fuzz soak minimal clean
+.PHONY: demo test lint format docs bench fuzz soak minimal audit-dependencies clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make docs    build the site into site/   make bench   ratios against plain PyTorch"
 	@echo "make fuzz    tamper with everything that is read (FUZZ_CASES in all, or FUZZ_SECONDS)"
 	@echo "make minimal install the oldest versions that are allowed beside .venv, and run MINIMAL_TESTS"
+	@echo "make audit-dependencies  advisories of the installed packages, where they can be had"
 	@echo "make soak    kill runs at SOAK_KILLS random moments and before every call that changes a file, and compare what comes out"
 
 $(READY): pyproject.toml
@@ -67,5 +68,13 @@ minimal:
 	$(MINIMAL)/bin/python -m pip install --quiet --constraint constraints/minimal.txt --editable . pytest pytest-timeout hypothesis hatchling
 	OMP_NUM_THREADS=1 $(MINIMAL)/bin/python -m pytest $(MINIMAL_TESTS)
 
+# pip-audit in an environment of its own: what it needs is no dependency of ours.
+AUDIT := .venv-audit
+audit-dependencies: $(READY)
+	test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install --quiet pip-audit; }
+	rm -f $(AUDIT)/report.json
+	-$(AUDIT)/bin/pip-audit --format json --progress-spinner off --output $(AUDIT)/report.json --path $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") 2>$(AUDIT)/words
+	$(BIN)/python constraints/advisories.py $(AUDIT)/report.json
+
 clean:
-	rm -rf $(VENV) $(MINIMAL) site dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(MINIMAL) $(AUDIT) site dist .pytest_cache .mypy_cache .ruff_cache

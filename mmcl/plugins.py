@@ -158,14 +158,14 @@ class Plugins:
             if _same(package, OURS):
                 raise
             raise PluginError(
-                f"{what} '{about['use']}' was offered by the package {package} {about.get('version', '')}, which does not offer it here: "
-                f"pip install '{package}=={about.get('version', '')}'"
+                f"{what} '{about['use']}' was offered by the package {package} {about.get('version', '')}, which does not offer it here"
+                f"{_installing([(package, str(about.get('version', '')))])}"
             ) from error
 
 
 def require_offered(plan: Mapping[str, Any], where: str) -> None:
     """Raise PluginError, which begins with `where`, for a kept plan whose plug-ins come from packages that are not installed here."""
-    here, gone = [one.package for one in plugins().loaded if not one.failure], dict[str, str]()
+    here, gone = [one.package for one in plugins().loaded if not one.failure], dict[str, tuple[str, str]]()
     sections: list[tuple[str, Any]] = [("", plan)]
     for key, section in sections:  # grows while it is walked
         if not isinstance(section, Mapping):
@@ -173,12 +173,20 @@ def require_offered(plan: Mapping[str, Any], where: str) -> None:
         sections += [(f"{key}.{name}".lstrip("."), inner) for name, inner in section.items()]
         package = section.get("package")
         if isinstance(package, str) and package and "use" in section and not any(_same(package, one) for one in here):
-            gone[f"'{section['use']}' ({key})"] = f"{package}=={section.get('version')}"
+            gone[f"'{section['use']}' ({key})"] = (package, str(section.get("version")))
     if gone:
         raise PluginError(
             f"{where}: was made with plug-ins of packages that are not installed here, or do not load: "
-            f"{', '.join(f'{name} of {package}' for name, package in gone.items())}; pip install {' '.join(dict.fromkeys(gone.values()))}"
+            f"{', '.join(f'{name} of {package}=={version}' for name, (package, version) in gone.items())}{_installing(gone.values())}"
         )
+
+
+def _installing(packages: Iterable[tuple[str, str]]) -> str:
+    """What to install, for the end of a sentence about a file that names it; what no package or version is called does not reach a shell."""
+    named = [f"{package}=={version}" for package, version in dict.fromkeys(packages)]
+    if all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*", one) for one in named):
+        return f"; if you know that package: pip install {' '.join(named)}"
+    return "; no package is called so: the file was changed"
 
 
 def fault_of(error: Exception, parts: Iterable[tuple[str, Any]] = ()) -> PluginError | None:

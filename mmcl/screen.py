@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 Tick = Callable[[int, str], None]
 """Call with how many steps are done now, and a few words to show beside the bar."""
@@ -50,12 +53,17 @@ def hushed() -> AbstractContextManager[None]:
     return told(lambda shown: None)
 
 
+def plain(text: str) -> str:
+    """Text without what a terminal would obey or turn round: names in somebody's run or data may hold such signs. Line feeds and tabs stay."""
+    return _CONTROL.sub("\ufffd", text)
+
+
 def say(text: str) -> None:
     """One line to a person."""
     if (listener := _LISTENER.get()) is not None:
         listener(Shown(text))
         return
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is where the toolkit speaks
+    print(plain(text), file=sys.stderr, flush=True)  # noqa: T201 - this is where the toolkit speaks
 
 
 def part_of(tick: Tick, before: int) -> Tick:

@@ -260,7 +260,9 @@ def test_new_dataset_writes_the_table_and_prints_the_recipe(tmp_path, monkeypatc
     assert "12 of 3 speakers" in capsys.readouterr().out
     assert call("new-dataset", "study") == 2
     assert "--overwrite" in capsys.readouterr().err
+    Path("study.yaml").write_text("mine")
     assert call("new-recipe", "study/recordings.csv", "--out", "study.yaml") == 2
+    assert Path("study.yaml").read_text() == "mine"
     assert call("new-recipe", "study/recordings.csv", "--out", "study.yaml", "--overwrite") == 0
     assert Path("study.yaml").read_text() == captured.out
 

@@ -14,7 +14,7 @@ from mmcl.recipe.slots import Section
 from mmcl.report import run_and_report
 from mmcl.report.page import write_report
 from mmcl.review.compare import compare_runs
-from mmcl.runs import RunFolder, read_json, read_jsonl, write_json
+from mmcl.runs import RunFolder, digest, read_json, read_jsonl, read_tensors, write_json, write_tensors
 from mmcl.stages.earlier import changes_of
 from tests.conftest import keep_split, split_of
 
@@ -132,6 +132,11 @@ def test_other_recordings_are_refused_before_folds_json_is_written(tiny_plan, co
             go(plan, copy)
         assert words in str(error.value)
         assert contents(copy) == before
+    whole = [path for path in sorted(contents(copy)) if path.endswith((".safetensors", "scores.jsonl"))]
+    weights = [(copy.root / path).read_bytes() for path in whole]
+    go(plan, copy, overwrite=True)  # what the sentence offers: the recordings are those of the recipe again, and so is the work
+    assert read_json(copy.root / "folds.json") == kept
+    assert [(copy.root / path).read_bytes() for path in whole] == weights
 
 
 def test_work_of_another_mmcl_is_not_replaced_either(tiny_plan, copy):
@@ -246,8 +251,29 @@ def test_without_a_last_checkpoint_or_after_patience_a_sentence_says_what_to_do(
         go(tiny_plan("pretrain.epochs=5"), copy, more=True)
     write_json(last.parent / "finished.json", facts)
     shutil.rmtree(last)
-    with pytest.raises(StageError, match="has no checkpoint of its last epoch"):
+    with pytest.raises(StageError, match="has no checkpoint of its last epoch.*--overwrite trains from the beginning"):
         go(tiny_plan("pretrain.epochs=5"), copy, more=True)
+    go(tiny_plan("pretrain.epochs=5"), copy, overwrite=True, stop_after="pretrain")
+    assert read_json(last.parent / "finished.json")["epochs"] == 5
+
+
+def test_a_last_checkpoint_that_is_of_other_networks_is_one_sentence_and_overwrite_trains_from_the_beginning(
+    tiny_plan, copy, tmp_path
+):
+    last = copy.stage("pretrain", 0, 3) / "last"
+    tensors = read_tensors(last / "state.safetensors")
+    write_tensors(last / "state.safetensors", {f"{name}s": value for name, value in tensors.items()})
+    write_json(last / "state.json", {**read_json(last / "state.json"), "sha256": digest(last / "state.safetensors")})
+    longer = tiny_plan("pretrain.epochs=4")
+    with pytest.raises(StageError, match="do not fit the networks.*give --overwrite .and no --continue."):
+        go(longer, copy, more=True)
+    go(longer, copy, overwrite=True, stop_after="pretrain")
+    go(longer, (other := RunFolder(tmp_path / "other" / "tiny")), stop_after="pretrain")
+    ours, theirs = ((run.stage("pretrain", 0, 3) / "encoders.safetensors").read_bytes() for run in (copy, other))
+    assert ours == theirs
+
+
+def test_nothing_to_go_on_with_is_said(tiny_plan, tmp_path):
     with pytest.raises(StageError, match="holds no pretraining to go on with"):
         go(tiny_plan(), RunFolder(tmp_path / "runs" / "new"), more=True)
 

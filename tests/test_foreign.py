@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mmcl.api import StageError
+from mmcl.api import PluginError, StageError
+from mmcl.cli import main
 from mmcl.data.prepared import load_prepared
+from mmcl.plugins import plugins, require_offered
 from mmcl.report.page import write_report
 from mmcl.report.several import report_runs
 from mmcl.review.audit import audit_folder
@@ -146,12 +148,66 @@ def test_prepared_streams_behind_a_link_are_refused(foreign, secret):
         load_prepared(RunFolder(foreign))
 
 
+ESCAPES = "\x1b]0;evil\x07\x1b[2J\x9b1m\u202etxt\r"
+"""What titles a terminal, empties it, paints it, turns text round and goes back to the line's beginning."""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("runs", "list", ".."),
+        ("report", "."),
+        ("compare", "."),
+        ("audit", "."),
+        ("rerun", ".", "--out", "new"),
+        ("predict", ".", "x"),
+    ],
+)
+def test_nothing_of_a_run_is_obeyed_by_the_terminal(words, foreign, monkeypatch, capsys):
+    about = read_json(foreign / "plan.json")
+    about["plan"]["name"] = f"x{ESCAPES}"
+    about["plan"]["modalities"]["audio"]["backbone"] |= {"use": f"b{ESCAPES}", "package": f"p{ESCAPES}"}
+    write_json(foreign / "plan.json", about)
+    scores = next(foreign.rglob("scores.jsonl"))
+    scores.write_text(scores.read_text().replace('"emotion"', json.dumps(f"emotion{ESCAPES}")), encoding="utf-8")
+    monkeypatch.chdir(foreign)
+    with pytest.raises(SystemExit):
+        main([*words])
+    told = capsys.readouterr()
+    assert told.out + told.err
+    assert not set(ESCAPES) - set("]0;evil[2J1mtxt") & set(told.out + told.err)
+    assert sys.stdout.write is not None and not hasattr(sys.stdout, "stream")  # the stream is the caller's again
+
+
+@pytest.mark.parametrize("package", ["x'; touch ran; echo '", "a b", "--index-url=http://evil", "$(ran)", ESCAPES])
+def test_a_package_that_a_run_names_reaches_no_shell_by_the_advice_to_install_it(package):
+    with pytest.raises(PluginError, match="no package is called so: the file was changed"):
+        plugins().kept("backbone", {"use": "gone", "package": package, "version": "1"})
+    with pytest.raises(PluginError, match="no package is called so: the file was changed"):
+        require_offered({"backbone": {"use": "gone", "package": package, "version": "1"}}, "run")
+    with pytest.raises(PluginError, match="if you know that package: pip install acme==1.0"):
+        require_offered({"backbone": {"use": "gone", "package": "acme", "version": "1.0"}}, "run")
+
+
 @pytest.mark.parametrize("size", [2**40])
 def test_a_file_that_says_it_is_huge_is_refused_before_it_is_read(size, foreign):
     with (foreign / "plan.json").open("r+b") as file:
         file.truncate(size)
     with pytest.raises(StageError, match=r"plan.json: has 1,099,511,627,776 bytes, where at most"):
         write_report(foreign)
+
+
+@pytest.mark.parametrize("inside", ["[],", "{},", '{"a":1},', "[[0]],"])
+@pytest.mark.parametrize("name", ["plan.json", "log.jsonl", "report.json"])
+def test_text_whose_values_would_take_far_more_memory_than_it_is_long_is_refused(name, inside, tmp_path):
+    """Lists of nothing take thirty times their text."""
+    text = f'{{"x": [{inside * 500_000}0]}}'
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    read = read_jsonl if name == "log.jsonl" else read_json
+    with pytest.raises(
+        StageError, match=rf"{name}: cannot be read as JSON \(its [\d,]+ characters would take 0\.\d GiB of memory"
+    ):
+        read(tmp_path / name)
 
 
 @pytest.mark.parametrize(

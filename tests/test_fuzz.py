@@ -322,13 +322,13 @@ def test_a_width_of_a_thousand_million_takes_no_memory(tiny_run, tmp_path):
     about = read_json(tmp_path / "pretrain" / "encoders.json")
     about["projection"] = {"hidden": 1_000_000, "width": 1_000_000}
     write_json(tmp_path / "pretrain" / "encoders.json", about)
-    with pytest.raises(PluginError, match="takes more than 2 GiB of memory"):
+    with pytest.raises(PluginError, match=r"takes more than 0\.\d+ GiB of memory, as no network with these weights does"):
         load_encoders(tmp_path / "pretrain")
     bytearray(3 * 2**20)  # what is asked for afterwards can be had
 
 
 def test_memory_that_was_limited_is_free_again():
-    with pytest.raises(PluginError, match="takes more than 0.125 GiB"), sparing(2**27):
+    with pytest.raises(PluginError, match="takes more than 0.125 GiB"), sparing(0, 2**27):
         bytearray(2**30)
     assert len(bytearray(2**28)) == 2**28
 

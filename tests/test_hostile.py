@@ -18,6 +18,7 @@ from mmcl.report import run_and_report
 from mmcl.review.audit import audit_folder
 from mmcl.review.rerun import plan_of
 from mmcl.runs import RunFolder, read_json
+from mmcl.shapes import FOLD
 from mmcl.use.opened import stated_plan
 
 LISTENER = """
@@ -189,6 +190,67 @@ def test_nothing_is_written_outside_or_started_or_fetched(kind, tiny_run, tmp_pa
     assert {path.read_text(encoding="utf-8") for path in home.iterdir()} == {"my own words"}
     if kind == "untouched":
         assert {way: outcome for way, outcome in result["outcomes"].items() if outcome != "done"} == {}
+
+
+TAKES = """
+import resource, sys
+from pathlib import Path
+import torch, mmcl
+from mmcl.api.errors import MmclError
+from mmcl.report.page import write_report
+from mmcl.review.compare import compare_runs
+from mmcl.review.rerun import plan_of
+run = Path(sys.argv[1])
+unit = run / "fold-00" / "seed-3"
+ways = {"report": lambda: write_report(run), "compare": lambda: compare_runs([run]), "rerun": lambda: plan_of(run), "open": lambda: mmcl.open(run),
+        "encoders": lambda: mmcl.load_encoders(unit / "pretrain"), "heads": lambda: mmcl.load_heads(unit / "probe"),
+        "features": lambda: mmcl.features(run)}
+for name, way in ways.items():
+    try:
+        way()
+        print(name, "is done")
+    except MmclError as error:
+        print(name, "is refused:", str(error)[:200])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def _stuffed(run):
+    """Values that nobody asks for, in every file, as many as are let through: of the sort that takes most beside its text."""
+    for path in [*run.glob("*.json"), *run.rglob("finished.json"), *run.rglob("encoders.json"), *run.rglob("heads.json")]:
+        value = read_json(path)
+        path.write_text(
+            json.dumps({**value, "more": []}).replace('"more": []', f'"more": [{"[],[]," * 40_000}0]'), encoding="utf-8"
+        )
+
+
+def _wide(run):
+    """A network of two gigabytes."""
+    for path in run.rglob("encoders.json"):
+        about = read_json(path)
+        about["projection"] = {"hidden": 22_000, "width": 22_000}
+        path.write_text(json.dumps(about), encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [_stuffed, _wide], ids=["stuffed", "wide"])
+def test_what_opens_a_run_takes_no_more_than_a_gigabyte_beside_what_its_files_hold(kind, tiny_run, tmp_path):
+    shutil.copytree(tiny_run.root, tmp_path / "runs" / "tiny")
+    shutil.copytree(tiny_run.prepared, tmp_path / "runs" / "prepared")
+    kind(tmp_path / "runs" / "tiny")
+    holds = sum(path.stat().st_size for path in (tmp_path / "runs").rglob("*.json*")) / 2**20
+    done = subprocess.run(
+        [sys.executable, "-c", TAKES, str(tmp_path / "runs" / "tiny")], capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+    *told, took = done.stdout.splitlines()
+    assert int(took) < 1024 + FOLD * holds, told
+    assert "report is done" in told
+    if kind is _wide:
+        assert int(took) < 1024
+        assert any(line.startswith("encoders is refused") and "GiB of memory" in line for line in told)
+    else:
+        assert "encoders is done" in told
 
 
 def test_the_listener_notices_what_it_looks_for(tmp_path):

@@ -19,7 +19,7 @@ from mmcl.report import run_and_report as run_all
 from mmcl.report.page import write_report
 from mmcl.review.audit import audit_folder
 from mmcl.review.rerun import plan_of
-from mmcl.runs import RunFolder, read_json, read_jsonl, read_tensors, read_text
+from mmcl.runs import RunFolder, digest, read_json, read_jsonl, read_tensors, read_text, write_json, write_tensors
 
 SETS = (
     "dataset={use: toy, samples: 48, speakers: 6}",
@@ -202,6 +202,8 @@ def test_another_plan_does_not_replace_work_whose_own_plan_or_recordings_are_los
         ):
             run_all(other, run, workers=1)
         assert content(run.root / "fold-00") == before
+    run_all(other, run, workers=1, stop_after="pretrain", overwrite=True)
+    assert read_json(run.root / "plan.json")["plan"] == json.loads(json.dumps(other.to_json()))
 
 
 def test_prepared_streams_that_are_damaged_are_prepared_anew(whole, broken, capsys):
@@ -304,13 +306,76 @@ def test_two_bad_checkpoints_are_one_sentence_and_overwrite_begins_that_training
     shutil.rmtree(folder / "last", ignore_errors=True)
     names = ".*".join(f"{name}/{file}" for name, file in spoilt.items())
     with pytest.raises(
-        StageError, match=f"{names}.*neither of them is whole; give --overwrite .and no --continue., which begins"
+        StageError, match=f"{names}.*neither of them can be used; give --overwrite .and no --continue., which begins"
     ):
         run_all(plan, run, workers=1, stop_after=stage)
     run_all(plan, run, workers=1, stop_after=stage, overwrite=True)
     assert f"{stage} fold 0, seed 3: no checkpoint in" in capsys.readouterr().err
     assert result.read_bytes() == (whole[1].root / result.relative_to(run.root)).read_bytes()
     assert not [path for path in folder.iterdir() if path.name.startswith("resume")]
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "supervise"])
+@pytest.mark.parametrize("harm", ["a key", "a width", "the optimiser", "the best", "what is counted"])
+def test_checkpoints_that_are_whole_and_do_not_fit_are_one_sentence_and_overwrite_begins_that_training_anew(
+    stage, harm, whole, broken, capsys, monkeypatch
+):
+    plan, run = broken
+    folder = run.root / UNIT / stage
+    result = folder / {"pretrain": "encoders.safetensors", "supervise": "models/emotion~audio~mlp.safetensors"}[stage]
+    for path in (folder / "finished.json", result, result.with_suffix(".json")):
+        path.unlink()
+    shutil.rmtree(folder / "last", ignore_errors=True)
+    _stopped_after_an_epoch(plan, run, stage, monkeypatch)
+    unfit = folder / "resume"
+    _unfit(unfit, harm)
+    shutil.copytree(unfit, folder / "resume.old")
+    with pytest.raises(StageError, match=r"neither of them can be used; give --overwrite .and no --continue., which begins"):
+        run_all(plan, run, workers=1, stop_after=stage)
+    run_all(plan, run, workers=1, stop_after=stage, overwrite=True)
+    assert "they were removed, and this training begins anew" in capsys.readouterr().err
+    assert result.read_bytes() == (whole[1].root / result.relative_to(run.root)).read_bytes()
+    assert not [path for path in folder.iterdir() if path.name.startswith("resume")]
+
+
+def _stopped_after_an_epoch(plan, run, stage, monkeypatch):
+    """Train until a checkpoint is written, and end there as a kill does."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(state, folder, model, optimizer):
+        save(state, folder, model, optimizer)
+        raise Killed
+
+    save = Progress.save
+    with monkeypatch.context() as here:
+        here.setattr(Progress, "save", killed)
+        if stage == "supervise":  # whose trainings of one epoch write none
+            here.setattr(
+                Progress,
+                "stop_for",
+                lambda state, number, folder, model, optimizer, *_: killed(state, folder, model, optimizer),
+            )
+        with pytest.raises(Killed):
+            run_all(plan, run, workers=1, stop_after=stage)
+    last = run.root / UNIT / stage / "last"
+    if last.exists():
+        last.rename(last.with_name("resume"))
+
+
+def _unfit(folder, harm):
+    """Change a checkpoint so that it is whole, and of other networks."""
+    tensors, counters = read_tensors(folder / "state.safetensors"), read_json(folder / "state.json")
+    if harm == "what is counted":
+        del counters["best_epoch"]
+    else:
+        part = {"the optimiser": "optimizer/", "the best": "best/"}.get(harm, "now/")
+        name = next(name for name, value in tensors.items() if name.startswith(part) and value.ndim == 2)
+        value = tensors.pop(name)
+        tensors[f"{name}s" if harm == "a key" else name] = value if harm == "a key" else value[:, :-1].contiguous()
+    write_tensors(folder / "state.safetensors", tensors)
+    write_json(folder / "state.json", {**counters, "sha256": digest(folder / "state.safetensors")})
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "supervise"])

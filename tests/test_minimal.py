@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -30,3 +34,27 @@ def test_the_oldest_versions_are_the_lower_bounds():
 def test_the_makefile_installs_them():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(r"^minimal:.*\n(\t.*\n)*\t.*constraints/minimal.txt", makefile, re.MULTILINE)
+
+
+ADVICE = {"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}
+SKIPPED = {"name": "b", "skip_reason": "not there"}
+SOUND = {"name": "c", "version": "3", "vulns": []}
+
+
+@pytest.mark.parametrize(
+    ("packages", "line", "code"),
+    [
+        (None, "advisories cannot be had here: ", 0),
+        ([], "advisories cannot be had here: ", 0),
+        ([SKIPPED, SKIPPED], "advisories cannot be had here: ", 0),
+        ([SOUND, SKIPPED], "1 packages looked up, 0 advisories; 1 could not be looked up", 0),
+        ([SOUND, ADVICE], "a 1: PYSEC-1; mended in 2", 1),
+    ],
+)
+def test_advisories_are_told_and_that_there_are_none_to_be_had_is_no_fault(packages, line, code, tmp_path):
+    """The audit of dependencies: a package that was not looked up is never counted among the sound ones."""
+    path = tmp_path / "report.json"
+    if packages is not None:
+        path.write_text(json.dumps({"dependencies": packages}), encoding="utf-8")
+    done = subprocess.run([sys.executable, ROOT / "constraints" / "advisories.py", path], capture_output=True, text=True)
+    assert (done.stdout.splitlines()[0].startswith(line), done.returncode) == (True, code), done

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import time
 from contextlib import suppress
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmcl.api import RecipeError
+from mmcl.api.errors import LISTED
+from mmcl.recipe import read as reader
+from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe, read_recipe, scalar
 
 
@@ -270,3 +276,74 @@ def test_recipe_of_a_windows_editor_reads_as_any_other(tmp_path):
     document = read_recipe(path)
     assert document.values == {"a": 1, "b": {"c": "x"}}
     assert "\r" not in document.text
+
+
+LINES = "".join(f"  k{i}: {{use: 'x y', a: [1, 2.5, true, null, \"é\\t\"], b: ~}}  # no key\n" for i in range(600))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "name: [1\n",
+        "k: &a 1\n",
+        "k: !t 1\n",
+        "name: a\nname: b\n",
+        "k: a\tb\n",
+        "k: {: 1}\n",
+        "a: b: c\n",
+        "k: 'x\n",
+        "\x07\n",
+    ],
+)
+def test_a_long_recipe_is_read_by_another_reader_to_the_same_values_lines_and_words(more, monkeypatch):
+    def outcome():
+        try:
+            one = parse_recipe(text, "r.yaml")
+        except RecipeError as error:
+            return str(error)
+        return one.values, one.places
+
+    text = f"format: 1\nmany:\n{LINES}{more}"
+    assert len(text) > reader.LONG
+    fast, used = outcome(), []
+    monkeypatch.setattr(yaml, "SafeLoader", lambda text, real=yaml.SafeLoader: used.append(text) or real(text))
+    assert outcome() == fast
+    assert bool(used) == (
+        bool(more) and "&" not in more and "!" not in more and "name: b" not in more
+    )  # else libyaml has read it
+    monkeypatch.setattr(reader, "LONG", 10**9)
+    assert outcome() == fast
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 20_000 + "]" * 20_000, "a: " + "{a: " * 20_000])
+def test_nesting_without_end_in_a_long_recipe_is_one_sentence(text):
+    with pytest.raises(RecipeError, match="more than 40 lists or mappings within each other"):
+        parse_recipe(text, "r.yaml")
+
+
+def test_a_recipe_of_thousands_of_unknown_keys_is_refused_in_seconds_and_a_hundred_lines(monkeypatch):
+    text = "format: 1\n" + "".join(f"key{i}: 1\n" for i in range(5_000))
+    began = time.process_time()
+    with pytest.raises(RecipeError) as error:
+        make_plan(parse_recipe(text, "r.yaml"))
+    assert time.process_time() - began < 10
+    lines = str(error.value).splitlines()
+    assert len(lines) == LISTED + 1
+    assert lines[-1] == "and 900 problems more"
+
+
+def test_what_is_no_recipes_file_is_refused_before_it_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(RecipeError, match="is neither a file nor a folder"):
+        read_recipe(tmp_path / "pipe.yaml")
+    with (tmp_path / "huge.yaml").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(RecipeError, match="bytes; a recipe has at most 2,000,000"):
+        read_recipe(tmp_path / "huge.yaml")
+    (tmp_path / "r.yaml").write_text("base: huge.yaml\n")
+    with pytest.raises(RecipeError, match=r"base: .*huge.yaml: has 1,099,511,627,776 bytes"):
+        read_recipe(tmp_path / "r.yaml")
+    (tmp_path / "r.yaml").write_text("base: pipe.yaml\n")
+    with pytest.raises(RecipeError, match="there is no such file"):
+        read_recipe(tmp_path / "r.yaml")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import socket
 
 import pytest
 import torch
@@ -115,3 +117,63 @@ def test_without_a_lost_batch_replay_says_so(tiny_run):
 
     with pytest.raises(StageError, match="kept no batch; one is kept where a loss in pretraining becomes no number"):
         replay(tiny_run.root)
+
+
+def _trains_and_replays(rank, root, plan, port):
+    """One of two processes: a training whose second batch has no number, then the batch once more. The first writes what both saw."""
+    import os
+
+    from mmcl.model import contrast
+    from mmcl.recipe.carried import unpacked
+    from mmcl.review.replay import replay
+    from mmcl.stopping import SilentEnd
+
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    real, count, before = contrast.score, itertools.count(), []
+
+    def spoiled(*args, **kwargs):
+        objective = real(*args, **kwargs)
+        if next(count) == 1:
+            before.append(float(objective.loss.detach()))
+            objective.loss = objective.loss * float("nan")
+        return objective
+
+    contrast.score = spoiled
+    os.environ["MASTER_PORT"] = str(port)
+    with pytest.raises((StageError, SilentEnd), match="became nan"):
+        run_all(unpacked(plan), RunFolder(root), workers=1)
+    os.environ["MASTER_PORT"] = str(port + 1)
+    lines = replay(root)
+    if rank == 0:
+        (root / "saw.json").write_text(json.dumps({"before": before, "lines": lines}))
+    else:
+        assert lines == []
+
+
+def test_a_batch_that_two_processes_lost_is_seen_by_two_as_it_was_and_refused_by_one(tiny_plan, run, small_recipe):
+    from mmcl.recipe.carried import packed
+    from mmcl.review.replay import replay
+    from mmcl.workers import fork_context
+
+    sets = ("dataset.samples=48", "modalities.audio.augment={noise: 0.5}", "modalities.audio.backbone.dropout=0.5")
+    plan = tiny_plan(*sets, text=small_recipe)
+    run_all(plan, run, workers=1, stop_after="prepare")
+    with socket.socket() as one:  # two ports beside each other that nobody has
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    context = fork_context(["mmcl.stages.loaded"])
+    processes = [context.Process(target=_trains_and_replays, args=(rank, run.root, packed(plan), port)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0]
+    saw = json.loads((run.root / "saw.json").read_text())
+    (again,) = [line.split("loss: ")[1].split(";")[0] for line in saw["lines"] if line.startswith("loss: ")]
+    assert again == f"{saw['before'][0]:.6g}"
+    assert read_json(run.stage("pretrain", 0, 3) / "lost.json")["processes"] == 2
+    with pytest.raises(
+        StageError, match=r"lost in 2 processes, .* here is one; look at it with: torchrun --nproc-per-node 2 -m mmcl replay"
+    ):
+        replay(run.root)

@@ -266,19 +266,29 @@ def test_features_are_written_and_nothing_is_written_over(study, tmp_path, capsy
         assert kept["ids"].tolist() == ["r005", "r011"]
         assert kept["voice/vector"].shape == (2, 8)
         assert kept["recording"].tolist() == ["test", "test"]
-    before = out.read_bytes()
+    out.write_bytes(b"mine")
     assert command("embed", study, "r005", "--out", out) == 2
-    assert "is there already" in capsys.readouterr().err
-    assert out.read_bytes() == before
+    assert "is there already; give --overwrite to write it again" in capsys.readouterr().err
+    assert out.read_bytes() == b"mine"
+    assert command("embed", study, "r005", "r011", "--out", out, "--overwrite") == 0
+    with np.load(out) as kept:
+        assert kept["ids"].tolist() == ["r005", "r011"]
     assert command("embed", study, "r005", "--out", tmp_path / "x.safetensors") == 0
     assert load_file(tmp_path / "x.safetensors")["hand/projection"].shape == (1, 4)
     assert json.loads((tmp_path / "x.json").read_text())["ids"] == ["r005"]
     assert command("embed", study, "r005", "--out", tmp_path / "x.txt") == 2
 
 
-def test_answers_as_a_table(study, tmp_path):
+def test_answers_as_a_table(study, tmp_path, capsys):
     out = tmp_path / "answers.csv"
     assert command("predict", study, "r005", "--out", out) == 0
+    before = out.read_bytes()
+    out.write_bytes(b"mine")
+    assert command("predict", study, "r005", "--out", out) == 2
+    assert "is there already; give --overwrite to write it again" in capsys.readouterr().err
+    assert out.read_bytes() == b"mine"
+    assert command("predict", study, "r005", "--out", out, "--overwrite") == 0
+    assert out.read_bytes() == before
     rows = {row["task"]: row for row in csv.DictReader(out.open(newline=""))}
     assert rows["mood"]["prediction"] in ("calm", "tense")
     assert float(rows["mood"]["p calm"]) + float(rows["mood"]["p tense"]) == pytest.approx(1, abs=1e-5)

@@ -35,6 +35,10 @@ class Problem:
         return f"{place}{self.key}: {self.text}" if self.key else f"{place}{self.text}"
 
 
+LISTED = 100
+"""Problems of one recipe that are written out; the others are counted."""
+
+
 class RecipeError(MmclError):
     """All problems of one recipe, in the order of their lines; those of a second file, its base, after those of the first."""
 
@@ -43,7 +47,8 @@ class RecipeError(MmclError):
             problems = [Problem("", problems)]
         files = list(dict.fromkeys(p.file for p in problems))
         self.problems = tuple(sorted(problems, key=lambda p: (p.line is None, files.index(p.file), p.line or 0)))
-        super().__init__("\n".join(str(p) for p in self.problems))
+        more = [f"and {len(self.problems) - LISTED:,} problems more"] if len(self.problems) > LISTED else []
+        super().__init__("\n".join([*map(str, self.problems[:LISTED]), *more]))
 
 
 WORDS = {"published": "paper"}

@@ -10,12 +10,12 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 
 from .. import __version__
-from ..screen import launched
+from ..screen import launched, plain, say
 from ..stopping import SilentEnd, Stopped, Witness, listening
 
 COMMANDS = {
@@ -152,6 +152,31 @@ def _reader_may_leave() -> Iterator[None]:
         raise RuntimeError(f"a pipe other than stdout broke: {error}") from error  # or click would exit without a word
 
 
+class _Plain:
+    """A stream to which text is written without signs that a terminal obeys."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """As the stream does."""
+        return self.stream.write(plain(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def _plain_stdout() -> Iterator[None]:
+    """Within it, what is printed holds nothing that a terminal obeys: results name what stands in somebody's run or data."""
+    before = sys.stdout
+    sys.stdout = cast("TextIO", _Plain(before))
+    try:
+        yield
+    finally:
+        sys.stdout = before
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="mmcl")
 @click.option(
@@ -179,9 +204,9 @@ def main(arguments: list[str] | None = None) -> None:
     speaks = rank == 0  # of several processes that are told the same, one says what is wrong
     try:
         word = next((a for a in given if not a.startswith("-")), "")
-        if ranks > 1 and word in COMMANDS and word != "run":
+        if ranks > 1 and word in COMMANDS and word not in ("run", "replay"):
             raise click.UsageError(f"mmcl {word} works in one process; start it without torchrun")
-        with listening(tell=speaks):
+        with listening(tell=speaks), _plain_stdout():
             code: Any = cli.main(given, prog_name="mmcl", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
@@ -195,7 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
         stopped = error if isinstance(error, Stopped) else error.__cause__  # click makes Abort of it
         words = stopped if isinstance(stopped, Stopped) else "interrupted; run the same command again to go on"
         if speaks:
-            click.echo(f"mmcl: {words}", err=True)
+            say(f"mmcl: {words}")
         sys.exit(stopped.code if isinstance(stopped, Stopped) else 130)
     except Exception as error:  # noqa: BLE001 - the last line of defence: the user's to mend, or else our bug, said as such
         from ..api.errors import MmclError  # late: it brings numpy and pydantic, which `mmcl --help` can do without
@@ -208,14 +233,14 @@ def main(arguments: list[str] | None = None) -> None:
             if show:
                 traceback.print_exc()
             for line in str(error).splitlines() if speaks or isinstance(error, Witness) else ():
-                click.echo(f"mmcl: {line}", err=True)
+                say(f"mmcl: {line}")
             sys.exit(2)
         from .surroundings import sentence_of
 
         if sentence := sentence_of(error):
             if show:
                 traceback.print_exc()
-            click.echo(f"mmcl: {sentence}", err=True)
+            say(f"mmcl: {sentence}")
             sys.exit(2)
         traceback.print_exc()
         click.echo(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..screen import say
 from . import options
 
 
@@ -31,19 +32,18 @@ def new_dataset(folder: Path, out: str, pattern: str | None, overwrite: bool) ->
 
     draft = write_table(folder, out, pattern, overwrite)
     for note in draft.notes:
-        click.echo(f"mmcl: {note}", err=True)
-    click.echo(f"mmcl: {folder / out} written; look it over, then: mmcl data check {shlex.quote(str(folder))}", err=True)
+        say(f"mmcl: {note}")
+    say(f"mmcl: {folder / out} written; look it over, then: mmcl data check {shlex.quote(str(folder))}")
     try:
         text, notes = recipe_of(folder / out)
     except MmclError as error:
-        click.echo(f"mmcl: no recipe yet: {error}", err=True)
-        click.echo(
-            f"mmcl: mend the table, then: mmcl new-recipe {shlex.quote(str(folder / out))} --out {shlex.quote(f'{folder.resolve().name}.yaml')}",
-            err=True,
+        say(f"mmcl: no recipe yet: {error}")
+        say(
+            f"mmcl: mend the table, then: mmcl new-recipe {shlex.quote(str(folder / out))} --out {shlex.quote(f'{folder.resolve().name}.yaml')}"
         )
         return
     for note in notes:
-        click.echo(f"mmcl: {note}", err=True)
+        say(f"mmcl: {note}")
     click.echo(text, nl=False)
 
 
@@ -60,7 +60,7 @@ def new_recipe(table: Path, out: Path | None, overwrite: bool, faces: bool) -> N
 
     text, notes = recipe_of(table, faces, out)
     for note in notes:
-        click.echo(f"mmcl: {note}", err=True)
+        say(f"mmcl: {note}")
     if out is None:
         click.echo(text, nl=False)
         return
@@ -69,7 +69,7 @@ def new_recipe(table: Path, out: Path | None, overwrite: bool, faces: bool) -> N
     ):  # which `>` leaves where nothing came
         raise StageError(f"{out}: is there already; give --overwrite to write it again, or another --out")
     write_text(out, text)
-    click.echo(f"mmcl: {out} written; next: mmcl check {shlex.quote(str(out))}", err=True)
+    say(f"mmcl: {out} written; next: mmcl check {shlex.quote(str(out))}")
 
 
 @click.command("new-plugin")
@@ -86,4 +86,4 @@ def new_plugin(kind: str, name: str, out: Path) -> None:
     folder, *files = write_plugin(kind, name, out)
     for path in files:
         click.echo(path)
-    click.echo(f"mmcl: next: cd {folder} && pip install -e .[test] && pytest; then: mmcl describe {kind} {name}", err=True)
+    say(f"mmcl: next: cd {folder} && pip install -e .[test] && pytest; then: mmcl describe {kind} {name}")

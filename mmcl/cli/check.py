@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..api.errors import RecipeError
+from ..screen import say
 from . import options
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ def check(
             section = search.section
             click.echo(f"  sweep       {section.sampler}, {_count(search.trials, 'trial')} of {', '.join(section.space)}")
     if plan.root is not None and data == Path("DIR"):
-        click.echo(f"mmcl: DIR is still to be given: --data DIR, or MMCL_DATA. {plan.info.get}".rstrip(), err=True)
+        say(f"mmcl: DIR is still to be given: --data DIR, or MMCL_DATA. {plan.info.get}".rstrip())
     elif plan.root is not None and not plan.root.is_dir():
-        click.echo(f"mmcl: the data are not there yet: {plan.root}{twice(plan.root)}. {plan.info.get}".rstrip(), err=True)
+        say(f"mmcl: the data are not there yet: {plan.root}{twice(plan.root)}. {plan.info.get}".rstrip())
 
 
 def _counted(plan: Plan) -> list[str]:

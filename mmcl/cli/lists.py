@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..screen import say
 from . import options
 
 
@@ -32,7 +33,7 @@ def _command(name: str, what: str, text: str) -> click.Command:
                 ]
             )
         for one in plugins().failed:
-            click.echo(f"mmcl: plug-in '{one.plugin}' of {one.package} failed to load: {one.failure}", err=True)
+            say(f"mmcl: plug-in '{one.plugin}' of {one.package} failed to load: {one.failure}")
 
     return command
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ..screen import say
 from . import options
 
 
@@ -30,7 +31,7 @@ def rerun(run: Path, out: Path | None, data: Path | None, workers: int | None, o
     from ..runs import RunFolder, read_json
 
     for sentence in read_json(run / "plan.json").get("going_on", []):
-        click.echo(f"mmcl: {run}: {sentence}; the repetition trains in one go", err=True)
+        say(f"mmcl: {run}: {sentence}; the repetition trains in one go")
     folder = out if out is not None else run.resolve().with_name(f"{run.resolve().name}-again")
     # Streams are prepared anew too, in the repetition's own folder: those of the run would hide that preparing them has a state.
     run_and_report(plan, RunFolder(folder, folder / "prepared"), workers, overwrite=overwrite)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ..screen import say
 from . import options
 
 
@@ -44,7 +45,7 @@ def list_runs(folder: Path, as_json: bool) -> None:
         click.echo(json.dumps([one.to_json() for one in listed], indent=1))
         return
     if not listed:
-        click.echo(f"mmcl: {folder} holds no runs", err=True)
+        say(f"mmcl: {folder} holds no runs")
         return
     rows = [("run", "recipe", "state", "score", "changed (UTC)", "size")]
     for one in listed:
@@ -69,7 +70,7 @@ def rm(folders: tuple[Path, ...], yes: bool) -> None:
     for folder, size in remove(folders, yes):
         click.echo(f"{folder}: {'removed' if yes else 'would be removed'} ({options.size(size)})")
     if not yes:
-        click.echo("mmcl: nothing was removed; the same with --yes removes it", err=True)
+        say("mmcl: nothing was removed; the same with --yes removes it")
 
 
 @runs.command()
@@ -84,6 +85,6 @@ def prune(folder: Path, yes: bool) -> None:
         click.echo(f"{one.folder}: {'removed' if yes else 'would be removed'} ({options.size(one.size)})")
     total = options.size(sum(one.size for one in unused))
     if not unused:
-        click.echo(f"mmcl: every prepared stream in {folder} is needed by a run", err=True)
+        say(f"mmcl: every prepared stream in {folder} is needed by a run")
     elif not yes:
-        click.echo(f"mmcl: nothing was removed; the same with --yes frees {total}", err=True)
+        say(f"mmcl: nothing was removed; the same with --yes frees {total}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..screen import say
 from . import options
 
 NAMED = 4
@@ -35,7 +36,7 @@ def tables(name: str, runs: tuple[Path, ...], everything: bool, as_json: bool) -
     by_recipe = runs_of(runs)
     filled = fill(spec, by_recipe, everything)
     for recipe in sorted(set(by_recipe) - {cell["recipe"] for table in filled for cell in table["cells"]}):
-        click.echo(f"no cell of {spec.name} belongs to recipe '{recipe}'; its run is not shown", err=True)
+        say(f"no cell of {spec.name} belongs to recipe '{recipe}'; its run is not shown")
     if as_json:
         click.echo(json.dumps({"name": spec.name, "paper": spec.paper, "tables": filled}, indent=1, ensure_ascii=False))
         return

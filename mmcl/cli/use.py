@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..screen import say
 from . import options
 
 run = click.argument("run", type=options.Place())
@@ -57,7 +58,7 @@ def embed(names: tuple[str, ...], out: Path, overwrite: bool, **given: Any) -> i
     shown = ", ".join(
         f"{name} {one.vector.shape[1]} wide in {int(one.present.sum()):,}" for name, one in embedded.features.items()
     )
-    click.echo(f"{out}: {len(embedded.ids):,} rows of {len(embedded.items):,} recordings; {shown}", err=True)
+    say(f"{out}: {len(embedded.ids):,} rows of {len(embedded.items):,} recordings; {shown}")
     return 1 if session.refused else 0
 
 
@@ -95,11 +96,11 @@ def predict(names: tuple[str, ...], out: Path | None, overwrite: bool, tasks: tu
         from ..runs import write_text
 
         write_text(out, text)
-        click.echo(f"{out}: {len(answers):,} answers", err=True)
+        say(f"{out}: {len(answers):,} answers")
     missing = sorted({name for one in answers for name in one["missing"]})
     if missing:
         count = sum(bool(one["missing"]) for one in answers)
-        click.echo(f"{count:,} of {len(answers):,} answers lacked {', '.join(missing)}", err=True)
+        say(f"{count:,} of {len(answers):,} answers lacked {', '.join(missing)}")
     return 1 if session.refused else 0
 
 
@@ -135,7 +136,7 @@ def search(query: tuple[str, ...], among: tuple[str, ...], n: int, as_json: bool
         for one in results:
             click.echo(f"{one['similarity']:+.3f}  {one['id']:<{wide}}  {one['file']}")
     if not results:
-        click.echo("nothing is near: there is no other recording among those that were searched", err=True)
+        say("nothing is near: there is no other recording among those that were searched")
     return 1 if session.refused else 0
 
 

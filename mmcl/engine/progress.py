@@ -41,7 +41,8 @@ class Progress:
 
     def restore(self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
         """Go on from the checkpoint in a folder, if there is one with this key; whether there was."""
-        checkpoint = load_checkpoint(folder, self.key, model, optimizer)
+        needs = ("epoch", "step", "best_epoch", self.best_name, "history", "seconds")
+        checkpoint = load_checkpoint(folder, self.key, model, optimizer, needs)
         if checkpoint is None:
             self.weights = weights_of(model)
         else:

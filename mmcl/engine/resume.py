@@ -7,7 +7,7 @@ until the training ends: if the newest one is damaged, the training goes on from
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,16 @@ from ..screen import say
 def has_checkpoint(folder: Path) -> bool:
     """Whether there is something to go on from."""
     return (folder / "state.json").exists() or _before(folder).exists()
+
+
+def checkpoint_key(folder: Path) -> str | None:
+    """The fingerprint of the training that wrote a folder's checkpoints; None where none of them says it."""
+    for one in (folder, _before(folder)):
+        try:
+            return str(_counters(one)["key"])
+        except StageError:
+            continue
+    return None
 
 
 def save_checkpoint(
@@ -52,11 +62,13 @@ def drop_checkpoint(folder: Path, before_only: bool = False) -> None:
 
 
 def load_checkpoint(
-    folder: Path, key: str, module: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path, key: str, module: nn.Module, optimizer: torch.optim.Optimizer, needs: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
     """The counters and best weights of the last whole checkpoint, its state loaded; None if there is none for this key.
 
-    Raises StageError if there is one, and neither it nor the one before is whole.
+    needs  what it must count
+
+    Raises StageError if there is one, and neither it nor the one before is whole and fits the networks.
     """
     problems: list[StageError] = []
     for one in (folder, _before(folder)):
@@ -66,7 +78,9 @@ def load_checkpoint(
             counters = _counters(one)
             if counters.get("key") != key:
                 return None
-            best = _load(_tensors(one, counters), module, optimizer)
+            if missing := [name for name in needs if name not in counters]:
+                raise StageError(f"{one / 'state.json'}: does not say {', '.join(missing)}")
+            best = _load(one, _tensors(one, counters), module, optimizer)
         except StageError as error:
             problems.append(error)
             continue
@@ -75,7 +89,7 @@ def load_checkpoint(
         counters.pop("sha256", None)
         return counters, best
     if problems:
-        which = "neither of them is whole" if len(problems) > 1 else "there is no whole checkpoint before it"
+        which = "neither of them can be used" if len(problems) > 1 else "there is no checkpoint before it that can be used"
         raise StageError(
             f"{'; '.join(map(str, problems))}; {which}; give --overwrite (and no --continue), which begins this training anew and keeps what is finished"
         )
@@ -109,19 +123,35 @@ def _tensors(one: Path, counters: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return read_tensors(one / "state.safetensors")
 
 
-def _load(tensors: Mapping[str, torch.Tensor], module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Load the weights and the optimizer's state; gives the best weights."""
-    state: dict[int, dict[str, torch.Tensor]] = {}
+def _load(
+    one: Path, tensors: Mapping[str, torch.Tensor], module: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, torch.Tensor]:
+    """Load the weights and the optimizer's state; gives the best weights. Raises StageError if they are not of these networks."""
+    parts: dict[str, dict[str, torch.Tensor]] = {"now": {}, "best": {}, "optimizer": {}}
     for name, value in tensors.items():
-        if name.startswith("optimizer/"):
-            _, index, what = name.split("/", 2)
-            state.setdefault(int(index), {})[what] = value
+        kind, _, rest = name.partition("/")
+        parts.setdefault(kind, {})[rest] = value
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    groups = optimizer.state_dict()["param_groups"]
+    parameters = dict(
+        zip(
+            (i for group in groups for i in group["params"]),
+            (p for g in optimizer.param_groups for p in g["params"]),
+            strict=True,
+        )
+    )
     try:
-        module.load_state_dict({name.removeprefix("now/"): value for name, value in tensors.items() if name.startswith("now/")})
-    except RuntimeError as error:
-        raise StageError(f"the checkpoint's weights do not fit the networks ({str(error).splitlines()[0]})") from error
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
+        for name, value in parts["optimizer"].items():
+            index, what = name.split("/", 1)
+            if value.ndim and value.shape != parameters[int(index)].shape:
+                raise RuntimeError(f"{name} has the shape {list(value.shape)}")
+            state.setdefault(int(index), {})[what] = value
+        for kind in ("best", "now") if parts["best"] else ("now",):  # the best are used when the training ends
+            module.load_state_dict(parts[kind])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise StageError(f"{one}: its weights do not fit the networks ({str(error).splitlines()[0]})") from error
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    return parts["best"]
 
 
 def _before(folder: Path) -> Path:

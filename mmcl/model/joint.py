@@ -21,7 +21,7 @@ from ..runs import distrusting, read_tensors
 from ..seeding import address
 from .augment import Augmentation, augment
 from .encoder import Normalise
-from .keep import describe_encoders, sparing
+from .keep import bytes_of, describe_encoders, sparing
 
 
 class Joint(nn.Module):
@@ -87,9 +87,9 @@ def load_joint(folder: Path | str, offers: Plugins | None = None) -> Joint:
     params = offer.spec.params.model_validate_json(json.dumps(pretext["params"]))
     layouts = {name: Layout.from_json(one["layout"]) for name, one in about["modalities"].items()}
     normalised = [name for name, one in about["modalities"].items() if one["normalise"] == "channel"]
-    with sparing():
-        joint = build_joint(layouts, normalised, offer.spec, params)
     tensors = read_tensors(folder / "encoders.safetensors")
+    with sparing(bytes_of(tensors)):
+        joint = build_joint(layouts, normalised, offer.spec, params)
     try:
         joint.load_state_dict({key.removeprefix("joint/"): value for key, value in tensors.items()})
     except RuntimeError as error:

@@ -21,8 +21,8 @@ from ..plugins import Plugins, plugins
 from ..runs import distrusting, read_json, read_tensors, write_json, write_tensors
 from .encoder import Encoder, build_encoder
 
-ROOM = 2 * 2**30
-"""Bytes that networks may take while files are believed, beside three times what the weights take: a width of 1e9 ends in a sentence."""
+ROOM = 2**29
+"""Bytes that networks may take while files are believed, beside three times what the kept weights take: a width of 1e9 ends in a sentence."""
 
 
 def save_encoders(folder: Path, encoders: Mapping[str, nn.Module], about: Mapping[str, Any]) -> None:
@@ -51,20 +51,21 @@ def load_encoders(folder: Path | str, offers: Plugins | None = None) -> dict[str
     tensors = read_tensors(folder / "encoders.safetensors")
     encoders = {}
     for name, one in about["modalities"].items():
-        encoder = rebuilt_encoder(name, one, about["projection"], offers or plugins())
+        encoder = rebuilt_encoder(name, one, about["projection"], offers or plugins(), bytes_of(tensors))
         state = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
         fill_encoder(encoder, state, one["backbone"], f"{folder}: the weights of '{name}'")
         encoders[name] = encoder.eval()
     return encoders
 
 
-def rebuilt_encoder(name: str, about: Mapping[str, Any], projection: Mapping[str, Any], offers: Plugins) -> Encoder:
+def rebuilt_encoder(name: str, about: Mapping[str, Any], projection: Mapping[str, Any], offers: Plugins, kept: int) -> Encoder:
     """An encoder as files describe it, with any weights, for kept ones to be laid over.
 
     about  what encoders.json says of the modality: layout, backbone, normalise
+    kept   bytes of the weights that lie beside it
     """
     offer = offers.kept("backbone", about["backbone"])
-    with sparing():
+    with sparing(kept):
         return build_encoder(
             name,
             Layout.from_json(about["layout"]),
@@ -76,9 +77,17 @@ def rebuilt_encoder(name: str, about: Mapping[str, Any], projection: Mapping[str
         )
 
 
+def bytes_of(weights: Mapping[str, Tensor]) -> int:
+    """What weights take."""
+    return sum(value.nbytes for value in weights.values())
+
+
 @contextmanager
-def sparing(room: int = ROOM) -> Iterator[None]:
-    """Within it, so many bytes more can be had, where the system can say so (Linux). Raises PluginError for whoever wants more."""
+def sparing(kept: int, room: int = ROOM) -> Iterator[None]:
+    """Within it, `room` and three times the bytes of kept weights more can be had, where the system can say so (Linux).
+
+    Raises PluginError for whoever wants more.
+    """
     try:
         import resource
 
@@ -87,6 +96,7 @@ def sparing(room: int = ROOM) -> Iterator[None]:
     except (ImportError, OSError):
         yield
         return
+    room += 3 * kept
     before = resource.getrlimit(resource.RLIMIT_AS)
     asked = now + room if before[0] == resource.RLIM_INFINITY else min(before[0], now + room)
     resource.setrlimit(resource.RLIMIT_AS, (asked, before[1]))
@@ -95,7 +105,8 @@ def sparing(room: int = ROOM) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or "memory" in str(error):
             raise PluginError(
-                f"what is described takes more than {room / 2**30:.3g} GiB of memory, as no network that was kept does; its description was changed"
+                f"what is described takes more than {room / 2**30:.3g} GiB of memory, as no network with these weights does; its "
+                "description was changed"
             ) from error
         raise
     finally:

@@ -26,7 +26,7 @@ from ..plugins import Plugins, plugins
 from ..recipe.plan import Part
 from ..runs import distrusting, read_json, read_tensors, write_json, write_tensors
 from .frozen import Features
-from .keep import sparing
+from .keep import bytes_of, sparing
 from .scale import Scale, vectors_of
 
 GROUP = (
@@ -171,7 +171,7 @@ def _loaded(folder: Path, number: int, one: Mapping[str, Any], tensors: Mapping[
 
 def rebuilt(part: Part, task: Task, widths: Mapping[str, int], state: Mapping[str, Tensor], where: str) -> Head:
     """A head with kept weights, in eval mode. Raises PluginError if they do not fit what the plug-in builds."""
-    with torch.random.fork_rng(devices=[]), sparing():
+    with torch.random.fork_rng(devices=[]), sparing(bytes_of(state)):
         head = cast(nn.Module, part.spec.build(part.params, task, dict(widths)))
     if all(name in state for name in UNIT):
         in_unit(head, *(torch.zeros_like(state[name]) for name in UNIT))

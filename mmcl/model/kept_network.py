@@ -28,7 +28,7 @@ from ..plugins import Plugins, plugins
 from ..recipe.plan import Part
 from ..runs import digest, distrusting, read_json, read_tensors, write_json, write_tensors
 from .encoder import Encoder
-from .keep import load_encoders, rebuilt_encoder, sparing
+from .keep import bytes_of, load_encoders, rebuilt_encoder, sparing
 from .kept import part_of, task_json, task_of
 from .network import Network
 from .windows import WindowMean
@@ -203,29 +203,40 @@ def network_files(folder: Path | str) -> list[Path]:
     return sorted(path for path in (folder / "models").glob("*.json") if path.with_suffix(".safetensors").is_file())
 
 
+def _weights(path: Path) -> dict[str, Tensor]:
+    """The weights of one network. Raises DataError if they cannot be read."""
+    try:
+        return read_tensors(path)
+    except StageError as error:
+        raise DataError(str(error)) from error
+
+
 def _loaded(path: Path, offers: Plugins) -> KeptNetwork:
     """One network."""
     facts = read_json(path)
     if "network" not in facts:
         raise DataError(f"{path}: {OLDER}")
+    weights = _weights(path.with_suffix(".safetensors"))
+    kept = bytes_of(weights)
     try:
         about = facts["network"]
         task, part = task_of(about["task"]), part_of(about["head"], offers)
-        encoders = {name: rebuilt_encoder(name, one, about["projection"], offers) for name, one in about["modalities"].items()}
+        with sparing(kept):  # of all together, as none is held against its weights before the last is there
+            encoders = {
+                name: rebuilt_encoder(name, one, about["projection"], offers, kept) for name, one in about["modalities"].items()
+            }
         temperature = about["calibration"] and about["calibration"]["temperature"]
         thresholds = facts.get("thresholds")
         name, wide = facts["head"], {modality: encoder.width for modality, encoder in encoders.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); run the recipe again") from error
-    with torch.random.fork_rng(devices=[]), sparing():
+    with torch.random.fork_rng(devices=[]), sparing(kept):
         head = cast(nn.Module, part.spec.build(part.params, task, wide))
     network = Network(encoders, head)
     try:
-        network.load_state_dict(read_tensors(path.with_suffix(".safetensors")))
+        network.load_state_dict(weights)
     except RuntimeError as error:
         raise PluginError(f"{path}: its weights do not fit the plug-ins that are installed here: {error}") from error
-    except StageError as error:
-        raise DataError(str(error)) from error
     return KeptNetwork(
         task=task,
         input=facts["input"],

@@ -13,28 +13,34 @@ from ..stages.units import Unit, units_of
 from .rerun import plan_of
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from ..api.batch import Batch
+    from ..stages.lost import Together
 
 
 @distrusting
 def replay(folder: Path, device: str = "cpu") -> list[str]:
     """What is seen in the batch that a run kept, a sentence each: its recordings, streams, embeddings and losses.
 
-    Nothing is written. Raises StageError if the run kept none.
+    Nothing is written. Of several processes each has to call this, as many as trained together, and the first one gives the sentences.
+
+    Raises StageError if the run kept none, or if as many processes as trained together are not there.
     """
     import torch
+
+    from ..stages.lost import together
 
     run = RunFolder(folder)
     kept = sorted(folder.glob("fold-*/seed-*/pretrain/lost.json"))
     if not kept:
         raise StageError(f"{folder}: kept no batch; one is kept where a loss in pretraining becomes no number")
     about, weights = read_json(kept[0]), read_tensors(kept[0].with_name("lost.safetensors"))
-    plan = plan_of(folder)
-    unit = next(one for one in units_of(plan, run) if (one.fold.number, one.seed) == (about["fold"], about["seed"]))
-    return [*_about(kept[0].parent, about, unit), *_again(unit, about, weights, torch.device(device))]
+    with together(folder, about.get("processes", 1), torch.device(device)) as one_of:
+        plan = plan_of(folder)
+        unit = next(one for one in units_of(plan, run) if (one.fold.number, one.seed) == (about["fold"], about["seed"]))
+        sentences = [*_about(kept[0].parent, about, unit), *_again(unit, about, weights, one_of)]
+    return sentences if one_of.ranks.first else []
 
 
 def _about(folder: Path, about: Mapping[str, Any], unit: Unit) -> Iterator[str]:
@@ -44,7 +50,7 @@ def _about(folder: Path, about: Mapping[str, Any], unit: Unit) -> Iterator[str]:
     )
 
 
-def _again(unit: Unit, about: Mapping[str, Any], weights: Mapping[str, Tensor], device: torch.device) -> Iterator[str]:
+def _again(unit: Unit, about: Mapping[str, Any], weights: Mapping[str, Tensor], one_of: Together) -> Iterator[str]:
     """The batch once more, with the weights and draws that it had."""
     import torch
 
@@ -54,11 +60,13 @@ def _again(unit: Unit, about: Mapping[str, Any], weights: Mapping[str, Tensor], 
     plan, stores = unit.plan, unit.prepared.stores
     spans = [Span(start, seconds) for start, seconds in about["windows"]]
     batch = batch_of(stores, about["rows"], spans, about["views"])
+    mine = one_of.ranks.share(len(spans))
+    share = batch if one_of.ranks.size == 1 else batch_of(stores, about["rows"][mine], spans[mine], about["views"][mine])
     spoilt = [name for name, value in weights.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
     if spoilt:
         yield f"weights are no numbers already: {', '.join(spoilt[:4])}{' …' if len(spoilt) > 4 else ''}; a step before spoilt them"
     yield from _streams(batch, about)
-    encoded, objective = replayed(unit, weights, batch, about["step"], device)
+    encoded, objective = replayed(unit, weights, share, batch.items, about["step"], one_of.device, one_of.ranks)
     for name, one in encoded.items():
         yield f"{name}: embeddings {_range(one.z)}{_whose(one.z, one.rows, about)}"
     for name, values in objective.pairs.items():

@@ -208,7 +208,7 @@ def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
 
 def read_json(path: Path) -> JsonObject:
     """A JSON file's object. Raises StageError, naming the file, if it is missing, not JSON, or does not hold what such a file holds."""
-    return _object(read_text(path), f"{path}:", path)
+    return _object(_modest(path), f"{path}:", path)
 
 
 def read_jsonl(path: Path) -> list[JsonObject]:
@@ -218,26 +218,44 @@ def read_jsonl(path: Path) -> list[JsonObject]:
 
 def each_jsonl(path: Path) -> Iterator[JsonObject]:
     """The same, one after the other: none is held, nor the text of more than a line. Raises StageError as `read_jsonl` does."""
+    from ..shapes import memory_of, require_modest
+
+    number = memory = characters = 0
     try:
         with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size > LINES_BYTES:
                 raise StageError(f"{path}: has {size:,} bytes, where at most {LINES_BYTES:,} are expected")
-            number = 0
             while line := file.readline(LINE_BYTES + 1):
                 number += 1
                 if len(line) > LINE_BYTES:
                     raise StageError(f"{path}: line {number} has more than {LINE_BYTES:,} bytes{_advice(path)}")
-                if text := line.decode().rstrip("\n"):
+                text = line.decode().rstrip("\n")
+                memory, characters = memory + memory_of(text), characters + len(text)
+                require_modest(memory, characters)  # whoever asks may keep all of them
+                if text:
                     yield _object(text, f"{path}: line {number}", path)
     except FileNotFoundError:
         raise StageError(f"{path}: is missing{_advice(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StageError(f"{path}: cannot be read as text ({error}){_advice(path)}") from error
+    except (OSError, ValueError) as error:
+        what = "text" if isinstance(error, OSError | UnicodeDecodeError) else "JSON"
+        raise StageError(f"{path}: cannot be read as {what} ({error}){_advice(path)}") from error
+
+
+def _modest(path: Path) -> str:
+    """The text of a file of JSON. Raises StageError, naming the file, if its values would take far more memory than it has bytes."""
+    from ..shapes import memory_of, require_modest  # late: it brings pydantic, which `mmcl --help` can do without
+
+    text = read_text(path)
+    try:
+        require_modest(memory_of(text), len(text))
+    except ValueError as error:
+        raise StageError(f"{path}: cannot be read as JSON ({error}){_advice(path)}") from None
+    return text
 
 
 def _object(text: str, where: str, path: Path) -> JsonObject:
-    from ..shapes import parsed, shape_of  # late: it brings pydantic, which `mmcl --help` can do without
+    from ..shapes import parsed, shape_of
 
     try:
         value = parsed(text)

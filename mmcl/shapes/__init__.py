@@ -45,6 +45,21 @@ def _checker(shape: type[Shape]) -> Callable[[Any], None]:
     return check
 
 
+SPARE, FOLD = 2**24, 20
+"""Bytes that the values of a text may take in memory: so many, and so many for each character. What mmcl writes takes up to 13 for each."""
+
+
+def memory_of(text: str) -> int:
+    """Bytes that the values of JSON text take in memory, about."""
+    return 88 * text.count("[") + 200 * text.count("{") + 50 * text.count(":") + 30 * text.count('"') + 32 * text.count(",")
+
+
+def require_modest(memory: int, characters: int) -> None:
+    """Raise ValueError if the values of so much JSON text would take far more memory than text of mmcl's does, as lists of nothing do."""
+    if memory > SPARE + FOLD * characters:
+        raise ValueError(f"its {characters:,} characters would take {memory / 2**30:.1f} GiB of memory")
+
+
 def parsed(text: str) -> Any:
     """JSON within the limits: no number beyond LARGEST, none that is no number, nothing deeper than DEEPEST, no half of a character.
 

@@ -560,6 +560,7 @@ class LostFile(Shape):
     seed: int
     epoch: Small
     step: Count
+    processes: Annotated[int, Field(ge=1, le=NUMBERS)] = 1
     loss: str
     pairs: Texts
     recordings: Texts
@@ -577,10 +578,7 @@ BY_NAME: Mapping[str, type[Shape]] = {  # file → what it holds, or what each o
     "written.json": FinishedFile,
     "work.json": KeyFile,
     "pooled.json": KeyFile,
-    "train.json": WhoFile,
-    "valid.json": WhoFile,
-    "test.json": WhoFile,
-    "held.json": WhoFile,
+    **dict.fromkeys(("train.json", "valid.json", "test.json", "held.json"), WhoFile),
     "encoders.json": EncodersFile,
     "heads.json": HeadsFile,
     "maps.json": MapsFile,

@@ -17,7 +17,7 @@ from .. import __version__
 from ..api.errors import StageError
 from ..data.prepared import Kept, kept_by
 from ..engine.optim import rate
-from ..engine.resume import drop_damaged, has_checkpoint
+from ..engine.resume import drop_checkpoint, drop_damaged, has_checkpoint
 from ..recipe.plan import Plan, changed_code
 from ..recipe.slots import later_keys
 from ..runs import JsonObject, RunFolder, distrusting, read_json, remove_tree
@@ -358,11 +358,21 @@ def remove_stale(run: RunFolder) -> None:
 
 
 def remove_damaged(units: Iterable[Unit]) -> None:
-    """Remove the checkpoints of trainings that cannot be gone on with, as none of theirs is whole, and say so."""
+    """Remove the checkpoints of trainings that cannot be gone on with, as none of theirs is whole and fits the networks, and say so."""
+    from . import pretrain, supervise
+
+    checks = {"pretrain": pretrain.check_checkpoint, "supervise": supervise.check_checkpoint}
     for unit in units:
-        for stage in ("pretrain", "supervise"):
-            if drop_damaged(folder := unit.folder(stage) / "resume"):
+        for stage, check in checks.items():
+            folder = unit.folder(stage) / "resume"
+            if drop_damaged(folder):
                 say(f"{stage} {unit}: no checkpoint in {folder} is whole; they were removed, and this training begins anew")
+            elif has_checkpoint(folder) and (stage == "pretrain" or unit.plan.supervised is not None):
+                try:
+                    check(unit)
+                except StageError as error:
+                    drop_checkpoint(folder)
+                    say(f"{stage} {unit}: {str(error).split('; give')[0]}; they were removed, and this training begins anew")
 
 
 def listed(changes: Sequence[Change]) -> str:

@@ -6,7 +6,9 @@ lost.safetensors   the weights as they were before the step
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ import torch
 from torch import nn
 
 from ..api.batch import Items
+from ..api.errors import StageError
 from ..data.windows import Span
+from ..engine.ranks import Ranks, device_of, joined
 from ..runs import write_json, write_tensors
+from ..screen import launched
 from .units import Unit
 
 LOST = "batches left out, whose loss was no number"
@@ -23,14 +28,23 @@ LOST = "batches left out, whose loss was no number"
 
 
 def keep_lost(
-    unit: Unit, model: nn.Module, items: Items, spans: Sequence[Span], loss: float, pairs: Sequence[str], epoch: int, step: int
+    unit: Unit,
+    model: nn.Module,
+    items: Items,
+    spans: Sequence[Span],
+    loss: float,
+    pairs: Sequence[str],
+    epoch: int,
+    step: int,
+    processes: int,
 ) -> Path:
     """Write the batch and the weights; the description last. Returns its path.
 
-    items  who stands in the batch's rows
-    spans  what was cut of each of the batch's rows
-    epoch  counted from 0
-    step   steps that were taken since training began: what the step's draws were seeded from
+    items      who stands in the batch's rows
+    spans      what was cut of each of the batch's rows
+    epoch      counted from 0
+    step       steps that were taken since training began: what the step's draws were seeded from
+    processes  that trained together, each of which drew for its own rows
     """
     folder = unit.folder("pretrain")
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
@@ -42,6 +56,7 @@ def keep_lost(
         "seed": unit.seed,
         "epoch": epoch + 1,
         "step": step,
+        "processes": processes,
         "loss": str(loss),
         "pairs": list(pairs),
         "recordings": [unit.prepared.samples[row].id for row in rows],
@@ -51,6 +66,34 @@ def keep_lost(
     }
     write_json(folder / "lost.json", about)
     return folder / "lost.json"
+
+
+@dataclass(frozen=True)
+class Together:
+    """One of the processes that lost a batch together: which, and on what."""
+
+    ranks: Ranks
+    device: torch.device
+
+
+@contextmanager
+def together(folder: Path, processes: int, device: torch.device) -> Iterator[Together]:
+    """As many processes as lost a batch together, of which this is one.
+
+    Raises StageError if there are fewer or more.
+    """
+    here = launched()[1]
+    if processes != here:
+        how = "mmcl" if processes == 1 else f"torchrun --nproc-per-node {processes} -m mmcl"
+        trained = (
+            f"{processes} processes, each of which drew its own augmentations and dropout" if processes > 1 else "one process"
+        )
+        raise StageError(
+            f"{folder}: this batch was lost in {trained}, and here {'is one' if here == 1 else f'are {here}'}; "
+            f"look at it with: {how} replay {folder}"
+        )
+    with joined(device_of(device)) as ranks:
+        yield Together(ranks, device_of(device))
 
 
 def buffers_of(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -77,6 +77,14 @@ def pretrain(
         stop_for(ranks.asked(), lambda: f"pretrain {unit} is finished")  # noqa: B023 - called at once
 
 
+def check_checkpoint(unit: Unit) -> None:
+    """Raise StageError if there are checkpoints of this very training, and none of them can be gone on with."""
+    learner = learner_of(unit, torch.device("cpu"))
+    state = Progress(key=pretrain_key(unit.plan, unit.prepared, unit.fold, unit.seed), best_name="best_loss")
+    optimizer = build_optimizer(unit.plan.recipe.pretrain.optimizer, learner.model)
+    state.restore(unit.folder("pretrain") / "resume", learner.model, optimizer)
+
+
 def _is_ready(unit: Unit, key: str, going_on: bool) -> bool:
     """Whether a fold and seed is trained; if not, its folder is made ready for training it.
 
@@ -295,16 +303,23 @@ class _Awaited:
 
 
 def replayed(
-    unit: Unit, weights: Mapping[str, Tensor], batch: Batch, step: int, device: torch.device
+    unit: Unit, weights: Mapping[str, Tensor], batch: Batch, items: Items, step: int, device: torch.device, ranks: Ranks
 ) -> tuple[dict[str, Embedded], Objective]:
-    """The embeddings by modality (none of a pretext) and the objective of one batch, with the weights and the draws of a step. Nothing learns."""
-    learner = learner_of(unit, device)
+    """The embeddings by modality (none of a pretext) and the objective of one batch, with the weights and the draws of a step. Nothing learns.
+
+    batch  this rank's share
+    items  who stands in the rows of the whole batch
+    """
+    learner = learner_of(unit, device, ranks)
     learner.model.load_state_dict(dict(weights))
     learner.model.train()
-    generator = Progress(key="", step=step).seed_step(*unit.address)
+    state = Progress(key="", step=step)
+    generator = state.seed_step(*unit.address, *ranks.where)
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in unit.plan.modalities}
-    encoded = learner.forward(batch, len(batch.items.row), augmentations, generator)
-    objective = learner.objective(encoded, batch.items)
+    encoded = learner.forward(batch, len(items.row), augmentations, generator)
+    if ranks.size > 1:
+        state.seed_objective(*unit.address)
+    objective = learner.objective(encoded, items)
     return ({} if unit.plan.pretext else {name: Embedded(one.z.detach(), one.rows) for name, one in encoded.items()}), objective
 
 
@@ -489,7 +504,7 @@ def _lost(training: _Training, objective: Objective, items: Items, where: tuple[
         rng = np.random.default_rng(address(*unit.address, "window", epoch, k))
         parts = parts_of(plan.recipe.pretrain.shares, items.view.tolist())
         spans = spans_drawn(plan, unit.prepared.stores, [int(row) for row in items.row], rng, parts)
-        keep_lost(unit, training.learner.model, items, spans, loss, bad, epoch, state.step)
+        keep_lost(unit, training.learner.model, items, spans, loss, bad, epoch, state.step, training.ranks.size)
     ids = ", ".join(unit.prepared.samples[int(row)].id for row in items.row[:4])
     what = f"the loss became {loss} in epoch {epoch + 1}, step {k + 1} (pairs {', '.join(bad)}; recordings {ids}, …)"
     train.skipped[LOST] = train.skipped.get(LOST, 0) + 1

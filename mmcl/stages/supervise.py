@@ -34,7 +34,7 @@ from ..engine.means import Mean
 from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.progress import Progress
 from ..engine.ranks import ALONE, Gathered, Ranks, device_of
-from ..engine.resume import drop_checkpoint
+from ..engine.resume import checkpoint_key, drop_checkpoint
 from ..evaluate.answers import (
     decided,
     finite_or_none,
@@ -150,6 +150,16 @@ def _train_all(
             with patient():
                 _train(unit, model, key, device, watch, ranks)
             stop_for(ranks.asked(), lambda: f"supervise {unit}, {model.stem} is finished")  # noqa: B023 - called at once
+
+
+def check_checkpoint(unit: Unit) -> None:
+    """Raise StageError if there are checkpoints of a model that is being trained, and none of them can be gone on with."""
+    assert unit.plan.supervised is not None
+    key, resume = supervise_key(unit.plan, unit.prepared, unit.fold, unit.seed), unit.folder("supervise") / "resume"
+    for model in _models(unit.plan.supervised):
+        if checkpoint_key(resume) == f"{key} {model.stem}":
+            network = _build(unit, model)
+            Progress(f"{key} {model.stem}").restore(resume, network, build_optimizer(_section(unit.plan).optimizer, network))
 
 
 def _left(unit: Unit, models: Sequence[Model], key: str) -> list[str]:

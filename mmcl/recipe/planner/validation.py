@@ -18,6 +18,9 @@ from ..slots import Use
 
 _ABSENT = object()
 
+MOST = 1000
+"""Errors that are put in words: a recipe with more of them is no recipe, and each takes a millisecond."""
+
 
 def in_words(
     error: ValidationError, values: Mapping[str, Any], model: type[BaseModel], at: Key = ()
@@ -33,7 +36,7 @@ def in_words(
     either: dict[Key, list[tuple[str, Any]]] = {}
     inside: set[Key] = set()
     sentences: list[tuple[Key, Key | None, str, Any]] = []
-    for one in error.errors():
+    for one in error.errors()[:MOST]:
         key, choice = _real_key(values, at, one["loc"], one["type"] == "missing")
         text, got = _sentence(dict(one), values, at, key, model)
         sentences.append((key, choice, text, got))
