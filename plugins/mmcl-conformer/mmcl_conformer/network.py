@@ -84,18 +84,16 @@ class Attention(nn.Module):
 
     def forward(self, hidden: Tensor, steps: Tensor, distances: Tensor) -> Tensor:
         """[B, T, units] → the same; padded steps are never looked at."""
-        batch, length, units = hidden.shape
+        batch, length, _ = hidden.shape
         queries, keys, values = self.attend(self.norm(hidden)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         places = self.place(distances).view(2 * length - 1, self.heads, -1).permute(1, 2, 0)  # [heads, size, distances]
-        by_distance = ((queries + self.distance) @ places) / math.sqrt(queries.shape[3])  # [B, heads, T, 2 T − 1]
+        by_distance = (queries + self.distance) @ places  # [B, heads, T, 2 T − 1]
         time = torch.arange(length, device=hidden.device)
         which = (time[:, None] - time[None, :] + length - 1).expand(batch, self.heads, -1, -1)
-        scores = by_distance.gather(3, which).masked_fill(~steps[:, None, None, :], torch.finfo(by_distance.dtype).min)
-        asked = (queries + self.content).to(values.dtype)
-        mixed = functional.scaled_dot_product_attention(
-            asked, keys, values, scores.to(values.dtype), self.rate if self.training else 0.0
-        )
-        joined: Tensor = self.dropout(self.join(mixed.transpose(1, 2).reshape(batch, length, units)))
+        scores = ((queries + self.content) @ keys.transpose(2, 3) + by_distance.gather(3, which)) / math.sqrt(queries.shape[3])
+        weights = scores.masked_fill(~steps[:, None, None, :], torch.finfo(scores.dtype).min).softmax(3)
+        mixed = functional.dropout(weights, self.rate, self.training).to(values.dtype) @ values
+        joined: Tensor = self.dropout(self.join(mixed.transpose(1, 2).flatten(2)))
         return joined
 
 

@@ -41,11 +41,15 @@ class TimmFrames(nn.Module):
         values, steps = stream.values, stream.steps
         if self.frames is not None:
             values, steps = taken(values, steps, self.frames)
-        pictures = (values[steps] - self.mean.to(values)) / self.deviation.to(values)
-        features = self._seen(pictures)
+        exporting = torch.compiler.is_exporting()  # a graph has no sizes that depend on values: there padding goes through, too
+        pictures = values.flatten(0, 1) if exporting else values[steps]
+        features = self._seen((pictures - self.mean.to(values)) / self.deviation.to(values))
         if features.dtype.itemsize < 4:
             features = features.float()  # sums over time need more digits than bf16 has
-        hidden = features.new_zeros(*steps.shape, features.shape[1]).index_put((steps,), features)
+        if exporting:
+            hidden = features.unflatten(0, steps.shape) * steps[..., None]
+        else:
+            hidden = features.new_zeros(*steps.shape, features.shape[1]).index_put((steps,), features)
         vector = read_out(hidden, steps, self.parts, deviation=self.deviate)
         if self.project is not None:
             vector = self.project(vector)
