@@ -5,7 +5,19 @@ from __future__ import annotations
 import importlib.util
 from typing import Literal
 
-from mmcl.api import Backbone, BackboneSpec, Field, Layout, Params, Parts, ReadOutWidth, Register, hookimpl
+from mmcl.api import (
+    Adapters,
+    AdapterScale,
+    Backbone,
+    BackboneSpec,
+    Field,
+    Layout,
+    Params,
+    Parts,
+    ReadOutWidth,
+    Register,
+    hookimpl,
+)
 
 LIBRARY = "'timm' needs the timm library: pip install 'mmcl[timm]'"
 
@@ -31,6 +43,8 @@ class TimmParams(Params):
         True,
         description="normalisations learn from the batch; false: they stay as the weights have them, as fits pretrained ones on few frames",
     )
+    adapters: Adapters = None
+    adapter_scale: AdapterScale = 2.0
     readout: Literal["mean", "mean+std"] = Field(
         "mean", description="how frames become one vector: mean, or mean and deviation (twice as wide)"
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmcl.api import DataError, Encoded, Layout, Stream, each_step, read_out
+from mmcl.api import DataError, Encoded, Layout, Stream, adapt, each_step, read_out
 
 from . import LIBRARY, TimmParams
 
@@ -29,6 +29,10 @@ class TimmFrames(nn.Module):
         about = self.network.pretrained_cfg if params.normalise == "model" else {}
         self.register_buffer("mean", _of_channels(about.get("mean", (0.0,)), channels), persistent=False)
         self.register_buffer("deviation", _of_channels(about.get("std", (1.0,)), channels), persistent=False)
+        if params.adapters is not None and not adapt(self.network, params.adapters, params.adapter_scale):
+            raise DataError(
+                f"'{params.model}' of timm has no linear layer for adapters to stand on; take a transformer, or leave adapters out"
+            )
         self.frames, self.learns = params.frames, params.batch_statistics
         self.deviate, self.parts = params.readout == "mean+std", params.parts
         inner = getattr(self.network, "head_hidden_size", self.network.num_features)  # behind the last layer before classes

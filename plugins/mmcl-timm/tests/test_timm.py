@@ -105,3 +105,16 @@ def test_without_the_library_the_plan_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'mmcl\[timm\]'"):
         TIMM.fits(TimmParams(), LAYOUT)
+
+
+def test_adapters_alone_learn_and_change_nothing_at_first():
+    plain, adapted = build(model="test_vit"), build(model="test_vit", adapters=2)
+    torch.testing.assert_close(adapted(rows(2, 1)).vector, plain(rows(2, 1)).vector)
+    learned = {name.rsplit(".", 1)[1] for name, weight in adapted.named_parameters() if weight.requires_grad}
+    assert learned == {"down", "up"}
+    check_backbone(TIMM, TimmParams(model="test_vit", adapters=2, frames=2))
+
+
+def test_a_network_without_linear_layers_takes_no_adapters():
+    with pytest.raises(DataError, match="'test_resnet' of timm has no linear layer for adapters"):
+        build(model="test_resnet", adapters=2)
