@@ -20,7 +20,7 @@ from mmcl.objective.score import Embedded, score
 from mmcl.plugins import plugins
 from mmcl.runs import RunFolder
 from mmcl.stages.composed import batches_of_epoch, pool_of
-from mmcl.stages.learners import learner_of, look_again
+from mmcl.stages.learners import learner_of, look_again, seen_by
 from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import pretrain
 from mmcl.stages.units import pretrain_key, units_of
@@ -466,6 +466,33 @@ def test_a_stop_within_an_epoch_of_hard_batches_goes_on_to_the_same_weights(tiny
     broken = trained(plan, prepared, tmp_path / "broken")
     assert all(torch.equal(value, broken[name]) for name, value in straight.items())
     assert not any("seen" in name for name in straight), "what is beside the encoders is thrown away"
+
+
+def test_every_rank_has_the_batches_of_what_the_first_ones_encoders_see(tiny_plan, prepared):
+    plan = tiny_plan(HARD, text=RECIPE)
+    unit = units_of(plan, prepared)[0]
+    first, second = (learner_of(unit, torch.device("cpu")) for _ in range(2))
+    with torch.no_grad():  # a rank whose arithmetic rounds otherwise
+        for weight in second.model.parameters():
+            weight.add_(torch.randn(weight.shape), alpha=0.5)
+
+    class Ranks:
+        size = 2
+
+        def as_first(self, model):
+            model.load_state_dict(seen_by(first).state_dict())
+
+    look_again(first, unit, 1)
+    second.ranks = Ranks()
+    look_again(second, unit, 1)
+    one, other = (
+        batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=1, seen=seen_by(learner).held())
+        for learner in (first, second)
+    )
+    assert one == other
+    second.ranks = first.ranks
+    look_again(second, unit, 1)
+    assert one != batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=1, seen=seen_by(second).held())
 
 
 @pytest.mark.parametrize(
