@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import runpy
 import subprocess
@@ -85,11 +86,53 @@ def test_group_loss_of_its_page_keeps_the_contract():
     scope["test_centre_keeps_the_contract"]()
 
 
-def test_sampler_of_its_page_keeps_the_contract():
-    text, test = blocks(ROOT / "docs" / "pretraining.md", "python")
+WRITTEN = re.compile(r"^`((?:mmcl_\w+|tests)/\w+\.py)`[^\n]*\n\n```python\n(.*?)```", re.M | re.S)
+"""A file of a package on a page: its path in backticks, and what stands in it."""
+WHOLE = [page for page in sorted((ROOT / "docs").glob("write-*.md")) if "`tests/" in page.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("page", WHOLE, ids=lambda page: page.stem)
+def test_package_of_a_page_passes_the_tests_that_the_page_shows(page, tmp_path, monkeypatch):
+    from mmcl.testing import check_spec
+
+    files = dict(WRITTEN.findall(page.read_text(encoding="utf-8")))
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = next(path.split("/")[0] for path in files if path.endswith("__init__.py"))
+    offered = [hook for hook in vars(importlib.import_module(package)).items() if hook[0].startswith("register_")]
+    for _, hook in offered:
+        hook(check_spec)  # in place of the registry
+    assert offered
+    (test,) = [text for path, text in files.items() if path.startswith("tests/")]
     scope: dict = {}
-    exec(compile(text + test, "pretraining.md", "exec"), scope)
-    scope["test_longest_first_keeps_the_contract"]()
+    exec(compile(test, page.name, "exec"), scope)
+    tests = [check for name, check in scope.items() if name.startswith("test_")]
+    for check in tests:
+        check()
+    assert tests
+    for name in [n for n in sys.modules if n.split(".")[0] == package]:
+        del sys.modules[name]
+
+
+def test_every_kind_of_plugin_has_a_page_with_a_whole_example():
+    from mmcl.api import hooks
+
+    page_of_hooks = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
+    for hook in [name for name in vars(hooks) if name.startswith("register_")]:
+        (row,) = re.findall(rf"^\| `{hook}` \| .+$", page_of_hooks, re.M)
+        (page,) = re.findall(r"\[how\]\(([\w-]+\.md)(?:#[\w-]+)?\)", row)
+        assert f"def {hook}(register):" in (ROOT / "docs" / page).read_text(encoding="utf-8")
+
+
+def test_kind_of_its_page_is_sound():
+    from mmcl.testing import check_spec
+
+    (text,) = [text for text in blocks(ROOT / "docs" / "write-a-modality.md", "python") if "register_kinds" in text]
+    scope: dict = {}
+    exec(compile(text, "write-a-modality.md", "exec"), scope)
+    check_spec(scope["BANDS"])
 
 
 def test_dataset_of_the_tutorial_lists_and_reads(tmp_path):

@@ -19,11 +19,13 @@ SMALL = {
     ("head", "attention"): {"width": 16, "hidden": 16},
     ("head", "ima-fusion"): {"feedforward": 16, "layers": 1},
     ("backbone", "r2plus1d"): {"frames": 3, "width": 16},
+    ("backbone", "resnet-2d"): {"channels": (4, 8)},
+    ("backbone", "timm"): {"model": "test_efficientnet", "frames": 3},
     ("backbone", "st-gcn"): {"channels": (8, 16), "strides": (1, 2)},
 }
 """Options that make a plug-in small enough to be checked in seconds; what it computes stays the same."""
 EXCUSED = {
-    "backbone": "needs a model",
+    "backbone": "needs a model|needs the timm library",
     "modality": "set file:|needs a model",
     "scorer": "cannot be read .No such file|needs a model",
 }

@@ -57,6 +57,8 @@ SMALL = {
     "conv-tasnet": {"blocks": 2, "repeats": 1},
     "resnet-1d": {"channels": (8, 12)},
     "tcn": {"channels": (8, 8)},
+    "timm": {"model": "test_resnet"},
+    "conformer": {"layers": 1},
     "transformer": {"layers": 1},
     "cls-transformer": {"layers": 1},
     "univa-encoder": {"layers": 1},

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mmcl.api import BackboneSpec, Encoded, Items, NoParams, PluginError, RecipeError, StageError
+from mmcl.model.frozen import encode_rows
 from mmcl.model.sides import Queue
 from mmcl.model.windows import draw_batch, draw_batches, items_of, spans_drawn
 from mmcl.objective.directed import Past, score_directed
@@ -19,7 +20,7 @@ from mmcl.objective.score import Embedded, score
 from mmcl.plugins import plugins
 from mmcl.runs import RunFolder
 from mmcl.stages.composed import batches_of_epoch, pool_of
-from mmcl.stages.learners import learner_of
+from mmcl.stages.learners import learner_of, look_again, seen_by
 from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import pretrain
 from mmcl.stages.units import pretrain_key, units_of
@@ -409,6 +410,89 @@ def test_a_run_trains_on_the_batches_of_its_sampler(tiny_plan, prepared, tmp_pat
     assert expected != batches_of_epoch(
         tiny_plan("pretrain.batch_size=8", text=RECIPE), unit.prepared, unit.fold, *unit.address, epoch=0
     )
+
+
+HARD = "pretrain={sampler: {use: hard, refresh: 2}, epochs: 4, batch_size: 8, keep: last}"
+
+
+def batches_trained_on(plan, prepared, folder, monkeypatch):
+    """The batches of every step of a run of 4 epochs, epoch by epoch."""
+    seen = []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "mmcl.stages.pretrain.batches_of_epoch", lambda *a, **k: seen.append(batches_of_epoch(*a, **k)) or seen[-1]
+        )
+        weights = trained(plan, prepared, folder)
+    return seen, weights
+
+
+def test_a_sampler_that_looks_is_told_what_the_encoders_make_of_recordings_every_so_many_epochs(
+    tiny_plan, prepared, tmp_path, monkeypatch
+):
+    plan, taken = tiny_plan(HARD, text=RECIPE), []
+    unit = units_of(plan, prepared)[0]
+    rows = sorted(unit.fold.train)
+    real = look_again
+
+    def looked(learner, unit, epoch):
+        fresh = encode_rows(plan, learner.encoders, unit.prepared.stores, rows, torch.device("cpu"))
+        taken.append({name: one.projection.clone() for name, one in fresh.items()})
+        real(learner, unit, epoch)
+
+    monkeypatch.setattr("mmcl.stages.pretrain.look_again", looked)
+    built, _ = batches_trained_on(plan, prepared, tmp_path / "run", monkeypatch)
+    held = {0: None, 1: 1, 2: 1, 3: 3}  # epoch → the one before which the encoders were asked
+    for epoch, when in held.items():
+        seen = None
+        if when is not None:
+            seen = {name: torch.zeros(len(unit.prepared.samples), 4) for name in taken[when]}
+            for name, vectors in taken[when].items():
+                seen[name][rows] = torch.nn.functional.normalize(vectors, dim=-1)
+        assert built[epoch] == batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=epoch, seen=seen)
+    assert built[1] != batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=1)
+
+
+def test_a_stop_within_an_epoch_of_hard_batches_goes_on_to_the_same_weights(tiny_plan, prepared, tmp_path, monkeypatch):
+    plan = tiny_plan(HARD, text=RECIPE)
+    straight = trained(plan, prepared, tmp_path / "straight")
+    unit = units_of(plan, prepared)[0]
+    steps = len(batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=0))
+    calls = iter(range(1000))
+    with monkeypatch.context() as patch:
+        patch.setattr("mmcl.stages.pretrain.asked", lambda: 2 if next(calls) == steps + 2 else 0)
+        patch.setattr("mmcl.engine.ranks.asked", lambda: 0)
+        with pytest.raises(Stopped):
+            trained(plan, prepared, tmp_path / "broken")
+    broken = trained(plan, prepared, tmp_path / "broken")
+    assert all(torch.equal(value, broken[name]) for name, value in straight.items())
+    assert not any("seen" in name for name in straight), "what is beside the encoders is thrown away"
+
+
+def test_every_rank_has_the_batches_of_what_the_first_ones_encoders_see(tiny_plan, prepared):
+    plan = tiny_plan(HARD, text=RECIPE)
+    unit = units_of(plan, prepared)[0]
+    first, second = (learner_of(unit, torch.device("cpu")) for _ in range(2))
+    with torch.no_grad():  # a rank whose arithmetic rounds otherwise
+        for weight in second.model.parameters():
+            weight.add_(torch.randn(weight.shape), alpha=0.5)
+
+    class Ranks:
+        size = 2
+
+        def as_first(self, model):
+            model.load_state_dict(seen_by(first).state_dict())
+
+    look_again(first, unit, 1)
+    second.ranks = Ranks()
+    look_again(second, unit, 1)
+    one, other = (
+        batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=1, seen=seen_by(learner).held())
+        for learner in (first, second)
+    )
+    assert one == other
+    second.ranks = first.ranks
+    look_again(second, unit, 1)
+    assert one != batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=1, seen=seen_by(second).held())
 
 
 @pytest.mark.parametrize(

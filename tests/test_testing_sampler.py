@@ -47,6 +47,22 @@ class Shuffled:
         return batches
 
 
+@pytest.mark.parametrize("fault", [True, False])
+def test_a_sampler_that_cannot_do_without_embeddings_is_caught(fault):
+    def nearest_first(pool, size, rng):
+        order = rng.permutation(len(pool.row))
+        if fault or pool.embeddings:
+            order = order[np.argsort(-pool.embeddings["voice"][order, 0], kind="stable")]
+        return [[int(i) for i in one] for one in np.array_split(order, max(1, len(order) // size)) if len(one)]
+
+    spec = SamplerSpec("nearest-first", "by one number", NoParams, lambda params: nearest_first, looks=lambda params: 1)
+    if not fault:
+        check_sampler(spec)
+        return
+    with pytest.raises(AssertionError, match="of which the first epoch has none: it raised KeyError: 'voice'"):
+        check_sampler(spec)
+
+
 FAULTS = {
     "a global generator": "changes the generator of `random`",
     "never random": "the same batches from any generator",

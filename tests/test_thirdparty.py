@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,76 @@ def test_pip_installs_both_as_they_are(tmp_path):
     seen = json.loads(outside(tmp_path / "site", "-c", LOOK))
     assert seen["backbones"]["mean-pool"] == "mmcl-example"
     assert seen["failed"] == ["broken"]
+
+
+# ------------------------------------------------------------------- two real packages, as wheels, in a fresh environment
+
+ROOT = HERE.parents[1]
+REAL = ("mmcl-torchaudio-conformer", "mmcl-hydraulics")
+
+BOTH = """\
+format: 1
+name: rig
+seed: 1
+dataset: {use: hydraulics}
+modalities:
+  flow: {features: {use: signals, rate: 1}, backbone: {use: torchaudio-conformer, width: 8, layers: 1, heads: 2, feedforward: 8, kernel: 3}}
+  temperature: {features: {use: signals}, backbone: {use: torchaudio-conformer, width: 8, layers: 1, heads: 2, feedforward: 8, kernel: 3}}
+projection: {hidden: 8, width: 8}
+pretrain: {batch_size: 8, epochs: 2}
+probe: {inputs: [flow, all], tasks: [pump], heads: {linear: {use: linear, l2: [0.1]}}}
+protocol: {use: hold-out, valid: 0.2, test: 0.3}
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """A fresh environment in which mmcl and both packages are installed from wheels; what they depend on is the tests' own."""
+    if importlib.util.find_spec("hatchling") is None:
+        pytest.skip("hatchling is not installed here, and a test installs nothing from the network")
+    folder = tmp_path_factory.mktemp("fresh")
+    offline = ("--quiet", "--no-deps", "--no-index", "--disable-pip-version-check")
+    for name in REAL:
+        shutil.copytree(HERE / name, folder / name)
+    projects = [str(ROOT), *(str(folder / name) for name in REAL)]
+    outside(folder, "-m", "pip", "wheel", *offline, "--no-build-isolation", "--wheel-dir", "wheels", *projects)
+    venv.create(folder / "venv", with_pip=False)
+    python = folder / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    there = [path for path in sys.path if Path(path).name == "site-packages" and Path(path).is_dir()]
+    wheels = sorted(str(path) for path in (folder / "wheels").glob("*.whl"))
+    assert len(wheels) == 3
+    outside(folder, "-m", "pip", "--python", str(python), "install", *offline, *wheels)
+    packages = next((folder / "venv").rglob("site-packages"))
+    (packages / "dependencies.pth").write_text(
+        "\n".join(there)
+    )  # behind what is installed here, and without its own .pth files
+    return python
+
+
+def fresh(python: Path, folder: Path, *command: str) -> str:
+    """What mmcl prints in the fresh environment."""
+    alone = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "MMCL_PLUGINS")}
+    done = subprocess.run([python, "-m", *command], cwd=folder, env=alone, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_real_packages_are_listed_checked_and_run_from_their_wheels(environment, tmp_path):
+    where = fresh(environment, tmp_path, "mmcl", "plugins", "--json")
+    listed = {one["package"]: one for one in json.loads(where)}
+    assert {*REAL, "mmcl"} <= set(listed)
+    for name in REAL:
+        assert "  ok " in fresh(environment, tmp_path, "mmcl", "check-plugin", name)  # exit code 2 where one fails
+        shutil.copytree(HERE / name / "tests", tmp_path / name)
+        assert " passed" in fresh(environment, tmp_path, "pytest", "-p", "no:cacheprovider", "-k", "not contract", name)
+    write = (
+        "from mmcl_hydraulics import HYDRAULICS; from pathlib import Path; HYDRAULICS.sample(Path('data/hydraulics'), 48, 0)"
+    )
+    subprocess.run([environment, "-c", write], cwd=tmp_path, check=True)
+    (tmp_path / "rig.yaml").write_text(BOTH)
+    fresh(environment, tmp_path, "mmcl", "run", "rig.yaml", "--data", "data", "--out", "run")
+    (scores,) = (tmp_path / "run").rglob("scores.jsonl")
+    assert {json.loads(line)["input"] for line in scores.read_text().splitlines()} >= {"flow", "all"}
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text())["plan"]
+    assert {plan["dataset"]["package"], *(one["backbone"]["package"] for one in plan["modalities"].values())} == set(REAL)

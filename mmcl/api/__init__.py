@@ -1,5 +1,6 @@
 """The contract between the toolkit and its plug-ins. Imports no torch: plug-ins import this, and nothing else of mmcl."""
 
+from .adapters import Adapters, AdapterScale, adapt
 from .backbone import Backbone, BackboneSpec
 from .batch import Batch, Encoded, Items, Stream
 from .dataset import Counting, Dataset, DatasetInfo, DatasetSpec, HasHeaders, Header, SampleRef, Task
@@ -22,6 +23,8 @@ from .version import VERSION
 
 __all__ = [
     "PROJECT",
+    "AdapterScale",
+    "Adapters",
     "Audio",
     "Backbone",
     "BackboneSpec",
@@ -97,6 +100,7 @@ __all__ = [
     "VERSION",
     "Video",
     "Words",
+    "adapt",
     "each_step",
     "hookimpl",
     "hookspec",

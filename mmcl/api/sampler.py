@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Pool:
     """The n recordings of one epoch, one a place. One that the recipe draws several times (`pretrain.balance`) has several places.
 
-    No stream is read for it: groups, lengths and targets are known before.
+    No stream is read for it: groups, lengths and targets are known before. Embeddings are there only for a sampler that asks for them
+    (`SamplerSpec.looks`), and not in the first epoch, before anything is learned.
     """
 
     row: NDArray[np.int64]  # [n]: index of the recording in the dataset
@@ -26,6 +27,9 @@ class Pool:
     targets: Mapping[str, NDArray[Any]] = field(
         default_factory=dict
     )  # [n] or [n, classes], only those asked for; −1 or NaN: unknown
+    embeddings: Mapping[str, NDArray[np.float32]] = field(
+        default_factory=dict
+    )  # modality → [n, D], each of length 1, zeros where it is missing; as the encoders made them when they were last asked
 
 
 @runtime_checkable
@@ -46,6 +50,7 @@ class SamplerSpec:
     """What a sampler plug-in registers. `build`: params → Sampler.
 
     needs  params → names of the targets read from `Pool.targets`. Anything but () looks at labels while pretraining: every report says so
+    looks  params → every how many epochs `Pool.embeddings` are made anew, which costs a pass over all recordings; 0: it reads none
     """
 
     name: str
@@ -53,4 +58,5 @@ class SamplerSpec:
     params: type[Params]
     build: Callable[[Any], Sampler]
     needs: Callable[[Any], tuple[str, ...]] = lambda params: ()
+    looks: Callable[[Any], int] = lambda params: 0
     paper: str = ""

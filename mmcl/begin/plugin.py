@@ -95,8 +95,9 @@ def _files(kind: str, module: str) -> dict[str, str]:
 
 def _imports(kind: str, module: str) -> str:
     """What the package's test imports."""
-    if kind == "loss":
-        return f"import math\n\nimport {module}\n\nfrom mmcl.testing import check_loss, check_plugin\n"
+    check = {"loss": "check_loss, check_plugin", "group-loss": "check_group_loss, check_plugin"}.get(kind)
+    if check is not None:
+        return f"import math\n\nimport {module}\n\nfrom mmcl.testing import {check}\n"
     return f"import {module}\n\nfrom mmcl.testing import check_plugin\n"
 
 

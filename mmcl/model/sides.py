@@ -1,5 +1,7 @@
 """What makes the two sides of a pair unlike: a predictor on the anchors, a teacher that gives the candidates, a queue of past ones.
 
+Beside them what encoders made of every recording when a sampler last asked (`Seen`).
+
 All of it is state that outlives a batch, so it lies in buffers and weights of one module, which checkpoints hold.
 """
 
@@ -17,6 +19,24 @@ from ..objective.score import Embedded
 from ..recipe.objectives import Objective as Section
 from ..seeding import address
 from .encoder import Encoder
+
+
+class Seen(nn.Module):
+    """What each of some encoders made of every recording when they were last asked: vectors of length 1, zeros where there is none."""
+
+    def __init__(self, widths: Mapping[str, int], recordings: int) -> None:
+        super().__init__()
+        self.names = tuple(widths)
+        for k, width in enumerate(widths.values()):  # by number: a modality's name may be none of a buffer
+            self.register_buffer(f"of_{k}", torch.zeros(recordings, width))
+
+    def take(self, name: str, rows: Tensor, vectors: Tensor) -> None:
+        """Keep what an encoder makes of some recordings now."""
+        self.get_buffer(f"of_{self.names.index(name)}")[rows] = nn.functional.normalize(vectors.float(), dim=-1)
+
+    def held(self) -> dict[str, Tensor]:
+        """[recordings, width] by name."""
+        return {name: self.get_buffer(f"of_{k}") for k, name in enumerate(self.names)}
 
 
 class Queue(nn.Module):

@@ -410,7 +410,10 @@ def _windows(plan: Plan, run: RunFolder, prepared: Prepared, row: int) -> tuple[
                 continue
             where = (seed, "fold", fold.number)
             windows = []
-            epochs = min(EPOCHS, section.epochs)
+            looks = plan.sampler is not None and plan.sampler.spec.looks(plan.sampler.params) > 0
+            epochs = min(
+                1 if looks else EPOCHS, section.epochs
+            )  # later ones hang on what encoders made of recordings meanwhile
             for epoch in range(epochs):
                 rows = batches_of_epoch(plan, prepared, fold, *where, epoch=epoch)
                 for span in drawn_spans(plan, prepared.stores, rows, section.shares, row, *where, "window", epoch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +18,20 @@ from ..evaluate import health
 from ..model.augment import Augmentation
 from ..model.build import fresh_encoders, fresh_joint, given
 from ..model.contrast import build_contrast
-from ..model.sides import Sides
+from ..model.encoder import Encoder
+from ..model.frozen import encode_joint, encode_rows
+from ..model.sides import Seen, Sides
 from ..objective.score import Embedded, Objective
 from ..recipe.plan import JOINT
+from .composed import rows_beside
 from .units import Unit
 
 Augmentations = Mapping[str, Augmentation]
 
 STEPS = "+steps"
 """What stands behind a modality's name where its steps are gathered."""
-BESIDE = ("+loss", "+sides")
+SEEN = "+seen"
+BESIDE = ("+loss", "+sides", SEEN)
 """What is trained, or follows, beside encoders, and is thrown away after pretraining. No modality can be named so."""
 
 
@@ -36,6 +40,7 @@ class Learner(Protocol):
 
     model: nn.ModuleDict
     ranks: Ranks
+    device: torch.device
 
     def forward(self, batch: Batch, n: int, augmentations: Augmentations, generator: torch.Generator | None) -> Any:
         """What the networks of all ranks make of a batch of n rows, of which `batch` has this rank's share; for `objective`."""
@@ -69,6 +74,34 @@ def learner_of(unit: Unit, device: torch.device, ranks: Ranks = ALONE) -> Learne
     return learner
 
 
+def _beside_sampler(model: nn.ModuleDict, unit: Unit, widths: Mapping[str, int]) -> None:
+    """Give a model room for what a sampler is to be told of recordings, where it asks: checkpoints then hold it."""
+    if unit.plan.sampler is not None and unit.plan.sampler.spec.looks(unit.plan.sampler.params):
+        model[SEEN] = Seen(widths, len(unit.prepared.samples))
+
+
+@torch.no_grad()
+def look_again(learner: Learner, unit: Unit, epoch: int) -> None:
+    """Make anew what the sampler is told of recordings, where an epoch (counted from 0) is one before which that is due."""
+    plan, seen, sampler = unit.plan, seen_by(learner), unit.plan.sampler
+    if seen is None or sampler is None or epoch == 0 or (epoch - 1) % sampler.spec.looks(sampler.params):
+        return
+    rows, device = sorted({*unit.fold.train, *rows_beside(plan, unit.fold)}), learner.device
+    if isinstance(learner, Pretext):
+        features = encode_joint(plan, learner.joint, unit.prepared.stores, rows, device)
+    else:
+        encoders = {name: one for name, one in learner.model.items() if isinstance(one, Encoder) and name in seen.names}
+        features = encode_rows(plan, encoders, unit.prepared.stores, rows, device)
+    for name, one in features.items():
+        seen.take(name, torch.tensor(rows, device=device), one.projection.to(device))
+    learner.ranks.as_first(seen)
+
+
+def seen_by(learner: Learner) -> Seen | None:
+    """What the sampler is told of recordings, where it asks."""
+    return cast("Seen", learner.model[SEEN]) if SEEN in learner.model else None
+
+
 class Pairs:
     """An encoder for each modality, learned by contrasting every pair of them. A loss with weights of its own learns too."""
 
@@ -87,6 +120,7 @@ class Pairs:
             contrasted = {name: self.encoders[name] for name in dict.fromkeys(n for pair in plan.pairs for n in pair)}
             self.sides = self.model["+sides"] = Sides(objective, contrasted, *unit.address)
             self.contrast = replace(self.contrast, sides=self.sides)
+        _beside_sampler(self.model, unit, {name: widths[name] for name in plan.contrasted})
         self.model.to(device)
         self._gathered: Gathered | None = None
 
@@ -176,6 +210,7 @@ class Pretext:
         self.plan, self.device, self.ranks = plan, device, ranks
         self.joint = fresh_joint(plan, prepared.stores, unit.fold.train, *unit.address)
         self.model = nn.ModuleDict({JOINT: self.joint})
+        _beside_sampler(self.model, unit, {JOINT: self.joint.width})
         self.model.to(device)
         self._part: Tensor | None = None
 

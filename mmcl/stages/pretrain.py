@@ -42,7 +42,7 @@ from ..screen import progress, say
 from ..seeding import address
 from ..stopping import asked, patient, stop_for
 from .composed import batches_of_epoch
-from .learners import BESIDE, Learner, Pairs, learner_of
+from .learners import BESIDE, Learner, Pairs, learner_of, look_again, seen_by
 from .lost import LOST, buffers_of, keep_lost, put_back
 from .units import ALL, Only, Unit, pretrain_key, units_of
 
@@ -186,9 +186,14 @@ def _epoch(training: _Training, epoch: int) -> tuple[_Means, float]:
     optimizer, state, model = training.optimizer, training.state, training.learner.model
     plan, section = unit.plan, unit.plan.recipe.pretrain
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
-    model.train()
     train, done = _Means.from_json(state.within.get("means", {})), int(state.within.get("batches", 0))
-    rows = batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=epoch)
+    if not done:  # else a checkpoint within the epoch holds what was seen when it began
+        look_again(learner, unit, epoch)
+    model.train()
+    seen = seen_by(learner)
+    rows = batches_of_epoch(
+        plan, unit.prepared, unit.fold, *unit.address, epoch=epoch, seen=None if seen is None else seen.held()
+    )
     batches = _Awaited(
         draw_batches(
             plan, unit.prepared.stores, rows, section.shares, *unit.address, "window", epoch, first=done, share=ranks.share

@@ -27,29 +27,44 @@ def sampler_checks(spec: SamplerSpec, params: Any = None, pool: Pool | None = No
     params = spec.params() if params is None else params
 
     def trial(options: Any, moved: Callable[[Any], None]) -> None:
-        _batches(spec, options, make_pool(24, spec.needs(options)) if pool is None else pool, 8)
+        _batches(spec, options, _pool_for(spec, options, 24) if pool is None else pool, 8)
 
     yield process_check(spec, f"sampler '{spec.name}'", params, trial)
     yield "every place stands in exactly one batch, of two to `size`", lambda: _complete(spec, params, pool)
+    if pool is None and spec.looks(params):
+        yield "it does without embeddings in the first epoch", lambda: _first_epoch(spec, params)
     yield "equal generators give equal batches, others others", lambda: _random(spec, params, pool)
     yield "what it is given stays as it is", lambda: _unchanged(spec, params, pool)
     yield from general_checks(f"sampler '{spec.name}'", params, trial, tensors=False)
 
 
-def make_pool(n: int, targets: Sequence[str] = (), seed: int = 0) -> Pool:
-    """Made-up recordings, numbered with gaps, of unlike lengths and of groups of unlike sizes; a quarter of their labels are unknown."""
+def make_pool(n: int, targets: Sequence[str] = (), seed: int = 0, embedded: bool = False) -> Pool:
+    """Made-up recordings, numbered with gaps, of unlike lengths and of groups of unlike sizes; a quarter of their labels are unknown.
+
+    embedded  with embeddings of two modalities, of which one in five recordings lacks one
+    """
     import numpy as np
 
     rng = np.random.default_rng(seed)
     labels = {name: np.where(rng.uniform(size=n) < 0.25, -1, rng.integers(0, 4, n)) for name in targets}
     group = np.minimum(rng.integers(0, 9, n), rng.integers(0, 9, n))
-    return Pool(np.arange(n) * 3 + 7, group, rng.gamma(2.0, 2.0, n), labels)
+    embeddings = {}
+    for name in ("voice", "face") if embedded else ():
+        vectors = rng.normal(size=(n, 6)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[rng.uniform(size=n) < 0.2] = 0
+        embeddings[name] = vectors
+    return Pool(np.arange(n) * 3 + 7, group, rng.gamma(2.0, 2.0, n), labels, embeddings)
+
+
+def _pool_for(spec: SamplerSpec, params: Any, n: int) -> Pool:
+    """Made-up recordings, with all that a sampler asks for."""
+    return make_pool(n, spec.needs(params), embedded=spec.looks(params) > 0)
 
 
 def _sizes(spec: SamplerSpec, params: Any, pool: Pool | None) -> Iterator[tuple[Pool, int]]:
     """Pools and sizes of batches: a pool that sizes divide, ones that leave a last place alone, small ones, one recording, none."""
-    needs = spec.needs(params)
-    pools = [make_pool(n, needs) for n in (48, 49, 33, 7, 2, 1, 0)] if pool is None else [pool]
+    pools = [_pool_for(spec, params, n) for n in (48, 49, 33, 7, 2, 1, 0)] if pool is None else [pool]
     for one in pools:
         for size in (2, 8, 64):
             yield one, size
@@ -66,6 +81,16 @@ def _complete(spec: SamplerSpec, params: Any, pool: Pool | None) -> None:
     for one, size in _sizes(spec, params, pool):
         wrong = wrong_batches(_batches(spec, params, one, size), len(one.row), size)
         expect(wrong is None, f"sampler '{spec.name}', of {len(one.row)} recordings in batches of {size}: {wrong}")
+
+
+def _first_epoch(spec: SamplerSpec, params: Any) -> None:
+    """Before anything is learned there is nothing to look at."""
+    one = make_pool(33, spec.needs(params))
+    try:
+        wrong = wrong_batches(_batches(spec, params, one, 8), 33, 8)
+    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
+        wrong = f"it raised {type(error).__name__}: {error}"
+    expect(wrong is None, f"sampler '{spec.name}' looks at embeddings, of which the first epoch has none: {wrong}")
 
 
 def wrong_batches(batches: Sequence[Sequence[int]], n: int, size: int) -> str | None:
@@ -130,4 +155,4 @@ def _unchanged(spec: SamplerSpec, params: Any, pool: Pool | None) -> None:
 
 
 def _copies(pool: Pool) -> list[np.ndarray[Any, Any]]:
-    return [value.copy() for value in (pool.row, pool.group, pool.seconds, *pool.targets.values())]
+    return [value.copy() for value in (pool.row, pool.group, pool.seconds, *pool.targets.values(), *pool.embeddings.values())]

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from mmcl.api import (
+    Adapters,
+    AdapterScale,
     Backbone,
     BackboneSpec,
     Field,
@@ -291,6 +293,8 @@ def build_tokens(params: HfTokensParams, source: Source) -> Modality:
 class HfEncoderParams(Params):
     """Options of `hf-encoder`."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("adapters", "adapter_scale")
+
     model: str = Field(
         "",
         description="folder of a saved text model, package:NAME, or a name on the hub, fetched once; left out: the one whose tokenizer made the ids",
@@ -303,6 +307,8 @@ class HfEncoderParams(Params):
         ge=0,
         description="layers that are trained, from the top; all else stays as it is, without dropout. Left out: all is trained",
     )
+    adapters: Adapters = None
+    adapter_scale: AdapterScale = 2.0
     pool: Literal["cls", "mean", "additive"] = Field(
         "cls",
         description="the vector: the first token (BERT's [CLS], RoBERTa's <s>), the mean of all tokens, or a linear layer and additive "
@@ -327,6 +333,10 @@ OFFSET = ("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "c
 
 def encoder_fits(params: HfEncoderParams, layout: Layout) -> None:
     """Refuse a model of other ids, of too few positions or layers, or with a decoder."""
+    if params.adapters is not None and params.layers == 0:
+        raise ValueError(
+            "adapters stand in the layers that are trained, and layers: 0 trains none; leave layers out, or say how many"
+        )
     if layout.sizes.get("token") != 1:
         raise ValueError(f"'hf-encoder' reads one id a step; these have {layout.sizes.get('token')}")
     config = encoder_config(params, layout)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmcl.api import DataError, Encoded, Layout, Stream
+from mmcl.api import DataError, Encoded, Layout, Stream, adapt
 
 from . import HfEncoderParams, encoder_config
 from .features import load, place, why
@@ -27,10 +27,15 @@ class HfEncoder(nn.Module):
         self.padding = int(self.model.config.pad_token_id or 0)
         self.pool = params.pool
         self.trained: list[nn.Module] | None = None  # None: all
-        if params.layers is not None:
+        if params.layers is not None or params.adapters is not None:
             self.model.requires_grad_(False)
             stack = layers_of(self.model, name)
-            self.trained = [layer.requires_grad_() for layer in stack[len(stack) - params.layers :]]
+            self.trained = list(stack[len(stack) - (len(stack) if params.layers is None else params.layers) :])
+            for layer in self.trained:
+                if params.adapters is None:
+                    layer.requires_grad_()
+                else:
+                    adapt(layer, params.adapters, params.adapter_scale)
         if params.pool == "additive":
             self.enter, self.dropout = nn.Linear(self.width, self.width), nn.Dropout(params.dropout)
             self.project, self.weigh = nn.Linear(self.width, self.width), nn.Linear(self.width, 1, bias=False)

@@ -203,3 +203,47 @@ def test_what_does_not_fit_is_refused_before_a_run(bert, tmp_path):
     shutil.rmtree(one)
     with pytest.raises(DataError, match="cannot be loaded .*; give the folder of a saved one"):
         ENCODER.build(HfEncoderParams(), Layout("tokens", ("time", "token"), {"token": 1}, notes={"model": str(one)}))
+
+
+@pytest.mark.parametrize("layers", [None, 1])
+def test_adapters_are_a_low_rank_change_of_weights_that_stay(bert, tmp_path, layers):
+    folder = bert(tmp_path / "bert", **STILL)
+    layout = TOKENS.layout(HfTokensParams(model=str(folder)), Source("words", "transcript"))
+    params = HfEncoderParams(adapters=2, adapter_scale=3.0, layers=layers)
+    torch.manual_seed(0)
+    plain, network = ENCODER.build(HfEncoderParams(), layout).eval(), ENCODER.build(params, layout).eval()
+    values = HfTokens(HfTokensParams(model=str(folder))).extract(WORDS).values
+    stream = stack_rows([torch.tensor(values, dtype=torch.float32)] * 2)
+    torch.testing.assert_close(network(stream).vector, plain(stream).vector)
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    optimizer = torch.optim.SGD([weight for weight in network.parameters() if weight.requires_grad], lr=0.1)
+    for _ in range(3):  # the first step moves what begins at zero alone
+        optimizer.zero_grad()
+        network(stream).vector[:, 0].sum().backward()
+        optimizer.step()
+    moved = {name for name, weight in network.named_parameters() if not torch.equal(weight, before[name])}
+    stack = network.model.encoder.layer
+    adapted = [name for name, one in stack[3 - (layers or 3) :].named_modules() if hasattr(one, "down")]
+    assert len(adapted) == 6 * (layers or 3)  # queries, keys, values, and three linear layers behind them
+    assert {name.rsplit(".", 1)[1] for name in moved} == {"down", "up"}
+    assert len(moved) == 2 * len(adapted)
+    merged = ENCODER.build(HfEncoderParams(), layout).eval()  # the same change, laid upon the weights themselves
+    with torch.no_grad():
+        for name, one in network.model.named_modules():
+            if hasattr(one, "down"):
+                merged.model.get_submodule(name).weight += 3.0 * one.up @ one.down
+                torch.testing.assert_close(one.weight, merged.model.get_submodule(name).weight)
+    assert not torch.allclose(network(stream).vector, plain(stream).vector, atol=1e-3)
+    torch.testing.assert_close(network(stream).vector, merged(stream).vector, rtol=1e-4, atol=1e-5)
+    shutil.rmtree(folder)  # what was saved needs nothing of the model's
+    again = ENCODER.rebuild(params, layout).eval()
+    again.load_state_dict(network.state_dict())
+    torch.testing.assert_close(again(stream).vector, network(stream).vector)
+
+
+def test_adapters_keep_the_contract_and_need_a_layer_to_stand_in(bert, tmp_path):
+    folder = bert(tmp_path / "bert")
+    layout = TOKENS.layout(HfTokensParams(model=str(folder)), Source("words", "transcript"))
+    check_backbone(ENCODER, HfEncoderParams(adapters=2), layout)
+    with pytest.raises(ValueError, match="layers: 0 trains none"):
+        ENCODER.fits(HfEncoderParams(adapters=2, layers=0), layout)

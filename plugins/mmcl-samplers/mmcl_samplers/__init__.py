@@ -69,6 +69,30 @@ def build_by_length(params: ByLengthParams) -> Sampler:
     return ByLength(params)
 
 
+class HardParams(Params):
+    """Options of `hard`."""
+
+    share: float = Field(
+        0.5, gt=0, le=1, description="of a batch: recordings that are near its first one; the others are drawn at random"
+    )
+    refresh: int = Field(
+        1, ge=1, le=1000, description="epochs after which recordings are encoded anew, which takes a pass over all of them"
+    )
+    skip: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="nearest recordings that are passed over, as the very nearest may be the same in all but name (false negatives)",
+    )
+
+
+def build_hard(params: HardParams) -> Sampler:
+    """The sampler."""
+    from .composed import Hard
+
+    return Hard(params)
+
+
 RANDOM = SamplerSpec(
     name="random",
     summary="recordings in random order, what is done where a recipe names no sampler",
@@ -94,10 +118,17 @@ BY_LENGTH = SamplerSpec(
     params=ByLengthParams,
     build=build_by_length,
 )
+HARD = SamplerSpec(
+    name="hard",
+    summary="recordings that are near each other under the encoders as they are, so that negatives are hard; no labels",
+    params=HardParams,
+    build=build_hard,
+    looks=lambda params: params.refresh,
+)
 
 
 @hookimpl
 def register_samplers(register: Register[SamplerSpec]) -> None:
     """Offer the samplers."""
-    for sampler in (RANDOM, BY_GROUP, BY_LABEL, BY_LENGTH):
+    for sampler in (RANDOM, BY_GROUP, BY_LABEL, BY_LENGTH, HARD):
         register(sampler)

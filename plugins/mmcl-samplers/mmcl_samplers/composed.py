@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmcl.api import Pool
 
-from . import ByGroupParams, ByLabelParams, ByLengthParams
+from . import ByGroupParams, ByLabelParams, ByLengthParams, HardParams
 
 Places = NDArray[np.int64]
 
@@ -92,3 +92,41 @@ class ByLength:
         ordered = [part[np.argsort(pool.seconds[part], kind="stable")] for part in parts]
         batches = cut(np.concatenate(ordered or [order]), size)
         return [batches[k] for k in rng.permutation(len(batches))]
+
+
+class Hard:
+    """A batch begins with a recording drawn at random and those that are nearest to it of all that are left; the others are at random."""
+
+    def __init__(self, params: HardParams) -> None:
+        self.params = params
+
+    def __call__(self, pool: Pool, size: int, rng: np.random.Generator) -> Sequence[Sequence[int]]:
+        """Batches of places; at random where nothing is encoded yet."""
+        if not pool.embeddings:
+            return at_random(pool, size, rng)
+        n, near = len(pool.row), max(2, round(self.params.share * size))
+        order, free, batches = rng.permutation(n), np.ones(n, bool), []
+        while free.any():
+            waiting = order[free[order]]
+            first, others = waiting[0], waiting[1:]
+            ranked = others[np.argsort(-likeness(pool, int(first), others), kind="stable")]
+            ranked = ranked[pool.row[ranked] != pool.row[first]][self.params.skip :]
+            _, once = np.unique(pool.row[ranked], return_index=True)  # a recording that is drawn several times is near once
+            chosen = ranked[np.sort(once)][: near - 1]
+            filled = others[~np.isin(others, chosen)][: size - 1 - len(chosen)]
+            batch = np.concatenate([[first], chosen, filled])
+            free[batch] = False
+            batches.append([int(place) for place in batch])
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            batches[-2:] = [batches[-2] + batches[-1]]
+        return [batches[k] for k in rng.permutation(len(batches))]
+
+
+def likeness(pool: Pool, place: int, others: Places) -> NDArray[np.float64]:
+    """The mean cosine of one place and each of others over the modalities that both have; −1 where they have none in common."""
+    total, count = np.zeros(len(others)), np.zeros(len(others))
+    for vectors in pool.embeddings.values():
+        if vectors[place].any():
+            total += vectors[others].astype(np.float64) @ vectors[place].astype(np.float64)
+            count += vectors[others].any(1)
+    return np.where(count > 0, total / np.maximum(count, 1), -1.0)

@@ -16,7 +16,9 @@ def batches(spec: SamplerSpec, pool: Pool, size: int, seed: int = 0, **options):
     return [list(one) for one in spec.build(spec.params(**options))(pool, size, np.random.default_rng(seed))]
 
 
-@pytest.mark.parametrize("spec", [offered.RANDOM, offered.BY_GROUP, offered.BY_LABEL, offered.BY_LENGTH], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "spec", [offered.RANDOM, offered.BY_GROUP, offered.BY_LABEL, offered.BY_LENGTH, offered.HARD], ids=lambda s: s.name
+)
 def test_each_keeps_the_contract_with_every_choice(spec):
     for params in make_variants(spec.params):
         check_sampler(spec, params)
@@ -77,3 +79,57 @@ def test_by_length_pads_less_and_still_mixes():
     order = [float(recordings.seconds[one].mean()) for one in sorted_by]
     assert order != sorted(order)
     assert batches(offered.BY_LENGTH, recordings, 16, batches=1) != sorted_by
+
+
+def near(n: int, seed: int = 0) -> Pool:
+    """Recordings with embeddings of two modalities, some lacking one."""
+    return make_pool(n, seed=seed, embedded=True)
+
+
+def cosine(pool: Pool, i: int, j: int) -> float:
+    """The mean over modalities that both have, number by number; −1 where there is none."""
+    both = [v for v in pool.embeddings.values() if v[i].any() and v[j].any()]
+    return sum(sum(float(a) * float(b) for a, b in zip(v[i], v[j], strict=True)) for v in both) / len(both) if both else -1.0
+
+
+@pytest.mark.parametrize(("share", "skip"), [(0.5, 0), (1.0, 0), (0.5, 3), (0.1, 0)])
+def test_hard_a_batch_holds_the_nearest_of_all_that_are_left_as_loops_have_it(share, skip):
+    pool, size = near(40), 8
+    built = {frozenset(one) for one in batches(offered.HARD, pool, size, share=share, skip=skip)}
+    order, left, expected = np.random.default_rng(0).permutation(40).tolist(), set(range(40)), set()
+    while left:
+        first, *others = [place for place in order if place in left]
+        ranked = sorted(
+            others, key=lambda j: -cosine(pool, first, j)
+        )  # equal ones in the order of `others`, as sorted is stable
+        chosen = ranked[skip:][: max(2, round(share * size)) - 1]
+        rest = [place for place in others if place not in chosen][: size - 1 - len(chosen)]
+        expected.add(frozenset([first, *chosen, *rest]))
+        left -= {first, *chosen, *rest}
+    assert built == expected
+
+
+def test_hard_negatives_are_nearer_than_those_of_batches_at_random():
+    pool = near(64)
+
+    def within(spec: SamplerSpec, **options) -> float:
+        return np.mean([cosine(pool, i, j) for one in batches(spec, pool, 8, **options) for i in one for j in one if i != j])
+
+    assert within(offered.HARD, share=1.0) > within(offered.HARD, share=0.5) > within(offered.RANDOM) + 0.02
+
+
+def test_hard_never_takes_a_recording_for_its_own_nearest():
+    pool = near(24)
+    twice = Pool(
+        *(np.concatenate([part, part]) for part in (pool.row, pool.group, pool.seconds)),
+        embeddings={name: np.concatenate([part, part]) for name, part in pool.embeddings.items()},
+    )
+    built = batches(offered.HARD, twice, 8, share=0.5)
+    assert sorted(place for one in built for place in one) == list(range(48))
+    alone = batches(offered.HARD, twice, 4, share=1.0)
+    assert sum(len(set(twice.row[one])) < len(one) for one in alone) <= 1, "only where nothing else is left"
+
+
+def test_hard_is_random_where_nothing_is_encoded_yet():
+    bare = make_pool(30)
+    assert batches(offered.HARD, bare, 8) == batches(offered.RANDOM, bare, 8)
