@@ -36,7 +36,7 @@ BELOW = {
     "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs", "screen", "stopping", "testing", "use"},
     "report": {"api", "data", "evaluate", "recipe", "review", "runs", "search", "stages"},
     "begin": {"api", "media", "plugins", "recipe", "review", "runs", "text"},
-    "use": {"api", "data", "engine", "evaluate", "media", "model", "plugins", "recipe", "runs", "screen", "text", "workers"},
+    "use": {"api", "data", "engine", "evaluate", "media", "model", "plugins", "recipe", "runs", "screen", "seeding", "text", "workers"},
     "review": {"api", "data", "evaluate", "media", "model", "plugins", "recipe", "runs", "stages", "use"},
     "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages", "stopping", "workers"},
     "stages": {
