@@ -136,3 +136,16 @@ def test_pictures_without_a_clock_are_read_in_the_order_of_their_names(tmp_path)
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="holds no pictures"):
         read_pictures(tmp_path / "none", SIZE)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
+def test_a_frame_that_the_end_of_the_film_decides_on_waits_for_it(count):
+    """The picture that is shown nearest to each second of a film of 1.5 a second, the last one where none is left."""
+    whole = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1)
+
+    def at(step, n):
+        return np.minimum(np.round(np.arange(step, max(1, int(np.ceil(n / 1.5)))) * 1.5).astype(np.intp), n - 1)
+
+    for length in (1, 2, 3, count):
+        groups = grouped_frames((whole[k : k + length] for k in range(0, count, length)), 4, at)
+        np.testing.assert_array_equal(joined(groups).ravel(), at(0, count))

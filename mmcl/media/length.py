@@ -32,7 +32,7 @@ def missing_bytes(path: Path) -> int:
             end = 8 + int(struct.unpack("<I", head[4:8])[0])  # a second RIFF of very long films is not looked at
         elif head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
             end = 8 + _known(">I", head[4:8])
-        elif head[:4] == b".snd":
+        elif head[:4] == b".snd" and len(head) == 12:
             end = _au_end(head)
         elif head[:4] == b"OggS":
             end = _last_page(file, size)
