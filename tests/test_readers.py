@@ -337,7 +337,7 @@ def test_readers_are_copied_with_what_every_modality_needs(tiny_plan, run, tmp_p
     assert ["mmcl_voice.functionals" in one for one in seen] == [True, True, False], "what is prepared already needs nothing"
 
 
-def test_streams_that_another_process_prepares_are_waited_for_said_and_used(tiny_plan, run, tmp_path, monkeypatch):
+def test_streams_that_another_process_prepares_are_waited_for_told_and_used(tiny_plan, run, tmp_path, monkeypatch):
     """What the other one made is taken as it is: nothing is prepared twice, and nobody writes into what another one writes."""
     plan = tiny_plan("dataset.samples=24")
     prepare(plan, run, 1)
@@ -354,8 +354,8 @@ def test_streams_that_another_process_prepares_are_waited_for_said_and_used(tiny
         time.sleep(0.2)
         assert second.is_alive() and not store.exists()
         shutil.move(elsewhere, store)
-        made = {path: path.stat().st_mtime_ns for path in store.iterdir()}
+        as_moved = {path: path.stat().st_mtime_ns for path in store.iterdir()}
     second.join(60)
     assert not second.is_alive()
-    assert {path: path.stat().st_mtime_ns for path in store.iterdir()} == made
+    assert {path: path.stat().st_mtime_ns for path in store.iterdir()} == as_moved
     assert load_prepared(run).stores["audio"].rows
