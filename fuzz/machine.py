@@ -22,8 +22,8 @@ from mmcl.api.errors import MmclError
 
 from .draws import Draw
 
-MEMORY, SECONDS = 2**30, 10
-"""What a case may take: bytes beyond what was taken before, and seconds."""
+MEMORY, SECONDS, WAITED = 2**30, 10, 120
+"""What a case may take: bytes beyond what was taken before, seconds of the processor's time, and seconds on the clock, for what waits for ever."""
 TOGETHER = 250
 """Cases that one copy of this process tries, where they are tried in a copy."""
 ROOT = str(Path(__file__).resolve().parents[1])
@@ -68,7 +68,7 @@ class Outcome:
 
 
 class TooSlow(BaseException):
-    """A case took more than SECONDS."""
+    """A case took more than SECONDS of the processor's time, or WAITED on the clock."""
 
 
 def fuzz(fuzzer: Fuzzer, cases: int, start: int = 0, seconds: float = 1e9) -> Outcome:
@@ -91,8 +91,9 @@ def case_of(fuzzer: Fuzzer, number: int) -> Any:
 
 def attempt(fuzzer: Fuzzer, case: Any, outcome: Outcome) -> None:
     """One case."""
-    began = time.monotonic()
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    began = time.process_time()
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, WAITED)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -108,9 +109,10 @@ def attempt(fuzzer: Fuzzer, case: Any, outcome: Outcome) -> None:
             count, smallest = outcome.failures.get(where, (0, text))
             outcome.failures[where] = (count + 1, min(smallest, text, key=len))
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         outcome.cases += 1
-        outcome.slowest = max(outcome.slowest, time.monotonic() - began)
+        outcome.slowest = max(outcome.slowest, time.process_time() - began)
 
 
 def _in_a_copy(fuzzer: Fuzzer, numbers: range, outcome: Outcome) -> None:
@@ -154,18 +156,19 @@ def _where(error: BaseException) -> str:
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Within it, MEMORY more can be had, and a case that takes more than SECONDS ends in TooSlow."""
+    """Within it, MEMORY more can be had, and a case that takes more than SECONDS, or WAITED, ends in TooSlow."""
 
     def late(*_: Any) -> None:
-        raise TooSlow(f"more than {SECONDS} s")
+        raise TooSlow(f"more than {SECONDS} s, or {WAITED} s on the clock")
 
     before = resource.getrlimit(resource.RLIMIT_AS)
     with Path("/proc/self/statm").open(encoding="ascii") as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
-    handler = signal.signal(signal.SIGALRM, late)
+    handlers = {number: signal.signal(number, late) for number in (signal.SIGALRM, signal.SIGPROF)}
     resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
-        signal.signal(signal.SIGALRM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

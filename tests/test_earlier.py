@@ -273,7 +273,7 @@ def test_a_last_checkpoint_that_is_of_other_networks_is_one_sentence_and_overwri
     assert ours == theirs
 
 
-def test_nothing_to_go_on_with_is_one_sentence(tiny_plan, tmp_path):
+def test_where_nothing_can_be_gone_on_with_a_sentence_tells_it(tiny_plan, tmp_path):
     with pytest.raises(StageError, match="holds no pretraining to go on with"):
         go(tiny_plan(), RunFolder(tmp_path / "runs" / "new"), more=True)
 

@@ -34,6 +34,7 @@ from mmcl.runs import (
     write_json,
     write_text,
 )
+from mmcl.stages.prepare import prepare
 
 READERS = {
     "report": lambda folder: write_report(folder),
@@ -139,13 +140,18 @@ def test_prepared_streams_lie_beside_the_run_or_are_refused(where, foreign):
         load_prepared(RunFolder(foreign))
 
 
-def test_prepared_streams_behind_a_link_are_refused(foreign, secret):
+def test_prepared_streams_behind_a_link_are_refused(foreign, secret, tiny_plan):
     load_prepared(RunFolder(foreign))
     prepared = foreign.parent / "prepared"
     shutil.move(prepared, secret.parent / "streams")
     prepared.symlink_to(secret.parent / "streams")
     with pytest.raises(StageError, match="prepared: is a link"):
         load_prepared(RunFolder(foreign))
+    before = sorted(path for path in secret.parent.rglob("*"))
+    plan = tiny_plan("dataset.samples=24")  # whose streams are not there yet: they are not written behind the link either
+    with pytest.raises(StageError, match="prepared: is a link"):
+        prepare(plan, RunFolder(foreign.parent / "new"), 1)
+    assert sorted(path for path in secret.parent.rglob("*")) == before
 
 
 ESCAPES = "\x1b]0;evil\x07\x1b[2J\x9b1m\u202etxt\r"

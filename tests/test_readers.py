@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from mmcl.api import DataError, PluginError, StageError
 from mmcl.data.prepared import load_prepared
 from mmcl.data.readers import Limits, Lost, Readers, limits
 from mmcl.plugins import plugins
-from mmcl.runs import RunFolder, read_json
+from mmcl.runs import RunFolder, locked, read_json
 from mmcl.stages.prepare import prepare
 from mmcl.stages.unreadable import Faults
 
@@ -48,6 +51,14 @@ def _begin_counting():
         return np.full(3, value) if what == "give" else what
 
     return work, lambda: {"read": len(done)}
+
+
+def _begin_staying(where):
+    def work(job):
+        where.write_text(str(os.getpid()))
+        time.sleep(600)
+
+    return work, dict
 
 
 def _begin_badly():
@@ -89,6 +100,33 @@ def test_a_recording_that_others_have_harmed_is_tried_once_more_in_a_fresh_proce
 def test_a_recording_that_needs_more_than_its_share_is_tried_alone_with_all():
     with Readers(2, _begin_counting, (), Limits(memory=3 * 10**8, alone=10**9, seconds=60)) as readers:
         assert list(readers.read([("quiet", 0), ("fill", 5 * 10**8), ("quiet", 0)])) == ["quiet", "fill", "quiet"]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked for in /proc")
+def test_readers_leave_with_a_killed_parent_in_the_midst_of_a_recording(tmp_path):
+    """The reader is at work, so that it looks at no pipe."""
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom mmcl.data.readers import Readers\nfrom tests.test_readers import GENEROUS, _begin_staying\n"
+        "with Readers(1, _begin_staying, (Path(sys.argv[1]),), GENEROUS) as readers:\n    list(readers.read([1]))\n"
+    )
+    root = Path(__file__).parents[1]
+    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "pid")], cwd=root)
+    try:
+        _until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text() != "")
+        reader = Path("/proc") / (tmp_path / "pid").read_text()
+        assert reader.is_dir()
+    finally:
+        parent.kill()
+        parent.wait()
+    _until(lambda: not reader.is_dir() or (reader / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+
+def _until(happened):
+    """Wait for something; it fails after a minute."""
+    until = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def test_errors_of_ours_come_out_and_a_process_that_cannot_begin_says_so():
@@ -297,3 +335,27 @@ def test_readers_are_copied_with_what_every_modality_needs(tiny_plan, run, tmp_p
     shutil.rmtree(next((run.root.parent / "prepared" / "ravdess").glob("log-mel-*")))
     prepare(plan, run, workers=1)
     assert ["mmcl_voice.functionals" in one for one in seen] == [True, True, False], "what is prepared already needs nothing"
+
+
+def test_streams_that_another_process_prepares_are_waited_for_told_and_used(tiny_plan, run, tmp_path, monkeypatch):
+    """What the other one made is taken as it is: nothing is prepared twice, and nobody writes into what another one writes."""
+    plan = tiny_plan("dataset.samples=24")
+    prepare(plan, run, 1)
+    store = run.root.parent.joinpath(read_json(run.root / "folds.json")["stores"]["audio"]["folder"].removeprefix("../"))
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(store, elsewhere)
+    told: list[str] = []
+    monkeypatch.setattr("mmcl.stages.prepare.say", told.append)
+    with locked(store.with_name(f".{store.name}.lock")):
+        second = threading.Thread(target=prepare, args=(plan, run, 1))
+        second.start()
+        _until(lambda: any("another mmcl process is preparing these streams" in line for line in told))
+        assert f"prepare audio: another mmcl process is preparing these streams ({store}); waiting for it" in told
+        time.sleep(0.2)
+        assert second.is_alive() and not store.exists()
+        shutil.move(elsewhere, store)
+        as_moved = {path: path.stat().st_mtime_ns for path in store.iterdir()}
+    second.join(60)
+    assert not second.is_alive()
+    assert {path: path.stat().st_mtime_ns for path in store.iterdir()} == as_moved
+    assert load_prepared(run).stores["audio"].rows

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import socket
+import time
 
 import pytest
 import torch
@@ -143,6 +144,8 @@ def _trains_and_replays(rank, root, plan, port):
     os.environ["MASTER_PORT"] = str(port)
     with pytest.raises((StageError, SilentEnd), match="became nan"):
         run_all(unpacked(plan), RunFolder(root), workers=1)
+    while not list(root.glob("fold-*/seed-*/pretrain/lost.json")):  # which the first of them writes
+        time.sleep(0.02)
     os.environ["MASTER_PORT"] = str(port + 1)
     lines = replay(root)
     if rank == 0:

@@ -172,8 +172,13 @@ def _beside(run: RunFolder, recorded: str) -> Path:
         raise StageError(
             f"{run.root / 'folds.json'}: names '{recorded}' as prepared streams; they lie in a folder 'prepared' beside the run or in it"
         )
-    for folder in (base, base / down[0], place):
-        if folder.is_symlink():
-            raise StageError(f"{folder}: is a link, which prepared streams may not be; move them here, or prepare them anew")
+    refuse_linked(place)
     refuse_links(place)
     return place
+
+
+def refuse_linked(store: Path) -> None:
+    """Raise StageError if there is a link on the way down to a store: nothing is read or written behind one."""
+    for folder in (store.parent.parent, store.parent, store):
+        if folder.is_symlink():
+            raise StageError(f"{folder}: is a link, which prepared streams may not be; move them here, or prepare them anew")

@@ -26,7 +26,7 @@ from ..api.modality import Modality
 from ..api.raw import Raw, Timed
 from ..data.folds import Fold, Inner, crosses_groups, inner_folds, make_folds
 from ..data.labels import unlearnable
-from ..data.prepared import Kept, keep
+from ..data.prepared import Kept, keep, refuse_linked
 from ..data.readers import Lost, Readers, limits
 from ..data.reading import Unread, extracted, read_source, value_or_reason
 from ..data.recordings import Recordings, Rows
@@ -67,6 +67,8 @@ def prepare(
     samples, scored = add_scores(plan, run, dataset, samples, strict)
     extracted: list[str] = []  # modalities
     places = {m.name: store_of(plan, run, m, samples) for m in plan.modalities}
+    for folder, _ in places.values():
+        refuse_linked(folder)
     # built before any recording is read: what a feature lacks is refused in its sentence then
     built = {m.name: _build(plan, m) for m in plan.modalities if not _whole(places[m.name][0])}
     for modality in plan.modalities:
