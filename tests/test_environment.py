@@ -18,7 +18,7 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from mmcl.api import DataError
+from mmcl.api import DataError, StageError
 from mmcl.cli import cli, main
 from mmcl.cli.options import Place
 from mmcl.cli.surroundings import WORDS, sentence_of
@@ -341,3 +341,14 @@ def test_a_checkpoint_takes_its_place_when_it_is_on_disk_and_the_one_before_is_k
     (tmp_path / "resume.old" / "state.json").write_text("{", encoding="utf-8")
     assert drop_damaged(tmp_path / "resume")
     assert not list(tmp_path.iterdir()) and not drop_damaged(tmp_path / "resume")
+
+
+def test_no_file_takes_the_place_of_a_device_or_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "linked").symlink_to(os.devnull)
+    for name in ("pipe", "linked"):
+        before = (tmp_path / name).lstat()
+        with pytest.raises(StageError, match="is a device or a pipe, in whose place no file is put"):
+            write_json(tmp_path / name, {})
+        assert (tmp_path / name).lstat() == before
+    assert not Path(os.devnull).is_file()

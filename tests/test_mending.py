@@ -430,7 +430,8 @@ def test_a_repetition_keeps_its_own_prepared_streams_when_it_is_moved(whole, tmp
     again = RunFolder(tmp_path / "again", tmp_path / "again" / "prepared")
     run_all(plan, again, workers=1, stop_after="probe")
     shutil.move(tmp_path / "again", tmp_path / "there")
-    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("*.safetensors")}
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("*/*.safetensors")}
+    times.pop(tmp_path / "there" / "recordings.safetensors", None)  # which is written again, as folds.json is
     run_all(plan, RunFolder(tmp_path / "there"), workers=1, stop_after="probe")
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert not (tmp_path / "prepared").exists()
@@ -478,12 +479,10 @@ def test_a_fault_of_ours_is_not_called_damage_where_the_files_are_as_they_were_w
         write_report(run.root)
 
 
-@pytest.mark.parametrize(
-    "name", ["plan.json", "prepare.json", "folds.json", "recordings.safetensors", "report.json", "written.json"]
-)
+@pytest.mark.parametrize("name", ["plan.json", "prepare.json", "folds.json", "report.json", "written.json"])
 def test_damage_to_a_file_that_no_stage_answers_for_is_damage(name, broken, monkeypatch):
     _, run = broken
-    (run.root / name).write_bytes((run.root / name).read_bytes() + b" ")
+    (run.root / name).write_text(read_text(run.root / name) + " ", encoding="utf-8")
     if name == "written.json":
         (run.root / name).write_text('{"key": "run"}', encoding="utf-8")
 

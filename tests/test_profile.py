@@ -58,7 +58,7 @@ def test_what_is_measured_is_written_and_nothing_that_was_learned(measured):
     assert json.loads((run.root / "profile.json").read_text()) == one.to_json()
     assert path.read_text().count("<svg") == 2  # for a desk and for a phone
     left = {file.name for file in run.root.rglob("*") if file.is_file()} - {".mmcl", ".lock", "log.jsonl"}
-    assert left == {"prepare.json", "folds.json", "profile.json", "profile.html"}
+    assert left == {"prepare.json", "folds.json", "recordings.safetensors", "profile.json", "profile.html"}
 
 
 def test_memory_of_a_modality_grows_with_the_batch_and_that_of_the_optimiser_does_not(measured, tiny_plan):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
-from mmcl.api import Benchmark, Cell, DataError, PublishedSpec, PublishedTable
+from mmcl.api import Benchmark, Cell, DataError, PublishedSpec, PublishedTable, SampleRef
 from mmcl.cli import main
 from mmcl.plugins import plugins
 from mmcl.recipe.planner import load_plan
@@ -17,6 +17,7 @@ from mmcl.recipe.shipped import find, folder, names
 from mmcl.review.published import fill, runs_of
 from mmcl.stages import about
 from mmcl.testing import check_spec
+from tests.conftest import keep_split
 
 
 def summary(**changed):
@@ -41,7 +42,8 @@ def write(folder, name, rows, when=None, sets=(), tested=4, folds=1, limit=None)
         plan = load_plan(find(name), [*sets, *([f"limit={limit}"] if limit else [])], folder).to_json()
         (folder / "plan.json").write_text(json.dumps({"plan": plan}))
         parts = [{"fold": fold, "test": list(range(fold, tested, folds))} for fold in range(folds)]
-        (folder / "folds.json").write_text(json.dumps({"folds": parts}))
+        samples = [asdict(SampleRef(str(row), str(row), {}, {})) for row in range(tested)]
+        keep_split(folder, {"stores": {}, "samples": samples, "folds": parts})
     if when is not None:
         os.utime(path, (when, when))
     return folder

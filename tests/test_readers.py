@@ -358,4 +358,4 @@ def test_streams_that_another_process_prepares_are_waited_for_told_and_used(tiny
     second.join(60)
     assert not second.is_alive()
     assert {path: path.stat().st_mtime_ns for path in store.iterdir()} == as_moved
-    assert load_prepared(run).stores["audio"].rows
+    assert len(load_prepared(run).stores["audio"].rows)

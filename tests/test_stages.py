@@ -423,7 +423,7 @@ def test_many_workers_write_what_one_writes(tiny_plan, tmp_path):
         stores.append(load_prepared(run).stores)
     for name in ("audio", "words"):
         one, two = stores[0][name], stores[1][name]
-        assert one.rows == two.rows
+        assert one.rows.tolist() == two.rows.tolist()
         for row in one.rows:
             np.testing.assert_array_equal(one.values(row), two.values(row))
 

@@ -32,7 +32,8 @@ def tree(tmp_path, monkeypatch):
 
 def git(folder, *arguments):
     who = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
-    done = subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True, text=True)
+    done = subprocess.run(["git", *who, *arguments], cwd=folder, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +64,13 @@ def tidy(folder: Path, name: str | None = None) -> None:
 
 @contextmanager
 def in_place_of(path: Path) -> Iterator[Path]:
-    """A file of another name, beside `path`, that takes its place when it is whole and on disk; after an error it is gone."""
+    """A file of another name, beside `path`, that takes its place when it is whole and on disk; after an error it is gone.
+
+    Raises StageError where a device or a pipe stands there, or is linked to, such as /dev/null: a file in its place would harm others.
+    """
+    with suppress(OSError):
+        if any(is_one(path.stat().st_mode) for is_one in (stat.S_ISCHR, stat.S_ISBLK, stat.S_ISFIFO, stat.S_ISSOCK)):
+            raise StageError(f"{path}: is a device or a pipe, in whose place no file is put; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}{PART}")
     os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
