@@ -369,6 +369,15 @@ def test_lengths_that_no_window_can_have_are_refused(study, capsys):
 def test_a_file_that_is_named_twice_is_asked_once(study, tmp_path):
     shutil.copy(data_of(study) / "sound" / "r003.wav", tmp_path / "clip.wav")
     assert len(mmcl.open(study).embed([tmp_path / "clip.wav", tmp_path / "clip.wav"]).ids) == 1
+    assert mmcl.open(study).embed(["r003", "r003"]).ids == ["r003"]
+
+
+def test_an_empty_name_is_not_the_current_folder(study, tmp_path, monkeypatch, capsys):
+    shutil.copy(data_of(study) / "sound" / "r003.wav", tmp_path / "clip.wav")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", str(study), ""])
+    assert "one of the names is empty" in capsys.readouterr().err
 
 
 def test_a_name_that_is_no_text_is_refused_in_a_sentence(study, tmp_path):

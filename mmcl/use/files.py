@@ -94,8 +94,11 @@ class Finder:
         files: list[tuple[Path, str]] = []  # with the name of the recording that it is of
         for name in names:
             path = Path(name)
+            if name == "":  # of a variable that a shell did not know; as a path it would be the current folder
+                raise DataError("one of the names is empty; a file, a folder, a table or a recording of the run was expected")
             if not _there(path):
-                items.append(self.own(str(name)))
+                if (own := self.own(str(name))) not in items:  # named twice
+                    items.append(own)
             elif path.is_dir() and not has_pictures(path):
                 files += self._inside(path)
             elif (listing := self._table(path)) is not None:
