@@ -455,3 +455,11 @@ def test_numbers_as_names_stay_as_they_are_written_and_signs_of_csv_stand_in_cla
     assert {sample.group for sample in samples} == {"007"}
     assert completed(folder).labels["mood"].classes == ('glad, "so"', "喜び")
     assert [sample.targets["valence"] for sample in samples] == [i + 0.5 for i in range(6)]
+
+
+def test_a_folder_of_pictures_in_place_of_a_film_needs_a_rate(tmp_path):
+    from PIL import Image
+
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "0.png")
+    source = SPEC.info(FolderParams(sources={"film": {"reads": "pictures"}}, labels={})).sources["film"]
+    expect_refusal(lambda: SPEC.read_file(tmp_path, source), "how many are shown a second", "a film was expected")
