@@ -199,6 +199,8 @@ def test_reference_pages_name_every_built_in_and_every_key(monkeypatch, tmp_path
     assert "`temperature`" in page
     recipe = module["recipe_page"]()
     assert "`patience`" in recipe
+    assert "\n## worth\n" in recipe
+    assert not re.search(r"\b(Union|Literal)\b", recipe)
     kinds = [row.split(" | ")[1] for row in recipe.splitlines() if row.startswith("| `")]
     assert len(kinds) > 100
     assert not [kind for kind in kinds if re.search(r"Union|Literal|Annotated|Optional|\[|any value|NoneType", kind)]

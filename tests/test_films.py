@@ -88,6 +88,31 @@ def test_frames_one_by_one_are_those_of_the_whole_film_at_any_rate(tmp_path):
         assert (got == whole[[int(k * RATE / rate + 0.25) for k in range(len(got))]]).all()
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_frames_that_are_sent_out_of_order_are_read_in_the_order_of_their_times(tmp_path, codec):
+    """B-frames come after the frames that they lie between; a grey that rises with time says which frame is which."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as film:
+        video = film.add_stream(codec, rate=RATE, options={"sc_threshold": "0"} if codec == "libx264" else {})
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.codec_context.gop_size, video.codec_context.max_b_frames = 24, 3
+        video.bit_rate = 4_000_000
+        for k in range(24):
+            frame = av.VideoFrame.from_ndarray(np.full((HEIGHT, WIDTH, 3), 20 + 9 * k, np.uint8), format="rgb24")
+            frame.pts = k
+            film.mux(video.encode(frame))
+        film.mux(video.encode())
+    with av.open(str(path)) as film:
+        sent = [packet.pts for packet in film.demux(video=0) if packet.pts is not None]
+    assert sent != sorted(sent)
+    whole = read_film(path, (HEIGHT, WIDTH), 0.0)
+    assert whole.rate == RATE
+    shown = [20 + 9 * k for k in range(24)]
+    assert np.abs(whole.frames.mean((1, 2, 3)) - shown).max() < 4.5  # less than half the way to the next
+    part = read_film(path, (HEIGHT, WIDTH), 0.0, 0.7, 1.3)
+    assert np.abs(part.frames.mean((1, 2, 3)) - shown[7:13]).max() < 4.5
+
+
 def test_sound_of_a_film_begins_when_its_pictures_do(tmp_path):
     """What the encoder puts before the first sample is no sound."""
     write_film(tmp_path / "a.mp4", pictures(), RATE, tone())

@@ -20,7 +20,7 @@ import torch
 from safetensors.numpy import load_file
 
 import mmcl
-from mmcl.api import Audio, DataError, StageError, Table, Timed, Video, Words
+from mmcl.api import Audio, DataError, SampleRef, Source, StageError, Table, Timed, Video, Words
 from mmcl.api import Sequence as Steps
 from mmcl.cli import main
 from mmcl.data.prepared import load_prepared
@@ -34,6 +34,7 @@ from mmcl.report import run_and_report
 from mmcl.runs import RunFolder, read_jsonl
 from mmcl.stages.supervise import supervise
 from mmcl.use.embedding import embed_items
+from mmcl.use.files import Finder
 from mmcl.use.learned import read_learned
 from mmcl.use.publish import publish
 from mmcl.use.session import Session
@@ -369,6 +370,15 @@ def test_lengths_that_no_window_can_have_are_refused(study, capsys):
 def test_a_file_that_is_named_twice_is_asked_once(study, tmp_path):
     shutil.copy(data_of(study) / "sound" / "r003.wav", tmp_path / "clip.wav")
     assert len(mmcl.open(study).embed([tmp_path / "clip.wav", tmp_path / "clip.wav"]).ids) == 1
+    assert mmcl.open(study).embed(["r003", "r003"]).ids == ["r003"]
+
+
+def test_an_empty_name_is_not_the_current_folder(study, tmp_path, monkeypatch, capsys):
+    shutil.copy(data_of(study) / "sound" / "r003.wav", tmp_path / "clip.wav")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", str(study), ""])
+    assert "one of the names is empty" in capsys.readouterr().err
 
 
 def test_a_name_that_is_no_text_is_refused_in_a_sentence(study, tmp_path):
@@ -390,6 +400,24 @@ def test_the_table_of_a_folder_is_no_recording_of_it(study):
     ids = session.embed(data_of(study)).ids
     assert "recordings" not in ids
     assert not any("recordings.csv" in one.reason for one in session.refused)
+
+
+@pytest.mark.parametrize(
+    ("runs_own", "expected"),
+    [
+        ({"face": "pictures/a.png"}, {"r0": "photos/r0.png", "r1": "photos/r1.png"}),
+        ({"face": "pictures"}, {"photos": "photos"}),
+        ({"face": "pictures/a.png", "film": "pictures"}, {"photos": "photos"}),
+    ],
+)
+def test_pictures_in_a_folder_are_a_recording_each_where_those_of_the_run_are(tmp_path, runs_own, expected):
+    (tmp_path / "photos").mkdir()
+    for name in ("r0", "r1"):
+        (tmp_path / "photos" / f"{name}.png").write_bytes(b"")
+    sources = {"face": Source("pictures", ""), "film": Source("video", "")}
+    items, refused = Finder(sources, [SampleRef(id="a", group="p", sources=runs_own, targets={})], None).items([tmp_path])
+    assert not refused
+    assert {item.id: str(Path(item.files["face"]).relative_to(tmp_path)) for item in items} == expected
 
 
 def test_the_ending_is_looked_at_before_anything_is_read(study, tmp_path, monkeypatch, capsys):

@@ -76,7 +76,7 @@ def write_table(root: Path, out: str = "recordings.csv", pattern: str | None = N
     or if the pattern is no regular expression or names no group.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: is not there; a folder with recordings was expected")
+        raise DataError(f"{root}: is {'no folder' if root.exists() else 'not there'}; a folder with recordings was expected")
     path = root / out
     if Path(out).is_absolute() or ".." in Path(out).parts or path.suffix.lower() != ".csv":
         raise DataError(f"--out {out}: the name of a CSV file in {root} was expected, such as recordings.csv")

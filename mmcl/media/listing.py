@@ -108,7 +108,9 @@ def _delimited(path: Path) -> tuple[list[dict[str, str]], list[int]]:
     else:
         header = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
         delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, strict=True
+    )  # a quote that is not closed would swallow rows
     names: list[str] = []
     rows: list[dict[str, str]] = []
     lines: list[int] = []

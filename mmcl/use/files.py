@@ -94,9 +94,12 @@ class Finder:
         files: list[tuple[Path, str]] = []  # with the name of the recording that it is of
         for name in names:
             path = Path(name)
+            if name == "":  # of a variable that a shell did not know; as a path it would be the current folder
+                raise DataError("one of the names is empty; a file, a folder, a table or a recording of the run was expected")
             if not _there(path):
-                items.append(self.own(str(name)))
-            elif path.is_dir() and not has_pictures(path):
+                if (own := self.own(str(name))) not in items:  # named twice
+                    items.append(own)
+            elif path.is_dir() and not self._one_recording(path):
                 files += self._inside(path)
             elif (listing := self._table(path)) is not None:
                 items += self._rows(listing)
@@ -138,7 +141,7 @@ class Finder:
         names: list[tuple[Path, str]] = []
         for inner, folders, files in walk_folders(folder):
             for name in [*folders]:
-                if has_pictures(inner / name) and not any(
+                if self._one_recording(inner / name) and not any(
                     kinds_of(path) - {"pictures"} for path in (inner / name).iterdir() if path.is_file()
                 ):
                     names.append((inner / name, name))
@@ -149,6 +152,13 @@ class Finder:
                 if self._candidates(inner / name) and not (name in TABLES and self._table(inner / name) is not None)
             ]
         return self._parted(folder, names)
+
+    def _one_recording(self, folder: Path) -> bool:
+        """Whether the pictures in a folder are one recording, rather than a recording each, as those of the run are that name single pictures."""
+        photos = [self._endings[name] for name, source in self._sources.items() if source.type == "pictures"]
+        films = [self._endings[name] for name, source in self._sources.items() if source.type == "video"]
+        single = any(endings & set(PICTURES) for endings in photos) and not any("" in endings for endings in (*photos, *films))
+        return has_pictures(folder) and not single
 
     def _parted(self, folder: Path, names: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
         """Files of one name are one recording, unless they give one source twice: then their folders are part of the name."""

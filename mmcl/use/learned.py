@@ -53,7 +53,9 @@ def read_learned(root: Path, fold: int | None = None, seed: int | None = None, n
     Raises StageError, which says what there is, for anything that is not.
     """
     if not root.is_dir():
-        raise StageError(f"{root}: is not there; a run folder such as runs/NAME was expected")
+        raise StageError(
+            f"{root}: is {'no folder' if root.exists() else 'not there'}; a run folder such as runs/NAME was expected"
+        )
     run = RunFolder(root)
     probed, supervised = run.units("probe"), run.units("supervise")
     units = supervised if network is not None or not probed else probed

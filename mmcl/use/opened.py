@@ -57,7 +57,9 @@ class Opened:
 
     def __init__(self, root: Path, data: Path | None = None) -> None:
         if not root.is_dir():
-            raise StageError(f"{root}: is not there; a run folder such as runs/NAME was expected")
+            raise StageError(
+                f"{root}: is {'no folder' if root.exists() else 'not there'}; a run folder such as runs/NAME was expected"
+            )
         self.run = RunFolder(root)
         self.plan = stated_plan(root, data)
         self.samples, self._folds = load_split(self.run)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmcl.api import DataError
@@ -41,6 +42,10 @@ SPLITS = ("split", "set", "partition", "subset")
 RATES = ("rate", "hz", "fps", "sampling_rate", "sample_rate")
 """Ends of the names of columns that say how many steps a second the files of another column have: imu_rate, gaze_hz."""
 TEXTS = ("text", "words", "transcript", "transcription", "sentence", "utterance")
+UNKNOWN = frozenset(
+    ("NA", "N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "None", "null", "NULL", "#VALUE!", "#REF!", "#DIV/0!", "#NAME?")
+)
+"""What spreadsheets, R and Python write into a cell of which nothing is known."""
 FEW = 12
 """Whole numbers of at most so many values, each in two recordings or more, are taken for classes."""
 
@@ -83,6 +88,9 @@ def completed(params: FolderParams, root: Path) -> FolderParams:
         }
     )
     recordings_of(whole, listing, root)
+    for column, kind in ((ids, "name"), (group, "group")):
+        if column:
+            _check_alike(dict.fromkeys(listing.column(column)), listing, column, kind, case=False)
     return whole
 
 
@@ -119,7 +127,8 @@ def _sources(params: FolderParams, listing: Listing, root: Path, taken: Collecti
         given = {}
         for column in listing.columns:
             if column not in taken and column not in labels:
-                given |= _inferred(params, listing, column, root)
+                those = _inferred(params, listing, column, root)
+                given |= {_free(name, given): one for name, one in those.items()}
     if not given:
         raise DataError(
             f"{listing.path}: no column holds paths of files, nor words; it has {', '.join(listing.columns)} (dataset.sources names them)"
@@ -147,7 +156,7 @@ def _check_trimmed(sources: Mapping[str, SourceOptions], listing: Listing) -> No
 def _inferred(params: FolderParams, listing: Listing, column: str, root: Path) -> dict[str, SourceOptions]:
     """The sources that a column gives: none, one, or two where it names films with sound."""
     cells = _filled(listing, column)
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", column).strip("-") or "source"
+    name = _plain(column, "source")
     endings = [Path(cell).suffix.lower() for cell in cells]
 
     def mostly(known: Collection[str]) -> bool:  # a slip in one cell is found when that recording is read
@@ -330,11 +339,67 @@ def _labels(params: FolderParams, listing: Listing, taken: Collection[str]) -> d
                 _require(listing, column, f"dataset.labels.{name}")
         given = dict(params.labels)
     else:
+        for column in listing.columns:
+            if column not in taken:
+                _check_unknown(listing, column, given=False)
         columns = [column for column in listing.columns if column not in taken and _may_be_label(_filled(listing, column))]
-        given = {
-            re.sub(r"[^A-Za-z0-9_-]+", "-", column).strip("-") or "label": LabelOptions(column=column) for column in columns
-        }
+        given = {}
+        for column in columns:
+            given[_free(_plain(column, "label"), given)] = LabelOptions(column=column)
     return {name: _label(name, one, listing) for name, one in given.items()}
+
+
+def _plain(column: str, otherwise: str) -> str:
+    """The name of a column in the signs that a recipe's names have."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", column).strip("-") or otherwise
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """A name that no other column has become: of two columns written in signs that names have not, neither takes the other's place."""
+    names = (name, *(f"{name}-{k}" for k in range(2, len(taken) + 2)))
+    return next(one for one in names if one not in taken)
+
+
+def _check_unknown(listing: Listing, column: str, given: bool) -> None:
+    """Refuse a word that programs write where nothing is known, in a column whose classes or numbers nobody listed."""
+    cells = _filled(listing, column)
+    for row, cell in enumerate(listing.column(column)):
+        if cell in UNKNOWN:
+            known = [other for other in cells if other not in UNKNOWN]
+            numbers = bool(known) and all(to_number(other) is not None for other in known)
+            if not (given or numbers or _may_be_label(known)):
+                return  # a note that nobody learns
+            rest = (
+                "" if numbers else f"; if it is a class, list the classes in dataset.labels.{_plain(column, 'label')}.classes"
+            )
+            raise DataError(
+                f"{listing.place(row)}: '{cell}' in column '{column}' is what programs write for nothing known; empty the cell{rest}"
+            )
+
+
+def _check_alike(
+    values: Iterable[str], listing: Listing, column: str, kind: str, case: bool, separator: str | None = None
+) -> None:
+    """Refuse two values of a column that look the same and are not: accents written in two ways, signs without width, and capitals where `case` is set."""
+    first: dict[str, str] = {}
+    for value in values:
+        other = first.setdefault(_looks(value, case), value)
+        if other != value:
+            row = next(i for i, cell in enumerate(listing.column(column)) if value in _parted(cell, separator))
+            hidden = _looks(value, False) == _looks(other, False)
+            how = (
+                f"is written in other signs than the same {kind} above ({value!a}, not {other!a})"
+                if hidden
+                else f"and '{other}' differ in capitals alone"
+            )
+            rest = f", or list the {kind}es in dataset.labels" if kind == "class" else ""
+            raise DataError(f"{listing.place(row)}: '{value}' in column '{column}' {how}; write both alike{rest}")
+
+
+def _looks(text: str, case: bool) -> str:
+    """A text as a person sees it."""
+    plain = "".join(sign for sign in unicodedata.normalize("NFC", text) if unicodedata.category(sign) != "Cf")
+    return plain.casefold() if case else plain
 
 
 def _may_be_label(cells: Sequence[str]) -> bool:
@@ -358,6 +423,10 @@ def _parted(cell: str, separator: str | None) -> list[str]:
 def _label(name: str, given: LabelOptions, listing: Listing) -> LabelOptions:
     """One label, what is left open filled in from its cells."""
     if given.columns is not None:
+        if len(set(given.columns)) < len(given.columns):
+            raise DataError(
+                f"dataset.labels.{name}.columns: a column is listed twice in {', '.join(given.columns)}; each stands once"
+            )
         values = {cell for column in given.columns for cell in _filled(listing, column)}
         kind = given.type or ("multi-label" if values <= {"0", "1"} else "regression")
         if kind == "single-label":
@@ -369,6 +438,10 @@ def _label(name: str, given: LabelOptions, listing: Listing) -> LabelOptions:
     cells = _filled(listing, column)
     if not cells:
         raise DataError(f"{listing.path}: column '{column}' is empty, so there is nothing to learn of '{name}'")
+    if given.classes is None:
+        _check_unknown(listing, column, given=True)
+    elif twice := [one for one in given.classes if given.classes.count(one) > 1]:
+        raise DataError(f"dataset.labels.{name}.classes: '{twice[0]}' is listed twice; a class has one place in the order")
     kind, separator = given.type or _type(cells, given), given.separator
     if kind == "regression":
         return given.model_copy(update={"type": kind, "column": column})
@@ -377,6 +450,7 @@ def _label(name: str, given: LabelOptions, listing: Listing) -> LabelOptions:
     counts = Counter(part for cell in cells for part in _parted(cell, separator if kind == "multi-label" else None))
     classes = given.classes or tuple(sorted(counts, key=lambda text: (to_number(text) is None, to_number(text) or 0.0, text)))
     if given.classes is None:
+        _check_alike(counts, listing, column, "class", True, separator if kind == "multi-label" else None)
         _check_counts(name, column, counts, listing, separator if kind == "multi-label" else None)
     update = {"type": kind, "column": column, "separator": separator, "classes": classes}
     return given.model_copy(update=update)

@@ -146,6 +146,10 @@ def read_file(path: Path, one: SourceOptions, seen: Counter[str]) -> Raw:
     if one.reads == "landmarks":
         return face_landmarks(path, one.rate or 0.0, seen)
     if one.reads == "pictures":
+        if path.is_dir() and one.rate is None:
+            raise DataError(
+                f"{path}: pictures in a folder do not say how many are shown a second, and nor does their source; a film was expected"
+            )
         film = open_film(path, one.size or (120, 160), one.rate or 0.0)
         if one.rate is None or _same(path, film.rate, one.rate) == film.rate:
             return film

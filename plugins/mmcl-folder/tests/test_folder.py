@@ -392,3 +392,74 @@ def test_a_long_film_is_read_by_parts_at_the_rate_of_its_source(tmp_path, monkey
     assert type(whole) is Video
     assert (type(parted).__name__, parted.rate, whole.rate) == ("LongFilm", 25.2, 25.2)
     np.testing.assert_array_equal(np.concatenate(list(parted.blocks())), whole.frames)
+
+
+def labelled(tmp_path, cells):
+    """A study of six sounds whose cells of a label are these, again and again."""
+    rows = [f"r{i},{WAVS[i % len(WAVS)]},p{i},{cells[i % len(cells)]}" for i in range(3 * len(cells))]
+    return study(tmp_path, "\n".join(["id,audio,speaker,mood", *rows]) + "\n", WAVS)
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (["cr\u00e9", "cre\u0301"], ("recordings.csv:3", "other signs", "e\\u0301", "write both alike")),
+        (["glad\u200b", "glad", "sad"], ("recordings.csv:3", "other signs")),
+        (["glad", "Glad", "sad"], ("recordings.csv:3", "differ in capitals", "dataset.labels")),
+        (["a;b", "b;A"], ("recordings.csv:3", "'A'", "differ in capitals")),
+        (["glad", "NA", "sad"], ("recordings.csv:3", "'NA'", "nothing known", "labels.mood.classes")),
+        (["0.5", "0.25", "#N/A"], ("recordings.csv:4", "'#N/A'", "empty the cell")),
+        (['"glad', '"sad'], ("recordings.csv:3", "cannot be read as CSV")),
+    ],
+    ids=["accents", "no width", "capitals", "capitals in a list", "NA", "NA among numbers", "a quote left open"],
+)
+def test_labels_that_look_alike_or_mean_nothing_are_refused(tmp_path, cells, words):
+    """Each would have been another class than the one that is meant, or no label, and nobody would have been told."""
+    expect_refusal(lambda: completed(labelled(tmp_path, cells)), *words)
+
+
+def test_classes_that_are_listed_may_look_alike_or_be_any_word_but_none_twice(tmp_path):
+    folder = labelled(tmp_path, ["glad", "Glad", "NA"])
+    assert completed(folder, labels={"mood": {"classes": ("glad", "Glad", "NA")}}).labels["mood"].type == "single-label"
+    expect_refusal(lambda: completed(folder, labels={"mood": {"classes": ("glad", "Glad", "NA", "glad")}}), "'glad'", "twice")
+    expect_refusal(lambda: completed(folder, labels={"mood": {"columns": ("mood", "mood")}}), "mood, mood", "once")
+
+
+def test_one_person_written_in_two_ways_is_refused(tmp_path):
+    """Their recordings would stand on both sides of a split."""
+    table = "audio,speaker,split\na.wav,Ren\u00e9,train\nb.wav,Rene\u0301,test\n"
+    expect_refusal(lambda: completed(study(tmp_path, table, WAVS)), "recordings.csv:3", "same group", "write both alike")
+
+
+def test_columns_whose_names_become_one_are_two_labels_and_two_sources(tmp_path):
+    rows = [f"r{i},{WAVS[i]},{WAVS[5 - i]},{'ab'[i % 2]},{'cd'[i // 3]},{'ef'[i % 2]},{'gh'[i % 2]}" for i in range(6)]
+    table = "\n".join(["id,声音,录音,情绪,心情,my mood,my-mood", *rows]) + "\n"
+    whole = completed(study(tmp_path, table, WAVS))
+    assert {name: one.column for name, one in whole.sources.items()} == {"source": "声音", "source-2": "录音"}
+    assert {name: one.column for name, one in whole.labels.items()} == {
+        "label": "情绪",
+        "label-2": "心情",
+        "my-mood": "my mood",
+        "my-mood-2": "my-mood",
+    }
+
+
+def test_numbers_as_names_stay_as_they_are_written_and_signs_of_csv_stand_in_classes(tmp_path):
+    quoted = '"glad, ""so"""'
+    rows = [f"00{i};{WAVS[i]};007;{(quoted, '喜び')[i % 2]};{i},5;;" for i in range(6)]
+    table = "\ufeff" + "\r\n".join(["id;audio;speaker;mood;valence;;", *rows]) + "\r\n"
+    folder = study(tmp_path, "", WAVS)
+    (folder / "recordings.csv").write_bytes(table.encode())
+    samples = SPEC.build(FolderParams(), folder).samples()
+    assert [sample.id for sample in samples] == [f"00{i}" for i in range(6)]
+    assert {sample.group for sample in samples} == {"007"}
+    assert completed(folder).labels["mood"].classes == ('glad, "so"', "喜び")
+    assert [sample.targets["valence"] for sample in samples] == [i + 0.5 for i in range(6)]
+
+
+def test_a_folder_of_pictures_in_place_of_a_film_needs_a_rate(tmp_path):
+    from PIL import Image
+
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "0.png")
+    source = SPEC.info(FolderParams(sources={"film": {"reads": "pictures"}}, labels={})).sources["film"]
+    expect_refusal(lambda: SPEC.read_file(tmp_path, source), "how many are shown a second", "a film was expected")
