@@ -53,7 +53,7 @@ def _batch(folder: Path) -> Callable[[], object]:
     from mmcl.runs import RunFolder
 
     prepared = load_prepared(RunFolder(folder))
-    rows = np.random.default_rng(0).permutation(len(prepared.samples))
+    rows = np.random.default_rng(0).integers(0, len(prepared.samples), BATCH * BATCHES)
 
     def cutting() -> None:
         for k in range(BATCHES):
