@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mmcl.api import DataError, SampleRef, StageError
 from mmcl.data.columns import read_recordings, write_recordings
 from mmcl.data.folds import Fold
-from mmcl.data.prepared import keep, load_split
+from mmcl.data.prepared import keep, kept_by, load_split
 from mmcl.data.recordings import Recordings, Rows
 from mmcl.data.store import mapped
 from mmcl.runs import Each, RunFolder, fingerprint, read_json, write_arrays, write_json
@@ -149,6 +149,21 @@ def test_a_folds_json_of_an_older_mmcl_is_read_and_its_fingerprint_kept(tmp_path
     assert "samples" not in read_json(tmp_path / "folds.json")
     keep(run, {}, Recordings.of(people(5)), folds)
     assert read_json(tmp_path / "folds.json")["key"] != "as it was"
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"format": 2}, {"stores": {}, "samples": []}, {"recordings": "x"}, {"recordings": None}]
+)
+def test_a_folds_json_that_says_too_little_is_written_anew(content, tmp_path):
+    run = RunFolder(tmp_path)
+    keep(run, {}, Recordings.of(people()), FOLDS)
+    whole = (tmp_path / "folds.json").read_bytes()
+    write_json(tmp_path / "folds.json", content)
+    for reads in (load_split, kept_by):
+        with pytest.raises(StageError, match=r"folds\.json|recordings\.safetensors"):
+            reads(run)
+    keep(run, {}, Recordings.of(people()), FOLDS)
+    assert (tmp_path / "folds.json").read_bytes() == whole
 
 
 def test_labels_that_a_column_cannot_hold_are_refused_with_the_recording():

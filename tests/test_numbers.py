@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmcl.api import Audio, MmclError
+from mmcl.data.recordings import Recordings
 from mmcl.plugins import plugins
 from mmcl.report import run_and_report
 from mmcl.runs import read_json
@@ -68,7 +69,7 @@ def corpus(monkeypatch):
 
         whole, read = recordings.recordings_of, prepare.read_source
         if listing is not None:
-            monkeypatch.setattr(recordings, "recordings_of", lambda *args: listing(whole(*args)))
+            monkeypatch.setattr(recordings, "recordings_of", lambda *args: Recordings.of(listing(whole(*args))))
         if sound is not None:
 
             def spoiled(dataset, name, id, source, where):

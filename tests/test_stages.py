@@ -521,6 +521,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_tensorboard_is_written_when_asked(tiny_plan, run):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install 'mmcl[track]'")
     run_all(tiny_plan("track=[tensorboard]", "pretrain.epochs=1"), run, workers=1, stop_after="pretrain")
     assert list((run.root / "tensorboard").rglob("events.out.tfevents.*"))
 

@@ -75,9 +75,10 @@ def _split(path: Path) -> tuple[JsonObject, Recordings, list[Fold]]:
         return {name: value for name, value in kept.items() if name not in ("samples", "folds")}, *_in_json(path, kept)
     columns = path.with_name(RECORDINGS)
     samples, by_number = read_recordings(columns)
-    if few_blocks(columns) != kept.get("recordings") or any(one["fold"] not in by_number for one in kept["folds"]):
+    order = kept.get("folds", ())
+    if few_blocks(columns) != kept["recordings"] or any(one["fold"] not in by_number for one in order):
         raise StageError(f"{columns}: is not what {path.name} was written with; run its recipe again, which makes both anew")
-    return kept, samples, [by_number[one["fold"]] for one in kept["folds"]]
+    return kept, samples, [by_number[one["fold"]] for one in order]
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,11 @@ class Kept:
     folds: Sequence[Fold]
 
 
+@distrusting
 def kept_by(run: RunFolder) -> Kept:
     """What a run was prepared with. Raises StageError if that is not there, or not whole."""
     kept, samples, folds = _as_kept(run)
-    return Kept(kept["stores"], samples, folds)
+    return Kept(kept.get("stores", {}), samples, folds)
 
 
 def keep(run: RunFolder, stores: Mapping[str, Any], samples: Recordings, folds: Sequence[Fold]) -> None:
@@ -116,7 +118,7 @@ def _known_key(path: Path, stores: Mapping[str, Any], samples: Recordings, folds
     """The fingerprint by which an older mmcl knew these very recordings, so that its work goes on; None where there is none."""
     try:
         kept = read_json(path)
-        if "recordings" in kept or kept["stores"] != stores:
+        if "recordings" in kept or kept.get("stores") != stores or "key" not in kept:
             return None
         before = _in_json(path, kept)
     except StageError:

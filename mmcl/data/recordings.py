@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ..api.dataset import SampleRef
 from ..api.errors import DataError, StageError
+from ..runs import Listing
 from ..shapes import parsed
 
 Arrays = dict[str, NDArray[Any]]
@@ -36,7 +37,7 @@ WHOLE = 2**53
 """A whole number beyond it cannot be kept."""
 
 
-class Rows(Sequence[int]):
+class Rows(Sequence[int], Listing):
     """Rows of a fold in an array; to whoever reads them, a tuple of numbers."""
 
     __slots__ = ("array",)

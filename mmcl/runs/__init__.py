@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import Any, ParamSpec, TypeVar
 
 from ..api.errors import StageError
 from ..screen import say
@@ -291,13 +291,14 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, Listing) else str(value)
 
 
-@runtime_checkable
-class Listing(Protocol):
-    """Stands for a list of plain values."""
+class Listing:
+    """Stands for a list of plain values; in a fingerprint it is that list."""
+
+    __slots__ = ()
 
     def tolist(self) -> list[Any]:
         """The list."""
-        ...
+        raise NotImplementedError
 
 
 class Each(list[Any]):

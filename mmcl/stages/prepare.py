@@ -55,7 +55,7 @@ def prepare(
     inner: Inner | None = None,
     guard: Callable[[Kept], None] = lambda kept: None,
 ) -> None:
-    """Write every modality's store that is not there yet, then prepare.json and folds.json.
+    """Write every modality's store that is not there yet, then prepare.json, folds.json and recordings.safetensors.
 
     first  how many of the protocol's folds are run, the first ones; left out: all
     inner  how their training and validation rows are dealt into folds that are run in their place; left out: not

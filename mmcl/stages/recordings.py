@@ -30,7 +30,7 @@ def listed(plan: Plan, dataset: Dataset) -> Recordings:
     Raises PluginError for what a dataset must not hand out; DataError if there is no recording, or if these cannot be split as the protocol
     says: a word that is no split, an empty split, a group on both sides. All of that is known before anything is extracted.
     """
-    samples = Recordings.of(recordings_of(dataset, plan.dataset.use, plan.root))
+    samples = recordings_of(dataset, plan.dataset.use, plan.root)
     _check_samples(plan, samples)
     if plan.recipe.limit is not None:
         few = limited(samples, plan.recipe.limit, plan.recipe.protocol, plan.seeds[0], plan.fold_of, plan.fold_key)

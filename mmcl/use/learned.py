@@ -14,6 +14,7 @@ from ..model.keep import describe_encoders, load_encoders
 from ..model.kept import KeptHead, load_heads
 from ..model.kept_network import KeptNetwork, load_networks, network_files
 from ..runs import RunFolder
+from .shared import require_run
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,7 @@ def read_learned(root: Path, fold: int | None = None, seed: int | None = None, n
 
     Raises StageError, which says what there is, for anything that is not.
     """
-    if not root.is_dir():
-        raise StageError(
-            f"{root}: is {'no folder' if root.exists() else 'not there'}; a run folder such as runs/NAME was expected"
-        )
+    require_run(root)
     run = RunFolder(root)
     probed, supervised = run.units("probe"), run.units("supervise")
     units = supervised if network is not None or not probed else probed

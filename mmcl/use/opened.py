@@ -25,6 +25,7 @@ from ..recipe.planner import make_plan
 from ..recipe.read import as_yaml, parse_recipe, require_whole
 from ..runs import RunFolder, distrust, distrusting, read_json, read_text
 from ..screen import say
+from .shared import require_run
 
 SPLITS = ("train", "valid", "test")
 """The sides of a fold whose features a run keeps."""
@@ -56,10 +57,7 @@ class Opened:
     """
 
     def __init__(self, root: Path, data: Path | None = None) -> None:
-        if not root.is_dir():
-            raise StageError(
-                f"{root}: is {'no folder' if root.exists() else 'not there'}; a run folder such as runs/NAME was expected"
-            )
+        require_run(root)
         self.run = RunFolder(root)
         self.plan = stated_plan(root, data)
         self.samples, self._folds = load_split(self.run)

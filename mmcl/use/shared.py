@@ -1,4 +1,4 @@
-"""What is given away: a place of its own for it, and nothing in it of the machine that made it."""
+"""What every way of giving a run away asks: a run, a place of its own for what is given, and nothing in it of the machine that made it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from ..api.errors import StageError
 
 PATH = re.compile(r"^(~|/|[A-Za-z]:[\\/]|\\\\|\.{1,2}[\\/])")
 """How a path of a machine begins."""
+
+
+def require_run(root: Path) -> None:
+    """Raise StageError unless a run folder is a folder."""
+    if not root.is_dir():
+        what = "no folder" if root.exists() else "not there"
+        raise StageError(f"{root}: is {what}; a run folder such as runs/NAME was expected")
 
 
 def empty_place(folder: Path) -> None:
