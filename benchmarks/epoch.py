@@ -33,7 +33,7 @@ import json, os, resource, sys, time
 from pathlib import Path
 given = json.loads(sys.argv[1])
 try:
-    from mmcl.engine.memory import keep_freed_memory
+    from mmcl.memory import keep_freed_memory
 except ImportError:  # an older checkout
     keep_freed_memory = None
 if given["keep"] and keep_freed_memory is not None:

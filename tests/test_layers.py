@@ -27,7 +27,7 @@ FLOORS = (
     {"api"},
 )
 # What any floor may import besides: what is installed, a line on the screen, the seed of a draw, processes beside, the text of a file. They import nothing.
-EVERYWHERE = {"installed", "screen", "seeding", "shapes", "stopping", "text", "workers"}
+EVERYWHERE = {"installed", "memory", "screen", "seeding", "shapes", "stopping", "text", "workers"}
 
 # A part of mmcl/ → the parts that it may import, wherever in a file the import stands, for type checkers alone or not. No more
 # than its floor allows, and often less: a row grows with the import that needs it. A part may always import itself, and
@@ -52,12 +52,26 @@ BELOW = {
         "workers",
     },
     "review": {"api", "data", "evaluate", "media", "model", "plugins", "recipe", "runs", "stages", "use"},
-    "search": {"api", "data", "engine", "evaluate", "recipe", "runs", "screen", "seeding", "stages", "stopping", "workers"},
+    "search": {
+        "api",
+        "data",
+        "engine",
+        "evaluate",
+        "memory",
+        "recipe",
+        "runs",
+        "screen",
+        "seeding",
+        "stages",
+        "stopping",
+        "workers",
+    },
     "stages": {
         "api",
         "data",
         "engine",
         "evaluate",
+        "memory",
         "model",
         "objective",
         "plugins",
@@ -70,7 +84,7 @@ BELOW = {
         "workers",
     },
     "model": {"api", "data", "engine", "evaluate", "objective", "plugins", "recipe", "runs", "seeding"},
-    "data": {"api", "runs", "seeding", "shapes", "workers"},
+    "data": {"api", "memory", "runs", "seeding", "shapes", "workers"},
     "recipe": {"api", "plugins", "text"},
     "evaluate": {"api", "seeding"},
     "engine": {"api", "runs", "screen", "seeding", "stopping"},
@@ -80,6 +94,7 @@ BELOW = {
     "media": {"api", "screen", "text"},  # screen: a plug-in with long work of its own shows how far it is
     "api": set(),
     "installed": set(),
+    "memory": set(),
     "shapes": set(),
     "screen": set(),
     "seeding": set(),

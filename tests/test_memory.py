@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from mmcl.engine import memory
+from mmcl import memory
 
 FAULTS = """
 import resource, sys
-from mmcl.engine.memory import keep_freed_memory
+from mmcl.memory import keep_freed_memory
 import numpy as np
 if sys.argv[1] == "keep":
     assert keep_freed_memory()

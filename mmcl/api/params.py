@@ -19,7 +19,9 @@ class Params(BaseModel):
            results stay valid. Their default must change nothing of what was there before
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
     LATER: ClassVar[tuple[str, ...]] = ()
 
     def stated(self) -> dict[str, Any]:

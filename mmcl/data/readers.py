@@ -26,16 +26,23 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import MmclError, StageError
+from ..memory import keep_small_blocks
 from ..workers import fork_context, leave_with_parent, safe_path
 
 SECONDS = 600.0
 """What reading one recording may take, unless a recipe says otherwise: `reading.seconds`."""
 SHARE = 0.75
 """Share of the machine's memory that recordings may take together while they are read, unless a recipe says how much each: `reading.memory`."""
-AHEAD = 4
+AHEAD = 8
 """Recordings that are handed out for each reader before the first of them is taken, so that results never pile up in memory."""
+WAITING = 2**28
+"""Bytes of results that wait to be taken above which nothing more is handed out than the next one needs."""
 QUEUED = 2
 """Recordings that a reader holds: the one that it reads, and the next."""
+SHORT, QUEUED_SHORT = 0.1, 6
+"""Seconds below which a recording is read quickly; of those a reader holds more, for on a busy machine nobody hands on the next one at once."""
+PIPE = 2**20
+"""Bytes that a reader may answer before anybody listens (Linux; as many as its system allows): the stream of a short recording."""
 MEMORY = 75
 """Exit code of a reader that its limit of memory has stopped."""
 
@@ -81,13 +88,20 @@ class _Reader:
     """One process, and the recordings that it was given and has not answered."""
 
     process: BaseProcess
-    pipe: Connection
+    jobs: Connection
+    answers: Connection
     serial: int
     memory: int
     given: deque[tuple[int, Any]] = field(default_factory=deque)
     since: float = 0.0  # when it began to read the first of them
     begun: bool = False  # whether it is set up
     answered: bool = False  # whether it has read any recording before
+    took: float = SHORT  # seconds, by its latest answer
+
+    @property
+    def full(self) -> bool:
+        """Whether it holds as many recordings as it may."""
+        return len(self.given) >= (QUEUED_SHORT if self.took < SHORT else QUEUED)
 
 
 class Readers:
@@ -116,6 +130,7 @@ class Readers:
         self._again: deque[tuple[int, Any]] = deque()
         self._alone: _Reader | None = None
         self._answers: dict[int, Any] = {}
+        self._sizes: dict[int, int] = {}  # bytes of each
 
     def __enter__(self) -> Readers:
         return self
@@ -134,11 +149,12 @@ class Readers:
         coming, taken = enumerate(jobs), 0
         for number in range(len(jobs)):
             while number not in self._answers:
-                horizon = number + AHEAD * self._count
-                self._todo.extend(islice(coming, horizon - taken))
-                taken = horizon
+                horizon = number + (AHEAD * self._count if sum(self._sizes.values()) < WAITING else 1)
+                self._todo.extend(islice(coming, max(0, horizon - taken)))
+                taken = max(taken, horizon)
                 self._hand_out(horizon)
                 self._take()
+            self._sizes.pop(number, None)
             yield self._answers.pop(number)
 
     def _hand_out(self, horizon: int) -> None:
@@ -154,7 +170,7 @@ class Readers:
             free = min(self._readers, key=lambda one: len(one.given), default=None)
             if (free is None or free.given) and len(self._readers) < self._count:
                 free = self._start(self._limits.memory)
-            if free is None or len(free.given) >= QUEUED:
+            if free is None or free.full:
                 return
             self._give(free, self._todo.popleft())
 
@@ -163,40 +179,41 @@ class Readers:
             reader.since = time.monotonic()
         reader.given.append(job)
         with suppress(OSError):  # dead already, which is seen where answers are taken
-            reader.pipe.send(job)
+            reader.jobs.send(job)
 
     def _take(self) -> None:
         """Wait for an answer, an end or a limit of time, and deal with all that there are."""
         busy = [reader for reader in self._readers if reader.given]
         ends = [reader.since + self._limits.seconds for reader in busy if reader.begun]
-        ready = wait([one for reader in busy for one in (reader.pipe, reader.process.sentinel)], self._left(ends))
+        ready = wait([one for reader in busy for one in (reader.answers, reader.process.sentinel)], self._left(ends))
         for reader in busy:
-            if reader.pipe in ready or reader.process.sentinel in ready:
+            if reader.answers in ready or reader.process.sentinel in ready:
                 try:
-                    answer = _received(reader.pipe) if reader.pipe.poll() else None
+                    answer = _received(reader.answers) if reader.answers.poll() else None
                 except (EOFError, OSError):
                     answer = None
                 if answer is None:
                     self._died(reader)
                 else:
-                    self._answered(reader, answer)
+                    self._answered(reader, *answer)
             elif reader.begun and time.monotonic() >= reader.since + self._limits.seconds:
                 self._late(reader)
 
     def _left(self, ends: list[float]) -> float | None:
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
-    def _answered(self, reader: _Reader, answer: tuple[str, Any, dict[str, int]]) -> None:
+    def _answered(self, reader: _Reader, answer: tuple[str, Any, dict[str, int]], size: int) -> None:
         what, value, counts = answer
         if what == "raised":
             raise value
-        reader.since = time.monotonic()
+        now = time.monotonic()
+        reader.took, reader.since = now - reader.since, now
         if what == "begun":
             reader.begun = True
             return
         self.counts[reader.serial] = counts
         number, _ = reader.given.popleft()
-        self._answers[number] = value
+        self._answers[number], self._sizes[number] = value, size
         reader.answered = True
         if reader is self._alone:
             self._end(reader)
@@ -238,15 +255,18 @@ class Readers:
 
     def _start(self, memory: int) -> _Reader:
         context = fork_context(self._preload)
-        ours, theirs = context.Pipe()
+        their_jobs, jobs = context.Pipe(duplex=False)
+        answers, their_answers = context.Pipe(duplex=False)
+        _widen(answers)
         environment = dict(os.environ)
-        arguments = (theirs, environment, self._limits.seconds, memory, self._begin, self._arguments)
+        arguments = (their_jobs, their_answers, environment, self._limits.seconds, memory, self._begin, self._arguments)
         with safe_path():
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
-        theirs.close()
+        their_jobs.close()
+        their_answers.close()
         self._started += 1
-        reader = _Reader(process, ours, self._started, memory)
+        reader = _Reader(process, jobs, answers, self._started, memory)
         self._readers.append(reader)
         return reader
 
@@ -257,14 +277,16 @@ class Readers:
         self._readers.remove(reader)
         if reader is self._alone:
             self._alone = None
-        reader.pipe.close()
+        reader.jobs.close()
+        reader.answers.close()
         reader.process.kill()
         reader.process.join()
         reader.process.close()
 
 
 def _serve(
-    pipe: Connection,
+    jobs: Connection,
+    answers: Connection,
     environment: dict[str, str],
     seconds: float,
     memory: int,
@@ -280,11 +302,12 @@ def _serve(
         try:
             work, counts = begin(*arguments)
         except MmclError as error:
-            return _send(pipe, ("raised", _carried(error), {}))
-        _send(pipe, ("begun", None, {}))
+            return _send(answers, ("raised", _carried(error), {}))
+        _send(answers, ("begun", None, {}))
+        keep_small_blocks()
         _limit(memory)
         while True:
-            _, job = pipe.recv()
+            _, job = jobs.recv()
             # for a decoder that holds on to the interpreter after whoever waited for it is gone
             signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 10)
             try:
@@ -292,7 +315,7 @@ def _serve(
             except MmclError as error:
                 answer = ("raised", _carried(error))
             signal.setitimer(signal.ITIMER_REAL, 0)
-            _send(pipe, (*answer, dict(counts())))
+            _send(answers, (*answer, dict(counts())))
     except MemoryError:
         os._exit(MEMORY)
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -309,20 +332,29 @@ def _carried(error: MmclError) -> MmclError:
 
 
 def _send(pipe: Connection, answer: Any) -> None:
-    """Send a value; its arrays go as they lie in memory."""
+    """Send a value; its arrays go as they lie in memory, after how many they are."""
     arrays: list[pickle.PickleBuffer] = []
     head = pickle.dumps(answer, 5, buffer_callback=arrays.append)
-    pipe.send_bytes(str(len(arrays)).encode())
-    pipe.send_bytes(head)
+    pipe.send_bytes(len(arrays).to_bytes(8, "little") + head)
     for array in arrays:
         pipe.send_bytes(array.raw())
 
 
-def _received(pipe: Connection) -> Any:
-    count = int(pipe.recv_bytes())
-    head = pipe.recv_bytes()
-    arrays = [pipe.recv_bytes() for _ in range(count)]
-    return pickle.loads(head, buffers=arrays)  # noqa: S301 - what `_send` of our own reader has dumped, as processes of one program always talk
+def _received(pipe: Connection) -> tuple[Any, int]:
+    """What `_send` sent, and the bytes of its arrays."""
+    first = pipe.recv_bytes()
+    arrays = [pipe.recv_bytes() for _ in range(int.from_bytes(first[:8], "little"))]
+    answer = pickle.loads(memoryview(first)[8:], buffers=arrays)  # noqa: S301 - what `_send` of our own reader has dumped, as processes of one program always talk
+    return answer, sum(map(len, arrays))
+
+
+def _widen(pipe: Connection) -> None:
+    """Let a pipe hold PIPE bytes, where the system has such pipes and allows it; it holds 64 KiB otherwise."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE)
 
 
 def _limit(memory: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import importlib.util
 import math
@@ -83,6 +84,7 @@ def require_room(path: Path, seconds: float, size: int, what: str) -> None:
         )
 
 
+@functools.cache
 def memory() -> float:
     """Bytes of memory that this process may use: those of the machine, or of its control group."""
     limits = [math.inf]

@@ -43,13 +43,17 @@ def read_audio(path: Path, mono: bool = True) -> Audio:
     end of a frame.
     """
     with opened_sound(path) as file:
-        promised, rate = file.frames, int(file.samplerate)
-        if promised < ENDLESS:
-            require_room(path, promised / rate, promised * file.channels * 4, "sound")
-        channels = int(file.channels)
+        return _whole(path, file, mono)
+
+
+def _whole(path: Path, file: Any, mono: bool = True) -> Audio:
+    """All of an opened sound file, whose errors are those of `read_audio`."""
+    promised, rate, channels = file.frames, int(file.samplerate), int(file.channels)
+    if promised < ENDLESS:
+        require_room(path, promised / rate, promised * channels * 4, "sound")
     if channels > 1 and not mono:
         raise DataError(f"{path}: has {channels} channels; a mono file was expected")
-    return Audio(joined(_decoded(path)), rate)
+    return Audio(joined(_blocks(path, file)), rate)
 
 
 def open_audio(path: Path) -> Audio:
@@ -58,8 +62,9 @@ def open_audio(path: Path) -> Audio:
     Damage behind the head of a long file is only noticed by who reads so far, with the DataError that `read_audio` raises.
     """
     with opened_sound(path) as file:
-        short, rate = file.frames <= LONG, int(file.samplerate)
-    return read_audio(path) if short else LongAudio(partial(_decoded, path), rate)
+        if file.frames <= LONG:
+            return _whole(path, file)
+        return LongAudio(partial(_decoded, path), int(file.samplerate))
 
 
 class LongAudio(Audio):
@@ -92,14 +97,19 @@ class LongAudio(Audio):
 def _decoded(path: Path) -> Iterator[NDArray[np.float32]]:
     """The mean of the channels of a sound file, a block at a time. Raises DataError as `read_audio` does, at the end too."""
     with opened_sound(path) as file:
-        counted = followed_samples(path) if file.format in ("MP3", "MPEG") else None
-        promised, read = file.frames if counted is None else 0, 0
-        while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
-            if not np.isfinite(block).all():
-                first = read + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
-                raise DataError(f"{path}: sample {first:,} is NaN or infinite; finite samples were expected")
-            read += len(block)
-            yield block[:, 0].copy() if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+        yield from _blocks(path, file)
+
+
+def _blocks(path: Path, file: Any) -> Iterator[NDArray[np.float32]]:
+    """The same of one that is open, at its beginning."""
+    counted = followed_samples(path) if file.format in ("MP3", "MPEG") else None
+    promised, read = file.frames if counted is None else 0, 0
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        if not np.isfinite(block).all():
+            first = read + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+            raise DataError(f"{path}: sample {first:,} is NaN or infinite; finite samples were expected")
+        read += len(block)
+        yield block[:, 0].copy() if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
     if not read:
         raise DataError(f"{path}: a sound file was expected, and it holds no samples")
     if counted is not None and read < counted - SLACK:

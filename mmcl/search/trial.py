@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..api.errors import DataError, MmclError
 from ..data.folds import HELD, Inner
-from ..engine.memory import keep_freed_memory
+from ..memory import keep_freed_memory
 from ..recipe.plan import Plan
 from ..recipe.search import SweepPlan
 from ..runs import RunFolder, write_json

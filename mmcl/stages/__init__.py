@@ -78,8 +78,8 @@ def run_all(
     TERM or HUP, when what can be kept is kept.
     """
     from ..engine.devices import pick_device
-    from ..engine.memory import keep_freed_memory
     from ..engine.ranks import device_of, joined
+    from ..memory import keep_freed_memory
     from .cells import chosen, follow, held_units, only_of, run_together, stages_of
     from .earlier import remove_damaged, remove_stale
     from .mending import seal

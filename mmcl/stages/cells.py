@@ -23,8 +23,8 @@ from typing import Any
 import torch
 
 from ..api.errors import MmclError, StageError
-from ..engine.memory import keep_freed_memory
 from ..engine.ranks import ALONE, Ranks
+from ..memory import keep_freed_memory
 from ..recipe.carried import packed, unpacked
 from ..recipe.plan import Plan
 from ..runs import RunFolder, finished

@@ -19,9 +19,9 @@ from torch import Tensor
 from ..api.batch import Batch
 from ..api.errors import StageError
 from ..engine.devices import arithmetic, pick_device
-from ..engine.memory import keep_freed_memory
 from ..engine.optim import build_optimizer
 from ..engine.resources import peak_mb
+from ..memory import keep_freed_memory
 from ..model.augment import Augmentation
 from ..model.encoder import Encoder
 from ..model.windows import draw_batch
