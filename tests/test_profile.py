@@ -12,6 +12,8 @@ from mmcl.api import StageError
 from mmcl.cli import main
 from mmcl.report.profile import head, page, profile_and_report, rows_of
 from mmcl.runs import RunFolder
+from mmcl.stages import pace
+from mmcl.stages import prepare as preparing
 from mmcl.stages import profile as stage_module
 from mmcl.stages.prepare import prepare
 from mmcl.stages.profile import Part, Profile, profile
@@ -124,6 +126,41 @@ def test_advice_says_what_was_measured():
     assert slow.advice()[1].endswith("leave pretrain.precision: float32")
     assert slow.advice()[2].startswith("windows: 30 ms a batch, longer than the step itself")
     assert replace(MEASURED, precision="bf16").advice()[1].endswith("in use")
+
+
+def test_workers_are_advised_by_what_reading_took():
+    fast = replace(MEASURED, paces={1: 0.010, 2: 0.006}, all=1000)
+    assert (
+        fast.advice()[-1]
+        == "workers: 2 (10.0 ms a recording with 1, 6.0 ms a recording with 2; 1,000 recordings take about 6 s to prepare)"
+    )
+    assert (
+        replace(fast, paces={1: 0.010, 2: 0.0095}).advice()[-1].startswith("workers: 1 (")
+    )  # hardly faster, and twice the memory
+    assert not any("workers" in sentence for sentence in MEASURED.advice())
+
+
+def test_compiling_is_advised_where_it_gained_and_why_not_elsewhere():
+    told = replace(MEASURED, compiled={"faces": 1.62, "text": 0.9, "voice": "voice: torch.compile cannot"}).advice()[-3:]
+    assert told[0] == "compile: faces 1.6x here: pretrain.compile: [faces]"
+    assert told[1] == "compile: text 0.9x here: leave it as it is"
+    assert told[2] == "compile: voice: torch.compile cannot"
+
+
+def test_reading_is_measured_with_one_process_and_with_all(tiny_plan, run, monkeypatch):
+    monkeypatch.setattr(pace.os, "cpu_count", lambda: 2)
+    run.root.mkdir(parents=True)
+    assert pace.paces_of(tiny_plan(), run)[0] == {}  # too few recordings for two processes ever to share them
+    for module in (pace, preparing):
+        monkeypatch.setattr(module, "CHUNK", 4)
+    monkeypatch.setattr(pace, "SECONDS", 0.1)
+    paces, count = pace.paces_of(tiny_plan(), run)
+    assert count >= 32
+    assert set(paces) == {1, 2}
+    assert min(paces.values()) > 0
+    assert not list(run.root.iterdir())
+    monkeypatch.setattr(pace, "LONGEST", 0.0)
+    assert pace.paces_of(tiny_plan(), run)[0] == {}
 
 
 def test_the_page_and_the_rows_say_the_same():

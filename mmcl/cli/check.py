@@ -116,6 +116,8 @@ def summarise(plan: Plan) -> None:
         click.echo("  pretrain    not at all (0 epochs): random encoders are probed")
     if plan.halves:
         click.echo(f"  precision   bf16 in {' and '.join(plan.halves)}, losses in float32")
+    if section.compile:
+        click.echo(f"  compile     networks of {', '.join(section.compile)}, for whole batches of whole windows")
     if plan.uses_labels():
         click.echo(f"  labels      pretraining uses {', '.join(plan.labels)}")
     for name, why in plan.departs.items():

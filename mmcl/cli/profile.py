@@ -24,6 +24,9 @@ from . import options
 @options.workers
 @options.device
 @click.option("--steps", type=click.IntRange(1, 1000), default=5, show_default=True, help="Steps that are measured.")
+@click.option(
+    "--compile", "compiling", is_flag=True, help="Measure what torch.compile gains for each modality, too: a minute for each."
+)
 @options.as_json
 def profile(
     recipe: str,
@@ -35,6 +38,7 @@ def profile(
     workers: int | None,
     device: str,
     steps: int,
+    compiling: bool,
     as_json: bool,
 ) -> None:
     """Measure where a pretraining step of RECIPE spends time and memory, and say what would help here.
@@ -50,7 +54,7 @@ def profile(
     from ..report.profile import head, profile_and_report, rows_of
 
     folder = RunFolder(out if out is not None else Path("runs") / f"{plan.name}-profile")
-    measured, page = profile_and_report(plan, folder, workers, device, steps)
+    measured, page = profile_and_report(plan, folder, workers, device, steps, compiling)
     if as_json:
         click.echo(json.dumps(measured.to_json(), indent=1, ensure_ascii=False))
         return

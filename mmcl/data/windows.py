@@ -24,6 +24,11 @@ class Span:
 WHOLE = Span(0.0, None)
 
 
+def window_steps(rate: float, seconds: float) -> int:
+    """How many steps a window has of a stream of so many a second that is long enough."""
+    return max(1, round(seconds * rate))
+
+
 def common_seconds(stores: Mapping[str, Store], row: int) -> float:
     """How long a recording is in all of its modalities: the shortest of those with a rate, else the longest transcript.
 
@@ -111,7 +116,7 @@ def cut(store: Store, row: int, span: Span) -> NDArray[Any] | None:
         return store.values(row)
     if span.start >= store.seconds(row):
         return None
-    length, wanted = store.length(row), max(1, round(span.seconds * layout.rate))
+    length, wanted = store.length(row), window_steps(layout.rate, span.seconds)
     first = min(round(span.start * layout.rate), max(0, length - wanted))
     return store.values(row, first, first + wanted)
 

@@ -17,6 +17,7 @@ from ..api.kinds import Layout
 from ..api.params import Params
 from ..seeding import address
 from .augment import Augmentation, augment, mirror, spread
+from .compiled import Compiled
 
 T = TypeVar("T")
 
@@ -75,6 +76,7 @@ class Encoder(nn.Module):
         self.projection = projection
         self.width: int = cast(Any, backbone).width
         self.frozen = False
+        self.compiled: Compiled | None = None  # for batches of one shape
         self.whose = f"the backbone {type(backbone).__name__}"  # as messages name it
 
     def freeze(self) -> None:
@@ -82,6 +84,15 @@ class Encoder(nn.Module):
         self.frozen = True
         self.backbone.requires_grad_(False)
         self.backbone.eval()
+
+    def compile_for(self, rows: int, steps: int | None) -> None:
+        """Let batches of so many rows, each of so many steps (None: without time), go through the backbone as torch.compile translates it."""
+        self.compiled = Compiled(self.backbone, rows, steps, self.whose)
+
+    @property
+    def translated(self) -> bool:
+        """Whether any batch has gone through the backbone as torch.compile translates it."""
+        return self.compiled is not None and self.compiled.batches > 0
 
     def train(self, mode: bool = True) -> Self:
         """As any module's, but a frozen backbone stays in eval mode: running statistics and dropout are training too."""
@@ -174,7 +185,8 @@ class Encoder(nn.Module):
 
     def _through(self, stream: Stream) -> Encoded:
         """What the backbone makes of rows. Raises PluginError if that is not what a backbone promises."""
-        encoded: Any = self.backbone(stream)
+        through: Any = self.compiled if self.compiled is not None and self.compiled.takes(stream) else self.backbone
+        encoded: Any = through(stream)
         if torch.compiler.is_compiling():  # looking at sizes would fix them in the graph
             return cast(Encoded, encoded)
         wanted = (len(stream.present), self.width)

@@ -173,7 +173,7 @@ class View(Section):
 class Pretrain(Section):
     """Contrastive pretraining, without labels."""
 
-    LATER: ClassVar[tuple[str, ...]] = ("copies", "skip", "sampler")
+    LATER: ClassVar[tuple[str, ...]] = ("copies", "skip", "sampler", "compile")
 
     objective: Objective = Field(default_factory=lambda: Objective(), description="what is pulled together and pushed apart")
     pretext: Annotated[UsePretext, SHORT] | None = Field(
@@ -230,6 +230,11 @@ class Pretrain(Section):
         description="batches whose loss is no number that are left out, said and counted, before training stops; the first is kept for `mmcl replay`",
     )
     precision: _Precision = "float32"
+    compile: Annotated[tuple[str, ...], _DISTINCT] = Field(
+        (),
+        description="modalities whose networks torch.compile translates, for whole batches of whole windows (window.seconds); every other batch goes "
+        "through them as they are written. `mmcl profile` measures whether it pays; a C++ compiler is needed on a processor",
+    )
     checkpoint_minutes: _CheckpointMinutes = 2.0
 
     @property

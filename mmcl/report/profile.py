@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def profile_and_report(
-    plan: Plan, run: RunFolder, workers: int | None = None, device: str = "auto", steps: int = 5
+    plan: Plan, run: RunFolder, workers: int | None = None, device: str = "auto", steps: int = 5, compiling: bool = False
 ) -> tuple[Profile, Path]:
     """Prepare what is not there yet, measure a step, write profile.json and profile.html; what was measured, and the page's path."""
     from ..stages.prepare import prepare
@@ -26,7 +26,7 @@ def profile_and_report(
     run.claim()
     with run.held():
         prepare(plan, run, workers)
-        measured = profile(plan, run, device, steps)
+        measured = profile(plan, run, device, steps, compiling)
         write_json(run.root / "profile.json", measured.to_json())
         write_text(run.root / "profile.html", page(measured))
     return measured, run.root / "profile.html"

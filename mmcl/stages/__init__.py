@@ -174,6 +174,10 @@ def _begin(
         say(f"{plan.name}: {sentence}")
     if plan.halves:
         say(f"{plan.name}: {' and '.join(plan.halves)} in bf16, losses in float32")
+    if plan.recipe.pretrain.compile:
+        say(
+            f"{plan.name}: networks of {', '.join(plan.recipe.pretrain.compile)} are translated by torch.compile, which takes a minute or so"
+        )
     facts = {"continued": continued, "going_on": going_on(plan, continued)} if continued else {}
     state = partial(_state, plan, run, device, facts)
     if not alone:

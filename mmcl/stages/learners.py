@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ..api.batch import Batch, Items, Stream
 from ..api.loss import Scored, Steps
+from ..data.windows import window_steps
 from ..engine.devices import arithmetic
 from ..engine.ranks import ALONE, Gathered, Ranks, weighted
 from ..evaluate import health
@@ -122,7 +123,18 @@ class Pairs:
             self.contrast = replace(self.contrast, sides=self.sides)
         _beside_sampler(self.model, unit, {name: widths[name] for name in plan.contrasted})
         self.model.to(device)
+        self._compile()
         self._gathered: Gathered | None = None
+
+    def _compile(self) -> None:
+        """Have torch translate the networks that the recipe names, for this rank's share of a whole batch of whole windows."""
+        section, seconds = self.plan.recipe.pretrain, self.plan.recipe.window.seconds
+        mine = self.ranks.share(section.batch_size * len(section.shares))
+        rows = mine.stop - mine.start
+        for name in section.compile:
+            layout = self.encoders[name].layout
+            steps = window_steps(layout.rate, seconds) if layout.timed and layout.rate and seconds else None
+            self.encoders[name].compile_for(min(rows, section.micro_batch or rows), steps)
 
     def forward(
         self, batch: Batch, n: int, augmentations: Augmentations, generator: torch.Generator | None

@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -29,10 +29,11 @@ from ..objective.score import Embedded
 from ..recipe.plan import Plan
 from ..recipe.processor import bf16_instructions
 from ..runs import RunFolder
-from ..screen import progress
+from ..screen import progress, say
 from ..seeding import address
 from .composed import batches_of_epoch
 from .learners import Learner, learner_of
+from .pace import paces_of
 from .units import Unit, units_of
 
 MB = 2.0**20
@@ -57,7 +58,10 @@ class Part:
 class Profile:
     """A step of pretraining, measured.
 
-    steps  milliseconds of a whole step by precision, the recipe's own first
+    steps     milliseconds of a whole step by precision, the recipe's own first
+    paces     seconds that preparing takes a recording, in all modalities, by how many processes read; empty: not measured
+    all       recordings that the recipe prepares
+    compiled  of modalities whose networks were translated: how many times faster they are for it, or why torch cannot
     """
 
     name: str
@@ -69,6 +73,9 @@ class Profile:
     parts: tuple[Part, ...]
     steps: Mapping[str, float]
     peak: float  # MB, the highest of the process
+    paces: Mapping[int, float] = field(default_factory=dict)
+    all: int = 0
+    compiled: Mapping[str, float | str] = field(default_factory=dict)
 
     @property
     def step(self) -> float:
@@ -78,7 +85,15 @@ class Profile:
     def to_json(self) -> dict[str, Any]:
         """What profile.json says."""
         parts = [vars(part) for part in self.parts]
-        return {"format": 1, **vars(self), "parts": parts, "steps": dict(self.steps), "advice": self.advice()}
+        return {
+            "format": 1,
+            **vars(self),
+            "parts": parts,
+            "steps": dict(self.steps),
+            "paces": dict(self.paces),
+            "compiled": dict(self.compiled),
+            "advice": self.advice(),
+        }
 
     def advice(self) -> list[str]:
         """What the measurements say could be done, a sentence each."""
@@ -105,13 +120,31 @@ class Profile:
             sentences.append(f"windows: {reading:.0f} ms a batch, cut beside a step of {self.step:.0f} ms: nothing to gain")
         else:
             sentences.append(f"windows: {reading:.0f} ms a batch, longer than the step itself: shorter ones, or fewer `views`")
-        return sentences
+        return [*sentences, *self._on_workers(), *self._on_compiling()]
+
+    def _on_workers(self) -> Iterator[str]:
+        """How many processes should read recordings."""
+        if not self.paces:
+            return
+        least = min(self.paces, key=lambda count: self.paces[count])
+        best = least if self.paces[1] > 1.1 * self.paces[least] else 1
+        took = ", ".join(f"{1e3 * pace:.1f} ms a recording with {count}" for count, pace in sorted(self.paces.items()))
+        yield f"workers: {best} ({took}; {self.all:,} recordings take about {self.paces[best] * self.all:,.0f} s to prepare)"
+
+    def _on_compiling(self) -> Iterator[str]:
+        """Which networks torch.compile makes faster."""
+        for name, gain in self.compiled.items():
+            if isinstance(gain, str):
+                yield f"compile: {gain}"
+            else:
+                yield f"compile: {name} {gain:.1f}x here: {'leave it as it is' if gain < 1.1 else f'pretrain.compile: [{name}]'}"
 
 
-def profile(plan: Plan, run: RunFolder, device: str = "auto", steps: int = 5) -> Profile:
+def profile(plan: Plan, run: RunFolder, device: str = "auto", steps: int = 5, compiling: bool = False) -> Profile:
     """The step of the first fold and seed of a prepared run.
 
-    steps  how many are measured of everything, after one that is not
+    steps      how many are measured of everything, after one that is not
+    compiling  measure, too, what torch.compile makes of each network, which takes a minute for each
 
     Raises StageError if nothing is pretrained.
     """
@@ -137,6 +170,8 @@ def profile(plan: Plan, run: RunFolder, device: str = "auto", steps: int = 5) ->
             parts += [ways[section.precision].parts(batch, turn)] if turn else []
             tick(turn + 1, f"step {turn + 1}")
     kept = ways[section.precision].kept(drawn[0])
+    compiled = _compiled(unit, ways[section.precision], where, drawn, steps) if compiling else {}
+    paces, count = paces_of(plan, run)
     middle = [
         replace(
             one,
@@ -156,6 +191,9 @@ def profile(plan: Plan, run: RunFolder, device: str = "auto", steps: int = 5) ->
         parts=(*middle, Part("windows", "reading", read, 0.0, _size(_tensors(drawn[0])) / MB)),
         steps={precision: statistics.median(times) for precision, times in whole.items()},
         peak=peak_mb(),
+        paces=paces,
+        all=count,
+        compiled=compiled,
     )
 
 
@@ -171,11 +209,39 @@ def _read(unit: Unit, batches: Sequence[Sequence[int]], steps: int) -> tuple[flo
     return statistics.median(took[1:]), drawn[: len(batches)]
 
 
+def _compiled(unit: Unit, plain: _Way, device: torch.device, drawn: Sequence[Batch], steps: int) -> dict[str, float | str]:
+    """How many times faster each network is as torch translates it, measured in turn with the same network as it is written; or why it cannot be."""
+    gains: dict[str, float | str] = {}
+    recipe = unit.plan.recipe
+    names = [m.name for m in unit.plan.modalities if m.name in unit.plan.contrasted and (not m.layout.timed or m.layout.rate)]
+    if recipe.window.seconds is None or recipe.pretrain.pretext is not None:
+        names = [m.name for m in unit.plan.modalities if m.name in unit.plan.contrasted and not m.layout.timed]
+    for name in names if recipe.pretrain.pretext is None else ():
+        say(f"profile: torch.compile translates the network of {name}")
+        way = _Way(unit, recipe.pretrain.precision, device, compiling=(name,))
+        pairs = []
+        try:
+            for turn in range(steps + 1):
+                batch = drawn[turn % len(drawn)]
+                one, other = way.alone(name, batch, turn)[0], plain.alone(name, batch, turn)[0]
+                pairs.append((one.forward + one.backward, other.forward + other.backward))
+        except StageError as error:
+            gains[name] = str(error)
+            continue
+        if cast(Encoder, way.learner.model[name]).translated:
+            gains[name] = statistics.median(b / a for a, b in pairs[1:])
+        else:
+            gains[name] = f"no batch has all of {name} in whole windows, so its network would never be translated"
+    return gains
+
+
 class _Way:
     """A learner in one precision, and its optimiser."""
 
-    def __init__(self, unit: Unit, precision: str, device: torch.device) -> None:
-        section = unit.plan.recipe.pretrain.model_copy(update={"precision": precision})
+    def __init__(self, unit: Unit, precision: str, device: torch.device, compiling: tuple[str, ...] | None = None) -> None:
+        section = unit.plan.recipe.pretrain
+        names = section.compile if compiling is None else compiling
+        section = section.model_copy(update={"precision": precision, "compile": names})
         plan = replace(unit.plan, recipe=unit.plan.recipe.model_copy(update={"pretrain": section}))
         self.plan, self.device = plan, device
         self.learner: Learner = learner_of(replace(unit, plan=plan), device)
@@ -208,13 +274,8 @@ class _Way:
             return [self._part("all modalities", "modality", began, between), self._stepped()]
         embedded = {}
         for name in self.plan.contrasted:
-            began = self._now()
-            one = self._encode(name, batch, turn)
-            between = self._now()
-            if one.z.requires_grad and len(one.z):
-                torch.autograd.backward(one.z, one.z.detach() / max(1, one.z.numel()))
-            taken.append(self._part(name, "modality", began, between))
-            embedded[name] = Embedded(z=one.z.detach().requires_grad_(), rows=one.rows)
+            part, embedded[name] = self.alone(name, batch, turn)
+            taken.append(part)
         began = self._now()
         objective = self.learner.objective(embedded, batch.items)
         between = self._now()
@@ -222,6 +283,16 @@ class _Way:
             torch.autograd.backward(objective.loss)
         taken.append(self._part("pairs", "objective", began, between))
         return [*taken, self._stepped()]
+
+    def alone(self, name: str, batch: Batch, turn: int) -> tuple[Part, Embedded]:
+        """One modality's encoder, forward and backward; what it gives."""
+        began = self._now()
+        one = self._encode(name, batch, turn)
+        between = self._now()
+        if one.z.requires_grad and len(one.z):
+            torch.autograd.backward(one.z, one.z.detach() / max(1, one.z.numel()))
+        part = self._part(name, "modality", began, between)
+        return part, Embedded(z=one.z.detach().requires_grad_(), rows=one.rows)
 
     def kept(self, batch: Batch) -> dict[str, float]:
         """MB that each part holds while a step runs."""

@@ -23,7 +23,7 @@ from .modalities import modality_of
 from .names import checked
 from .objective import check_balance, objective_of, pretext_of, sampler_of
 from .problems import Problems
-from .protocol import check_official, check_window, folds_of
+from .protocol import check_compiled, check_official, check_window, folds_of
 
 
 def laid_over(presets: Sequence[str], overrides: Sequence[str]) -> tuple[str, ...]:
@@ -73,6 +73,7 @@ def make_plan(
     fold_key, fold_of = folds_of(recipe, problems)
     check_official(recipe, info, problems)
     check_window(recipe, modalities, problems)
+    check_compiled(recipe, modalities, problems)
     _check_extras(recipe, problems)
     problems.stop()
     assert dataset is not None

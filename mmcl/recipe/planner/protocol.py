@@ -56,6 +56,28 @@ def check_official(recipe: Recipe, info: DatasetInfo | None, problems: Problems)
         )
 
 
+def check_compiled(recipe: Recipe, modalities: Sequence[ModalityPlan], problems: Problems) -> None:
+    """Note networks that cannot be translated once for all batches."""
+    known = {m.name: m for m in modalities}
+    for k, name in enumerate(recipe.pretrain.compile):
+        key = ("pretrain", "compile", k)
+        if recipe.pretrain.pretext is not None:
+            problems.add(
+                key, "is for networks of single modalities, and pretrain.pretext puts one of all in their place; leave it out"
+            )
+        elif name not in recipe.modalities:
+            problems.add(key, f"is no modality of this recipe: {', '.join(recipe.modalities)}")
+        elif (
+            (one := known.get(name)) is not None and one.layout.timed and (not one.layout.rate or recipe.window.seconds is None)
+        ):
+            why = (
+                f"the steps of {name} come at no fixed rate"
+                if not one.layout.rate
+                else "windows differ in length without window.seconds"
+            )
+            problems.add(key, f"{why}, and its network would be translated again and again; leave it out")
+
+
 def check_window(recipe: Recipe, modalities: Sequence[ModalityPlan], problems: Problems) -> None:
     """Note what cannot be cut from these streams."""
     window = recipe.window
