@@ -224,6 +224,11 @@ class Store:
         return self._rows
 
     @property
+    def shards(self) -> NDArray[np.int64]:
+        """The shard in which each of them lies."""
+        return self._places[:, 0]
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
         """Steps of each of them."""
         return self._places[:, 2]
@@ -267,6 +272,18 @@ def extremes(stores: Sequence[Store], count: int) -> tuple[NDArray[np.float64], 
         least[store.rows] = np.minimum(least[store.rows], seconds)
         most[store.rows] = np.maximum(most[store.rows], seconds)
     return least, most
+
+
+def shard_of(stores: Sequence[Store], rows: Sequence[int]) -> NDArray[np.int64] | None:
+    """In which shard each recording lies, of the modality that has the most; one that it lacks lies where the one before it does.
+
+    None where no modality has a recording.
+    """
+    store = max((store for store in stores if len(store)), key=lambda store: int(store.shards.max()), default=None)
+    if store is None:
+        return None
+    at = np.searchsorted(store.rows, np.asarray(rows, np.int64), side="right") - 1
+    return store.shards[np.maximum(at, 0)].astype(np.int64)
 
 
 class Streams:
