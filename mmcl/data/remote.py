@@ -8,8 +8,8 @@
         CONTENT/place.json           the store of what is made of them by certain features
     CACHE/streams/DIGEST/            the files of it that were asked for; DIGEST is that of the URL and of what remote.json says
 
-LISTED and CONTENT are fingerprints of what a plan says. The URL is the user's. What lies there may come from anybody: it names no place, only files of the few names that a store has, each within
-the size and with the checksum that remote.json says. A file takes its place in the cache when both are right, and is read under a shared
+LISTED and CONTENT are fingerprints of what a plan says. The URL is the user's. What lies there may come from anybody: it names no place, only
+files of the few names that a store has, each within the size and with the checksum that remote.json says. A file takes its place in the cache when both are right, and is read under a shared
 lock that lives as long as its memory map: whoever makes room takes away the file that nobody has used for longest, and none that is locked.
 """
 
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from ..api.errors import StageError
 from ..runs import PART, PREPARED, JsonObject, digest, fingerprint, locked, open_file
 from ..shapes import memory_of, parsed, require_modest, shape_of
-from .store import LONGEST, Arrays, Store, mapped_file, shard_name
+from .store import LONGEST, NOT_WHOLE, Arrays, Store, mapped_file, shard_name
 
 CACHE, CACHE_GB = "MMCL_CACHE", "MMCL_CACHE_GB"
 """Variables: the folder of the cache, and how much it may hold in GB."""
@@ -133,7 +133,17 @@ class Remote:
 
     def has(self, name: str) -> bool:
         """Whether a file is there. Raises StageError if that cannot be known."""
-        return self._tried(name, lambda: bool(self._system.exists(f"{self.url}/{name}")))
+
+        def attempt() -> bool:
+            try:
+                self._system.info(f"{self.url}/{name}")  # `exists` of some protocols says no where nothing can be reached
+            except FileNotFoundError as error:
+                if _cause(error) is not error:
+                    raise
+                return False
+            return True
+
+        return self._tried(name, attempt)
 
     def fetch(self, name: str, entry: Mapping[str, Any], place: Path) -> None:
         """Write a file of known size and checksum into `place`, which is there and has that size. Raises StageError."""
@@ -188,8 +198,16 @@ def _object(content: bytes, name: str, where: str) -> JsonObject:
     return value
 
 
+def _cause(error: Exception) -> Exception:
+    """What went wrong: fsspec calls a file missing whatever kept it from looking at it over HTTP, and names that as its cause."""
+    cause = error.__cause__
+    of_http = isinstance(cause, Exception) and type(cause).__module__.startswith("aiohttp")
+    return cause if of_http and isinstance(cause, Exception) and getattr(cause, "status", None) not in (404, 410) else error
+
+
 def _reason(error: Exception) -> tuple[str, bool]:
     """What an error of a protocol means, and whether another try may help."""
+    error = _cause(error)
     status, words = getattr(error, "status", None), f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
     if isinstance(error, Wrong):
         return str(error), True
@@ -334,6 +352,9 @@ class Files:
                 raise StageError(f"{remote.url}/{where}/{ABOUT}: names '{name[:80]}', which is no file of prepared streams")
         self.folder = self.cache.folder / fingerprint([remote.url, where, about])
 
+    def __str__(self) -> str:
+        return f"{self.remote.url}/{self.where}"
+
     @property
     def names(self) -> list[str]:
         """Every file."""
@@ -347,7 +368,7 @@ class Files:
     def about(self) -> JsonObject:
         """What store.json says. Raises StageError if it does not hold what it should."""
         with self._at_hand("store.json") as file:
-            return _object(file.read(), "store.json", f"{self.remote.url}/{self.where}")
+            return _object(file.read(), "store.json", str(self))
 
     def arrays(self, name: str) -> Arrays:
         """The arrays of a file, memory-mapped; it stays where it is for as long as one of them is used."""
@@ -374,7 +395,7 @@ class Files:
     def _at_hand(self, name: str) -> Iterator[Any]:
         """A file of the cache, open and locked against being taken away."""
         if name not in self._entries:
-            raise StageError(f"{self.remote.url}/{self.where}: has no {name}; it is not a whole store of prepared streams")
+            raise StageError(f"{self}: {NOT_WHOLE} (it has no {name}); upload it again")
         path = self.folder / name
         while True:
             try:
@@ -430,9 +451,7 @@ class Shards(Sequence[Arrays]):
             try:
                 self._check(shard, arrays)
             except (ValueError, KeyError) as error:
-                raise StageError(
-                    f"{self._files.remote.url}/{self._files.where}: is not a whole store of prepared streams ({error}); upload it again"
-                ) from None
+                raise StageError(f"{self._files}: {NOT_WHOLE} ({error}); upload it again") from None
             self._known.add(shard)
         return arrays
 

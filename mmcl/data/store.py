@@ -37,6 +37,7 @@ LONGEST = 2**40
 """A larger size of an array is refused."""
 CHECKED = 2**16
 """Streams whose places are looked at together when a store is opened."""
+NOT_WHOLE = "is not a whole store of prepared streams"
 INDEX = "index.safetensors"
 """The file of a store that says where each stream lies."""
 SHARD_BYTES = 256 * 2**20
@@ -208,9 +209,10 @@ class Store:
                 self._shards = elsewhere.shards(len(shards), self._check_shard)
             self._seconds = elsewhere.seconds(len(index)) if elsewhere is not None and self._timed else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, StageError) as error:
-            raise StageError(
-                f"{folder}: is not a whole store of prepared streams ({error}); run the recipe again, which prepares them anew"
-            ) from error
+            if elsewhere is not None:
+                whole = isinstance(error, StageError)  # a sentence already
+                raise error if whole else StageError(f"{elsewhere}: {NOT_WHOLE} ({error}); upload it again") from error
+            raise StageError(f"{folder}: {NOT_WHOLE} ({error}); run the recipe again, which prepares them anew") from error
 
     def changed(self) -> list[str]:
         """A sentence for each file that is not, to the byte, what was written; every byte is read.
