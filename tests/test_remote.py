@@ -77,11 +77,11 @@ def streams(rng, n=40):
 
 def laid(folder: Path, timed: bool = False, shard_bytes: int = 200) -> tuple[str, list]:
     """A store of 40 streams, uploaded into a folder; its URL and the streams."""
-    made = streams(np.random.default_rng(0))
+    written = streams(np.random.default_rng(0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mmcl.data.store.SHARD_BYTES", shard_bytes)
         writer = StoreWriter(folder / "here" / "some-0123", LAYOUT)
-        for row, one in enumerate(made):
+        for row, one in enumerate(written):
             times = np.stack([np.arange(len(one)), np.arange(len(one)) + 1.5], 1)
             writer.add(row, Timed(one, times) if timed else one)
         writer.close({"key": "0123"})
@@ -89,7 +89,7 @@ def laid(folder: Path, timed: bool = False, shard_bytes: int = 200) -> tuple[str
 
     url = f"file://{folder / 'there'}"
     _put_store(Remote(url), WHERE, Store(folder / "here" / "some-0123"), folder, "some")
-    return url, made
+    return url, written
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -120,12 +120,12 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def served(tmp_path):
     """A folder that is served over HTTP: its URL, the streams, and who serves it."""
-    _, made = laid(tmp_path)
+    _, written = laid(tmp_path)
     handler = type("Own", (Handler,), {})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(tmp_path / "there")))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", made, handler
+    yield f"http://127.0.0.1:{server.server_address[1]}", written, handler
     server.shutdown()
     server.server_close()
 
@@ -207,13 +207,13 @@ def test_what_was_never_uploaded_is_named_with_what_to_do(tiny_plan, prepared, t
 
 @pytest.mark.parametrize("timed", [False, True])
 def test_streams_from_a_url_are_those_of_the_folder(tmp_path, timed):
-    url, made = laid(tmp_path, timed)
+    url, written = laid(tmp_path, timed)
     store, local = open_store(Remote(url), WHERE, small(tmp_path)), Store(tmp_path / "here" / "some-0123")
     assert not list(store.folder.glob("shard-*")), "nothing is fetched before it is asked for"
     assert store.durations().tolist() == local.durations().tolist()
     assert [store.seconds(row) for row in range(5)] == [local.seconds(row) for row in range(5)]
     assert not list(store.folder.glob("shard-*")), "lengths are known without"
-    for row, one in enumerate(made):
+    for row, one in enumerate(written):
         assert np.array_equal(store.values(row), one)
         assert np.array_equal(store.values(row, 1, 3), one[1:3])
         assert (store.times(row) is None) == (not timed)
@@ -221,16 +221,16 @@ def test_streams_from_a_url_are_those_of_the_folder(tmp_path, timed):
 
 
 def test_the_cache_keeps_to_its_size_and_never_takes_away_what_is_in_use(tmp_path):
-    url, made = laid(tmp_path)
+    url, written = laid(tmp_path)
     cache = small(tmp_path, 5_000)
     store = open_store(Remote(url), WHERE, cache)
     in_use = store.values(0)
     first = store.folder / "shard-00000.safetensors"
     for row in np.random.default_rng(1).permutation(40).tolist():
-        assert np.array_equal(store.values(row), made[row])
+        assert np.array_equal(store.values(row), written[row])
         assert taken(cache) <= 5_000
         assert first.exists()
-    assert np.array_equal(in_use, made[0])
+    assert np.array_equal(in_use, written[0])
     there = {path.name for path in store.folder.glob("shard-*")}
     assert 1 < len(there) < int(store.shards.max()), "the last ones stay"
     del in_use
@@ -254,9 +254,9 @@ def read_many(url: str, folder: Path, seed: int, answers) -> None:
     """Reads streams in an order of its own, in a process of its own."""
     cache = Cache(folder, 5_000)
     store, most, wrong = open_store(Remote(url), WHERE, cache), 0, 0
-    made = streams(np.random.default_rng(0))
+    written = streams(np.random.default_rng(0))
     for row in np.random.default_rng(seed).integers(0, 40, 150).tolist():
-        wrong += not np.array_equal(store.values(row), made[row])
+        wrong += not np.array_equal(store.values(row), written[row])
         most = max(most, taken(cache))
     answers.put((wrong, most))
 
@@ -286,7 +286,7 @@ def test_what_a_killed_process_left_half_fetched_is_taken_away(tmp_path):
 
 
 def test_streams_that_were_uploaded_anew_are_never_mixed_with_those_in_the_cache(tmp_path):
-    url, made = laid(tmp_path)
+    url, written = laid(tmp_path)
     before = open_store(Remote(url), WHERE, small(tmp_path))
     before.values(0)
     shutil.rmtree(tmp_path / "there")
@@ -294,7 +294,7 @@ def test_streams_that_were_uploaded_anew_are_never_mixed_with_those_in_the_cache
     laid(tmp_path, shard_bytes=900)
     after = open_store(Remote(url), WHERE, small(tmp_path))
     assert after.folder != before.folder
-    assert np.array_equal(after.values(39), made[39])
+    assert np.array_equal(after.values(39), written[39])
     with pytest.raises(
         MmclError, match=r"shard-0000\d.safetensors: (goes on after|ends after|is not what was uploaded|is not there)"
     ):
@@ -305,10 +305,10 @@ def test_streams_that_were_uploaded_anew_are_never_mixed_with_those_in_the_cache
 
 
 def test_a_server_that_stumbles_is_asked_again_and_one_that_has_fallen_not_for_ever(served, tmp_path):
-    url, made, handler = served
+    url, written, handler = served
     store = open_store(Remote(url), WHERE, small(tmp_path))
     handler.times = 2
-    assert np.array_equal(store.values(0), made[0])
+    assert np.array_equal(store.values(0), written[0])
     assert handler.asked == 3
     handler.times, handler.asked = 10**6, 0
     with pytest.raises(

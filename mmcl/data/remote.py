@@ -292,7 +292,8 @@ class Cache:
             with file:
                 yield part
                 os.fsync(file.fileno())
-                part.replace(place)
+                with locked(self.folder / ".lock"):  # whoever counts meanwhile would miss it under both names
+                    part.replace(place)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
