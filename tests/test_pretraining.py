@@ -495,6 +495,44 @@ def test_every_rank_has_the_batches_of_what_the_first_ones_encoders_see(tiny_pla
     assert one != batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=1, seen=seen_by(second).held())
 
 
+SHARD = 500  # bytes
+SHARDS = "pretrain={sampler: {use: by-shard, window: 2}, epochs: 2, batch_size: 4, keep: last}"
+
+
+@pytest.fixture(scope="module")
+def in_shards(tiny_plan, tmp_path_factory):
+    """A run whose streams lie in many small shards."""
+    run = RunFolder(tmp_path_factory.mktemp("shards") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmcl.data.store.SHARD_BYTES", SHARD)
+        prepare(tiny_plan(SHARDS, text=RECIPE), run)
+    return run
+
+
+def test_batches_by_shard_read_few_shards_at_a_time_and_a_stop_within_them_goes_on_to_the_same_weights(
+    tiny_plan, in_shards, tmp_path, monkeypatch
+):
+    plan = tiny_plan(SHARDS, text=RECIPE)
+    unit = units_of(plan, in_shards)[0]
+    most = max(unit.prepared.stores.values(), key=lambda store: int(store.shards.max()))
+    lies_in = dict(zip(most.rows.tolist(), most.shards.tolist(), strict=True))
+    assert len(set(lies_in.values())) > 5
+    steps = batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=0)
+    read = [{lies_in[row] for row in batch if row in lies_in} for batch in steps]
+    when = {shard: [k for k, one in enumerate(read) if shard in one] for shard in set().union(*read)}
+    most_at_once = max(sum(times[0] <= k <= times[-1] for times in when.values()) for k in range(len(steps)))
+    assert most_at_once <= 4 < len(when), "a window of two shards, and the next where a batch lies in both"
+    straight = trained(plan, in_shards, tmp_path / "straight")
+    calls = iter(range(1000))
+    with monkeypatch.context() as patch:
+        patch.setattr("mmcl.stages.pretrain.asked", lambda: 2 if next(calls) == len(steps) + 2 else 0)
+        patch.setattr("mmcl.engine.ranks.asked", lambda: 0)
+        with pytest.raises(Stopped):
+            trained(plan, in_shards, tmp_path / "broken")
+    broken = trained(plan, in_shards, tmp_path / "broken")
+    assert all(torch.equal(value, broken[name]) for name, value in straight.items())
+
+
 @pytest.mark.parametrize(
     "built",
     [

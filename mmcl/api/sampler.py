@@ -30,6 +30,9 @@ class Pool:
     embeddings: Mapping[str, NDArray[np.float32]] = field(
         default_factory=dict
     )  # modality → [n, D], each of length 1, zeros where it is missing; as the encoders made them when they were last asked
+    shard: NDArray[np.int64] | None = (
+        None  # [n]: which lie in one file of prepared streams, numbered as they lie; None: not known
+    )
 
 
 @runtime_checkable

@@ -49,6 +49,13 @@ data = click.option(
     show_envvar=True,
     help="Folder under which datasets lie.",
 )
+prepared = click.option(
+    "--prepared",
+    metavar="URL",
+    envvar="MMCL_PREPARED",
+    show_envvar=True,
+    help="URL of prepared streams that `mmcl upload` put there (s3://, gs://, https://, file://); no recording is read then.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 limit = click.option(
     "--limit",

@@ -15,6 +15,7 @@ from . import options
 @options.presets
 @options.overrides
 @options.data
+@options.prepared
 @options.limit
 @click.option(
     "--out",
@@ -53,6 +54,7 @@ def run(
     presets: tuple[str, ...],
     overrides: tuple[str, ...],
     data: Path | None,
+    prepared: str | None,
     limit: int | None,
     out: Path | None,
     workers: int | None,
@@ -76,12 +78,13 @@ def run(
     from ..runs import RunFolder
 
     sets = (*laid_over(presets, overrides), *([f"limit={limit}"] if limit else []))
-    plan = load_plan(find(recipe), sets, data, name=recipe if recipe.endswith((".yaml", ".yml")) else None)
+    called = recipe if recipe.endswith((".yaml", ".yml")) else None
+    plan = load_plan(find(recipe), sets, data, name=called, without=prepared is not None)
     from ..report import run_and_report  # after the plan: a mistake in the recipe is said before torch is imported
 
     few = plan.recipe.limit
     name = plan.name if few is None else f"{plan.name}-limit-{few}"  # never in the folder of the whole run
-    folder = RunFolder(out if out is not None else Path("runs") / name)
+    folder = RunFolder(out if out is not None else Path("runs") / name, remote=prepared)
     report = run_and_report(plan, folder, workers, strict, device, stop_after, overwrite, more, jobs, only)
     if launched()[0] == 0:
         click.echo(report if stop_after is None else folder.root)

@@ -12,10 +12,11 @@ from typing import Any
 
 from ..api.dataset import SampleRef
 from ..api.errors import StageError
-from ..runs import JsonObject, RunFolder, digest, distrusting, fingerprint, read_json, refuse_links, write_json
+from ..runs import PREPARED, JsonObject, RunFolder, digest, distrusting, fingerprint, read_json, refuse_links, write_json
 from .columns import read_recordings, write_recordings
 from .folds import Fold
 from .recordings import Recordings
+from .remote import Cache, Remote, open_store
 from .store import Store, extremes, few_blocks
 
 RECORDINGS = "recordings.safetensors"
@@ -150,13 +151,20 @@ def load_prepared(run: RunFolder) -> Prepared:
     """What folds.json says, with its stores opened; no stream is read yet.
 
     Raises StageError if `prepare` has not run, or a store is not whole, holds other data than it did then, or lies elsewhere than
-    among the prepared streams beside the run or in it.
+    among the prepared streams beside the run, in it, or at the URL that the user gave.
     """
     kept, samples, folds = _as_kept(run)
     places = {name: _beside(run, str(one["folder"])) for name, one in kept["stores"].items()}
-    if gone := [place for place in places.values() if not place.is_dir()]:
-        raise StageError(f"{gone[0]}: the run's prepared streams are not there; run its recipe again, which prepares them anew")
-    stores = {name: Store(place) for name, place in places.items()}
+    if run.remote is not None:
+        remote, cache = Remote(run.remote), Cache.usual()
+        stores = {name: open_store(remote, "/".join(place.parts[-2:]), cache) for name, place in places.items()}
+    elif gone := [place for place in places.values() if not place.is_dir()]:
+        raise StageError(
+            f"{gone[0]}: the run's prepared streams are not there; run its recipe again, which prepares them anew, or give the URL at which "
+            f"they lie ({PREPARED})"
+        )
+    else:
+        stores = {name: Store(place) for name, place in places.items()}
     for name, store in stores.items():
         if store.key != kept["stores"][name]["key"]:
             raise StageError(f"{store.folder}: holds other data than this run was prepared with; run its recipe again")

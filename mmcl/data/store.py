@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from ..api.errors import StageError
 from ..api.kinds import Layout
 from ..api.raw import Timed
-from ..runs import digest, folder_in_place_of, open_file, read_json, write_arrays, write_json
+from ..runs import JsonObject, digest, folder_in_place_of, open_file, read_json, write_arrays, write_json
 from ..shapes import parsed
 
 HEADER_BYTES = 2**20
@@ -36,6 +37,9 @@ LONGEST = 2**40
 """A larger size of an array is refused."""
 CHECKED = 2**16
 """Streams whose places are looked at together when a store is opened."""
+NOT_WHOLE = "is not a whole store of prepared streams"
+INDEX = "index.safetensors"
+"""The file of a store that says where each stream lies."""
 SHARD_BYTES = 256 * 2**20
 """A shard is closed once it holds this much: large enough to stream, small enough to hold in memory while writing."""
 
@@ -55,6 +59,44 @@ class Odd:
 
     id: str
     reason: str
+
+
+Arrays = dict[str, NDArray[Any]]
+"""The arrays of a file, by name."""
+
+
+class Elsewhere(Protocol):
+    """The files of a store that do not lie in a folder of this machine, each brought here when it is asked for."""
+
+    @property
+    def folder(self) -> Path:
+        """Where those that were asked for lie."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        ...
+
+    def about(self) -> JsonObject:
+        """What store.json says."""
+        ...
+
+    def arrays(self, name: str) -> Arrays:
+        """The arrays of a file, memory-mapped."""
+        ...
+
+    def shards(self, count: int, check: Callable[[int, Arrays], None]) -> Sequence[Arrays]:
+        """All shards; each is checked when it is first asked for."""
+        ...
+
+    def seconds(self, streams: int) -> NDArray[np.float64] | None:
+        """How long each stream is, where steps carry their own times."""
+        ...
+
+    def changed(self) -> list[str]:
+        """A sentence for each file that is not what was written."""
+        ...
 
 
 class _Abandoned(Exception):
@@ -127,13 +169,16 @@ class StoreWriter:
 
 
 class Store:
-    """One modality's prepared streams, opened for reading. Safe to use from several threads."""
+    """One modality's prepared streams, opened for reading. Safe to use from several threads.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    elsewhere  where its files are had from, if they do not lie in a folder: shards are looked at when they are first read then
+    """
+
+    def __init__(self, folder: Path, elsewhere: Elsewhere | None = None) -> None:
+        self.folder, self._elsewhere = folder, elsewhere
         try:
-            about = read_json(folder / "store.json")
-            index = mapped(folder / "index.safetensors")["index"]
+            about = read_json(folder / "store.json") if elsewhere is None else elsewhere.about()
+            index = (mapped(folder / INDEX) if elsewhere is None else elsewhere.arrays(INDEX))["index"]
             if index.dtype != np.int64 or index.ndim != 2 or index.shape[1] != 4:
                 raise ValueError(f"its index is {index.dtype} {list(index.shape)}, and not int64 [streams, 4]")
             self.layout = Layout.from_json(about["layout"])
@@ -152,23 +197,30 @@ class Store:
             shards = np.unique(index[:, 1]).tolist()
             if shards != list(range(len(shards))):
                 raise ValueError(f"its index names the shards {shards[:3]} …, and not 0 to {len(shards) - 1}")
-            maps = [mapped(folder / f"shard-{shard:05d}.safetensors") for shard in shards]
-            self._values = [m["values"] for m in maps]
-            self._times = [m["times"] for m in maps] if about["timed"] else None
-            self._check()
-            for name, known in about.get("blocks", {}).items():
-                if Path(name).name != name or few_blocks(folder / name) != known:
-                    raise ValueError(f"{name} is not what was written: a disk or a copy changed it")
+            self._timed = bool(about["timed"])
+            self._blocks: dict[str, str] = about.get("blocks", {})
+            self._check_order()
+            if elsewhere is None:
+                self._shards: Sequence[Arrays] = [mapped(folder / shard_name(shard)) for shard in shards]
+                self._check()
+                for name in self._blocks:
+                    self._check_blocks(name)
+            else:
+                self._shards = elsewhere.shards(len(shards), self._check_shard)
+            self._seconds = elsewhere.seconds(len(index)) if elsewhere is not None and self._timed else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, StageError) as error:
-            raise StageError(
-                f"{folder}: is not a whole store of prepared streams ({error}); run the recipe again, which prepares them anew"
-            ) from error
+            if elsewhere is not None:
+                whole = isinstance(error, StageError)  # a sentence already
+                raise error if whole else StageError(f"{elsewhere}: {NOT_WHOLE} ({error}); upload it again") from error
+            raise StageError(f"{folder}: {NOT_WHOLE} ({error}); run the recipe again, which prepares them anew") from error
 
     def changed(self) -> list[str]:
         """A sentence for each file that is not, to the byte, what was written; every byte is read.
 
         Raises StageError if an older mmcl wrote the store, which kept no checksums.
         """
+        if self._elsewhere is not None:
+            return self._elsewhere.changed()
         if not self._sha256:
             raise StageError(
                 f"{self.folder}: an older mmcl prepared these streams and kept no checksums; prepare them anew to have some"
@@ -182,32 +234,59 @@ class Store:
 
     def _check(self) -> None:
         """Raise ValueError unless every stream lies within its shard, with values of the layout's shape."""
-        for values in self._values:
-            if values.ndim == 0 or tuple(values.shape[1:]) != self.layout.shape:
-                raise ValueError(f"a shard's values have the shape {list(values.shape)}, and the layout is {self.layout}")
-        for times, values in zip(self._times or (), self._values, strict=False):
-            if times.shape != (len(values), 2):
-                raise ValueError(f"a shard's times have the shape {list(times.shape)} for {len(values)} steps")
+        sizes = np.array([self._steps(arrays) for arrays in self._shards], np.int64)
+        for first in range(0, len(self._rows), CHECKED):
+            self._check_within(self._rows[first : first + CHECKED], self._places[first : first + CHECKED], sizes)
+
+    def _check_order(self) -> None:
+        """Raise ValueError unless the index names each recording once, in order."""
         if not len(self._rows):
             return
         if bool((self._rows[1:] == self._rows[:-1]).any()):
             raise ValueError("its index names a recording twice")
         if self._rows[0] < 0 or bool((self._rows[1:] < self._rows[:-1]).any()):
             raise ValueError("its index does not name recordings in their order")
-        sizes = np.array([len(values) for values in self._values], np.int64)
-        for first in range(0, len(self._rows), CHECKED):
-            shard, offset, length = self._places[first : first + CHECKED].T
-            beyond = (offset < 0) | (length < 0) | (offset > sizes[shard] - length)
-            if bool(beyond.any()):
-                raise ValueError(f"the stream of recording {self._rows[first + int(beyond.argmax())]} reaches beyond its shard")
+
+    def _check_shard(self, shard: int, arrays: Arrays) -> None:
+        """Raise ValueError or KeyError unless a shard is what was written, and its streams lie within it."""
+        mine = self._places[:, 0] == shard
+        sizes = np.full(shard + 1, self._steps(arrays), np.int64)
+        self._check_within(self._rows[mine], self._places[mine], sizes)
+        self._check_blocks(shard_name(shard))
+
+    def _steps(self, arrays: Arrays) -> int:
+        """The steps of a shard. Raises ValueError if their shape is not that of the layout."""
+        values = arrays["values"]
+        if values.ndim == 0 or tuple(values.shape[1:]) != self.layout.shape:
+            raise ValueError(f"a shard's values have the shape {list(values.shape)}, and the layout is {self.layout}")
+        if self._timed and (times := arrays["times"]).shape != (len(values), 2):
+            raise ValueError(f"a shard's times have the shape {list(times.shape)} for {len(values)} steps")
+        return len(values)
+
+    def _check_within(self, rows: NDArray[np.int64], places: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
+        """Raise ValueError unless streams lie within shards of so many steps."""
+        shard, offset, length = places.T
+        beyond = (offset < 0) | (length < 0) | (offset > sizes[shard] - length)
+        if bool(beyond.any()):
+            raise ValueError(f"the stream of recording {rows[int(beyond.argmax())]} reaches beyond its shard")
+
+    def _check_blocks(self, name: str) -> None:
+        """Raise ValueError if a few blocks of a file are not what was written."""
+        known = self._blocks.get(name)
+        if known is not None and (Path(name).name != name or few_blocks(self.folder / name) != known):
+            raise ValueError(f"{name} is not what was written: a disk or a copy changed it")
 
     def _place(self, row: int) -> tuple[int, int, int]:
         """Shard, first step and length of a recording's stream. Raises KeyError if there is none."""
+        shard, offset, length = self._places[self._at(row)].tolist()
+        return shard, offset, length
+
+    def _at(self, row: int) -> int:
+        """Which of the streams is that of a recording. Raises KeyError if there is none."""
         at = row if self._dense else int(np.searchsorted(self._rows, row))
         if not (0 <= at < len(self._rows) and self._rows[at] == row):
             raise KeyError(row)
-        shard, offset, length = self._places[at].tolist()
-        return shard, offset, length
+        return at
 
     def __contains__(self, row: int) -> bool:
         if self._dense:
@@ -219,9 +298,29 @@ class Store:
         return len(self._rows)
 
     @property
+    def timed(self) -> bool:
+        """Whether steps carry their own times."""
+        return self._timed
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether it says what its files were written as."""
+        return bool(self._sha256)
+
+    @property
+    def size_elsewhere(self) -> int:
+        """Bytes of its files that do not lie in a folder of this machine; 0 where all do."""
+        return 0 if self._elsewhere is None else self._elsewhere.size
+
+    @property
     def rows(self) -> NDArray[np.int64]:
         """Recordings that have this modality, in order."""
         return self._rows
+
+    @property
+    def shards(self) -> NDArray[np.int64]:
+        """The shard in which each of them lies."""
+        return self._places[:, 0]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -236,17 +335,19 @@ class Store:
         """Steps `start` to `stop` of one recording, [T, ...]; a view of the file."""
         shard, offset, length = self._place(row)
         stop = length if stop is None else min(stop, length)
-        return self._values[shard][offset + start : offset + stop]
+        return self._shards[shard]["values"][offset + start : offset + stop]
 
     def times(self, row: int) -> NDArray[np.float64] | None:
         """Start and end of every step in seconds, [T, 2], where steps carry their own times."""
-        if self._times is None:
+        if not self._timed:
             return None
         shard, offset, length = self._place(row)
-        return self._times[shard][offset : offset + length]
+        return self._shards[shard]["times"][offset : offset + length]
 
     def seconds(self, row: int) -> float:
         """How long one recording is in this modality; 0 without a time axis."""
+        if self._seconds is not None:
+            return float(self._seconds[self._at(row)])
         times = self.times(row)
         if times is not None:
             return float(times[:, 1].max()) if len(times) else 0.0
@@ -254,7 +355,9 @@ class Store:
 
     def durations(self) -> NDArray[np.float64]:
         """How long each of `rows` is in this modality, in seconds; 0 without a time axis."""
-        if self._times is not None:
+        if self._seconds is not None:
+            return self._seconds
+        if self._timed:
             return np.array([self.seconds(row) for row in self._rows.tolist()], np.float64)
         return self.lengths / self.layout.rate if self.layout.rate else np.zeros(len(self._rows))
 
@@ -267,6 +370,18 @@ def extremes(stores: Sequence[Store], count: int) -> tuple[NDArray[np.float64], 
         least[store.rows] = np.minimum(least[store.rows], seconds)
         most[store.rows] = np.maximum(most[store.rows], seconds)
     return least, most
+
+
+def shard_of(stores: Sequence[Store], rows: Sequence[int]) -> NDArray[np.int64] | None:
+    """In which shard each recording lies, of the modality that has the most; one that it lacks lies where the one before it does.
+
+    None where no modality has a recording.
+    """
+    store = max((store for store in stores if len(store)), key=lambda store: int(store.shards.max()), default=None)
+    if store is None:
+        return None
+    at = np.searchsorted(store.rows, np.asarray(rows, np.int64), side="right") - 1
+    return store.shards[np.maximum(at, 0)].astype(np.int64)
 
 
 class Streams:
@@ -314,6 +429,11 @@ class Streams:
         return self.length(row) / self.layout.rate if self.layout.rate else 0.0
 
 
+def shard_name(shard: int) -> str:
+    """The file of one shard."""
+    return f"shard-{shard:05d}.safetensors"
+
+
 def few_blocks(path: Path) -> str:
     """A digest of a file's size and of BLOCKS of its blocks, the first and the last among them: quick, whatever the size.
 
@@ -341,22 +461,30 @@ _KINDS = {
 }
 
 
-def mapped(path: Path) -> dict[str, NDArray[Any]]:
+def mapped(path: Path) -> Arrays:
     """The arrays of a safetensors file, memory-mapped: nothing is read until it is used.
 
     Raises StageError if the file is cut short or no safetensors file: sizes and offsets are held against the file before anything is mapped.
     """
     try:
         with open_file(path) as file:
-            there = os.fstat(file.fileno()).st_size
-            size = int.from_bytes(file.read(8), "little")
-            if not 0 < size <= min(there - 8, HEADER_BYTES):
-                raise ValueError(f"its header would have {size:,} bytes" if there > 8 else "cut short")
-            entries = parsed(file.read(size).decode())
-            if not isinstance(entries, dict):
-                raise ValueError("its header is no object")
-            places = {name: _place(entry, there - 8 - size) for name, entry in entries.items() if name != "__metadata__"}
-            whole = np.memmap(file, np.uint8, mode="r", offset=8 + size) if there > 8 + size else np.zeros(0, np.uint8)
+            return mapped_file(file, path)
+    except OSError as error:
+        raise StageError(f"{path}: is not a whole safetensors file ({error})") from error
+
+
+def mapped_file(file: BufferedReader, path: Path) -> Arrays:
+    """The same of a file that is open, at its beginning. The map holds the open file for as long as one of the arrays is used."""
+    try:
+        there = os.fstat(file.fileno()).st_size
+        size = int.from_bytes(file.read(8), "little")
+        if not 0 < size <= min(there - 8, HEADER_BYTES):
+            raise ValueError(f"its header would have {size:,} bytes" if there > 8 else "cut short")
+        entries = parsed(file.read(size).decode())
+        if not isinstance(entries, dict):
+            raise ValueError("its header is no object")
+        places = {name: _place(entry, there - 8 - size) for name, entry in entries.items() if name != "__metadata__"}
+        whole = np.memmap(file, np.uint8, mode="r", offset=8 + size) if there > 8 + size else np.zeros(0, np.uint8)
         return {name: whole[first:last].view(kind).reshape(shape) for name, (first, last, kind, shape) in places.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StageError(f"{path}: is not a whole safetensors file ({error})") from error

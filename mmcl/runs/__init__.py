@@ -92,6 +92,8 @@ R = TypeVar("R")
 
 MARKER = ".mmcl"
 """The file by which a folder says that it is mmcl's."""
+PREPARED = "MMCL_PREPARED"
+"""The variable with the URL of prepared streams."""
 WRITTEN = "written.json"
 """Digests of the files of a finished run that no stage answers for."""
 
@@ -100,12 +102,14 @@ class RunFolder:
     """One run's files.
 
     prepared  where prepared streams are kept; left out: beside the run
+    remote    the URL below which they lie, if they are not kept here; left out: that of MMCL_PREPARED, unless `prepared` says where they are
 
     Raises StageError if anything in the folder is a link, or neither a file nor a folder.
     """
 
-    def __init__(self, root: Path, prepared: Path | None = None) -> None:
+    def __init__(self, root: Path, prepared: Path | None = None, remote: str | None = None) -> None:
         self.root, self._prepared = root, prepared
+        self.remote = remote or (os.environ.get(PREPARED) if prepared is None else None) or None
         refuse_links(root)
 
     @property

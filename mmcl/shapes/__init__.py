@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from .files import BY_NAME, LARGEST, ModelFile, Shape
+from .remote import AT_A_URL
 
 DEEPEST = 40
 """Lists and objects within each other that a file may have."""
@@ -26,7 +27,11 @@ def shape_of(path: PurePath) -> Callable[[Any], None] | None:
 
     It raises ValueError with the place and what is wrong there.
     """
-    shape = BY_NAME.get(path.name) or (ModelFile if path.suffix == ".json" and path.name.count("~") == 2 else None)
+    shape = (
+        BY_NAME.get(path.name)
+        or AT_A_URL.get(path.name)
+        or (ModelFile if path.suffix == ".json" and path.name.count("~") == 2 else None)
+    )
     return None if shape is None else _checker(shape)
 
 

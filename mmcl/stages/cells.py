@@ -100,6 +100,7 @@ class Order:
     plan: bytes  # packed
     root: Path
     prepared: Path
+    remote: str | None
     continued: Sequence[Mapping[str, Any]]
     last: str | None  # the stage after which it ends
 
@@ -124,7 +125,7 @@ def run_together(
     todo = [unit for unit in units_of(plan, run, only) if stages_left(unit)]
     if len(todo) < 2:
         return
-    order = Order(packed(plan), run.root, run.prepared, continued, last)
+    order = Order(packed(plan), run.root, run.prepared, run.remote, continued, last)
     devices = devices_for(min(jobs, len(todo)), device, torch.cuda.device_count() if torch.cuda.is_available() else 0)
     receiver, sender = one_way()
     threads = max(1, torch.get_num_threads() // len(devices))
@@ -221,7 +222,7 @@ def _begin(threads: int, sender: Connection) -> None:
 
 def run_cell(order: Order, fold: int, seed: int, device: str) -> str | None:
     """Every stage of one fold and seed, in a process of its own; the sentence of what is the user's to mend, if there is one."""
-    plan, run, only = unpacked(order.plan), RunFolder(order.root, order.prepared), Only(fold, seed)
+    plan, run, only = unpacked(order.plan), RunFolder(order.root, order.prepared, order.remote), Only(fold, seed)
     try:
         with listening((signal.SIGTERM,), worker=True), told(_Voice(str(only))):
             run_stages(plan, run, device, order.continued, order.last, only)

@@ -12,6 +12,7 @@ from ..api.sampler import Pool
 from ..data.batches import balanced, epoch_batches
 from ..data.folds import Fold
 from ..data.prepared import Prepared
+from ..data.store import shard_of
 from ..data.windows import whole_seconds
 from ..evaluate.answers import group_numbers, target_tensor
 from ..recipe.plan import Part, Plan
@@ -88,4 +89,5 @@ def pool_of(
             for name in sampler.spec.needs(sampler.params)
         },
         embeddings={name: vectors.cpu().numpy()[list(rows)] for name, vectors in (seen or {}).items()},
+        shard=shard_of(list(prepared.stores.values()), rows),
     )

@@ -38,13 +38,12 @@ from ..plugins import plugins
 from ..recipe.plan import ModalityPlan, Plan, ScorePlan
 from ..runs import Each, JsonObject, RunFolder, fingerprint, locked, read_json, tidy, write_json
 from ..screen import progress, say
+from .elsewhere import content_of, listed_as, prepared_there, warn
 from .recordings import Job, Jobs, listed, open_dataset
 from .unreadable import Faults
 
 CHUNK = 16
 """A quarter of the recordings for which one more reader pays."""
-READERS = {"table": 2, "video": 3}
-"""Type of a source → how often the values that `mmcl.media` reads of it have changed: streams of before are prepared anew."""
 
 
 def prepare(
@@ -63,25 +62,20 @@ def prepare(
     guard  told what later stages are going to start from; what it raises keeps that from being written
     """
     began = time.monotonic()
-    dataset = open_dataset(plan)
-    samples = listed(plan, dataset)
-    samples, scored = add_scores(plan, run, dataset, samples, strict)
     extracted: list[str] = []  # modalities
-    places = {m.name: store_of(plan, run, m, samples) for m in plan.modalities}
-    for folder, _ in places.values():
-        refuse_linked(folder)
-    # built before any recording is read: what a feature lacks is refused in its sentence then
-    built = {m.name: build_modality(plan, m) for m in plan.modalities if not is_whole(places[m.name][0])}
-    for modality in plan.modalities:
-        folder, key = places[modality.name]
-        if modality.name in built:
-            with turn(modality.name, folder):
-                if not is_whole(folder, hushed=True):  # else another process has made it meanwhile
-                    _make_store(plan, modality, dataset, built, samples, folder, key, workers, strict)
-                    extracted.append(modality.name)
-        if strict and (known := Store(folder).skipped):
-            raise DataError(f"{known[0].reason} (--strict; {len(known)} in all)")
-    stores = {name: Store(folder) for name, (folder, _) in places.items()}
+    dataset = None if run.remote is not None else open_dataset(plan)
+    if run.remote is not None:
+        elsewhere = prepared_there(plan, run, run.remote)
+        samples, scored, stores, places = elsewhere.samples, elsewhere.scored, elsewhere.stores, elsewhere.places
+        warn(plan, stores)
+    elif dataset is not None:
+        samples, scored = add_scores(plan, run, dataset, listed(plan, dataset), strict)
+        places = {m.name: store_of(plan, run, m, samples) for m in plan.modalities}
+        extracted = _make_stores(plan, dataset, samples, places, workers, strict)
+        stores = {name: Store(folder) for name, (folder, _) in places.items()}
+    for store in stores.values():
+        if strict and store.skipped:
+            raise DataError(f"{store.skipped[0].reason} (--strict; {len(store.skipped)} in all)")
     there = np.zeros(len(samples), bool)
     for store in stores.values():
         there[store.rows] = True
@@ -102,7 +96,7 @@ def prepare(
     if inner is not None:
         folds = inner_folds(folds, inner, plan.recipe.protocol.by, samples, plan.seeds[0])
     where = {
-        m.name: {"folder": os.path.relpath(stores[m.name].folder, run.root), "key": stores[m.name].key} for m in plan.modalities
+        m.name: {"folder": os.path.relpath(places[m.name][0], run.root), "key": stores[m.name].key} for m in plan.modalities
     }
     guard(Kept(where, samples, folds))
     keep(run, where, samples, folds)
@@ -126,6 +120,30 @@ def prepare(
         say(
             f"prepare: window.seconds is {asked:g}, and no recording is longer than {longest:.3g} seconds: whole recordings are taken"
         )
+
+
+def _make_stores(
+    plan: Plan,
+    dataset: Dataset,
+    samples: Recordings,
+    places: Mapping[str, tuple[Path, str]],
+    workers: int | None,
+    strict: bool,
+) -> list[str]:
+    """Write every modality's store that is not there yet; the modalities that were extracted."""
+    extracted: list[str] = []
+    for folder, _ in places.values():
+        refuse_linked(folder)
+    # built before any recording is read: what a feature lacks is refused in its sentence then
+    built = {m.name: build_modality(plan, m) for m in plan.modalities if not is_whole(places[m.name][0])}
+    for modality in plan.modalities:
+        folder, key = places[modality.name]
+        if modality.name in built:
+            with turn(modality.name, folder):
+                if not is_whole(folder, hushed=True):  # else another process has made it meanwhile
+                    _make_store(plan, modality, dataset, built, samples, folder, key, workers, strict)
+                    extracted.append(modality.name)
+    return extracted
 
 
 def is_whole(folder: Path, hushed: bool = False) -> bool:
@@ -246,16 +264,7 @@ def _scored(name: str, score: ScorePlan, plan: Plan, dataset: Dataset, samples: 
 def store_of(plan: Plan, run: RunFolder, modality: ModalityPlan, samples: Recordings) -> tuple[Path, str]:
     """The folder of a modality's prepared streams, named after everything that its content depends on."""
     key = fingerprint(
-        {
-            "dataset": plan.dataset.to_json(),
-            "source": modality.source,
-            "features": modality.features.to_json(),
-            "extract": modality.features.spec.version,
-            "layout": modality.layout.to_json(),
-            "files": Each(partial(_stamps, samples, modality.source, plan.root)),
-            "format": READERS.get(plan.info.sources[modality.source].type, 1),
-            **({"reading": reading.model_dump()} if (reading := plan.recipe.reading) != type(reading)() else {}),
-        },
+        {**content_of(plan, modality), "files": Each(partial(_stamps, samples, modality.source, plan.root))},
         streamed=True,
     )
     return run.prepared / plan.dataset.spec.name / f"{modality.features.spec.name}-{key}", key
@@ -528,7 +537,7 @@ def _uneven(samples: Recordings, stores: dict[str, Store]) -> dict[str, Any]:
 
 def _about(
     plan: Plan,
-    dataset: Dataset,
+    dataset: Dataset | None,
     samples: Recordings,
     stores: dict[str, Store],
     scored: dict[str, Any],
@@ -573,6 +582,7 @@ def _about(
         "counts": dict(dataset.counts()) if isinstance(dataset, Counting) else {},
         "uneven": _uneven(samples, stores),
         "scores": scored,
+        "listed": listed_as(plan),
         "skipped": [{"id": samples.id(row), "reason": "has none of the modalities"} for row in lost],
         "folds": [
             {

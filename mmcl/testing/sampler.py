@@ -54,7 +54,7 @@ def make_pool(n: int, targets: Sequence[str] = (), seed: int = 0, embedded: bool
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors[rng.uniform(size=n) < 0.2] = 0
         embeddings[name] = vectors
-    return Pool(np.arange(n) * 3 + 7, group, rng.gamma(2.0, 2.0, n), labels, embeddings)
+    return Pool(np.arange(n) * 3 + 7, group, rng.gamma(2.0, 2.0, n), labels, embeddings, np.arange(n) // 5)
 
 
 def _pool_for(spec: SamplerSpec, params: Any, n: int) -> Pool:
@@ -155,4 +155,5 @@ def _unchanged(spec: SamplerSpec, params: Any, pool: Pool | None) -> None:
 
 
 def _copies(pool: Pool) -> list[np.ndarray[Any, Any]]:
-    return [value.copy() for value in (pool.row, pool.group, pool.seconds, *pool.targets.values(), *pool.embeddings.values())]
+    known = [pool.row, pool.group, pool.seconds, *pool.targets.values(), *pool.embeddings.values()]
+    return [value.copy() for value in (*known, *([] if pool.shard is None else [pool.shard]))]

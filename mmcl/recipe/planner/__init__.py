@@ -33,15 +33,21 @@ def laid_over(presets: Sequence[str], overrides: Sequence[str]) -> tuple[str, ..
 
 
 def load_plan(
-    path: Path, overrides: Sequence[str] = (), data: Path | None = None, plugins: Plugins | None = None, name: str | None = None
+    path: Path,
+    overrides: Sequence[str] = (),
+    data: Path | None = None,
+    plugins: Plugins | None = None,
+    name: str | None = None,
+    without: bool = False,
 ) -> Plan:
     """The plan of a recipe file. Raises RecipeError with all problems at once.
 
     data     folder under which datasets lie (`--data`, $MMCL_DATA)
     plugins  where names are looked up; left out: the installed plug-ins
     name     what messages call the file
+    without  no recording is read, as its streams are prepared already: nothing need say where recordings lie
     """
-    return make_plan(read_recipe(path, overrides, name), data, plugins, tuple(overrides))
+    return make_plan(read_recipe(path, overrides, name), data, plugins, tuple(overrides), without=without)
 
 
 def make_plan(
@@ -50,15 +56,17 @@ def make_plan(
     plugins: Plugins | None = None,
     overrides: tuple[str, ...] = (),
     complete: bool = False,
+    without: bool = False,
 ) -> Plan:
     """The plan of a recipe that has been read.
 
     complete  the dataset's options are complete, as a run states them: no table of its folder is read
+    without   nothing need say where recordings lie
     """
     problems = Problems(document, installed() if plugins is None else plugins)
     recipe = checked(problems)
     recipe, chosen = with_precision(recipe)
-    dataset, root, corpus = dataset_of(recipe, data, problems, complete)
+    dataset, root, corpus = dataset_of(recipe, data, problems, complete, without)
     scores = scores_of(recipe, corpus, problems)
     tasks_too = {name: score.task for name, score in scores.items()}
     info = replace(corpus, tasks={**corpus.tasks, **tasks_too}) if corpus else None

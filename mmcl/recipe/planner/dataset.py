@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +13,22 @@ from ..plan import Part, ScorePlan
 from ..schema import Recipe
 from .problems import Problems
 
+COPY = (
+    "copy them here by the tools of that place ('aws s3 sync', 'gcloud storage rsync'), or prepare them where they are, 'mmcl upload' the streams, "
+    "and give their URL as --prepared"
+)
+"""What to do about recordings at a URL."""
+
 
 def dataset_of(
-    recipe: Recipe, data: Path | None, problems: Problems, complete: bool = False
+    recipe: Recipe, data: Path | None, problems: Problems, complete: bool = False, without: bool = False
 ) -> tuple[Part | None, Path | None, DatasetInfo | None]:
     """The dataset, where it lies, and what it says of itself before any recording is read.
 
     What its options leave open is filled in from its own tables, where it does that and the folder is there, unless they are complete.
     """
     dataset = problems.part(("dataset",), recipe.dataset)
-    root = root_of(recipe, dataset, data, problems)
+    root = root_of(recipe, dataset, data, problems, without)
     if dataset is None:
         return None, None, None
     completes = dataset.spec.complete is not None
@@ -33,27 +40,39 @@ def dataset_of(
         problems.add(("dataset",), str(error))
         return dataset, root, None
     if completes and not info.sources:
-        if root is not None:
+        if root is not None or without:
+            hint = (
+                twice(root)
+                if root
+                else "; give --data, or state its options as plan.json of the run has them that was uploaded"
+            )
             problems.add(
                 ("dataset",),
-                f"{root}: is not there, and '{dataset.use}' reads from it which sources and labels there are{twice(root)}",
+                f"{root or 'its folder'}: is not there, and '{dataset.use}' reads from it which sources and labels there are{hint}",
             )
         return dataset, root, None
     return dataset, root, info
 
 
-def root_of(recipe: Recipe, dataset: Part | None, data: Path | None, problems: Problems) -> Path | None:
+def root_of(recipe: Recipe, dataset: Part | None, data: Path | None, problems: Problems, without: bool = False) -> Path | None:
     """Where the data are; whether they are there is the run's business."""
     given = recipe.dataset.root
     if dataset is None or not dataset.spec.needs_root:
         if dataset is not None and given is not None:
             problems.add(("dataset", "root"), f"'{dataset.use}' makes its own data; leave root out")
         return None
+    asked = given if given is not None else str(data or "")
+    if re.match(r"[a-z0-9]{2,10}:/", asked):
+        key: Key = ("dataset",) if given is None else ("dataset", "root")
+        problems.add(key, f"{asked}: recordings are read from a folder, and this is a URL; {COPY}")
+        return None
     if given is not None:
         path = Path(given).expanduser()
         return path if path.is_absolute() or data is None else data / path
     if data is not None:
         return data / str(dataset.spec.name)
+    if without:
+        return None
     problems.add(
         ("dataset",),
         f"where is the data? Set dataset.root, or give --data DIR (or MMCL_DATA) with a folder '{dataset.spec.name}' in it",

@@ -69,6 +69,24 @@ def build_by_length(params: ByLengthParams) -> Sampler:
     return ByLength(params)
 
 
+class ByShardParams(Params):
+    """Options of `by-shard`."""
+
+    window: int = Field(
+        8,
+        ge=1,
+        le=4096,
+        description="files of prepared streams (256 MB each) whose recordings are mixed; as many must fit into the cache of a remote store",
+    )
+
+
+def build_by_shard(params: ByShardParams) -> Sampler:
+    """The sampler."""
+    from .composed import ByShard
+
+    return ByShard(params)
+
+
 class HardParams(Params):
     """Options of `hard`."""
 
@@ -118,6 +136,12 @@ BY_LENGTH = SamplerSpec(
     params=ByLengthParams,
     build=build_by_length,
 )
+BY_SHARD = SamplerSpec(
+    name="by-shard",
+    summary="files of prepared streams in random order, recordings mixed within some of them: for remote stores and slow disks; no labels",
+    params=ByShardParams,
+    build=build_by_shard,
+)
 HARD = SamplerSpec(
     name="hard",
     summary="recordings that are near each other under the encoders as they are, so that negatives are hard; no labels",
@@ -130,5 +154,5 @@ HARD = SamplerSpec(
 @hookimpl
 def register_samplers(register: Register[SamplerSpec]) -> None:
     """Offer the samplers."""
-    for sampler in (RANDOM, BY_GROUP, BY_LABEL, BY_LENGTH, HARD):
+    for sampler in (RANDOM, BY_GROUP, BY_LABEL, BY_LENGTH, BY_SHARD, HARD):
         register(sampler)

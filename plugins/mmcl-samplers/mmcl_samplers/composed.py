@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmcl.api import Pool
 
-from . import ByGroupParams, ByLabelParams, ByLengthParams, HardParams
+from . import ByGroupParams, ByLabelParams, ByLengthParams, ByShardParams, HardParams
 
 Places = NDArray[np.int64]
 
@@ -92,6 +92,24 @@ class ByLength:
         ordered = [part[np.argsort(pool.seconds[part], kind="stable")] for part in parts]
         batches = cut(np.concatenate(ordered or [order]), size)
         return [batches[k] for k in rng.permutation(len(batches))]
+
+
+class ByShard:
+    """Shards in random order, so many at a time: recordings come at random within each window of shards, and windows follow one another.
+
+    So each shard is read once an epoch, but for the one batch in which a window ends and the next begins.
+    """
+
+    def __init__(self, params: ByShardParams) -> None:
+        self.params = params
+
+    def __call__(self, pool: Pool, size: int, rng: np.random.Generator) -> Sequence[Sequence[int]]:
+        """Batches of places; all places in random order where nobody knows how they lie."""
+        if pool.shard is None:
+            return at_random(pool, size, rng)
+        names, number = np.unique(pool.shard, return_inverse=True)
+        turn = rng.permutation(len(names))[number.reshape(-1)] // self.params.window  # [n]: the window of each place
+        return cut(np.lexsort((rng.permutation(len(turn)), turn)), size)
 
 
 class Hard:

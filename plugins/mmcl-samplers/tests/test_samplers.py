@@ -17,7 +17,9 @@ def batches(spec: SamplerSpec, pool: Pool, size: int, seed: int = 0, **options):
 
 
 @pytest.mark.parametrize(
-    "spec", [offered.RANDOM, offered.BY_GROUP, offered.BY_LABEL, offered.BY_LENGTH, offered.HARD], ids=lambda s: s.name
+    "spec",
+    [offered.RANDOM, offered.BY_GROUP, offered.BY_LABEL, offered.BY_LENGTH, offered.BY_SHARD, offered.HARD],
+    ids=lambda s: s.name,
 )
 def test_each_keeps_the_contract_with_every_choice(spec):
     for params in make_variants(spec.params):
@@ -133,3 +135,28 @@ def test_hard_never_takes_a_recording_for_its_own_nearest():
 def test_hard_is_random_where_nothing_is_encoded_yet():
     bare = make_pool(30)
     assert batches(offered.HARD, bare, 8) == batches(offered.RANDOM, bare, 8)
+
+
+def in_shards(shards) -> Pool:
+    n = len(shards)
+    return Pool(np.arange(n), np.zeros(n, int), np.zeros(n), shard=np.array(shards))
+
+
+def test_by_shard_each_shard_is_open_in_one_window_alone():
+    recordings = in_shards([k for k in range(20) for _ in range(10)])
+    drawn = batches(offered.BY_SHARD, recordings, 10, window=4)
+    for first in range(0, 20, 4):  # 4 shards of 10 recordings are 4 batches of 10
+        shards = [set(recordings.shard[one].tolist()) for one in drawn[first : first + 4]]
+        assert len(set().union(*shards)) == 4
+        assert max(map(len, shards)) > 1  # mixed within the window
+    order = [recordings.shard[one[0]] for one in drawn]
+    assert order != sorted(order)
+    assert batches(offered.BY_SHARD, recordings, 10, seed=1, window=4) != drawn
+
+
+def test_by_shard_with_a_window_of_all_shards_is_any_order_and_so_is_one_without_shards():
+    recordings = in_shards([k for k in range(4) for _ in range(50)])
+    seen = [len(set(recordings.shard[one].tolist())) for one in batches(offered.BY_SHARD, recordings, 20, window=4)]
+    assert min(seen) == 4
+    unknown = pool([0] * 40)
+    assert batches(offered.BY_SHARD, unknown, 8) == batches(offered.RANDOM, unknown, 8)
