@@ -17,13 +17,14 @@ import pytest
 import torch
 
 from mmcl.api import StageError
+from mmcl.engine.places import devices_for
 from mmcl.recipe.carried import packed, unpacked
 from mmcl.recipe.plan import Plan
 from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 from mmcl.report import run_and_report
 from mmcl.runs import RunFolder, read_json, read_jsonl
-from mmcl.stages.cells import devices_for, only_of, stages_left
+from mmcl.stages.cells import only_of, stages_left
 from mmcl.stages.units import Only, units_of
 
 ROOT = Path(__file__).parents[1]

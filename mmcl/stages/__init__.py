@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,27 +20,16 @@ from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
 from ..screen import launched, say
 from ..stopping import listening
+from .engines import engine_of, versions
 
 if TYPE_CHECKING:
+    from ..engine.places import Engine
     from .earlier import Earlier
 
 ORDER = ("prepare", "pretrain", "embed", "probe", "supervise", "worth")
 
 WORTH_SAYING = 0.2
 """Seconds below which a stage had nothing to do."""
-
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "torchaudio",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "librosa",
-    "safetensors",
-    "pydantic",
-)
-"""Packages on whose versions results may depend."""
 
 Page = Callable[[Plan, RunFolder], None]
 """Writes the page of a run whose stages are finished."""
@@ -57,8 +45,10 @@ def run_all(
     page: Page | None = None,
     overwrite: bool = False,
     more: bool = False,
-    jobs: int = 1,
+    jobs: int | None = None,
     only: str | None = None,
+    engine: str = "local",
+    address: str | None = None,
 ) -> Path:
     """Every stage that is not finished yet, then the page; the path of the page.
 
@@ -70,9 +60,10 @@ def run_all(
     overwrite   replace finished work of another plan or of other recordings, and remove what the plan no longer names; begin a training
                 anew of which no checkpoint is whole
     more        go on with pretraining, for more epochs than it was finished with, from its last epoch
-    jobs        folds and seeds at a time, each in a process of its own, which share this one's threads
+    jobs        folds and seeds at a time, each in a process of its own, which share this one's threads; left out: one, or on a cluster as many as fit
     only        "fold=3,seed=1", or one of the two: the other folds and seeds are left to other processes, which may be at work in the same
                 folder meanwhile; the page is written by whoever finishes last, and the path is that of the folder until then
+    engine      "local", or "ray": the nodes of a Ray cluster, whose head is at `address` (HOST:PORT; left out: the one of this machine)
 
     Raises StageError, before anything is written, where finished work would be replaced and `overwrite` is False; Stopped, after Ctrl-C,
     TERM or HUP, when what can be kept is kept.
@@ -88,10 +79,7 @@ def run_all(
     keep_freed_memory()
     where = device if stop_after == "prepare" else str(pick_device(device))
     part = ALL if only is None else only_of(only, plan)
-    if jobs > 1 and launched()[1] > 1:
-        raise StageError(
-            "--jobs trains folds and seeds side by side, and torchrun each of them in several processes; leave one of the two out"
-        )
+    there = _engine(engine, address, jobs)
     with listening(tell=launched()[0] == 0), ExitStack() as held:
         ranks = held.enter_context(joined(device_of(pick_device("cpu" if stop_after == "prepare" else device))))
         if not ranks.first:
@@ -113,8 +101,8 @@ def run_all(
             remove_damaged(chosen(plan, run, part))
         ranks.first_says(lambda: continued)
         last = "prepare"
-        if jobs > 1 and stop_after != last:
-            run_together(plan, run, jobs, device, continued, stop_after, part)
+        if (there.elsewhere or (jobs or 1) > 1) and stop_after != last:
+            run_together(plan, run, jobs, device, continued, stop_after, part, there)
         for name, stage in stages_of(plan, run, device, continued, part, ranks).items():
             if last == stop_after:
                 break
@@ -127,6 +115,17 @@ def run_all(
         seal(run)
         say(f"{plan.name}: done")
     return run.root / "report.html"
+
+
+def _engine(name: str, address: str | None, jobs: int | None) -> Engine:
+    """Where folds and seeds run. Raises StageError where torchrun has started this process to train beside others."""
+    there = engine_of(name, address)
+    if launched()[1] > 1 and (there.elsewhere or (jobs or 1) > 1):
+        raise StageError(
+            f"{'--engine ray' if there.elsewhere else '--jobs'} trains folds and seeds side by side, and torchrun each of them in "
+            "several processes; leave one of the two out"
+        )
+    return there
 
 
 def _end(plan: Plan, run: RunFolder, part: str, page: Page | None) -> Path:
@@ -234,16 +233,10 @@ def _prepare(
 
 def about(plan: Plan, device: str) -> dict[str, Any]:
     """What plan.json says: the plan with every default, and where it ran."""
-    versions = {"python": platform.python_version(), "mmcl": __version__}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "format": 1,
         "mmcl": __version__,
-        "versions": versions,
+        "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
         "device": device,
         "git": git_of(plan.folder),
