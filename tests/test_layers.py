@@ -33,7 +33,7 @@ EVERYWHERE = {"installed", "screen", "seeding", "shapes", "stopping", "text", "w
 # than its floor allows, and often less: a row grows with the import that needs it. A part may always import itself, and
 # `mmcl.__version__`.
 BELOW = {
-    "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs", "screen", "stopping", "testing", "use"},
+    "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs", "screen", "stages", "stopping", "testing", "use"},
     "report": {"api", "data", "evaluate", "recipe", "review", "runs", "search", "stages"},
     "begin": {"api", "media", "plugins", "recipe", "review", "runs", "text"},
     "use": {

@@ -20,6 +20,7 @@ from ..stopping import SilentEnd, Stopped, Witness, listening
 
 COMMANDS = {
     "run": ("run", "Run a recipe, or go on with it."),
+    "prepare": ("prepare", "Prepare one share of a recipe's recordings, beside others."),
     "check": ("check", "Say everything that is wrong with a recipe, and what it would do."),
     "profile": ("profile", "Measure where a step's time and memory go, and say what would help."),
     "new-dataset": ("begin", "Write a table of the recordings in a folder."),
@@ -65,6 +66,7 @@ COMMANDS = {
 SECTIONS = {
     "Recipes": (
         "run",
+        "prepare",
         "check",
         "profile",
         "new-dataset",

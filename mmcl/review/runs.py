@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import StageError
+from ..data.parts import PARTS
 from ..evaluate.metrics import HEADLINE
 from ..recipe.plan import main_input
 from ..runs import (
@@ -113,10 +114,10 @@ def prune(root: Path, really: bool) -> list[Unused]:
         unused = [
             Unused(one, _size(one))
             for one in sorted(prepared.glob("*/*"))
-            if _is_store(one) and str(one.absolute()) not in used
+            if (_is_store(one) or _is_parts(one)) and str(one.absolute()) not in used
         ]
         for one in unused if really else ():
-            with locked(one.folder.with_name(f".{one.folder.name}.lock"), wait=False) as mine:
+            with locked(one.folder.with_name(f".{one.folder.name.removesuffix(PARTS)}.lock"), wait=False) as mine:
                 if not mine:
                     raise StageError(
                         f"{one.folder}: another mmcl process is preparing these streams; run the same command later"
@@ -136,13 +137,24 @@ def _below(root: Path, apart: Path, depth: int = DEPTH) -> Iterator[Path]:
             yield from _below(one, apart, depth - 1)
 
 
-def _is_store(folder: Path) -> bool:
-    """Whether a folder holds prepared streams and nothing else."""
+def _is_parts(folder: Path) -> bool:
+    """Whether a folder holds parts of a store that was never put together, and nothing else."""
+    key = folder.name.removesuffix(PARTS).rpartition("-")[2]
+    inside = [path for path in folder.iterdir() if not path.name.endswith(".lock")] if folder.name.endswith(PARTS) else []
+    return bool(inside) and all(_is_store(path, key) for path in inside)
+
+
+def _is_store(folder: Path, key: str | None = None) -> bool:
+    """Whether a folder holds prepared streams and nothing else.
+
+    key  what they must be named after; left out: what its own name says
+    """
     if not folder.is_dir() or not (folder / "store.json").is_file():
         return False
     names = [path.name for path in folder.iterdir()]
     ours = all(name in ("store.json", "index.safetensors") or name.startswith("shard-") for name in names)
-    return ours and folder.name.endswith(str(read_json(folder / "store.json").get("key") or "no key"))
+    kept = str(read_json(folder / "store.json").get("key") or "no key")
+    return ours and (folder.name.endswith(kept) if key is None else key == kept)
 
 
 def _listed(folder: Path, root: Path) -> Listed:

@@ -33,8 +33,10 @@ PART = ".mmcl-part"
 
 
 @contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+def locked(path: Path, wait: bool = True, shared: bool = False) -> Iterator[bool]:
     """Hold a lock file; whether it is ours. Without `wait` it may not be, with it another process is waited for.
+
+    shared  beside others that share it, and beside nobody that holds it alone
 
     Raises StageError if the file is a link or no regular file.
     """
@@ -42,7 +44,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with _opened(path, os.O_RDWR | os.O_CREAT, "r+") as file:
-        yield _flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield _flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
 
 
 def _flock(file: Any, how: int) -> bool:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from ..api.modality import Modality
 from ..api.raw import Raw, Timed
 from ..data.folds import Fold, Inner, crosses_groups, inner_folds, make_folds
 from ..data.labels import unlearnable
+from ..data.parts import gaps, merge, part_folder, parts_of
 from ..data.prepared import Kept, keep, refuse_linked
 from ..data.readers import Lost, Readers, limits
 from ..data.reading import Unread, extracted, read_source, value_or_reason
@@ -37,7 +38,7 @@ from ..plugins import plugins
 from ..recipe.plan import ModalityPlan, Plan, ScorePlan
 from ..runs import Each, JsonObject, RunFolder, fingerprint, locked, read_json, tidy, write_json
 from ..screen import progress, say
-from .recordings import listed, open_dataset
+from .recordings import Job, Jobs, listed, open_dataset
 from .unreadable import Faults
 
 CHUNK = 16
@@ -70,15 +71,15 @@ def prepare(
     for folder, _ in places.values():
         refuse_linked(folder)
     # built before any recording is read: what a feature lacks is refused in its sentence then
-    built = {m.name: _build(plan, m) for m in plan.modalities if not _whole(places[m.name][0])}
+    built = {m.name: build_modality(plan, m) for m in plan.modalities if not is_whole(places[m.name][0])}
     for modality in plan.modalities:
         folder, key = places[modality.name]
         if modality.name in built:
-            with _turn(modality.name, folder):
-                if not _whole(folder, hushed=True):  # else another process has made it meanwhile
+            with turn(modality.name, folder):
+                if not is_whole(folder, hushed=True):  # else another process has made it meanwhile
                     _make_store(plan, modality, dataset, built, samples, folder, key, workers, strict)
                     extracted.append(modality.name)
-        if strict and modality.name not in extracted and (known := Store(folder).skipped):
+        if strict and (known := Store(folder).skipped):
             raise DataError(f"{known[0].reason} (--strict; {len(known)} in all)")
     stores = {name: Store(folder) for name, (folder, _) in places.items()}
     there = np.zeros(len(samples), bool)
@@ -127,7 +128,7 @@ def prepare(
         )
 
 
-def _whole(folder: Path, hushed: bool = False) -> bool:
+def is_whole(folder: Path, hushed: bool = False) -> bool:
     """Whether a store is there, as far as opening it shows; one that is damaged is said to be prepared anew."""
     if not (folder / "store.json").exists():
         return False
@@ -140,7 +141,7 @@ def _whole(folder: Path, hushed: bool = False) -> bool:
     return True
 
 
-def _build(plan: Plan, modality: ModalityPlan) -> Modality:
+def build_modality(plan: Plan, modality: ModalityPlan) -> Modality:
     """What makes the features of one modality."""
     built: Modality = modality.features.spec.build(modality.features.params, plan.info.sources[modality.source])
     return built
@@ -212,7 +213,7 @@ def _scored(name: str, score: ScorePlan, plan: Plan, dataset: Dataset, samples: 
     scorer = score.scorer.spec.build(score.scorer.params, tasks)
     values: list[list[float] | None] = []
     skipped: list[dict[str, str]] = []
-    jobs = _Jobs(samples, score.source or "")
+    jobs = Jobs(samples, score.source or "")
     with _raws(plan, score.source, dataset, len(jobs)) as read, progress(f"prepare {name}", len(samples)) as tick:
         raws = iter(zip(jobs, read(jobs), strict=True))
         job, raw = next(raws, (None, None))
@@ -277,42 +278,19 @@ def _stamps(samples: Recordings, source: str, root: Path | None) -> Iterator[lis
         yield stamp
 
 
-class _Jobs(Sequence["Job"]):
-    """Row, id and place of every recording that has a source, each made when it is asked for."""
-
-    def __init__(self, samples: Recordings, source: str) -> None:
-        self._samples, self._source = samples, source
-        self._rows = Rows(samples.having(source))
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, place: int) -> Job: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Job]: ...
-    def __getitem__(self, place: int | slice) -> Job | list[Job]:
-        if isinstance(place, slice):
-            return [self._job(row) for row in self._rows[place]]
-        return self._job(self._rows[place])
-
-    def __iter__(self) -> Iterator[Job]:
-        return map(self._job, self._rows)
-
-    def _job(self, row: int) -> Job:
-        return row, self._samples.id(row), cast("str", self._samples.source(self._source, row))
-
-
 @contextmanager
-def _turn(name: str, folder: Path) -> Iterator[None]:
-    """The only process that looks for a modality's store and makes it; another one's work is waited for."""
+def turn(name: str, folder: Path, shared: bool = False) -> Iterator[None]:
+    """The only process that looks for a modality's store and makes it; another one's work is waited for.
+
+    shared  one of those that write parts of it
+    """
     lock = folder.with_name(f".{folder.name}.lock")
-    with locked(lock, wait=False) as mine:
+    with locked(lock, wait=False, shared=shared) as mine:
         if mine:
             yield
             return
     say(f"prepare {name}: another mmcl process is preparing these streams ({folder}); waiting for it")
-    with locked(lock):
+    with locked(lock, shared=shared):
         yield
 
 
@@ -327,9 +305,36 @@ def _make_store(
     workers: int | None,
     strict: bool,
 ) -> None:
-    """Extract one modality of every recording that has its source."""
+    """Extract one modality of every recording that has its source, but those whose streams lie in parts of the store already."""
     tidy(folder.parent, folder.name)
-    jobs = _Jobs(samples, modality.source)
+    reading = (plan, modality, dataset, built, samples)
+    if parts := parts_of(folder, key, say):
+        for rows in gaps(parts, len(samples)):
+            extract_to(part_folder(folder, rows), *reading, key, workers, strict, rows)
+        parts = parts_of(folder, key, say)
+        say(f"prepare {modality.name}: {len(parts)} parts are put together")
+        merge(folder, parts, {"key": key, "mmcl": __version__})
+    else:
+        extract_to(folder, *reading, key, workers, strict)
+
+
+def extract_to(
+    folder: Path,
+    plan: Plan,
+    modality: ModalityPlan,
+    dataset: Dataset,
+    built: Mapping[str, Modality],
+    samples: Recordings,
+    key: str,
+    workers: int | None,
+    strict: bool,
+    rows: range | None = None,
+) -> None:
+    """Extract one modality of recordings into a folder, which is whole afterwards or not there.
+
+    rows  of these recordings alone, as a part of a store; left out: of all
+    """
+    jobs = Jobs(samples, modality.source, rows)
     writer = StoreWriter(folder, modality.layout)
     skipped: list[Skipped] = []
     odd: list[Odd] = []
@@ -351,9 +356,11 @@ def _make_store(
                     writer.add(job[0], one.stream)
                     odd += [Odd(id=job[1], reason=remark) for remark in one.remarks]
                 tick(done, f"{len(skipped)} skipped" if skipped else "")
-        faults.close(len(writer))
+        # of a part, however few recordings it has, another one may show that the plug-in is not at fault
+        part = {} if rows is None else {"fault": faults.first}
+        faults.close(len(writer) if rows is None else 1)
         told = {"skipped": [asdict(one) for one in skipped], "odd": [asdict(one) for one in odd]}
-        writer.close({"key": key, "mmcl": __version__, **told, "counts": tally.counts()})
+        writer.close({"key": key, "mmcl": __version__, **told, "counts": tally.counts(), **part})
     except BaseException:
         writer.abandon()
         raise
@@ -394,7 +401,6 @@ def _counts_of(*things: Any) -> dict[str, int]:
     return counted
 
 
-Job = tuple[int, str, str]
 Extracted = Any  # Remarked, or Unread
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import cast, overload
+
 import numpy as np
 
 from ..api.dataset import Dataset
@@ -65,3 +68,38 @@ def _check_samples(plan: Plan, samples: Recordings) -> None:
         raise PluginError(
             f"dataset '{name}': recording '{first}' has the source '{min(unknown)}', which its info does not name"
         )
+
+
+Job = tuple[int, str, str]
+"""Row, id and place of a recording."""
+
+
+class Jobs(Sequence[Job]):
+    """Row, id and place of every recording that has a source, each made when it is asked for.
+
+    rows  of these recordings alone, which follow each other; left out: of all
+    """
+
+    def __init__(self, samples: Recordings, source: str, rows: range | None = None) -> None:
+        self._samples, self._source = samples, source
+        having = samples.having(source)
+        first, last = (0, len(having)) if rows is None else np.searchsorted(having, (rows.start, rows.stop))
+        self._rows = Rows(having[first:last])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Job: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Job]: ...
+    def __getitem__(self, place: int | slice) -> Job | list[Job]:
+        if isinstance(place, slice):
+            return [self._job(row) for row in self._rows[place]]
+        return self._job(self._rows[place])
+
+    def __iter__(self) -> Iterator[Job]:
+        return map(self._job, self._rows)
+
+    def _job(self, row: int) -> Job:
+        return row, self._samples.id(row), cast("str", self._samples.source(self._source, row))

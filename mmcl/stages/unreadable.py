@@ -26,6 +26,11 @@ class Faults:
         self._alike: Counter[str] = Counter()
         self._errors: list[PluginError] = []
 
+    @property
+    def first(self) -> str | None:
+        """The first failure at a plug-in's own fault."""
+        return str(self._errors[0]) if self._errors else None
+
     def add(self, one: Unread, usable: int) -> None:
         """One more recording has failed, while so many are `usable`. Raises PluginError if the first ones all failed, as all will."""
         if one.alike:
