@@ -78,7 +78,7 @@ def sweep(
         mend(journal(out))
         study = open_study(out, metric)
         folder.log("sweep", trials=search.trials, jobs=jobs or 1, mmcl=__version__)
-        _prepare_once(search, out, folder.prepared)
+        _prepare_once(search, out, folder.prepared, there, jobs)
         _run_trials(search, study, out, jobs, device if there.elsewhere else where, there)
         trials = results_of(study)
         best = _best(trials, metric)
@@ -156,11 +156,15 @@ def _same_search(search: SweepPlan, metric: str, out: Path) -> None:
     write_json(out / "sweep.json", {"format": 1, "mmcl": __version__, "keys": keys, "opened": [], **sought})
 
 
-def _prepare_once(search: SweepPlan, out: Path, prepared: Path) -> None:
+def _prepare_once(search: SweepPlan, out: Path, prepared: Path, engine: Engine, jobs: int | None) -> None:
     """Prepare what most trials share, on all cores and in sight; only then many processes look for it."""
+    from ..stages.chunks import prepare_together
     from ..stages.prepare import prepare
 
-    prepare(search.plan, RunFolder(out / "trials" / "recipe", prepared), first=search.section.folds, inner=inner_of(search))
+    run = RunFolder(out / "trials" / "recipe", prepared)
+    if engine.elsewhere:
+        prepare_together(search.plan, run, engine, jobs, strict=False)
+    prepare(search.plan, run, first=search.section.folds, inner=inner_of(search))
 
 
 def _run_trials(search: SweepPlan, study: Study, out: Path, jobs: int | None, device: str, engine: Engine) -> None:

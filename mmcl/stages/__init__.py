@@ -57,21 +57,20 @@ def run_all(
     device      "auto", "cpu" or "cuda"
     stop_after  name of the last stage to run; no page is written then
     page        writes the report, once all stages are finished
-    overwrite   replace finished work of another plan or of other recordings, and remove what the plan no longer names; begin a training
-                anew of which no checkpoint is whole
+    overwrite   replace finished work of another plan or other recordings, remove what the plan no longer names, begin anew where no checkpoint is whole
     more        go on with pretraining, for more epochs than it was finished with, from its last epoch
     jobs        folds and seeds at a time, each in a process of its own, which share this one's threads; left out: one, or on a cluster as many as fit
-    only        "fold=3,seed=1", or one of the two: the other folds and seeds are left to other processes, which may be at work in the same
-                folder meanwhile; the page is written by whoever finishes last, and the path is that of the folder until then
+    only        "fold=3,seed=1", or one of the two: the others are left to other processes, which may be at work in the same folder meanwhile;
+                whoever finishes last writes the page, and the path is that of the folder until then
     engine      "local", or "ray": the nodes of a Ray cluster, whose head is at `address` (HOST:PORT; left out: the one of this machine)
 
-    Raises StageError, before anything is written, where finished work would be replaced and `overwrite` is False; Stopped, after Ctrl-C,
-    TERM or HUP, when what can be kept is kept.
+    Raises StageError, before anything is written, where finished work would be replaced without `overwrite`; Stopped, after a signal, when all is kept.
     """
     from ..engine.devices import pick_device
     from ..engine.memory import keep_freed_memory
     from ..engine.ranks import device_of, joined
     from .cells import chosen, follow, held_units, only_of, run_together, stages_of
+    from .chunks import prepare_together
     from .earlier import remove_damaged, remove_stale
     from .mending import seal
     from .units import ALL
@@ -80,6 +79,7 @@ def run_all(
     where = device if stop_after == "prepare" else str(pick_device(device))
     part = ALL if only is None else only_of(only, plan)
     there = _engine(engine, address, jobs)
+    parts = partial(prepare_together, plan, run, there, jobs, strict) if there.elsewhere else None
     with listening(tell=launched()[0] == 0), ExitStack() as held:
         ranks = held.enter_context(joined(device_of(pick_device("cpu" if stop_after == "prepare" else device))))
         if not ranks.first:
@@ -89,13 +89,13 @@ def run_all(
         run.claim()
         if part == ALL:
             held.enter_context(run.held())
-            continued = _begin(plan, run, workers, strict, where, overwrite, more, begun)
+            continued = _begin(plan, run, workers, strict, where, overwrite, more, begun, parts=parts)
             if overwrite:
                 remove_stale(run)
         else:
             with run.turn(partial(say, f"{run.root}: another mmcl process is beginning its part of this run; waiting for it")):
                 alone = held.enter_context(run.shared())
-                continued = _begin(plan, run, workers, strict, where, overwrite, more, True, alone)
+                continued = _begin(plan, run, workers, strict, where, overwrite, more, True, alone, parts)
             held_units(held, chosen(plan, run, part))
         if overwrite:
             remove_damaged(chosen(plan, run, part))
@@ -155,11 +155,13 @@ def _begin(
     more: bool,
     begun: bool,
     alone: bool = True,
+    parts: Callable[[], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Say in the folder what is run, and prepare it; the epochs that pretraining goes on from.
 
     begun  whether the folder was there before
     alone  whether no other process is at work in it: if one is, it has written what is to be said
+    parts  has parts of the streams made elsewhere, before they are put together here
     """
     from .earlier import Earlier, check_beside, check_plan, earlier, going_on
     from .faults import faults_named
@@ -181,7 +183,7 @@ def _begin(
     elif not before.lost:
         state()
     with faults_named(plan):
-        _measured(run, "prepare", lambda: _prepare(plan, run, workers, strict, begun, before, state))
+        _measured(run, "prepare", lambda: _prepare(plan, run, workers, strict, begun, before, state, parts))
     return continued
 
 
@@ -207,7 +209,14 @@ def _state(plan: Plan, run: RunFolder, device: str, facts: dict[str, Any]) -> No
 
 
 def _prepare(
-    plan: Plan, run: RunFolder, workers: int | None, strict: bool, begun: bool, before: Earlier, state: Callable[[], None]
+    plan: Plan,
+    run: RunFolder,
+    workers: int | None,
+    strict: bool,
+    begun: bool,
+    before: Earlier,
+    state: Callable[[], None],
+    parts: Callable[[], None] | None,
 ) -> None:
     """`prepare`; without data there is no run, so that nothing is left behind in a folder that was not there before.
 
@@ -217,6 +226,8 @@ def _prepare(
     from .prepare import prepare
 
     try:
+        if parts is not None:
+            parts()
         prepare(plan, run, workers, strict, guard=partial(check_recordings, run, before))
     except MmclError:
         if not begun:
