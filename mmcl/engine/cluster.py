@@ -8,6 +8,7 @@ task's arguments, what it says of itself, and what it returns, a few kB; files a
 from __future__ import annotations
 
 import os
+import pickle
 import secrets
 import signal
 import time
@@ -57,7 +58,7 @@ class Ray:
         """As Engine has it; raises StageError where a node has something else installed, or does not see the folder."""
         with connected(self._address) as ray, _mark(folder) as mark:
             share = share_out(_nodes(ray), jobs, most, _asked_threads(), device in ("auto", "cuda"))
-            setup = _Setup(share.threads, str(Path.cwd()), mark, _variables(), self._installation)
+            setup = _Setup(share.threads, str(Path.cwd()), mark, _variables(), pickle.dumps(self._installation))
             office = _Office(ray, share, setup, device, hear, self._installation())
             try:
                 yield office
@@ -204,13 +205,15 @@ class _Setup:
     current: str  # the current folder: relative paths of a recipe start there
     mark: tuple[Path, str]
     variables: Mapping[str, str]
-    installation: Callable[[], Installation]
+    installation: (
+        bytes  # the function that tells it; packed, as tasks are, so that a desk itself loads nothing of what they need
+    )
 
 
-def run_task(setup: _Setup, task: Work, device: str) -> Any:
+def run_task(setup: _Setup, packed: bytes, device: str) -> Any:
     """A task, in a process of its own on a node. One that was given up and lives on out of sight is waited for."""
-    os.environ.update(setup.variables)
     os.chdir(setup.current)
+    task: Work = pickle.loads(packed)  # noqa: S301 - what the command of this user has packed, as processes of one program always talk
     if task.lock is None:
         return task.call(*task.arguments, device)
     with locked(task.lock, wait=False) as mine:
@@ -222,8 +225,7 @@ def run_task(setup: _Setup, task: Work, device: str) -> Any:
 
 def installed(setup: _Setup) -> dict[str, str]:
     """What is installed on a node."""
-    os.environ.update(setup.variables)
-    return dict(setup.installation())
+    return dict(pickle.loads(setup.installation)())  # noqa: S301 - as above
 
 
 class Desk:
@@ -257,8 +259,8 @@ class Desk:
         self._pool = self._stack.enter_context(worker_pool(1, set_up, setup.threads, sender))
         return node, None, self._pool.submit(installed, setup).result()
 
-    def begin(self, task: Work, device: str) -> None:
-        """Hand the process a task."""
+    def begin(self, task: bytes, device: str) -> None:
+        """Hand the process a packed task."""
         self._future = None  # that of the last task says nothing of this one
         with suppress(BrokenProcessPool):
             self._future = self._pool.submit(run_task, self._setup, task, device)
@@ -368,7 +370,7 @@ class _Office:
             if task is None:
                 return
             place.task = task
-            place.actor.begin.remote(task, self._device)
+            place.actor.begin.remote(pickle.dumps(task), self._device)
             place.ref = place.actor.hear.remote()
 
     def _ready(self) -> list[_Place]:
