@@ -58,16 +58,20 @@ def run(
     presets: Sequence[str] = (),
     overwrite: bool = False,
     more_epochs: bool = False,
-    jobs: int = 1,
+    jobs: int | None = None,
     only: str | None = None,
+    engine: str = "local",
+    address: str | None = None,
 ) -> Path:
     """Run a recipe, or go on with it, and return the path of its report; the same as `mmcl run`.
 
     out  the run folder; left out: runs/<name of the recipe>. What is finished and unchanged there is not done again.
     overwrite    replace finished work of another plan, or of other recordings, in that folder; without it that is refused
     more_epochs  go on with finished pretraining from its last epoch (`--continue`)
-    jobs         folds and seeds at a time, each in a process of its own
+    jobs         folds and seeds at a time, each in a process of its own; left out: one, or on a cluster as many as fit
     only         "fold=3,seed=1", or one of the two; the report is there once every fold and seed is, and until then the path is the folder's
+    engine       "local", or "ray": folds and seeds, and what is prepared, run on the nodes of a Ray cluster
+    address      HOST:PORT of that cluster; left out: the one of this machine
 
     Raises MmclError, with one clear sentence, for everything that is the user's to mend.
     """
@@ -86,6 +90,8 @@ def run(
         more_epochs,
         jobs,
         only,
+        engine,
+        address,
     )
 
 

@@ -17,13 +17,14 @@ import pytest
 import torch
 
 from mmcl.api import StageError
+from mmcl.engine.places import devices_for
 from mmcl.recipe.carried import packed, unpacked
 from mmcl.recipe.plan import Plan
 from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 from mmcl.report import run_and_report
 from mmcl.runs import RunFolder, read_json, read_jsonl
-from mmcl.stages.cells import devices_for, only_of, stages_left
+from mmcl.stages.cells import only_of, stages_left
 from mmcl.stages.units import Only, units_of
 
 ROOT = Path(__file__).parents[1]
@@ -290,13 +291,12 @@ KNOWN = {
 
 
 def commands_of(script: str, tmp_path: Path) -> list[list[str]]:
-    """What a script would run: the arguments of every mmcl or torchrun that it calls, with KNOWN set and nothing else."""
+    """What a script would run: the arguments of every mmcl, torchrun or ray that it calls, with KNOWN set and nothing else."""
     fake = tmp_path / "bin"
     fake.mkdir()
-    for name in ("mmcl", "torchrun"):
-        (fake / name).write_text(
-            f'#!/bin/bash\nprintf "%s\\0" {name} "$@" >> "{tmp_path}/seen"; printf "\\n\\0" >> "{tmp_path}/seen"\n'
-        )
+    for name in ("mmcl", "torchrun", "ray"):
+        (fake / name).write_text(f'#!/bin/bash\nprintf "%s\\0" {name} "$@" $\'\\n\' >> "{tmp_path}/seen"\n')
+    (fake / "sleep").write_text("#!/bin/bash\n")
     (fake / "srun").write_text('#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n')
     (fake / "scontrol").write_text("#!/bin/bash\necho node1\necho node2\n")
     for file in fake.iterdir():
@@ -325,6 +325,10 @@ def test_scripts_of_the_docs_call_what_there_is(script, tmp_path):
     assert called
     for arguments in called:
         program, words = arguments[0], arguments[1:]
+        if program == "ray":
+            scripts = pytest.importorskip("ray.scripts.scripts", reason="Ray is not installed (pip install 'mmcl[ray]')")
+            scripts.cli.commands[words[0]].make_context(words[0], words[1:])
+            continue
         if program == "torchrun":
             from torch.distributed.run import parse_args
 
@@ -333,6 +337,7 @@ def test_scripts_of_the_docs_call_what_there_is(script, tmp_path):
             words = parsed.training_script_args
         assert words[0] == "run"
         context = command.make_context("run", words[1:])
+        assert (context.params["address"] is None) == (context.params["engine"] == "local")
         if only := context.params["only"]:
             assert only_of(only, plan_of("seed=[17, 18, 19]"))
 

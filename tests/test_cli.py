@@ -270,9 +270,9 @@ def test_environment_asks_for_tracebacks_too(value, shown, monkeypatch, capsys):
 def test_run_hands_everything_over_and_ends_stdout_with_the_report(monkeypatch, tmp_path, capsys):
     given = {}
 
-    def run_all(plan, run, workers, strict, device, stop_after, overwrite, more, jobs, only):
+    def run_all(plan, run, workers, strict, device, stop_after, overwrite, more, jobs, only, engine, address):
         given.update(plan=plan, root=run.root, workers=workers, strict=strict, device=device, stop_after=stop_after)
-        given.update(overwrite=overwrite, more=more, jobs=jobs, only=only)
+        given.update(overwrite=overwrite, more=more, jobs=jobs, only=only, engine=engine, address=address)
         return run.root / "report.html"
 
     monkeypatch.setattr("mmcl.report.run_and_report", run_all)
@@ -302,8 +302,10 @@ def test_run_hands_everything_over_and_ends_stdout_with_the_report(monkeypatch, 
         "stop_after": None,
         "overwrite": False,
         "more": False,
-        "jobs": 1,
+        "jobs": None,
         "only": None,
+        "engine": "local",
+        "address": None,
     }
 
     assert call("run", "quickstart", "--stop-after", "prepare") == 0

@@ -69,11 +69,27 @@ workers = click.option(
 device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where networks run."
 )
+engine = click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where they run: in processes of this machine, or on the nodes of a Ray cluster, which share the folder (mmcl[ray]).",
+)
+address = click.option(
+    "--address", metavar="HOST:PORT", help="The Ray cluster's head.  [default: the cluster of this machine, or a new one]"
+)
 overwrite = click.option(
     "--overwrite",
     is_flag=True,
     help="Replace finished work of another plan, or of other recordings, that lies in the folder, and checkpoints none of which is whole.",
 )
+
+
+def check_engine(engine: str, address: str | None) -> None:
+    """Refuse an address that nothing is done with."""
+    if address is not None and engine != "ray":
+        raise click.UsageError("--address is that of a Ray cluster; give --engine ray with it")
 
 
 def size(count: int) -> str:

@@ -40,15 +40,15 @@ from . import options
 @click.option(
     "--jobs",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Folds and seeds at a time, each in a process of its own; they share the threads.",
+    help="Folds and seeds at a time, each in a process of its own; they share the threads.  [default: 1; on a cluster as many as fit]",
 )
 @click.option(
     "--only",
     metavar="fold=N,seed=N",
     help="Run this fold and seed alone, or all of one fold or seed. Other processes may run others in the same folder meanwhile.",
 )
+@options.engine
+@options.address
 def run(
     recipe: str,
     presets: tuple[str, ...],
@@ -63,8 +63,10 @@ def run(
     stop_after: str | None,
     overwrite: bool,
     more: bool,
-    jobs: int,
+    jobs: int | None,
     only: str | None,
+    engine: str,
+    address: str | None,
 ) -> None:
     """Run RECIPE, a file or the name of a shipped one, and print the path of its report.
 
@@ -73,6 +75,7 @@ def run(
     """
     if overwrite and more:
         raise click.UsageError("--overwrite begins anew and --continue goes on; give one of them")
+    options.check_engine(engine, address)
     from ..recipe.planner import laid_over, load_plan
     from ..recipe.shipped import find
     from ..runs import RunFolder
@@ -85,6 +88,6 @@ def run(
     few = plan.recipe.limit
     name = plan.name if few is None else f"{plan.name}-limit-{few}"  # never in the folder of the whole run
     folder = RunFolder(out if out is not None else Path("runs") / name, remote=prepared)
-    report = run_and_report(plan, folder, workers, strict, device, stop_after, overwrite, more, jobs, only)
+    report = run_and_report(plan, folder, workers, strict, device, stop_after, overwrite, more, jobs, only, engine, address)
     if launched()[0] == 0:
         click.echo(report if stop_after is None else folder.root)

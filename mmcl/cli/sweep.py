@@ -16,9 +16,15 @@ from . import options
 @options.data
 @click.option("--out", type=options.Place(file_okay=False), help="The sweep's folder.  [default: runs/NAME-sweep]")
 @click.option("--trials", type=click.IntRange(1), help="How many settings are tried, in place of the recipe's number.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time, each in its own process.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Trials at a time, each in its own process.  [default: 1; on a cluster as many as fit]",
+)
 @options.device
 @click.option("--no-final", is_flag=True, help="Do not run the best values in full: the test set stays closed.")
+@options.engine
+@options.address
 def sweep(
     recipe: str,
     presets: tuple[str, ...],
@@ -26,15 +32,18 @@ def sweep(
     data: Path | None,
     out: Path | None,
     trials: int | None,
-    jobs: int,
+    jobs: int | None,
     device: str,
     no_final: bool,
+    engine: str,
+    address: str | None,
 ) -> None:
     """Search over the values that RECIPE's `sweep:` names, print the best, and run them in full.
 
     Trials are judged on validation recordings alone; the test set is opened once, for the best values. Run the same command again to go
     on with the trials that are missing.
     """
+    options.check_engine(engine, address)
     from ..recipe.planner import laid_over
     from ..recipe.search import load_sweep
     from ..recipe.shipped import find
@@ -45,7 +54,7 @@ def sweep(
     from ..report.search import ranked, shown  # after the plan: a mistake in the recipe is said before torch is imported
 
     folder = out if out is not None else Path("runs") / f"{search.plan.name}-sweep"
-    searched = search_and_report(search, folder, jobs, device, not no_final)
+    searched = search_and_report(search, folder, jobs, device, not no_final, engine, address)
 
     click.echo(f"{searched.about}\n")
     rows = [

@@ -12,8 +12,6 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -24,6 +22,7 @@ from .. import __version__
 from ..api.dataset import Task
 from ..api.errors import StageError
 from ..data.prepared import load_prepared
+from ..engine.places import Died, Engine, Work
 from ..evaluate.metrics import AMONG
 from ..evaluate.statistics import Unit, bounds_of, summarise, values_of
 from ..recipe.plan import Plan
@@ -35,8 +34,8 @@ from ..runs import RunFolder, fingerprint, read_json, read_jsonl, remove_run, wr
 from ..screen import Tick, progress, say
 from ..stages import Page
 from ..stages.earlier import changes_of, listed
+from ..stages.engines import engine_of
 from ..stopping import Stopped, listening
-from ..workers import worker_pool
 from .metric import in_words, less_is_better, metric_of
 from .results import FAILED, SweepResult, TrialResult
 from .study import ask, draw, importance, journal, mend, need_optuna, open_study, results_of
@@ -47,14 +46,22 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    search: SweepPlan, out: Path, jobs: int = 1, device: str = "auto", final: bool = True, page: Page | None = None
+    search: SweepPlan,
+    out: Path,
+    jobs: int | None = None,
+    device: str = "auto",
+    final: bool = True,
+    page: Page | None = None,
+    engine: str = "local",
+    address: str | None = None,
 ) -> SweepResult:
     """Run the trials that are missing, then the best values in full; gives how all of them came out.
 
     out    folder of the sweep; prepared streams are kept beside it, as those of runs
-    jobs   trials at a time, each in a process of its own
+    jobs   trials at a time, each in a process of its own; left out: one, or on a cluster as many as fit
     final  whether the best values are run in full, which opens the test set
     page   writes the report of the best values' run
+    engine, address  where trials run, as `mmcl.stages.run_all` has them
 
     Raises RecipeError for a metric that is not there, StageError if Optuna is missing, another search lies in `out`, or all trials failed.
     """
@@ -63,21 +70,22 @@ def sweep(
 
     metric = metric_of(search)
     where = str(pick_device(device))
+    there = engine_of(engine, address)
     folder = RunFolder(out, out.parent / "prepared")
     folder.claim("sweep")
     with listening(), folder.held():
         _same_search(search, metric, out)
         mend(journal(out))
         study = open_study(out, metric)
-        folder.log("sweep", trials=search.trials, jobs=jobs, mmcl=__version__)
-        _prepare_once(search, out, folder.prepared)
-        _run_trials(search, study, out, jobs, where)
+        folder.log("sweep", trials=search.trials, jobs=jobs or 1, mmcl=__version__)
+        _prepare_once(search, out, folder.prepared, there, jobs)
+        _run_trials(search, study, out, jobs, device if there.elsewhere else where, there)
         trials = results_of(study)
         best = _best(trials, metric)
         if best is None:
             write_json(out / "trials.json", {"format": 1, "name": search.plan.name, "trials": [asdict(one) for one in trials]})
             raise StageError(f"none of {len(trials)} trials has a score; the first ended with: {_first_sentence(trials)}")
-        tested = _final(search, best, metric, out, where, final, page)
+        tested = _final(search, best, metric, out, where, final, page, engine, address)
         shares, how = importance(study, search)
         result = SweepResult(
             name=search.plan.name,
@@ -148,14 +156,18 @@ def _same_search(search: SweepPlan, metric: str, out: Path) -> None:
     write_json(out / "sweep.json", {"format": 1, "mmcl": __version__, "keys": keys, "opened": [], **sought})
 
 
-def _prepare_once(search: SweepPlan, out: Path, prepared: Path) -> None:
+def _prepare_once(search: SweepPlan, out: Path, prepared: Path, engine: Engine, jobs: int | None) -> None:
     """Prepare what most trials share, on all cores and in sight; only then many processes look for it."""
+    from ..stages.chunks import prepare_together
     from ..stages.prepare import prepare
 
-    prepare(search.plan, RunFolder(out / "trials" / "recipe", prepared), first=search.section.folds, inner=inner_of(search))
+    run = RunFolder(out / "trials" / "recipe", prepared)
+    if engine.elsewhere:
+        prepare_together(search.plan, run, engine, jobs, strict=False)
+    prepare(search.plan, run, first=search.section.folds, inner=inner_of(search))
 
 
-def _run_trials(search: SweepPlan, study: Study, out: Path, jobs: int, device: str) -> None:
+def _run_trials(search: SweepPlan, study: Study, out: Path, jobs: int | None, device: str, engine: Engine) -> None:
     """Run trials until there are as many as the plan says; those that were killed first."""
     from optuna.trial import TrialState
 
@@ -171,8 +183,8 @@ def _run_trials(search: SweepPlan, study: Study, out: Path, jobs: int, device: s
     if done >= search.trials and not again:
         return
     with progress("sweep", max(search.trials, done + len(again)), done) as tick:
-        if jobs > 1:
-            _run_together(search, study, out, jobs, device, next_one, tick)
+        if engine.elsewhere or (jobs or 1) > 1:
+            _run_together(search, study, out, jobs, device, engine, next_one, tick)
             return
         while (number := next_one()) is not None:
             run_trial(search, study, number, out, device, partial(tick, done))
@@ -180,41 +192,42 @@ def _run_trials(search: SweepPlan, study: Study, out: Path, jobs: int, device: s
 
 
 def _run_together(
-    search: SweepPlan, study: Study, out: Path, jobs: int, device: str, next_one: Callable[[], int | None], tick: Tick
+    search: SweepPlan,
+    study: Study,
+    out: Path,
+    jobs: int | None,
+    device: str,
+    engine: Engine,
+    next_one: Callable[[], int | None],
+    tick: Tick,
 ) -> None:
     """Several trials at a time, each in a process; values are drawn here, so that no number is drawn twice."""
-    cores = max(1, (os.cpu_count() or 1) // jobs)
-    busy: dict[Future[None], int] = {}
+
+    def following() -> Work | None:
+        number = next_one()
+        lock = out / "trials" / f".{number}.lock" if engine.elsewhere else None
+        return None if number is None else Work(f"trial {number}", _work, (search.source, out, number), lock)
+
     try:
-        with worker_pool(jobs, _begin, cores) as pool:
-            while True:
-                while len(busy) < jobs and (number := next_one()) is not None:
-                    busy[pool.submit(_work, search.source, out, number, device)] = number
-                if not busy:
-                    return
-                for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                    future.result()
-                    _report(study, busy.pop(future), tick)
-    except BrokenProcessPool:
-        raise StageError(
-            "a process that ran a trial died, perhaps for want of memory; run the same command again, with fewer --jobs"
-        ) from None
-
-
-def _begin(cores: int) -> None:
-    """Set up one worker process."""
-    import torch
-
-    need_optuna()
-    torch.set_num_threads(cores)
+        with engine.places(jobs, search.trials, device, lambda name, shown: None, out) as places:
+            for task, _ in places.answers(following):
+                _report(study, task.arguments[-1], tick)
+    except Died as died:
+        raise died.sentence("run the same command again, with fewer --jobs") from None
 
 
 def _work(source: Source, out: Path, number: int, device: str) -> None:
     """One trial in a process of its own, which makes the plan anew and finds the trial in the journal."""
+    from ..engine.devices import pick_device
+
+    need_optuna()
     search = make_sweep(source)
+    study = open_study(out, metric_of(search))
+    if study.get_trials(deepcopy=False)[number].state.is_finished():
+        return  # by a process that was lost before it could say so
     try:
         with listening((signal.SIGTERM,), worker=True):
-            run_trial(search, open_study(out, metric_of(search)), number, out, device, lambda words: None)
+            run_trial(search, study, number, out, str(pick_device(device)), lambda words: None)
     except Stopped as stopped:
         os._exit(stopped.code)  # nobody waits for an answer
 
@@ -234,7 +247,15 @@ def _report(study: Study, number: int, tick: Tick) -> int:
 
 
 def _final(
-    search: SweepPlan, best: TrialResult, metric: str, out: Path, device: str, wanted: bool, page: Page | None
+    search: SweepPlan,
+    best: TrialResult,
+    metric: str,
+    out: Path,
+    device: str,
+    wanted: bool,
+    page: Page | None,
+    engine: str,
+    address: str | None,
 ) -> dict[str, Any] | None:
     """Write best.yaml; run it in full, if wanted, into best/; the test score, if there is one of these values."""
     from ..stages import run_all
@@ -255,7 +276,7 @@ def _final(
         kept = read_json(out / "sweep.json")
         if best.number not in kept["opened"]:
             write_json(out / "sweep.json", {**kept, "opened": [*kept["opened"], best.number]})
-        run_all(plan, run, device=device, page=page)
+        run_all(plan, run, device=device, page=page, engine=engine, address=address)
     units = [(fold.number, seed) for fold in load_prepared(run).folds for seed in plan.seeds] if run.root.exists() else []
     folders = [run.stage("supervise" if search.stage == "supervise" else "probe", fold, seed) for fold, seed in units]
     if not units or not all((folder / "finished.json").exists() for folder in folders):

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,27 +20,16 @@ from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
 from ..screen import launched, say
 from ..stopping import listening
+from .engines import engine_of, versions
 
 if TYPE_CHECKING:
+    from ..engine.places import Engine
     from .earlier import Earlier
 
 ORDER = ("prepare", "pretrain", "embed", "probe", "supervise", "worth")
 
 WORTH_SAYING = 0.2
 """Seconds below which a stage had nothing to do."""
-
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "torchaudio",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "librosa",
-    "safetensors",
-    "pydantic",
-)
-"""Packages on whose versions results may depend."""
 
 Page = Callable[[Plan, RunFolder], None]
 """Writes the page of a run whose stages are finished."""
@@ -57,8 +45,10 @@ def run_all(
     page: Page | None = None,
     overwrite: bool = False,
     more: bool = False,
-    jobs: int = 1,
+    jobs: int | None = None,
     only: str | None = None,
+    engine: str = "local",
+    address: str | None = None,
 ) -> Path:
     """Every stage that is not finished yet, then the page; the path of the page.
 
@@ -67,20 +57,20 @@ def run_all(
     device      "auto", "cpu" or "cuda"
     stop_after  name of the last stage to run; no page is written then
     page        writes the report, once all stages are finished
-    overwrite   replace finished work of another plan or of other recordings, and remove what the plan no longer names; begin a training
-                anew of which no checkpoint is whole
+    overwrite   replace finished work of another plan or other recordings, remove what the plan no longer names, begin anew where no checkpoint is whole
     more        go on with pretraining, for more epochs than it was finished with, from its last epoch
-    jobs        folds and seeds at a time, each in a process of its own, which share this one's threads
-    only        "fold=3,seed=1", or one of the two: the other folds and seeds are left to other processes, which may be at work in the same
-                folder meanwhile; the page is written by whoever finishes last, and the path is that of the folder until then
+    jobs        folds and seeds at a time, each in a process of its own, which share this one's threads; left out: one, or on a cluster as many as fit
+    only        "fold=3,seed=1", or one of the two: the others are left to other processes, which may be at work in the same folder meanwhile;
+                whoever finishes last writes the page, and the path is that of the folder until then
+    engine      "local", or "ray": the nodes of a Ray cluster, whose head is at `address` (HOST:PORT; left out: the one of this machine)
 
-    Raises StageError, before anything is written, where finished work would be replaced and `overwrite` is False; Stopped, after Ctrl-C,
-    TERM or HUP, when what can be kept is kept.
+    Raises StageError, before anything is written, where finished work would be replaced without `overwrite`; Stopped, after a signal, when all is kept.
     """
     from ..engine.devices import pick_device
     from ..engine.ranks import device_of, joined
     from ..memory import keep_freed_memory
     from .cells import chosen, follow, held_units, only_of, run_together, stages_of
+    from .chunks import prepare_together
     from .earlier import remove_damaged, remove_stale
     from .mending import seal
     from .units import ALL
@@ -88,10 +78,8 @@ def run_all(
     keep_freed_memory()
     where = device if stop_after == "prepare" else str(pick_device(device))
     part = ALL if only is None else only_of(only, plan)
-    if jobs > 1 and launched()[1] > 1:
-        raise StageError(
-            "--jobs trains folds and seeds side by side, and torchrun each of them in several processes; leave one of the two out"
-        )
+    there = _engine(engine, address, jobs)
+    parts = partial(prepare_together, plan, run, there, jobs, strict) if there.elsewhere else None
     with listening(tell=launched()[0] == 0), ExitStack() as held:
         ranks = held.enter_context(joined(device_of(pick_device("cpu" if stop_after == "prepare" else device))))
         if not ranks.first:
@@ -101,20 +89,20 @@ def run_all(
         run.claim()
         if part == ALL:
             held.enter_context(run.held())
-            continued = _begin(plan, run, workers, strict, where, overwrite, more, begun)
+            continued = _begin(plan, run, workers, strict, where, overwrite, more, begun, parts=parts)
             if overwrite:
                 remove_stale(run)
         else:
             with run.turn(partial(say, f"{run.root}: another mmcl process is beginning its part of this run; waiting for it")):
                 alone = held.enter_context(run.shared())
-                continued = _begin(plan, run, workers, strict, where, overwrite, more, True, alone)
+                continued = _begin(plan, run, workers, strict, where, overwrite, more, True, alone, parts)
             held_units(held, chosen(plan, run, part))
         if overwrite:
             remove_damaged(chosen(plan, run, part))
         ranks.first_says(lambda: continued)
         last = "prepare"
-        if jobs > 1 and stop_after != last:
-            run_together(plan, run, jobs, device, continued, stop_after, part)
+        if (there.elsewhere or (jobs or 1) > 1) and stop_after != last:
+            run_together(plan, run, jobs, device, continued, stop_after, part, there)
         for name, stage in stages_of(plan, run, device, continued, part, ranks).items():
             if last == stop_after:
                 break
@@ -127,6 +115,17 @@ def run_all(
         seal(run)
         say(f"{plan.name}: done")
     return run.root / "report.html"
+
+
+def _engine(name: str, address: str | None, jobs: int | None) -> Engine:
+    """Where folds and seeds run. Raises StageError where torchrun has started this process to train beside others."""
+    there = engine_of(name, address)
+    if launched()[1] > 1 and (there.elsewhere or (jobs or 1) > 1):
+        raise StageError(
+            f"{'--engine ray' if there.elsewhere else '--jobs'} trains folds and seeds side by side, and torchrun each of them in "
+            "several processes; leave one of the two out"
+        )
+    return there
 
 
 def _end(plan: Plan, run: RunFolder, part: str, page: Page | None) -> Path:
@@ -156,11 +155,13 @@ def _begin(
     more: bool,
     begun: bool,
     alone: bool = True,
+    parts: Callable[[], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Say in the folder what is run, and prepare it; the epochs that pretraining goes on from.
 
     begun  whether the folder was there before
     alone  whether no other process is at work in it: if one is, it has written what is to be said
+    parts  has parts of the streams made elsewhere, before they are put together here
     """
     from .earlier import Earlier, check_beside, check_plan, earlier, going_on
     from .faults import faults_named
@@ -186,7 +187,7 @@ def _begin(
     elif not before.lost:
         state()
     with faults_named(plan):
-        _measured(run, "prepare", lambda: _prepare(plan, run, workers, strict, begun, before, state))
+        _measured(run, "prepare", lambda: _prepare(plan, run, workers, strict, begun, before, state, parts))
     return continued
 
 
@@ -212,7 +213,14 @@ def _state(plan: Plan, run: RunFolder, device: str, facts: dict[str, Any]) -> No
 
 
 def _prepare(
-    plan: Plan, run: RunFolder, workers: int | None, strict: bool, begun: bool, before: Earlier, state: Callable[[], None]
+    plan: Plan,
+    run: RunFolder,
+    workers: int | None,
+    strict: bool,
+    begun: bool,
+    before: Earlier,
+    state: Callable[[], None],
+    parts: Callable[[], None] | None,
 ) -> None:
     """`prepare`; without data there is no run, so that nothing is left behind in a folder that was not there before.
 
@@ -222,6 +230,8 @@ def _prepare(
     from .prepare import prepare
 
     try:
+        if parts is not None:
+            parts()
         prepare(plan, run, workers, strict, guard=partial(check_recordings, run, before))
     except MmclError:
         if not begun:
@@ -238,16 +248,10 @@ def _prepare(
 
 def about(plan: Plan, device: str) -> dict[str, Any]:
     """What plan.json says: the plan with every default, and where it ran."""
-    versions = {"python": platform.python_version(), "mmcl": __version__}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "format": 1,
         "mmcl": __version__,
-        "versions": versions,
+        "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
         "device": device,
         "git": git_of(plan.folder),

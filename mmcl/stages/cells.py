@@ -1,4 +1,4 @@
-"""Folds and seeds side by side: several in processes of this machine, or one here and the others wherever somebody starts them.
+"""Folds and seeds side by side: several in processes of this machine or of a cluster, or one here and the others wherever somebody starts them.
 
 A cell is one fold with one seed. Cells read the same prepared streams, write folders of their own, and know nothing of each other.
 """
@@ -8,29 +8,21 @@ from __future__ import annotations
 import os
 import re
 import signal
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..api.errors import MmclError, StageError
+from ..engine.places import LOCAL, Died, Display, Engine, Work, voice
 from ..engine.ranks import ALONE, Ranks
-from ..memory import keep_freed_memory
 from ..recipe.carried import packed, unpacked
 from ..recipe.plan import Plan
 from ..runs import RunFolder, finished
-from ..screen import Shown, hushed, progress, say, told
+from ..screen import hushed, progress, say, told
 from ..stopping import Stopped, listening
-from ..workers import one_way, worker_pool
 from .faults import faults_named
 from .units import (
     ALL,
@@ -45,11 +37,6 @@ from .units import (
     units_of,
     worth_key,
 )
-
-WORDS = 400
-"""Characters of a line that a process may send: with what stands around it, fewer bytes than a pipe takes at once."""
-EVERY = 0.5
-"""Seconds between two messages of a process about how far it is."""
 
 
 def only_of(text: str, plan: Plan) -> Only:
@@ -108,123 +95,53 @@ class Order:
 def run_together(
     plan: Plan,
     run: RunFolder,
-    jobs: int,
+    jobs: int | None,
     device: str,
     continued: Sequence[Mapping[str, Any]],
     last: str | None,
     only: Only = ALL,
+    engine: Engine = LOCAL,
 ) -> None:
     """Every stage of every fold and seed that is not finished, each fold and seed in a process, so many of them at a time.
 
     device     of all; where "cuda" and several are there, each process has its own in turn
     continued  as `pretrain` has it
     last       name of the last stage to run
+    engine     where the processes are
 
     Raises StageError, with the sentence of the first one that failed, when the others have left; they keep what they have.
     """
     todo = [unit for unit in units_of(plan, run, only) if stages_left(unit)]
-    if len(todo) < 2:
+    if len(todo) < (1 if engine.elsewhere else 2):
         return
-    order = Order(packed(plan), run.root, run.prepared, run.remote, continued, last)
-    devices = devices_for(min(jobs, len(todo)), device, torch.cuda.device_count() if torch.cuda.is_available() else 0)
-    receiver, sender = one_way()
-    threads = max(1, torch.get_num_threads() // len(devices))
-    say(f"{plan.name}: {len(todo)} folds and seeds, {len(devices)} at a time, {threads} thread{'s' * (threads > 1)} each")
-    with progress("folds and seeds", len(todo)) as tick, receiver, sender:
-        shown = _Display(receiver, tick)
-        shown.start()
-        busy: dict[Future[str | None], tuple[Unit, str]] = {}
+    order, left = Order(packed(plan), run.root, run.prepared, run.remote, continued, last), iter(todo)
+
+    def following() -> Work | None:
+        unit = next(left, None)
+        if unit is None:
+            return None
+        fold, seed = unit.fold.number, unit.seed
+        return Work(str(unit), run_cell, (order, fold, seed), run.stage(".cell", fold, seed) if engine.elsewhere else None)
+
+    with progress("folds and seeds", len(todo)) as tick:
+        display = Display(tick)
         try:
-            with worker_pool(len(devices), _begin, threads, sender) as pool:
-                while todo or busy:
-                    while todo and devices:
-                        unit, where = todo.pop(0), devices.pop(0)
-                        busy[pool.submit(run_cell, order, unit.fold.number, unit.seed, where)] = unit, where
-                    for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                        sentence = future.result()
-                        unit, where = busy.pop(future)
-                        if sentence is not None:
-                            raise StageError(sentence)
-                        devices.append(where)
-                        shown.finished(str(unit))
-        except BrokenProcessPool:
-            raise StageError(
-                f"a process that ran one of {'; '.join(str(unit) for unit, _ in busy.values())} died, perhaps for want of "
-                "memory; run the same command again to go on, with fewer --jobs"
-            ) from None
-        finally:
-            sender.send(None)
-            shown.join()
-
-
-def devices_for(jobs: int, device: str, gpus: int) -> list[str]:
-    """A device for each of so many processes: the graphics processors in turn, where that is what runs use."""
-    if gpus > 1 and device in ("auto", "cuda"):
-        return [f"cuda:{k % gpus}" for k in range(jobs)]
-    return [device] * jobs
-
-
-class _Display(threading.Thread):
-    """Shows what all processes say as one: how many folds and seeds are done, and where each of the others is."""
-
-    def __init__(self, receiver: Connection, tick: Any) -> None:
-        super().__init__(name="mmcl-display", daemon=True)
-        self._receiver, self._tick = receiver, tick
-        self._now: dict[str, str] = {}
-        self._done = 0
-        self._lock = threading.Lock()
-
-    def run(self) -> None:
-        """Until None comes."""
-        while (message := self._receiver.recv()) is not None:
-            cell, one = message
-            if one.total == 0:
-                say(one.text)
-                continue
-            with self._lock:
-                self._now[cell] = f"{cell}: {one.text.split()[0].rstrip(',')} {one.done}/{one.total}"
-                self._show()
-
-    def finished(self, cell: str) -> None:
-        """One more is done."""
-        with self._lock:
-            self._now.pop(cell, None)
-            self._done += 1
-            self._show()
-
-    def _show(self) -> None:
-        self._tick(self._done, "; ".join(self._now.values()))
-
-
-class _Voice:
-    """What a process sends of itself: every line, and now and then how far it is."""
-
-    sender: Connection | None = None
-
-    def __init__(self, cell: str) -> None:
-        self._cell, self._last = cell, 0.0
-
-    def __call__(self, shown: Shown) -> None:
-        now = time.monotonic()
-        if shown.total and now - self._last < EVERY and shown.done < shown.total:
-            return
-        self._last = now
-        if self.sender is not None:
-            self.sender.send((self._cell, Shown(shown.text[:WORDS], shown.done, shown.total)))
-
-
-def _begin(threads: int, sender: Connection) -> None:
-    """Set up one worker process."""
-    keep_freed_memory()
-    torch.set_num_threads(threads)
-    _Voice.sender = sender
+            with engine.places(jobs, len(todo), device, display.hear, run.root) as places:
+                threads = f"{places.threads} thread{'s' * (places.threads > 1)} each"
+                say(f"{plan.name}: {len(todo)} folds and seeds, {places.count} at a time, {threads}")
+                for task, sentence in places.answers(following):
+                    if sentence is not None:
+                        raise StageError(sentence)
+                    display.finished(task.name)
+        except Died as died:
+            raise died.sentence("run the same command again to go on, with fewer --jobs") from None
 
 
 def run_cell(order: Order, fold: int, seed: int, device: str) -> str | None:
     """Every stage of one fold and seed, in a process of its own; the sentence of what is the user's to mend, if there is one."""
     plan, run, only = unpacked(order.plan), RunFolder(order.root, order.prepared, order.remote), Only(fold, seed)
     try:
-        with listening((signal.SIGTERM,), worker=True), told(_Voice(str(only))):
+        with listening((signal.SIGTERM,), worker=True), told(voice(str(only))):
             run_stages(plan, run, device, order.continued, order.last, only)
     except MmclError as error:
         return str(error)
