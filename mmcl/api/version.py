@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-VERSION = "1.2"
+VERSION = "1.3"
 """Two numbers. The first rises when something that a plug-in may call or must offer is changed or taken away, the second when something is added."""

@@ -448,7 +448,6 @@ MODALITIES = (
         FaceLandmarksParams,
         face_landmarks_layout,
         build_face_landmarks,
-        version=2,
         paper="MPUC-MER (ICPR 2022), §III-A",
     ),
     ModalitySpec(
@@ -458,7 +457,6 @@ MODALITIES = (
         SkeletonParams,
         skeleton_layout,
         build_skeleton,
-        version=2,
     ),
     ModalitySpec(
         "signals",
@@ -467,11 +465,8 @@ MODALITIES = (
         SignalsParams,
         signals_layout,
         build_signals,
-        version=2,
     ),
-    ModalitySpec(
-        "frames", "video frames, resized and kept as bytes", ("video",), FramesParams, frames_layout, build_frames, version=2
-    ),
+    ModalitySpec("frames", "video frames, resized and kept as bytes", ("video",), FramesParams, frames_layout, build_frames),
     ModalitySpec(
         "hashed-words",
         "a fixed random vector a word; needs no vocabulary and no download",
@@ -479,7 +474,6 @@ MODALITIES = (
         HashedWordsParams,
         hashed_words_layout,
         build_hashed_words,
-        version=2,
         paper="random indexing: Kanerva, Kristoferson, Holst 2000",
     ),
     ModalitySpec(
