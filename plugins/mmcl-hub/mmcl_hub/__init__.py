@@ -1,4 +1,4 @@
-"""Models of the transformers library, from a folder, a package or the hub: their features, their tokens, and a text model that is trained on."""
+"""Models of the transformers library, from a folder, a package or the hub: their features, their tokens, and models of text, sound and pictures that are trained on."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from mmcl.api import (
 )
 
 from .packages import PREFIX, locate, package_of
+from .trained import AUDIO, VIDEO
 
 SSE_FT = "SSE-FT: Siriwardhana et al., Multimodal Emotion Recognition with Transformer-Based Self Supervised Feature Fusion, IEEE Access 2020"
 
@@ -494,7 +495,9 @@ def register_scorers(register: Register[ScorerSpec]) -> None:
 
 @hookimpl
 def register_backbones(register: Register[BackboneSpec]) -> None:
-    """Offer the backbone."""
+    """Offer the backbones."""
+    register(AUDIO)
+    register(VIDEO)
     register(
         BackboneSpec(
             "hf-encoder",

@@ -29,6 +29,24 @@ def sizes(source: Source, what: str) -> tuple[int, ...]:
 # ---------------------------------------------------------------------------------------------------------------- audio
 
 
+class WaveformParams(Params):
+    """Options of `waveform`."""
+
+    sample_rate: int = Field(16_000, ge=1000, le=192_000, description="Hz to which the sound is resampled")
+
+
+def waveform_layout(params: WaveformParams, source: Source) -> Layout:
+    """One channel, a step a sample."""
+    return Layout("signal", ("time", "channel"), {"channel": 1}, float(params.sample_rate))
+
+
+def build_waveform(params: WaveformParams, source: Source) -> Modality:
+    """The modality."""
+    from .audio import Waveform
+
+    return Waveform(params)
+
+
 class LogMelParams(Params):
     """Options of `log-mel`."""
 
@@ -431,6 +449,14 @@ MODALITIES = (
         log_mel_layout,
         build_log_mel,
         paper="Slaney's mel scale and area-normalised filters (librosa's defaults)",
+    ),
+    ModalitySpec(
+        "waveform",
+        "sound itself, a step a sample, for networks that read it",
+        ("audio",),
+        WaveformParams,
+        waveform_layout,
+        build_waveform,
     ),
     ModalitySpec(
         "action-units",
