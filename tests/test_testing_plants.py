@@ -5,8 +5,12 @@ The other files of this name hold the mutants of one kind each; these are what t
 
 from __future__ import annotations
 
+import gc
 import os
 import random
+import signal
+import socket
+import sys
 import threading
 import time
 import warnings
@@ -144,6 +148,16 @@ BACKBONE_EFFECTS = {
     "sets seterr": lambda: np.seterr(all="ignore"),
     "default dtype": lambda: torch.set_default_dtype(torch.float64),
     "detects anomalies": lambda: torch.autograd.set_detect_anomaly(True),
+    "takes a variable away": lambda: os.environ.pop("PLANTED_BEFORE", None),
+    "resets warnings": lambda: warnings.resetwarnings(),
+    "shows warnings otherwise": lambda: setattr(warnings, "showwarning", print),
+    "stops the collector": gc.disable,
+    "is deterministic for all": lambda: torch.use_deterministic_algorithms(True),
+    "does without cudnn": lambda: setattr(torch.backends.cudnn, "enabled", False),
+    "flushes denormal numbers": lambda: torch.set_flush_denormal(True),
+    "takes Ctrl-C": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    "hurries sockets": lambda: socket.setdefaulttimeout(1.0),
+    "raises the limit of recursion": lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 1),
 }
 
 
@@ -156,6 +170,8 @@ def unharmed(tmp_path, monkeypatch):
     """Whatever a plant changes of the process is put back."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PLANTED_VARIABLE", raising=False)
+    monkeypatch.setenv("PLANTED_BEFORE", "1")
+    interrupt, shows, limit = signal.getsignal(signal.SIGINT), warnings.showwarning, sys.getrecursionlimit()
     precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     with warnings.catch_warnings(), np.errstate():
         yield
@@ -165,6 +181,14 @@ def unharmed(tmp_path, monkeypatch):
     torch.set_default_dtype(torch.float32)
     torch.autograd.set_detect_anomaly(False)
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.enabled = True
+    torch.use_deterministic_algorithms(False)
+    torch.set_flush_denormal(False)
+    signal.signal(signal.SIGINT, interrupt)
+    socket.setdefaulttimeout(None)
+    sys.setrecursionlimit(limit)
+    warnings.showwarning = shows
+    gc.enable()
 
 
 def backbone(fault=""):
@@ -191,6 +215,16 @@ BACKBONES = {
     "takes all threads": "torch's threads",
     "sets seterr": "np.seterr",
     "detects anomalies": "anomaly detection",
+    "takes a variable away": "the environment variable PLANTED_BEFORE",
+    "resets warnings": "warnings.resetwarnings",
+    "shows warnings otherwise": "how warnings are shown",
+    "stops the collector": "the collector of garbage",
+    "is deterministic for all": "deterministic algorithms",
+    "does without cudnn": "cudnn.enabled",
+    "flushes denormal numbers": "denormal numbers as zeros",
+    "takes Ctrl-C": "what Ctrl-C does",
+    "hurries sockets": "the patience of sockets",
+    "raises the limit of recursion": "the limit of recursion",
     "breaks at a bound": "with heads: 6 raises RuntimeError: shape mismatch",
     "breaks at the other bound": "with slope: 0.0 raises ZeroDivisionError",
     "breaks inside an open bound": "with slope: 0.999 raises OverflowError",
@@ -352,6 +386,9 @@ class Halving(Params):
     shift: float = Field(0.0, ge=0, le=2, description="added")
 
 
+SHARED: dict[str, object] = {}
+
+
 class Halves:
     """The mean of every two steps."""
 
@@ -385,6 +422,9 @@ class Halves:
         if fault == "fits its mean":
             self.mean = out.mean(0) if self.mean is None else self.mean
             out = out - self.mean
+        if fault == "fits a mean for every object":
+            SHARED.setdefault("mean", out.mean(0))
+            out = out - SHARED["mean"]
         if fault == "running mean":
             self.count += 1
             self.mean = out.mean(0) if self.mean is None else self.mean + (out.mean(0) - self.mean) / self.count
@@ -421,6 +461,7 @@ MODALITIES = {
     "a constant one is refused": "constant values is refused",
     "zeros give no number": "zeros gives a NaN or an infinite value",
     "fits its mean": "once another has been extracted",
+    "fits a mean for every object": "another process|once another has been extracted|another order",
     "running mean": "once another has been extracted",
     "counts": "once another has been extracted",
     "constant": "two different recordings give the same stream",
