@@ -386,9 +386,6 @@ class Halving(Params):
     shift: float = Field(0.0, ge=0, le=2, description="added")
 
 
-SHARED: dict[str, object] = {}
-
-
 class Halves:
     """The mean of every two steps."""
 
@@ -422,9 +419,6 @@ class Halves:
         if fault == "fits its mean":
             self.mean = out.mean(0) if self.mean is None else self.mean
             out = out - self.mean
-        if fault == "fits a mean for every object":
-            SHARED.setdefault("mean", out.mean(0))
-            out = out - SHARED["mean"]
         if fault == "running mean":
             self.count += 1
             self.mean = out.mean(0) if self.mean is None else self.mean + (out.mean(0) - self.mean) / self.count
@@ -461,7 +455,6 @@ MODALITIES = {
     "a constant one is refused": "constant values is refused",
     "zeros give no number": "zeros gives a NaN or an infinite value",
     "fits its mean": "once another has been extracted",
-    "fits a mean for every object": "another process|once another has been extracted|another order",
     "running mean": "once another has been extracted",
     "counts": "once another has been extracted",
     "constant": "two different recordings give the same stream",
@@ -868,6 +861,41 @@ def test_a_fault_of_a_package_is_caught(results, changes, check, words):
     messages = results(**changes)
     assert check in messages, messages
     assert re.search(words, messages[check]), messages[check]
+
+
+SHARING = """
+from mmcl.api import Layout, ModalitySpec, NoParams, hookimpl
+
+MEAN = {{}}
+
+
+class Centred:
+    def extract(self, raw):
+        values = raw.values.reshape(len(raw.values), -1)[:, :2].astype("float32")
+        return values - MEAN.setdefault("mean", values.mean(0)) if {shared} else values - values.mean(0)
+
+
+def layout(params, source):
+    return Layout("signal", ("time", "channel"), {{"channel": 2}}, source.rate)
+
+
+@hookimpl
+def register_modalities(register):
+    register(ModalitySpec("centred", "less a mean", ("sequence",), NoParams, layout, lambda params, source: Centred()))
+"""
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_the_first_recording_leaves_in_a_module_is_seen_by_another_process(tmp_path, monkeypatch, shared):
+    """Every object of this process gives the same, and so does it in whatever order: one that saw another recording first does not."""
+    import sys
+
+    name = f"planted_sharing_{shared}".lower()
+    (tmp_path / f"{name}.py").write_text(SHARING.format(shared=shared))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    messages = {one.check: one.message for one in check_plugin(name) if one.passed is False}
+    del sys.modules[name]
+    assert ("another process gives the same" in messages) is shared, messages
 
 
 def test_a_good_package_passes_and_a_required_option_is_told_not_raised(results):
