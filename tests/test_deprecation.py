@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -278,6 +280,15 @@ def test_names_that_will_go_are_defined_and_are_listed_nowhere_else():
             assert hasattr(importlib.import_module(where), name)
             assert name not in public.__all__
             assert name not in vars(public)  # or nobody would be warned
+
+
+def test_the_option_on_the_page_for_authors_is_one_that_goes():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "publish-a-plugin.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```python\n(.*?)```", page, re.M | re.S)
+    scope: dict = {}
+    exec(compile(text, "publish-a-plugin.md", "exec"), scope)
+    assert scope["MyNetParams"].model_json_schema()["properties"]["size"]["deprecated"] is True
+    assert NAME.partition(": mmcl")[2].partition(" (")[0] in page  # the sentence that the page shows is the one that is said
 
 
 def test_what_is_none_of_its_names_is_no_attribute():
