@@ -286,7 +286,7 @@ def test_the_option_on_the_page_for_authors_is_one_that_goes():
     page = (Path(__file__).resolve().parents[1] / "docs" / "publish-a-plugin.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"^```python\n(.*?)```", page, re.M | re.S)
     scope: dict = {}
-    exec(compile(text, "publish-a-plugin.md", "exec"), scope)
+    exec(compile(text, "publish-a-plugin.md", "exec", dont_inherit=True), scope)
     assert scope["MyNetParams"].model_json_schema()["properties"]["size"]["deprecated"] is True
     assert NAME.partition(": mmcl")[2].partition(" (")[0] in page  # the sentence that the page shows is the one that is said
 
