@@ -6,7 +6,9 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from mmcl.api import Adapters, AdapterScale, Backbone, BackboneSpec, Field, Layout, Params
+from mmcl.api import Adapters, AdapterScale, Field, Layout, Params
+
+from .packages import folder_config
 
 LIBRARY = "'{}' needs the transformers library: pip install 'mmcl[hf]'"
 RATE = 16_000
@@ -69,8 +71,6 @@ class HfVideoParams(_Trained):
 
 def config_of(params: _Trained, what: str) -> Mapping[str, Any]:
     """config.json of the model; nothing for a name on the hub. Raises ValueError with a sentence."""
-    from . import folder_config
-
     if params.config and params.model:
         raise ValueError(f"'{what}' has a model and a config; give one of the two")
     if params.config:
@@ -125,57 +125,3 @@ def video_fits(params: HfVideoParams, layout: Layout) -> None:
         )
     if config.get("model_type") in CLIPS and params.pool != "mean":
         raise ValueError("a model of films gives the mean over its patches; leave pool out")
-
-
-def build_audio(params: HfAudioParams, layout: Layout) -> Backbone:
-    """The network, with the model's own weights unless the options say random."""
-    from .sound import HfAudio
-
-    return HfAudio(params, pretrained=params.weights == "pretrained")
-
-
-def rebuild_audio(params: HfAudioParams, layout: Layout) -> Backbone:
-    """The network with random weights, for saved ones: the model's own are not read, its config.json is."""
-    from .sound import HfAudio
-
-    return HfAudio(params, pretrained=False)
-
-
-def build_video(params: HfVideoParams, layout: Layout) -> Backbone:
-    """The network, with the model's own weights unless the options say random."""
-    from .film import network_of
-
-    return network_of(params, pretrained=params.weights == "pretrained")
-
-
-def rebuild_video(params: HfVideoParams, layout: Layout) -> Backbone:
-    """The network with random weights, for saved ones: the model's own are not read, its config.json is."""
-    from .film import network_of
-
-    return network_of(params, pretrained=False)
-
-
-AUDIO = BackboneSpec(
-    "hf-audio",
-    "a speech model of the transformers library on the waveform, trained on together with the rest",
-    (("time", "channel"),),
-    HfAudioParams,
-    build_audio,
-    audio_fits,
-    "wav2vec 2.0: Baevski et al., NeurIPS 2020; HuBERT: Hsu et al., TASLP 2021; Whisper: Radford et al., ICML 2023",
-    "The library's own classes, and the mean over their steps. Windows of one length go together, so that padding never enters; SpecAugment and the dropping of layers "
-    "are off (`augment` is mmcl's). Whisper's encoder sees 30 seconds at a time, filled with silence; steps of the filling are left out.",
-    rebuild=rebuild_audio,
-)
-VIDEO = BackboneSpec(
-    "hf-video",
-    "a model of pictures or films of the transformers library on frames, trained on together with the rest",
-    (("time", "channel", "height", "width"),),
-    HfVideoParams,
-    build_video,
-    video_fits,
-    "ViT: Dosovitskiy et al., ICLR 2021; VideoMAE: Tong et al., NeurIPS 2022",
-    "The library's own classes. Frames are brought to the size that the model was made for; a model of pictures sees each real frame alone, and the vector is the mean over frames; "
-    "one of films (VideoMAE, ViViT, TimeSformer) sees as many as it takes, evenly taken from the real ones.",
-    rebuild=rebuild_video,
-)

@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmcl_hub import AUDIO, VIDEO
 from mmcl_hub.film import evenly
 from mmcl_hub.sound import Raw, Spectrogram
-from mmcl_hub.trained import AUDIO, VIDEO, HfAudioParams, HfVideoParams
+from mmcl_hub.trained import HfAudioParams, HfVideoParams
 
 from mmcl.api import DataError, Layout
 from mmcl.testing import check_backbone
@@ -126,7 +127,7 @@ def test_whispers_spectrogram_is_its_librarys():
     torch.testing.assert_close(Spectrogram(config).mel(sound[None]), wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_whispers_encoder_sees_spans_filled_with_silence_and_gives_the_steps_that_were_heard():
+def test_whispers_encoder_sees_spans_filled_with_silence_and_gives_the_steps_of_the_sound():
     network = built(AUDIO, audio("whisper"), SOUND)
     stream = waves(2500, 700)
     encoded = network(stream)
