@@ -21,7 +21,7 @@ transformers = pytest.importorskip("transformers")
 SOUND = Layout("signal", ("time", "channel"), {"channel": 1}, 16_000.0)
 FRAMES = Layout("video", ("time", "channel", "height", "width"), {"channel": 3, "height": 20, "width": 16}, 25.0)
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-HEARD = {
+SOUNDING = {
     **SMALL,
     "conv_dim": [8, 8],
     "conv_kernel": [2, 2],
@@ -30,9 +30,9 @@ HEARD = {
     "num_conv_pos_embedding_groups": 2,
 }
 AUDIO_MODELS = {
-    "wav2vec2": HEARD,  # its first layer normalises over time, so that padding would be heard
-    "hubert": {**HEARD, "feat_extract_norm": "layer"},
-    "wavlm": HEARD,
+    "wav2vec2": SOUNDING,  # its first layer normalises over time, so that padding would be heard
+    "hubert": {**SOUNDING, "feat_extract_norm": "layer"},
+    "wavlm": SOUNDING,
     "whisper": {
         "d_model": 16,
         "encoder_layers": 2,
@@ -139,7 +139,7 @@ def test_whispers_encoder_sees_spans_filled_with_silence_and_gives_the_steps_of_
 
 
 def test_masks_of_spans_and_the_dropping_of_layers_are_off_while_it_learns():
-    params = HfAudioParams(config={"model_type": "wav2vec2", **HEARD, **STILL, "layerdrop": 0.9}, normalise="none")
+    params = HfAudioParams(config={"model_type": "wav2vec2", **SOUNDING, **STILL, "layerdrop": 0.9}, normalise="none")
     network = built(AUDIO, params, SOUND)
     stream = waves(400, 400)
     learning = network.train()(stream).vector
@@ -234,7 +234,9 @@ def test_the_top_layers_alone_learn_where_the_recipe_says_how_many(spec, params,
 def test_weights_come_from_a_folder_and_a_saved_encoder_needs_its_config_alone(tmp_path):
     torch.manual_seed(3)
     source = transformers.HubertModel(
-        transformers.HubertConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in HEARD.items()})
+        transformers.HubertConfig(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in SOUNDING.items()}
+        )
     )
     source.save_pretrained(tmp_path)
     params = HfAudioParams(model=str(tmp_path), normalise="none")
