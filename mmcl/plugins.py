@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
@@ -24,9 +25,10 @@ from typing import Any
 import pluggy
 
 from . import __version__
-from .api import hooks
+from .api import DEPRECATED, hooks
 from .api.backbone import BackboneSpec
 from .api.dataset import DatasetSpec
+from .api.deprecation import Deprecated, Deprecation, deprecated_fields
 from .api.errors import PluginError, UnknownNameError
 from .api.group import GroupLossSpec
 from .api.head import HeadSpec
@@ -40,7 +42,7 @@ from .api.published import PublishedSpec
 from .api.sampler import SamplerSpec
 from .api.scorer import ScorerSpec
 from .api.version import VERSION
-from .installed import code_of, damage, entry_points, roots_of, unmet
+from .installed import code_of, damage, entry_points, names_used, roots_of, unmet
 
 OURS = "mmcl"
 """The distribution whose offers are the built-in ones."""
@@ -61,6 +63,9 @@ REGISTRIES: Mapping[str, tuple[str, type[Any]]] = {
     "published": ("register_published", PublishedSpec),
 }
 """What can be registered: word used in messages and commands → (hook, class of its spec)."""
+
+DEPRECATED_NAMES: Mapping[str, Mapping[str, tuple[str, Deprecated]]] = {"mmcl.api": DEPRECATED}
+"""Public modules that have names which will go, each with its table of them."""
 
 PATIENCE = 10.0
 """Seconds after which a stranger that is still being imported is named."""
@@ -100,6 +105,17 @@ class Loaded:
     offers: tuple[Offer, ...] = ()
     failure: str | None = None
     seconds: float = 0.0  # that its import and its hooks took
+    outdated: tuple[tuple[str, Deprecated], ...] = ()  # hooks and fields of specs that it uses and that will go
+
+    @functools.cached_property
+    def deprecations(self) -> tuple[str, ...]:
+        """What it uses that will go, a sentence each: plug-in, package, name and place, since when, with what it goes, what to do. Reads its files."""
+        names = names_used(self.module.partition(":")[0], DEPRECATED_NAMES)
+        known = {f"{module}.{name}": one for module, table in DEPRECATED_NAMES.items() for name, (_, one) in table.items()}
+        used = [*self.outdated, *((f"{name} ({place})", known[name]) for name, place in names.items())]
+        return tuple(
+            f"plug-in '{self.plugin}' (package {self.package} {self.version}): {one.sentence(name)}" for name, one in used
+        )
 
 
 class Plugins:
@@ -145,6 +161,15 @@ class Plugins:
             names = " or ".join(f"'{o.package}:{bare}'" for o in rivals)
             raise PluginError(f"{what} '{bare}' is offered by {len(rivals)} packages: write {names}")
         raise UnknownNameError(what, name, (n for n, _ in self.all(what)), (one.plugin for one in self.failed))
+
+    def deprecations(self, packages: Iterable[str]) -> list[str]:
+        """One sentence for each plug-in of strangers' packages that uses something which will go."""
+        strangers = set(packages) - {OURS}
+        told = [one.deprecations for one in self.loaded if one.package in strangers and not one.failure]
+        return [
+            first + (f"; and {len(more)} more ('mmcl plugins' lists them)" if more else "")
+            for first, *more in filter(None, told)
+        ]
 
     def kept(self, what: str, about: Mapping[str, Any]) -> Offer:
         """What a file of an earlier run names: `use`, and the package and version that offered it then.
@@ -300,10 +325,13 @@ def _load_one(point: importlib.metadata.EntryPoint, package: str, version: str) 
                 raise PluginError(
                     f"module '{point.value}' implements none of the hooks ({', '.join(h for h, _ in REGISTRIES.values())})"
                 )
+            outdated = _outdated_hooks(manager.get_hookcallers(module) or ())
             for what, (hook, kind) in REGISTRIES.items():
 
                 def register(spec: Any, what: str = what, kind: type[Any] = kind) -> None:
                     _check(what, spec, kind, [o.name for o in offers if o.what == what])
+                    fields = deprecated_fields(spec)
+                    outdated.extend((f"{kind.__name__}.{name} ({what} '{spec.name}')", one) for name, one in fields.items())
                     offers.append(Offer(what, spec, package, version, point.name, point.value))
 
                 getattr(manager.hook, hook)(register=register)
@@ -311,7 +339,13 @@ def _load_one(point: importlib.metadata.EntryPoint, package: str, version: str) 
     except (Exception, SystemExit) as error:  # noqa: BLE001
         cause = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         return replace(loaded, failure=cause)
-    return replace(loaded, offers=tuple(offers))
+    return replace(loaded, offers=tuple(offers), outdated=tuple(outdated))
+
+
+def _outdated_hooks(callers: Iterable[Any]) -> list[tuple[str, Deprecated]]:
+    """The hooks that a plug-in implements and that will go, as their declarations say (`hookspec(warn_on_impl=Deprecation(…))`)."""
+    told = [(caller.name, caller.spec.warn_on_impl) for caller in callers if caller.spec is not None]
+    return [(f"hook {name}", one.args[1]) for name, one in told if isinstance(one, Deprecation)]
 
 
 @functools.cache
@@ -327,7 +361,9 @@ def _alone(module: Any, name: str) -> Iterator[pluggy.PluginManager]:
     """A manager that knows this plug-in and no other: none can disturb another's hooks. Raises what pluggy does for hooks that are none."""
     manager = _manager()
     try:
-        manager.register(module, name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Deprecation)  # it is said in a sentence of ours
+            manager.register(module, name)
         manager.check_pending()
         yield manager
     finally:

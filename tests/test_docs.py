@@ -141,7 +141,7 @@ def test_dataset_of_the_tutorial_lists_and_reads(tmp_path):
 
     from mmcl.testing import check_dataset
 
-    text, test = blocks(ROOT / "docs" / "write-a-dataset.md", "python")
+    text, _, test = blocks(ROOT / "docs" / "write-a-dataset.md", "python")
     assert "check_dataset(WRIST, tmp_path)" in test
     scope: dict = {}
     exec(compile(text, "write-a-dataset.md", "exec"), scope)
@@ -155,6 +155,22 @@ def test_dataset_of_the_tutorial_lists_and_reads(tmp_path):
     assert (set(first.sources), set(second.sources)) == ({"audio"}, {"wrist"})
     assert dataset.read("r1", "audio").rate == 16000
     np.testing.assert_array_equal(dataset.read("r2", "wrist").values, [[1, 2, 3], [4, 5, 6]])
+
+
+def test_films_of_the_tutorial_keep_the_contract(tmp_path):
+    from mmcl.testing import check_dataset
+
+    _, text, _ = blocks(ROOT / "docs" / "write-a-dataset.md", "python")
+    scope: dict = {"__name__": "films_of_a_page"}
+    exec(compile(text, "write-a-dataset.md", "exec"), scope)
+    check_dataset(scope["CLIPS"], tmp_path)
+    root = tmp_path / "again"
+    scope["write_sample"](root, 6, 0)
+    dataset = scope["Clips"](root)
+    refs = dataset.samples()
+    assert {ref.group for ref in refs} == {f"p{i}" for i in range(6)}
+    assert dataset.read(refs[0].id, "film").frames.shape == (10, 3, 48, 64)
+    assert len(dataset.read(refs[0].id, "voice").samples) >= 16_000 * 0.9
 
 
 def test_features_of_arrays_of_ones_own_come_from_the_module_as_the_start_page_says(tiny_run):

@@ -5,8 +5,12 @@ The other files of this name hold the mutants of one kind each; these are what t
 
 from __future__ import annotations
 
+import gc
 import os
 import random
+import signal
+import socket
+import sys
 import threading
 import time
 import warnings
@@ -144,6 +148,16 @@ BACKBONE_EFFECTS = {
     "sets seterr": lambda: np.seterr(all="ignore"),
     "default dtype": lambda: torch.set_default_dtype(torch.float64),
     "detects anomalies": lambda: torch.autograd.set_detect_anomaly(True),
+    "takes a variable away": lambda: os.environ.pop("PLANTED_BEFORE", None),
+    "resets warnings": lambda: warnings.resetwarnings(),
+    "shows warnings otherwise": lambda: setattr(warnings, "showwarning", print),
+    "stops the collector": gc.disable,
+    "is deterministic for all": lambda: torch.use_deterministic_algorithms(True),
+    "does without cudnn": lambda: setattr(torch.backends.cudnn, "enabled", False),
+    "flushes denormal numbers": lambda: torch.set_flush_denormal(True),
+    "takes Ctrl-C": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    "hurries sockets": lambda: socket.setdefaulttimeout(1.0),
+    "raises the limit of recursion": lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 1),
 }
 
 
@@ -156,6 +170,8 @@ def unharmed(tmp_path, monkeypatch):
     """Whatever a plant changes of the process is put back."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PLANTED_VARIABLE", raising=False)
+    monkeypatch.setenv("PLANTED_BEFORE", "1")
+    interrupt, shows, limit = signal.getsignal(signal.SIGINT), warnings.showwarning, sys.getrecursionlimit()
     precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     with warnings.catch_warnings(), np.errstate():
         yield
@@ -165,6 +181,14 @@ def unharmed(tmp_path, monkeypatch):
     torch.set_default_dtype(torch.float32)
     torch.autograd.set_detect_anomaly(False)
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.enabled = True
+    torch.use_deterministic_algorithms(False)
+    torch.set_flush_denormal(False)
+    signal.signal(signal.SIGINT, interrupt)
+    socket.setdefaulttimeout(None)
+    sys.setrecursionlimit(limit)
+    warnings.showwarning = shows
+    gc.enable()
 
 
 def backbone(fault=""):
@@ -191,6 +215,16 @@ BACKBONES = {
     "takes all threads": "torch's threads",
     "sets seterr": "np.seterr",
     "detects anomalies": "anomaly detection",
+    "takes a variable away": "the environment variable PLANTED_BEFORE",
+    "resets warnings": "warnings.resetwarnings",
+    "shows warnings otherwise": "how warnings are shown",
+    "stops the collector": "the collector of garbage",
+    "is deterministic for all": "deterministic algorithms",
+    "does without cudnn": "cudnn.enabled",
+    "flushes denormal numbers": "denormal numbers as zeros",
+    "takes Ctrl-C": "what Ctrl-C does",
+    "hurries sockets": "the patience of sockets",
+    "raises the limit of recursion": "the limit of recursion",
     "breaks at a bound": "with heads: 6 raises RuntimeError: shape mismatch",
     "breaks at the other bound": "with slope: 0.0 raises ZeroDivisionError",
     "breaks inside an open bound": "with slope: 0.999 raises OverflowError",
@@ -827,6 +861,41 @@ def test_a_fault_of_a_package_is_caught(results, changes, check, words):
     messages = results(**changes)
     assert check in messages, messages
     assert re.search(words, messages[check]), messages[check]
+
+
+SHARING = """
+from mmcl.api import Layout, ModalitySpec, NoParams, hookimpl
+
+MEAN = {{}}
+
+
+class Centred:
+    def extract(self, raw):
+        values = raw.values.reshape(len(raw.values), -1)[:, :2].astype("float32")
+        return values - MEAN.setdefault("mean", values.mean(0)) if {shared} else values - values.mean(0)
+
+
+def layout(params, source):
+    return Layout("signal", ("time", "channel"), {{"channel": 2}}, source.rate)
+
+
+@hookimpl
+def register_modalities(register):
+    register(ModalitySpec("centred", "less a mean", ("sequence",), NoParams, layout, lambda params, source: Centred()))
+"""
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_the_first_recording_leaves_in_a_module_is_seen_by_another_process(tmp_path, monkeypatch, shared):
+    """Every object of this process gives the same, and so does it in whatever order: one that saw another recording first does not."""
+    import sys
+
+    name = f"planted_sharing_{shared}".lower()
+    (tmp_path / f"{name}.py").write_text(SHARING.format(shared=shared))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    messages = {one.check: one.message for one in check_plugin(name) if one.passed is False}
+    del sys.modules[name]
+    assert ("another process gives the same" in messages) is shared, messages
 
 
 def test_a_good_package_passes_and_a_required_option_is_told_not_raised(results):

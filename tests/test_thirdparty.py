@@ -107,7 +107,8 @@ print(json.dumps([[result.name, result.check, result.passed, result.message] for
 
 def test_good_package_passes_every_check_and_the_broken_one_fails_with_its_reason(site):
     *good, broken = json.loads(outside(site, "-c", CHECK))
-    assert {name for name, *_ in good} == {"backbone mean-pool", "loss example-nce"}
+    assert {name for name, *_ in good} == {"plug-in mmcl_example", "backbone mean-pool", "loss example-nce"}
+    assert good[0][1:] == ["uses nothing that will go", True, ""]
     assert [one for one in good if one[2] is not True] == []
     assert broken[:3] == ["plug-in mmcl_broken", "loads", False]
     assert "a_library_that_nobody_has" in broken[3]

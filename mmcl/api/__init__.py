@@ -1,13 +1,16 @@
 """The contract between the toolkit and its plug-ins. Imports no torch: plug-ins import this, and nothing else of mmcl."""
 
+from typing import TYPE_CHECKING
+
 from .adapters import Adapters, AdapterScale, adapt
 from .backbone import Backbone, BackboneSpec
 from .batch import Batch, Encoded, Items, Stream
 from .dataset import Counting, Dataset, DatasetInfo, DatasetSpec, HasHeaders, Header, SampleRef, Task
+from .deprecation import Deprecated, Deprecation, deprecated_names
 from .errors import DataError, MmclError, PluginError, Problem, RecipeError, StageError, UnknownNameError
 from .group import Group, GroupLoss, GroupLossSpec
 from .head import Deciding, Head, HeadSpec, Labelled, OwnLoss, Penalised, SelfFitting, Showing, Shown
-from .hooks import PROJECT, Register, hookimpl, hookspec
+from .hooks import Register, hookimpl
 from .kinds import Kind, Layout
 from .loss import LossSpec, Pair, PairLoss, Positives, PositivesSpec, Scored, Softmax, SoftmaxLoss, Steps
 from .modality import Modality, ModalitySpec
@@ -22,7 +25,6 @@ from .scorer import Scorer, ScorerSpec
 from .version import VERSION
 
 __all__ = [
-    "PROJECT",
     "AdapterScale",
     "Adapters",
     "Audio",
@@ -37,6 +39,8 @@ __all__ = [
     "DatasetInfo",
     "DatasetSpec",
     "Deciding",
+    "Deprecated",
+    "Deprecation",
     "Encoded",
     "Field",
     "HasHeaders",
@@ -103,8 +107,18 @@ __all__ = [
     "adapt",
     "each_step",
     "hookimpl",
-    "hookspec",
     "parts_of",
     "read_out",
     "resampled",
 ]
+
+_OURS = Deprecated(
+    "contract 1.3",
+    "contract 2.0",
+    "leave it out; hooks are declared by mmcl alone, and `hookimpl` is all that offers something",
+)
+DEPRECATED = dict.fromkeys(("PROJECT", "hookspec"), ("mmcl.api.hooks", _OURS))
+"""Names of this module that will go: where each is defined, and what to do."""
+
+if not TYPE_CHECKING:  # a type checker is to know no names but those above
+    __getattr__ = deprecated_names(__name__, DEPRECATED)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from .deprecation import Deprecated
 from .kinds import Layout
 from .params import Params
 from .raw import Raw, Source, Timed
@@ -33,9 +34,15 @@ class ModalitySpec:
     accepts  types of `Source` it reads ("audio", "video", "words", "table", "sequence", "pictures", "still")
     layout   (params, source) → Layout, light and without data; raises ValueError with a sentence if they don't fit
     build    (params, source) → Modality; heavy imports happen here
-    version  raise it whenever `extract` returns other values: prepared streams are made anew
+    version  deprecated: prepared streams hold a hash of the plug-in's files, and are made anew when those change
     paper    where the method comes from
     """
+
+    DEPRECATED: ClassVar[Mapping[str, Deprecated]] = {
+        "version": Deprecated(
+            "contract 1.3", "contract 2.0", "leave it out; a change of the package's files is noticed by itself"
+        )
+    }
 
     name: str
     summary: str

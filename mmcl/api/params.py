@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
+from .deprecation import Deprecated
 
 __all__ = ["Field", "NoParams", "Params"]
 
@@ -17,12 +25,23 @@ class Params(BaseModel):
 
     LATER  options that came after others had results: while they have their default, fingerprints leave them out, so that those
            results stay valid. Their default must change nothing of what was there before
+    DEPRECATED  options that will go, such as {"size": Deprecated("acme 1.1", "acme 2.0", "write `width`")}: a recipe that has one is told so
     """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True
     )
     LATER: ClassVar[tuple[str, ...]] = ()
+    DEPRECATED: ClassVar[Mapping[str, Deprecated]] = {}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """pydantic's, with what will go marked for editors."""
+        schema = handler(core)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name in cls.DEPRECATED:
+            properties[name]["deprecated"] = True
+        return schema
 
     def stated(self) -> dict[str, Any]:
         """Plain values of all options, for plan.json and for fingerprints; those of LATER only where they say something."""

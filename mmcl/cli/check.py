@@ -73,6 +73,8 @@ def check(
         if search is not None:
             section = search.section
             click.echo(f"  sweep       {section.sampler}, {_count(search.trials, 'trial')} of {', '.join(section.space)}")
+    for sentence in plan.outdated:
+        say(f"mmcl: {sentence}")
     if plan.root is not None and data == Path("DIR"):
         say(f"mmcl: DIR is still to be given: --data DIR, or MMCL_DATA. {plan.info.get}".rstrip())
     elif plan.root is not None and not plan.root.is_dir():

@@ -25,7 +25,7 @@ from . import options
 def check_plugin(package: str, data: Path | None, recordings: int, as_json: bool) -> None:
     """Check all that PACKAGE offers against the contract: a module's name, such as mmcl_mine, or a package's, such as mmcl-mine.
 
-    Exit code 2 where something fails; what could not be tried is said.
+    Exit code 2 where something fails; what could not be tried is said, and what works and will go with a later release.
     """
     module = package.replace("-", "_")
     try:
@@ -46,9 +46,13 @@ def check_plugin(package: str, data: Path | None, recordings: int, as_json: bool
             if one.name != name:
                 name = one.name
                 click.echo(name)
-            sign = {True: "ok", False: "FAILED", None: "not tried"}[one.passed]
+            sign = {True: "will go" if one.message else "ok", False: "FAILED", None: "not tried"}[one.passed]
             click.echo(f"  {sign:<10} {one.check}{f': {one.message}' if one.message else ''}")
         untried = sum(one.passed is None for one in results)
-        click.echo(f"{len(results) - len(failed) - untried} checks passed, {len(failed)} failed, {untried} not tried", err=True)
+        outdated = sum(bool(one.passed and one.message) for one in results)
+        ends = f", {outdated} of what it uses will go" if outdated else ""
+        click.echo(
+            f"{len(results) - len(failed) - untried} checks passed, {len(failed)} failed, {untried} not tried{ends}", err=True
+        )
     if failed:
         raise click.exceptions.Exit(2)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import options
+
+if TYPE_CHECKING:
+    from ..api.deprecation import Deprecated
 
 KINDS = (
     "backbone",
@@ -225,10 +228,15 @@ def _options(params: Any) -> list[dict[str, Any]]:
                 "default": None
                 if field.is_required()
                 else to_jsonable_python(field.get_default(call_default_factory=True, validated_data={})),
-                "description": field.description or "",
+                "description": (field.description or "") + _going(params.DEPRECATED.get(name)),
             }
         )
     return rows
+
+
+def _going(deprecated: Deprecated | None) -> str:
+    """What is said of an option that will go, after its sentence."""
+    return "" if deprecated is None else f" ({deprecated.sentence('this')})"
 
 
 def _type(schema: dict[str, Any]) -> str:

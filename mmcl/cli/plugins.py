@@ -13,10 +13,11 @@ from . import options
 @click.command()
 @options.as_json
 def plugins(as_json: bool) -> None:
-    """List every plug-in: its package, the seconds of its import, what it offers, and why it failed if it did.
+    """List every plug-in: its package, the seconds of its import, what it offers, what it uses that will go, and why it failed if it did.
 
     MMCL_PLUGINS=none loads the built-in ones alone, MMCL_PLUGINS=a,b those and two others.
     """
+    from ..plugins import OURS
     from ..plugins import plugins as installed
 
     rows: list[dict[str, Any]] = []
@@ -31,6 +32,7 @@ def plugins(as_json: bool) -> None:
                 "offers": offers,
                 "failure": one.failure,
                 "seconds": round(one.seconds, 4),
+                "deprecated": [] if one.package == OURS else list(one.deprecations),
             }
         )
     if as_json:
@@ -45,3 +47,5 @@ def plugins(as_json: bool) -> None:
             sorts.setdefault(offer["what"], []).append(offer["name"])
         for what, names in sorts.items():
             click.echo(f"    {what}: {', '.join(names)}")
+        for sentence in row["deprecated"]:
+            click.echo(f"    will go: {sentence.partition(': ')[2]}")

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..api.errors import StageError
+from ..memory import keep_freed_memory
 from ..screen import Listener, Shown, Tick, say
 from ..workers import one_way, worker_pool
-from ..memory import keep_freed_memory
 
 WORDS = 400
 """Characters of a line that a process may send: with what stands around it, fewer bytes than a pipe takes at once."""

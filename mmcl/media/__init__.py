@@ -24,7 +24,7 @@ is_number(text)        whether a text is a number
 read_mat(path, key)    one array of a MATLAB file
 read_film(path, …)     a video file (PyAV), or a folder of numbered pictures, or a part of it → Video
 read_sound(path)       the sound of a video file → Audio; open_sound(path): decoded while it is used, as `open_audio` does
-open_film(path, …)     the same, of a whole film, decoded while it is used where it is long, so that an hour takes no more memory than a minute
+open_film(path, size, rate)  the same, of a whole film, height × width and frames a second, decoded while it is used where it is long
 grouped_frames(blocks, n)  the frames of `Video.blocks`, n at a time; nearest_frames(rate, wanted): those at another rate; retimed(film, rate): a film said to be of a rate
 read_pictures(path, size)  pictures without a clock: of one file, or of a folder → Pictures
 has_pictures(folder)   whether a folder holds numbered pictures
@@ -33,7 +33,7 @@ cached_folder(name, write)  a folder of the cache, written whole on the first ca
 walk_folders(root)     each folder below a root once, hidden names passed over, links followed
 Recordings(…)          the recordings below a folder: listed once, then known by id
 defect(name), count_defects(…)  fields of a dataclass of defects, and how often each is there
-write_audio(path, …), write_film(path, …)  a sound file and a small film, for the sample that a dataset writes of itself
+write_audio(path, …), write_film(path, frames, rate, Audio)  a sound file and a small film, for the sample that a dataset writes of itself
 nodding_oval(…), lit_wall(…)  frames of such a film
 progress(title, total) shows how far a plug-in's own long work has come: `with progress(…) as tick: tick(done, "words")`
 """

@@ -137,6 +137,7 @@ class Plan:
     weights: tuple[float, ...] = ()  # one a pair, above 0; () where the recipe gives none: all 1
     group: GroupPlan | None = None  # beside the pairs, or in their place
     folder: Path | None = None  # where the recipe lies; None for one that is in no file
+    outdated: tuple[str, ...] = ()  # what the recipe, or a plug-in that it names, uses and that will go; a sentence each
 
     @property
     def name(self) -> str:

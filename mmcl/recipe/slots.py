@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from ..api.deprecation import Deprecated
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 
 class Section(BaseModel):
@@ -13,6 +21,17 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
     LATER: ClassVar[tuple[str, ...]] = ()
     """Keys that came after others had results: while they have their default, plan.json and fingerprints leave them out."""
+    DEPRECATED: ClassVar[Mapping[str, Deprecated]] = {}
+    """Keys that will go: a recipe that has one is told so."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """pydantic's, with what will go marked for editors."""
+        schema = handler(core)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name in cls.DEPRECATED:
+            properties[name]["deprecated"] = True
+        return schema
 
     @model_serializer(mode="wrap", return_type=dict[str, Any])
     def _stated(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -173,6 +173,8 @@ def _begin(
     continued = check_plan(run, before, plan, more)
     for sentence in going_on(plan, continued) if more else ():
         say(f"{plan.name}: {sentence}")
+    for sentence in plan.outdated:
+        say(f"{plan.name}: {sentence}")
     if plan.halves:
         say(f"{plan.name}: {' and '.join(plan.halves)} in bf16, losses in float32")
     if plan.recipe.pretrain.compile:

@@ -18,7 +18,7 @@ class Result:
     name: str  # "backbone tcn"
     check: str  # "more padding changes nothing"
     passed: bool | None  # None: not tried, `message` says what it would need
-    message: str = ""
+    message: str = ""  # why it failed or was not tried; of a check that passed, what it uses that will go
 
 
 Check = tuple[str, Callable[[], None]]

@@ -185,7 +185,9 @@ def facts(spec: DatasetSpec, params: Any, root: Path | None) -> dict[str, Any]:
         "info": digest([list(info.sources), [(t.name, t.classes) for t in info.tasks.values()], info]),
         "the list of recordings": digest(list(dataset.samples())),
     }
-    for id, source in _looked_at(dataset, 3):
+    for id, source in reversed(
+        list(_looked_at(dataset, 3))
+    ):  # what the first read leaves in a class or a module, is another's here
         problems[f"'{source}' of recording '{id}'"] = digest(dataset.read(id, source))
     return problems
 

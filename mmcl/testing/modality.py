@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,10 @@ def facts(spec: ModalitySpec, params: Any, root: Path | None = None) -> dict[str
     for kind in spec.accepts:
         for i, source in enumerate(make_sources(kind)):
             if refusal(functools.partial(spec.layout, params, source)) is None:
+                with suppress(
+                    DataError
+                ):  # what the first recording of a process leaves in a class or a module is another's here
+                    spec.build(params, source).extract(make_raw(source, seed=97))
                 stream = spec.build(params, source).extract(make_raw(source))
                 values = _values(stream).astype(float)
                 some = values.ravel()[:: max(1, values.size // 64)]

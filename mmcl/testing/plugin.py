@@ -6,7 +6,8 @@ import functools
 import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
-from importlib.metadata import EntryPoint
+from dataclasses import replace
+from importlib.metadata import EntryPoint, packages_distributions, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ from ..api.dataset import DatasetSpec
 from ..api.errors import DataError
 from ..api.hooks import PROJECT
 from ..api.modality import ModalitySpec
-from ..plugins import Offer, load
+from ..plugins import Loaded, Offer, load
 from .checks import Check, NotTried, Result, refusal, run_check
 from .dataset import data_checks
 from .modality import expect_extracted
@@ -41,7 +42,8 @@ def check_plugin(
         return [Result(f"plug-in {package}", "loads", False, f"'{package}' does not load: {loaded.failure}")]
     if not loaded.offers:
         return [Result(f"plug-in {package}", "offers something", False, f"'{package}' registers nothing in any of its hooks")]
-    results = []
+    outdated = _of_its_package(loaded).deprecations
+    results = [Result(f"plug-in {package}", "uses nothing that will go", True, sentence) for sentence in outdated or ("",)]
     with tempfile.TemporaryDirectory() as folder:
         for offer in loaded.offers:
             subject = f"{offer.what} {offer.name}"
@@ -57,6 +59,14 @@ def check_plugin(
                 else:
                     results.append(Result(subject, name, True))
     return results
+
+
+def _of_its_package(loaded: Loaded) -> Loaded:
+    """The same with the distribution that its module came with, where one is installed."""
+    module = loaded.module.partition(".")[0]
+    for name in packages_distributions().get(module, ()):
+        return replace(loaded, package=name, version=version(name))
+    return replace(loaded, package=module)
 
 
 def contract_checks(spec: Any, folder: Path, params: Any = None) -> Iterable[Check]:

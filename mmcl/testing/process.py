@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import random
+import signal
+import socket
 import sys
 import threading
 import warnings
@@ -39,6 +42,7 @@ def changes_of(work: Callable[[], object], package: str) -> list[str]:
             after, left = _flags(), Path.cwd()
             started = [one.name for one in threading.enumerate() if one not in threads and _is_of(one, package)]
             torch.set_default_dtype(before["torch's default dtype"])
+            torch.set_flush_denormal(before["torch's denormal numbers as zeros"])
             torch.set_grad_enabled(before["torch's gradient switch"])
             os.chdir(folder)
             warnings.filters[:] = filters  # type: ignore[index]  # a list, which typeshed calls a sequence
@@ -81,6 +85,12 @@ def _flags() -> dict[str, Any]:
         "cudnn.benchmark": torch.backends.cudnn.benchmark,
         "cudnn.deterministic": torch.backends.cudnn.deterministic,
         "cudnn.allow_tf32": torch.backends.cudnn.allow_tf32,
+        "cudnn.enabled": torch.backends.cudnn.enabled,
+        "torch's denormal numbers as zeros": float(torch.tensor([1e-310], dtype=torch.float64).mul(1.0)) == 0,
+        "the collector of garbage": gc.isenabled(),
+        "how warnings are shown": warnings.showwarning,
+        "what Ctrl-C does": signal.getsignal(signal.SIGINT),
+        "the patience of sockets": socket.getdefaulttimeout(),
         "the level of the root logger": logging.getLogger().level,
         "the limit of recursion": sys.getrecursionlimit(),
     }
@@ -92,12 +102,17 @@ def _watched(package: str) -> Iterator[list[str]]:
     noted: list[str] = []
     kind: Any = type(os.environ)
     simple, filtering = warnings.simplefilter, warnings.filterwarnings
-    plain = kind.__setitem__
+    plain, delete, reset = kind.__setitem__, kind.__delitem__, warnings.resetwarnings
 
     def sets(self: Any, name: str, value: str) -> None:
         if _caller() == package:
             noted.append(f"the environment variable {name}")
         plain(self, name, value)
+
+    def deletes(self: Any, name: str) -> None:
+        if _caller() == package:
+            noted.append(f"the environment variable {name}")
+        delete(self, name)
 
     def noting(function: Any, called: str) -> Any:
         def call(*arguments: Any, **named: Any) -> Any:
@@ -108,14 +123,15 @@ def _watched(package: str) -> Iterator[list[str]]:
         return call
 
     values, filters = dict(os.environ), warnings.filters  # inside catch_warnings, another list
-    kind.__setitem__ = sets
+    kind.__setitem__, kind.__delitem__ = sets, deletes
+    warnings.resetwarnings = noting(reset, "warnings.resetwarnings")
     warnings.simplefilter = noting(simple, "warnings.simplefilter")
     warnings.filterwarnings = noting(filtering, "warnings.filterwarnings")
     try:
         yield noted
     finally:
-        warnings.simplefilter, warnings.filterwarnings = simple, filtering
-        kind.__setitem__ = plain
+        warnings.simplefilter, warnings.filterwarnings, warnings.resetwarnings = simple, filtering, reset
+        kind.__setitem__, kind.__delitem__ = plain, delete
         for name in noted:
             variable = name.removeprefix("the environment variable ")
             if variable != name:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from ..api.deprecation import Deprecation, deprecated_fields
 from .checks import Check, expect, run_checks
 from .imports import heavy_imports
 from .params import expect_options
@@ -17,6 +19,9 @@ from .table import checks_of, word_of
 def check_spec(spec: Any) -> None:
     """Name, summary and options of a spec of any sort are in order, and importing its package does nothing but import what is light."""
     run_checks(spec_checks(spec))
+    for name, deprecated in deprecated_fields(spec).items():
+        what = f"{type(spec).__name__}.{name} of {word_of(spec)} '{spec.name}'"
+        warnings.warn(Deprecation(deprecated.sentence(what), deprecated), stacklevel=2)
 
 
 def spec_checks(spec: Any) -> Iterator[Check]:

@@ -88,7 +88,7 @@ def make_plan(
     assert info is not None
     assert objective.loss is not None
     assert objective.positives is not None
-    return Plan(
+    plan = Plan(
         recipe=recipe,
         text=document.whole,
         overrides=(*overrides, *chosen),
@@ -112,6 +112,8 @@ def make_plan(
         fold_key=fold_key,
         folder=document.folder if document.folder.is_absolute() else None,
     )
+    packages = problems.plugins.deprecations(part.package for _, part in plan.parts)
+    return replace(plan, outdated=(*problems.outdated, *packages))
 
 
 def with_precision(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from ...api.deprecation import Deprecated
 from ..document import Key
 from ..schema import Recipe
+from ..slots import Section
 from .problems import Problems
 from .validation import in_words
 
@@ -17,7 +19,10 @@ def checked(problems: Problems) -> Recipe:
     """The recipe with every default. Raises RecipeError where a key is wrong, with the names that are wrong elsewhere."""
     values = problems.document.values
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
+        for key, deprecated in _deprecated(recipe):
+            problems.deprecate(key, deprecated)
+        return recipe
     except ValidationError as error:
         for key, text in in_words(error, values, Recipe):
             problems.add(key, text)
@@ -30,6 +35,21 @@ def checked(problems: Problems) -> Recipe:
                 problems.look_up(key, what, use, options)
         problems.stop(error)
         raise  # never: pydantic's error holds one problem at least
+
+
+def _deprecated(value: Any, key: Key = ()) -> Iterator[tuple[Key, Deprecated]]:
+    """Every key of a recipe's sections that is given and will go."""
+    inner: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, Section):
+        given = [name for name in type(value).model_fields if name in value.model_fields_set]
+        yield from (((*key, name), value.DEPRECATED[name]) for name in given if name in value.DEPRECATED)
+        inner = ((name, getattr(value, name)) for name in given)
+    elif isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, tuple):
+        inner = enumerate(value)
+    for name, one in inner:
+        yield from _deprecated(one, (*key, name))
 
 
 def _places(values: Mapping[str, Any]) -> Iterator[tuple[str, Key, Any]]:

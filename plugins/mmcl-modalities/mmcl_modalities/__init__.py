@@ -29,6 +29,24 @@ def sizes(source: Source, what: str) -> tuple[int, ...]:
 # ---------------------------------------------------------------------------------------------------------------- audio
 
 
+class WaveformParams(Params):
+    """Options of `waveform`."""
+
+    sample_rate: int = Field(16_000, ge=1000, le=192_000, description="Hz to which the sound is resampled")
+
+
+def waveform_layout(params: WaveformParams, source: Source) -> Layout:
+    """One channel, a step a sample."""
+    return Layout("signal", ("time", "channel"), {"channel": 1}, float(params.sample_rate))
+
+
+def build_waveform(params: WaveformParams, source: Source) -> Modality:
+    """The modality."""
+    from .audio import Waveform
+
+    return Waveform(params)
+
+
 class LogMelParams(Params):
     """Options of `log-mel`."""
 
@@ -433,6 +451,14 @@ MODALITIES = (
         paper="Slaney's mel scale and area-normalised filters (librosa's defaults)",
     ),
     ModalitySpec(
+        "waveform",
+        "sound itself, a step a sample, for networks that read it",
+        ("audio",),
+        WaveformParams,
+        waveform_layout,
+        build_waveform,
+    ),
+    ModalitySpec(
         "action-units",
         "facial action units from OpenFace's columns, by name",
         ("table",),
@@ -448,7 +474,6 @@ MODALITIES = (
         FaceLandmarksParams,
         face_landmarks_layout,
         build_face_landmarks,
-        version=2,
         paper="MPUC-MER (ICPR 2022), §III-A",
     ),
     ModalitySpec(
@@ -458,7 +483,6 @@ MODALITIES = (
         SkeletonParams,
         skeleton_layout,
         build_skeleton,
-        version=2,
     ),
     ModalitySpec(
         "signals",
@@ -467,11 +491,8 @@ MODALITIES = (
         SignalsParams,
         signals_layout,
         build_signals,
-        version=2,
     ),
-    ModalitySpec(
-        "frames", "video frames, resized and kept as bytes", ("video",), FramesParams, frames_layout, build_frames, version=2
-    ),
+    ModalitySpec("frames", "video frames, resized and kept as bytes", ("video",), FramesParams, frames_layout, build_frames),
     ModalitySpec(
         "hashed-words",
         "a fixed random vector a word; needs no vocabulary and no download",
@@ -479,7 +500,6 @@ MODALITIES = (
         HashedWordsParams,
         hashed_words_layout,
         build_hashed_words,
-        version=2,
         paper="random indexing: Kanerva, Kristoferson, Holst 2000",
     ),
     ModalitySpec(

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms, equal to librosa's melspectrogram and power_to_db."""
+"""The waveform itself; log-mel spectrograms, equal to librosa's melspectrogram and power_to_db."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from librosa.filters import mel
 from numpy.typing import NDArray
 
 from mmcl.api import Audio, Raw
-from mmcl.media import Framing, blocks_at_rate, joined
+from mmcl.media import Framing, at_rate, blocks_at_rate, joined
 
-from . import LogMelParams, hop_samples
+from . import LogMelParams, WaveformParams, hop_samples
 
 FLOOR = 1e-10
 """Power below which nothing is told apart: −100 dB, librosa's own."""
@@ -73,3 +73,15 @@ class LogMel:
             spectrum = scipy.fft.rfft(frames[some] * self.window, self.transform, axis=1)
             energy[some] = np.square(spectrum.real) + np.square(spectrum.imag)
         return np.matmul(energy, self.filters)
+
+
+class Waveform:
+    """Samples of one channel."""
+
+    def __init__(self, params: WaveformParams) -> None:
+        self.params = params
+
+    def extract(self, raw: Raw) -> NDArray[np.float32]:
+        """[T, 1]. Raises DataError for sound that is empty, NaN or infinite."""
+        assert isinstance(raw, Audio)
+        return at_rate(raw, self.params.sample_rate)[:, None]

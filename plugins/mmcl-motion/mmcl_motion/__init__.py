@@ -230,7 +230,6 @@ MODALITIES = (
         LandmarksMotionParams,
         landmarks_motion_layout,
         build_landmarks_motion,
-        version=2,
     ),
 )
 
