@@ -81,16 +81,16 @@ def prepare_chunk(
     """Prepare one modality of recordings that follow each other; the sentence of what is the user's to mend, if there is one."""
     try:
         with hushed():
-            made, dataset, samples, places = _listing(plan, root, prepared)
+            whole, dataset, samples, places = _listing(plan, root, prepared)
             folder, here = places[modality]
             if here != key:
                 raise StageError(
-                    f"a node of the cluster sees other recordings of '{made.dataset.use}' in {made.root} than this machine, or files "
+                    f"a node of the cluster sees other recordings of '{whole.dataset.use}' in {whole.root} than this machine, or files "
                     "of another time; put them where every node sees the same ones"
                 )
-            with faults_named(made):
-                part = next(one for one in made.modalities if one.name == modality)
-                write_part(made, part, folder, key, rows, samples, dataset, workers, strict)
+            with faults_named(whole):
+                part = next(one for one in whole.modalities if one.name == modality)
+                write_part(whole, part, folder, key, rows, samples, dataset, workers, strict)
     except MmclError as error:
         return str(error)
     return None
@@ -99,8 +99,8 @@ def prepare_chunk(
 @lru_cache(maxsize=1)
 def _listing(plan: bytes, root: Path, prepared: Path) -> tuple[Plan, Dataset, Recordings, dict[str, tuple[Path, str]]]:
     """What every chunk of a plan needs, once a process."""
-    made, run = unpacked(plan), RunFolder(root, prepared)
-    with faults_named(made):
-        dataset = open_dataset(made)
-        samples = listed(made, dataset)
-        return made, dataset, samples, {one.name: store_of(made, run, one, samples) for one in made.modalities}
+    whole, run = unpacked(plan), RunFolder(root, prepared)
+    with faults_named(whole):
+        dataset = open_dataset(whole)
+        samples = listed(whole, dataset)
+        return whole, dataset, samples, {one.name: store_of(whole, run, one, samples) for one in whole.modalities}
