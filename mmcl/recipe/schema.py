@@ -61,6 +61,13 @@ _Precision = Annotated[
         "(AMX or AVX512), else float32, and the plan states which, so that a repetition elsewhere computes in the same"
     ),
 ]
+_SyncBatchnorm = Annotated[
+    bool,
+    Field(
+        description="of several processes under torchrun, batch normalisation in the networks sees the rows of all, as one process would; false: "
+        "each process's rows by themselves"
+    ),
+]
 _CheckpointMinutes = Annotated[float, Field(ge=0, description="minutes between checkpoints from which a killed run goes on")]
 
 
@@ -173,7 +180,7 @@ class View(Section):
 class Pretrain(Section):
     """Contrastive pretraining, without labels."""
 
-    LATER: ClassVar[tuple[str, ...]] = ("copies", "skip", "sampler")
+    LATER: ClassVar[tuple[str, ...]] = ("copies", "skip", "sampler", "sync_batchnorm")
 
     objective: Objective = Field(default_factory=lambda: Objective(), description="what is pulled together and pushed apart")
     pretext: Annotated[UsePretext, SHORT] | None = Field(
@@ -188,7 +195,8 @@ class Pretrain(Section):
         None,
         ge=1,
         description="rows that go through a network at a time; activations are made again for the backward pass, so that a large "
-        "batch_size needs the memory of a small one and gets the same gradient (batch normalisation sees each part for itself)",
+        "batch_size needs the memory of a small one and gets the same gradient (batch normalisation sees each part for itself); of several "
+        "processes, those of each, and with sync_batchnorm those of all together",
     )
     transductive: Annotated[tuple[Literal["valid", "test"], ...], _DISTINCT] = Field(
         (),
@@ -230,6 +238,7 @@ class Pretrain(Section):
         description="batches whose loss is no number that are left out, said and counted, before training stops; the first is kept for `mmcl replay`",
     )
     precision: _Precision = "float32"
+    sync_batchnorm: _SyncBatchnorm = False
     checkpoint_minutes: _CheckpointMinutes = 2.0
 
     @property
@@ -291,7 +300,7 @@ class Probe(Section):
 class Supervise(Section):
     """Encoders and heads trained together with labels: baselines from scratch, or fine-tuning of the pretrained encoders."""
 
-    LATER: ClassVar[tuple[str, ...]] = ("metric", "mix")
+    LATER: ClassVar[tuple[str, ...]] = ("metric", "mix", "sync_batchnorm")
 
     start: Literal["scratch", "pretrained"] = Field(
         "scratch", description="the encoders' first weights: random, or those that `pretrain` left (fine-tuning)"
@@ -327,6 +336,7 @@ class Supervise(Section):
     )
     clip: _Clip = None
     precision: _Precision = "float32"
+    sync_batchnorm: _SyncBatchnorm = False
     checkpoint_minutes: _CheckpointMinutes = 2.0
 
 
