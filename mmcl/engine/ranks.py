@@ -145,7 +145,7 @@ class Ranks:
             met = [(z, _part(grad, rows, z)) for z, grad, rows in mine if grad is not None and z.requires_grad]
             if met:
                 torch.autograd.backward([z for z, _ in met], [grad for _, grad in met])
-        self._add_up([weight for weight in model.parameters() if weight.requires_grad])
+        self._add_up([weight for weight in model.parameters() if weight.requires_grad and not is_sharded(weight)])
 
     def _add_up(self, weights: Sequence[nn.Parameter]) -> None:
         """The sum of all ranks' gradients; a weight that no rank has one for has none, as in one process."""
@@ -180,7 +180,10 @@ class Ranks:
         """Make what a model has learned beside its weights (running statistics) that of the first rank; with `weights`, those too."""
         if self.size == 1:
             return
-        tensors = [value for name, value in model.state_dict().items() if weights or name not in dict(model.named_parameters())]
+        parameters = dict(model.named_parameters())
+        tensors = [
+            value for name, value in model.state_dict().items() if (weights or name not in parameters) and not is_sharded(value)
+        ]
         with torch.no_grad():
             for dtype in dict.fromkeys(value.dtype for value in tensors):
                 same = [value for value in tensors if value.dtype == dtype]
@@ -248,6 +251,11 @@ class Ranks:
 
 ALONE = Ranks()
 """One process."""
+
+
+def is_sharded(weight: Any) -> bool:
+    """Whether a weight is held in parts by all ranks (a DTensor, whose class takes long to import): its gradient is added up as it comes."""
+    return hasattr(weight, "full_tensor")
 
 
 def _part(grad: Tensor, rows: slice, z: Tensor) -> Tensor:

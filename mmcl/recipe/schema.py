@@ -180,7 +180,7 @@ class View(Section):
 class Pretrain(Section):
     """Contrastive pretraining, without labels."""
 
-    LATER: ClassVar[tuple[str, ...]] = ("copies", "skip", "sampler", "sync_batchnorm")
+    LATER: ClassVar[tuple[str, ...]] = ("copies", "skip", "sampler", "sync_batchnorm", "shard")
 
     objective: Objective = Field(default_factory=lambda: Objective(), description="what is pulled together and pushed apart")
     pretext: Annotated[UsePretext, SHORT] | None = Field(
@@ -239,6 +239,11 @@ class Pretrain(Section):
     )
     precision: _Precision = "float32"
     sync_batchnorm: _SyncBatchnorm = False
+    shard: bool = Field(
+        False,
+        description="of several processes under torchrun, each holds a part of the backbones' weights, gradients and optimiser's state (FSDP2), for "
+        "backbones that one graphics processor does not hold; false: each holds all of them",
+    )
     checkpoint_minutes: _CheckpointMinutes = 2.0
 
     @property

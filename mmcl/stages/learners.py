@@ -13,7 +13,7 @@ from torch.nn import functional
 from ..api.batch import Batch, Items, Stream
 from ..api.loss import Scored, Steps
 from ..engine.devices import arithmetic
-from ..engine.ranks import ALONE, Gathered, Ranks, weighted
+from ..engine.ranks import ALONE, Gathered, Ranks, is_sharded, weighted
 from ..evaluate import health
 from ..model.augment import Augmentation
 from ..model.build import fresh_encoders, fresh_joint, given
@@ -98,6 +98,15 @@ def look_again(learner: Learner, unit: Unit, epoch: int) -> None:
     learner.ranks.as_first(seen)
 
 
+def whole_weights(module: nn.Module, ranks: Ranks) -> dict[str, Tensor]:
+    """A module's weights, those that are sharded put together on the first rank. Every rank calls it."""
+    if not any(is_sharded(weight) for weight in module.parameters()):
+        return module.state_dict()
+    from ..engine.shards import whole  # late: it takes seconds to import
+
+    return whole(module, keep=ranks.first)
+
+
 def seen_by(learner: Learner) -> Seen | None:
     """What the sampler is told of recordings, where it asks."""
     return cast("Seen", learner.model[SEEN]) if SEEN in learner.model else None
@@ -123,6 +132,12 @@ class Pairs:
             self.contrast = replace(self.contrast, sides=self.sides)
         _beside_sampler(self.model, unit, {name: widths[name] for name in plan.contrasted})
         self.model.to(device)
+        if plan.recipe.pretrain.shard and ranks.size > 1:
+            from ..engine.shards import shard  # late: it takes seconds to import
+
+            ranks.as_first(self.model, weights=True)
+            for encoder in self.encoders.values():
+                shard(encoder.backbone, ranks)
         self._gathered: Gathered | None = None
 
     def forward(
@@ -165,7 +180,8 @@ class Pairs:
 
     def _in_step(self, batch: Batch) -> dict[str, InStep]:
         """How ranks send each modality of a batch through its network, where they exchange something meanwhile."""
-        return in_step_of(batch, self.plan.contrasted, self.ranks, self.plan.recipe.pretrain.sync_batchnorm)
+        section = self.plan.recipe.pretrain
+        return in_step_of(batch, self.plan.contrasted, self.ranks, section.sync_batchnorm, section.shard)
 
     def _sequence(self, name: str, ready: Stream, rows: Tensor, step: InStep | None) -> tuple[tuple[Tensor, Tensor], ...]:
         """A modality's embeddings, those of its steps [n, T', W], and when these are in seconds [n, T'], −1 where none is real; each with its rows."""
