@@ -120,6 +120,17 @@ def test_sharded_weights_are_those_of_whole_ones_and_go_on_with_another_number_o
         torch.testing.assert_close(value, weights(third)[name], rtol=0, atol=1e-5)
 
 
+def test_a_process_that_dies_ends_all_with_one_sentence_and_a_rerun_goes_on(prepared, tmp_path):
+    straight, broken = (copied(prepared, tmp_path / name) for name in ("straight", "broken"))
+    sets = (*LARGE, "pretrain.checkpoint_minutes=0")
+    assert launch(straight, 2, sets) == []
+    ends = launch(broken, 2, sets, dies=5)
+    assert [kind for kind, _ in ends] == ["Parted"]
+    assert "another process of this run ended" in ends[0][1]
+    assert launch(broken, 2, sets) == []
+    assert all(torch.equal(value, weights(broken)[name]) for name, value in weights(straight).items())
+
+
 def test_where_weights_cannot_be_sharded_a_sentence_says_so(prepared):
     with pytest.raises(StageError, match="divides weights among processes, and here is one"):
         pretrain(Case(SHARDED, "complete").plan, RunFolder(prepared), device="cpu")

@@ -63,10 +63,7 @@ _Precision = Annotated[
 ]
 _SyncBatchnorm = Annotated[
     bool,
-    Field(
-        description="of several processes under torchrun, batch normalisation in the networks sees the rows of all, as one process would; false: "
-        "each process's rows by themselves"
-    ),
+    Field(description="under torchrun, batch normalisation sees the rows of all processes, as in one; false: each its own"),
 ]
 _CheckpointMinutes = Annotated[float, Field(ge=0, description="minutes between checkpoints from which a killed run goes on")]
 
@@ -241,8 +238,7 @@ class Pretrain(Section):
     sync_batchnorm: _SyncBatchnorm = False
     shard: bool = Field(
         False,
-        description="of several processes under torchrun, each holds a part of the backbones' weights, gradients and optimiser's state (FSDP2), for "
-        "backbones that one graphics processor does not hold; false: each holds all of them",
+        description="under torchrun, each process holds a part of the backbones' weights, gradients and optimiser's state (FSDP2); false: all",
     )
     checkpoint_minutes: _CheckpointMinutes = 2.0
 
