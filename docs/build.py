@@ -107,9 +107,9 @@ def recipe_page() -> str:
         ("protocol, use: leave-one-group-out", schema.LeaveOneGroupOut),
         ("reading", schema.Reading),
         ("report", schema.Report),
-        ("sweep", schema.Sweep),
-        ("sweep.score", schema.SweepScore),
-        ("sweep.space.KEY, as a range", schema.Range),
+        ("sweep", searches.Sweep),
+        ("sweep.score", searches.SweepScore),
+        ("sweep.space.KEY, as a range", searches.Range),
     ]
     lines = ["# Keys of a recipe", ""]
     for title, model in sections:

@@ -9,6 +9,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,15 +18,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from mmcl.api.batch import Batch, Items, Stream
+from mmcl.engine.batch_norm import OverRanks
 from mmcl.engine.ranks import ALONE, Gathered, Ranks
+from mmcl.model import network as network_of
 from mmcl.model.windows import draw_batch, items_of
 from mmcl.recipe.plan import Plan
 from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 from mmcl.runs import RunFolder
+from mmcl.stages import supervise
 from mmcl.stages.learners import learner_of
 from mmcl.stages.units import Unit, units_of
 from mmcl.workers import fork_context
@@ -106,7 +111,7 @@ class Trial:
         if case.double:
             self.learner.model.double()
         self.learner.model.train()
-        sides = self.learner.sides
+        sides = getattr(self.learner, "sides", None)
         for queue in sides.queues.values() if sides is not None else ():  # as other batches left it
             rng = torch.Generator().manual_seed(len(queue.z))
             n = len(queue.z) - 2
@@ -127,9 +132,11 @@ class Trial:
             learner.backward(objective)
         loss = None if objective.loss is None else float(objective.loss.detach())
         learner.stepped(encoded, self.items)
-        kept = dict(learner.sides.queues.named_buffers()) if learner.sides is not None else {}
+        kept = dict(sides.queues.named_buffers()) if (sides := getattr(learner, "sides", None)) is not None else {}
+        if learner.plan.recipe.pretrain.sync_batchnorm:  # else each rank has its own
+            kept |= {name: value for name, value in learner.model.named_buffers() if "running" in name or "tracked" in name}
         grads = {name: weight.grad for name, weight in learner.model.named_parameters()}
-        return loss, {**grads, **{name: value.to(torch.float64) for name, value in kept.items()}}
+        return loss, {**grads, **{name: value.to(torch.float64, copy=True) for name, value in kept.items()}}
 
     def difference(self, ranks: Ranks) -> float:
         """The largest difference of the loss and of any gradient between one process and this launch, relative to the largest gradient."""
@@ -210,10 +217,32 @@ class OthersLast(Ranks):
         return self._share_of((self.rank + 1) % self.size, n)
 
 
+class NormsOneWay(Ranks):
+    """Shares batch norms' statistics and not their gradient."""
+
+    def add_up(self, value: Tensor) -> None:
+        pass
+
+
+class MeanOfRankMeans(Ranks):
+    """Counts every rank's rows alike in the statistics of batch norms."""
+
+    def every(self, value: Tensor) -> Tensor:
+        table = super().every(value)
+        if value.dtype == torch.float64:  # count, whether it is a batch, means, squares
+            counts = table[:, :1].clone()
+            squares = 2 + (table.shape[1] - 2) // 2
+            alike = (counts > 0) * counts.sum() / (counts > 0).sum()
+            table[:, squares:] *= alike / counts.clamp_min(1)
+            table[:, :1] = alike
+        return table
+
+
 KINDS: Mapping[str, type[Ranks]] = {
     kind.__name__: kind
     for kind in (Ranks, NoGradient, NotAddedUp, MeanOfRanks, LocalRows, MeanOfMeans, WeightsOfAll, OthersLast)
 }
+OF_NORMS: Mapping[str, type[Ranks]] = {kind.__name__: kind for kind in (NormsOneWay, MeanOfRankMeans)}
 
 
 def measure(
@@ -237,17 +266,22 @@ def measure(
     ]
     tried += [("Ranks", size, k) for k in range(len(cases), len(cases) + len(sound)) for size in sizes]
     cases = [*cases, *sound]
+    answers = launched(work, MOST, prepared, cases, tried)
+    return [(kind, size, cases[k], max(answers[rank][f"{kind} {size} {k}"] for rank in range(size))) for kind, size, k in tried]
+
+
+def launched(target: Any, size: int, *given: Any) -> list[Any]:
+    """What processes of a launch have written in RANK.json, each of which was given its rank, a folder and `given`."""
     context = fork_context(["mmcl.stages.loaded"])
     with tempfile.TemporaryDirectory() as folder:
-        processes = [context.Process(target=work, args=(rank, Path(folder), prepared, cases, tried)) for rank in range(MOST)]
+        processes = [context.Process(target=target, args=(rank, Path(folder), *given)) for rank in range(size)]
         for process in processes:
             process.start()
         for process in processes:
             process.join(600)
             process.kill()
-        assert [process.exitcode for process in processes] == [0] * MOST, "a process ended with an error, which stands above"
-        answers = [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(MOST)]
-    return [(kind, size, cases[k], max(answers[rank][f"{kind} {size} {k}"] for rank in range(size))) for kind, size, k in tried]
+        assert [process.exitcode for process in processes] == [0] * size, "a process ended with an error, which stands above"
+        return [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(size)]
 
 
 def work(rank: int, folder: Path, prepared: Path, cases: list[Case], tried: list[tuple[str, int, int]]) -> None:
@@ -263,7 +297,113 @@ def work(rank: int, folder: Path, prepared: Path, cases: list[Case], tried: list
         trial = Trial(cases[k], unit) if mine else None
         for kind, size in mine:
             assert trial is not None
-            answers[f"{kind} {size} {k}"] = trial.difference(KINDS[kind](rank, size, store, group=groups[size]))
+            answers[f"{kind} {size} {k}"] = trial.difference({**KINDS, **OF_NORMS}[kind](rank, size, store, group=groups[size]))
+    (folder / f"{rank}.json").write_text(json.dumps(answers))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+# --------------------------------------------------------------------------------------------- layers, and what has labels
+
+
+class OneRow(nn.BatchNorm1d):
+    """As backbones have it: its running statistics for a batch of one row."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and len(input) < 2:
+            return functional.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
+
+
+LAYERS = {
+    "1d": lambda: nn.BatchNorm1d(4),
+    "1d over time": lambda: nn.BatchNorm1d(4),
+    "2d": lambda: nn.BatchNorm2d(4, momentum=None),
+    "3d": lambda: nn.BatchNorm3d(4, affine=False),
+    "that knows no past": lambda: nn.BatchNorm2d(4, track_running_stats=False),
+    "that knows nothing": lambda: nn.BatchNorm1d(4, affine=False, track_running_stats=False),
+    "with its own rule for one row": lambda: OneRow(4),
+}
+SHAPES = {"1d over time": (4, 6), "2d": (4, 3, 2), "3d": (4, 2, 2, 2), "that knows no past": (4, 2, 3)}
+SHARES = ((4, 2, 1), (3, 0, 2), (0, 0, 1), (1, 1, 0))
+"""Rows of each of three ranks."""
+
+
+def layers(rank: int, folder: Path) -> None:
+    """One process: layers of all kinds between two others, their rows shared out, beside what one process has."""
+    ranks, answers = _joined(rank, folder, 3), {}
+    for name, shares in itertools.product(LAYERS, SHARES):
+        if sum(shares) == 1 and name != "with its own rule for one row" and name not in ("2d", "3d"):
+            continue  # torch has no answer either, or none but its own
+        torch.manual_seed(0)
+        shape = SHAPES.get(name, (4,))
+        values, towards = (torch.randn(sum(shares), *shape, dtype=torch.float64) * 3 + 2 for _ in range(2))
+        both = []
+        for alone in (True, False):
+            torch.manual_seed(1)
+            norms = nn.Sequential(LAYERS[name](), LAYERS[name]()).double().train()
+            first = nn.Parameter(torch.ones(4, dtype=torch.float64))
+            own = slice(sum(shares[:rank]), sum(shares[: rank + 1]))
+            mine = values if alone else values[own] if shares[rank] else torch.full((1, *shape), 1e3, dtype=torch.float64)
+            context = nullcontext() if alone else OverRanks(norms, ranks, shares[rank], sum(shares))
+            with context:
+                output = norms(mine * first.view(1, 4, *[1] * (len(shape) - 1)))
+            wanted = towards if alone else towards[own]
+            loss = (output[: len(wanted)].sin() * wanted).sum()
+            loss.backward()
+            weights = [first, *norms.parameters()]
+            if not alone:
+                for weight in weights:
+                    ranks.add_up(weight.grad)
+            kept = [value.double() for value in norms.buffers()]
+            both.append([*(weight.grad for weight in weights), *kept])
+            if shares[rank] or alone:
+                both[-1].append(output[own] if alone else output)
+        if not shares[rank]:
+            both[0].pop()
+        answers[f"{name} {shares}"] = max(
+            float((a - b).abs().max() / a.abs().max().clamp_min(1))
+            for a, b in zip(*both, strict=True)
+            if len(a.shape) == 0 or len(a)
+        )
+    _answered(rank, folder, answers)
+
+
+def labelled(rank: int, folder: Path, prepared: Path, sets: tuple[str, ...]) -> None:
+    """One process: a network with a head learns labels, its rows shared out, beside what one process has."""
+    ranks, answers = _joined(rank, folder, 3), {}
+    plan = Case(sets, "complete").plan
+    unit = units_of(plan, RunFolder(prepared))[0]
+    for k, model in enumerate(supervise._models(plan.supervised)):
+        for pattern, count in (("complete", 7), ("absent on one rank", 7), ("one shared row", 5), ("complete", 2)):
+            rows = list(unit.fold.train)[:count]
+            batch = spoilt(draw_batch(plan, unit.prepared.stores, rows, 1, np.random.default_rng(k)), pattern, True)
+            both = []
+            for who in (ALONE, ranks):
+                network = supervise._build(unit, model).double().train()
+                share = network_of.Share(who, count, who.size > 1, "float32")
+                own = network_of.outputs_of(network, cut(batch, who.share(count)), share, torch.device("cpu"), {}, None, ())
+                gathered = who.gather(own, count)
+                output = gathered.whole[network_of.OUTPUT]
+                loss = (output.sin() * torch.arange(output.numel()).view_as(output)).sum()
+                who.backward(loss, gathered, network)
+                grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in network.parameters()]
+                both.append([output.detach(), *grads, *(value.double() for value in network.buffers())])
+            largest = max(float(a.abs().max()) for a in both[0][:-1])
+            answers[f"{model.stem} {pattern} {count}"] = max(
+                float((a - b).abs().max()) / largest for a, b in zip(*both, strict=True)
+            )
+    _answered(rank, folder, answers)
+
+
+def _joined(rank: int, folder: Path, size: int) -> Ranks:
+    torch.set_num_threads(1)
+    store = dist.FileStore(str(folder / "store"), size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(minutes=5))
+    return Ranks(rank, size, store)
+
+
+def _answered(rank: int, folder: Path, answers: Any) -> None:
     (folder / f"{rank}.json").write_text(json.dumps(answers))
     dist.barrier()
     dist.destroy_process_group()

@@ -119,6 +119,10 @@ def test_training_goes_through_it_for_whole_batches_and_learns_the_same(tiny_pla
         (("window.seconds=0.5", "pretrain.compile=[noise]"), r"pretrain\.compile\[0\]: is no modality of this recipe"),
         (("window={share: 0.5}", "pretrain.compile=[audio]"), "windows differ in length without window.seconds"),
         (("window.seconds=0.5", "pretrain.compile=[text]"), "the steps of text come at no fixed rate"),
+        (
+            ("window.seconds=0.5", "pretrain.compile=[audio]", "pretrain.sync_batchnorm=true"),
+            "has not been tried beside sync_batchnorm",
+        ),
     ],
 )
 def test_a_network_that_would_be_translated_again_and_again_is_refused(tiny_plan, changes, sentence):

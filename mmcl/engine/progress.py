@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..seeding import address
 from ..stopping import stop_for
-from .resume import load_checkpoint, save_checkpoint
+from .ranks import Ranks, is_sharded
+from .resume import load_checkpoint, save_checkpoint, save_sharded_checkpoint
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Progress:
     )  # of an epoch that was stopped: how many batches are done, and means over them
     continued: list[int] = field(default_factory=list)  # epochs after which a finished training went on
     writes: bool = True  # whether `save` writes: of several processes one does
+    sharded: Ranks | None = None  # those that hold parts of the weights, all of which write
 
     def __post_init__(self) -> None:
         self._began = self._saved = time.monotonic()
@@ -69,7 +71,7 @@ class Progress:
 
     def save(self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Put a checkpoint in place of the one before."""
-        if not self.writes:
+        if not self.writes and self.sharded is None:
             return
         state = {
             "key": self.key,
@@ -83,7 +85,10 @@ class Progress:
             **({"within": self.within} if self.within else {}),
             **({"continued": self.continued} if self.continued else {}),
         }
-        save_checkpoint(folder, model, optimizer, self.weights, state)
+        if self.sharded is None:
+            save_checkpoint(folder, model, optimizer, self.weights, state)
+        else:
+            save_sharded_checkpoint(folder, model, optimizer, self.weights, state, self.sharded)
         self._saved = time.monotonic()
 
     def stop_for(
@@ -110,8 +115,9 @@ class Progress:
         stop_for(number, keep)
 
     def due(self, minutes: float) -> bool:
-        """Whether the last checkpoint, or the beginning, is so many minutes ago."""
-        return time.monotonic() - self._saved >= 60 * minutes
+        """Whether the last checkpoint, or the beginning, is so many minutes ago; where all ranks write, by the first one's clock."""
+        is_due = time.monotonic() - self._saved >= 60 * minutes
+        return is_due if self.sharded is None else bool(self.sharded.first_number(float(is_due)))
 
     def seed_step(self, *where: str | int) -> torch.Generator:
         """Seeds torch for the next step (dropout, and whatever else draws while stepping); the generator of its augmentations."""
@@ -141,5 +147,8 @@ class Progress:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of all weights, in the processor's memory."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+    """A copy of all weights, in the processor's memory; of those that are sharded this rank's part, where it is."""
+    return {
+        name: value.detach().clone() if is_sharded(value) else value.detach().to("cpu", copy=True)
+        for name, value in model.state_dict().items()
+    }

@@ -79,6 +79,11 @@ class Ranks:
         """The rows of a batch of n that this rank cuts and encodes; none, where there are more ranks than rows."""
         return self._share_of(self.rank, n)
 
+    def shares(self, n: int) -> tuple[int, ...]:
+        """How many rows of a batch of n each rank has."""
+        shares = [self._share_of(rank, n) for rank in range(self.size)]
+        return tuple(share.stop - share.start for share in shares)
+
     def _share_of(self, rank: int, n: int) -> slice:
         return slice(n * rank // self.size, n * (rank + 1) // self.size)
 
@@ -137,10 +142,10 @@ class Ranks:
                 for weight in model.parameters():
                     weight.grad = None
             mine = [(z, gathered.whole[name].grad, rows) for name, (z, rows) in gathered.own.items()]
-            met = [(z, grad[rows].to(z.dtype)) for z, grad, rows in mine if grad is not None and z.requires_grad]
+            met = [(z, _part(grad, rows, z)) for z, grad, rows in mine if grad is not None and z.requires_grad]
             if met:
                 torch.autograd.backward([z for z, _ in met], [grad for _, grad in met])
-        self._add_up([weight for weight in model.parameters() if weight.requires_grad])
+        self._add_up([weight for weight in model.parameters() if weight.requires_grad and not is_sharded(weight)])
 
     def _add_up(self, weights: Sequence[nn.Parameter]) -> None:
         """The sum of all ranks' gradients; a weight that no rank has one for has none, as in one process."""
@@ -154,6 +159,15 @@ class Ranks:
                 for weight, grad in zip(bucket, torch.split(flat, [w.numel() for w in bucket]), strict=True):
                     weight.grad = grad.view_as(weight).clone()
 
+    def add_up(self, value: Tensor) -> None:
+        """Make figures the sum of all ranks' figures, in place."""
+        if self.size > 1:
+            self._reduce(value)
+
+    def every(self, value: Tensor) -> Tensor:
+        """The figures of all ranks, alike in shape, one below the other: [ranks, …]."""
+        return value[None] if self.size == 1 else torch.stack(self._all(value))
+
     def sum_of(self, value: Tensor) -> Tensor:
         """The sum of a figure over all ranks, without its graph."""
         if self.size == 1:
@@ -166,7 +180,10 @@ class Ranks:
         """Make what a model has learned beside its weights (running statistics) that of the first rank; with `weights`, those too."""
         if self.size == 1:
             return
-        tensors = [value for name, value in model.state_dict().items() if weights or name not in dict(model.named_parameters())]
+        parameters = dict(model.named_parameters())
+        tensors = [
+            value for name, value in model.state_dict().items() if (weights or name not in parameters) and not is_sharded(value)
+        ]
         with torch.no_grad():
             for dtype in dict.fromkeys(value.dtype for value in tensors):
                 same = [value for value in tensors if value.dtype == dtype]
@@ -234,6 +251,16 @@ class Ranks:
 
 ALONE = Ranks()
 """One process."""
+
+
+def is_sharded(weight: Any) -> bool:
+    """Whether a weight is held in parts by all ranks (a DTensor, whose class takes long to import): its gradient is added up as it comes."""
+    return hasattr(weight, "full_tensor")
+
+
+def _part(grad: Tensor, rows: slice, z: Tensor) -> Tensor:
+    """The gradient of a rank's own embeddings, out of that of all; of none of them where it sent filler through its network."""
+    return grad[rows].to(z.dtype) if len(z) else torch.zeros_like(z)
 
 
 def _buckets(weights: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import nn
 from ..api.errors import StageError
 from ..runs import digest, folder_in_place_of, read_json, read_tensors, write_json, write_tensors
 from ..screen import say
+from .ranks import Ranks
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -54,6 +56,34 @@ def save_checkpoint(
             folder.replace(_before(folder))
 
 
+def save_sharded_checkpoint(
+    folder: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    best: Mapping[str, torch.Tensor],
+    counters: Mapping[str, Any],
+    ranks: Ranks,
+) -> None:
+    """As `save_checkpoint`, of weights that are sharded: each rank writes its own. Every rank calls it."""
+    from .shards import save_shards
+
+    tensors = {f"now/{name}": value.detach() for name, value in module.state_dict().items()}
+    tensors |= {f"best/{name}": value for name, value in best.items()}
+    for name, parameter in module.named_parameters():
+        state = optimizer.state.get(parameter, {})
+        tensors |= {f"optimizer/{name}/{what}": value.detach() for what, value in state.items() if value is not None}
+    with ExitStack() as stack:
+        part = Path(ranks.first_says(lambda: str(stack.enter_context(folder_in_place_of(folder)))))
+        save_shards(part, tensors)
+        if ranks.first:
+            hashes = {file.name: digest(file) for file in sorted(part.glob("*.safetensors"))}
+            write_json(part / "state.json", {**counters, "shards": hashes})
+            if folder.exists():
+                shutil.rmtree(_before(folder), ignore_errors=True)
+                folder.replace(_before(folder))
+    ranks.agree(0)  # nobody goes on, or leaves, before it is in its place
+
+
 def drop_checkpoint(folder: Path, before_only: bool = False) -> None:
     """Take away a folder's checkpoints, which a training that has ended no longer needs; with `before_only` the newest one stays."""
     for one in (_before(folder),) if before_only else (folder, _before(folder)):
@@ -80,13 +110,14 @@ def load_checkpoint(
                 return None
             if missing := [name for name in needs if name not in counters]:
                 raise StageError(f"{one / 'state.json'}: does not say {', '.join(missing)}")
-            best = _load(one, _tensors(one, counters), module, optimizer)
+            best = (_load_shards if "shards" in counters else _load_whole)(one, counters, module, optimizer)
         except StageError as error:
             problems.append(error)
             continue
         if problems:
             say(f"{problems[0]}; going on from the checkpoint before, of epoch {counters.get('epoch')}")
         counters.pop("sha256", None)
+        counters.pop("shards", None)
         return counters, best
     if problems:
         which = "neither of them can be used" if len(problems) > 1 else "there is no checkpoint before it that can be used"
@@ -101,7 +132,8 @@ def drop_damaged(folder: Path) -> bool:
     there = [one for one in (folder, _before(folder)) if one.exists()]
     for one in there:
         try:
-            _tensors(one, _counters(one))
+            counters = _counters(one)
+            _check_shards(one, counters["shards"]) if "shards" in counters else _tensors(one, counters)
         except StageError:
             continue
         return False
@@ -121,6 +153,52 @@ def _tensors(one: Path, counters: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     if written is not None and written != digest(one / "state.safetensors"):
         raise StageError(f"{one / 'state.safetensors'}: is not what was written")
     return read_tensors(one / "state.safetensors")
+
+
+def _check_shards(one: Path, hashes: Mapping[str, str]) -> None:
+    """Raise StageError if a checkpoint's shards are not all there, or not what was written."""
+    for name, written in hashes.items():
+        if Path(name).name != name or not (one / name).is_file():
+            raise StageError(f"{one}: lacks {name}, one of its shards")
+        if digest(one / name) != written:
+            raise StageError(f"{one / name}: is not what was written")
+
+
+def _load_shards(
+    one: Path, counters: Mapping[str, Any], module: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, torch.Tensor]:
+    """As `_load`, from the shards that any number of ranks wrote. A module that is sharded has to be so on every rank, each of which calls it."""
+    from .shards import load_shards, names_in
+
+    _check_shards(one, counters["shards"])
+    state, parameters, shapes = module.state_dict(), dict(module.named_parameters()), names_in(one)
+    room: dict[str, torch.Tensor] = {}
+    for name, shape in shapes.items():
+        kind, _, rest = name.partition("/")
+        like = parameters.get(rest.rpartition("/")[0]) if kind == "optimizer" else state.get(rest)
+        if like is None or (shape and tuple(like.shape) != shape):
+            raise StageError(f"{one}: its weights do not fit the networks ({name} has the shape {list(shape)})")
+        room[name] = torch.empty_like(like) if shape == tuple(like.shape) else torch.empty(shape)
+    if missing := sorted(f"now/{name}" for name in state if f"now/{name}" not in shapes):
+        raise StageError(f"{one}: its weights do not fit the networks (it lacks {missing[0]})")
+    load_shards(one, room)
+    best = {name.removeprefix("best/"): value for name, value in room.items() if name.startswith("best/")}
+    module.load_state_dict({name.removeprefix("now/"): value for name, value in room.items() if name.startswith("now/")})
+    index = {id(parameter): name for name, parameter in module.named_parameters()}
+    numbered = [index[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    kept: dict[int, dict[str, torch.Tensor]] = {}
+    for k, name in enumerate(numbered):
+        mine = {key.rpartition("/")[2]: value for key, value in room.items() if key.startswith(f"optimizer/{name}/")}
+        if mine:
+            kept[k] = mine
+    optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
+    return best
+
+
+def _load_whole(
+    one: Path, counters: Mapping[str, Any], module: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, torch.Tensor]:
+    return _load(one, _tensors(one, counters), module, optimizer)
 
 
 def _load(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from typing import Any, Self, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..api.backbone import BackboneSpec
 from ..api.batch import Encoded, Stream
@@ -18,8 +16,7 @@ from ..api.params import Params
 from ..seeding import address
 from .augment import Augmentation, augment, mirror, spread
 from .compiled import Compiled
-
-T = TypeVar("T")
+from .parts import InStep, in_parts
 
 
 class Normalise(nn.Module):
@@ -135,37 +132,25 @@ class Encoder(nn.Module):
             kept = augment(kept, self.layout, augmentation, generator)
         return kept, rows
 
-    def embed(self, stream: Stream, part: int | None = None) -> Tensor:
+    def embed(self, stream: Stream, part: int | None = None, step: InStep | None = None, always: bool = False) -> Tensor:
         """The embeddings that are contrasted [n, projection width], of rows that are `ready`.
 
-        part  rows that go through the network at a time; its activations are made again for the backward pass, so that a large
-              batch needs the memory of a small one and gets the same gradient. Batch normalisation sees each part for itself.
+        part    rows that go through the network at a time; its activations are made again for the backward pass, so that a large
+                batch needs the memory of a small one and gets the same gradient. Batch normalisation sees each part for itself.
+        step      how ranks run in step; None: this one goes by itself
+        always  whether parts are made where nothing is learned, too
         """
-        return torch.cat(self._in_parts(self._embed_part, stream, part))
+        return in_parts(self, self._embed_part, stream, part, step, self.layout.measured, always)[0]
 
-    def embed_sequence(self, stream: Stream, part: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def embed_sequence(
+        self, stream: Stream, part: int | None = None, step: InStep | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """What `embed` gives [n, W], the same of every step of the backbone's sequence [n, T', W], and which of these are real (bool [n, T']).
 
         Raises StageError if the backbone keeps no time, or its steps do not fit the projection.
         """
-        z, steps, real = (torch.cat(each) for each in zip(*self._in_parts(self._sequence_part, stream, part), strict=True))
+        z, steps, real = in_parts(self, self._sequence_part, stream, part, step, self.layout.measured)
         return z, steps, real
-
-    def _in_parts(self, encode: Callable[[Tensor, Tensor, Tensor], T], stream: Stream, part: int | None) -> list[T]:
-        """What `encode` makes of values, steps and present of so many rows at a time; of all where they are fewer, or nothing is learned."""
-        if part is None or len(stream.present) <= part or not torch.is_grad_enabled():
-            return [encode(stream.values, stream.steps, stream.present)]
-        return [
-            checkpoint(
-                encode,
-                stream.values[rows],
-                stream.steps[rows],
-                stream.present[rows],
-                use_reentrant=False,
-                context_fn=lambda: (nullcontext(), _statistics_kept(self.backbone)),
-            )
-            for rows in (slice(k, k + part) for k in range(0, len(stream.present), part))
-        ]
 
     def _sequence_part(self, values: Tensor, steps: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         encoded = self._through(Stream(values=values, steps=steps, present=present))
@@ -180,8 +165,8 @@ class Encoder(nn.Module):
             )
         return self.project(encoded), cast(Tensor, self.projection(encoded.sequence)), encoded.steps
 
-    def _embed_part(self, values: Tensor, steps: Tensor, present: Tensor) -> Tensor:
-        return self.project(self._through(Stream(values=values, steps=steps, present=present)))
+    def _embed_part(self, values: Tensor, steps: Tensor, present: Tensor) -> tuple[Tensor]:
+        return (self.project(self._through(Stream(values=values, steps=steps, present=present))),)
 
     def _through(self, stream: Stream) -> Encoded:
         """What the backbone makes of rows. Raises PluginError if that is not what a backbone promises."""
@@ -201,21 +186,6 @@ class Encoder(nn.Module):
     def project(self, encoded: Encoded) -> Tensor:
         """The embedding that is contrasted, [n, projection width]."""
         return cast(Tensor, self.projection(encoded.vector))
-
-
-@contextmanager
-def _statistics_kept(network: nn.Module) -> Iterator[None]:
-    """While activations are made again, running statistics stay as the first pass left them."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    before = [(m.momentum, m.num_batches_tracked) for m in norms]
-    for m in norms:
-        m.momentum = 0.0
-        m.num_batches_tracked = None if m.num_batches_tracked is None else m.num_batches_tracked.clone()
-    try:
-        yield
-    finally:
-        for m, (momentum, tracked) in zip(norms, before, strict=True):
-            m.momentum, m.num_batches_tracked = momentum, tracked
 
 
 def build_encoder(

@@ -27,10 +27,13 @@ ROOM = 2**29
 
 def save_encoders(folder: Path, encoders: Mapping[str, nn.Module], about: Mapping[str, Any]) -> None:
     """Write encoders whole or not at all; `about` is what `describe` of each modality needs to rebuild it."""
+    save_weights(folder, {name: encoder.state_dict() for name, encoder in encoders.items()}, about)
+
+
+def save_weights(folder: Path, weights: Mapping[str, Mapping[str, Tensor]], about: Mapping[str, Any]) -> None:
+    """As `save_encoders`, of the weights of each encoder."""
     tensors = {
-        f"{name}/{key}": value.detach().cpu().contiguous()
-        for name, e in encoders.items()
-        for key, value in e.state_dict().items()
+        f"{name}/{key}": value.detach().cpu().contiguous() for name, one in weights.items() for key, value in one.items()
     }
     write_tensors(folder / "encoders.safetensors", tensors)
     write_json(folder / "encoders.json", {"format": 1, **about})

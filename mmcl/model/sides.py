@@ -19,6 +19,7 @@ from ..objective.score import Embedded
 from ..recipe.objectives import Objective as Section
 from ..seeding import address
 from .encoder import Encoder
+from .parts import InStep
 
 
 class Seen(nn.Module):
@@ -88,14 +89,13 @@ class Sides(nn.Module):
                     self.predictors[name] = predictor(encoder.embedding, section.predictor.hidden, section.predictor.norm)
 
     @torch.no_grad()
-    def key(self, name: str, ready: Stream, part: int | None) -> Tensor:
+    def key(self, name: str, ready: Stream, part: int | None, step: InStep | None = None) -> Tensor:
         """What a modality's teacher makes of rows that are ready, [n, D].
 
         part  rows that go through it at a time
+        step  how ranks run in step; None: this one goes by itself
         """
-        teacher, size = cast(Encoder, self.teachers[name]), part or max(1, len(ready.present))
-        cuts = [slice(k, k + size) for k in range(0, len(ready.present), size)]
-        return torch.cat([teacher.embed(Stream(ready.values[c], ready.steps[c], ready.present[c])) for c in cuts])
+        return cast(Encoder, self.teachers[name]).embed(ready, part, step, always=True)
 
     def anchors(self, embedded: Mapping[str, Embedded]) -> dict[str, Embedded]:
         """The embeddings as anchors: what predictors make of them. Candidates are what they were before, without a graph."""

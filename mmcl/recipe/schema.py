@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, Tag, WithJsonSchema
 
 from .objectives import Objective
 from .optimisers import TOLD_APART, AdamW, Constant, Optimizer, Schedule, Sgd
+from .searches import Sweep
 from .slots import (
     SHORT,
     Section,
@@ -60,6 +61,10 @@ _Precision = Annotated[
         description="arithmetic of the networks (losses are float32 always); auto: bf16 where the processor has instructions for it "
         "(AMX or AVX512), else float32, and the plan states which, so that a repetition elsewhere computes in the same"
     ),
+]
+_SyncBatchnorm = Annotated[
+    bool,
+    Field(description="under torchrun, batch normalisation sees the rows of all processes, as in one; false: each its own"),
 ]
 _CheckpointMinutes = Annotated[float, Field(ge=0, description="minutes between checkpoints from which a killed run goes on")]
 
@@ -173,7 +178,7 @@ class View(Section):
 class Pretrain(Section):
     """Contrastive pretraining, without labels."""
 
-    LATER: ClassVar[tuple[str, ...]] = ("copies", "skip", "sampler", "compile")
+    LATER: ClassVar[tuple[str, ...]] = ("copies", "skip", "sampler", "sync_batchnorm", "shard", "compile")
 
     objective: Objective = Field(default_factory=lambda: Objective(), description="what is pulled together and pushed apart")
     pretext: Annotated[UsePretext, SHORT] | None = Field(
@@ -188,7 +193,8 @@ class Pretrain(Section):
         None,
         ge=1,
         description="rows that go through a network at a time; activations are made again for the backward pass, so that a large "
-        "batch_size needs the memory of a small one and gets the same gradient (batch normalisation sees each part for itself)",
+        "batch_size needs the memory of a small one and gets the same gradient (batch normalisation sees each part for itself); of several "
+        "processes, those of each, and with sync_batchnorm those of all together",
     )
     transductive: Annotated[tuple[Literal["valid", "test"], ...], _DISTINCT] = Field(
         (),
@@ -234,6 +240,11 @@ class Pretrain(Section):
         (),
         description="modalities whose networks torch.compile translates, for whole batches of whole windows (window.seconds); every other batch goes "
         "through them as they are written. `mmcl profile` measures whether it pays; a C++ compiler is needed on a processor",
+    )
+    sync_batchnorm: _SyncBatchnorm = False
+    shard: bool = Field(
+        False,
+        description="under torchrun, each process holds a part of the backbones' weights, gradients and optimiser's state (FSDP2); false: all",
     )
     checkpoint_minutes: _CheckpointMinutes = 2.0
 
@@ -296,7 +307,7 @@ class Probe(Section):
 class Supervise(Section):
     """Encoders and heads trained together with labels: baselines from scratch, or fine-tuning of the pretrained encoders."""
 
-    LATER: ClassVar[tuple[str, ...]] = ("metric", "mix")
+    LATER: ClassVar[tuple[str, ...]] = ("metric", "mix", "sync_batchnorm")
 
     start: Literal["scratch", "pretrained"] = Field(
         "scratch", description="the encoders' first weights: random, or those that `pretrain` left (fine-tuning)"
@@ -332,6 +343,7 @@ class Supervise(Section):
     )
     clip: _Clip = None
     precision: _Precision = "float32"
+    sync_batchnorm: _SyncBatchnorm = False
     checkpoint_minutes: _CheckpointMinutes = 2.0
 
 
@@ -454,77 +466,6 @@ class Report(Section):
         "the very streams (of pictures: their pixels), under the same heads, and in retrieval their canonical correlation, which whoever owns the data could have without any encoder; "
         "majority: the most frequent class. All are there unless this list is shortened; []: none",
     )
-
-
-class Range(Section):
-    """From low to high, both included; whole numbers alone where low, high and step are whole."""
-
-    low: int | float = Field(description="lowest value")
-    high: int | float = Field(description="highest value")
-    step: int | float | None = Field(None, gt=0, description="distance between values; left out: any value between")
-    log: bool = Field(False, description="draw evenly on a logarithmic scale")
-
-
-def _choice(value: Any) -> Any:
-    if isinstance(value, tuple) and not value:
-        raise ValueError("is an empty list; name the values to try")
-    if isinstance(value, tuple):
-        return _distinct_values(value)
-    if isinstance(value, dict | Range):
-        return value
-    raise ValueError("must be a list of values, or a range such as {low: 1e-4, high: 1e-2, log: true}")
-
-
-def _distinct_values(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = [value for i, value in enumerate(values) if value in values[:i]]
-    if twice:
-        raise ValueError(f"names {twice[0]} twice")
-    return values
-
-
-class SweepScore(Section):
-    """The validation score that a sweep makes as good as it can."""
-
-    task: str | None = Field(None, description="task of the dataset; left out: the first")
-    input: str | None = Field(
-        None,
-        description="what is predicted from, or whose modalities find each other; left out: the input with most modalities, of retrieval all",
-    )
-    head: str | None = Field(None, description="name of the head; left out: the first")
-    metric: str | None = Field(None, description="left out: the metric that a report puts first; of retrieval R@1")
-    stage: Literal["probe", "supervise", "retrieval"] | None = Field(
-        None,
-        description="whose scores; retrieval: how often a recording in one modality finds itself in another among 32, the mean over all "
-        "pairs and both directions, for which no label is needed; left out: probe, supervise where nothing is pretrained and supervise is "
-        "there, or retrieval where there is no task",
-    )
-
-
-class Sweep(Section):
-    """A search over values of this recipe, judged on validation recordings alone: `mmcl sweep`. `mmcl run` leaves it alone."""
-
-    space: dict[str, Annotated[tuple[Any, ...] | Range, BeforeValidator(_choice)]] = Field(
-        min_length=1, description="what is tried: keys as in --set, each with a list of values or a range"
-    )
-    score: SweepScore = Field(default_factory=lambda: SweepScore(), description="what is made as good as it can be")
-    trials: int | None = Field(None, ge=1, description="how many settings are tried; a grid tries all")
-    sampler: Literal["tpe", "random", "grid"] = Field(
-        "tpe", description="tpe: learns from earlier trials where to look; random; grid: every combination"
-    )
-    prune: Literal["median", "none"] = Field(
-        "none",
-        description="median: a trial that does worse than the median of earlier ones at the same epoch, on validation "
-        "recordings, is ended",
-    )
-    validation: Annotated[int, Field(ge=2)] | Literal["fold", "each-group"] = Field(
-        "fold",
-        description="which recordings judge a trial. fold: the validation rows of the protocol; a number: the groups of training and "
-        "validation rows are dealt into so many parts, each of which judges once while the rest trains; each-group: every group is a part",
-    )
-    startup: int = Field(5, ge=1, description="random trials before tpe learns, and whole ones before any is ended early")
-    folds: int = Field(1, ge=1, description="folds of the protocol, the first ones, on which each trial is run")
-    seeds: int = Field(1, ge=1, description="seeds of the recipe, the first ones, with which each trial is run")
-    seed: int = Field(0, description="seed of the search itself")
 
 
 class Reading(Section):

@@ -18,7 +18,8 @@ from .document import Base, Document, Key, anchored
 from .plan import Plan, SupervisePlan, main_input
 from .planner import make_plan
 from .read import as_yaml, parse_recipe, read_recipe
-from .schema import Range, Report, Sweep
+from .schema import Report
+from .searches import Range, Sweep
 
 Value = str | int | float
 """A value as a trial has it: a number of a range, or one of a list's values as --set takes it."""

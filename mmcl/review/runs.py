@@ -153,7 +153,10 @@ def _is_store(folder: Path, key: str | None = None) -> bool:
         return False
     names = [path.name for path in folder.iterdir()]
     ours = all(name in ("store.json", "index.safetensors") or name.startswith("shard-") for name in names)
-    kept = str(read_json(folder / "store.json").get("key") or "no key")
+    try:
+        kept = str(read_json(folder / "store.json").get("key") or "no key")
+    except StageError:  # whatever it is, no store of ours that could be named
+        return False
     return ours and (folder.name.endswith(kept) if key is None else key == kept)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..api.errors import StageError
-from ..recipe.schema import Range
 from ..recipe.search import SweepPlan, steps_of
+from ..recipe.searches import Range
 from ..runs import distrust
 from ..seeding import address
 from .metric import less_is_better

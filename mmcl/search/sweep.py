@@ -28,8 +28,8 @@ from ..evaluate.statistics import Unit, bounds_of, summarise, values_of
 from ..recipe.plan import Plan
 from ..recipe.planner import make_plan
 from ..recipe.read import parse_recipe
-from ..recipe.schema import Range
 from ..recipe.search import Source, SweepPlan, make_sweep, settings, steps_of
+from ..recipe.searches import Range
 from ..runs import RunFolder, fingerprint, read_json, read_jsonl, remove_run, write_json, write_text
 from ..screen import Tick, progress, say
 from ..stages import Page

@@ -551,6 +551,7 @@ class CheckpointFile(Shape):
     history: list[dict[str, Any]] = []
     seconds: Number = 0.0
     sha256: str | None = None
+    shards: dict[str, str] = {}
 
 
 class LostFile(Shape):

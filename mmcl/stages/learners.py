@@ -14,13 +14,14 @@ from ..api.batch import Batch, Items, Stream
 from ..api.loss import Scored, Steps
 from ..data.windows import window_steps
 from ..engine.devices import arithmetic
-from ..engine.ranks import ALONE, Gathered, Ranks, weighted
+from ..engine.ranks import ALONE, Gathered, Ranks, is_sharded, weighted
 from ..evaluate import health
 from ..model.augment import Augmentation
 from ..model.build import fresh_encoders, fresh_joint, given
 from ..model.contrast import build_contrast
 from ..model.encoder import Encoder
 from ..model.frozen import encode_joint, encode_rows
+from ..model.parts import InStep, filler_of, in_step_of
 from ..model.sides import Seen, Sides
 from ..objective.score import Embedded, Objective
 from ..recipe.plan import JOINT
@@ -98,6 +99,15 @@ def look_again(learner: Learner, unit: Unit, epoch: int) -> None:
     learner.ranks.as_first(seen)
 
 
+def whole_weights(module: nn.Module, ranks: Ranks) -> dict[str, Tensor]:
+    """A module's weights, those that are sharded put together on the first rank. Every rank calls it."""
+    if not any(is_sharded(weight) for weight in module.parameters()):
+        return module.state_dict()
+    from ..engine.shards import whole  # late: it takes seconds to import
+
+    return whole(module, keep=ranks.first)
+
+
 def seen_by(learner: Learner) -> Seen | None:
     """What the sampler is told of recordings, where it asks."""
     return cast("Seen", learner.model[SEEN]) if SEEN in learner.model else None
@@ -123,6 +133,12 @@ class Pairs:
             self.contrast = replace(self.contrast, sides=self.sides)
         _beside_sampler(self.model, unit, {name: widths[name] for name in plan.contrasted})
         self.model.to(device)
+        if plan.recipe.pretrain.shard and ranks.size > 1:
+            from ..engine.shards import shard  # late: it takes seconds to import
+
+            ranks.as_first(self.model, weights=True)
+            for encoder in self.encoders.values():
+                shard(encoder.backbone, ranks)
         self._compile()
         self._gathered: Gathered | None = None
 
@@ -144,10 +160,11 @@ class Pairs:
         keys: dict[str, tuple[Tensor, Tensor]] = {}
         beside: dict[str, tuple[Tensor, Tensor]] = {}
         section = self.plan.recipe.pretrain
+        in_step = self._in_step(batch)
         with arithmetic(section.precision, self.device):
             for name in self.plan.contrasted:
-                stream = batch.streams[name].to(self.device)
-                if int(stream.present.sum()) == 0:
+                stream, step = batch.streams[name].to(self.device), in_step.get(name)
+                if int(stream.present.sum()) == 0 and (step is None or not step.exchanges(self.encoders[name])):
                     nothing = torch.zeros(0, self.encoders[name].embedding, device=self.device)
                     own[name] = nothing, torch.zeros(0, dtype=torch.int64, device=self.device)
                     if self._taught(name):
@@ -157,11 +174,11 @@ class Pairs:
                     continue
                 ready, rows = self.encoders[name].ready(stream, augmentations.get(name), generator)
                 if self.plan.loss.spec.sequences:
-                    own[name], own[name + STEPS], beside[name] = self._sequence(name, ready, rows)
+                    own[name], own[name + STEPS], beside[name] = self._sequence(name, ready, rows, step)
                     continue
-                own[name] = self.encoders[name].embed(ready, section.micro_batch), rows
+                own[name] = self.encoders[name].embed(ready, section.micro_batch, step), rows
                 if self.sides is not None and self._taught(name):
-                    keys[name] = self.sides.key(name, ready, section.micro_batch), rows
+                    keys[name] = self.sides.key(name, ready, section.micro_batch, step), rows
         if beside:
             self._even(own, beside)
         gathered = self._gathered = self.ranks.gather(own, n)
@@ -173,10 +190,15 @@ class Pairs:
             for name in self.plan.contrasted
         }
 
-    def _sequence(self, name: str, ready: Stream, rows: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+    def _in_step(self, batch: Batch) -> dict[str, InStep]:
+        """How ranks send each modality of a batch through its network, where they exchange something meanwhile."""
+        section = self.plan.recipe.pretrain
+        return in_step_of(batch, self.plan.contrasted, self.ranks, section.sync_batchnorm, section.shard)
+
+    def _sequence(self, name: str, ready: Stream, rows: Tensor, step: InStep | None) -> tuple[tuple[Tensor, Tensor], ...]:
         """A modality's embeddings, those of its steps [n, T', W], and when these are in seconds [n, T'], −1 where none is real; each with its rows."""
         encoder = self.encoders[name]
-        z, steps, real = encoder.embed_sequence(ready, self.plan.recipe.pretrain.micro_batch)
+        z, steps, real = encoder.embed_sequence(ready, self.plan.recipe.pretrain.micro_batch, step)
         stride = ready.steps.shape[1] / steps.shape[1] / float(encoder.layout.rate or 1.0)
         times = (torch.arange(steps.shape[1], device=z.device, dtype=torch.float32) + 0.5) * stride
         return (z, rows), (steps, rows), (torch.where(real, times, -1.0), rows)
@@ -185,9 +207,11 @@ class Pairs:
         """Give every rank as many steps of each modality, and lay each row's steps side by side, so that they can be gathered."""
         longest = self.ranks.agree(*(when.shape[1] if len(rows) else 0 for when, rows in beside.values()))
         for (name, (when, rows)), most in zip(list(beside.items()), longest, strict=True):
-            if len(rows):
+            steps, _ = own[name + STEPS]
+            if len(rows) == 0:
+                own[name + STEPS] = steps.flatten(1), rows
+            else:
                 room = most - when.shape[1]
-                steps, _ = own[name + STEPS]
                 own[name + STEPS] = functional.pad(steps, (0, 0, 0, room)).flatten(1), rows
                 beside[name] = functional.pad(when, (0, room), value=-1.0), rows
 
@@ -225,13 +249,23 @@ class Pretext:
         _beside_sampler(self.model, unit, {JOINT: self.joint.width})
         self.model.to(device)
         self._part: Tensor | None = None
+        self._exchanges = False
 
     def forward(self, batch: Batch, n: int, augmentations: Augmentations, generator: torch.Generator | None) -> Scored | None:
         """All modalities together; a pretext scores itself what it makes of them. None where this rank has no rows."""
-        if len(batch.items.row) == 0:
+        own, section = len(batch.items.row), self.plan.recipe.pretrain
+        step = InStep(self.ranks, self.ranks.shares(n), section.sync_batchnorm)
+        self._exchanges = step.exchanges(self.joint)
+        if own == 0 and not self._exchanges:
             return None
-        with arithmetic(self.plan.recipe.pretrain.precision, self.device):
-            return self.joint.learn(batch, self.device, augmentations, generator)
+        seen = (
+            batch
+            if own
+            else filler_of(batch, {name: one.measured for name, one in self.joint.layouts.items()}, self.joint.layouts)
+        )
+        with arithmetic(section.precision, self.device), step.norms(self.joint, own, n):
+            scored = self.joint.learn(seen, self.device, augmentations if own else {}, generator)
+        return scored if own else Scored(scored.loss, scored.loss.new_zeros(()))
 
     def objective(self, encoded: Scored | None, items: Items) -> Objective:
         """The pretext's loss, under its name where pairs would stand; of several ranks without its metrics."""
@@ -242,6 +276,8 @@ class Pretext:
             return Objective(loss=encoded.loss, pairs={name: {"loss": encoded.loss.detach(), **encoded.metrics}})
         self._part, anchors = weighted(encoded.loss if encoded else None, encoded.anchors if encoded else 0, self.ranks)
         loss = self.ranks.sum_of(torch.zeros(()) if self._part is None else self._part)
+        if encoded is not None and self._part is None and anchors and self._exchanges:  # the others wait for its backward pass
+            self._part = torch.nan_to_num(encoded.loss) * 0.0
         return Objective(loss if anchors else None, {name: {"loss": loss}} if anchors else {})
 
     def backward(self, objective: Objective) -> None:

@@ -6,7 +6,7 @@ lost.safetensors   the weights as they were before the step
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ LOST = "batches left out, whose loss was no number"
 
 def keep_lost(
     unit: Unit,
-    model: nn.Module,
+    weights: Mapping[str, torch.Tensor],
     items: Items,
     spans: Sequence[Span],
     loss: float,
@@ -40,6 +40,7 @@ def keep_lost(
 ) -> Path:
     """Write the batch and the weights; the description last. Returns its path.
 
+    weights    all of the networks, whole
     items      who stands in the batch's rows
     spans      what was cut of each of the batch's rows
     epoch      counted from 0
@@ -47,8 +48,8 @@ def keep_lost(
     processes  that trained together, each of which drew for its own rows
     """
     folder = unit.folder("pretrain")
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    write_tensors(folder / "lost.safetensors", weights)
+    kept = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
+    write_tensors(folder / "lost.safetensors", kept)
     rows = [int(row) for row in items.row]
     about: dict[str, Any] = {
         "format": 1,

@@ -25,7 +25,7 @@ from ..api.errors import StageError
 from ..data.batches import at_recordings, epoch_batches
 from ..engine.devices import pick_device
 from ..engine.means import Mean
-from ..engine.optim import build_optimizer, rate, set_rate
+from ..engine.optim import build_optimizer, clip_gradient, rate, set_rate
 from ..engine.progress import Progress
 from ..engine.ranks import ALONE, Ranks, device_of
 from ..engine.resume import drop_checkpoint, has_checkpoint
@@ -33,7 +33,7 @@ from ..evaluate import health
 from ..evaluate.retrieval import both_ways
 from ..model.augment import Augmentation
 from ..model.encoder import Encoder, parameters_of
-from ..model.keep import save_encoders
+from ..model.keep import save_weights
 from ..model.windows import WindowMean, draw_batches, items_of, parts_of, spans_drawn
 from ..objective.score import Embedded, Objective
 from ..recipe.plan import Plan
@@ -42,7 +42,7 @@ from ..screen import progress, say
 from ..seeding import address
 from ..stopping import asked, patient, stop_for
 from .composed import batches_of_epoch
-from .learners import BESIDE, Learner, Pairs, learner_of, look_again, seen_by
+from .learners import BESIDE, Learner, Pairs, learner_of, look_again, seen_by, whole_weights
 from .lost import LOST, buffers_of, keep_lost, put_back
 from .units import ALL, Only, Unit, pretrain_key, units_of
 
@@ -67,6 +67,8 @@ def pretrain(
     """
     units = units_of(plan, run, only)
     where = device_of(pick_device(device))
+    if plan.recipe.pretrain.shard:
+        _refuse_shards(plan, ranks)
     for unit in units:
         key = pretrain_key(plan, unit.prepared, unit.fold, unit.seed)
         before = [pretrain_key(plan, unit.prepared, unit.fold, unit.seed, one) for one in reversed(continued)]
@@ -75,6 +77,23 @@ def pretrain(
         with patient():
             _train(unit, key, where, watch, before, ranks)
         stop_for(ranks.asked(), lambda: f"pretrain {unit} is finished")  # noqa: B023 - called at once
+
+
+def _refuse_shards(plan: Plan, ranks: Ranks) -> None:
+    """Raise StageError where weights cannot be sharded."""
+    looks = plan.sampler is not None and plan.sampler.spec.looks(plan.sampler.params)
+    if ranks.size == 1:
+        raise StageError(
+            "pretrain.shard divides weights among processes, and here is one; start several with torchrun --nproc-per-node N -m mmcl run, or "
+            "set pretrain.shard: false"
+        )
+    beside = {
+        "pretrain.pretext": plan.pretext is not None,
+        "pretrain.objective.momentum": plan.recipe.pretrain.objective.momentum is not None,
+        "a sampler that looks at embeddings": looks,
+    }
+    if taken := [name for name, there in beside.items() if there]:
+        raise StageError(f"pretrain.shard does not go together with {' and '.join(taken)}; leave one of the two out")
 
 
 def check_checkpoint(unit: Unit) -> None:
@@ -135,7 +154,7 @@ def _train(
     learner = learner_of(unit, device, ranks)
     model = learner.model
     optimizer = build_optimizer(section.optimizer, model)
-    state = Progress(key=key, best_name="best_loss", writes=ranks.first)
+    state = Progress(key=key, best_name="best_loss", writes=ranks.first, sharded=ranks if section.shard else None)
     again = False
     if (
         state.restore(resume, model, optimizer)
@@ -176,8 +195,9 @@ def _train(
     state.save(resume.with_name("last"), model, optimizer)
     if section.keep == "best":
         model.load_state_dict(state.weights)
+    weights = {name: whole_weights(module, ranks) for name, module in model.items() if name not in BESIDE}
     if ranks.first:
-        _keep(unit, key, model, state, stopped, device)
+        _keep(unit, key, model, weights, state, stopped, device)
 
 
 def _epoch(training: _Training, epoch: int) -> tuple[_Means, float]:
@@ -219,7 +239,7 @@ def _epoch(training: _Training, epoch: int) -> tuple[_Means, float]:
             optimizer.zero_grad(set_to_none=True)
             learner.backward(objective)
             if section.clip is not None:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), section.clip)
+                clip_gradient(model, section.clip, ranks)
             optimizer.step()
             learner.stepped(encoded, items)
         ranks.as_first(model)
@@ -229,11 +249,19 @@ def _epoch(training: _Training, epoch: int) -> tuple[_Means, float]:
     return train, batches.waited
 
 
-def _keep(unit: Unit, key: str, model: nn.ModuleDict, state: Progress, stopped: str, device: torch.device) -> None:
+def _keep(
+    unit: Unit,
+    key: str,
+    model: nn.ModuleDict,
+    weights: Mapping[str, Mapping[str, Tensor]],
+    state: Progress,
+    stopped: str,
+    device: torch.device,
+) -> None:
     """Write the encoders, their history and what is known of them; of the checkpoints the one of the last epoch stays."""
     plan, section, folder = unit.plan, unit.plan.recipe.pretrain, unit.folder("pretrain")
     encoders = {name: module for name, module in model.items() if name not in BESIDE}
-    save_encoders(folder, encoders, encoders_json(unit, state))
+    save_weights(folder, weights, encoders_json(unit, state))
     write_jsonl(folder / "history.jsonl", state.history)
     facts: dict[str, Any] = {
         "epochs": state.epoch,
@@ -316,7 +344,12 @@ def replayed(
     items  who stands in the rows of the whole batch
     """
     learner = learner_of(unit, device, ranks)
-    learner.model.load_state_dict(dict(weights))
+    if unit.plan.recipe.pretrain.shard and ranks.size > 1:
+        from ..engine.shards import fill  # late: it takes seconds to import
+
+        fill(learner.model, weights)
+    else:
+        learner.model.load_state_dict(dict(weights))
     learner.model.train()
     state = Progress(key="", step=step)
     generator = state.seed_step(*unit.address, *ranks.where)
@@ -505,11 +538,12 @@ def _lost(training: _Training, objective: Objective, items: Items, where: tuple[
     loss = math.nan if objective.loss is None else float(objective.loss.detach())
     bad = [name for name, values in objective.pairs.items() if not bool(torch.isfinite(values["loss"]))]
     before = state.skipped.get(LOST, 0) + train.skipped.get(LOST, 0)
+    weights = {} if before else whole_weights(training.learner.model, training.ranks)
     if not before and training.ranks.first:
         rng = np.random.default_rng(address(*unit.address, "window", epoch, k))
         parts = parts_of(plan.recipe.pretrain.shares, items.view.tolist())
         spans = spans_drawn(plan, unit.prepared.stores, [int(row) for row in items.row], rng, parts)
-        keep_lost(unit, training.learner.model, items, spans, loss, bad, epoch, state.step, training.ranks.size)
+        keep_lost(unit, weights, items, spans, loss, bad, epoch, state.step, training.ranks.size)
     ids = ", ".join(unit.prepared.samples[int(row)].id for row in items.row[:4])
     what = f"the loss became {loss} in epoch {epoch + 1}, step {k + 1} (pairs {', '.join(bad)}; recordings {ids}, …)"
     train.skipped[LOST] = train.skipped.get(LOST, 0) + 1

@@ -29,7 +29,7 @@ from ..data.batches import at_recordings, epoch_batches
 from ..data.folds import Fold
 from ..data.prepared import Prepared
 from ..data.store import Store
-from ..engine.devices import arithmetic, pick_device
+from ..engine.devices import pick_device
 from ..engine.means import Mean
 from ..engine.optim import build_optimizer, rate, set_rate
 from ..engine.progress import Progress
@@ -53,7 +53,7 @@ from ..model.build import encoders_of
 from ..model.contrast import Contrast, build_contrast
 from ..model.encoder import Encoder
 from ..model.kept_network import mean_output, network_json, save_network
-from ..model.network import Network, build_network, embeddings_of
+from ..model.network import OUTPUT, Network, Share, build_network, outputs_of
 from ..model.windows import Views, draw_batches, items_of, windows_of
 from ..objective.score import Embedded
 from ..recipe.plan import Part, Plan, SupervisePlan, main_input
@@ -293,10 +293,6 @@ def _epoch(lessons: _Lessons, epoch: int) -> Mean:
     return train
 
 
-OUTPUT = ""
-"""The name of what the head gave, among the embeddings of modalities; none of them is called so."""
-
-
 def _gathered(
     lessons: _Lessons,
     batch: Batch,
@@ -305,17 +301,11 @@ def _gathered(
     generator: torch.Generator,
 ) -> Gathered:
     """What the networks of all ranks make of a batch of n rows: outputs, and what is contrasted beside them."""
-    network, device, model = lessons.network, lessons.device, lessons.model
-    rows = torch.arange(len(batch.items.row), device=device)
-    contrasted = model.modalities if lessons.contrast is not None else ()
-    if len(rows) == 0:
-        return lessons.ranks.gather({name: (torch.zeros(0, 0, device=device), rows) for name in (OUTPUT, *contrasted)}, n)
-    with arithmetic(_section(lessons.unit.plan).precision, device):
-        encoded = network.encode(batch, device, augmentations, generator)
-        output = network.head(encoded)
-    embedded = embeddings_of(network, encoded) if contrasted else {}
-    own = {OUTPUT: (output, rows), **{name: (embedded[name].z, embedded[name].rows) for name in contrasted}}
-    return lessons.ranks.gather(own, n)
+    section, contrasted = _section(lessons.unit.plan), lessons.model.modalities if lessons.contrast is not None else ()
+    share = Share(lessons.ranks, n, section.sync_batchnorm, section.precision)
+    return lessons.ranks.gather(
+        outputs_of(lessons.network, batch, share, lessons.device, augmentations, generator, contrasted), n
+    )
 
 
 def _loss(lessons: _Lessons, gathered: Gathered, items: Items) -> Tensor:

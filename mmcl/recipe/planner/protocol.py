@@ -61,7 +61,9 @@ def check_compiled(recipe: Recipe, modalities: Sequence[ModalityPlan], problems:
     known = {m.name: m for m in modalities}
     for k, name in enumerate(recipe.pretrain.compile):
         key = ("pretrain", "compile", k)
-        if recipe.pretrain.pretext is not None:
+        if recipe.pretrain.sync_batchnorm or recipe.pretrain.shard:
+            problems.add(key, "has not been tried beside sync_batchnorm or shard; leave one of them out")
+        elif recipe.pretrain.pretext is not None:
             problems.add(
                 key, "is for networks of single modalities, and pretrain.pretext puts one of all in their place; leave it out"
             )

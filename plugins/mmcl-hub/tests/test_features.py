@@ -49,7 +49,8 @@ def test_the_toolkits_own_checks_pass(tmp_path):
     results = check_plugin(mmcl_hub, tmp_path)
     names = {"modality hf-text", "modality hf-speech", "modality hf-tokens", "modality hf-joint", "backbone hf-encoder"}
     names |= {"scorer hf-regressor"}
-    assert {r.name for r in results} == {*names, "backbone layer-mix", "kind tokens", "kind layers"}
+    names |= {"backbone hf-audio", "backbone hf-video"}
+    assert {r.name for r in results} == {*names, "backbone layer-mix", "kind tokens", "kind layers", "plug-in mmcl_hub"}
     assert [(r.name, r.check, r.message) for r in results if r.passed is False] == []
     assert {r.name for r in results if r.passed is None} <= names  # they need a model, and are checked with one below
 

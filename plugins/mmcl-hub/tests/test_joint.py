@@ -22,7 +22,7 @@ mmcl_hub.register_modalities(SPECS.append)
 TEXT, SPEECH, _, JOINT = SPECS
 BACKBONES: list = []
 mmcl_hub.register_backbones(BACKBONES.append)
-MIX = BACKBONES[1]
+MIX = next(one for one in BACKBONES if one.name == "layer-mix")
 RNG = np.random.default_rng(0)
 
 
