@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from mmcl.plugins import OURS, REGISTRIES, plugins
-from mmcl.recipe import objectives, optimisers, schema
+from mmcl.recipe import objectives, optimisers, schema, searches
 
 OUT = Path(__file__).parent / "reference"
 
