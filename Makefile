@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs bench fuzz soak minimal audit-dependencies clean
+.PHONY: demo test lint format docs bench fuzz soak minimal python312 ordinary audit-dependencies clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,8 @@ help:
 	@echo "make docs    build the site into site/   make bench   ratios against plain PyTorch"
 	@echo "make fuzz    tamper with everything that is read (FUZZ_CASES in all, or FUZZ_SECONDS)"
 	@echo "make minimal install the oldest versions that are allowed beside .venv, and run MINIMAL_TESTS"
+	@echo "make python312  a selection of tests (PYTHON312_TESTS) on Python 3.12, in an environment of its own"
+	@echo "make ordinary   what rights, links and hostile folders are about (ORDINARY_TESTS), as a user who may not do everything"
 	@echo "make audit-dependencies  advisories of the installed packages, where they can be had"
 	@echo "make soak    kill runs at SOAK_KILLS random moments and before every call that changes a file, and compare what comes out"
 
@@ -59,14 +61,39 @@ soak: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m soak calls
 	OMP_NUM_THREADS=1 $(BIN)/python -m soak calls --kill --every 6
 
-# The oldest versions that pyproject.toml allows, in an environment of its own; MINIMAL_TESTS: which tests.
+# Packages into an environment of its own ($(1): folder, $(2): what pip is told). Where they cannot be had within PATIENCE seconds a sentence
+# says so and ends it well; versions that do not fit each other are a fault of ours.
+PATIENCE ?= 900
+define packages
+{ timeout $(PATIENCE) $(1)/bin/python -m pip install --quiet $(2) --editable . pytest pytest-timeout hypothesis hatchling 2>$(1)/words || { \
+  grep ResolutionImpossible $(1)/words && exit 1; \
+  echo "packages for $(1) cannot be had, so nothing was tested in it: $$(grep ERROR $(1)/words | tail -n 1)"; exit 0; }; }
+endef
+
+# The oldest versions that pyproject.toml allows; MINIMAL_TESTS: which tests.
 MINIMAL := .venv-minimal
 MINIMAL_TESTS ?= tests/test_minimal.py tests/test_mending.py tests/test_stages.py tests/test_media.py tests/test_report.py tests/test_model.py tests/test_evaluate.py
 minimal:
-	test -x $(MINIMAL)/bin/python || $(PYTHON) -m venv $(MINIMAL)
-	$(MINIMAL)/bin/python -m pip install --quiet --upgrade pip
-	$(MINIMAL)/bin/python -m pip install --quiet --constraint constraints/minimal.txt --editable . pytest pytest-timeout hypothesis hatchling
+	@test -x $(MINIMAL)/bin/python || $(PYTHON) -m venv $(MINIMAL)
+	@$(call packages,$(MINIMAL),--constraint constraints/minimal.txt); \
 	OMP_NUM_THREADS=1 $(MINIMAL)/bin/python -m pytest $(MINIMAL_TESTS)
+
+# A selection on Python 3.12. Where there is none, a sentence says so. Each candidate is tried: a name on the path may be one that only says
+# which versions there are.
+PYTHON312 ?= python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python3.12 /opt/pyenv/versions/3.12*/bin/python3.12)
+NEWER := .venv-312
+PYTHON312_TESTS ?= tests/test_recipe_read.py tests/test_plan.py tests/test_evaluate.py tests/test_model.py tests/test_windows.py tests/test_score.py tests/test_data.py tests/test_foreign.py
+python312:
+	@for one in $(PYTHON312); do test -x $(NEWER)/bin/python || $$one -m venv $(NEWER) 2>/dev/null || true; done; \
+	test -x $(NEWER)/bin/python || { \
+	  echo "no Python 3.12 that makes an environment is at hand: nothing was tested on it (name one by PYTHON312=…)"; exit 0; }; \
+	$(call packages,$(NEWER)); \
+	OMP_NUM_THREADS=1 $(NEWER)/bin/python -m pytest $(PYTHON312_TESTS)
+
+# What rights, links and hostile folders are about: `make test` may run as root, who may do everything; this runs as an ordinary user.
+ORDINARY_TESTS ?= tests/test_ordinary.py tests/test_foreign.py tests/test_hostile.py tests/test_reading.py tests/test_environment.py
+ordinary: $(READY)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= .ci/ordinary $(BIN)/python -m pytest -p no:cacheprovider $(ORDINARY_TESTS)
 
 # pip-audit in an environment of its own: what it needs is no dependency of ours.
 AUDIT := .venv-audit
@@ -77,4 +104,4 @@ audit-dependencies: $(READY)
 	$(BIN)/python constraints/advisories.py $(AUDIT)/report.json
 
 clean:
-	rm -rf $(VENV) $(MINIMAL) $(AUDIT) site dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(MINIMAL) $(NEWER) $(AUDIT) site dist .pytest_cache .mypy_cache .ruff_cache

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmcl.api import PluginError, StageError
@@ -25,12 +26,15 @@ from mmcl.runs import (
     PART,
     RunFolder,
     claim,
+    files,
     locked,
+    read_arrays,
     read_json,
     read_jsonl,
     read_tensors,
     read_text,
     remove_run,
+    write_arrays,
     write_json,
     write_text,
 )
@@ -120,6 +124,54 @@ def test_a_link_laid_at_the_last_moment_is_not_followed(name, foreign, secret):
         with pytest.raises(StageError, match=f"{name}: is a link"):
             (touch or (lambda: read_json(foreign / name)))()
     assert secret.read_text(encoding="utf-8") == "my own words"
+
+
+def test_a_link_whose_name_was_foreseen_after_all_is_not_written_through(secret, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmcl.runs.files.secrets.token_hex", lambda count: "00")
+    (tmp_path / f".report.html.00{PART}").symlink_to(secret)
+    with pytest.raises(FileExistsError):
+        write_text(tmp_path / "report.html", "a page")
+    assert secret.read_text(encoding="utf-8") == "my own words"
+
+
+@pytest.mark.parametrize("moment", ["before it is written", "before it is given its rights"])
+def test_a_link_that_takes_an_unfinished_files_name_is_not_followed(moment, secret, tmp_path, monkeypatch):
+    """Somebody who may write into the folder watches it, and lays the link between two steps of ours."""
+    secret.chmod(0o600)
+
+    def swap(part):
+        part.unlink()
+        part.symlink_to(secret)
+
+    if moment == "before it is written":
+        real = files._opened
+        monkeypatch.setattr(files, "_opened", lambda path, *how: (swap(path), real(path, *how))[1])
+        with pytest.raises(StageError, match="is a link"):
+            write_text(tmp_path / "report.html", "a page")
+    else:
+        with pytest.raises(OSError, match="symbolic links"), files.in_place_of(tmp_path / "report.html") as part:
+            swap(part)
+    assert (secret.read_text(encoding="utf-8"), secret.stat().st_mode & 0o777) == ("my own words", 0o600)
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize(("read", "library"), [(read_tensors, "torch"), (read_arrays, "numpy")])
+def test_weights_are_those_of_the_file_that_was_looked_at(read, library, tmp_path, monkeypatch):
+    """A link is laid after the file was found to be none, before its library opens it."""
+    module = __import__(f"safetensors.{library}", fromlist=["load_file"])
+    for name, value in (("kept", 1.0), ("secret", 2.0)):
+        write_arrays(tmp_path / f"{name}.safetensors", {"a": np.full(3, value)})
+    path, real = tmp_path / "kept.safetensors", module.load_file
+
+    def late(name):
+        path.unlink()
+        path.symlink_to(tmp_path / "secret.safetensors")
+        return real(name)
+
+    monkeypatch.setattr(module, "load_file", late)
+    assert read(path)["a"].tolist() == [1.0, 1.0, 1.0]
+    with pytest.raises(StageError, match="is a link"):
+        read(path)
 
 
 @pytest.mark.parametrize(

@@ -5,43 +5,44 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
+import click
+import numpy as np
 import pytest
 
 from mmcl.api import RecipeError
+from mmcl.cli import cli
 from mmcl.plugins import plugins
 from mmcl.report import run_and_report
 from mmcl.review.audit import audit_folder
 from mmcl.review.rerun import plan_of
-from mmcl.runs import RunFolder, read_json
+from mmcl.runs import RunFolder, read_arrays, read_json, write_arrays, write_json
 from mmcl.shapes import FOLD
 from mmcl.use.opened import stated_plan
 
-LISTENER = """
+EAR = """
 import json, os, sys
-run, home, report, ways = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4].split(",")
-sys.dont_write_bytecode = True
-import torch, numpy, matplotlib.figure, mmcl, mmcl.cli  # what is loaded before says nothing of the folder
-from mmcl.api.errors import MmclError
-from mmcl.plugins import plugins
-from pathlib import Path
-plugins().all("dataset")
-events, outcomes = [], {}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn")
 CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.chown", "os.truncate", "os.utime",
            "shutil.rmtree", "shutil.move", "shutil.copyfile", "tempfile.mkstemp", "tempfile.mkdtemp")
+
+def below(path, folder):
+    return (path + os.sep).startswith(os.path.realpath(folder) + os.sep)
 
 def inside(path):
     if isinstance(path, int):
         return True
     path = os.path.realpath(os.fsdecode(path))
     # Numba, below librosa, keeps what it compiled beside the library; it knows nothing of the folder.
-    return (path + os.sep).startswith(os.path.realpath(run) + os.sep) or path == "/dev/null" or "__pycache__" in path
+    return any(below(path, folder) for folder in (run, *mine)) or path == "/dev/null" or "__pycache__" in path
 
 def listen(event, args):
     if event == "open" and args and not isinstance(args[0], int):
@@ -61,22 +62,63 @@ def listen(event, args):
         events.append([event, repr(args)[:200]])
     elif event == "pickle.find_class":
         events.append([event, repr(args)[:200]])
+"""
+"""What puts down what a process does to files, processes and networks, in `events`.
+
+run   the folder that it may write in        mine  others that it may write in
+home  what it may not read, the reader's own
+"""
+
+LISTENER = (
+    EAR
+    + """
+run, home, own, report, ways = *sys.argv[1:5], sys.argv[5].split(",")
+events, mine = [], [own]
+sys.dont_write_bytecode = True
+import torch, numpy, matplotlib.figure, mmcl, mmcl.cli  # what is loaded before says nothing of the folder
+from mmcl.api.errors import MmclError
+from mmcl.plugins import plugins
+from pathlib import Path
+outcomes = {}
+plugins().all("dataset")
 
 def words(*command):
     return lambda: mmcl.cli.cli.main(list(command), standalone_mode=False)
 
+def inner(*names):
+    return os.path.join(own, *names)
+
 file = os.path.join(os.path.dirname(run), "new.wav")
+if any(way.startswith("export ") for way in ways):
+    try:
+        import onnx, onnxruntime, onnxscript, torch.onnx, torch.onnx._internal.exporter._compat
+    except ImportError:
+        ways = [way for way in ways if way != "export onnx"]
 OPENS = {
     "report": words("report", run),
     "audit": words("audit", run),
     "compare": words("compare", run),
-    "runs": words("runs", os.path.dirname(run)),
-    "embed": words("embed", run, file, "--out", os.path.join(run, "features.npz")),
+    "tables": words("tables", "mpuc-mer", run),
+    "runs list": words("runs", "list", os.path.dirname(run)),
+    "runs rm": words("runs", "rm", run),
+    "runs prune": words("runs", "prune", os.path.dirname(run)),
+    "data show": words("data", "show", run, "toy00000", "--out", inner("one.html")),
+    "replay": words("replay", run),
+    "embed": words("embed", run, file, "--out", inner("features.npz")),
     "predict": words("predict", run, file),
+    "search": words("search", run, file),
+    "export onnx": words("export", run, inner("onnx"), "--to", "onnx"),
+    "export torch-export": words("export", run, inner("torch"), "--to", "torch-export"),
+    "export webdataset": words("export", run, inner("tars"), "--to", "webdataset"),
+    "publish": words("publish", run, inner("published")),
     "rerun": lambda: __import__("mmcl.review.rerun", fromlist=["x"]).plan_of(Path(run)),
+    "sweep": words("sweep", inner("sweep.yaml"), "--out", run),
+    "run": words("run", inner("recipe.yaml"), "--out", run, "--workers", "1"),
+    "profile": words("profile", inner("recipe.yaml"), "--out", run, "--workers", "1", "--steps", "1", "--device", "cpu"),
 }
 sys.addaudithook(listen)
 for name in ways:
+    mine[1:] = [os.path.join(os.path.dirname(run), "prepared")] if name in ("sweep", "run", "profile") else []
     try:
         OPENS[name]()
         outcomes[name] = "done"
@@ -88,6 +130,7 @@ for name in ways:
         outcomes[name] = f"ERROR {type(error).__name__}: {error}"
 Path(report).write_text(json.dumps({"events": events[:], "outcomes": outcomes}))
 """
+)
 
 
 class _Evil:
@@ -153,43 +196,154 @@ HOSTILE = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_nothing_is_written_outside_or_started_or_fetched(kind, tiny_run, tmp_path):
+WAYS = (
+    *("report", "audit", "compare", "tables", "runs list", "runs rm", "runs prune", "data show", "replay", "rerun"),
+    *("embed", "predict", "search", "export onnx", "export torch-export", "export webdataset", "publish"),
+    *("sweep", "run", "profile"),  # these also write the streams that they prepare, beside the folder
+)
+HEARD_APART = {"serve"}
+"""Commands that are listened to by a test of their own, as their work is done in other processes."""
+
+
+@pytest.fixture
+def laid(tiny_run, tmp_path):
+    """Lays a hostile copy of a run between files of the reader's own; where the copy lies, and those."""
     from mmcl.media import write_audio
 
-    home = tmp_path / "home"
-    home.mkdir()
+    home, run, own = tmp_path / "home", tmp_path / "runs" / "tiny", tmp_path / "own"
+    for folder in (home, own):
+        folder.mkdir()
     for name in (".bashrc", "secret.yaml"):
         (home / name).write_text("my own words", encoding="utf-8")
-    shutil.copytree(tiny_run.root, tmp_path / "runs" / "tiny")
+    shutil.copytree(tiny_run.root, run)
     shutil.copytree(tiny_run.prepared, tmp_path / "runs" / "prepared")
-    import numpy as np
-
     write_audio(tmp_path / "runs" / "new.wav", np.sin(np.arange(16000) / 7) * 0.3, 16000)
-    run = tmp_path / "runs" / "tiny"
-    HOSTILE[kind](run, home)
-    ways = (
-        "report,audit,compare,runs,embed,predict,rerun"
-        if kind in ("untouched", "names and paths")
-        else "report,compare,runs,predict,rerun"
-    )
+    shutil.copy(run / "recipe.yaml", own / "recipe.yaml")
+    (own / "sweep.yaml").write_text((run / "recipe.yaml").read_text() + "sweep: {trials: 2, space: {seed: [1, 2]}}\n")
+    pretrained = run / "fold-00" / "seed-3" / "pretrain"
+    write_arrays(pretrained / "lost.safetensors", read_arrays(pretrained / "encoders.safetensors"))
+    lost = {
+        "format": 1,
+        "fold": 0,
+        "seed": 3,
+        "epoch": 1,
+        "step": 0,
+        "loss": "nan",
+        "pairs": ["text~audio"],
+        "rows": [0, 1, 2, 3],
+    }
+    lost |= {"recordings": ["a", "b", "c", "d"], "views": [0] * 4, "windows": [[0.0, 0.8]] * 4}
+    write_json(pretrained / "lost.json", lost)
+
+    def lay(kind):
+        HOSTILE[kind](run, home)
+        return run, home, own
+
+    yield lay
+    assert sorted(path.name for path in home.iterdir()) == [".bashrc", "secret.yaml"]
+    assert {path.read_text(encoding="utf-8") for path in home.iterdir()} == {"my own words"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_nothing_is_written_outside_or_started_or_fetched(kind, laid, tmp_path):
+    run, home, own = laid(kind)
     done = subprocess.run(
-        [sys.executable, "-P", "-c", LISTENER, str(run), str(home), str(tmp_path / "heard.json"), ways],
+        [sys.executable, "-P", "-c", LISTENER, str(run), str(home), str(own), str(tmp_path / "heard.json"), ",".join(WAYS)],
         cwd=run,  # where code of the current folder would be found
         capture_output=True,
         text=True,
         timeout=500,
-        env={**os.environ, "MMCL_TRACEBACK": ""},
+        env={**os.environ, "MMCL_TRACEBACK": "", "TMPDIR": str(own)},
     )
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "heard.json").read_text(encoding="utf-8"))
     assert result["events"] == [], result
     assert not [one for one in result["outcomes"].values() if one.startswith("ERROR")], result
-    assert sorted(path.name for path in home.iterdir()) == [".bashrc", "secret.yaml"]
-    assert {path.read_text(encoding="utf-8") for path in home.iterdir()} == {"my own words"}
     if kind == "untouched":
-        assert {way: outcome for way, outcome in result["outcomes"].items() if outcome != "done"} == {}
+        assert {way: outcome for way, outcome in result["outcomes"].items() if outcome != "done" and way != "sweep"} == {}
+
+
+APART = (
+    EAR
+    + """
+class Told(list):
+    def append(self, one):
+        os.write(kept, (json.dumps([os.getpid(), *one]) + chr(10)).encode())
+
+run, home, *mine, kept = os.environ["EAR"].split(os.pathsep)
+kept, events = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), Told()
+
+def of_other_machines(event, args):
+    if event in ("socket.bind", "socket.connect") and (isinstance(args[1], (str, bytes)) or args[1][0] == "127.0.0.1"):
+        return  # a pipe, or the address that it listens at
+    if event != "socket.getaddrinfo" or args[0] not in ("127.0.0.1", b"127.0.0.1"):
+        listen(event, args)
+
+events.append(["listens", ""])
+sys.addaudithook(of_other_machines)
+"""
+)
+"""The same for a command and all the processes that it starts, as each begins with a module of this name; only sockets of this machine are let pass."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["untouched", "names and paths", "programs", "streams elsewhere"])
+def test_a_server_writes_starts_and_fetches_nothing_outside(kind, laid, tmp_path):
+    for module in ("fastapi", "python_multipart", "uvicorn"):
+        pytest.importorskip(module, reason="the extra serve is not installed: pip install 'mmcl[serve]'")
+    run, home, own = laid(kind)
+    (tmp_path / "ear").mkdir()
+    (tmp_path / "ear" / "sitecustomize.py").write_text(APART, encoding="utf-8")
+    told = tmp_path / "heard"
+    env = os.environ | {"TMPDIR": str(own), "EAR": os.pathsep.join(map(str, (run, home, own, told)))}
+    env["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "ear"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-P", "-m", "mmcl", "serve", str(run), "--port", "0", "--device", "cpu"]
+    serving = subprocess.Popen(command, cwd=run, stderr=subprocess.PIPE, text=True, env=env)
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.wav"\r\n\r\n'
+    body += (tmp_path / "runs" / "new.wav").read_bytes() + b"\r\n--b--\r\n"
+    statuses, words = [], ""
+    try:
+        assert serving.stderr is not None
+        for line in serving.stderr:
+            words += line
+            if address := re.search(r"answers at (http://127\.0\.0\.1:\d+/)", line):
+                for where in ("api/predict", "api/embed", "api/search", "api/look"):
+                    request = urllib.request.Request(
+                        address[1] + where, body, {"content-type": "multipart/form-data; boundary=b"}
+                    )
+                    with urllib.request.urlopen(request, timeout=300) as reply:
+                        statuses.append(reply.status)
+                serving.send_signal(signal.SIGINT)
+        code = serving.wait(100)
+    finally:
+        serving.kill()
+    lines = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()]
+    assert [line for line in lines if line[1] != "listens"] == []
+    assert len({line[0] for line in lines}) >= 2, "the process that answers was listened to"
+    if kind in ("untouched", "names and paths"):
+        assert (statuses, code) == ([200] * 4, 0), words
+    assert "Traceback" not in words
+    assert code in (0, 2)
+
+
+def test_every_command_that_takes_a_run_is_listened_to():
+    """A new one is seen by the name of its argument, or by an --out that is a run's folder."""
+
+    def commands(group, context, before=""):
+        for name in group.list_commands(context):
+            one = group.get_command(context, name)
+            yield from commands(one, context, f"{name} ") if isinstance(one, click.Group) else [(before + name, one)]
+
+    takes = {
+        name
+        for name, one in commands(cli, click.Context(cli))
+        for param in one.params
+        if (isinstance(param, click.Argument) and ("run" in param.name or re.search(r"RUN|DIR\]", param.metavar or "")))
+        or (param.name == "out" and isinstance(param.type, click.Path) and not param.type.file_okay)
+    }
+    heard = {"export" if way.startswith("export ") else way for way in WAYS} | HEARD_APART
+    assert takes - {"new-plugin"} == heard  # whose --out becomes a package
 
 
 TAKES = """
@@ -265,7 +419,7 @@ def test_the_listener_notices_what_it_looks_for(tmp_path):
         f"    open({str(tmp_path / 'home' / 'q')!r}, 'a').close()\n"
     )
     script = LISTENER.replace("OPENS = {", causes + 'OPENS = {"bad": bad, ', 1)
-    words = [str(tmp_path / "runs" / "tiny"), str(tmp_path / "home"), str(tmp_path / "heard.json"), "bad"]
+    words = [str(tmp_path / name) for name in ("runs/tiny", "home", "own", "heard.json")] + ["bad"]
     subprocess.run([sys.executable, "-P", "-c", script, *words], check=True, capture_output=True)
     kinds = [event for event, _ in json.loads((tmp_path / "heard.json").read_text(encoding="utf-8"))["events"]]
     assert [kind for kind in kinds if kind in ("write", "os.rename", "subprocess.Popen", "socket.getaddrinfo")] == [

@@ -75,12 +75,11 @@ def in_place_of(path: Path) -> Iterator[Path]:
             raise StageError(f"{path}: is a device or a pipe, in whose place no file is put; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}{PART}")
-    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # O_EXCL follows no link either
     usual = stat.S_IMODE(part.stat().st_mode)  # as the umask has it
     try:
         yield part
-        part.chmod(usual)  # safetensors gives its files to their owner alone
-        to_disk(part)
+        to_disk(part, usual)  # safetensors gives its files to their owner alone
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -88,10 +87,12 @@ def in_place_of(path: Path) -> Iterator[Path]:
     to_disk(path.parent)
 
 
-def to_disk(path: Path) -> None:
-    """Wait until what a file holds, or a folder's names, are on disk."""
+def to_disk(path: Path, mode: int | None = None) -> None:
+    """Wait until what a file holds, or a folder's names, are on disk; give it these rights before. Raises OSError if it is a link."""
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
+        if mode is not None:
+            os.fchmod(file, mode)
         os.fsync(file)
     finally:
         os.close(file)
@@ -117,7 +118,7 @@ def folder_in_place_of(folder: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    with in_place_of(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+    with in_place_of(path) as part, _opened(part, os.O_WRONLY, "w") as file:
         file.write(text)
 
 
@@ -128,7 +129,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line, whole or not at all."""
-    with in_place_of(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+    with in_place_of(path) as part, _opened(part, os.O_WRONLY, "w") as file:
         file.writelines(json.dumps(row, allow_nan=False, default=str) + "\n" for row in rows)
 
 
@@ -299,8 +300,8 @@ def _tensors(path: Path, load: Any) -> Any:
     from safetensors import SafetensorError
 
     try:
-        with open_file(path):  # refuses what safetensors would follow or wait for
-            return load(str(path))
+        with open_file(path) as file:  # refuses what safetensors would follow or wait for
+            return load(f"/dev/fd/{file.fileno()}")  # not by its name, which may lead elsewhere by now
     except FileNotFoundError:
         raise StageError(f"{path}: is missing{_advice(path)}") from None
     except (OSError, ValueError, KeyError, SafetensorError) as error:
