@@ -37,6 +37,13 @@ CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.syml
 def below(path, folder):
     return (path + os.sep).startswith(os.path.realpath(folder) + os.sep)
 
+OURS = (["uname", "-p"], ["/sbin/ldconfig", "-p"], ["git", "-c", "core.fsmonitor=false", "-C"])
+# what the standard library asks of the machine, and mmcl of the folder of the user's own recipe
+
+def started(args):
+    command = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()
+    return not any(list(command[: len(one)]) == one for one in OURS)
+
 def inside(path):
     if isinstance(path, int):
         return True
@@ -53,12 +60,13 @@ def listen(event, args):
         if os.path.realpath(os.fsdecode(args[0])).startswith(home):
             events.append(["read of what is not the run's", str(args[0])])
     elif event in STARTS or event.startswith("os.exec"):
-        events.append([event, repr(args)[:200]])
+        if event != "subprocess.Popen" or started(args):
+            events.append([event, repr(args)[:200]])
     elif event.startswith("socket.") and event not in ("socket.__new__", "socket.gethostname"):
         events.append([event, repr(args)[:200]])
     elif event == "os.mkdir" and os.path.isdir(args[0]):
         pass  # nothing is made
-    elif event in CHANGES and not all(inside(one) for one in args[:2] if isinstance(one, (str, bytes))):
+    elif event in CHANGES and not all(inside(one) for one in args[event == "shutil.copyfile" : 2] if isinstance(one, (str, bytes))):
         events.append([event, repr(args)[:200]])
     elif event == "pickle.find_class":
         events.append([event, repr(args)[:200]])
@@ -114,11 +122,13 @@ OPENS = {
     "rerun": lambda: __import__("mmcl.review.rerun", fromlist=["x"]).plan_of(Path(run)),
     "sweep": words("sweep", inner("sweep.yaml"), "--out", run),
     "run": words("run", inner("recipe.yaml"), "--out", run, "--workers", "1"),
+    "prepare": words("prepare", inner("recipe.yaml"), "--shard", "1/1", "--out", run, "--workers", "1"),
+    "upload": words("upload", run, "file://" + inner("uploaded")),
     "profile": words("profile", inner("recipe.yaml"), "--out", run, "--workers", "1", "--steps", "1", "--device", "cpu"),
 }
 sys.addaudithook(listen)
 for name in ways:
-    mine[1:] = [os.path.join(os.path.dirname(run), "prepared")] if name in ("sweep", "run", "profile") else []
+    mine[1:] = [os.path.join(os.path.dirname(run), "prepared")] if name in ("sweep", "run", "prepare", "profile") else []
     try:
         OPENS[name]()
         outcomes[name] = "done"
@@ -199,7 +209,8 @@ HOSTILE = {
 WAYS = (
     *("report", "audit", "compare", "tables", "runs list", "runs rm", "runs prune", "data show", "replay", "rerun"),
     *("embed", "predict", "search", "export onnx", "export torch-export", "export webdataset", "publish"),
-    *("sweep", "run", "profile"),  # these also write the streams that they prepare, beside the folder
+    "upload",
+    *("sweep", "run", "prepare", "profile"),  # these also write the streams that they prepare, beside the folder
 )
 HEARD_APART = {"serve"}
 """Commands that are listened to by a test of their own, as their work is done in other processes."""
@@ -277,6 +288,8 @@ kept, events = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), Tol
 def of_other_machines(event, args):
     if event in ("socket.bind", "socket.connect") and (isinstance(args[1], (str, bytes)) or args[1][0] == "127.0.0.1"):
         return  # a pipe, or the address that it listens at
+    if event == "pickle.find_class" and args[0] not in ("os", "posix", "nt", "subprocess", "runpy", "pty"):
+        return  # what processes of one program send each other; what a stranger's pickle would start is listened to
     if event != "socket.getaddrinfo" or args[0] not in ("127.0.0.1", b"127.0.0.1"):
         listen(event, args)
 
