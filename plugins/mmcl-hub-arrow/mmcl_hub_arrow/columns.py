@@ -158,12 +158,13 @@ def _first_shape(folder: Folder, column: str, reads: str) -> tuple[int, ...]:
             shard, at = part.at(row)
             if shard.column(column)[at].is_valid:
                 values = numbers_of(folder, part, row, column)
-                return (values.shape or (1,)) if reads == "still" else (values.shape[1:] or (1,))
+                if values.size:
+                    return (values.shape or (1,)) if reads == "still" else (values.shape[1:] or (1,))
     raise DataError(f"{folder.root}: the column '{column}' is empty in every row; numbers were expected")
 
 
 def numbers_of(folder: Folder, part: Any, row: int, column: str) -> Any:
-    """The numbers of a cell as an array. Raises DataError if they are none, or of unequal lengths."""
+    """The numbers of a cell as an array, which may hold none. Raises DataError if they are none, or of unequal lengths."""
     import numpy as np
 
     shard, at = part.at(row)
@@ -173,7 +174,7 @@ def numbers_of(folder: Folder, part: Any, row: int, column: str) -> Any:
         raise DataError(
             f"{folder.place(part, row, column)}: is no array of numbers; steps of one shape were expected"
         ) from error
-    if values.dtype.kind not in "fiub":
+    if values.size and values.dtype.kind not in "fiub":
         raise DataError(f"{folder.place(part, row, column)}: is no array of numbers; steps of one shape were expected")
     return values
 
