@@ -6,11 +6,13 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from numpy.typing import NDArray
+
 from mmcl.api import DataError
 from mmcl.media import IDS, PEOPLE, SPLIT_WORDS
 
 from . import HubArrowParams, LabelOptions, SourceOptions
-from .shards import Folder
+from .shards import Folder, Part
 
 TEXTS = ("text", "sentence", "transcript", "transcription", "utterance", "words")
 NATURAL = {"sound": "sound", "image": "pictures", "images": "pictures", "text": "words"}
@@ -163,14 +165,12 @@ def _first_shape(folder: Folder, column: str, reads: str) -> tuple[int, ...]:
     raise DataError(f"{folder.root}: the column '{column}' is empty in every row; numbers were expected")
 
 
-def numbers_of(folder: Folder, part: Any, row: int, column: str) -> Any:
+def numbers_of(folder: Folder, part: Part, row: int, column: str) -> NDArray[Any]:
     """The numbers of a cell as an array, which may hold none. Raises DataError if they are none, or of unequal lengths."""
-    import numpy as np
-
     shard, at = part.at(row)
     try:
-        values = np.asarray(shard.numbers(column, at))
-    except (ValueError, TypeError) as error:
+        values = shard.numbers(column, at)
+    except ValueError as error:
         raise DataError(
             f"{folder.place(part, row, column)}: is no array of numbers; steps of one shape were expected"
         ) from error

@@ -11,6 +11,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmcl.api import DataError
 from mmcl.media import SPLIT_WORDS, require_folder
 
@@ -33,9 +36,27 @@ class Shard:
         """A column as it lies in the file, a pyarrow.ChunkedArray: sound and pictures are bytes."""
         return self.rows.data.column(name)
 
-    def numbers(self, name: str, row: int) -> Any:
-        """A cell of numbers, through NumPy."""
-        return self.rows.select_columns([name]).with_format("numpy")[row][name]
+    def numbers(self, name: str, row: int) -> NDArray[Any]:
+        """A cell of numbers in the type that they have in the file. Raises ValueError for lists of unequal lengths."""
+        # not through the library's own formats: these start a progress display, whose lock a worker leaves behind
+        cell = self.column(name)[row]
+        cell = getattr(cell, "value", cell)  # Array2D and the like wrap a list
+        values = getattr(cell, "values", None)
+        return np.asarray(cell.as_py()) if values is None else np.array(_stacked(values))
+
+
+def _stacked(values: Any) -> NDArray[Any]:
+    """Nested lists of one length at each depth as one array."""
+    from pyarrow import compute, types
+
+    if not (types.is_list(values.type) or types.is_large_list(values.type) or types.is_fixed_size_list(values.type)):
+        numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+        return numbers
+    lengths = set(compute.list_value_length(values).to_pylist())
+    if len(lengths) > 1 or None in lengths:
+        raise ValueError("lists of one length were expected")
+    inner = _stacked(values.flatten())
+    return inner.reshape(len(values), lengths.pop() if lengths else 0, *inner.shape[1:])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from .shards import INSTALL
 
 RATE = 8000
 MOODS = ("calm", "tense")
-SAID = ("all is well here today", "come here at once please")
+SENTENCES = ("all is well here today", "come here at once please")
 
 
 def write(root: Path, n: int, seed: int) -> None:
@@ -81,7 +81,7 @@ def _row(i: int, draw: np.random.Generator, last: bool) -> dict[str, Any]:
         "speaker": f"s{i % 6}",
         "audio": {"bytes": sound.getvalue(), "path": f"r{i:03d}.wav"},
         "image": None if last else {"bytes": picture.getvalue(), "path": None},
-        "text": SAID[mood],
+        "text": SENTENCES[mood],
         "wrist": (mood + draw.normal(0, 0.1, (25, 3))).round(4).tolist(),
         "mood": mood,
     }
