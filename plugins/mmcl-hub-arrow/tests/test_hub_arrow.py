@@ -242,7 +242,7 @@ def test_a_cell_that_is_no_sound_is_refused_by_file_row_and_column(tmp_path, mon
 
 
 def test_numbers_unlike_the_first_row_are_refused(tmp_path):
-    steps = [[], [[1.0, 2.0]] * 3, [[1.0, 2.0, 3.0]] * 3, [[1.0, 2.0], [1.0]]]
+    steps = [[], [[1.0, 2.0]] * 3, [[1.0, 2.0, 3.0]] * 3, [[1.0] * n for n in (1, 8, 15)]]
     sounds(imu=([[Value("float32")]], steps), still=([Value("float32")], [[1.0], [1.0, 2.0], None, [1.0]])).save_to_disk(
         tmp_path
     )
