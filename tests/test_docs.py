@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import runpy
 import subprocess
@@ -77,6 +78,35 @@ def test_backbone_of_the_tutorial_passes_the_checks_it_names(tmp_path, monkeypat
     assert "check_backbone(LSTM)" in test
     for name in [n for n in sys.modules if n.startswith("mmcl_lstm")]:
         del sys.modules[name]
+
+
+def test_arrow_dataset_of_its_page_is_read_as_its_recipe_says(tmp_path, monkeypatch):
+    import numpy as np
+    import yaml
+
+    from mmcl.media import write_audio
+
+    page = ROOT / "docs" / "your-own-data.md"
+    monkeypatch.chdir(tmp_path)
+    for p, mood, i in itertools.product(range(1, 8), ("happy", "sad"), (1, 2)):
+        write_audio(Path(f"study/speaker{p}/{mood}/0{i}.wav"), np.full(800, 0.01 * p), 8000)
+    (script,) = blocks(page, "python")
+    exec(compile(script, page.name, "exec"), {})
+    (options,) = [text for text in blocks(page, "yaml") if "use: hub-arrow" in text]
+    options = yaml.safe_load(options)["dataset"]
+    spec = plugins().get("dataset", options.pop("use")).spec
+    root = Path(options.pop("root"))
+    params = spec.complete(spec.params(**options), root)
+    dataset = spec.build(params, root)
+    refs = dataset.samples()
+    assert [ref.split for ref in refs] == ["train"] * 20 + ["test"] * 8
+    assert {ref.group for ref in refs} == {f"speaker{p}" for p in range(1, 8)}
+    info = spec.info(params)
+    assert (set(info.sources), info.tasks["emotion"].classes) == ({"voice", "wrist"}, ("happy", "sad"))
+    voice, wrist = (dataset.read(refs[-1].id, source) for source in ("voice", "wrist"))
+    assert (voice.rate, len(voice.samples)) == (8000, 800)
+    assert voice.samples == pytest.approx(0.07, abs=1e-4)
+    assert (wrist.rate, wrist.values.shape) == (50, (50, 3))
 
 
 def test_group_loss_of_its_page_keeps_the_contract():
