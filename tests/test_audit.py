@@ -28,6 +28,7 @@ from mmcl.api import Audio, Layout, StageError
 from mmcl.cli import main
 from mmcl.data.prepared import load_prepared
 from mmcl.data.store import Store, StoreWriter
+from mmcl.data.whose import write_whose
 from mmcl.plugins import plugins
 from mmcl.report import run_and_report as run_all
 from mmcl.review.audit import audit, audit_folder
@@ -241,9 +242,10 @@ def test_an_epoch_that_retrieval_did_not_choose(tiny_plan, run):
 
 def test_a_test_recording_among_training_features(copy):
     ((_, _, folder),) = copy.units("embed")
-    train, test = read_json(folder / "train.json"), read_json(folder / "test.json")
-    write_json(folder / "train.json", {**train, "ids": [*train["ids"], test["ids"][0]]})
-    assert test["ids"][0] in findings(copy)["features of each split are of that split"].evidence
+    prepared = load_prepared(copy)
+    fold, samples = prepared.folds[0], prepared.samples
+    write_whose(folder, "train", samples, [*fold.train, fold.test[0]])
+    assert samples.id(fold.test[0]) in findings(copy)["features of each split are of that split"].evidence
 
 
 def test_a_head_chosen_by_a_test_figure(copy):

@@ -47,7 +47,7 @@ protocol: {use: k-fold, k: 2, by: group}
 RESULTS = (
     "pretrain/encoders.safetensors",
     "embed/*.safetensors",
-    "embed/test.json",
+    "embed/test.safetensors",
     "probe/*.jsonl",
     "probe/heads.*",
     "worth/worth.jsonl",

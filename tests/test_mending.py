@@ -75,7 +75,13 @@ FILES = [
     *(f"pretrain/{name}" for name in ("encoders.safetensors", "encoders.json", "history.jsonl", "finished.json")),
     *(
         f"embed/{name}"
-        for name in ("pretrained-test.safetensors", "train.json", "pooled-valid.safetensors", "pooled.json", "finished.json")
+        for name in (
+            "pretrained-test.safetensors",
+            "train.safetensors",
+            "pooled-valid.safetensors",
+            "pooled.json",
+            "finished.json",
+        )
     ),
     *(f"probe/{name}" for name in ("heads.safetensors", "heads.json", "scores.jsonl", "predictions.jsonl", "retrieval.jsonl")),
     *(f"probe/{name}" for name in ("searches.jsonl", "chosen.jsonl", "finished.json")),
@@ -99,7 +105,7 @@ def test_every_file_of_every_stage_is_among_those_that_are_damaged_here(whole):
     """So that a file that a stage learns to write is tried too."""
     there = {p.relative_to(whole[1].root / UNIT).as_posix() for p in (whole[1].root / UNIT).rglob("*") if p.is_file()}
     alike = re.compile(
-        r"embed/\w+-\w+\.safetensors|embed/(train|valid|test)\.json|supervise/(chosen.jsonl|work.json)|pretrain/last/.*"
+        r"embed/\w+-\w+\.safetensors|embed/(train|valid|test)\.safetensors|supervise/(chosen.jsonl|work.json)|pretrain/last/.*"
     )
     assert {name for name in there if not alike.fullmatch(name)} <= set(FILES)
     for stage in ("pretrain", "embed", "probe", "supervise", "worth"):

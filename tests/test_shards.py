@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from mmcl.recipe.read import parse_recipe
 from mmcl.review.runs import prune
 from mmcl.runs import RunFolder
 from mmcl.stages.parts import merge_parts, prepare_shard, write_part
-from mmcl.stages.prepare import prepare, store_of
+from mmcl.stages.prepare import prepare, store_of, turn
 from mmcl.stages.recordings import listed, open_dataset
 
 RECIPE = """\
@@ -114,6 +115,16 @@ def test_shards_written_at_once_are_put_together_once(tiny_plan, run, alone):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: prepare_shard(tiny_plan(), run, number, 4, workers=1), (1, 2, 3, 4)))
     assert content(run.prepared) == alone
+
+
+def test_a_shard_is_written_while_another_one_is(tiny_plan, run):
+    plan = tiny_plan()
+    samples = listed(plan, open_dataset(plan))
+    with ThreadPoolExecutor(1) as pool, ExitStack() as busy:
+        for modality in plan.modalities:
+            store, _ = store_of(plan, run, modality, samples)
+            busy.enter_context(turn(modality.name, store, shared=True))  # as whoever writes another shard has it
+        assert len(pool.submit(prepare_shard, plan, run, 2, 3, 1).result(timeout=60)) == 2
 
 
 def test_a_shard_whose_writer_died_is_prepared_by_the_run_and_the_others_are_not_read_again(tiny_plan, run, alone, monkeypatch):

@@ -148,7 +148,7 @@ def test_no_test_recording_is_embedded_or_scored_in_a_trial(out, monkeypatch, la
     assert seen
     names = [path.name for path in out.rglob("*")]
     assert not [name for name in names if "test" in name]
-    assert "valid.json" in names or labels
+    assert "valid.safetensors" in names or labels
     assert "test opened" not in [row["event"] for row in read_jsonl(out / "trials" / "0000" / "log.jsonl")]
     assert done.final is None
     assert not (out / "best").exists()

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from mmcl.api import Encoded, Labelled, Layout, Task, Timed
 from mmcl.data.prepared import load_prepared
 from mmcl.data.store import Store, StoreWriter
+from mmcl.data.whose import read_whose
 from mmcl.data.windows import Late
 from mmcl.evaluate.geometry import alignment, effective_rank, gap, uniformity
 from mmcl.evaluate.maps import flatten
@@ -247,7 +248,7 @@ def features_of(run: RunFolder, kind: str, split: str):
     """What `embed` wrote: modality → (vector, projection, present), and targets."""
     tensors = load_file(str(folder_of(run, "embed") / f"{kind}-{split}.safetensors"))
     names = dict.fromkeys(key.split("/")[0] for key in tensors)
-    targets = read_json(folder_of(run, "embed") / f"{split}.json")["targets"]
+    targets = read_whose(folder_of(run, "embed"), split)["targets"]
     parts = ("vector", "projection", "present")
     return {n: tuple(tensors[f"{n}/{p}"] for p in parts) for n in names}, torch.tensor([t["emotion"] for t in targets])
 
@@ -263,7 +264,7 @@ def standard(values, train, present):
 
 def groups_of(run: RunFolder, *splits: str):
     """A number for the group of every recording, equal in all of these splits."""
-    names = [read_json(folder_of(run, "embed") / f"{split}.json")["groups"] for split in splits]
+    names = [read_whose(folder_of(run, "embed"), split)["groups"] for split in splits]
     order = sorted({name for each in names for name in each})
     return [torch.tensor([order.index(name) for name in each]) for each in names]
 

@@ -270,8 +270,7 @@ class Recordings(Sequence[SampleRef]):
             return [self[row] for row in range(self._count)[place]]
         row = range(self._count)[place]  # IndexError beyond the last
         sources = {name: where for name in self.sources if (where := self.source(name, row)) is not None}
-        targets = {name: value for name in self._targets if (value := self.target(name, row)) is not None}
-        return SampleRef(self.id(row), self.group(row), sources, targets, self.split(row), self.facts(row))
+        return SampleRef(self.id(row), self.group(row), sources, self.targets(row), self.split(row), self.facts(row))
 
     def __iter__(self) -> Iterator[SampleRef]:
         return (self[row] for row in range(self._count))
@@ -338,6 +337,10 @@ class Recordings(Sequence[SampleRef]):
         if not isinstance(facts, dict):
             raise StageError(f"{self.where}: the facts of recording {row} are no object")
         return facts
+
+    def targets(self, row: int) -> dict[str, Any]:
+        """A recording's labels, by task."""
+        return {name: value for name in self._targets if (value := self.target(name, row)) is not None}
 
     def target(self, task: str, row: int) -> int | float | list[int] | list[float] | None:
         """A recording's label of a task; None where it has none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -30,6 +30,10 @@ UNKNOWN = -1
 """The class of a recording that has no label of a single-label task. An unknown value is NaN."""
 
 
+BLOCK = 2**14
+"""Recordings whose values are Python's numbers at a time."""
+
+
 def group_numbers(groups: Sequence[str]) -> Tensor:
     """A number for each recording's group (int64 [n]): equal for equal names, and of no other meaning."""
     numbers = {name: number for number, name in enumerate(sorted(set(groups)))}
@@ -38,8 +42,8 @@ def group_numbers(groups: Sequence[str]) -> Tensor:
 
 def target_of(task: Task, targets: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
     """A task's targets of some recordings, as `target_tensor` has them, and which recordings have one (bool [n])."""
-    known = torch.tensor([each.get(task.name) is not None for each in targets], dtype=torch.bool)
-    return target_tensor(task, targets), known
+    known = np.fromiter((each.get(task.name) is not None for each in targets), bool, len(targets))
+    return target_tensor(task, targets), torch.from_numpy(known)
 
 
 def target_tensor(task: Task, targets: Sequence[Mapping[str, Any]]) -> Tensor:
@@ -47,12 +51,17 @@ def target_tensor(task: Task, targets: Sequence[Mapping[str, Any]]) -> Tensor:
 
     targets  of each recording, by name of the task; where it has none of this task stands UNKNOWN, or NaN
     """
-    values = [each.get(task.name) for each in targets]
     if task.type == "single-label":
-        return torch.tensor([UNKNOWN if value is None else int(value) for value in values], dtype=torch.int64)
+        classes = (UNKNOWN if (value := each.get(task.name)) is None else int(value) for each in targets)
+        return torch.from_numpy(np.fromiter(classes, np.int64, len(targets)))
     width = max(1, len(task.classes))
-    rows = [[math.nan] * width if v is None else list(v) if isinstance(v, list | tuple) else [v] for v in values]
-    return torch.tensor(rows, dtype=torch.float32).reshape(len(rows), width)
+    blocks = [torch.zeros(0, width)]
+    for first in range(0, len(targets), BLOCK):
+        values = [each.get(task.name) for each in targets[first : first + BLOCK]]
+        lists = [[None] * width if v is None else v if isinstance(v, list | tuple) else [v] for v in values]
+        rows = [[math.nan if one is None else one for one in each] for each in lists]
+        blocks.append(torch.tensor(rows, dtype=torch.float32).reshape(len(rows), width))
+    return torch.cat(blocks)
 
 
 def loss_of(head: Head | nn.Module, task: Task, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
@@ -170,14 +179,13 @@ def scores_of(about: Mapping[str, Any], task: Task, target: Tensor, output: Floa
 
 def predictions_of(
     about: Mapping[str, Any], task: Task, ids: Sequence[str], target: Tensor, output: Floats
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """What a decided output predicts of each recording, as rows of predictions.jsonl; unknown values are None."""
-    rows = []
-    for id, truth, values in zip(ids, target.tolist(), output.tolist(), strict=True):
-        if isinstance(truth, list):
-            truth = [finite_or_none(value) for value in truth]
-        rows.append({**about, "id": id, "target": truth, "prediction": _prediction(task, values)})
-    return rows
+    for first in range(0, len(ids), BLOCK):
+        some = slice(first, first + BLOCK)
+        for id, truth, values in zip(ids[some], target[some].tolist(), output[some].tolist(), strict=True):
+            known = [finite_or_none(value) for value in truth] if isinstance(truth, list) else truth
+            yield {**about, "id": id, "target": known, "prediction": _prediction(task, values)}
 
 
 def _prediction(task: Task, values: Sequence[float] | Floats) -> int | list[int] | list[float]:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ..api.errors import StageError
 from ..data.store import Store
 from ..engine.devices import arithmetic
 from ..recipe.plan import JOINT, Plan
-from ..runs import read_tensors, write_tensors
+from ..runs import arrays_in_parts, read_tensors, write_tensors
 from .augment import Augmentation
 from .encoder import Encoder
 from .joint import Joint
@@ -87,6 +88,22 @@ def save_features(path: Path, features: Mapping[str, Features]) -> None:
         f"{name}/{part.name}": getattr(one, part.name).contiguous() for name, one in features.items() for part in fields(one)
     }
     write_tensors(path, tensors)
+
+
+def save_in_parts(path: Path, count: int, parts: Iterable[Mapping[str, Features]]) -> None:
+    """The same for features of so many recordings, part by part in their order, none of which is held: the bytes are those of `save_features`."""
+    parts = iter(parts)
+    first = next(parts)
+    forms = {}
+    for name, one in first.items():
+        for part in fields(one):
+            values = getattr(one, part.name)
+            forms[f"{name}/{part.name}"] = ("BOOL" if values.dtype == torch.bool else "F32", (count, *values.shape[1:]))
+    with arrays_in_parts(path, forms) as add:
+        for features in itertools.chain([first], parts):
+            for name, one in features.items():
+                for part in fields(one):
+                    add(f"{name}/{part.name}", getattr(one, part.name).contiguous().numpy().tobytes())
 
 
 def load_features(path: Path) -> dict[str, Features]:

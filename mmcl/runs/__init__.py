@@ -7,7 +7,7 @@ runs/NAME/
                                          what was skipped and why; which streams; which recordings, who is on which side
   fold-00/seed-17/pretrain/              encoders.safetensors encoders.json history.jsonl last/ finished.json (resume/ meanwhile)
                                          lost.json lost.safetensors, where a loss was no number
-  fold-00/seed-17/embed/                 pretrained-train.safetensors pretrained-train.json …
+  fold-00/seed-17/embed/                 pretrained-train.safetensors train.safetensors …
   fold-00/seed-17/probe/                 heads.safetensors heads.json scores.jsonl predictions.jsonl
                                          retrieval.jsonl searches.jsonl chosen.jsonl finished.json
   fold-00/seed-17/supervise/             models/ scores.jsonl predictions.jsonl chosen.jsonl finished.json (work.json, resume/ meanwhile)
@@ -43,10 +43,12 @@ from .files import (
     JsonObject,
     _flock,
     _opened,
+    arrays_in_parts,
     digest,
     each_jsonl,
     folder_in_place_of,
     in_place_of,
+    lines_in_parts,
     locked,
     open_file,
     read_arrays,
@@ -67,10 +69,12 @@ __all__ = [
     "PART",
     "TEXT_BYTES",
     "JsonObject",
+    "arrays_in_parts",
     "digest",
     "each_jsonl",
     "folder_in_place_of",
     "in_place_of",
+    "lines_in_parts",
     "locked",
     "open_file",
     "read_arrays",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -129,8 +130,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line, whole or not at all."""
-    with in_place_of(path) as part, _opened(part, os.O_WRONLY, "w") as file:
-        file.writelines(json.dumps(row, allow_nan=False, default=str) + "\n" for row in rows)
+    with lines_in_parts(path) as add:
+        add(rows)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -147,6 +148,49 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
     with in_place_of(path) as part, _refusals(path):
         save_file(dict(arrays), str(part))
+
+
+Form = tuple[str, tuple[int, ...]]
+"""Type of an array, as safetensors calls it, and its shape."""
+_BYTES = {"I64": 8, "F64": 8, "I32": 4, "F32": 4, "F16": 2, "U8": 1, "BOOL": 1}
+"""Types in which arrays are written part by part, and how many bytes a number of each takes; the order is safetensors' own."""
+
+
+@contextmanager
+def arrays_in_parts(path: Path, forms: Mapping[str, Form]) -> Iterator[Callable[[str, bytes | memoryview], None]]:
+    """Write arrays as safetensors, whole or not at all, none of which is ever held: a function that adds bytes to one of them, by name.
+
+    The file has the bytes that `write_arrays` would give it. Raises ValueError at the end unless each array got all its bytes.
+    """
+    order = sorted(forms, key=lambda name: (-_BYTES[forms[name][0]], list(_BYTES).index(forms[name][0]), name))
+    places, entries, end = {}, {}, 0
+    for name in order:
+        kind, shape = forms[name]
+        places[name], end = end, end + _BYTES[kind] * math.prod(shape)
+        entries[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [places[name], end]}
+    head = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    head += b" " * (-len(head) % 8)
+    with in_place_of(path) as part:
+        with part.open("r+b") as file:
+            file.write(len(head).to_bytes(8, "little") + head)
+            begins = file.tell()
+
+            def add(name: str, values: bytes | memoryview) -> None:
+                file.seek(begins + places[name])
+                file.write(values)
+                places[name] += memoryview(values).nbytes
+
+            yield add
+        short = [name for name in order if places[name] != entries[name]["data_offsets"][1]]
+        if short:
+            raise ValueError(f"{path}: '{short[0]}' got {places[short[0]]} bytes by its end, and not {entries[short[0]]}")
+
+
+@contextmanager
+def lines_in_parts(path: Path) -> Iterator[Callable[[Iterable[Mapping[str, Any]]], None]]:
+    """Write one JSON object a line, whole or not at all: a function that adds some, which are then forgotten."""
+    with in_place_of(path) as part, _opened(part, os.O_WRONLY, "w") as file:
+        yield lambda rows: file.writelines(json.dumps(row, allow_nan=False, default=str) + "\n" for row in rows)
 
 
 @contextmanager

@@ -1,33 +1,36 @@
 """embed: frozen features of every recording, taken once, for all probes.
 
 For each fold, seed and encoder (pretrained, random): writes <encoder>-<split>.safetensors with, per modality, `vector` (backbone,
-[n, width]), `projection` ([n, D]) and `present` ([n]); ids, groups and targets stand beside it in <split>.json. Unless the recipe leaves
+[n, width]), `projection` ([n, D]) and `present` ([n]); ids, groups and targets stand beside it in <split>.safetensors. Unless the recipe leaves
 them out, the streams' own statistics stand there too, as pooled-<split>.safetensors, and the linear space that they share, for
-retrieval alone, as canonical-<split>.safetensors.
+retrieval alone, as canonical-<split>.safetensors. Recordings are taken AT_ONCE at a time: what is held does not grow with their number.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..data.folds import Fold
-from ..data.prepared import Prepared
+from ..data.whose import Whose, read_whose, write_whose
 from ..data.windows import WHOLE, Span
 from ..engine.devices import pick_device
 from ..model.build import encoders_of, joint_of
 from ..model.canonical import fit_canonical
-from ..model.frozen import Features, encode_joint, encode_rows, load_features, save_features
+from ..model.frozen import Features, encode_joint, encode_rows, load_features, save_features, save_in_parts
 from ..model.pooled import pool, pool_joined
 from ..recipe.plan import Plan
-from ..runs import RunFolder, finish, finished, read_json, restart, write_json
+from ..runs import RunFolder, finish, finished, restart
 from ..screen import progress
 from .units import ALL, CANONICAL, SPLITS, Only, Unit, embed_key, encoder_kinds, feature_kinds, pooled_key, units_of
+
+AT_ONCE = 2**14
+"""Recordings that are encoded together: those of like length in batches, and then written down and forgotten."""
 
 
 def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str] = SPLITS, only: Only = ALL) -> None:
@@ -47,10 +50,10 @@ def embed(plan: Plan, run: RunFolder, device: str = "auto", splits: Sequence[str
                 folder = unit.folder("embed")
                 restart(folder)
                 for kind in encoder_kinds(plan):
-                    for split, features in _features_of(unit, kind, splits, where):
-                        save_features(folder / f"{kind}-{split}.safetensors", features)
+                    for split, count, parts in _features_of(unit, kind, splits, where):
+                        save_in_parts(folder / f"{kind}-{split}.safetensors", count, parts)
                 for split in splits:
-                    write_json(folder / f"{split}.json", _who(unit.prepared, getattr(unit.fold, split)))
+                    write_whose(folder, split, unit.prepared.samples, getattr(unit.fold, split))
                 seconds = round(time.monotonic() - began, 3)
                 finish(folder, key, seconds=seconds, encoders=encoder_kinds(plan))
                 run.log("embed", fold=unit.fold.number, seed=unit.seed, seconds=seconds)
@@ -98,33 +101,22 @@ def _statistics(plan: Plan, unit: Unit, splits: Sequence[str]) -> dict[str, dict
     return features
 
 
-def read_features(folder: Path, kind: str, split: str) -> tuple[dict[str, Features], dict[str, Any]]:
+def read_features(folder: Path, kind: str, split: str) -> tuple[dict[str, Features], Whose]:
     """Features that `embed` wrote, and who they belong to."""
-    return load_features(folder / f"{kind}-{split}.safetensors"), read_json(folder / f"{split}.json")
+    return load_features(folder / f"{kind}-{split}.safetensors"), read_whose(folder, split)
 
 
 def _features_of(
     unit: Unit, kind: str, splits: Sequence[str], device: torch.device
-) -> Iterator[tuple[str, dict[str, Features]]]:
-    """Each split's frozen features by modality, from the plan's pretrained or random encoders."""
+) -> Iterator[tuple[str, int, Iterator[dict[str, Features]]]]:
+    """Of each split how many recordings it has, and part by part their features from the plan's pretrained or random encoders."""
     plan, stores = unit.plan, unit.prepared.stores
+    trained, fitted_on = unit.folder("pretrain"), unit.fold.train
+    take: Callable[..., dict[str, Features]]
     if plan.pretext is not None:
-        joint = joint_of(plan, kind, unit.folder("pretrain"), stores, unit.fold.train, *unit.address)
-        for split in splits:
-            yield split, encode_joint(plan, joint, stores, getattr(unit.fold, split), device)
-        return
-    encoders = encoders_of(plan, kind, unit.folder("pretrain"), stores, unit.fold.train, *unit.address)
+        take = partial(encode_joint, plan, joint_of(plan, kind, trained, stores, fitted_on, *unit.address), stores)
+    else:
+        take = partial(encode_rows, plan, encoders_of(plan, kind, trained, stores, fitted_on, *unit.address), stores)
     for split in splits:
-        yield split, encode_rows(plan, encoders, stores, getattr(unit.fold, split), device)
-
-
-def _who(prepared: Prepared, rows: Sequence[int]) -> dict[str, Any]:
-    """Whose the features are: ids, groups, targets and facts of some recordings."""
-    samples = [prepared.samples[row] for row in rows]
-    return {
-        "format": 1,
-        "ids": [sample.id for sample in samples],
-        "groups": [sample.group for sample in samples],
-        "targets": [dict(sample.targets) for sample in samples],
-        "facts": [dict(sample.facts) for sample in samples],
-    }
+        rows = getattr(unit.fold, split)
+        yield split, len(rows), (take(rows[k : k + AT_ONCE], device) for k in range(0, max(1, len(rows)), AT_ONCE))

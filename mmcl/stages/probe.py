@@ -23,6 +23,7 @@ from ..api.dataset import Task
 from ..api.head import Head, Labelled
 from ..data.folds import HELD
 from ..data.prepared import load_prepared
+from ..data.whose import Whose, has_whose
 from ..evaluate.answers import constant_output, output_of, predictions_of, scores_of, shift_of, target_of
 from ..evaluate.calibration import temperature
 from ..evaluate.metrics import AMONG
@@ -32,7 +33,7 @@ from ..model.heads import fit_head
 from ..model.kept import KeptHead, save_heads
 from ..model.scale import any_present, encoded_of, scale_of, sides_of
 from ..recipe.plan import Plan
-from ..runs import RunFolder, finish, finished, restart, write_jsonl
+from ..runs import RunFolder, finish, finished, lines_in_parts, restart, write_jsonl
 from ..screen import Tick, part_of, progress
 from ..seeding import address
 from .embed import read_features
@@ -76,7 +77,7 @@ def _fit_unit(
     for kind in feature_kinds(plan):
         train, who_train = read_features(features, kind, "train")
         valid, who_valid = read_features(features, kind, "valid")
-        if judged and (features / "held.json").exists():
+        if judged and has_whose(features, "held"):
             valid, who_valid = read_features(features, kind, "held")
         elif judged:
             (train, who_train), (valid, who_valid) = _within_training(train, who_train, valid, who_valid, seed, fold)
@@ -147,12 +148,12 @@ def _temperature(task: Task, valid: Labelled, head: Head) -> float | None:
 
 def _within_training(
     train: dict[str, Features],
-    who: dict[str, Any],
+    who: Whose,
     valid: dict[str, Features],
-    who_valid: dict[str, Any],
+    who_valid: Whose,
     seed: int,
     fold: int,
-) -> tuple[tuple[dict[str, Features], dict[str, Any]], tuple[dict[str, Features], dict[str, Any]]]:
+) -> tuple[tuple[dict[str, Features], Whose], tuple[dict[str, Features], Whose]]:
     """Training rows in two: those that a head is fitted on, and about a fifth of the groups, that it chooses by.
 
     With a single training group there is nothing to take, and the validation rows choose, as in a run.
@@ -167,19 +168,15 @@ def _within_training(
     return fitting, chosen
 
 
-def _rows_of(features: dict[str, Features], who: dict[str, Any], rows: Tensor) -> tuple[dict[str, Features], dict[str, Any]]:
+def _rows_of(features: dict[str, Features], who: Whose, rows: Tensor) -> tuple[dict[str, Features], Whose]:
     """Some rows of a split."""
     kept = {name: Features(one.vector[rows], one.projection[rows], one.present[rows]) for name, one in features.items()}
-    lists = {
-        name: [value for value, here in zip(values, rows.tolist(), strict=True) if here] if isinstance(values, list) else values
-        for name, values in who.items()
-    }
-    return kept, lists
+    return kept, who.within(rows.numpy())
 
 
 def _answers(
-    plan: Plan, fitted: Sequence[KeptHead], features: Mapping[str, Features], who: Mapping[str, Any], base: Mapping[str, Any]
-) -> Iterator[tuple[dict[str, Any], Task, list[str], Tensor, NDArray[np.float64]]]:
+    plan: Plan, fitted: Sequence[KeptHead], features: Mapping[str, Features], who: Whose, base: Mapping[str, Any]
+) -> Iterator[tuple[dict[str, Any], Task, Sequence[str], Tensor, NDArray[np.float64]]]:
     """What each head says of some recordings: about it, its task, whose ids, their targets, its outputs."""
     (side,) = sides_of(plan, who)
     for one in fitted:
@@ -194,7 +191,7 @@ def _answers(
             **base,
             "head_seed": one.head_seed,
         }
-        yield about, one.task, [id for id, here in zip(who["ids"], rows.tolist(), strict=True) if here], target[rows], output
+        yield about, one.task, who.within(rows.numpy())["ids"], target[rows], output
 
 
 def validation_scores(plan: Plan, run: RunFolder) -> list[dict[str, Any]]:
@@ -237,32 +234,29 @@ def _probe_unit(
     # Everything is chosen. From here on the test set is open, and nothing is fitted any more.
     run.log("test opened", fold=fold, seed=seed, heads=len(fitted), choices=choices)
     scores: list[dict[str, Any]] = []
-    predictions: list[dict[str, Any]] = []
     retrieved: list[dict[str, Any]] = []
-    searches: list[dict[str, Any]] = []
     protocol = f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}"
     base = {"protocol": protocol, "fold": fold, "seed": seed}
-    for kind in feature_kinds(plan):
-        test, who = read_features(features, kind, "test")
-        mine = [one for one in fitted if one.encoder == kind]
-        for about, task, ids, target, output in _answers(plan, mine, test, who, base):
-            scores += scores_of(about, task, target, output)
-            predictions += predictions_of(about, task, ids, target, output)
-        spaces = read_features(features, CANONICAL, "test")[0] if kind == "pooled" and plan.pretext is None else test
-        pairs = _searched(spaces)
-        retrieved += _retrieval(pairs, {"encoder": kind, "fold": fold, "seed": seed})
-        searches += _searches(pairs, who["ids"], {"encoder": kind, "fold": fold, "seed": seed})
-        if kind == feature_kinds(plan)[0] and "majority" in plan.recipe.report.against:
-            for task in plan.tasks:
-                target, known = target_of(task, who["targets"])
-                about = {"task": task.name, "input": "none", "head": "majority", "encoder": "none", **base, "head_seed": 0}
-                scores += scores_of(about, task, target[known], np.repeat(majority[task.name][None], int(known.sum()), 0))
+    with lines_in_parts(folder / "predictions.jsonl") as predict, lines_in_parts(folder / "searches.jsonl") as search:
+        for kind in feature_kinds(plan):
+            test, who = read_features(features, kind, "test")
+            mine = [one for one in fitted if one.encoder == kind]
+            for about, task, ids, target, output in _answers(plan, mine, test, who, base):
+                scores += scores_of(about, task, target, output)
+                predict(predictions_of(about, task, ids, target, output))
+            spaces = read_features(features, CANONICAL, "test")[0] if kind == "pooled" and plan.pretext is None else test
+            pairs = _searched(spaces)
+            retrieved += _retrieval(pairs, {"encoder": kind, "fold": fold, "seed": seed})
+            search(_searches(pairs, who["ids"], {"encoder": kind, "fold": fold, "seed": seed}))
+            if kind == feature_kinds(plan)[0] and "majority" in plan.recipe.report.against:
+                for task in plan.tasks:
+                    target, known = target_of(task, who["targets"])
+                    about = {"task": task.name, "input": "none", "head": "majority", "encoder": "none", **base, "head_seed": 0}
+                    scores += scores_of(about, task, target[known], np.repeat(majority[task.name][None], int(known.sum()), 0))
     # Random encoders and pooled streams beside trained ones are baselines that nobody will ask: their heads are not kept.
     save_heads(folder, [one for one in fitted if one.encoder == feature_kinds(plan)[0]])
     write_jsonl(folder / "scores.jsonl", scores)
-    write_jsonl(folder / "predictions.jsonl", predictions)
     write_jsonl(folder / "retrieval.jsonl", retrieved)
-    write_jsonl(folder / "searches.jsonl", searches)
     write_jsonl(folder / "chosen.jsonl", chosen)
     return {"heads": len(fitted)}
 
@@ -281,14 +275,13 @@ def _retrieval(pairs: Sequence[_Search], about: Mapping[str, Any]) -> list[dict[
     return rows
 
 
-def _searches(pairs: Sequence[_Search], ids: Sequence[str], about: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _searches(pairs: Sequence[_Search], ids: Sequence[str], about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Each recording's R@1 among AMONG (all, where they are fewer), between every two modalities, both directions."""
-    rows = []
     for search in pairs:
         values = search.places.first(AMONG).tolist()
         base = {**about, "from": search.query, "to": search.gallery}
-        rows += [{**base, "id": ids[row], "value": value} for row, value in zip(search.rows, values, strict=True)]
-    return rows
+        for row, value in zip(search.rows, values, strict=True):
+            yield {**base, "id": ids[row], "value": value}
 
 
 @dataclass(frozen=True)

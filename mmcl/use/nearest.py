@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..api.errors import DataError, MmclError, StageError
+from ..data.whose import read_whose
 from ..model.frozen import Features, load_features
 from ..runs import digest, fingerprint, read_json, read_tensors, write_json, write_tensors
 from ..screen import progress, say
@@ -142,7 +143,7 @@ def own_index(run: Opened, unit: tuple[int, int]) -> Index:
         if not path.exists():
             raise StageError(f"{path}: is not there, and its own recordings are searched by it; run the recipe again")
         parts.append(load_features(path))
-        ids += read_json(folder / f"{split}.json")["ids"]
+        ids += read_whose(folder, split)["ids"]
     files = [min(sample.sources.values(), default="") if (sample := run.sample(id)) else "" for id in ids]
     return Index(ids, files, [f"own {id}" for id in ids], concatenated(parts))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..api.errors import StageError
+from ..data.whose import read_whose
 from ..model.frozen import load_features
-from ..runs import distrusting, read_json
+from ..runs import distrusting
 from .opened import SPLITS, Opened
 
 
@@ -26,7 +27,7 @@ def features_of(root: Path, split: str, fold: int | None = None, seed: int | Non
     path = folder / f"{run.kind}-{split}.safetensors"
     if not path.exists():
         raise StageError(f"{path}: is not there; run the recipe again")
-    who, features = read_json(folder / f"{split}.json"), load_features(path)
+    who, features = read_whose(folder, split), load_features(path)
     columns: dict[str, list[Any]] = {"id": list(who["ids"]), "group": list(who["groups"])}
     for task in run.plan.info.tasks.values():
         for name, values in _labels(task.name, task.type, task.classes, who["targets"]).items():
@@ -38,7 +39,7 @@ def features_of(root: Path, split: str, fold: int | None = None, seed: int | Non
     return columns
 
 
-def _labels(name: str, type: str, classes: tuple[str, ...], targets: list[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def _labels(name: str, type: str, classes: tuple[str, ...], targets: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The columns of a task: one with the names of classes, or one a class or a value."""
     given = [each.get(name) for each in targets]
     if type == "single-label":

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...data.whose import has_whose, read_whose
 from ...evaluate.metrics import LESS_IS_BETTER
 from ...runs import each_jsonl, read_json, read_jsonl
 from ..openings import openings_of
@@ -96,11 +97,10 @@ def features(case: Case) -> Iterator[Leak]:
     """The features of each split are of recordings of that split."""
     for fold, seed, folder in case.units("embed"):
         for split in SPLITS:
-            path = folder / f"{split}.json"
-            if not path.exists():
+            if not has_whose(folder, split):
                 continue
             wanted = case.ids(fold, split)
-            strange = [id for id in read_json(path)["ids"] if id not in wanted]
+            strange = [id for id in read_whose(folder, split)["ids"] if id not in wanted]
             if strange:
                 yield Leak(
                     f"fold {fold}, seed {seed}: {len(strange)} recordings in the features of {split} are not of it, such as '{strange[0]}'"
