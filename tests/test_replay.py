@@ -15,7 +15,7 @@ from mmcl.api import StageError
 from mmcl.data.stack import batch as stack_batch
 from mmcl.data.windows import Span
 from mmcl.model.build import fresh_encoders
-from mmcl.runs import RunFolder, read_json, read_tensors
+from mmcl.runs import RunFolder, read_json, read_tensors, write_tensors
 from mmcl.stages import run_all
 from mmcl.stages.lost import LOST
 from mmcl.stages.units import units_of
@@ -84,6 +84,9 @@ def test_replay_says_whose_stream_holds_what_is_no_number(tiny_plan, run, monkey
     kept = read_json(run.stage("pretrain", 0, 3) / "lost.json")
     (line,) = [line for line in module.replay(run.root) if line.startswith("audio: streams")]
     assert "no numbers (of toy" in line and line.split("(of ")[1].rstrip(")") in kept["recordings"]
+    write_tensors(run.stage("pretrain", 0, 3) / "lost.safetensors", {"of another": torch.zeros(3)})
+    with pytest.raises(StageError, match=r"lost\.safetensors: holds other weights than this run's networks have"):
+        list(module.replay(run.root))
 
 
 def test_batches_without_a_number_are_left_out_by_option_and_counted(tiny_plan, run, monkeypatch, small_recipe, capsys):

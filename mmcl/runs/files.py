@@ -171,7 +171,7 @@ def arrays_in_parts(path: Path, forms: Mapping[str, Form]) -> Iterator[Callable[
     head = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     head += b" " * (-len(head) % 8)
     with in_place_of(path) as part:
-        with part.open("r+b") as file:
+        with _opened(part, os.O_RDWR, "r+b") as file:
             file.write(len(head).to_bytes(8, "little") + head)
             begins = file.tell()
 

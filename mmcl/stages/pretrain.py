@@ -349,7 +349,13 @@ def replayed(
 
         fill(learner.model, weights)
     else:
-        learner.model.load_state_dict(dict(weights))
+        try:
+            learner.model.load_state_dict(dict(weights))
+        except RuntimeError as error:  # torch's word for names and shapes that are others
+            raise StageError(
+                f"{unit.folder('pretrain') / 'lost.safetensors'}: holds other weights than this run's networks have; it is of another run, "
+                "or was changed"
+            ) from error
     learner.model.train()
     state = Progress(key="", step=step)
     generator = state.seed_step(*unit.address, *ranks.where)
