@@ -237,7 +237,7 @@ def test_networks_that_no_memory_holds_are_told(recipe, tmp_path, capsys):
 def test_memory_that_ends_in_any_stage_ends_a_run_that_goes_on_later(stage, recipe, calm, tmp_path, capsys, monkeypatch):
     place = {
         "pretrain": "mmcl.stages.pretrain._keep",
-        "embed": "mmcl.stages.embed.save_features",
+        "embed": "mmcl.stages.embed.save_in_parts",
         "probe": "mmcl.stages.probe.save_heads",
     }
     out = tmp_path / "runs" / "small"
