@@ -212,7 +212,7 @@ WAYS = (
     "upload",
     *("sweep", "run", "prepare", "profile"),  # these also write the streams that they prepare, beside the folder
 )
-HEARD_APART = {"serve"}
+LISTENED_APART = {"serve"}
 """Commands that are listened to by a test of their own, as their work is done in other processes."""
 
 
@@ -356,8 +356,8 @@ def test_every_command_that_takes_a_run_is_listened_to():
         if (isinstance(param, click.Argument) and ("run" in param.name or re.search(r"RUN|DIR\]", param.metavar or "")))
         or (param.name == "out" and isinstance(param.type, click.Path) and not param.type.file_okay)
     }
-    heard = {"export" if way.startswith("export ") else way for way in WAYS} | HEARD_APART
-    assert takes - {"new-plugin"} == heard  # whose --out becomes a package
+    listened = {"export" if way.startswith("export ") else way for way in WAYS} | LISTENED_APART
+    assert takes - {"new-plugin"} == listened  # whose --out becomes a package
 
 
 TAKES = """

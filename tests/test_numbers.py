@@ -40,6 +40,7 @@ def sided(old, new):
     return lambda samples: [dataclasses.replace(one, split=new if one.split == old else one.split) for one in samples]
 
 
+SIDES = ("train", "valid", "test")
 REFUSED = {
     "one speaker": (
         lambda samples: [dataclasses.replace(one, group="anna") for one in samples],
@@ -48,6 +49,10 @@ REFUSED = {
     "no test": (sided("test", "train"), "fold 0 has no recording for test"),
     "no training": (sided("train", "test"), "fold 0 has no recording for train"),
     "two recordings": (lambda samples: samples[:2], "fold 0 has no recording for"),
+    "a recording for each side": (
+        lambda samples: [dataclasses.replace(one, split=side) for one, side in zip(samples, SIDES, strict=False)],
+        "nothing to contrast",
+    ),
     "no label": (labelled(lambda i, one: None), "no training row has a label for 'emotion'; nothing can be fitted"),
 }
 REMARKED = {
@@ -56,6 +61,7 @@ REMARKED = {
         "Without a recording: ",
     ),
     "one class": (labelled(lambda i, one: 2), "Without a recording: "),
+    "one label": (labelled(lambda i, one: 1 if i == 0 else None), "Without a recording: "),
     "no label in test": (labelled(lambda i, one: None if one.split == "test" else i % 4), "undefined|without a value|no value"),
 }
 
@@ -95,6 +101,7 @@ def test_what_says_little_is_run_and_remarked_on(name, corpus, tiny_plan, run, c
     listing, remark = REMARKED[name]
     corpus(listing)
     run_and_report(tiny_plan(text=RECIPE), run, workers=1)
+    assert not [path for path in run.root.rglob("*") if path.name in ("resume", "resume.old", "last.old")]
     scores = read_json(run.root / "report.json")["scores"]
     assert scores
     page = (run.root / "report.html").read_text(encoding="utf-8")

@@ -52,7 +52,7 @@ def test_ci_runs_the_tests_of_rights_as_an_ordinary_user_other_pythons_and_the_o
     assert files and [name for name in files if not (ROOT / name).is_file()] == []
 
 
-def test_a_python_that_is_not_there_is_said_in_a_sentence(tmp_path):
+def test_a_python_that_is_not_there_is_told_in_a_sentence(tmp_path):
     words = ["make", "--silent", "python312", "PYTHON312=python-of-nobody", f"NEWER={tmp_path / 'venv'}"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     sentence = "no Python 3.12 that makes an environment is at hand: nothing was tested on it (name one by PYTHON312=…)\n"
@@ -67,7 +67,7 @@ def test_a_python_that_is_not_there_is_said_in_a_sentence(tmp_path):
     ],
 )
 @pytest.mark.parametrize("target", ["minimal", "python312"])
-def test_packages_that_cannot_be_had_are_said_and_versions_that_do_not_fit_are_a_fault(target, told, code, sentence, tmp_path):
+def test_packages_that_cannot_be_had_are_told_and_versions_that_do_not_fit_are_a_fault(target, told, code, sentence, tmp_path):
     """Python here is a program that refuses to install as pip does."""
     (tmp_path / "bin").mkdir()
     python = tmp_path / "bin" / "python"

@@ -43,6 +43,7 @@ def test_every_head_and_input_is_trained_tested_and_reported(tiny_plan, begun):
     rows = read_jsonl(folder(begun) / "scores.jsonl")
     results = {(r["input"], r["head"], r["encoder"]) for r in rows if r["metric"] == "accuracy"}
     assert results == {(i, h, "supervised") for i in ("audio", "all") for h in ("late-fusion", "attention")}
+    assert not [path for path in begun.root.rglob("*") if path.name in ("resume", "resume.old", "last.old")]
     predictions = [
         p for p in read_jsonl(folder(begun) / "predictions.jsonl") if (p["input"], p["head"]) == ("all", "attention")
     ]
