@@ -52,7 +52,17 @@ TINY_BERT = {
 }
 
 
+TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+TINY_SOUND = {
+    "conv_dim": [8],
+    "conv_kernel": [2],
+    "conv_stride": [1],
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+}
 SMALL = {
+    "hf-audio": {"config": {"model_type": "hubert", **TINY, **TINY_SOUND, "feat_extract_norm": "layer"}},
+    "hf-video": {"config": {"model_type": "vit", **TINY, "image_size": 16, "patch_size": 8}},
     "st-gcn": {"channels": (4, 8), "strides": (1, 2)},
     "conv-tasnet": {"blocks": 2, "repeats": 1},
     "resnet-1d": {"channels": (8, 12)},
@@ -81,6 +91,8 @@ def encoder_of(name: str, axes: tuple[str, ...], options) -> Encoder:
     spec = plugins().get("backbone", name).spec
     params = spec.params(**SMALL.get(name, {}), **options)
     layouts = [one for one in make_layouts(axes) if refusal(functools.partial(spec.fits, params, one)) is None]
+    if not layouts and axes == ("time", "channel"):
+        layouts = [Layout("waveform", axes, {"channel": 1}, 16000.0)]
     if not layouts:
         notes = {"vocab": 16, "model": "tiny", "config": TINY_BERT}
         layouts = [Layout("tokens", axes, {"token": 1}, notes=notes)]  # a language model, which reads ids of its own
@@ -117,6 +129,11 @@ def test_every_backbone_exports_equal_or_says_in_one_sentence_why_not(name, axes
     learned = learned_of(encoder_of(name, axes, options), name, tmp_path)
     if plugins().get("backbone", name).spec.departs:
         with pytest.raises(StageError, match="cannot be exported, for what it makes of a recording depends on its batch"):
+            export_graph(learned, "onnx", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        return
+    if name == "hf-audio":  # windows of one length go through it together, which a graph for every length cannot know
+        with pytest.raises(StageError, match="the graph gives answers that are .* from the run's own"):
             export_graph(learned, "onnx", tmp_path / "out")
         assert not (tmp_path / "out").exists()
         return

@@ -148,7 +148,10 @@ def test_no_test_recording_is_embedded_or_scored_in_a_trial(out, monkeypatch, la
     assert seen
     names = [path.name for path in out.rglob("*")]
     assert not [name for name in names if "test" in name]
-    assert "valid.safetensors" in names or labels
+    # a trial's features are removed, with whose they are; its mark has their names
+    took = [name for mark in out.rglob("embed/finished.json") for name in read_json(mark)["files"]]
+    assert "valid.safetensors" in took or labels
+    assert not [name for name in took if "test" in name]
     assert "test opened" not in [row["event"] for row in read_jsonl(out / "trials" / "0000" / "log.jsonl")]
     assert done.final is None
     assert not (out / "best").exists()
