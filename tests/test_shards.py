@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcl.api import DataError, PluginError, StageError
+from mmcl.api import Counting, DataError, PluginError, StageError
 from mmcl.cli import main
 from mmcl.data.parts import gaps, part_folder, part_lock, parts_of, share_of
 from mmcl.data.store import Store
@@ -65,6 +65,8 @@ def some_recordings_cannot_be_read(monkeypatch):
 
     monkeypatch.setattr(Toy, "read", read)
     monkeypatch.setattr(Toy, "counts", lambda self: {"asked": getattr(self, "asked", 0)}, raising=False)
+    yield
+    Counting._abc_caches_clear()  # who counts is remembered by class, and Toy does no more
 
 
 def content(folder: Path) -> dict[str, bytes]:

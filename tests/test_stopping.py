@@ -138,9 +138,9 @@ sweep: {space: {pretrain.optimizer.lr: {low: 1e-4, high: 1e-2, log: true}}, tria
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGTERM, 2)])
 def test_a_sweep_that_is_stopped_goes_on_to_the_same_trials_and_leaves_nobody_behind(number, jobs, tmp_path, monkeypatch):
     pytest.importorskip("optuna")
+    from mmcl.engine import places
     from mmcl.recipe.search import Source, make_sweep
     from mmcl.report import search_and_report
-    from mmcl.search import sweep
 
     search = make_sweep(Source(SWEEP, "tiny.yaml", Path(), (), None, None))
     calm = search_and_report(search, tmp_path / "calm" / "sweep", final=False)
@@ -156,8 +156,8 @@ def test_a_sweep_that_is_stopped_goes_on_to_the_same_trials_and_leaves_nobody_be
 
             patch.setattr(Progress, "seed_step", disturbed)
         else:
-            wait = sweep.wait
-            patch.setattr(sweep, "wait", lambda *args, **more: (signal.raise_signal(number), wait(*args, **more))[1])
+            wait = places.wait
+            patch.setattr(places, "wait", lambda *args, **more: (signal.raise_signal(number), wait(*args, **more))[1])
         with pytest.raises(Stopped) as caught:
             search_and_report(search, out, jobs=jobs, final=False)
     assert caught.value.code == CODES[number]

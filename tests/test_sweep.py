@@ -124,8 +124,8 @@ def test_no_test_recording_is_embedded_or_scored_in_a_trial(out, monkeypatch, la
     closed: set[int] = set()
     opened: set[int] = set()
 
-    def prepare_then_close(search, out, prepared):
-        first(search, out, prepared)
+    def prepare_then_close(search, out, prepared, *more):
+        first(search, out, prepared, *more)
         (fold,) = load_prepared(RunFolder(out / "trials" / "recipe", prepared)).folds
         assert fold.number == 1  # the first of those that the recipe runs
         closed.update(fold.test)
@@ -169,8 +169,8 @@ def test_with_parts_every_group_judges_once_and_nothing_is_learned_or_chosen_on_
     now: list[Fold] = []  # whose encoders are being trained
     fitted: list[set[int]] = []
 
-    def prepare_and_look(search, out, prepared):
-        first(search, out, prepared)
+    def prepare_and_look(search, out, prepared, *more):
+        first(search, out, prepared, *more)
         folds.extend(load_prepared(RunFolder(out / "trials" / "recipe", prepared)).folds)
         prepare(search.plan, RunFolder(out / "outer", prepared), first=1)
         outer.extend(load_prepared(RunFolder(out / "outer", prepared)).folds)

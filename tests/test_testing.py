@@ -61,7 +61,7 @@ def package(tmp_path, monkeypatch):
 
 def test_good_plugin_has_only_passes(package):
     results = check_plugin(package("kit_good"))
-    assert {r.name for r in results} == {"loss tiny-nce"}
+    assert {r.name for r in results} == {"loss tiny-nce", "plug-in kit_good"}
     assert [r for r in results if not r.passed] == []
     assert len(results) == len({(r.name, r.check) for r in results}), "every check has a name of its own"
     assert "blocks of rows add up to the whole" in {r.check for r in results}

@@ -817,7 +817,7 @@ def results(tmp_path, monkeypatch):
             "the list of recordings differs",
         ),
         ({"classes": "tuple({'x', 'y', 'z', 'u', 'v', 'w'})"}, "another process gives the same", "info differs"),
-        ({"value": "hash(id) % 1000"}, "another process gives the same", "'s' of recording 'a' differs"),
+        ({"value": "hash(id) % 1000"}, "another process gives the same", "'s' of recording '"),
         ({"top": "print('loading')"}, "the package imports nothing heavy", "prints 'loading'"),
         ({"top": "import time; time.sleep(0.01)"}, "the package imports nothing heavy", "sleeps for 0.01 s"),
         (
