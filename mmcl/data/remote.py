@@ -250,8 +250,7 @@ class Cache:
 
     @staticmethod
     def usual() -> Cache:
-        """The cache of this user. Raises StageError if MMCL_CACHE_GB is no number."""
-        where = os.environ.get(CACHE) or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "mmcl")  # noqa: PTH118 - a text yet
+        """The cache of this user. Raises StageError if MMCL_CACHE_GB is no number, and where there is no home for a cache."""
         asked = os.environ.get(CACHE_GB) or str(GB)
         try:
             most = float(asked)
@@ -261,7 +260,13 @@ class Cache:
             raise StageError(
                 f"{CACHE_GB} is '{asked}', where it is how many GB the cache of remote streams may hold, such as 50"
             )
-        return Cache(Path(where).expanduser() / "streams", round(most * 10**9))
+        try:  # as `mmcl.media` has it, which readers of prepared streams do not know
+            root = Path(os.environ.get(CACHE) or "~/.cache/mmcl").expanduser()
+        except RuntimeError as error:
+            raise StageError(
+                f"there is no home folder to keep a cache in: name a folder that can be written in {CACHE}"
+            ) from error
+        return Cache(root / "streams", round(most * 10**9))
 
     @contextmanager
     def room_for(self, place: Path, size: int) -> Iterator[Path]:

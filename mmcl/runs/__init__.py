@@ -29,6 +29,7 @@ import shutil
 import stat
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -299,14 +300,14 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, Listing) else str(value)
 
 
-class Listing:
+class Listing(ABC):
     """Stands for a list of plain values; in a fingerprint it is that list."""
 
     __slots__ = ()
 
+    @abstractmethod
     def tolist(self) -> list[Any]:
         """The list."""
-        raise NotImplementedError
 
 
 class Each(list[Any]):

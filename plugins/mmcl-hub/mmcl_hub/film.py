@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from mmcl.api import Backbone, DataError, Encoded, Stream, each_step, read_out
 
 from .features import load
-from .finetuned import learning_part, unlearned
+from .finetuned import PartlyTrained, learning_part, unlearned
 from .sound import read_json
 from .trained import CLIPS, HfVideoParams, config_of
 
@@ -33,7 +33,7 @@ def network_of(params: HfVideoParams, pretrained: bool) -> Backbone:
     return Clips(model, params) if model.config.model_type in CLIPS else Pictures(model, params)
 
 
-class _Frames(nn.Module):
+class _Frames(PartlyTrained):
     """What both share: size, channels and values that the model was made for, and what of it learns."""
 
     mean: Tensor
@@ -58,15 +58,6 @@ class _Frames(nn.Module):
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(deviation)[:, None, None], persistent=False)
         self.trained = learning_part(model, params.model, params.layers, params.adapters, params.adapter_scale)
-
-    def train(self, mode: bool = True) -> _Frames:
-        """As any module; but what is not trained has no dropout."""
-        super().train(mode)
-        if self.trained is not None:
-            self.model.eval()
-            for layer in self.trained:
-                layer.train(mode)
-        return self
 
     def prepared(self, pictures: Tensor) -> Tensor:
         """Pictures [n, C, H, W] as the model was made for: its size, its channels, its values."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,26 @@ from . import HfEncoderParams, encoder_config
 from .features import load, place, why
 
 
-class HfEncoder(nn.Module):
+class PartlyTrained(nn.Module):
+    """A network around a `model` of the library, of which some layers learn.
+
+    trained  those that do; None: all
+    """
+
+    model: nn.Module
+    trained: Sequence[nn.Module] | None
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module; but what is not trained has no dropout."""
+        super().train(mode)
+        if self.trained is not None:
+            self.model.eval()
+            for layer in self.trained:
+                layer.train(mode)
+        return self
+
+
+class HfEncoder(PartlyTrained):
     """ids → the model's last hidden layer → (linear → dropout → additive attention, or a token, or the mean)."""
 
     def __init__(self, params: HfEncoderParams, layout: Layout, pretrained: bool) -> None:
@@ -32,15 +51,6 @@ class HfEncoder(nn.Module):
         if params.pool == "additive":
             self.enter, self.dropout = nn.Linear(self.width, self.width), nn.Dropout(params.dropout)
             self.project, self.weigh = nn.Linear(self.width, self.width), nn.Linear(self.width, 1, bias=False)
-
-    def train(self, mode: bool = True) -> HfEncoder:
-        """As any module; but what is not trained has no dropout."""
-        super().train(mode)
-        if self.trained is not None:
-            self.model.eval()
-            for layer in self.trained:
-                layer.train(mode)
-        return self
 
     def forward(self, stream: Stream) -> Encoded:
         """The vector [B, width], and every token."""

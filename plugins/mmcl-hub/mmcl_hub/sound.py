@@ -14,11 +14,11 @@ from torch.nn.functional import pad
 from mmcl.api import DataError, Encoded, Stream, each_step, read_out
 
 from .features import load
-from .finetuned import learning_part, unlearned
+from .finetuned import PartlyTrained, learning_part, unlearned
 from .trained import HfAudioParams, config_of
 
 
-class HfAudio(nn.Module):
+class HfAudio(PartlyTrained):
     """waveform → the model's last hidden layer → mean over steps. Windows of one length go together, so that padding never enters."""
 
     def __init__(self, params: HfAudioParams, pretrained: bool) -> None:
@@ -30,15 +30,6 @@ class HfAudio(nn.Module):
         )
         self.normalise = normalises(params, str(self.model.config.model_type))
         self.trained = learning_part(self.model, params.model, params.layers, params.adapters, params.adapter_scale)
-
-    def train(self, mode: bool = True) -> HfAudio:
-        """As any module; but what is not trained has no dropout."""
-        super().train(mode)
-        if self.trained is not None:
-            self.model.eval()
-            for layer in self.trained:
-                layer.train(mode)
-        return self
 
     def forward(self, stream: Stream) -> Encoded:
         """The vector [B, width], and every step of the model."""
