@@ -23,6 +23,7 @@ from mmcl.data import remote as module
 from mmcl.data.prepared import load_prepared
 from mmcl.data.remote import Cache, Remote, open_store
 from mmcl.data.store import Store, StoreWriter
+from mmcl.media.files import cache_root
 from mmcl.runs import RunFolder, digest, locked
 from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import pretrain
@@ -477,3 +478,17 @@ def test_a_file_without_an_end_is_not_read_to_it(tmp_path):
         os.truncate(file.fileno(), 2**22)
     with pytest.raises(MmclError, match=r"has more than .* bytes"):
         Remote(url).text(f"{WHERE}/remote.json", 2**20)
+
+
+def test_the_cache_lies_where_mmcl_keeps_others_and_no_home_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.delenv("MMCL_CACHE", raising=False)
+    assert Cache.usual().folder == tmp_path / ".cache" / "mmcl" / "streams" == cache_root() / "streams"
+
+    def nowhere(self):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nowhere)
+    with pytest.raises(StageError, match="no home folder to keep a cache in: name a folder that can be written in MMCL_CACHE"):
+        Cache.usual()
