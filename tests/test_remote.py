@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmcl.api import Layout, MmclError
+from mmcl.api import Layout, MmclError, StageError
 from mmcl.api.raw import Timed
 from mmcl.cli import main
 from mmcl.data import remote as module
