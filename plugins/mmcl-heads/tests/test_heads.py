@@ -423,7 +423,8 @@ def test_the_toolkits_own_checks_pass():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         results = check_plugin(mmcl_heads)
-    assert {r.name for r in results} == {"head attention", "head knn", "head late", "head linear", "head mlp"}
+    heads = {"head attention", "head knn", "head late", "head linear", "head mlp"}
+    assert {r.name for r in results} == {"plug-in mmcl_heads", *heads}
     assert [r for r in results if r.passed is not True] == []
 
 

@@ -359,6 +359,7 @@ def test_cross_window_leaves_the_same_window_out_both_ways():
 def test_the_toolkits_own_checks_pass():
     results = check_plugin(mmcl_losses)
     assert {r.name for r in results} == {
+        "plug-in mmcl_losses",
         "loss info-nce",
         "loss sup-con",
         "loss siglip",

@@ -81,6 +81,8 @@ def examples():
     yield "frames", {}, film, film_raw
     yield "face-clip", {"size": (6, 8)}, film, film_raw
     yield "log-mel", {"engine": "torch"}, audio, sound
+    yield "waveform", {}, audio, sound
+    yield "waveform", {"sample_rate": 8000}, audio, sound
     yield "frames", {"size": (5, 7), "grey": True, "rate": 10.0}, film, film_raw
     yield "vectors", {}, Source("still", "answers", notes={"shape": [3, 4]}), Still(rng.normal(size=(3, 4)))
     yield "hashed-words", {}, Source("words", "said"), words
