@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.side_by_side import Row
+from mmcl.engine.resources import peak_mb
 
 RECIPE = """\
 format: 1
@@ -89,11 +90,11 @@ def alone(name: str, clips: int, folder: Path) -> None:
 
     torch.set_num_threads(1)
     work = {"open": _open, "batch": _batch}[name](folder) if name in ("open", "batch") else _stage(name, clips, folder)
-    before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    memory, before, began = peak_mb(), resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     work()
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    took = {"s": time.perf_counter() - began, "CPU s": cpu, "MB": (after.ru_maxrss - before.ru_maxrss) / 1024}
+    took = {"s": time.perf_counter() - began, "CPU s": cpu, "MB": peak_mb() - memory}
     print(json.dumps({name: round(value, 3) for name, value in took.items()}))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from mmcl.engine.resources import Meter
 
@@ -33,6 +36,15 @@ def test_energy_that_cannot_be_read_is_none(tmp_path):
     meter = Meter(tmp_path)
     (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
     assert meter.read()["joules"] is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory of one program alone is told by Linux")
+def test_memory_is_not_taken_over_from_the_program_that_started_this_one():
+    asks = "import sys; sys.path[:0] = {path!r}; from mmcl.engine.resources import peak_mb; print(peak_mb())"
+    child = [sys.executable, "-c", asks.format(path=[p for p in sys.path if p])]
+    starts = f"import subprocess; kept = b'1' * 600_000_000; subprocess.run({child!r}, check=True, close_fds=False)"
+    done = subprocess.run([sys.executable, "-c", starts], capture_output=True, text=True, check=True)
+    assert 5 < float(done.stdout) < 400
 
 
 def test_memory_and_time_are_those_of_the_work(tmp_path):
