@@ -27,13 +27,27 @@ FLOORS = (
     {"api"},
 )
 # What any floor may import besides: what is installed, a line on the screen, the seed of a draw, processes beside, the text of a file. They import nothing.
-EVERYWHERE = {"installed", "memory", "screen", "seeding", "shapes", "stopping", "text", "workers"}
+EVERYWHERE = {"installed", "memory", "screen", "seeding", "shapes", "stopping", "text", "threads", "workers"}
 
 # A part of mmcl/ → the parts that it may import, wherever in a file the import stands, for type checkers alone or not. No more
 # than its floor allows, and often less: a row grows with the import that needs it. A part may always import itself, and
 # `mmcl.__version__`.
 BELOW = {
-    "cli": {"api", "begin", "plugins", "recipe", "report", "review", "runs", "screen", "stages", "stopping", "testing", "use"},
+    "cli": {
+        "api",
+        "begin",
+        "plugins",
+        "recipe",
+        "report",
+        "review",
+        "runs",
+        "screen",
+        "stages",
+        "stopping",
+        "testing",
+        "threads",
+        "use",
+    },
     "report": {"api", "data", "evaluate", "recipe", "review", "runs", "search", "stages"},
     "begin": {"api", "media", "plugins", "recipe", "review", "runs", "text"},
     "use": {
@@ -83,6 +97,7 @@ BELOW = {
     "api": set(),
     "installed": set(),
     "memory": set(),
+    "threads": set(),
     "shapes": set(),
     "screen": set(),
     "seeding": set(),

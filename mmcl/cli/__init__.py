@@ -17,6 +17,7 @@ import click
 from .. import __version__
 from ..screen import launched, plain, say
 from ..stopping import SilentEnd, Stopped, Witness, listening
+from ..threads import wait_briefly
 
 COMMANDS = {
     "run": ("run", "Run a recipe, or go on with it."),
@@ -201,6 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # a sign that the terminal does not have is replaced, and ends nothing
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    wait_briefly()
     given = sys.argv[1:] if arguments is None else arguments
     show = "--traceback" in given or os.environ.get("MMCL_TRACEBACK", "") not in ("", "0")
     given = [a for a in given if a != "--traceback"]  # anywhere on the line
