@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..api.dataset import SampleRef
 from ..api.errors import DataError
@@ -58,6 +60,7 @@ def make_folds(
     samples = Recordings.of(samples)
     units = _units(protocol.by, samples, usable)
     rng = np.random.default_rng(address(seed, "folds", protocol.use))
+    pairs: list[tuple[Sequence[int], Sequence[int], Sequence[int]]] = []
     if protocol.use == "official":
         pairs = [_official(protocol, samples, usable, rng)]
     elif protocol.use == "folds":
@@ -76,9 +79,9 @@ def make_folds(
             tests = _deal(names, units, protocol.k, samples, rng) if protocol.by == "sample" else _split(names, protocol.k, rng)
         else:
             tests = [[name] for name in names]
-        pairs = []
         for test in tests:
-            rest = [name for name in names if name not in set(test)]
+            inside = set(test)
+            rest = [name for name in names if name not in inside]
             valid, train = _hold(rest, protocol.valid, rng)
             pairs.append((_rows(units, train), _rows(units, valid), _rows(units, test)))
     folds = [Fold(i, *(_in_order(part, usable) for part in parts)) for i, parts in enumerate(pairs)]
@@ -117,7 +120,8 @@ def inner_folds(folds: Sequence[Fold], how: Inner, by: str, samples: Sequence[Sa
             )
         dealt = _deal(names, units, count, samples, rng) if by == "sample" else _split(names, count, rng)
         for part in dealt:
-            rest = [name for name in names if name not in set(part)]
+            inside = set(part)
+            rest = [name for name in names if name not in inside]
             if len(rest) < (1 if how.hold is None else 2):
                 needed = "one is needed, to train on" if how.hold is None else "two are needed, to train and to choose on"
                 raise DataError(
@@ -150,11 +154,11 @@ def _units(by: str, samples: Recordings, usable: Sequence[int]) -> dict[str, Seq
         return {}
     order = np.argsort(codes, kind="stable")
     groups, first = np.unique(codes[order], return_index=True)
-    return {samples.groups[code]: part.tolist() for code, part in zip(groups, np.split(rows[order], first[1:]), strict=True)}
+    return {samples.groups[code]: Rows(part) for code, part in zip(groups, np.split(rows[order], first[1:]), strict=True)}
 
 
-def _rows(units: Mapping[str, Sequence[int]], names: Sequence[str]) -> list[int]:
-    return [row for name in names for row in units[name]]
+def _rows(units: Mapping[str, Sequence[int]], names: Sequence[str]) -> Rows:
+    return Rows(np.concatenate([np.zeros(0, np.int32), *(np.asarray(units[name], np.int32) for name in names)]))
 
 
 def _in_order(part: Sequence[int], usable: Sequence[int]) -> Rows:
@@ -191,21 +195,21 @@ def _deal(
     return [ordered[i::k] for i in range(k)]
 
 
-def _official(
-    protocol: Any, samples: Recordings, usable: Sequence[int], rng: np.random.Generator
-) -> tuple[list[int], list[int], list[int]]:
-    parts: dict[str, list[int]] = {"train": [], "valid": [], "test": []}
-    for row in usable:
-        split = samples.split(row)
-        if split is not None:
-            if split not in parts:
-                raise DataError(f"recording '{samples.id(row)}' is in split '{split}'; splits are train, valid and test")
-            parts[split].append(row)
-    if not parts["valid"]:
-        units = _units(protocol.by, samples, parts["train"])
+def _official(protocol: Any, samples: Recordings, usable: Sequence[int], rng: np.random.Generator) -> tuple[Rows, Rows, Rows]:
+    rows = np.asarray(usable, np.int32)
+    places = samples.split_codes(rows)
+    parts: dict[str, NDArray[np.int32]] = dict.fromkeys(("train", "valid", "test"), np.zeros(0, np.int32))
+    for place in np.unique(places[places >= 0]).tolist():
+        mine = rows[places == place]
+        split = samples.split(int(mine[0])) or ""
+        if split not in parts:
+            raise DataError(f"recording '{samples.id(int(mine[0]))}' is in split '{split}'; splits are train, valid and test")
+        parts[split] = mine
+    if not len(parts["valid"]):
+        units = _units(protocol.by, samples, Rows(parts["train"]))
         valid, train = _hold(sorted(units), protocol.valid, rng)
-        parts["train"], parts["valid"] = ([row for name in names for row in units[name]] for names in (train, valid))
-    return parts["train"], parts["valid"], parts["test"]
+        return _rows(units, train), _rows(units, valid), Rows(parts["test"])
+    return Rows(parts["train"]), Rows(parts["valid"]), Rows(parts["test"])
 
 
 def _from_file(
@@ -215,15 +219,15 @@ def _from_file(
     fold_of: Mapping[str, str],
     key: str,
     rng: np.random.Generator,
-) -> list[tuple[list[int], list[int], list[int]]]:
+) -> list[tuple[Sequence[int], Sequence[int], Sequence[int]]]:
     names = sorted(set(fold_of.values()), key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))
-    rows: dict[str, list[int]] = {name: [] for name in names}
+    rows = {name: array("i") for name in names}
     for row in usable:
         mine = samples.group(row) if key == "group" else samples.id(row)
         if mine not in fold_of:
             raise DataError(f"{protocol.file}: names no fold for {key} '{mine}' (recording '{samples.id(row)}')")
         rows[fold_of[mine]].append(row)
-    pairs = []
+    pairs: list[tuple[Sequence[int], Sequence[int], Sequence[int]]] = []
     for i, name in enumerate(names):
         others = [n for n in names if n != name]
         if protocol.valid == "next":
@@ -232,13 +236,13 @@ def _from_file(
                 raise DataError(
                     f"{protocol.file}: valid: next needs three folds, there are {len(names)}; set valid to a share such as 0.2"
                 )
-            train = [row for n in others if n != valid_name for row in rows[n]]
-            valid = rows[valid_name]
+            train = _rows(rows, [n for n in others if n != valid_name])
+            valid = Rows(rows[valid_name])
         else:
-            units = _units(protocol.by, samples, [row for n in others for row in rows[n]])
+            units = _units(protocol.by, samples, _rows(rows, others))
             held, rest = _hold(sorted(units), protocol.valid, rng)
-            valid, train = ([row for n in part for row in units[n]] for part in (held, rest))
-        pairs.append((train, valid, rows[name]))
+            valid, train = _rows(units, held), _rows(units, rest)
+        pairs.append((train, valid, Rows(rows[name])))
     return pairs
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -28,6 +27,7 @@ from ..api.dataset import SampleRef
 from ..api.errors import DataError, StageError
 from ..runs import Listing
 from ..shapes import parsed
+from .growing import Numbers, Spool
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -86,14 +86,15 @@ class _Strings:
     """A table of strings while it grows."""
 
     def __init__(self) -> None:
-        self.bytes, self.starts = bytearray(), array("q", [0])
+        self.bytes, self.starts = Spool(), Numbers("q")
+        self.starts.append(0)
 
     def add(self, text: str) -> None:
-        self.bytes += text.encode("utf-8", "surrogatepass")  # a name of a file may be any bytes
+        self.bytes.add(text.encode("utf-8", "surrogatepass"))  # a name of a file may be any bytes
         self.starts.append(len(self.bytes))
 
     def arrays(self, name: str) -> Arrays:
-        return {f"{name}.bytes": np.frombuffer(bytes(self.bytes), np.uint8), f"{name}.starts": np.array(self.starts, np.int64)}
+        return {f"{name}.bytes": self.bytes.array(), f"{name}.starts": self.starts.array()}
 
 
 class _Names:
@@ -101,7 +102,7 @@ class _Names:
 
     def __init__(self) -> None:
         self.names: dict[str, int] = {}
-        self.places = array("i")
+        self.places = Numbers("i")
 
     def add(self, text: str | None) -> None:
         self.places.append(-1 if text is None else self.names.setdefault(text, len(self.names)))
@@ -110,23 +111,23 @@ class _Names:
         table = _Strings()
         for text in self.names:
             table.add(text)
-        return {name: np.array(self.places, np.int32), **table.arrays(f"{name}.names")}
+        return {name: self.places.array(), **table.arrays(f"{name}.names")}
 
 
 class _Sources:
     """Where one source lies, while it grows."""
 
     def __init__(self, before: int) -> None:
-        self.table, self.there = _Strings(), bytearray()
-        for _ in range(before):
-            self.add(None)
+        self.table, self.there = _Strings(), Numbers("B")
+        self.there.fill(0, before)
+        self.table.starts.fill(0, before)
 
     def add(self, where: str | None) -> None:
         self.there.append(where is not None)
         self.table.add(where or "")
 
     def arrays(self, name: str) -> Arrays:
-        return {f"{name}.there": np.frombuffer(bytes(self.there), np.uint8), **self.table.arrays(name)}
+        return {f"{name}.there": self.there.array(), **self.table.arrays(name)}
 
 
 class _Targets:
@@ -134,7 +135,9 @@ class _Targets:
 
     def __init__(self, task: str, before: int) -> None:
         self.task = task
-        self.kinds, self.starts, self.numbers = bytearray(before), array("q", [0] * (before + 1)), array("d")
+        self.kinds, self.starts, self.numbers = Numbers("B"), Numbers("q"), Numbers("d")
+        self.kinds.fill(NONE, before)
+        self.starts.fill(0, before + 1)
 
     def add(self, value: Any, id: str) -> None:
         kind, numbers = NONE, []
@@ -144,7 +147,7 @@ class _Targets:
         elif value is not None:
             numbers, kind = [value], INT if isinstance(value, Integral) else FLOAT
         try:
-            self.numbers.extend(map(float, numbers))
+            self.numbers.extend([float(one) for one in numbers])
         except (TypeError, ValueError, OverflowError):
             raise DataError(f"recording '{id}': its label of '{self.task}' is {value!r:.80}; numbers were expected") from None
         if kind in (INT, INTS) and any(abs(one) > WHOLE for one in numbers if one == one):
@@ -154,9 +157,9 @@ class _Targets:
 
     def arrays(self, name: str) -> Arrays:
         return {
-            f"{name}.kind": np.frombuffer(bytes(self.kinds), np.uint8),
-            f"{name}.starts": np.array(self.starts, np.int64),
-            f"{name}.numbers": np.array(self.numbers, np.float64),
+            f"{name}.kind": self.kinds.array(),
+            f"{name}.starts": self.starts.array(),
+            f"{name}.numbers": self.numbers.array(),
         }
 
 
@@ -310,6 +313,11 @@ class Recordings(Sequence[SampleRef]):
     def codes(self, rows: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
         """The place of each recording's group among `groups`."""
         codes: NDArray[np.int32] = self.columns["group"][np.asarray(rows, np.int64)]
+        return codes
+
+    def split_codes(self, rows: NDArray[Any]) -> NDArray[np.int32]:
+        """The place of each recording's official split among those that there are; −1: it has none."""
+        codes: NDArray[np.int32] = self.columns["split"][rows]
         return codes
 
     def split(self, row: int) -> str | None:

@@ -28,6 +28,7 @@ from ..api.kinds import Layout
 from ..api.raw import Timed
 from ..runs import JsonObject, digest, folder_in_place_of, open_file, read_json, write_arrays, write_json
 from ..shapes import parsed
+from .growing import Numbers, Spool
 
 HEADER_BYTES = 2**20
 """A longer header of a shard is refused."""
@@ -41,7 +42,7 @@ NOT_WHOLE = "is not a whole store of prepared streams"
 INDEX = "index.safetensors"
 """The file of a store that says where each stream lies."""
 SHARD_BYTES = 256 * 2**20
-"""A shard is closed once it holds this much: large enough to stream, small enough to hold in memory while writing."""
+"""A shard is closed once it holds this much: large enough to stream, small enough to be fetched."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +111,18 @@ class StoreWriter:
         self.folder, self.layout = folder, layout
         self._making = ExitStack()
         self.part = self._making.enter_context(folder_in_place_of(folder))
-        self._values: list[NDArray[Any]] = []
-        self._times: list[NDArray[np.float64]] = []
+        self._values: list[
+            tuple[NDArray[Any], Spool]
+        ] = []  # steps of one type that follow each other: the first of them, and all
+        self._times = Spool(self.part)
         self._bytes = 0
         self._shard = 0
         self._offset = 0
-        self._index: list[tuple[int, int, int, int]] = []
+        self._index = Numbers("q")
         self._timed: bool | None = None
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._index) // 4
 
     def add(self, row: int, stream: NDArray[Any] | Timed) -> None:
         """Keep the stream of recording `row`."""
@@ -128,10 +131,12 @@ class StoreWriter:
             values = values[None]
         if self._timed is None:
             self._timed = isinstance(stream, Timed)
-        self._index.append((row, self._shard, self._offset, len(values)))
-        self._values.append(values)
+        self._index.extend((row, self._shard, self._offset, len(values)))
+        if not self._values or self._values[-1][0].dtype != values.dtype:
+            self._values.append((values[:0].copy(), Spool(self.part)))
+        self._values[-1][1].add(_bytes_of(values))
         if isinstance(stream, Timed):
-            self._times.append(np.asarray(stream.times, np.float64))
+            self._times.add(_bytes_of(np.asarray(stream.times, np.float64)))
         self._offset += len(values)
         self._bytes += values.nbytes
         if self._bytes >= SHARD_BYTES:
@@ -140,7 +145,9 @@ class StoreWriter:
     def close(self, facts: Mapping[str, Any]) -> None:
         """Write what is left, and put the folder in its place."""
         self._flush()
-        index = np.array(sorted(self._index), dtype=np.int64).reshape(-1, 4)
+        index = self._index.array().reshape(-1, 4)
+        if not bool((index[1:, 0] >= index[:-1, 0]).all()):  # whoever adds them in order needs no room for all of them
+            index = index[np.argsort(index[:, 0], kind="stable")]
         write_arrays(self.part / "index.safetensors", {"index": index})
         files = sorted(self.part.glob("*.safetensors"))
         checks = {
@@ -159,13 +166,20 @@ class StoreWriter:
     def _flush(self) -> None:
         if not self._values:
             return
-        only = self._values[0] if len(self._values) == 1 else np.concatenate(self._values)  # a long film is not there twice
-        tensors = {"values": np.ascontiguousarray(only)}
+        parts = [spool.array(none.dtype).reshape(-1, *none.shape[1:]) for none, spool in self._values]
+        # a shard of streams of several types has the one that holds all of them
+        values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        tensors = {"values": values}
         if self._timed:
-            tensors["times"] = np.ascontiguousarray(np.concatenate(self._times))
-        write_arrays(self.part / f"shard-{self._shard:05d}.safetensors", tensors)
-        self._values, self._times, self._bytes, self._offset = [], [], 0, 0
+            tensors["times"] = self._times.array("f8").reshape(-1, 2)
+        write_arrays(self.part / shard_name(self._shard), tensors)
+        self._values, self._times, self._bytes, self._offset = [], Spool(self.part), 0, 0
         self._shard += 1
+
+
+def _bytes_of(values: NDArray[Any]) -> memoryview:
+    """The bytes of an array, end to end; of one that lies so no copy is made."""
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 class Store:

@@ -143,17 +143,31 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays as safetensors, whole or not at all."""
-    from safetensors.numpy import save_file
+    """Write arrays as safetensors, whole or not at all; of those that are mapped no copy is held."""
+    kinds = {name: _KINDS.get(array.dtype.str) for name, array in arrays.items()}
+    if any(kind is None for kind in kinds.values()):
+        from safetensors.numpy import save_file
 
-    with in_place_of(path) as part, _refusals(path):
-        save_file(dict(arrays), str(part))
+        with in_place_of(path) as part, _refusals(path):
+            save_file(dict(arrays), str(part))
+        return
+    forms = {name: (str(kinds[name]), array.shape) for name, array in arrays.items()}
+    with arrays_in_parts(path, forms) as add:
+        for name, array in arrays.items():
+            flat = array.reshape(-1)  # a copy of what does not lie end to end
+            most = max(1, AT_ONCE // flat.itemsize)
+            for first in range(0, len(flat), most):
+                add(name, flat[first : first + most].view("u1").data)
 
 
 Form = tuple[str, tuple[int, ...]]
 """Type of an array, as safetensors calls it, and its shape."""
-_BYTES = {"I64": 8, "F64": 8, "I32": 4, "F32": 4, "F16": 2, "U8": 1, "BOOL": 1}
+_BYTES = {"I64": 8, "F64": 8, "F32": 4, "I32": 4, "F16": 2, "U8": 1, "BOOL": 1}
 """Types in which arrays are written part by part, and how many bytes a number of each takes; the order is safetensors' own."""
+_KINDS = {"<i8": "I64", "<f8": "F64", "<i4": "I32", "<f4": "F32", "<f2": "F16", "|u1": "U8", "|b1": "BOOL"}
+"""The same types by numpy's name of them."""
+AT_ONCE = 2**22
+"""Bytes of an array that are written at a time."""
 
 
 @contextmanager
