@@ -68,8 +68,19 @@ class PointsThenJoints(nn.Module):
         """[B, T, joint, channel] → [B, channel, T / 4, feature / 4]."""
         points = functional.relu(self.norms[0](self.first(values.permute(0, 3, 1, 2))))
         points = self.bend(self.norms[1](self.second(points)))  # [B, feature, T, joint]
-        hidden = functional.max_pool2d(self.bend(self.norms[2](self.third(points.permute(0, 3, 2, 1)))), 2)
+        hidden = functional.max_pool2d(self.bend(self.norms[2](self.third(_joints_first(points)))), 2)
         return functional.max_pool2d(self.dropout(self.bend(self.norms[3](self.fourth(hidden)))), 2)
+
+
+def _joints_first(points: Tensor) -> Tensor:
+    """[B, feature, T, joint] → [B, joint, T, feature].
+
+    The layers on both sides keep their channels innermost in memory, so values, and gradients on their way back, are laid anew here, once:
+    left as they lie, every operation behind walks through them across their rows (a step in bf16 takes 1.7 times as long).
+    """
+    if points.requires_grad:
+        points.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
+    return points.permute(0, 3, 2, 1).contiguous(memory_format=torch.channels_last)
 
 
 def _norm(params: CooccurrenceParams, width: int) -> nn.Module:
