@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -193,3 +195,29 @@ def test_large_recordings_are_projected_block_by_block_to_the_same_places(tmp_pa
     monkeypatch.undo()
     even = _fit(stores, [int(k) for k in np.linspace(0, 199, 64)], 0.05, 4.0, WHOLE, STEPS)
     np.testing.assert_allclose(fewer.turn["a"], even.turn["a"])
+
+
+@pytest.mark.parametrize(("count", "width"), [(60, 9), (12, 40), (30, 30)])
+def test_whitened_points_are_the_principal_components_whichever_way_they_are_computed(monkeypatch, count, width):
+    from mmcl.model import canonical
+
+    values = np.random.default_rng(4).normal(size=(count, width)) * np.linspace(3, 0.2, width)
+    values[:, -1] = values[:, 0]
+    exact = canonical._whitening(values, 6)
+    monkeypatch.setattr(canonical, "EXACT", 0)
+    drawn = canonical._whitening(values, 6)
+    white = values @ exact
+    assert np.allclose(white.T @ white / count, np.eye(6), atol=1e-10)
+    assert np.allclose(exact, drawn, atol=1e-3 * np.abs(exact).max())
+    left = np.linalg.svd(values)[1][:6]
+    assert np.allclose(1 / np.linalg.norm(exact, axis=0), left / np.sqrt(count))
+
+
+def test_parts_of_a_stream_are_the_means_of_its_steps():
+    values = np.random.default_rng(2).normal(5, 1, size=(7, 3)).astype(np.float32)
+    for parts in (1, 2, 4, 7, 10):
+        edges = np.linspace(0, 7, parts + 1)
+        wanted = [values[int(a) : max(int(a) + 1, int(b))].astype(float).mean(0) for a, b in pairwise(edges)]
+        assert np.allclose(part_means(values, SIGNAL, parts), np.concatenate(wanted), rtol=0, atol=1e-12)
+    still = np.full((50, 3), 0.1, np.float32)
+    assert np.array_equal(part_means(still, SIGNAL, 4), np.full(12, np.float64(np.float32(0.1))))

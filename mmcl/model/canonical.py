@@ -48,6 +48,9 @@ AMONG = 32
 MOST = 20_000_000
 """The most numbers of a modality that are held at a time: what is more is fitted to some of the recordings and projected block by block."""
 
+EXACT = 1500
+"""Points, or numbers of a point, up to which principal components are computed in full; of more, by a randomised method in less time."""
+
 LEAST = 1e-8
 """Smallest variance of a component that is divided by, as a share of the largest."""
 
@@ -187,10 +190,27 @@ def _standardised(scale: Scale, name: str, values: Floats, present: NDArray[np.b
 
 def _whitening(values: Floats, components: int) -> Floats:
     """The principal components of standardised values [n, width], each divided by its deviation: [width, components]."""
-    from sklearn.utils.extmath import randomized_svd
+    count, width = values.shape
+    wanted = min(components, width, count - 1)
+    if min(count, width) > EXACT:
+        from sklearn.utils.extmath import randomized_svd
 
-    wanted = min(components, values.shape[1], len(values) - 1)
-    _, singular, directions = randomized_svd(values, wanted, n_iter=7, random_state=0)
-    variance = singular**2 / len(values)
-    kept = variance > LEAST * variance[0]
-    return np.asarray(directions[kept].T / np.sqrt(variance[kept]))
+        _, singular, rows = randomized_svd(values, wanted, n_iter=7, random_state=0)
+        squares, axes, tall = singular**2, rows.T, True
+    else:
+        from scipy.linalg import eigh
+
+        tall = count >= width
+        products = (
+            values.T @ values if tall else values @ values.T
+        )  # the smaller of the two squares, whose spectra are the same
+        last = len(products) - 1
+        squares, axes = eigh(products, subset_by_index=(last - wanted + 1, last), overwrite_a=True, check_finite=False)
+        squares, axes = squares[::-1], axes[:, ::-1]
+    kept = squares > LEAST * squares[0]
+    squares, axes = squares[kept], axes[:, kept]
+    directions = axes if tall else values.T @ axes / np.sqrt(squares)
+    signs = np.sign(
+        directions[np.abs(directions).argmax(0), np.arange(directions.shape[1])]
+    )  # whichever a library gives, one is meant
+    return np.asarray(directions * signs / np.sqrt(squares / count))
