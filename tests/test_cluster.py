@@ -10,16 +10,23 @@ import signal
 import subprocess
 import sys
 import time
+import wave
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from mmcl import features
 from mmcl.api import StageError
 from mmcl.engine.cluster import Desk, Share, _Setup, connected, difference_between, share_out
 from mmcl.engine.places import LOCAL, Died, Work
 from mmcl.stages.engines import engine_of, installation
+from mmcl.use.opened import Opened
+from mmcl.use.session import Session
+from mmcl.use.together import Order, _learned, _stamp, embed_chunk
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (pip install 'mmcl[ray]')")
 RECIPE = """\
@@ -213,6 +220,65 @@ def test_a_run_on_a_cluster_that_is_stopped_and_loses_a_node_is_the_local_one_to
     assert results(folder / "ray/run") == results(folder / "local/run")
     assert results(folder / "local/run")
     cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20, include_dashboard=False)
+
+
+def clips(folder: Path, count: int) -> None:
+    """So many short recordings of noise, one that is none, and a transcript of the first."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(count):
+        with wave.open(str(folder / f"{k:04d}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16000)
+            file.writeframes(rng.integers(-9999, 9999, 8000 + 40 * (k % 7), dtype=np.int16).tobytes())
+    (folder / "0070.wav").write_bytes(b"RIFF, and no more")
+    (folder / "0000.txt").write_text("once upon a time")
+
+
+@pytest.mark.slow
+def test_recordings_embedded_by_processes_or_on_a_cluster_that_loses_a_node_are_the_local_ones_to_the_byte(request, folder):
+    ended(mmcl("run", "four.yaml", "--set", "pretrain.epochs=1", "--out", "embedding", folder=folder))
+    clips(folder / "clips", 800)
+    own = str(features(folder / "embedding")["id"][0])
+    files = {"whole": (), "windows": ("--windows", "--hop", "0.3")}
+
+    def embed(place: str, what: str, *more: str) -> subprocess.Popen[str]:
+        out = ("--out", f"{place}/{what}.safetensors", "--fold", "1")
+        return mmcl("embed", "embedding", "clips", own, *out, *files[what], *more, folder=folder)
+
+    def lines_of(err: str) -> list[str]:
+        return [line for line in err.splitlines() if "clips/" in line or "rows" in line]
+
+    alone = {what: ended(embed("one", what), 1)[1] for what in files}
+    assert all("0070.wav" in err for err in alone.values())
+    _, err = ended(embed("two", "windows", "--jobs", "2"), 1)
+    assert "2 at a time" in err
+    assert lines_of(err) == lines_of(alone["windows"].replace("one/", "two/"))
+    if importlib.util.find_spec("ray") is not None:
+        cluster = request.getfixturevalue("cluster")
+        process = embed("ray", "whole", "--engine", "ray", "--address", cluster.address)
+        wait_for(folder, "ray/.mmcl-embed-*/*.json", process)
+        cluster.remove_node(max(cluster.worker_nodes, key=lambda node: node.unique_id), allow_graceful=False)
+        _, err = ended(process, 1)
+        assert "is gone; it is tried again" in err
+        assert lines_of(err) == lines_of(alone["whole"].replace("one/", "ray/"))
+        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20, include_dashboard=False)
+    for file in [*(folder / "two").iterdir(), *(folder / "ray").glob("whole.*")]:
+        assert file.read_bytes() == (folder / "one" / file.name).read_bytes(), file
+    assert {file.name for file in (folder / "two").iterdir()} == {"windows.safetensors", "windows.json"}  # no parts are left
+    assert not list((folder / "ray").glob(".mmcl-embed-*"))
+
+
+def test_a_machine_that_sees_other_recordings_or_another_run_says_so(tmp_path, tiny_run):
+    run = Opened(tiny_run.root)
+    item = next(iter(Session(tiny_run.root).items(run.samples[0].id)))
+    order = Order(tiny_run.root, None, run.pick(None, None), None, _learned(run, run.pick(None, None)))
+    assert embed_chunk(order, [item], _stamp(run, [item]), tmp_path / "part", "cpu") is None
+    assert (tmp_path / "part.safetensors").is_file()
+    elsewhere = replace(item, texts={"words": "others"})
+    assert "sees other files of" in str(embed_chunk(order, [item], _stamp(run, [elsewhere]), tmp_path / "part", "cpu"))
+    assert "sees another" in str(embed_chunk(replace(order, learned="other"), [item], "", tmp_path / "part", "cpu"))
 
 
 @needs_ray

@@ -38,14 +38,25 @@ def course(command: Callable[..., int]) -> Callable[..., int]:
     help="Where to write: .npz, .safetensors or .parquet.",
 )
 @click.option("--overwrite", is_flag=True, help="Write it again if it is there.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Processes that read and encode recordings, some at a time each; they share the threads.  [default: 1; on a cluster as many as fit]",
+)
+@options.engine
+@options.address
 @course
-def embed(names: tuple[str, ...], out: Path, overwrite: bool, **given: Any) -> int:
+def embed(
+    names: tuple[str, ...], out: Path, overwrite: bool, jobs: int | None, engine: str, address: str | None, **given: Any
+) -> int:
     """Take frozen features of recordings with the encoders of RUN, prepared as its own were.
 
     Files of one name are one recording; a table has a row a recording and its sources in columns. Any of the run's modalities may be missing.
     Exit code 1: some recordings could not be read; each is named.
     """
+    options.check_engine(engine, address)
     from ..api.errors import StageError
+    from ..stages.engines import engine_of
     from ..use.embedding import require_ending
 
     require_ending(out)  # before hours of work
@@ -53,7 +64,7 @@ def embed(names: tuple[str, ...], out: Path, overwrite: bool, **given: Any) -> i
     if out.exists() and not overwrite:
         raise StageError(f"{out}: is there already; give --overwrite to write it again, or another --out")
     session = _opened(given)
-    embedded = session.embed(names, **cut)
+    embedded = session.embed(names, jobs=jobs, engine=engine_of(engine, address), beside=out.parent, **cut)
     embedded.save(out, session.sides(embedded))
     shown = ", ".join(
         f"{name} {one.vector.shape[1]} wide in {int(one.present.sum()):,}" for name, one in embedded.features.items()

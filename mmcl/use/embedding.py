@@ -28,6 +28,8 @@ from .opened import Opened, Trained
 from .reading import Chunk, Reader
 
 Tick = Callable[[int, str], None]
+Windows = tuple[float, float | None]
+"""Seconds of a window, and from one to the next (None: half of it)."""
 SHORTEST = 0.001
 """Seconds: no window is shorter, and none closer to the next, where no modality has steps of one length."""
 ENDINGS = (".npz", ".safetensors", ".parquet")
@@ -76,7 +78,7 @@ def embed_items(
     items: Sequence[Item],
     units: Callable[[Item], Sequence[tuple[int, int]]],
     device: str = "auto",
-    windows: tuple[float, float | None] | None = None,
+    windows: Windows | None = None,
     tick: Tick | None = None,
     chunks: Iterable[Chunk] | None = None,
 ) -> tuple[dict[tuple[int, int], Embedded], list[Refused]]:
@@ -98,10 +100,10 @@ def embed_items(
             parts.setdefault(unit, []).append(_embedded(run, run.trained(*unit), chunk, rows, where, windows))
         if tick is not None:
             tick(chunk.done, f"{len(refused)} skipped" if refused else "")
-    return {unit: _joined(those) for unit, those in parts.items()}, refused
+    return {unit: joined(those) for unit, those in parts.items()}, refused
 
 
-def window_of(plan: Plan, seconds: float | None, hop: float | None) -> tuple[float, float | None]:
+def window_of(plan: Plan, seconds: float | None, hop: float | None) -> Windows:
     """Length and hop in seconds of the windows of a course over time: those given, else the recipe's.
 
     Raises StageError where neither says a length, and for one that is shorter than every modality's step.
@@ -127,7 +129,7 @@ def _embedded(
     chunk: Chunk,
     rows: Sequence[int],
     device: torch.device,
-    windows: tuple[float, float | None] | None,
+    windows: Windows | None,
 ) -> Embedded:
     """Some recordings of a chunk, seen by one fold and seed."""
     plan, stores, items = run.plan, chunk.stores, [chunk.items[row] for row in rows]
@@ -182,7 +184,8 @@ def concatenated(parts: Sequence[Mapping[str, Features]]) -> dict[str, Features]
     }
 
 
-def _joined(parts: Sequence[Embedded]) -> Embedded:
+def joined(parts: Sequence[Embedded]) -> Embedded:
+    """Features of several sets of recordings by one fold and seed, one after the other."""
     first = parts[0]
     spans = None if first.spans is None else np.concatenate([one.spans for one in parts if one.spans is not None])
     return Embedded(

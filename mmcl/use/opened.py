@@ -58,7 +58,7 @@ class Opened:
 
     def __init__(self, root: Path, data: Path | None = None) -> None:
         require_run(root)
-        self.run = RunFolder(root)
+        self.run, self.data = RunFolder(root), data
         self.plan = stated_plan(root, data)
         self.samples, self._folds = load_split(self.run)
         with distrust(root):

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import DataError, StageError
+from ..engine.places import LOCAL, Engine
 from ..screen import progress, say
 from .answers import Answer, Wish, predict_items
 from .embedding import Embedded, embed_items, window_of
 from .files import Finder, Item, Refused
 from .nearest import Near, index_of, indexed, nearest, own_index, shared_space
 from .opened import Opened, Trained, describe
-from .reading import Chunk, Reader
+from .reading import CHUNK, Chunk, Reader
+from .together import embed_together
 
 SHOWN = 5
 """So many recordings that could not be read are named on the screen."""
@@ -116,20 +118,33 @@ class Session:
         windows: bool = False,
         seconds: float | None = None,
         hop: float | None = None,
+        jobs: int | None = None,
+        engine: Engine = LOCAL,
+        beside: Path | None = None,
     ) -> Embedded:
         """Frozen features of some recordings, a row a recording or, with `windows`, a row a window.
 
         seconds, hop  of windows; left out: the recipe's, and half of it
+        jobs          recordings are read and encoded by so many processes; left out: by this one, or on a cluster by as many as fit
+        engine        where those are
+        beside        folder in which their parts lie meanwhile, which a cluster's nodes all see; left out: the current one
 
-        What could not be read stands in `refused`. Raises DataError if nothing could.
+        What could not be read stands in `refused`. Raises DataError if nothing could, StageError where processes die.
         """
         items, unit = self.items(names), self._run.pick(fold, seed)
         cut = window_of(self._run.plan, seconds, hop) if windows else None
-        with progress("embed", len(items)) as tick:
-            parts, refused = embed_items(self._run, items, lambda item: [unit], self._device, cut, tick, _chunks(names))
-        self._told(refused, unit in parts)
-        _remark(parts[unit].items)
-        return parts[unit]
+        whole: Embedded | None
+        if not isinstance(names, Read) and (engine.elsewhere or ((jobs or 1) > 1 and len(items) > CHUNK)):
+            place = Path() if beside is None else beside
+            whole, refused = embed_together(self._run, items, unit, self._device, cut, engine, jobs, place)
+        else:
+            with progress("embed", len(items)) as tick:
+                parts, refused = embed_items(self._run, items, lambda item: [unit], self._device, cut, tick, _chunks(names))
+            whole = parts.get(unit)
+        self._told(refused, whole is not None)
+        assert whole is not None
+        _remark(whole.items)
+        return whole
 
     def sides(self, embedded: Embedded) -> list[str]:
         """Where each row's recording stood in the run: new, train, valid or test."""
