@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from mmcl.api import StageError
 from mmcl.engine.places import devices_for
@@ -277,7 +279,18 @@ def alive(pid: int) -> bool:
         return False
 
 
-SCRIPTS = re.findall(r"```bash\n(#!.*?)```", (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8"), re.S)
+PAGE = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
+SCRIPTS = re.findall(r"```bash\n(#!.*?)```", PAGE, re.S)
+MANIFESTS = [one for text in re.findall(r"```yaml\n(apiVersion.*?)```", PAGE, re.S) for one in yaml.safe_load_all(text)]
+JOBS = {one["metadata"]["name"]: one["spec"] for one in MANIFESTS if one["kind"] == "Job"}
+SERVICES = {one["metadata"]["name"]: one["spec"] for one in MANIFESTS if one["kind"] == "Service"}
+FIELDS = {
+    "Service": {"clusterIP", "publishNotReadyAddresses", "selector"},
+    "Job": {"completions", "parallelism", "completionMode", "backoffLimit", "backoffLimitPerIndex", "template"},
+    "pod": {"subdomain", "restartPolicy", "terminationGracePeriodSeconds", "containers", "volumes"},
+    "container": {"name", "image", "workingDir", "command", "args", "env", "resources", "volumeMounts"},
+}
+"""What of Kubernetes' objects the page uses, spelt as its reference has it (v1.33: Service v1, Job batch/v1, PodSpec, Container)."""
 KNOWN = {
     "SLURM_ARRAY_TASK_ID": "4",
     "SLURM_CPUS_PER_TASK": "2",
@@ -316,30 +329,73 @@ def commands_of(script: str, tmp_path: Path) -> list[list[str]]:
     return [one for one in lists if one]
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda text: text.splitlines()[1][:40])
-def test_scripts_of_the_docs_call_what_there_is(script, tmp_path):
+def called_by(script: str, tmp_path: Path) -> list[dict[str, Any]]:
+    """What a script gives `mmcl run`, a line each, by the parsers of the programs that it calls on the way."""
+    from torch.distributed.run import parse_args
+
     from mmcl.cli.run import run as command
 
     assert set(re.findall(r"\$\{?((?:SLURM|JOB)_\w+)", script)) <= set(KNOWN)
     called = commands_of(script, tmp_path)
-    assert called
-    for arguments in called:
-        program, words = arguments[0], arguments[1:]
+    runs = []
+    for program, *words in called:
         if program == "ray":
             scripts = pytest.importorskip("ray.scripts.scripts", reason="Ray is not installed (pip install 'mmcl[ray]')")
             scripts.cli.commands[words[0]].make_context(words[0], words[1:])
             continue
-        if program == "torchrun":
-            from torch.distributed.run import parse_args
-
-            parsed = parse_args(words)
-            assert (parsed.module, parsed.training_script) == (True, "mmcl")
-            words = parsed.training_script_args
+        launch = parse_args(words) if program == "torchrun" else None
+        if launch is not None:
+            assert (launch.module, launch.training_script) == (True, "mmcl")
+            words = launch.training_script_args
         assert words[0] == "run"
-        context = command.make_context("run", words[1:])
-        assert (context.params["address"] is None) == (context.params["engine"] == "local")
-        if only := context.params["only"]:
+        params = command.make_context("run", words[1:]).params
+        assert (params["address"] is None) == (params["engine"] == "local")
+        if only := params["only"]:
             assert only_of(only, plan_of("seed=[17, 18, 19]"))
+        runs.append({**params, "launch": launch})
+    return runs
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda text: text.splitlines()[1][:40])
+def test_scripts_of_the_docs_call_what_there_is(script, tmp_path):
+    runs = called_by(script, tmp_path)
+    assert runs
+    for launch in (one["launch"] for one in runs if one["launch"]):
+        most = launch.nnodes.split(":")[-1]
+        assert most == KNOWN["SLURM_NNODES"]
+        assert (launch.rdzv_backend, launch.rdzv_endpoint) == ("c10d", "node1:29500")
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_manifests_of_the_docs_fit_together_and_call_what_there_is(name, tmp_path):
+    job = JOBS[name]
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (set(job) - FIELDS["Job"], set(pod) - FIELDS["pod"], set(container) - FIELDS["container"]) == (set(), set(), set())
+    assert (job["completionMode"], pod["restartPolicy"], job["parallelism"]) == ("Indexed", "Never", job["completions"])
+    assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
+    assert container["workingDir"] in {one["mountPath"] for one in container["volumeMounts"]}
+    assert container["command"] == ["bash", "-c"]
+    (line,) = container["args"]
+    (run,) = called_by(f"#!/bin/bash\n{line}\n", tmp_path)
+    if (launch := run["launch"]) is None:
+        assert run["only"] == f"fold={KNOWN['JOB_COMPLETION_INDEX']}"
+        return
+    host, port = launch.rdzv_endpoint.split(":")
+    assert (host, port.isdigit()) == (f"{name}-0.{pod['subdomain']}", True)  # the first pod's name, within the service's
+    assert (launch.nnodes, launch.nproc_per_node) == (
+        str(job["completions"]),
+        str(container["resources"]["limits"]["nvidia.com/gpu"]),
+    )
+    service = SERVICES[pod["subdomain"]]
+    assert set(service) <= FIELDS["Service"]
+    assert (service["clusterIP"], service["selector"]) == ("None", {"job-name": name})
+
+
+def test_objects_of_the_docs_are_known_to_kubernetes():
+    kinds = {("batch/v1", "Job"), ("v1", "Service")}
+    assert {(one["apiVersion"], one["kind"]) for one in MANIFESTS} == kinds
+    assert all(set(one) == {"apiVersion", "kind", "metadata", "spec"} for one in MANIFESTS)
 
 
 def test_the_array_of_the_docs_is_every_fold_and_seed_once(tmp_path):

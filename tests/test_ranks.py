@@ -42,7 +42,8 @@ SECONDS = (
     "modalities.audio.backbone={use: linear-1d}",
 )
 SIZES = (1, 2, 3, 4)
-EXACT = {True: 1e-12, False: 2e-5}
+EXACT = {True: 1e-12, False: 1e-6}
+"""Of the largest gradient, in float64 and float32; in the latter of one process that encodes the same shares."""
 
 
 def objectives() -> list[tuple[str, ...]]:

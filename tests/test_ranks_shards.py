@@ -20,7 +20,7 @@ from mmcl.stages import run_all
 from mmcl.stages.pretrain import pretrain
 from mmcl.stopping import SilentEnd, Stopped
 from mmcl.workers import fork_context
-from tests.ranks_of_tests import Case
+from tests.ranks_of_tests import KINDS, Case
 
 LARGE = (
     "modalities.text.backbone={use: mlp, hidden: [7, 5], width: 5, dropout: 0, norm: batch}",
@@ -32,6 +32,8 @@ LARGE = (
     "pretrain.objective.loss={use: info-nce, learn_temperature: true}",
 )
 SHARDED = (*LARGE, "pretrain.shard=true")
+HALVES = ("pretrain.precision=bf16", "pretrain.micro_batch=2")
+FAULTS = ("MeanOfShards", "NoGradient", "NotAddedUp", "LocalRows", "MeanOfMeans")
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +55,23 @@ def port() -> int:
         return one.getsockname()[1]
 
 
-def trains(rank: int, size: int, root: Path, plan: bytes, where: int, stop: int | None, dies: int | None) -> None:
+def plant(fault: str) -> None:
+    """Break this process: shards that are averaged, or one of the faults of `KINDS`."""
+    import mmcl.engine.ranks as module
+
+    if fault == "MeanOfShards":
+        from torch.distributed.fsdp import FSDPModule
+
+        for name in ("set_gradient_divide_factor", "set_force_sum_reduction_for_comms"):
+            setattr(FSDPModule, name, lambda network, value: None)
+    else:
+        module.Ranks = KINDS[fault]  # type: ignore[misc] - of which `joined` makes one
+
+
+def trains(rank: int, size: int, root: Path, plan: bytes, where: int, stop: int | None, dies: int | None, fault: str) -> None:
     """One process of a launch."""
+    if fault:
+        plant(fault)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(where)}
     torch.set_num_threads(1)
     if stop is not None or dies is not None:
@@ -75,14 +92,19 @@ def trains(rank: int, size: int, root: Path, plan: bytes, where: int, stop: int 
         (root / f"ended-{rank}.json").write_text(json.dumps([type(error).__name__, str(error)]))
 
 
-def launch(root: Path, size: int, sets: tuple[str, ...], stop: int | None = None, dies: int | None = None) -> list[list[str]]:
+def launch(
+    root: Path, size: int, sets: tuple[str, ...], stop: int | None = None, dies: int | None = None, fault: str = ""
+) -> list[list[str]]:
     """Train in so many processes; how each ended, that ended early.
 
-    stop  step after which a signal asks for an end
-    dies  step after which the last process is gone
+    stop   step after which a signal asks for an end
+    dies   step after which the last process is gone
+    fault  what is wrong in all of them
     """
     context, plan, where = fork_context(["mmcl.stages.loaded"]), packed(Case(sets, "complete").plan), port()
-    processes = [context.Process(target=trains, args=(rank, size, root, plan, where, stop, dies)) for rank in range(size)]
+    processes = [
+        context.Process(target=trains, args=(rank, size, root, plan, where, stop, dies, fault)) for rank in range(size)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -118,6 +140,43 @@ def test_sharded_weights_are_those_of_whole_ones_and_go_on_with_another_number_o
     assert launch(third, 3, SHARDED) == []
     for name, value in other.items():
         torch.testing.assert_close(value, weights(third)[name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_bf16_and_parts_whose_activations_are_made_again_go_beside_shards(prepared, tmp_path):
+    plain, straight, broken = (copied(prepared, tmp_path / name) for name in ("plain", "straight", "broken"))
+    assert launch(plain, 2, (*LARGE, *HALVES)) == []
+    assert launch(straight, 2, (*SHARDED, *HALVES)) == []
+    one, other = weights(plain), weights(straight)
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=0, atol=1e-6)
+    assert len(launch(broken, 2, (*SHARDED, *HALVES), stop=4)) == 2
+    assert launch(broken, 2, (*SHARDED, *HALVES)) == []
+    assert all(torch.equal(value, weights(broken)[name]) for name, value in other.items())
+
+
+@pytest.mark.slow
+def test_a_fault_that_is_planted_beside_shards_is_seen(prepared, tmp_path):
+    sets = ("pretrain.epochs=1", "pretrain.clip=null")
+    plain = copied(prepared, tmp_path / "plain")
+    assert launch(plain, 2, (*LARGE, *sets)) == []
+    for fault in FAULTS:
+        root = copied(prepared, tmp_path / fault)
+        assert launch(root, 2, (*SHARDED, *sets), fault=fault) == []
+        largest = max(float((value - weights(root)[name]).abs().max()) for name, value in weights(plain).items())
+        assert not largest < 1e-4, fault
+
+
+@pytest.mark.slow
+def test_whole_weights_go_on_with_another_number_of_processes(prepared, tmp_path):
+    straight, broken = (copied(prepared, tmp_path / name) for name in ("straight", "broken"))
+    assert launch(straight, 2, LARGE) == []
+    assert len(launch(broken, 2, LARGE, stop=4)) == 2
+    for size in (1, 3):
+        other = copied(broken, tmp_path / str(size))
+        assert launch(other, size, LARGE) == []
+        for name, value in weights(straight).items():
+            torch.testing.assert_close(value, weights(other)[name], rtol=0, atol=1e-5)
 
 
 def test_a_process_that_dies_ends_all_with_one_sentence_and_a_rerun_goes_on(prepared, tmp_path):
