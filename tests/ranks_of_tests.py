@@ -171,8 +171,8 @@ def encoded_in_shares(learner: Any, batch: Batch, ranks: Ranks) -> Iterator[None
     def parted(encode: Any, name: str, ready: Stream, *more: Any) -> Any:
         ends = [0, *(int(batch.streams[name].present[:stop].sum()) for stop in stops)]
         pieces = [slice(*one) for one in itertools.pairwise(ends) if one[1] > one[0]]
-        made = [encode(Stream(ready.values[one], ready.steps[one], ready.present[one]), *more) for one in pieces]
-        return tuple(map(torch.cat, zip(*made, strict=True))) if isinstance(made[0], tuple) else torch.cat(made)
+        outputs = [encode(Stream(ready.values[one], ready.steps[one], ready.present[one]), *more) for one in pieces]
+        return tuple(map(torch.cat, zip(*outputs, strict=True))) if isinstance(outputs[0], tuple) else torch.cat(outputs)
 
     with pytest.MonkeyPatch.context() as patch:
         for name, encoder in learner.encoders.items():

@@ -143,7 +143,7 @@ def test_sharded_weights_are_those_of_whole_ones_and_go_on_with_another_number_o
 
 
 @pytest.mark.slow
-def test_bf16_and_parts_whose_activations_are_made_again_go_beside_shards(prepared, tmp_path):
+def test_bf16_and_parts_whose_activations_are_computed_again_go_beside_shards(prepared, tmp_path):
     plain, straight, broken = (copied(prepared, tmp_path / name) for name in ("plain", "straight", "broken"))
     assert launch(plain, 2, (*LARGE, *HALVES)) == []
     assert launch(straight, 2, (*SHARDED, *HALVES)) == []
@@ -162,7 +162,9 @@ def test_a_fault_that_is_planted_beside_shards_is_seen(prepared, tmp_path):
     assert launch(plain, 2, (*LARGE, *sets)) == []
     for fault in FAULTS:
         root = copied(prepared, tmp_path / fault)
-        assert launch(root, 2, (*SHARDED, *sets), fault=fault) == []
+        if ends := launch(root, 2, (*SHARDED, *sets), fault=fault):
+            assert "the loss became nan" in ends[0][1]
+            continue
         largest = max(float((value - weights(root)[name]).abs().max()) for name, value in weights(plain).items())
         assert not largest < 1e-4, fault
 
