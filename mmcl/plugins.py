@@ -160,7 +160,12 @@ class Plugins:
         if rivals:
             names = " or ".join(f"'{o.package}:{bare}'" for o in rivals)
             raise PluginError(f"{what} '{bare}' is offered by {len(rivals)} packages: write {names}")
-        raise UnknownNameError(what, name, (n for n, _ in self.all(what)), (one.plugin for one in self.failed))
+        failed, advice = [one.plugin for one in self.failed], ""
+        if package and not any(_same(one.package, package) for one in self.loaded):
+            advice = f" The package {package} is not installed here: pip install {package}."
+        elif not package:
+            advice = " If another package offers it, install that one here; 'mmcl plugins' lists those that are."
+        raise UnknownNameError(what, name, (n for n, _ in self.all(what)), failed, advice)
 
     def deprecations(self, packages: Iterable[str]) -> list[str]:
         """One sentence for each plug-in of strangers' packages that uses something which will go."""

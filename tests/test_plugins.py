@@ -280,6 +280,19 @@ def test_unknown_name_suggests_the_nearest_and_lists_what_failed(world):
     assert "Plug-ins that failed to load: broken" in text
 
 
+def test_unknown_name_says_what_would_offer_it(world):
+    world.install("mmcl-good", names=("info-nce",))
+    registry = world.look()
+    with pytest.raises(UnknownNameError, match="If another package offers it, install that one here; 'mmcl plugins' lists"):
+        registry.get("loss", "quite-another")
+    with pytest.raises(UnknownNameError, match="The package mmcl-other is not installed here: pip install mmcl-other."):
+        registry.get("loss", "mmcl-other:quite-another")
+    for name in ("info-nse", "mmcl-good:quite-another"):  # a slip, and a package that is there
+        with pytest.raises(UnknownNameError) as caught:
+            registry.get("loss", name)
+        assert "install" not in str(caught.value)
+
+
 def test_name_of_another_sort_is_unknown(world):
     world.install("mmcl-good", names=("info-nce",))
     with pytest.raises(UnknownNameError, match="unknown head 'info-nce'; known: none"):

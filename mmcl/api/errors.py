@@ -56,9 +56,13 @@ WORDS = {"published": "paper"}
 
 
 class UnknownNameError(MmclError):
-    """`what` named `name` is offered by nobody."""
+    """`what` named `name` is offered by nobody.
 
-    def __init__(self, what: str, name: str, known: Iterable[str], failed: Iterable[str] = ()) -> None:
+    known, failed  names that are offered; plug-ins that could not be loaded
+    advice         what to do where no known name is near and no plug-in failed
+    """
+
+    def __init__(self, what: str, name: str, known: Iterable[str], failed: Iterable[str] = (), advice: str = "") -> None:
         self.what, self.name, self.known = what, name, tuple(sorted(known))
         near = difflib.get_close_matches(name, self.known, n=2, cutoff=0.6)
         text = f"unknown {WORDS.get(what, what)} '{name}'"
@@ -68,6 +72,8 @@ class UnknownNameError(MmclError):
         failed = tuple(failed)
         if failed:
             text += f" Plug-ins that failed to load: {', '.join(failed)} (see 'mmcl plugins')."
+        elif not near:
+            text += advice
         super().__init__(text)
 
 
