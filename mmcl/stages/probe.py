@@ -24,7 +24,7 @@ from ..api.head import Head, Labelled
 from ..data.folds import HELD
 from ..data.predictions import predictions_in_parts
 from ..data.prepared import load_prepared
-from ..data.whose import Whose, has_whose
+from ..data.whose import Whose, has_whose, read_whose
 from ..evaluate.answers import constant_output, output_of, predicted, predictions_of, scores_of, shift_of, target_of
 from ..evaluate.calibration import temperature
 from ..evaluate.metrics import AMONG
@@ -238,8 +238,10 @@ def _probe_unit(
     retrieved: list[dict[str, Any]] = []
     protocol = f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}"
     base = {"protocol": protocol, "fold": fold, "seed": seed}
-    _, whose = read_features(features, feature_kinds(plan)[0], "test")
-    with predictions_in_parts(folder, whose["ids"]) as predict, lines_in_parts(folder / "searches.jsonl") as search:
+    with (
+        predictions_in_parts(folder, read_whose(features, "test")["ids"]) as predict,
+        lines_in_parts(folder / "searches.jsonl") as search,
+    ):
         for kind in feature_kinds(plan):
             test, who = read_features(features, kind, "test")
             mine = [one for one in fitted if one.encoder == kind]
