@@ -48,7 +48,7 @@ BELOW = {
         "threads",
         "use",
     },
-    "report": {"api", "data", "evaluate", "recipe", "review", "runs", "search", "stages"},
+    "report": {"api", "data", "evaluate", "recipe", "review", "runs", "screen", "search", "stages"},
     "begin": {"api", "media", "plugins", "recipe", "review", "runs", "text"},
     "use": {
         "api",

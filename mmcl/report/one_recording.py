@@ -14,9 +14,8 @@ from ..api.raw import Audio, Pictures, Still, Table, Video, Words
 from ..api.raw import Sequence as Steps
 from ..review.one_recording import BINS, RecordingShown, SourceShown, StreamShown
 from ..runs import write_text
-from . import figures
 from .figures.time_line import Track, time_line
-from .pages import environment
+from .pages import environment, finished
 
 LONG = 100_000
 """Steps beyond which a stream's deviation is that of its blocks."""
@@ -48,7 +47,7 @@ def page(shown: RecordingShown) -> str:
             version=__version__,
         )
     )
-    return figures.distinct_ids(text)
+    return finished(text)
 
 
 def tracks_of(shown: RecordingShown) -> list[Track]:

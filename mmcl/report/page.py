@@ -21,10 +21,10 @@ from ..recipe.plan import Plan
 from ..review.compare import compare_runs
 from ..runs import JsonObject, RunFolder, distrusting, write_json, write_text
 from ..stages.mending import seal_report
-from . import figures, words
+from . import words
 from .banners import banners
 from .comparison import shown as shown_comparison
-from .pages import environment
+from .pages import environment, finished
 from .pretraining import learning, retrieval
 from .published import published
 from .results import Results, baselines_of, read_run
@@ -183,7 +183,7 @@ def report_html(results: Results, people: Sequence[JsonObject] = (), root: Path 
             next=_next(root),
         )
     )
-    return figures.distinct_ids(page)
+    return finished(page)
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:

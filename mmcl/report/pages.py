@@ -1,4 +1,4 @@
-"""Where pages find their templates."""
+"""Where pages find their templates, and how they are finished."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from . import words
+from ..screen import plain
+from . import figures, words
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -27,3 +28,10 @@ def environment() -> Environment:
     )
     templates.filters |= {"plain": words.plain, "signed": words.signed, "duration": words.duration, "whole": words.whole}
     return templates
+
+
+def finished(page: str) -> str:
+    """A page as it is written: no two of its pictures share an id, and names that somebody chose bring no signs into it that XML does not
+    have, or that turn the words around them round.
+    """
+    return figures.distinct_ids(plain(page))

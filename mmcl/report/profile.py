@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..recipe.plan import Plan
 from ..runs import RunFolder, write_json, write_text
-from . import figures
 from .figures.dots_and_bars import halves
-from .pages import environment
+from .pages import environment, finished
 
 if TYPE_CHECKING:
     from ..stages.profile import Part, Profile
@@ -75,7 +74,7 @@ def page(one: Profile) -> str:
             version=__version__,
         )
     )
-    return figures.distinct_ids(text)
+    return finished(text)
 
 
 def _time(part: Part) -> float:

@@ -9,7 +9,7 @@ from .. import __version__
 from ..recipe.read import scalar
 from ..runs import write_text
 from . import figures
-from .pages import environment
+from .pages import environment, finished
 
 FEW = 8
 """Values of a key up to which a screen reader hears each one's mean."""
@@ -41,7 +41,7 @@ def page(searched: SweepResult) -> str:
         whole=sum(one.seconds for one in searched.trials),
         version=__version__,
     )
-    return figures.distinct_ids(text)
+    return finished(text)
 
 
 def _slices(searched: SweepResult) -> figures.Picture:

@@ -18,7 +18,7 @@ from ..review.compare import compare_runs, short_names
 from ..runs import JsonObject, RunFolder, distrusting, refuse_links, write_text
 from . import figures, words
 from .comparison import shown as shown_comparison
-from .pages import environment
+from .pages import environment, finished
 from .results import Results, read_run
 from .worth import METHODS, clouds_of, few_shot_of
 
@@ -56,7 +56,7 @@ def report_runs(folders: Sequence[Path], out: Path | None = None) -> Path:
         )
     )
     path = out or folders[0].resolve().parent / f"{'+'.join(name.replace('/', '-') for name in names)[:120]}.html"
-    write_text(path, figures.distinct_ids(page))
+    write_text(path, finished(page))
     return path
 
 
