@@ -23,6 +23,7 @@ SHARES = {
         "matlab": 60,
     },
     **{"converted": 30, "sweeps": 30, "films": 10, "recipes": 6, "run-folders": 2, "kept-parts": 2},
+    **{"remote": 40, "uploaded": 20, "parts": 30, "columns": 60, "checkpoints": 30, "indexes": 40},
 }
 """How the cases are shared out: slower ones get fewer."""
 
@@ -31,13 +32,13 @@ def one(name: str, cases: int, start: int, seconds: float) -> None:
     """One fuzzer in this process; a line of JSON at the end."""
     import torch
 
-    from . import readers, runs
+    from . import places, readers, runs
     from .machine import fuzz
 
     torch.set_num_threads(1)
     memory = Path("/dev/shm")  # where there is one: most of a case's time would go to the disk
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        outcome = fuzz((readers.FUZZERS | runs.FUZZERS)[name](Path(folder)), cases, start, seconds)
+        outcome = fuzz((readers.FUZZERS | places.FUZZERS | runs.FUZZERS)[name](Path(folder)), cases, start, seconds)
     print(json.dumps(vars(outcome)))
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import struct
@@ -18,15 +19,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from fuzz import draws, edits, readers, runs
+from fuzz import draws, edits, places, readers, runs
 from fuzz.machine import Fuzzer, Outcome, attempt, case_of, fuzz, limited
 from mmcl.api import DataError, Layout, PluginError, RecipeError, StageError
+from mmcl.data import remote
 from mmcl.data.store import Store, StoreWriter, mapped
 from mmcl.model.frozen import load_features
 from mmcl.model.keep import load_encoders, sparing
 from mmcl.model.kept import load_heads
+from mmcl.plugins import plugins
 from mmcl.recipe.read import parse_recipe
-from mmcl.runs import distrust, read_json, read_jsonl, write_json
+from mmcl.runs import digest, distrust, open_file, read_json, read_jsonl, read_tensors, write_json
 from mmcl.shapes import parsed, shape_of
 from mmcl.shapes.files import BY_NAME
 
@@ -39,14 +42,19 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
 
 
-@pytest.mark.parametrize("name", readers.FUZZERS)
-def test_nothing_but_our_errors_comes_out(name, folder):
+@pytest.mark.parametrize("name", [*readers.FUZZERS, *places.FUZZERS])
+def test_nothing_but_our_errors_comes_out(name, folder, monkeypatch):
+    for variable in ("PAUSE", "CACHE"):  # set by those that read at a URL
+        monkeypatch.setattr(remote, variable, getattr(remote, variable))
+    monkeypatch.setenv("MMCL_CACHE", str(folder / "cache"))
     (folder / name).mkdir(exist_ok=True)
-    fuzzer = readers.FUZZERS[name](folder / name)
+    fuzzer = (readers.FUZZERS | places.FUZZERS)[name](folder / name)
     outcome = fuzz(fuzzer, CASES.get(name, 60), start=1000)
     assert (outcome.failures, outcome.failed) == ({}, 0)
     assert outcome.cases == CASES.get(name, 60)
-    assert outcome.refused > 0, "edits that nobody notices try nothing"
+    assert outcome.refused > 0 or name == "parts", (
+        "edits that nobody notices try nothing; parts that are not whole are prepared anew"
+    )
 
 
 @pytest.mark.parametrize("name", runs.FUZZERS)
@@ -270,6 +278,43 @@ def test_a_store_of_an_older_mmcl_opens_and_says_that_it_has_no_checksums(tmp_pa
         store.changed()
 
 
+def test_streams_that_share_steps_are_refused(tmp_path):
+    """Thirty bytes of an index would stand for a whole shard each."""
+    store_in(tmp_path / "s")
+    path = tmp_path / "s" / "index.safetensors"
+    index = np.array(mapped(path)["index"])
+    index[2, 2] -= 1
+    save_file({"index": index}, str(path))
+    with pytest.raises(StageError, match="two of its streams share steps"):
+        Store(tmp_path / "s")
+
+
+@pytest.mark.parametrize("read", [read_json, read_jsonl, read_tensors, digest, mapped], ids=lambda read: read.__name__)
+@pytest.mark.parametrize("pieces", [0, 1, 5000])
+def test_a_file_of_holes_is_refused_before_it_is_read(read, pieces, tmp_path):
+    """A few bytes that are there promise a hundred gigabytes of zeros, in as many pieces as one likes."""
+    path = tmp_path / "a.json"
+    with path.open("wb") as file:
+        for piece in range(pieces):
+            file.seek(piece * 10_000_000)
+            file.write(b"{")
+        file.truncate(100_000_000_000)
+    if path.stat().st_blocks * 512 > 2**32:
+        pytest.skip("this file system keeps no holes")
+    with pytest.raises(
+        StageError, match=r"a.json: (says that it )?has 100,000,000,000 bytes, (and next to none|where at most)"
+    ):
+        read(path)
+
+
+def test_a_file_that_is_there_is_read_though_it_has_holes(tmp_path):
+    with (tmp_path / "a").open("wb") as file:
+        file.write(random.randbytes(2**20) * 30)
+        file.truncate(2**30)
+    with open_file(tmp_path / "a") as file:
+        assert os.fstat(file.fileno()).st_size == 2**30
+
+
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
@@ -389,6 +434,64 @@ def test_lexica_in_any_encoding_are_read_or_refused(encoding, tmp_path):
             read_lexicon(tmp_path / "vad.txt")
     else:
         assert read_lexicon(tmp_path / "vad.txt") == {"café": (0.0, pytest.approx(-0.6))}
+
+
+LINES = "Word\tValence\tArousal\tDominance\ncafé\t0.5\t0.2\t0.1\n"
+TABLE = "id,split,V,A,D,text\na,train,3.0,3.0,3.0,café au lait\nb,test,3.1,2.9,3.0,two\nc,dev,3.1,2.9,3.0,three\n"
+
+
+def _lexicon(path, text):
+    from mmcl_univa.affect import read_lexicon
+
+    path.write_bytes(text)
+    return str(read_lexicon(path))
+
+
+def _bank(path, text):
+    from mmcl_emobank.sentences import EmoBank
+
+    (path.parent / "emobank.csv").write_bytes(text)
+    bank = EmoBank(plugins().get("dataset", "emobank").spec.params(), path.parent)
+    return str([bank.read(one.id, source) for one in bank.samples() for source in one.sources])
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252", "NUL", "cut", "empty"]
+)
+@pytest.mark.parametrize(("read", "text"), [(_lexicon, LINES), (_bank, TABLE)], ids=["lexicon", "emobank"])
+def test_tables_of_words_are_read_in_any_encoding_or_refused_in_a_sentence(read, text, encoding, tmp_path):
+    content = {
+        "NUL": lambda: text.encode().replace(b"\t0.2", b"\t\x000.2").replace(b"3.1", b"3\x00.1"),
+        "cut": lambda: text.encode()[: text.encode().index("é".encode()) + 1],
+        "empty": lambda: b"",
+    }.get(encoding, lambda: text.encode(encoding))()
+    if encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        assert "café" in read(tmp_path / "vad.txt", content)
+        return
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "vad.txt", content)
+    assert str(error.value).count("\n") == 0
+    assert re.search(r"(vad\.txt|emobank\.csv)", str(error.value))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.9])
+def test_computational_sequences_that_are_cut_are_one_sentence(kept, tmp_path):
+    from mmcl_mosei.csd import Sequences
+
+    from fuzz.readers import _write_csd
+
+    _write_csd(tmp_path / "labels.csd")
+    content = (tmp_path / "labels.csd").read_bytes()
+    (tmp_path / "labels.csd").write_bytes(content[: int(kept * len(content))])
+
+    def read_all():
+        sequences = Sequences(tmp_path, {})
+        for source in sequences.files:
+            for video in sequences.videos(source):
+                sequences.read(source, video)
+
+    with pytest.raises(DataError, match="labels.csd"):
+        read_all()
 
 
 def test_an_edit_changes_one_place_and_leaves_the_value_alone():

@@ -15,7 +15,7 @@ from mmcl.api import StageError
 from mmcl.data.stack import batch as stack_batch
 from mmcl.data.windows import Span
 from mmcl.model.build import fresh_encoders
-from mmcl.runs import RunFolder, read_json, read_tensors, write_tensors
+from mmcl.runs import RunFolder, read_json, read_tensors, write_json, write_tensors
 from mmcl.stages import run_all
 from mmcl.stages.lost import LOST
 from mmcl.stages.units import units_of
@@ -64,6 +64,10 @@ def test_a_loss_that_is_no_number_stops_names_the_pair_and_keeps_the_batch_for_r
     (again,) = [float(line.split("loss: ")[1].split(";")[0]) for line in lines if line.startswith("loss: ")]
     assert math.isfinite(again)
     assert any(line.startswith("audio: streams of") for line in lines)
+    many = {"rows": [kept["rows"][0]] * 10**6, "views": [0] * 10**6, "windows": [[0.0, 1e9]] * 10**6}
+    write_json(folder / "lost.json", kept | many | {"recordings": [kept["recordings"][0]] * 10**6})
+    with pytest.raises(StageError, match=r"a batch of 1,000,000 windows would take .* lost.json was changed; train again"):
+        replay(run.root)
 
 
 def test_replay_says_whose_stream_holds_what_is_no_number(tiny_plan, run, monkeypatch, small_recipe):

@@ -556,6 +556,37 @@ def test_values_are_written_so_that_they_read_back(value):
     assert parse_recipe("format: 1", "x", [f"a={as_yaml(value, flow=True)}"]).values["a"] == value
 
 
+def test_files_of_somebody_elses_in_a_sweeps_folder_survive_it(searched, prepared, tmp_path):
+    """A thesis in best/ is not removed with a run of other values; when it is moved away, as the message says, the sweep goes on."""
+    thesis = tmp_path / "new" / "best" / "thesis.tex"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("mine")
+    with pytest.raises(StageError, match=r"new: holds best, which no sweep of mmcl wrote; give another --out"):
+        search_and_report(plan(), tmp_path / "new")
+    assert thesis.read_text() == "mine"
+    result, folder = searched
+    shutil.copytree(folder, prepared / "again")
+    thesis = prepared / "again" / "best" / "thesis.tex"
+    thesis.write_text("mine")
+    (prepared / "again" / "best.yaml").write_text("# of other values, which were the best before\n")
+    with pytest.raises(StageError, match=r"best: would be removed, and holds thesis.tex, which mmcl did not write; move that"):
+        search_and_report(plan(), prepared / "again")
+    assert thesis.read_text() == "mine"
+    assert (thesis.parent / "report.html").exists(), "nothing of the run was taken away either"
+    thesis.rename(tmp_path / "thesis.tex")
+    assert search_and_report(plan(), prepared / "again").best == result.best
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+def test_a_journal_larger_than_any_sweeps_is_refused_before_it_is_read(searched, prepared):
+    _, folder = searched
+    shutil.copytree(folder, prepared / "large")
+    with (prepared / "large" / "study.jsonl").open("r+b") as file:
+        file.truncate(100_000_000)
+    with pytest.raises(StageError, match=r"study.jsonl: has 100,000,000 bytes, where at most 67,108,864 are expected"):
+        search_and_report(plan(), prepared / "large")
+
+
 def test_the_best_recipe_finds_its_folds_from_another_folder(tmp_path):
     folder = tmp_path / "here"
     folder.mkdir()

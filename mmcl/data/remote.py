@@ -332,7 +332,7 @@ def _lock(number: int, shared: bool = False, wait: bool = True) -> bool:
 def _dropped(path: Path) -> bool:
     """Take a file of the cache away unless somebody has locked it; whether it is gone."""
     try:
-        with open_file(path) as file:
+        with open_file(path, unfinished=True) as file:
             if not _lock(file.fileno(), wait=False):
                 return False
             path.unlink(missing_ok=True)

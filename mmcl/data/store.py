@@ -253,13 +253,18 @@ class Store:
             self._check_within(self._rows[first : first + CHECKED], self._places[first : first + CHECKED], sizes)
 
     def _check_order(self) -> None:
-        """Raise ValueError unless the index names each recording once, in order."""
+        """Raise ValueError unless the index names each recording once, in order, and each step is of one stream."""
         if not len(self._rows):
             return
         if bool((self._rows[1:] == self._rows[:-1]).any()):
             raise ValueError("its index names a recording twice")
         if self._rows[0] < 0 or bool((self._rows[1:] < self._rows[:-1]).any()):
             raise ValueError("its index does not name recordings in their order")
+        shard, offset, length = self._places.T
+        if bool(
+            ((shard[1:] == shard[:-1]) & (offset[1:] - offset[:-1] < length[:-1])).any()
+        ):  # a few bytes would stand for as many as one likes
+            raise ValueError("two of its streams share steps")
 
     def _check_shard(self, shard: int, arrays: Arrays) -> None:
         """Raise ValueError or KeyError unless a shard is what was written, and its streams lie within it."""

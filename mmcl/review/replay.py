@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..api.batch import Batch
+    from ..data.store import Store
     from ..stages.lost import Together
 
 
@@ -43,6 +45,29 @@ def replay(folder: Path, device: str = "cpu") -> list[str]:
     return sentences if one_of.ranks.first else []
 
 
+ROOM, FOLD = 2**29, 20
+"""Bytes that a batch may take, and how many times those of the streams that it names: far more than windows and padding come to."""
+
+
+def _require_modest(stores: Mapping[str, Store], about: Mapping[str, Any]) -> None:
+    """Raise StageError for a batch that takes far more memory than its recordings have: nobody trained on it."""
+    rows, seconds = about["rows"], [seconds for _, seconds in about["windows"]]
+    asked = held = 0.0
+    for store in stores.values():
+        step = 4 * math.prod(store.layout.shape)
+        rate, longest = store.layout.rate, 0.0
+        lengths = {row: store.length(row) for row in set(rows) if row in store}
+        for row, window in zip(rows, seconds, strict=True):
+            steps = lengths.get(row, 0)
+            longest = max(longest, steps if rate is None or window is None else min(steps, window * rate + 1))
+        asked, held = asked + len(rows) * longest * step, held + sum(lengths.values()) * step
+    if asked > ROOM + FOLD * held:
+        raise StageError(
+            f"a batch of {len(rows):,} windows would take {asked / 2**30:.1f} GiB, and the streams of its recordings have {held / 2**30:.3f}: "
+            "lost.json was changed; train again to have the batch kept"
+        )
+
+
 def _about(folder: Path, about: Mapping[str, Any], unit: Unit) -> Iterator[str]:
     yield (
         f"{folder}: {unit}, epoch {about['epoch']}, step {about['step']}: the loss was {about['loss']}, in the pairs "
@@ -58,6 +83,7 @@ def _again(unit: Unit, about: Mapping[str, Any], weights: Mapping[str, Tensor], 
     from ..stages.pretrain import replayed
 
     plan, stores = unit.plan, unit.prepared.stores
+    _require_modest(stores, about)
     spans = [Span(start, seconds) for start, seconds in about["windows"]]
     batch = batch_of(stores, about["rows"], spans, about["views"])
     mine = one_of.ranks.share(len(spans))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -29,6 +30,8 @@ TEXT_BYTES = 2**30
 """Text files of a run larger than this are refused."""
 LINES_BYTES, LINE_BYTES = 2**36, 2**26
 """So are files with one object a line, and such a line."""
+HOLES, FILLED, EXTENTS = 2**29, 20, 4096
+"""How long a file may be: so many bytes and so many times those that lie on the disk; and how many pieces are looked at to count these."""
 PART = ".mmcl-part"
 """How the names of files and folders end that are still being written."""
 
@@ -235,9 +238,42 @@ def _opened(path: Path, flags: int, mode: str) -> Any:
     return os.fdopen(number, mode, encoding=None if "b" in mode else "utf-8")
 
 
-def open_file(path: Path) -> BufferedReader:
-    """Open a run folder's file for reading bytes. Raises StageError if it is a link or no regular file, OSError as `open` does."""
+def _hollow(number: int) -> bool:
+    """Whether a file holds far fewer bytes than it is long: a few kilobytes can promise terabytes, which would be read as zeros.
+
+    The blocks that it takes are asked first, then its pieces: some file systems do not count the one, and others do not know the other.
+    """
+    about = os.fstat(number)
+    if about.st_size <= HOLES + FILLED * about.st_blocks * 512:
+        return False
+    held = at = pieces = 0
+    try:
+        while at < about.st_size and pieces < EXTENTS:
+            first = os.lseek(number, at, os.SEEK_DATA)
+            at = os.lseek(number, first, os.SEEK_HOLE)
+            held, pieces = held + at - first, pieces + 1
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # nothing but holes from there on
+            return False
+    finally:
+        os.lseek(number, 0, os.SEEK_SET)
+    return about.st_size > HOLES + FILLED * held
+
+
+def open_file(path: Path, unfinished: bool = False) -> BufferedReader:
+    """Open a run folder's file for reading bytes.
+
+    unfinished  it may have its length before its bytes
+
+    Raises StageError if it is a link, no regular file, or next to none of its bytes are there; OSError as `open` does.
+    """
     file: BufferedReader = _opened(path, os.O_RDONLY, "rb")
+    if not unfinished and _hollow(file.fileno()):
+        size = os.fstat(file.fileno()).st_size
+        file.close()
+        raise StageError(
+            f"{path}: says that it has {size:,} bytes, and next to none of them are on the disk; it was changed or copied in part{_advice(path)}"
+        )
     return file
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..api.errors import StageError
 from ..recipe.search import SweepPlan, steps_of
 from ..recipe.searches import Range
-from ..runs import distrust
+from ..runs import distrust, open_file
 from ..seeding import address
 from .metric import less_is_better
 from .results import DONE, EARLY, FAILED, TrialResult
@@ -29,6 +30,10 @@ def need_optuna() -> None:
         raise StageError("a sweep needs Optuna: pip install 'mmcl[sweep]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # progress and failures are said here, in our words
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+JOURNAL_BYTES = 2**26
+"""A larger journal is refused: a trial takes about a kilobyte."""
 
 
 def journal(out: Path) -> Path:
@@ -52,9 +57,20 @@ def open_study(out: Path, metric: str) -> Study:
 
 
 def mend(path: Path) -> None:
-    """Take away a last line that was half written, and a lock that was left, when the machine stopped."""
+    """Take away a last line that was half written, and a lock that was left, when the machine stopped.
+
+    Raises StageError for a journal that is larger than any sweep's: Optuna would hold all of it.
+    """
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
-    if path.exists() and not (text := path.read_bytes()).endswith(b"\n"):
+    if not path.exists():
+        return
+    with open_file(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > JOURNAL_BYTES:
+            raise StageError(
+                f"{path}: has {size:,} bytes, where at most {JOURNAL_BYTES:,} are expected; delete the folder, or give another --out"
+            )
+        text = file.read()
+    if not text.endswith(b"\n"):
         path.write_bytes(text[: text.rfind(b"\n") + 1])
 
 
