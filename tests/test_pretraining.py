@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+import mmcl.stages.supervise as supervising
 from mmcl.api import BackboneSpec, Encoded, Items, NoParams, PluginError, RecipeError, StageError
 from mmcl.model.frozen import encode_rows
 from mmcl.model.sides import Queue
@@ -533,6 +534,30 @@ def test_batches_by_shard_read_few_shards_at_a_time_and_a_stop_within_them_goes_
     assert all(torch.equal(value, broken[name]) for name, value in straight.items())
 
 
+def test_labels_are_learned_in_batches_of_few_shards_too(tiny_plan, in_shards, monkeypatch):
+    section = "supervise={heads: {mlp: mlp}, inputs: [audio], batch_size: 4, epochs: 2, sampler: {use: by-shard, window: 2}}"
+    seen: list[list[list[int]]] = []
+    draw = supervising.draw_batches
+
+    def spied(plan, stores, rows, *more, **named):
+        seen.append(rows)
+        return draw(plan, stores, rows, *more, **named)
+
+    monkeypatch.setattr(supervising, "draw_batches", spied)
+    supervising.supervise(tiny_plan(SHARDS, section, text=RECIPE), in_shards)
+    assert len(seen) == 2
+    unit = units_of(tiny_plan(SHARDS, text=RECIPE), in_shards)[0]
+    store = unit.prepared.stores["audio"]
+    lies_in = dict(zip(store.rows.tolist(), store.shards.tolist(), strict=True))
+    for batches in seen:
+        rows = [row for batch in batches for row in batch]
+        assert sorted(rows) == sorted(row for row in unit.fold.train if row in lies_in)
+        read = [{lies_in[row] for row in batch} for batch in batches]
+        when = {shard: [k for k, one in enumerate(read) if shard in one] for shard in set().union(*read)}
+        assert max(sum(times[0] <= k <= times[-1] for times in when.values()) for k in range(len(read))) <= 4 < len(when)
+    assert seen[0] != seen[1]
+
+
 @pytest.mark.parametrize(
     "built",
     [
@@ -569,6 +594,8 @@ def test_a_sampler_that_breaks_its_contract_is_named(tiny_plan, prepared, built)
             "would read the labels of the splits in pretrain.transductive",
         ),
         (("pretrain.sampler={use: by-length, batches: 0}",), "pretrain.sampler.batches: must be greater than or equal to 1"),
+        (("supervise={heads: {mlp: mlp}, sampler: by-size}",), "unknown sampler 'by-size'"),
+        (("supervise={heads: {mlp: mlp}, sampler: hard}",), "'hard' looks at embeddings, which only pretraining keeps"),
     ],
 )
 def test_samplers_that_do_not_suit_are_refused(tiny_plan, sets, sentence):

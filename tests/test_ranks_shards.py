@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import HashStore
 
 from mmcl.api import StageError
 from mmcl.engine.ranks import Ranks
@@ -192,9 +193,27 @@ def test_a_process_that_dies_ends_all_with_one_sentence_and_a_rerun_goes_on(prep
     assert all(torch.equal(value, weights(broken)[name]) for name, value in weights(straight).items())
 
 
-def test_where_weights_cannot_be_sharded_a_sentence_says_so(prepared):
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("pretrain.objective.momentum=0.9",), "does not go together with pretrain.objective.momentum; leave one"),
+        (
+            ("supervise={heads: {mlp: mlp}}",),
+            "does not go together with supervise, which holds all weights in every process",
+        ),
+    ],
+)
+def test_what_does_not_go_beside_shards_has_its_sentence(prepared, more, words):
+    with pytest.raises(StageError, match=words):
+        pretrain(Case((*SHARDED, *more), "complete").plan, RunFolder(prepared), device="cpu", ranks=Ranks(0, 2, HashStore()))
+
+
+def test_one_process_shards_nothing_and_takes_what_several_have_trained(prepared, tmp_path):
+    run = RunFolder(copied(prepared, tmp_path / "run"))
+    plan = Case((*SHARDED, "pretrain.epochs=1"), "complete").plan
     with pytest.raises(StageError, match="divides weights among processes, and here is one"):
-        pretrain(Case(SHARDED, "complete").plan, RunFolder(prepared), device="cpu")
-    plan = Case((*SHARDED, "pretrain.objective.momentum=0.9"), "complete").plan
-    with pytest.raises(StageError, match=r"does not go together with pretrain.objective.momentum"):
-        pretrain(plan, RunFolder(prepared), device="cpu", ranks=Ranks(0, 2))
+        run_all(plan, run, workers=1, stop_after="pretrain", device="cpu")
+    assert launch(run.root, 2, (*SHARDED, "pretrain.epochs=1")) == []
+    before = weights(run.root)
+    run_all(plan, run, workers=1, stop_after="embed", device="cpu")
+    assert all(torch.equal(value, weights(run.root)[name]) for name, value in before.items())

@@ -109,6 +109,7 @@ class SupervisePlan:
     heads: Mapping[str, Part]
     inputs: Mapping[str, tuple[str, ...]]
     tasks: tuple[Task, ...]
+    sampler: Part | None = None  # what puts recordings into batches; None: they come in random order
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ class Plan:
         named += [(f"probe.heads.{name}", head) for name, head in self.heads.items()]
         trained = self.supervised.heads if self.supervised else {}
         named += [(f"supervise.heads.{name}", head) for name, head in trained.items()]
+        named += [("supervise.sampler", self.supervised.sampler if self.supervised else None)]
         return [(key, part) for key, part in named if part is not None]
 
     @property
@@ -251,6 +253,7 @@ class Plan:
                 "inputs": {name: list(modalities) for name, modalities in self.supervised.inputs.items()},
                 "heads": {name: head.to_json() for name, head in self.supervised.heads.items()},
                 "tasks": [task.name for task in self.supervised.tasks],
+                **({"sampler": self.supervised.sampler.to_json()} if self.supervised.sampler else {}),
             },
             "worth": recipe["worth"],
             "protocol": recipe["protocol"],

@@ -66,6 +66,10 @@ _SyncBatchnorm = Annotated[
     bool,
     Field(description="under torchrun, batch normalisation sees the rows of all processes, as in one; false: each its own"),
 ]
+_Sampler = Annotated[
+    Annotated[UseSampler, SHORT] | None,
+    Field(description="which recordings stand in a batch together; left out: random ones"),
+]
 _CheckpointMinutes = Annotated[float, Field(ge=0, description="minutes between checkpoints from which a killed run goes on")]
 
 
@@ -206,9 +210,7 @@ class Pretrain(Section):
         description="a single-label task: recordings are drawn, with replacement, so that its classes come equally often, "
         "which uses labels (MPUC-MER's code)",
     )
-    sampler: Annotated[UseSampler, SHORT] | None = Field(
-        None, description="which recordings stand in a batch together; left out: random ones"
-    )
+    sampler: _Sampler = None
     views: Annotated[int, Field(ge=1, le=8)] | Annotated[tuple[View, ...], Field(min_length=1, max_length=8)] = Field(
         1,
         description="windows cut from every recording of a batch, each drawn and augmented apart: how many (MPUC-MER's code: 2), or a list "
@@ -307,7 +309,7 @@ class Probe(Section):
 class Supervise(Section):
     """Encoders and heads trained together with labels: baselines from scratch, or fine-tuning of the pretrained encoders."""
 
-    LATER: ClassVar[tuple[str, ...]] = ("metric", "mix", "sync_batchnorm")
+    LATER: ClassVar[tuple[str, ...]] = ("metric", "mix", "sync_batchnorm", "sampler")
 
     start: Literal["scratch", "pretrained"] = Field(
         "scratch", description="the encoders' first weights: random, or those that `pretrain` left (fine-tuning)"
@@ -322,6 +324,7 @@ class Supervise(Section):
     optimizer: Optimizer = Field(default_factory=lambda: Sgd(), description="how weights are updated")
     schedule: Schedule = Field(default_factory=lambda: Constant(), description="learning rate over time")
     batch_size: int = Field(32, ge=2, description="recordings in a batch")
+    sampler: _Sampler = None
     epochs: int = Field(100, ge=1, description="times that every training recording is seen")
     patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation result")
     choose: Literal["loss", "score"] = Field(

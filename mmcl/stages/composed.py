@@ -51,6 +51,16 @@ def batches_of_epoch(
     return sampled(plan, plan.sampler, prepared, rows, size, *where, "epoch", epoch, seen=seen if epoch else None)
 
 
+def batches_of_labels(
+    plan: Plan, prepared: Prepared, rows: Sequence[int], size: int, *where: str | int, epoch: int
+) -> list[list[int]]:
+    """The same of an epoch of `supervise`, whose rows have labels."""
+    sampler = None if plan.supervised is None else plan.supervised.sampler
+    if sampler is None:
+        return epoch_batches(rows, size, *where, "epoch", epoch)
+    return sampled(plan, sampler, prepared, rows, size, *where, "epoch", epoch, section="supervise")
+
+
 def sampled(
     plan: Plan,
     sampler: Part,
@@ -59,8 +69,9 @@ def sampled(
     size: int,
     *where: str | int,
     seen: Mapping[str, Tensor] | None = None,
+    section: str = "pretrain",
 ) -> list[list[int]]:
-    """Rows as a sampler puts them into batches. Raises PluginError if it does not keep its contract."""
+    """Rows as a sampler of a section puts them into batches. Raises PluginError if it does not keep its contract."""
     pool = pool_of(plan, sampler, prepared, rows, seen)
     drawn: Any = sampler.spec.build(sampler.params)(pool, size, np.random.default_rng(address(*where, "order")))
     batches = [[int(place) for place in one] for one in drawn]
@@ -68,7 +79,7 @@ def sampled(
     if wrong or any(not min(2, len(rows)) <= len(one) <= size + 1 for one in batches):
         lengths = sorted({len(one) for one in batches})
         raise PluginError(
-            f"sampler '{sampler.use}' (pretrain.sampler; package {sampler.package} {sampler.version}): puts each of the {len(rows)} recordings into "
+            f"sampler '{sampler.use}' ({section}.sampler; package {sampler.package} {sampler.version}): puts each of the {len(rows)} recordings into "
             f"exactly one batch of 2 to {size} (one more where it would stand alone); it gave {sum(map(len, batches))} places, in batches of "
             f"{', '.join(map(str, lengths[:4])) or 'none'}"
         )

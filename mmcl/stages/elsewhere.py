@@ -114,8 +114,11 @@ def prepared_there(plan: Plan, run: RunFolder, url: str) -> There:
 def warn(plan: Plan, stores: Mapping[str, Store]) -> None:
     """Say so where random order would fetch streams again and again, as the cache cannot hold them."""
     most, size = Cache.usual().most, sum(store.size_elsewhere for store in stores.values())
-    if size > most and (plan.sampler is None or plan.sampler.use != "by-shard"):
+    trained = {"pretrain": plan.sampler} if plan.recipe.pretrain.epochs else {}
+    trained |= {"supervise": plan.supervised.sampler} if plan.supervised else {}
+    random = [f"{name}.sampler" for name, sampler in trained.items() if sampler is None or sampler.use != "by-shard"]
+    if size > most and random:
         say(
             f"prepare: the streams have {size / 1e9:.1f} GB and their cache holds {most / 1e9:.1f} (MMCL_CACHE_GB): in random order files are fetched again "
-            "and again; pretrain.sampler: by-shard reads each once an epoch"
+            f"and again; {' and '.join(random)}: by-shard reads each once an epoch"
         )

@@ -67,13 +67,13 @@ def pretrain(
     """
     units = units_of(plan, run, only)
     where = device_of(pick_device(device))
-    if plan.recipe.pretrain.shard:
-        _refuse_shards(plan, ranks)
     for unit in units:
         key = pretrain_key(plan, unit.prepared, unit.fold, unit.seed)
         before = [pretrain_key(plan, unit.prepared, unit.fold, unit.seed, one) for one in reversed(continued)]
         if ranks.first_says(partial(_is_ready, unit, key, bool(before))):
             continue
+        if plan.recipe.pretrain.shard:
+            _refuse_shards(plan, ranks)
         with patient():
             _train(unit, key, where, watch, before, ranks)
         stop_for(ranks.asked(), lambda: f"pretrain {unit} is finished")  # noqa: B023 - called at once
@@ -94,6 +94,11 @@ def _refuse_shards(plan: Plan, ranks: Ranks) -> None:
     }
     if taken := [name for name, there in beside.items() if there]:
         raise StageError(f"pretrain.shard does not go together with {' and '.join(taken)}; leave one of the two out")
+    if plan.supervised is not None:
+        raise StageError(
+            "pretrain.shard does not go together with supervise, which holds all weights in every process; leave supervise out, or until "
+            "pretraining is finished"
+        )
 
 
 def check_checkpoint(unit: Unit) -> None:

@@ -25,7 +25,7 @@ from ..api.batch import Batch, Items
 from ..api.dataset import Task
 from ..api.errors import StageError
 from ..api.head import Showing
-from ..data.batches import at_recordings, epoch_batches
+from ..data.batches import at_recordings
 from ..data.folds import Fold
 from ..data.prepared import Prepared
 from ..data.store import Store
@@ -61,6 +61,7 @@ from ..recipe.schema import Supervise
 from ..runs import RunFolder, finish, finished, read_json, read_tensors, restart, write_json, write_jsonl
 from ..screen import progress, say
 from ..stopping import asked, patient, stop_for
+from .composed import batches_of_labels
 from .mending import drop_spoilt
 from .units import ALL, Only, Unit, supervise_key, units_of
 
@@ -267,7 +268,7 @@ def _epoch(lessons: _Lessons, epoch: int) -> Mean:
     augmentations = {m.name: Augmentation(**m.augment.model_dump()) for m in plan.modalities}
     network.train()
     train, done = Mean.from_json(state.within.get("loss", ())), int(state.within.get("batches", 0))
-    rows = epoch_batches(lessons.labels.train, section.batch_size, *where, "epoch", epoch)
+    rows = batches_of_labels(plan, unit.prepared, lessons.labels.train, section.batch_size, *where, epoch=epoch)
     batches = draw_batches(plan, stores, rows, _views(plan), *where, "window", epoch, first=done, share=ranks.share)
     for k, batch in enumerate(batches, done):
         items = items_of(rows[k], _views(plan))

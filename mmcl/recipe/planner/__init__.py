@@ -74,7 +74,7 @@ def make_plan(
     pretext = pretext_of(recipe, modalities, problems)
     objective = objective_of(recipe, info, modalities, problems)
     check_balance(recipe, info, problems)
-    sampler = sampler_of(recipe, info, problems)
+    sampler = sampler_of("pretrain", recipe, info, problems)
     # tasks that a recipe leaves out are those of the corpus, without scores
     tasks, heads, inputs = probe_of(recipe, corpus if recipe.probe.tasks is None else info, problems)
     supervised = supervise_of(recipe, corpus if recipe.supervise and recipe.supervise.tasks is None else info, problems)

@@ -11,6 +11,7 @@ from ..document import Key
 from ..plan import JOINT, Part, SupervisePlan
 from ..schema import Recipe
 from ..slots import UseHead
+from .objective import sampler_of
 from .problems import Problems, has
 
 Stage = Literal["probe", "supervise"]
@@ -55,7 +56,7 @@ def supervise_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -
     if section.start == "pretrained" and recipe.pretrain.epochs == 0:
         problems.add(("supervise", "start"), "is pretrained, but pretrain.epochs is 0")
     inputs = _inputs(recipe, "supervise", section.inputs, problems)
-    return SupervisePlan(heads=heads, inputs=inputs, tasks=tasks)
+    return SupervisePlan(heads=heads, inputs=inputs, tasks=tasks, sampler=sampler_of("supervise", recipe, info, problems))
 
 
 def _tasks(

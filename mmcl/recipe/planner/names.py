@@ -67,6 +67,7 @@ def _places(values: Mapping[str, Any]) -> Iterator[tuple[str, Key, Any]]:
     yield "pretext", ("pretrain", "pretext"), pretrain.get("pretext")
     for name, scorer in _inner(values, "scores").items():
         yield "scorer", ("scores", name), scorer
+    yield "sampler", ("supervise", "sampler"), _inner(values, "supervise").get("sampler")
     for stage in ("probe", "supervise"):
         for name, head in _inner(_inner(values, stage), "heads").items():
             yield "head", (stage, "heads", name), head

@@ -219,17 +219,20 @@ def check_balance(recipe: Recipe, info: DatasetInfo | None, problems: Problems) 
         problems.add(key, "would read the labels of the splits in pretrain.transductive; keep one of the two")
 
 
-def sampler_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -> Part | None:
-    """What puts recordings into batches, where a recipe names it; what does not suit it is noted."""
-    key: Key = ("pretrain", "sampler")
-    sampler = None if recipe.pretrain.sampler is None else problems.part(key, recipe.pretrain.sampler)
+def sampler_of(section: str, recipe: Recipe, info: DatasetInfo | None, problems: Problems) -> Part | None:
+    """What puts the recordings of a section, pretrain or supervise, into batches, where a recipe names it; what does not suit it is noted."""
+    key: Key = (section, "sampler")
+    named = getattr(getattr(recipe, section), "sampler", None)
+    sampler = None if named is None else problems.part(key, named)
     if sampler is None or info is None:
         return sampler
     needs = tuple(sampler.spec.needs(sampler.params))
     for target in needs:
         if target not in info.tasks:
             problems.add(key, f"'{sampler.use}' needs the target '{target}'; {has(recipe.dataset.use, 'tasks', info.tasks)}")
-    if needs and recipe.pretrain.transductive:
+    if section == "supervise" and sampler.spec.looks(sampler.params):
+        problems.add(key, f"'{sampler.use}' looks at embeddings, which only pretraining keeps; take another one")
+    if section == "pretrain" and needs and recipe.pretrain.transductive:
         problems.add(key, f"'{sampler.use}' would read the labels of the splits in pretrain.transductive; keep one of the two")
     return sampler
 
