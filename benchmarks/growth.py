@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ report: {{against: [random, majority]}}
 protocol: {{use: official}}
 """
 
-BATCH, BATCHES = 256, 20
+BATCH, BATCHES, AGAIN = 256, 20, 5
 
 
 def _open(folder: Path) -> Callable[[], object]:
@@ -47,16 +48,17 @@ def _open(folder: Path) -> Callable[[], object]:
 
 
 def _batch(folder: Path) -> Callable[[], object]:
-    """Windows of BATCHES shuffled batches of both modalities."""
+    """Windows of BATCHES shuffled batches of both modalities, others at each call."""
     from mmcl.data.prepared import load_prepared
     from mmcl.data.stack import stack
     from mmcl.data.windows import WHOLE, cut
     from mmcl.runs import RunFolder
 
     prepared = load_prepared(RunFolder(folder))
-    rows = np.random.default_rng(0).integers(0, len(prepared.samples), BATCH * BATCHES)
+    rng = np.random.default_rng(0)
 
     def cutting() -> None:
+        rows = rng.integers(0, len(prepared.samples), BATCH * BATCHES)
         for k in range(BATCHES):
             for store in prepared.stores.values():
                 stack([cut(store, int(row), WHOLE) for row in rows[k * BATCH : (k + 1) * BATCH]], store.layout)
@@ -84,17 +86,56 @@ def _stage(name: str, clips: int, folder: Path) -> Callable[[], object]:
     return lambda: stage(plan, run)
 
 
+def _cpu_of(work: Callable[[], object]) -> float:
+    """Seconds of processor time that something takes."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+class Watch:
+    """How far the memory that a process holds itself rises, in MB: without pages of mapped files, which the system takes back at will."""
+
+    EVERY = 0.02
+
+    def __init__(self) -> None:
+        self._before = self._most = self._held()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def _held() -> float:
+        status = Path("/proc/self/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("RssAnon:")).split()[1]) / 1024
+
+    def _look(self) -> None:
+        while not self._done.wait(self.EVERY):
+            self._most = max(self._most, self._held())
+
+    def stop(self) -> float:
+        """The most so far, over what was held at first."""
+        self._done.set()
+        self._thread.join()
+        return max(self._most, self._held()) - self._before
+
+
 def alone(name: str, clips: int, folder: Path) -> None:
     """Do one thing in this process, and print what it took and how far its memory rose over what was there before."""
     import torch
 
     torch.set_num_threads(1)
     work = {"open": _open, "batch": _batch}[name](folder) if name in ("open", "batch") else _stage(name, clips, folder)
+    watch = Watch() if sys.platform == "linux" else None
     memory, before, began = peak_mb(), resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     work()
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     took = {"s": time.perf_counter() - began, "CPU s": cpu, "MB": peak_mb() - memory}
+    if watch is not None:
+        took["MB held"] = watch.stop()
+    if name == "batch":  # the pages of a large store are touched for the first time above
+        took["CPU s, later"] = min(_cpu_of(work) for _ in range(AGAIN))
     print(json.dumps({name: round(value, 3) for name, value in took.items()}))
 
 

@@ -84,12 +84,12 @@ FILES = [
         )
     ),
     *(f"probe/{name}" for name in ("heads.safetensors", "heads.json", "scores.jsonl", "predictions.jsonl", "retrieval.jsonl")),
-    *(f"probe/{name}" for name in ("searches.jsonl", "chosen.jsonl", "finished.json")),
+    *(f"probe/{name}" for name in ("predictions.safetensors", "searches.jsonl", "chosen.jsonl", "finished.json")),
     *(
         f"supervise/{name}"
         for name in ("models/emotion~audio~mlp.safetensors", "models/emotion~audio~mlp.json", "scores.jsonl")
     ),
-    *(f"supervise/{name}" for name in ("predictions.jsonl", "finished.json")),
+    *(f"supervise/{name}" for name in ("predictions.jsonl", "predictions.safetensors", "finished.json")),
     *(f"worth/{name}" for name in ("worth.jsonl", "maps.json", "finished.json")),
 ]
 HARMS = {

@@ -53,6 +53,7 @@ def test_a_run_writes_what_the_run_folder_page_promises(tiny_run):
     assert {p.name for p in unit(tiny_run, "probe").iterdir()} == {
         "scores.jsonl",
         "predictions.jsonl",
+        "predictions.safetensors",
         "retrieval.jsonl",
         "searches.jsonl",
         "chosen.jsonl",

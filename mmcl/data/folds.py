@@ -164,6 +164,8 @@ def _rows(units: Mapping[str, Sequence[int]], names: Sequence[str]) -> Rows:
 def _in_order(part: Sequence[int], usable: Sequence[int]) -> Rows:
     """Rows in the order in which they stand among those that can be used."""
     rows, known = np.asarray(part, np.int32), np.asarray(usable, np.int32)
+    if bool((known[1:] > known[:-1]).all()):
+        return Rows(np.sort(rows))
     order = np.argsort(known, kind="stable")
     return Rows(known[np.sort(order[np.searchsorted(known, rows, sorter=order)])] if len(rows) else rows)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from ..api.dataset import SampleRef, Task
 from .folds import Fold
+from .recordings import Recordings
 
 SIDES = ("train", "valid", "test")
 IN_WORDS = {"train": "training", "valid": "validation", "test": "test"}
@@ -30,7 +31,7 @@ def one_class(tasks: Sequence[Task], samples: Sequence[SampleRef], folds: Sequen
     """A sentence for each fold and task whose training labels are all alike, so that nothing can be told apart by them."""
     for fold in folds:
         for task in tasks:
-            labels = [samples[row].targets[task.name] for row in fold.train if samples[row].targets.get(task.name) is not None]
+            labels = [one for row in fold.train if (one := _target(samples, task, row)) is not None]
             where = f"fold {fold.number}: all {len(labels)} training recordings with a label of '{task.name}'"
             if len(labels) < 2:
                 continue
@@ -92,7 +93,7 @@ def _alone(tasks: Sequence[Task], samples: Sequence[SampleRef]) -> Iterator[str]
     for task in (task for task in tasks if task.type != "regression"):
         groups: dict[str, set[str]] = {name: set() for name in task.classes}
         for sample in samples:
-            for name in _names(task, sample):
+            for name in _names(task, sample.targets.get(task.name)):
                 groups[name].add(sample.group)
         known = {sample.group for sample in samples if sample.targets.get(task.name) is not None}
         for name, who in groups.items():
@@ -109,14 +110,18 @@ def _counts(task: Task, samples: Sequence[SampleRef], fold: Fold) -> dict[str, d
     for side in SIDES:
         mine = counts[side] = dict.fromkeys(task.classes if task.type != "regression" else (task.name,), 0)
         for row in getattr(fold, side):
-            for name in _names(task, samples[row]):
+            for name in _names(task, _target(samples, task, row)):
                 mine[name] += 1
     return counts
 
 
-def _names(task: Task, sample: SampleRef) -> list[str]:
-    """The classes of a recording; the task's name where numbers are known."""
-    target = sample.targets.get(task.name)
+def _target(samples: Sequence[SampleRef], task: Task, row: int) -> Any:
+    """A recording's label; of recordings in columns nothing else is looked up."""
+    return samples.target(task.name, row) if isinstance(samples, Recordings) else samples[row].targets.get(task.name)
+
+
+def _names(task: Task, target: Any) -> list[str]:
+    """The classes of a recording by its label; the task's name where numbers are known."""
     if target is None:
         return []
     if task.type == "regression":

@@ -82,18 +82,20 @@ class Rows(Sequence[int], Listing):
         return rows
 
 
-class _Strings:
-    """A table of strings while it grows."""
+class Strings:
+    """A table of strings while it grows: `NAME.bytes`, UTF-8 end to end, and `NAME.starts`, where each begins."""
 
     def __init__(self) -> None:
         self.bytes, self.starts = Spool(), Numbers("q")
         self.starts.append(0)
 
     def add(self, text: str) -> None:
+        """Add one."""
         self.bytes.add(text.encode("utf-8", "surrogatepass"))  # a name of a file may be any bytes
         self.starts.append(len(self.bytes))
 
     def arrays(self, name: str) -> Arrays:
+        """Its columns. Nothing may be added after that."""
         return {f"{name}.bytes": self.bytes.array(), f"{name}.starts": self.starts.array()}
 
 
@@ -108,7 +110,7 @@ class _Names:
         self.places.append(-1 if text is None else self.names.setdefault(text, len(self.names)))
 
     def arrays(self, name: str) -> Arrays:
-        table = _Strings()
+        table = Strings()
         for text in self.names:
             table.add(text)
         return {name: self.places.array(), **table.arrays(f"{name}.names")}
@@ -118,7 +120,7 @@ class _Sources:
     """Where one source lies, while it grows."""
 
     def __init__(self, before: int) -> None:
-        self.table, self.there = _Strings(), Numbers("B")
+        self.table, self.there = Strings(), Numbers("B")
         self.there.fill(0, before)
         self.table.starts.fill(0, before)
 
@@ -165,7 +167,7 @@ class _Targets:
 
 def columns_of(samples: Iterable[SampleRef]) -> Arrays:
     """The columns of recordings, which are gone through once. Raises DataError for a label that is no number."""
-    ids, groups, splits, facts = _Strings(), _Names(), _Names(), _Strings()
+    ids, groups, splits, facts = Strings(), _Names(), _Names(), Strings()
     sources: dict[str, _Sources] = {}
     targets: dict[str, _Targets] = {}
     for row, sample in enumerate(samples):
@@ -183,7 +185,7 @@ def columns_of(samples: Iterable[SampleRef]) -> Arrays:
                 targets[name] = _Targets(name, row)
         for name, values in targets.items():
             values.add(sample.targets.get(name), sample.id)
-    names = {"sources": _Strings(), "targets": _Strings()}
+    names = {"sources": Strings(), "targets": Strings()}
     for kind, known in (("sources", sources), ("targets", targets)):
         for name in known:
             names[kind].add(name)
@@ -202,6 +204,16 @@ def check_numbers(values: NDArray[Any], name: str, least: int, most: int) -> Non
         raise ValueError(f"'{name}' is {values.dtype} {list(values.shape)}")
     if len(values) and not least <= int(values.min()) <= int(values.max()) <= most:
         raise ValueError(f"'{name}' reaches from {int(values.min())} to {int(values.max())}, beyond {least} to {most}")
+
+
+def text_of(columns: Arrays, name: str, place: int, where: str) -> str:
+    """An entry of a table of strings. Raises StageError, which begins with `where`, if it is no text."""
+    starts = columns[f"{name}.starts"]
+    held: bytes = columns[f"{name}.bytes"][starts[place] : starts[place + 1]].tobytes()
+    try:
+        return str(held, "utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise StageError(f"{where}: '{name}' of recording {place} is no text ({error})") from error
 
 
 class Recordings(Sequence[SampleRef]):
@@ -254,12 +266,7 @@ class Recordings(Sequence[SampleRef]):
         return entries
 
     def _text(self, name: str, place: int) -> str:
-        starts = self.columns[f"{name}.starts"]
-        held: bytes = self.columns[f"{name}.bytes"][starts[place] : starts[place + 1]].tobytes()
-        try:
-            return str(held, "utf-8", "surrogatepass")
-        except UnicodeDecodeError as error:
-            raise StageError(f"{self.where}: '{name}' of recording {place} is no text ({error})") from error
+        return text_of(self.columns, name, place, self.where)
 
     def __len__(self) -> int:
         return self._count
@@ -306,8 +313,11 @@ class Recordings(Sequence[SampleRef]):
     def twice(self) -> str | None:
         """An id that two recordings have; None where there is none."""
         hashes = np.fromiter((hash(self.id(row)) for row in range(self._count)), np.int64, self._count)
-        alike, counts = np.unique(hashes, return_counts=True)
-        suspects = Counter(map(self.id, np.flatnonzero(np.isin(hashes, alike[counts > 1])).tolist()))
+        hashes.sort()
+        alike = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+        if not alike:
+            return None
+        suspects = Counter(id for id in map(self.id, range(self._count)) if hash(id) in alike)
         return next((id for id, count in suspects.items() if count > 1), None)
 
     def codes(self, rows: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:

@@ -188,6 +188,18 @@ def predictions_of(
             yield {**about, "id": id, "target": known, "prediction": _prediction(task, values)}
 
 
+def predicted(task: Task, output: Floats) -> Floats:
+    """The same predictions as numbers: the class [n] of a single-label task, else which classes, or the values [n, outputs]."""
+    if task.type == "single-label":
+        return cast("Floats", output.argmax(1).astype(np.float64))
+    if task.type == "multi-label":
+        return (output > 0).astype(np.float64)
+    blocks = [output[first : first + BLOCK] for first in range(0, len(output), BLOCK)]
+    return np.concatenate(
+        [np.zeros((0, output.shape[1])), *(np.reshape([round(v, 6) for v in b.flat], b.shape) for b in blocks)]
+    )
+
+
 def _prediction(task: Task, values: Sequence[float] | Floats) -> int | list[int] | list[float]:
     """The class, which classes, or the values that an output of one recording means."""
     if task.type == "single-label":

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..data.predictions import Floats, Way
 from ..data.prepared import Split
 from ..evaluate.metrics import HEADLINE, evaluate
 from ..evaluate.statistics import Cell, Summary, Unit, bounds_of, difference, summarise
@@ -14,6 +17,8 @@ from ..runs import JsonObject
 from . import figures, words
 from .results import Results
 
+Keys = NDArray[np.int64]
+"""Recordings, as `Recorded` numbers them."""
 SPLITS = {"train": "training", "valid": "validation", "test": "test"}
 """Split → its name in words."""
 
@@ -29,15 +34,16 @@ class Common:
         self.task, self.metric = task, HEADLINE[results.tasks[task]["type"]]
         self.results = results
         inputs = results.plan["probe"]["inputs"]
-        rows = [r for r in results.of_inputs if r["task"] == task and r["input"] in inputs]
-        ids: dict[str, set[str]] = {}
-        for row in rows:
-            if row["encoder"] == results.subject:
-                ids.setdefault(row["input"], set()).add(row["id"])
-        self.ids = set.intersection(*ids.values()) if ids else set()
-        self.differ = any(each != self.ids for each in ids.values())
-        self.tested = {name: len(each) for name, each in ids.items()}
-        self.table: dict[Cell, dict[Unit, float | None]] = self._scored(rows) if self.differ else {}
+        ways = [way for way in results.of_inputs if way.about["task"] == task and way.about["input"] in inputs]
+        keys: dict[str, list[Keys]] = {}
+        for way in ways:
+            if way.about["encoder"] == results.subject:
+                keys.setdefault(way.about["input"], []).append(way.keys)
+        each = {name: np.unique(np.concatenate(some)) for name, some in keys.items()}
+        self.keys: Keys = reduce(np.intersect1d, each.values()) if each else np.zeros(0, np.int64)
+        self.differ = any(len(one) != len(self.keys) for one in each.values())
+        self.tested = {name: len(one) for name, one in each.items()}
+        self.table: dict[Cell, dict[Unit, float | None]] = self._scored(ways) if self.differ else {}
 
     def values(self, input: str, encoder: str) -> Mapping[Unit, float | None]:
         """The headline metric from an input at every unit; empty where it was not measured."""
@@ -67,35 +73,37 @@ class Common:
             f"Inputs were tested on {words.whole(counts[0])} to {words.whole(counts[-1])} recordings, as not every recording has every modality: "
             "the rows above are not of the same recordings. "
         )
-        if not self.ids:
+        if not len(self.keys):
             return {"sentence": f"{sentence}No recording has them all, so they cannot be set against each other.", "rows": []}
-        return {"sentence": f"{sentence}On the {words.whole(len(self.ids))} that all of them have:", "rows": rows}
+        return {"sentence": f"{sentence}On the {words.whole(len(self.keys))} that all of them have:", "rows": rows}
 
-    def _scored(self, rows: Sequence[Mapping[str, Any]]) -> dict[Cell, dict[Unit, float | None]]:
+    def _scored(self, ways: Sequence[Way]) -> dict[Cell, dict[Unit, float | None]]:
         """The headline metric of every input and encoder at every unit, on the common recordings alone."""
         task = self.results.tasks[self.task]
-        units: dict[tuple[Cell, Unit], list[Mapping[str, Any]]] = {}
-        for row in rows:
-            if row["id"] in self.ids:
-                cell: Cell = (self.task, row["input"], row["head"], row["encoder"], self.metric)
-                units.setdefault((cell, (row["fold"], row["seed"], row["head_seed"])), []).append(row)
+        units: dict[tuple[Cell, Unit], list[Way]] = {}
+        for way in ways:
+            row = way.about
+            cell: Cell = (self.task, row["input"], row["head"], row["encoder"], self.metric)
+            units.setdefault((cell, (row["fold"], row["seed"], row["head_seed"])), []).append(way)
         table: dict[Cell, dict[Unit, float | None]] = {}
         for (cell, unit), each in units.items():
-            target, output = _arrays(task, each)
-            value = evaluate(task["type"], task["classes"], target, output)[self.metric][0]
+            kept = [np.isin(way.keys, self.keys) for way in each]
+            if not any(rows.any() for rows in kept):
+                continue
+            target, prediction = (
+                np.concatenate([getattr(way, what)[rows] for way, rows in zip(each, kept, strict=True)])
+                for what in ("target", "prediction")
+            )
+            value = evaluate(task["type"], task["classes"], target, _output(task, prediction))[self.metric][0]
             table.setdefault(cell, {})[unit] = value if np.isfinite(value) else None
         return table
 
 
-def _arrays(task: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Any]:
-    """Targets and what decides as the predictions did: of classes one column each, 1 where it was predicted."""
+def _output(task: Mapping[str, Any], prediction: Floats) -> Floats:
+    """What decides as the predictions did: of classes one column each, 1 where it was predicted."""
     if task["type"] == "single-label":
-        target = np.array([row["target"] for row in rows], np.float64)
-        output = np.eye(len(task["classes"]))[[row["prediction"] for row in rows]]
-        return target, output
-    target = np.array([[np.nan if v is None else v for v in row["target"]] for row in rows], np.float64)
-    output = np.array([row["prediction"] for row in rows], np.float64)
-    return target, output - 0.5 if task["type"] == "multi-label" else output
+        return np.eye(len(task["classes"]))[prediction.astype(np.int64)]
+    return prediction - 0.5 if task["type"] == "multi-label" else prediction
 
 
 def distribution(results: Results, name: str) -> JsonObject | None:

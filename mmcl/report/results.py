@@ -7,11 +7,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..data.predictions import Way, read_predictions
 from ..data.prepared import Split, load_split
 from ..evaluate.statistics import Cell, Summary, Unit, bounds_of, difference, summarise, values_of
 from ..recipe.plan import main_input
 from ..review.openings import openings_of, sentence
-from ..runs import JsonObject, RunFolder, each_jsonl, read_json, read_jsonl, read_text
+from ..runs import JsonObject, RunFolder, read_json, read_jsonl, read_text
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,7 @@ class Results:
     units: list[tuple[int, int]]  # (fold, seed) whose probe has finished
     missing: list[tuple[int, int]]  # … and has not, though the plan asks for it
     scores: list[JsonObject]
-    predictions: list[JsonObject]  # of the first head, from the main input
-    of_inputs: list[JsonObject]  # of the first head, from every input
+    of_inputs: list[Way]  # what the first head predicts, from every input
     split: Split | None  # the recordings, and who is on which side; None where that is not there
     retrieval: list[JsonObject]
     worth: list[JsonObject]
@@ -59,6 +59,11 @@ class Results:
         """Every task that the dataset has, by name."""
         tasks: dict[str, JsonObject] = self.prepare["tasks"]
         return tasks
+
+    @property
+    def predictions(self) -> list[Way]:
+        """What the first head predicts from the main input."""
+        return [way for way in self.of_inputs if way.about["input"] == self.main]
 
     @property
     def predicted(self) -> set[str]:
@@ -121,11 +126,12 @@ def read_run(run: RunFolder) -> Results:
     plan = about["plan"]
     planned = list(itertools.product((fold["fold"] for fold in prepare["folds"]), plan["seed"]))
     probed = {(fold, seed): folder for fold, seed, folder in run.units("probe") if (fold, seed) in planned}
-    main, head = main_input(plan["probe"]["inputs"]), next(iter(plan["probe"]["heads"]))
-    scores, of_inputs, retrieval = [], [], []
+    head = next(iter(plan["probe"]["heads"]))
+    of_inputs: list[Way] = []
+    scores, retrieval = [], []
     for folder in probed.values():
         scores += read_jsonl(folder / "scores.jsonl")
-        of_inputs += [r for r in each_jsonl(folder / "predictions.jsonl") if r["head"] == head]
+        of_inputs += [way for way in read_predictions(folder) if way.about["head"] == head]
         retrieval += read_jsonl(folder / "retrieval.jsonl") if (folder / "retrieval.jsonl").exists() else []
     with_labels = [folder for fold, seed, folder in run.units("supervise") if plan.get("supervise") and (fold, seed) in planned]
     for folder in with_labels:
@@ -157,7 +163,6 @@ def read_run(run: RunFolder) -> Results:
         units=list(probed),
         missing=[unit for unit in planned if unit not in probed],
         scores=scores,
-        predictions=[row for row in of_inputs if row["input"] == main],
         of_inputs=of_inputs,
         split=load_split(run) if (run.root / "folds.json").exists() else None,
         retrieval=retrieval,

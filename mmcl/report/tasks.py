@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from ..data.predictions import Floats, Way, distinct
 from ..evaluate.metrics import HEADLINE
 from ..evaluate.statistics import Cell, Summary, bounds_of, difference
 from ..recipe.plan import main_input
@@ -245,29 +248,27 @@ def _dots(
 
 def _mistakes(results: Results, name: str, task: Mapping[str, Any]) -> JsonObject | None:
     """Where the main input with the first head is right and wrong, over all test sets together."""
-    predictions: dict[str, list[JsonObject]] = {}
-    for row in results.predictions:
-        if row["task"] == name:
-            predictions.setdefault(row["encoder"], []).append(row)
-    rows = predictions.get(results.subject)
-    if rows is None:
+    predictions: dict[str, list[Way]] = {}
+    for way in results.predictions:
+        if way.about["task"] == name:
+            predictions.setdefault(way.about["encoder"], []).append(way)
+    ways = predictions.get(results.subject)
+    if ways is None:
         return None
-    every = [row for each in predictions.values() for row in each]
+    every = [way for each in predictions.values() for way in each]
     of_type = {"single-label": _confused, "multi-label": _each_label}.get(task["type"], _distances)
     return {
         "kind": task["type"],
         "input": words.inputs(results.plan["probe"]["inputs"][results.main], len(results.plan["modalities"])),
         "head": results.head,
-        "rows": len(rows),
-        "ids": len({row["id"] for row in rows}),
-        "times": len({(row["seed"], row["head_seed"]) for row in every}),
+        "rows": sum(map(len, ways)),
+        "ids": distinct(ways),
+        "times": len({(way.about["seed"], way.about["head_seed"]) for way in every}),
         **of_type(results, name, task, predictions),
     }
 
 
-def _confused(
-    results: Results, name: str, task: Mapping[str, Any], predictions: Mapping[str, Sequence[JsonObject]]
-) -> JsonObject:
+def _confused(results: Results, name: str, task: Mapping[str, Any], predictions: Mapping[str, Sequence[Way]]) -> JsonObject:
     """Which class was taken for which, and how much of each was recognised."""
     classes, subject = task["classes"], results.subject
     kinds = [kind for kind in dict.fromkeys((subject, "random")) if kind in predictions]
@@ -288,27 +289,28 @@ def _confused(
     }
 
 
-def confusion_of(classes: int, rows: Iterable[Mapping[str, Any]]) -> list[list[int]]:
+def confusion_of(classes: int, ways: Iterable[Way]) -> list[list[int]]:
     """Counts by true class (down) and predicted class (across)."""
-    counts = [[0] * classes for _ in range(classes)]
-    for row in rows:
-        counts[row["target"]][row["prediction"]] += 1
-    return counts
+    counts = np.zeros((classes, classes), np.int64)
+    for way in ways:
+        np.add.at(counts, (way.target.astype(np.int64), way.prediction.astype(np.int64)), 1)
+    rows: list[list[int]] = counts.tolist()
+    return rows
 
 
-def _each_label(
-    results: Results, name: str, task: Mapping[str, Any], predictions: Mapping[str, Sequence[JsonObject]]
-) -> JsonObject:
+def _each_label(results: Results, name: str, task: Mapping[str, Any], predictions: Mapping[str, Sequence[Way]]) -> JsonObject:
     """Each label's metrics for itself."""
     classes, metric = task["classes"], HEADLINE[task["type"]]
-    truth = {row["id"]: row["target"] for row in predictions[results.subject]}.values()
+    ways = predictions[results.subject]
+    _, last = np.unique(np.concatenate([way.keys for way in ways])[::-1], return_index=True)  # each recording once
+    truth = np.concatenate([way.target for way in ways])[::-1][last]
     return {
         "per_class": [
             {
                 "class": c,
                 "metrics": {m: results.summary.get(results.main_cell(name, f"{c}/{m}")) for m in PER_CLASS},
-                "positive": sum(t[i] is not None and t[i] > 0.5 for t in truth),
-                "known": sum(t[i] is not None for t in truth),
+                "positive": int((truth[:, i] > 0.5).sum()),
+                "known": int((~np.isnan(truth[:, i])).sum()),
             }
             for i, c in enumerate(classes)
         ],
@@ -317,18 +319,22 @@ def _each_label(
     }
 
 
-def _distances(
-    results: Results, name: str, task: Mapping[str, Any], predictions: Mapping[str, Sequence[JsonObject]]
-) -> JsonObject:
+def _distances(results: Results, name: str, task: Mapping[str, Any], predictions: Mapping[str, Sequence[Way]]) -> JsonObject:
     """Predicted against true values."""
-    rows, outputs = predictions[results.subject], task["classes"] or [name]
-    step = max(1, -(-len(rows) // POINTS))
+    ways, outputs = predictions[results.subject], task["classes"] or [name]
+    count = sum(map(len, ways))
+    step, first = max(1, -(-count // POINTS)), 0
+    shown: list[tuple[Floats, Floats]] = []
+    for way in ways:  # every step-th of all rows together
+        shown.append((way.target[first::step], way.prediction[first::step]))
+        first = (first - len(way)) % step
+    target, prediction = (np.concatenate(each) for each in zip(*shown, strict=True))
     points = []
     for i in range(len(outputs)):
-        known = [row for row in rows[::step] if row["target"][i] is not None]
-        points.append(([row["target"][i] for row in known], [row["prediction"][i] for row in known]))
+        known = ~np.isnan(target[:, i])
+        points.append((target[known, i].tolist(), prediction[known, i].tolist()))
     score = results.summary.get(results.main_cell(name, HEADLINE[task["type"]]))
     return {
         "step": step,
-        "picture": figures.scatter(outputs, points, words.scatter_alt(name, outputs, len(rows), score)),
+        "picture": figures.scatter(outputs, points, words.scatter_alt(name, outputs, count, score)),
     }

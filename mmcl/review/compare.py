@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..api.errors import DataError, StageError
+from ..data.predictions import Way, read_predictions
 from ..data.prepared import load_split
+from ..data.recordings import Recordings
 from ..evaluate.metrics import AMONG
 from ..evaluate.paired import Estimate, Floats, Paired, compare, estimate, holm
-from ..runs import JsonObject, RunFolder, distrusting, each_jsonl, read_json, read_jsonl
+from ..runs import JsonObject, RunFolder, distrusting, read_json, read_jsonl
 
+Keys = NDArray[np.int64]
+"""Recordings, as `Recorded` numbers them."""
 MEASURES = {"single-label": "accuracy", "multi-label": "jaccard", "regression": "−|error|"}
 """What a single recording is worth, by type of task; of regression the absolute error, with its sign turned, so that more is better."""
 
@@ -80,21 +86,19 @@ def compare_runs(
     facts = next(iter(runs.values())).prepare
     kind = "" if task == RETRIEVAL else facts["tasks"][task]["type"]
     short = short_names(folders)
-    worths: dict[str, dict[str, list[float]]] = {}  # name of a row → recording → what each of its predictions is worth
-    group_of: dict[str, str] = {}
+    worths: dict[str, list[_Worth]] = {}  # name of a row → what its predictions are worth
     for folder in map(str, folders):
-        run = runs[folder]
-        group_of |= run.group_of
-        for way, id, worth in _ways(run, task, kind, inputs, heads):
-            worths.setdefault(f"{short[folder]}: {way}", {}).setdefault(id, []).append(worth)
+        for way, one in _ways(runs[folder], task, kind, inputs, heads):
+            worths.setdefault(f"{short[folder]}: {way}", []).append(one)
     if not worths:
         raise DataError(f"nothing is left to compare; look at --inputs and --heads: {_known(list(runs.values()), task)}")
-    ids = sorted(set.intersection(*(set(each) for each in worths.values())))
-    if not ids:
+    means = {name: _means(each) for name, each in worths.items()}
+    keys = reduce(np.intersect1d, (known for known, _ in means.values()))
+    if not len(keys):
         raise DataError("the runs have no test recording in common: they are of other corpora, folds or splits")
-    groups = [group_of[id] for id in ids]
-    _expect_one_corpus(runs, task, ids)
-    values: dict[str, Floats] = {name: np.array([np.mean(each[id]) for id in ids]) for name, each in worths.items()}
+    ids, groups, order = _whose(runs, keys)
+    _expect_one_corpus(runs, task, keys[order], ids)
+    values = {name: worth[np.searchsorted(known, keys)][order] for name, (known, worth) in means.items()}
     chosen = _reference(values, reference, short[str(folders[0])])
     pairs = {name: compare(each, values[chosen], groups) for name, each in values.items() if name != chosen}
     corrected = holm({name: one.p for name, one in pairs.items()})
@@ -110,23 +114,56 @@ def compare_runs(
     )
 
 
-def _expect_one_corpus(runs: Mapping[str, _Run], task: str, ids: Sequence[str]) -> None:
-    """Raise DataError if ids that runs have in common are of other recordings: another corpus, group or label."""
-    kept = set(ids)
+def _means(parts: Sequence[_Worth]) -> tuple[Keys, Floats]:
+    """Recordings, each once and in the order of their keys, and what their predictions are worth on average."""
+    keys, place = np.unique(np.concatenate([one.keys for one in parts]), return_inverse=True)
+    total = np.bincount(place, np.concatenate([one.worth for one in parts]), len(keys))
+    return keys, total / np.bincount(place, minlength=len(keys))
+
+
+def _whose(runs: Mapping[str, _Run], keys: Keys) -> tuple[list[str], list[str], NDArray[np.intp]]:
+    """The ids and groups of some recordings in the order of their ids, and their places among `keys`."""
+    named: dict[str, tuple[str, int]] = {}
+    for run in runs.values():
+        for row, place in run.rows(keys):
+            named[run.samples.id(row)] = run.samples.group(row), place
+    ids = sorted(named)
+    return ids, [named[id][0] for id in ids], np.array([named[id][1] for id in ids], np.intp)
+
+
+def _expect_one_corpus(runs: Mapping[str, _Run], task: str, keys: Keys, ids: Sequence[str]) -> None:
+    """Raise DataError if recordings that runs have in common are others: of another corpus, group or label."""
     corpora = {run.corpus for run in runs.values() if run.corpus}
     if len(corpora) > 1:
         raise DataError(
             f"the runs are of other corpora ({', '.join(sorted(corpora))}), whose recordings have the same names; compare runs of one"
         )
-    known: dict[str, tuple[str, Any]] = {}
+    order = np.argsort(keys, kind="stable")
+    first: tuple[list[str], Floats] | None = None
     for folder, run in runs.items():
-        targets = {row["id"]: row["target"] for row in run.predictions if row["task"] == task and row["id"] in kept}
-        for id in kept:
-            mine = run.group_of.get(id, ""), targets.get(id)
-            if known.setdefault(id, mine) != mine:
-                raise DataError(
-                    f"{folder}: recording '{id}' has another group or label of '{task}' than in the run before; compare runs of the same data"
-                )
+        groups = [""] * len(keys)
+        for row, place in run.rows(keys[order]):
+            groups[order[place]] = run.samples.group(row)
+        labels = np.full((len(keys), 1), np.nan)
+        for way in run.predictions:
+            if way.about["task"] == task:
+                target = way.target.reshape(len(way), -1)
+                if target.shape[1] != labels.shape[1]:
+                    labels = np.full((len(keys), target.shape[1]), np.nan)
+                at = np.minimum(np.searchsorted(keys[order], way.keys), len(keys) - 1)
+                kept = keys[order][at] == way.keys
+                labels[order[at[kept]]] = target[kept]
+        first = first or (groups, labels)
+        same = np.array([mine == theirs for mine, theirs in zip(groups, first[0], strict=True)])
+        if first[1].shape == labels.shape:
+            same &= ((first[1] == labels) | (np.isnan(first[1]) & np.isnan(labels))).all(1)
+        else:
+            same[:] = False
+        if not same.all():
+            raise DataError(
+                f"{folder}: recording '{ids[int(same.argmin())]}' has another group or label of '{task}' than in the run before; "
+                "compare runs of the same data"
+            )
 
 
 def short_names(folders: Sequence[Path]) -> dict[str, str]:
@@ -141,11 +178,18 @@ def short_names(folders: Sequence[Path]) -> dict[str, str]:
 class _Run:
     """What a finished run's files hold of its test recordings."""
 
-    predictions: list[JsonObject]  # rows of predictions.jsonl
+    predictions: list[Way]
     searches: list[JsonObject]  # rows of searches.jsonl, which older runs lack
-    group_of: dict[str, str]  # recording → its group
+    samples: Recordings
     prepare: JsonObject  # prepare.json
     corpus: str  # the dataset's plug-in, as plan.json has it; "" where that is not there
+
+    def rows(self, keys: Keys) -> Iterator[tuple[int, int]]:
+        """The run's recordings that have one of some keys, which are in order: each one's row, and the place of its key."""
+        own = np.fromiter(map(hash, map(self.samples.id, range(len(self.samples)))), np.int64, len(self.samples))
+        place = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
+        for row in np.flatnonzero(keys[place] == own).tolist():
+            yield row, int(place[row])
 
 
 def _read(folder: Path) -> _Run:
@@ -153,13 +197,12 @@ def _read(folder: Path) -> _Run:
         raise StageError(f"{folder}: is no run folder; name runs such as runs/NAME, that `mmcl run` has finished")
     run = RunFolder(folder)
     units = [unit for stage in ("probe", "supervise") for _, _, unit in run.units(stage)]
-    predictions = [row for unit in units for row in each_jsonl(unit / "predictions.jsonl")]
+    predictions = [way for unit in units for way in read_predictions(unit)]
     searches = [row for unit in units if (unit / "searches.jsonl").exists() for row in read_jsonl(unit / "searches.jsonl")]
     if not predictions and not searches:
         raise StageError(f"{folder}: has no predictions yet; let `mmcl run` finish it")
     samples, _ = load_split(run)
-    groups = {samples.id(row): samples.group(row) for row in range(len(samples))}
-    return _Run(predictions, searches, groups, read_json(folder / "prepare.json"), _corpus(folder))
+    return _Run(predictions, searches, samples, read_json(folder / "prepare.json"), _corpus(folder))
 
 
 def _corpus(folder: Path) -> str:
@@ -172,7 +215,7 @@ def _corpus(folder: Path) -> str:
 
 def _common_task(runs: Sequence[_Run], wanted: str | None) -> str:
     """The task that is compared. Raises DataError if not all runs have it, or none is wanted and they have not one in common."""
-    tasks = sorted(set.intersection(*({row["task"] for row in run.predictions} for run in runs)))
+    tasks = sorted(set.intersection(*({way.about["task"] for way in run.predictions} for run in runs)))
     searched = all(run.searches for run in runs)
     if searched and (wanted == RETRIEVAL or (wanted is None and not tasks)):
         return RETRIEVAL
@@ -187,17 +230,29 @@ def _common_task(runs: Sequence[_Run], wanted: str | None) -> str:
     return wanted
 
 
-def _ways(run: _Run, task: str, kind: str, inputs: Sequence[str], heads: Sequence[str]) -> Iterator[tuple[str, str, float]]:
-    """Every prediction (every search, of retrieval) that is kept: by what way it was made, of which recording, what it is worth."""
+@dataclass(frozen=True)
+class _Worth:
+    """What predictions or searches of one way are worth, each of a recording."""
+
+    keys: Keys
+    worth: Floats
+
+
+def _ways(run: _Run, task: str, kind: str, inputs: Sequence[str], heads: Sequence[str]) -> Iterator[tuple[str, _Worth]]:
+    """Every way of predicting (of searching, of retrieval) that is kept: its name, and what it is worth."""
     if task == RETRIEVAL:
+        rows: dict[str, list[JsonObject]] = {}
         for row in run.searches:
             if not inputs or f"{row['from']}~{row['to']}" in inputs:
-                yield f"{row['encoder']} {row['from']}~{row['to']}", row["id"], row["value"]
+                rows.setdefault(f"{row['encoder']} {row['from']}~{row['to']}", []).append(row)
+        for name, each in rows.items():
+            yield name, _Worth(np.array([hash(one["id"]) for one in each], np.int64), np.array([one["value"] for one in each]))
         return
-    kept = inputs or (["all"] if any(row["input"] == "all" for row in run.predictions) else [])
-    for row in run.predictions:
-        if row["task"] == task and (not kept or row["input"] in kept) and (not heads or row["head"] in heads):
-            yield f"{row['encoder']} {row['input']} {row['head']}", row["id"], _worth(kind, row)
+    kept = inputs or (["all"] if any(way.about["input"] == "all" for way in run.predictions) else [])
+    for way in run.predictions:
+        about = way.about
+        if about["task"] == task and (not kept or about["input"] in kept) and (not heads or about["head"] in heads):
+            yield f"{about['encoder']} {about['input']} {about['head']}", _Worth(way.keys, _worth(kind, way))
 
 
 def _known(runs: Sequence[_Run], task: str) -> str:
@@ -205,23 +260,23 @@ def _known(runs: Sequence[_Run], task: str) -> str:
     if task == RETRIEVAL:
         names = {f"{row['from']}~{row['to']}" for run in runs for row in run.searches}
         return f"retrieval has the inputs {', '.join(sorted(names))} and no heads"
-    known = [row for run in runs for row in run.predictions if row["task"] == task]
+    known = [way.about for run in runs for way in run.predictions if way.about["task"] == task]
     whats = (f"{what}s {', '.join(sorted({row[what] for row in known}))}" for what in ("input", "head"))
     return "the runs have the " + " and the ".join(whats)
 
 
-def _worth(kind: str, row: Mapping[str, Any]) -> float:
-    """What one prediction is worth; NaN where the target is not known."""
-    target, prediction = row["target"], row["prediction"]
+def _worth(kind: str, way: Way) -> Floats:
+    """What each prediction is worth; NaN where the target is not known."""
+    target, prediction = way.target, way.prediction
     if kind == "single-label":
-        return float(target == prediction)
-    if any(value is None for value in target):
-        return float("nan")
+        return np.asarray(target == prediction, np.float64)
     if kind == "multi-label":
-        both = sum(t > 0.5 and p > 0.5 for t, p in zip(target, prediction, strict=True))
-        either = sum(t > 0.5 or p > 0.5 for t, p in zip(target, prediction, strict=True))
-        return both / either if either else 0.0
-    return -float(np.mean([abs(t - p) for t, p in zip(target, prediction, strict=True)]))
+        yes, guess = target > 0.5, prediction > 0.5
+        both, either = (yes & guess).sum(1), (yes | guess).sum(1)
+        worth = np.where(either > 0, both / np.maximum(either, 1), 0.0)
+    else:
+        worth = -np.abs(target - prediction).mean(1)
+    return np.where(np.isnan(target).any(1), np.nan, worth)
 
 
 def _reference(values: Mapping[str, Floats], wanted: str | None, first: str) -> str:

@@ -8,9 +8,10 @@ runs/NAME/
   fold-00/seed-17/pretrain/              encoders.safetensors encoders.json history.jsonl last/ finished.json (resume/ meanwhile)
                                          lost.json lost.safetensors, where a loss was no number
   fold-00/seed-17/embed/                 pretrained-train.safetensors train.safetensors …
-  fold-00/seed-17/probe/                 heads.safetensors heads.json scores.jsonl predictions.jsonl
+  fold-00/seed-17/probe/                 heads.safetensors heads.json scores.jsonl predictions.{jsonl,safetensors}
                                          retrieval.jsonl searches.jsonl chosen.jsonl finished.json
-  fold-00/seed-17/supervise/             models/ scores.jsonl predictions.jsonl chosen.jsonl finished.json (work.json, resume/ meanwhile)
+  fold-00/seed-17/supervise/             models/ scores.jsonl predictions.{jsonl,safetensors} chosen.jsonl finished.json
+                                         (work.json, resume/ meanwhile)
   fold-00/seed-17/worth/                 worth.jsonl finished.json; maps.json in the first
   report.html report.json written.json   the pages, and digests of what lies here
   .lock .turn fold-00/seed-17/.lock      who is at work: in all of it, at its beginning or end, in one fold and seed

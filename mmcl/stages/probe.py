@@ -1,6 +1,6 @@
 """probe: what the frozen features are worth. Heads are fitted on train, chosen on valid; test is opened once, at the end.
 
-For each fold and seed: reads the features that `embed` wrote. Writes heads.{safetensors,json}, scores.jsonl, predictions.jsonl,
+For each fold and seed: reads the features that `embed` wrote. Writes heads.{safetensors,json}, scores.jsonl, predictions.{jsonl,safetensors},
 retrieval.jsonl and searches.jsonl (retrieval query by query).
 """
 
@@ -22,9 +22,10 @@ from torch import Tensor
 from ..api.dataset import Task
 from ..api.head import Head, Labelled
 from ..data.folds import HELD
+from ..data.predictions import predictions_in_parts
 from ..data.prepared import load_prepared
-from ..data.whose import Whose, has_whose
-from ..evaluate.answers import constant_output, output_of, predictions_of, scores_of, shift_of, target_of
+from ..data.whose import Whose, has_whose, read_whose
+from ..evaluate.answers import constant_output, output_of, predicted, predictions_of, scores_of, shift_of, target_of
 from ..evaluate.calibration import temperature
 from ..evaluate.metrics import AMONG
 from ..evaluate.retrieval import Places, both_ways
@@ -176,8 +177,8 @@ def _rows_of(features: dict[str, Features], who: Whose, rows: Tensor) -> tuple[d
 
 def _answers(
     plan: Plan, fitted: Sequence[KeptHead], features: Mapping[str, Features], who: Whose, base: Mapping[str, Any]
-) -> Iterator[tuple[dict[str, Any], Task, Sequence[str], Tensor, NDArray[np.float64]]]:
-    """What each head says of some recordings: about it, its task, whose ids, their targets, its outputs."""
+) -> Iterator[tuple[dict[str, Any], Task, Tensor, Tensor, NDArray[np.float64]]]:
+    """What each head says of some recordings: about it, its task, of which of them (bool), their targets, its outputs."""
     (side,) = sides_of(plan, who)
     for one in fitted:
         target, known = target_of(one.task, who["targets"])
@@ -191,7 +192,7 @@ def _answers(
             **base,
             "head_seed": one.head_seed,
         }
-        yield about, one.task, who.within(rows.numpy())["ids"], target[rows], output
+        yield about, one.task, rows, target[rows], output
 
 
 def validation_scores(plan: Plan, run: RunFolder) -> list[dict[str, Any]]:
@@ -237,13 +238,18 @@ def _probe_unit(
     retrieved: list[dict[str, Any]] = []
     protocol = f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}"
     base = {"protocol": protocol, "fold": fold, "seed": seed}
-    with lines_in_parts(folder / "predictions.jsonl") as predict, lines_in_parts(folder / "searches.jsonl") as search:
+    with (
+        predictions_in_parts(folder, read_whose(features, "test")["ids"]) as predict,
+        lines_in_parts(folder / "searches.jsonl") as search,
+    ):
         for kind in feature_kinds(plan):
             test, who = read_features(features, kind, "test")
             mine = [one for one in fitted if one.encoder == kind]
-            for about, task, ids, target, output in _answers(plan, mine, test, who, base):
+            for about, task, rows, target, output in _answers(plan, mine, test, who, base):
                 scores += scores_of(about, task, target, output)
-                predict(predictions_of(about, task, ids, target, output))
+                ids = who.within(rows.numpy())["ids"]
+                lines = predictions_of(about, task, ids, target, output)
+                predict(lines, about, np.flatnonzero(rows), target.numpy(), predicted(task, output))
             spaces = read_features(features, CANONICAL, "test")[0] if kind == "pooled" and plan.pretext is None else test
             pairs = _searched(spaces)
             retrieved += _retrieval(pairs, {"encoder": kind, "fold": fold, "seed": seed})

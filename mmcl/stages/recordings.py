@@ -44,8 +44,10 @@ def listed(plan: Plan, dataset: Dataset) -> Recordings:
 
 def planned_folds(plan: Plan, samples: Recordings) -> list[Fold]:
     """The folds, if every recording could be read that has one of the plan's modalities; none where no recording has any."""
-    there = [samples.having(modality.source) for modality in plan.modalities]
-    rows = np.unique(np.concatenate(there))
+    there = np.zeros(len(samples), bool)
+    for modality in plan.modalities:
+        there[samples.having(modality.source)] = True
+    rows = np.flatnonzero(there)
     if not len(rows):
         return []
     return make_folds(plan.recipe.protocol, samples, Rows(rows), plan.seeds[0], plan.fold_of, plan.fold_key)

@@ -2,7 +2,7 @@
 
 For each fold and seed, every task, input and head has a model of its own. The epoch is chosen on validation recordings; test is
 opened once, when all models of the fold and seed are chosen. Writes models/TASK~INPUT~HEAD.{safetensors,json}, scores.jsonl,
-predictions.jsonl and chosen.jsonl.
+predictions.{jsonl,safetensors} and chosen.jsonl.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ..api.errors import StageError
 from ..api.head import Showing
 from ..data.batches import at_recordings
 from ..data.folds import Fold
+from ..data.predictions import predictions_in_parts
 from ..data.prepared import Prepared
 from ..data.store import Store
 from ..engine.devices import pick_device
@@ -41,6 +42,7 @@ from ..evaluate.answers import (
     loss_of,
     mixed,
     positive_weight,
+    predicted,
     predictions_of,
     scores_of,
     shift_of,
@@ -521,6 +523,7 @@ def _outputs(unit: Unit, model: Model, network: Network, rows: Sequence[int], de
 class _Answers:
     """A kept model's answers for some recordings."""
 
+    rows: Sequence[int]  # which recordings
     ids: list[str]
     target: Tensor
     output: NDArray[np.float64]  # [n, outputs], less the model's thresholds
@@ -533,7 +536,8 @@ def _answers(unit: Unit, model: Model, among: Sequence[int], device: torch.devic
     output = _outputs(unit, model, _load(unit, model).to(device), rows, device)
     facts = read_json(unit.folder("supervise") / "models" / f"{model.stem}.json")
     return _Answers(
-        ids=[unit.prepared.samples[row].id for row in rows],
+        rows=rows,
+        ids=[unit.prepared.samples.id(row) for row in rows],
         target=targets[torch.tensor(rows, dtype=torch.int64)],
         output=output - np.asarray(facts.get("thresholds", 0.0)),
         facts=facts,
@@ -553,16 +557,18 @@ def _test(unit: Unit, models: Sequence[Model], device: torch.device) -> None:
     unit.run.log("test opened", stage="supervise", fold=fold.number, seed=unit.seed, heads=len(models), choices=choices)
     protocol = f"{plan.recipe.protocol.use} by {plan.recipe.protocol.by}"
     scores: list[dict[str, Any]] = []
-    predictions: list[dict[str, Any]] = []
     chosen: list[dict[str, Any]] = []
-    for model in models:
-        answers = _answers(unit, model, fold.test, device)
-        about = _about(unit, model, protocol=protocol)
-        scores += scores_of(about, model.task, answers.target, answers.output)
-        predictions += predictions_of(about, model.task, answers.ids, answers.target, answers.output)
-        chosen.append({**about, **{k: answers.facts[k] for k in ("epoch", "best_epoch", "best", "stopped", "seconds")}})
+    place = {row: place for place, row in enumerate(fold.test)}
+    with predictions_in_parts(folder, map(unit.prepared.samples.id, fold.test)) as predict:
+        for model in models:
+            answers = _answers(unit, model, fold.test, device)
+            about = _about(unit, model, protocol=protocol)
+            scores += scores_of(about, model.task, answers.target, answers.output)
+            lines = predictions_of(about, model.task, answers.ids, answers.target, answers.output)
+            places = np.array([place[row] for row in answers.rows], np.int32)
+            predict(lines, about, places, answers.target.numpy(), predicted(model.task, answers.output))
+            chosen.append({**about, **{k: answers.facts[k] for k in ("epoch", "best_epoch", "best", "stopped", "seconds")}})
     write_jsonl(folder / "scores.jsonl", scores)
-    write_jsonl(folder / "predictions.jsonl", predictions)
     write_jsonl(folder / "chosen.jsonl", chosen)
 
 

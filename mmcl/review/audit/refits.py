@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from ...api.dataset import Task
 from ...api.errors import StageError
 from ...api.head import Labelled
+from ...data.predictions import Way, read_predictions
 from ...data.store import Store
 from ...evaluate import metrics
 from ...recipe.plan import Part, main_input
-from ...runs import each_jsonl, read_json, read_jsonl, read_tensors
+from ...runs import read_json, read_jsonl, read_tensors
 from .case import SPLITS, Case, Leak
 
 if TYPE_CHECKING:
@@ -93,16 +94,16 @@ def probes(case: Case) -> Iterator[Leak]:
     for fold, seed, folder in case.units("probe"):
         features = case.embedded(fold, seed)
         choices = {_address(row): row for row in read_jsonl(folder / "chosen.jsonl")}
-        predictions: dict[Address, dict[str, Any]] = {}
-        for row in each_jsonl(folder / "predictions.jsonl"):
-            predictions.setdefault(_address(row), {})[row["id"]] = row["prediction"]
+        predictions: dict[Address, list[Way]] = {}
+        for way in read_predictions(folder):
+            predictions.setdefault(_address(way.about), []).append(way)
         for probe in _probes(case, fold, seed, features):
             task, input_name, head, encoder, _ = probe.address
             choice = choices.get(probe.address)
             if choice is None:
                 problems = iter(["nothing is written of how it was chosen"])
             elif probe.part.spec.solver:
-                problems = _refitted(case, probe, choice, predictions.get(probe.address, {}))
+                problems = _refitted(case, probe, choice, predictions.get(probe.address, ()))
             else:
                 problems = _applicable(threshold, probe.task, probe.labelled["valid"].target, choice)
             for problem in problems:
@@ -153,7 +154,7 @@ def _probes(case: Case, fold: int, seed: int, features: Path) -> Iterator[_Probe
                         )
 
 
-def _refitted(case: Case, probe: _Probe, choice: Choice, predictions: Mapping[str, Any]) -> Iterator[str]:
+def _refitted(case: Case, probe: _Probe, choice: Choice, ways: Sequence[Way]) -> Iterator[str]:
     """What is otherwise when a head is fitted on training rows and chosen on validation rows once more."""
     from ...evaluate.answers import output_of, shift_of
     from ...model.heads import fit_head
@@ -173,6 +174,7 @@ def _refitted(case: Case, probe: _Probe, choice: Choice, predictions: Mapping[st
         yield from _other_thresholds(task, valid.target.double().numpy(), output(), shift, choice.get("thresholds"))
         if len(choice.get("thresholds") or ()) == len(shift):
             shift = np.asarray(choice["thresholds"], np.float64)
+    predictions = {id: one for way in ways for id, one in zip(way.ids, way.prediction, strict=True)}
     outputs = zip(probe.test_ids, output_of(head, test.encoded) - shift, strict=True)
     other = [id for id, values in outputs if id in predictions and not _predicted(task, values, predictions[id])]
     if other:
@@ -191,7 +193,7 @@ def _predicted(task: Task, output: Floats, prediction: Any) -> bool:
     """Whether the outputs of one recording, [outputs], give its prediction, ties and rounding aside."""
     near = NEARLY * (1 + float(np.abs(output).max()))
     if task.type == "single-label":
-        return bool(output[prediction] >= output.max() - near)
+        return bool(output[int(prediction)] >= output.max() - near)
     values = np.asarray(prediction, np.float64)
     if task.type == "multi-label":
         return bool((((output > 0) == (values > 0.5)) | (np.abs(output) < near)).all())

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ...data.predictions import read_predictions
 from ...data.whose import has_whose, read_whose
 from ...evaluate.metrics import LESS_IS_BETTER
-from ...runs import each_jsonl, read_json, read_jsonl
+from ...runs import read_json, read_jsonl
 from ..openings import openings_of
 from .case import SPLITS, Case, Leak
 
@@ -120,7 +121,9 @@ def predictions(case: Case) -> Iterator[Leak]:
     """Predictions are of test recordings alone."""
     for stage in ("probe", "supervise"):
         for fold, seed, folder in case.units(stage):
-            strange = sorted({row["id"] for row in each_jsonl(folder / "predictions.jsonl")} - case.ids(fold, "test"))
+            ways, wanted = read_predictions(folder), case.ids(fold, "test")
+            there = np.unique(np.concatenate([np.zeros(0, np.int32), *(way.places for way in ways)])).tolist()
+            strange = sorted(id for id in map(ways[0].recorded.id, there) if id not in wanted) if ways else []
             if strange:
                 yield Leak(
                     f"{stage}, fold {fold}, seed {seed}: {len(strange)} predictions are of no test recording, such as '{strange[0]}'"
