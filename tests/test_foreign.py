@@ -251,7 +251,7 @@ def test_a_package_that_a_run_names_reaches_no_shell_by_the_advice_to_install_it
 def test_a_file_that_says_it_is_huge_is_refused_before_it_is_read(size, foreign):
     with (foreign / "plan.json").open("r+b") as file:
         file.truncate(size)
-    with pytest.raises(StageError, match=r"plan.json: has 1,099,511,627,776 bytes, where at most"):
+    with pytest.raises(StageError, match=r"plan.json: says that it has 1,099,511,627,776 bytes, and next to none"):
         write_report(foreign)
 
 

@@ -70,7 +70,7 @@ def require_harmless(path: Path) -> Page:
         for one in picture.iter():
             assert not [name for name in one.attrib if name.lower().startswith("on")]
             referred = re.findall(r"url\(#([^)]+)\)", " ".join(one.attrib.values())) + [
-                value[1:] for name, value in one.attrib.items() if name.endswith("href")
+                value[1:] for name, value in one.attrib.items() if name.endswith("href") and value.startswith("#")
             ]
             assert set(referred) <= known
     assert svgs

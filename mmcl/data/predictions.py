@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,15 @@ class Recorded:
 
     @cached_property
     def keys(self) -> NDArray[np.int64]:
-        """A number for each recording, the same for the same id in every file that this process reads.
+        """A number for each recording, the same for the same id in every file and every process.
 
-        It is Python's hash of 64 bits: that any two of a million recordings share one is as likely as 3 in 10⁸.
+        It is a digest of 64 bits: that any two of a million recordings share one is as likely as 3 in 10⁸.
         """
-        return np.fromiter((hash(self.id(place)) for place in range(len(self))), np.int64, len(self))
+        return np.fromiter((_key(self.id(place)) for place in range(len(self))), np.int64, len(self))
+
+
+def _key(id: str) -> int:
+    return int.from_bytes(blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True)
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,12 @@ class _Abandoned(Exception):
     """A store that is not to be kept."""
 
 
+def _overlap(places: NDArray[np.int64]) -> bool:
+    """Whether a stream begins before the one named before it in the same shard ends; places are [streams, (shard, offset, length)]."""
+    shard, offset, length = places.T
+    return bool(((shard[1:] == shard[:-1]) & (offset[1:] - offset[:-1] < length[:-1])).any())
+
+
 class StoreWriter:
     """Writes one modality's streams; nothing can be opened before `close`."""
 
@@ -260,10 +266,8 @@ class Store:
             raise ValueError("its index names a recording twice")
         if self._rows[0] < 0 or bool((self._rows[1:] < self._rows[:-1]).any()):
             raise ValueError("its index does not name recordings in their order")
-        shard, offset, length = self._places.T
-        if bool(
-            ((shard[1:] == shard[:-1]) & (offset[1:] - offset[:-1] < length[:-1])).any()
-        ):  # a few bytes would stand for as many as one likes
+        if _overlap(self._places) and _overlap(self._places[np.lexsort((self._places[:, 1], self._places[:, 0]))]):
+            # a few bytes would stand for as many as one likes
             raise ValueError("two of its streams share steps")
 
     def _check_shard(self, shard: int, arrays: Arrays) -> None:
