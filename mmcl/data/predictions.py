@@ -60,10 +60,11 @@ class Recorded:
 
         It is a digest of 64 bits: that any two of a million recordings share one is as likely as 3 in 10⁸.
         """
-        return np.fromiter((_key(self.id(place)) for place in range(len(self))), np.int64, len(self))
+        return np.fromiter((key_of(self.id(place)) for place in range(len(self))), np.int64, len(self))
 
 
-def _key(id: str) -> int:
+def key_of(id: str) -> int:
+    """The number of a recording of this id, as `Recorded.keys` has it."""
     return int.from_bytes(blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..api.errors import DataError, StageError
-from ..data.predictions import Way, read_predictions
+from ..data.predictions import Way, key_of, read_predictions
 from ..data.prepared import load_split
 from ..data.recordings import Recordings
 from ..evaluate.metrics import AMONG
@@ -186,7 +186,7 @@ class _Run:
 
     def rows(self, keys: Keys) -> Iterator[tuple[int, int]]:
         """The run's recordings that have one of some keys, which are in order: each one's row, and the place of its key."""
-        own = np.fromiter(map(hash, map(self.samples.id, range(len(self.samples)))), np.int64, len(self.samples))
+        own = np.fromiter(map(key_of, map(self.samples.id, range(len(self.samples)))), np.int64, len(self.samples))
         place = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
         for row in np.flatnonzero(keys[place] == own).tolist():
             yield row, int(place[row])
@@ -246,7 +246,10 @@ def _ways(run: _Run, task: str, kind: str, inputs: Sequence[str], heads: Sequenc
             if not inputs or f"{row['from']}~{row['to']}" in inputs:
                 rows.setdefault(f"{row['encoder']} {row['from']}~{row['to']}", []).append(row)
         for name, each in rows.items():
-            yield name, _Worth(np.array([hash(one["id"]) for one in each], np.int64), np.array([one["value"] for one in each]))
+            yield (
+                name,
+                _Worth(np.array([key_of(one["id"]) for one in each], np.int64), np.array([one["value"] for one in each])),
+            )
         return
     kept = inputs or (["all"] if any(way.about["input"] == "all" for way in run.predictions) else [])
     for way in run.predictions:
