@@ -60,6 +60,12 @@ def test_light_commands_import_nothing_heavy(arguments):
     assert done.returncode == 0, done.stderr
 
 
+def test_what_finishes_a_page_without_pictures_loads_nothing_that_draws():
+    code = f"import sys, mmcl.report.pages, mmcl.report.tags; print(*({set(HEAVY)!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("", 0), done.stderr
+
+
 @pytest.mark.parametrize("name", LISTS)
 def test_lists_are_readable_and_json(name, capsys):
     assert call(name) == 0

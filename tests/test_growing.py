@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -17,6 +13,7 @@ from mmcl.data.growing import Numbers, Spool
 from mmcl.data.recordings import Recordings
 from mmcl.data.store import Store, StoreWriter
 from mmcl.runs import write_arrays
+from tests.conftest import measured
 
 SERIES = Layout("sequence", ("time", "channel"), {"channel": 3}, rate=4.0)
 
@@ -165,7 +162,5 @@ print(json.dumps([prepare(count, folder) for count in (2_000, 20_000)]))
 
 def test_preparing_holds_no_more_for_ten_times_the_recordings(tmp_path):
     """Tuples of the index alone are 170 bytes a recording, 3 MB here; columns and streams in memory are 250."""
-    done = subprocess.run([sys.executable, "-c", PREPARING, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    few, many = json.loads(done.stdout)
+    few, many = measured(PREPARING, tmp_path)
     assert many - few < 2_500, f"{few} and {many} kB"

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from mmcl.begin.table import draft_table
 from mmcl.media import walk_folders
 from mmcl.plugins import plugins
-from mmcl.report.figures.picture import distinct_ids, picture
+from mmcl.report.figures.picture import picture
+from mmcl.report.tags import distinct_ids
 from mmcl.runs import read_json
 from mmcl.stages.prepare import prepare
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -16,6 +12,7 @@ from mmcl.data.predictions import COLUMNS, LINES, distinct, predictions_in_parts
 from mmcl.data.store import mapped
 from mmcl.evaluate.answers import predicted, predictions_of
 from mmcl.runs import read_jsonl, write_arrays, write_jsonl
+from tests.conftest import measured
 
 TASKS = {
     "mood": Task("mood", "single-label", ("calm", "glad", "cross")),
@@ -174,7 +171,5 @@ print(json.dumps([use(count, folder) for count in (2_000, 60_000)]))
 
 def test_predictions_hold_no_more_for_thirty_times_the_recordings(tmp_path):
     """An object for each was 700 bytes and more: over 40 MB here."""
-    done = subprocess.run([sys.executable, "-c", READING, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    few, many = json.loads(done.stdout)
+    few, many = measured(READING, tmp_path)
     assert many - few < 12_000, f"{few} and {many} kB"

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from ..api.errors import StageError
 from ..memory import keep_freed_memory
-from ..screen import Listener, Shown, Tick, say
+from ..screen import Listener, Shown, Tick, progress, say
 from ..workers import one_way, worker_pool
 
 WORDS = 400
@@ -228,6 +228,38 @@ class _Pool:
                 task, device = busy.pop(future)
                 self._free.append(device)
                 yield task, value
+
+
+def hand_out(
+    engine: Engine,
+    title: str,
+    most: int,
+    works: Callable[[Places], Iterator[Work]],
+    jobs: int | None,
+    device: str,
+    folder: Path,
+    advice: str,
+) -> None:
+    """Run tasks that answer with nothing, or with the sentence of what is the user's to mend, and show how many are done.
+
+    title, most    of the progress; how many tasks there are
+    works          the tasks, made one at a time when a process has nothing to do
+    jobs … folder  as Engine has them
+    advice         what helps where a process of this machine dies
+
+    Raises StageError with the first sentence, and where a process dies.
+    """
+    with progress(title, most) as tick:
+        display = Display(tick)
+        try:
+            with engine.places(jobs, most, device, display.hear, folder) as places:
+                left = works(places)
+                for work, sentence in places.answers(lambda: next(left, None)):
+                    if sentence is not None:
+                        raise StageError(sentence)
+                    display.finished(work.name)
+        except Died as died:
+            raise died.sentence(advice) from None
 
 
 def devices_for(jobs: int, device: str, gpus: int) -> list[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..screen import plain
-from . import figures, words
+from . import words
+from .tags import distinct_ids
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -34,4 +35,4 @@ def finished(page: str) -> str:
     """A page as it is written: no two of its pictures share an id, and names that somebody chose bring no signs into it that XML does not
     have, or that turn the words around them round.
     """
-    return figures.distinct_ids(plain(page))
+    return distinct_ids(plain(page))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import MmclError, StageError
-from ..engine.places import LOCAL, Died, Display, Engine, Work, voice
+from ..engine.places import LOCAL, Engine, Places, Work, hand_out, voice
 from ..engine.ranks import ALONE, Ranks
 from ..recipe.carried import packed, unpacked
 from ..recipe.plan import Plan
 from ..runs import RunFolder, finished
-from ..screen import hushed, progress, say, told
+from ..screen import hushed, say, told
 from ..stopping import Stopped, listening
 from .faults import faults_named
 from .units import (
@@ -114,27 +114,18 @@ def run_together(
     todo = [unit for unit in units_of(plan, run, only) if stages_left(unit)]
     if len(todo) < (1 if engine.elsewhere else 2):
         return
-    order, left = Order(packed(plan), run.root, run.prepared, run.remote, continued, last), iter(todo)
+    order = Order(packed(plan), run.root, run.prepared, run.remote, continued, last)
 
-    def following() -> Work | None:
-        unit = next(left, None)
-        if unit is None:
-            return None
-        fold, seed = unit.fold.number, unit.seed
-        return Work(str(unit), run_cell, (order, fold, seed), run.stage(".cell", fold, seed) if engine.elsewhere else None)
+    def works(places: Places) -> Iterator[Work]:
+        threads = f"{places.threads} thread{'s' * (places.threads > 1)} each"
+        say(f"{plan.name}: {len(todo)} folds and seeds, {places.count} at a time, {threads}")
+        for unit in todo:
+            fold, seed = unit.fold.number, unit.seed
+            lock = run.stage(".cell", fold, seed) if engine.elsewhere else None
+            yield Work(str(unit), run_cell, (order, fold, seed), lock)
 
-    with progress("folds and seeds", len(todo)) as tick:
-        display = Display(tick)
-        try:
-            with engine.places(jobs, len(todo), device, display.hear, run.root) as places:
-                threads = f"{places.threads} thread{'s' * (places.threads > 1)} each"
-                say(f"{plan.name}: {len(todo)} folds and seeds, {places.count} at a time, {threads}")
-                for task, sentence in places.answers(following):
-                    if sentence is not None:
-                        raise StageError(sentence)
-                    display.finished(task.name)
-        except Died as died:
-            raise died.sentence("run the same command again to go on, with fewer --jobs") from None
+    advice = "run the same command again to go on, with fewer --jobs"
+    hand_out(engine, "folds and seeds", len(todo), works, jobs, device, run.root, advice)
 
 
 def run_cell(order: Order, fold: int, seed: int, device: str) -> str | None:

@@ -14,11 +14,11 @@ from ..api.errors import MmclError, StageError
 from ..data.parts import gaps, parts_folder, parts_of
 from ..data.prepared import refuse_linked
 from ..data.recordings import Recordings
-from ..engine.places import Died, Display, Engine, Work
+from ..engine.places import Engine, Places, Work, hand_out
 from ..recipe.carried import packed, unpacked
 from ..recipe.plan import ModalityPlan, Plan
 from ..runs import RunFolder
-from ..screen import hushed, progress, say
+from ..screen import hushed, say
 from .faults import faults_named
 from .parts import write_part
 from .prepare import CHUNK, is_whole, store_of
@@ -44,28 +44,16 @@ def prepare_together(plan: Plan, run: RunFolder, engine: Engine, jobs: int | Non
             todo += [(modality, folder, key, rows) for rows in chunks_of(folder, key, len(samples))]
     if len(todo) <= len(plan.modalities):
         return
-    plan_bytes, left = packed(plan), iter(todo)
-    with progress("prepare, in chunks", len(todo)) as tick:
-        display = Display(tick)
-        try:
-            with engine.places(jobs, len(todo), "cpu", display.hear, run.prepared) as places:
-                say(f"prepare: {len(todo)} chunks of recordings, {places.count} at a time")
+    plan_bytes = packed(plan)
 
-                def following() -> Work | None:
-                    one = next(left, None)
-                    if one is None:
-                        return None
-                    modality, folder, key, rows = one
-                    arguments = (plan_bytes, run.root, run.prepared, modality.name, key, rows, places.threads, strict)
-                    lock = parts_folder(folder) / f".{rows.start:09d}-{rows.stop:09d}.task"
-                    return Work(f"{modality.name}, recordings {rows.start} to {rows.stop - 1}", prepare_chunk, arguments, lock)
+    def works(places: Places) -> Iterator[Work]:
+        say(f"prepare: {len(todo)} chunks of recordings, {places.count} at a time")
+        for modality, folder, key, rows in todo:
+            arguments = (plan_bytes, run.root, run.prepared, modality.name, key, rows, places.threads, strict)
+            lock = parts_folder(folder) / f".{rows.start:09d}-{rows.stop:09d}.task"
+            yield Work(f"{modality.name}, recordings {rows.start} to {rows.stop - 1}", prepare_chunk, arguments, lock)
 
-                for work, sentence in places.answers(following):
-                    if sentence is not None:
-                        raise StageError(sentence)
-                    display.finished(work.name)
-        except Died as died:
-            raise died.sentence("run the same command again to go on") from None
+    hand_out(engine, "prepare, in chunks", len(todo), works, jobs, "cpu", run.prepared, "run the same command again to go on")
 
 
 def chunks_of(folder: Path, key: str, recordings: int) -> Iterator[range]:

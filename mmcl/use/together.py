@@ -7,7 +7,7 @@ has into a folder beside the file that is asked for, and returns nothing but how
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from ..api.errors import MmclError, StageError
-from ..engine.places import Died, Display, Engine, Work
+from ..engine.places import Engine, Places, Work, hand_out
 from ..model.frozen import Features
 from ..runs import fingerprint, read_arrays, read_json, write_arrays, write_json
-from ..screen import hushed, progress, say
+from ..screen import hushed, say
 from .embedding import Embedded, Windows, embed_items, joined
 from .files import Item, Refused
 from .opened import Opened
@@ -69,31 +69,20 @@ def embed_together(
     order = Order(run.run.root, run.data, unit, windows, _learned(run, unit))
     size = max(CHUNK, -(-len(items) // CHUNKS // CHUNK) * CHUNK)
     chunks = [range(k, min(k + size, len(items))) for k in range(0, len(items), size)]
-    left = iter(chunks)
     beside.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".mmcl-embed-", dir=beside) as folder:
         into = Path(folder).absolute()
 
-        def following() -> Work | None:
-            rows = next(left, None)
-            if rows is None:
-                return None
-            some = tuple(items[rows.start : rows.stop])
-            arguments = (order, some, _stamp(run, some), _part(into, rows))
-            name = f"recordings {rows.start + 1} to {rows.stop}"
-            return Work(name, embed_chunk, arguments, into / f"{rows.start:09d}.task" if engine.elsewhere else None)
+        def works(places: Places) -> Iterator[Work]:
+            say(f"embed: {len(chunks)} chunks of recordings, {places.count} at a time")
+            for rows in chunks:
+                some = tuple(items[rows.start : rows.stop])
+                arguments = (order, some, _stamp(run, some), _part(into, rows))
+                lock = into / f"{rows.start:09d}.task" if engine.elsewhere else None
+                yield Work(f"recordings {rows.start + 1} to {rows.stop}", embed_chunk, arguments, lock)
 
-        with progress("embed, in chunks", len(chunks)) as tick:
-            display = Display(tick)
-            try:
-                with engine.places(jobs, len(chunks), device, display.hear, into) as places:
-                    say(f"embed: {len(chunks)} chunks of recordings, {places.count} at a time")
-                    for work, sentence in places.answers(following):
-                        if sentence is not None:
-                            raise StageError(sentence)
-                        display.finished(work.name)
-            except Died as died:
-                raise died.sentence("run the same command again, with fewer --jobs") from None
+        advice = "run the same command again, with fewer --jobs"
+        hand_out(engine, "embed, in chunks", len(chunks), works, jobs, device, into, advice)
         parts, refused = [], []
         for rows in chunks:
             part, without = _read(_part(into, rows), unit)

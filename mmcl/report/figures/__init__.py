@@ -3,7 +3,7 @@
 from .dots_and_bars import Measured, dots, file_of_scores, ranked, recalls, shares, splits
 from .line_charts import Curve, Line, climb, curves, lines
 from .matrices import confusion, heat, pair_map
-from .picture import MARKED, Picture, distinct_ids
+from .picture import MARKED, Picture
 from .point_clouds import Cloud, clouds, scatter, slices
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "clouds",
     "confusion",
     "curves",
-    "distinct_ids",
     "dots",
     "file_of_scores",
     "heat",

@@ -20,6 +20,8 @@ from markupsafe import Markup
 from matplotlib import rc_context, style
 from matplotlib.figure import Figure
 
+from ..tags import TAG, in_tags
+
 WIDE, NARROW = 760.0, 322.0
 """Width in CSS pixels of the two drawings of a picture."""
 
@@ -47,28 +49,6 @@ def picture(draw: Callable[[float], Figure], alt: str) -> Picture:
         return Picture(_svg(draw(WIDE), "wide"), _svg(draw(NARROW), "narrow"), alt)
 
 
-def distinct_ids(page: str) -> str:
-    """The page with ids that no two pictures share."""
-    count = itertools.count(1)
-
-    def rename(svg: re.Match[str]) -> str:
-        mine = next(count)
-        tags = "".join(_tag.findall(svg[0]))
-        names = {id: f"p{mine}-{k}" for k, id in enumerate(dict.fromkeys(re.findall(r" id=\"([^\"]+)\"", tags)), 1)}
-        return _in_tags(lambda tag: _refers.sub(lambda m: names.get(m[0], m[0]), tag), svg[0])
-
-    return re.sub(r"<svg .*?</svg>", rename, page, flags=re.DOTALL)
-
-
-_tag = re.compile(r"<[^>]*>")
-_refers = re.compile(r"(?<= id=\")[^\"]+(?=\")|(?<=href=\"#)[^\"]+|(?<=url\(#)[^)]+")
-
-
-def _in_tags(change: Callable[[str], str], text: str) -> str:
-    """A text with its tags changed; what stands between them is people's own words, such as names of classes, whatever they look like."""
-    return _tag.sub(lambda tag: change(tag[0]), text)
-
-
 _drop = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>", re.DOTALL)
 _family = re.compile(r"font-family: [^;\"]*;? ?")
 _colour = re.compile(r"(?<=: )#(0[0-9a-f])\1\1\b")
@@ -86,8 +66,8 @@ def _svg(figure: Figure, size: str) -> Markup:
             buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
     text = _drop.sub("", _drop.sub("", buffer.getvalue()))  # twice: the first pass empties some <defs>
-    used = set(re.findall(r"(?:href=\"|url\()#([\w.]+)", "".join(_tag.findall(text))))
-    text = _in_tags(partial(_lighter, used), text)
+    used = set(re.findall(r"(?:href=\"|url\()#([\w.]+)", "".join(TAG.findall(text))))
+    text = in_tags(partial(_lighter, used), text)
     text = re.sub(r"\s*\n\s*", " ", text).replace('transform="rotate(-0 ', 'transform="rotate(0 ')
     text = re.sub(r" transform=\"rotate\(0 [\d. -]+\)\"", "", text)
     text = _uses.sub(_together, text)
