@@ -6,12 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import HashStore
 
+from mmcl.engine.ranks import _start_of
 from tests.test_cells import alive, children_of, wait_for
 
 RECIPE = """\
@@ -34,6 +39,29 @@ def launch(folder: Path, out: str) -> subprocess.Popen[bytes]:
     """Two processes that train, started by torchrun, which starts them again where one is lost."""
     line = [sys.executable, *LAUNCH, "run", "elastic.yaml", "--out", out, "--device", "cpu", "--stop-after", "pretrain"]
     return subprocess.Popen(line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_a_launch_that_is_started_again_at_the_same_store_is_another_one(late):
+    """What those before have laid down still stands there, and one of the ranks comes when the others have long been waiting."""
+    store, names = HashStore(), []
+    for _ in range(3):
+
+        def come(rank):
+            time.sleep(0.2 * (rank == late))
+            return _start_of(store, rank, 3)
+
+        with ThreadPoolExecutor(3) as pool:
+            each = set(pool.map(come, range(3)))
+        assert len(each) == 1
+        names += each
+    assert len(set(names)) == 3
+
+
+def test_who_waits_for_ranks_that_do_not_come_is_told(monkeypatch):
+    monkeypatch.setattr("mmcl.engine.ranks.PATIENCE", timedelta(seconds=0.1))
+    with pytest.raises(RuntimeError, match="not all of 2 came"):
+        _start_of(HashStore(), 0, 2)
 
 
 @pytest.mark.slow

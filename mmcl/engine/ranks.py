@@ -18,6 +18,7 @@ import json
 import math
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,7 +27,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch._C._distributed_c10d import PrefixStore
+from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from ..api.errors import StageError
@@ -287,6 +288,36 @@ def _reached(call: Callable[[], T], store: Any) -> T:
         raise (Parted(LOST) if saw == 1 else SilentEnd(LOST)) from error
 
 
+PATIENCE = timedelta(minutes=10)
+"""For which a rank waits for the others of its launch."""
+
+
+def _start_of(store: Store, rank: int, size: int) -> str:
+    """A name for this start of a launch: the same on all ranks, and that of no start before.
+
+    torchrun starts lost ranks again beside the store of those before them, where their addresses, and that they have ended, still stand; whoever
+    reads these connects to nobody. How often it did so (TORCHELASTIC_RESTART_COUNT) each machine counts for itself. So every rank lays
+    down a name that nobody had, the first one lays down which names it sees until all have answered to theirs, and its own is the start's.
+
+    Raises RuntimeError if the others do not come within PATIENCE.
+    """
+    mine, until = uuid.uuid4().hex, time.monotonic() + PATIENCE.total_seconds()
+    store.set(f"mmcl/here/{rank}", mine)
+    here = [f"mmcl/here/{other}" for other in range(size)]
+    while time.monotonic() < until:
+        if rank == 0 and store.check(here):
+            store.set("mmcl/start", json.dumps([store.get(key).decode() for key in here]))
+            if store.check([f"mmcl/there/{mine}/{other}" for other in range(1, size)]):
+                return mine
+        elif rank and store.check(["mmcl/start"]):
+            names = json.loads(store.get("mmcl/start"))
+            if len(names) == size and names[rank] == mine:
+                store.set(f"mmcl/there/{names[0]}/{rank}", "")
+                return str(names[0])
+        time.sleep(0.02)
+    raise RuntimeError(f"not all of {size} came within {PATIENCE}")
+
+
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
     """All ranks that `torchrun` started, of which this process is one; this one alone where nobody did.
@@ -301,12 +332,13 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         yield ALONE
         return
     try:
-        store, rank, size = next(rendezvous("env://", timeout=timedelta(minutes=10)))
+        store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+        store = PrefixStore(f"mmcl/{_start_of(store, rank, size)}", store)
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=PrefixStore("mmcl/group", store), rank=rank, world_size=size)
+        dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=size)
     except (RuntimeError, ValueError) as error:
         raise StageError(f"the processes of this launch do not find each other ({str(error).splitlines()[0]})") from error
-    ranks = Ranks(rank, size, PrefixStore("mmcl/words", store), device)
+    ranks = Ranks(rank, size, PrefixStore("words", store), device)
     try:
         yield ranks
     except Stopped as stopped:
