@@ -260,6 +260,32 @@ def test_an_error_of_ours_is_no_error_of_the_machine():
     assert sentence_of(caused) == f"/some/place: No space left on device; {WORDS[errno.ENOSPC]}"
 
 
+UNFIT = [
+    OSError("Could not load this library: /x/torchaudio/lib/libtorchaudio.so"),
+    OSError("/x/libtorchaudio.so: undefined symbol: torch_exception_get_what_without_backtrace"),
+    OSError("libcudart.so.13: cannot open shared object file: No such file or directory"),
+    RuntimeError("Detected that PyTorch and TorchAudio were compiled with different CUDA versions.\nPlease install"),
+    RuntimeError("operator torchvision::nms does not exist"),
+    ImportError("DLL load failed while importing _torchaudio"),
+]
+
+
+@pytest.mark.parametrize("error", UNFIT, ids=lambda error: f"{type(error).__name__} {error}"[:50])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_package_that_does_not_fit_those_beside_it_sends_to_doctor_and_is_no_bug_of_ours(error, wrapped, monkeypatch, capsys):
+    from mmcl.cli import lists
+
+    def broken(rows):
+        if not wrapped:
+            raise error
+        raise DataError("model 'x' cannot be loaded; fetch it where there is a network") from error
+
+    monkeypatch.setattr(lists, "table", broken)
+    sentence = refused(capsys, "list-backbones")
+    assert str(error).splitlines()[0] in sentence
+    assert sentence.endswith("`mmcl doctor` looks for the one that does not fit")
+
+
 def test_what_safetensors_cannot_write_is_told_as_of_any_file(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))

@@ -46,6 +46,22 @@ def test_a_torch_that_does_not_fit_ends_with_1(monkeypatch, capsys):
     assert "torch is 1.0.0, and <2.13,>=2.11 is needed" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "error", [OSError("undefined symbol: torch_x"), RuntimeError("different CUDA versions\nmore"), ImportError("y")]
+)
+def test_a_torchaudio_whose_versions_pip_lets_stand_and_that_cannot_be_imported_is_wrong(error, monkeypatch):
+    def import_module(name: str) -> None:
+        if name == "torchaudio":
+            raise error
+
+    monkeypatch.setattr(machine, "import_module", import_module)
+    line = next(line for line in machine.examined() if line.name == "packages")
+    assert line.state == "wrong"
+    assert str(error).splitlines()[0] in line.text
+    assert "torchaudio" in line.text
+    assert all(f"'{one}'" in line.remedy for one in machine._requirements("") if one.startswith("torch"))
+
+
 def test_a_cache_without_a_place_is_wrong(monkeypatch, tmp_path: Path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MMCL_CACHE", str(tmp_path / "file"))

@@ -230,20 +230,20 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(stopped.code if isinstance(stopped, Stopped) else 130)
     except Exception as error:  # noqa: BLE001 - the last line of defence: the user's to mend, or else our bug, said as such
         from ..api.errors import MmclError  # late: it brings numpy and pydantic, which `mmcl --help` can do without
+        from .surroundings import library_of, sentence_of
 
-        if not isinstance(error, MmclError | MemoryError | OSError):
+        unfit = library_of(error)
+        if unfit is None and not isinstance(error, MmclError | MemoryError | OSError):
             from ..plugins import fault_of
 
             error = fault_of(error) or error
-        if isinstance(error, MmclError):
+        if unfit is None and isinstance(error, MmclError):
             if show:
                 traceback.print_exc()
             for line in str(error).splitlines() if speaks or isinstance(error, Witness) else ():
                 say(f"mmcl: {line}")
             sys.exit(2)
-        from .surroundings import sentence_of
-
-        if sentence := sentence_of(error):
+        if sentence := unfit or sentence_of(error):
             if show:
                 traceback.print_exc()
             say(f"mmcl: {sentence}")

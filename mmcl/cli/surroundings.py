@@ -33,16 +33,35 @@ _REFUSED = re.compile(
 )
 
 
+_LIBRARY = re.compile(
+    r"undefined symbol|could not load this library|cannot open shared object|different CUDA versions|operator torchvision::|DLL load failed",
+    re.I,
+)
+"""What a compiled package says that was built for other versions of the packages beside it."""
+
+
+def library_of(error: BaseException) -> str | None:
+    """Which compiled package does not fit those beside it, in a sentence, if an error or what it came of says that; None for any other."""
+    for one in _chain(error):
+        if isinstance(one, ImportError | OSError | RuntimeError) and _LIBRARY.search(str(one)):
+            first = str(one).strip().splitlines()[0]
+            return f"a compiled package cannot be loaded beside those that are installed ({first[:240]}); `mmcl doctor` looks for the one that does not fit"
+    return None
+
+
 def sentence_of(error: BaseException) -> str | None:
     """What the machine lacks, in a sentence, if an error or what it came of says that; None for any other."""
-    seen: list[BaseException] = []
+    return next((sentence for one in _chain(error) if (sentence := _own(one))), None)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error, what it came of, and so on."""
+    chain: list[BaseException] = []
     one: BaseException | None = error
-    while one is not None and one not in seen:
-        if sentence := _own(one):
-            return sentence
-        seen.append(one)
+    while one is not None and one not in chain:
+        chain.append(one)
         one = one.__cause__ or one.__context__
-    return None
+    return chain
 
 
 def _own(error: BaseException) -> str | None:

@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 
@@ -72,10 +73,27 @@ def _packages() -> Iterator[Line]:
     """The packages without which nothing works."""
     problems = _problems("")
     remedy = "pip install --upgrade mmcl, in an environment of its own"
+    if not problems and (problems := [problem for name in TOGETHER if (problem := _unfit(name))]):
+        remedy = f"{_reinstall()}, in an environment of its own"
     versions = ", ".join(f"{name} {_version(name)}" for name in TOGETHER)
     yield (
         Line("packages", "wrong", "; ".join(problems), remedy) if problems else Line("packages", "ok", f"{versions}: they fit")
     )
+
+
+def _reinstall() -> str:
+    """The command that brings the packages that must fit each other, in the versions that do."""
+    wanted = [f"'{one}'" for one in _requirements("") if re.split(r"[<>=!~; ]", one)[0] in TOGETHER]
+    return f"pip install --force-reinstall {' '.join(wanted)}"
+
+
+def _unfit(name: str) -> str:
+    """What a compiled package says that was built for other versions of those beside it; an empty text if it can be imported."""
+    try:
+        import_module(name)
+    except (ImportError, OSError, RuntimeError) as error:  # torchaudio and torchvision raise each of them
+        return f"{name} {_version(name)} cannot be imported beside the others ({str(error).strip().splitlines()[0]})"
+    return ""
 
 
 def _version(name: str) -> str:
@@ -121,9 +139,7 @@ def _processor() -> Iterator[Line]:
     try:
         import torch
     except (ImportError, OSError) as error:  # a library of another machine
-        yield Line(
-            "torch", "wrong", f"cannot be imported ({error})", "pip install --force-reinstall torch torchvision torchaudio"
-        )
+        yield Line("torch", "wrong", f"cannot be imported ({error})", _reinstall())
         return
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
     if threads > cores:
