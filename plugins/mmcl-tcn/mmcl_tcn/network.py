@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from mmcl.api import Encoded, Layout, Stream, each_step, read_out
 
 from . import TcnParams
+from .packed import Residual, Rows
 
 
 class Tcn(nn.Module):
@@ -29,15 +31,30 @@ class Tcn(nn.Module):
 
     def forward(self, stream: Stream) -> Encoded:
         """The vector read out of the real steps, and every step."""
-        mask = stream.steps[:, None].to(stream.values.dtype)  # [B, 1, T]
-        hidden = stream.values.transpose(1, 2)
-        for level in self.levels:
-            hidden = level(hidden, mask)
-        hidden = hidden.transpose(1, 2)
+        hidden = self._packed(stream) if _packs(stream.values) else self._convolved(stream)
         vector = self._read(hidden, stream.steps)
         if self.project is not None:
             vector = self.project(vector)
         return Encoded(vector=vector, sequence=each_step(hidden, stream.steps, self.width, self.project), steps=stream.steps)
+
+    def _convolved(self, stream: Stream) -> Tensor:
+        """All levels by the library's convolutions, [B, T, channel]."""
+        hidden = stream.values.transpose(1, 2)
+        for level in self.levels:
+            hidden = level(hidden, stream.steps[:, None])
+        return hidden.transpose(1, 2)
+
+    def _packed(self, stream: Stream) -> Tensor:
+        """The same, with the rows of the batch one after the other."""
+        values = stream.values
+        if torch.is_autocast_enabled("cpu"):
+            values = values.to(torch.get_autocast_dtype("cpu"))
+        levels = cast("list[Level]", list(self.levels))
+        rows = Rows(stream.steps, max(max(level.pad) for level in levels))
+        hidden = rows.pack(values)
+        for level in levels:
+            hidden = level(hidden, rows)
+        return rows.of(hidden)[:, : rows.length]
 
     def _read(self, hidden: Tensor, steps: Tensor) -> Tensor:
         """What is read out of all real steps of a row."""
@@ -55,6 +72,7 @@ class Level(nn.Module):
 
     def __init__(self, inner: int, outer: int, dilation: int, params: TcnParams) -> None:
         super().__init__()
+        self.dilation = dilation
         reach = (params.kernel - 1) * dilation
         self.pad = (reach, 0) if params.causal else (reach // 2, reach // 2)
         self.first = weight_norm(nn.Conv1d(inner, outer, params.kernel, dilation=dilation))
@@ -62,8 +80,36 @@ class Level(nn.Module):
         self.match = nn.Conv1d(inner, outer, 1) if inner != outer else nn.Identity()
         self.dropout = nn.Dropout1d(params.dropout)
 
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """The next level's input, zero wherever `mask` [B, 1, T] is."""
-        hidden = self.dropout(functional.relu(self.first(functional.pad(values, self.pad)))) * mask
+    def forward(self, values: Tensor, where: Tensor | Rows) -> Tensor:
+        """The next level's input, zero wherever no step is real: of [B, channel, T] and a mask [B, 1, T], or of packed rows [n, channel]."""
+        if isinstance(where, Rows):
+            return self._packed(values, where)
+        hidden = self.dropout(functional.relu(self.first(functional.pad(values, self.pad))))
+        hidden = hidden * where.to(hidden.dtype)  # of the same type: a mask in float32 would turn bf16 into float32
         hidden = self.dropout(functional.relu(self.second(functional.pad(hidden, self.pad))))
-        return functional.relu(hidden + self.match(values)) * mask
+        hidden = functional.relu(hidden + self.match(values))
+        return hidden * where.to(hidden.dtype)
+
+    def _packed(self, values: Tensor, rows: Rows) -> Tensor:
+        """The same of packed rows; draws the same channels to drop."""
+        first, second = (self._taps(one, values.dtype) for one in (self.first, self.second))
+        noises = None
+        if self.training and self.dropout.p:
+            ones = [values.new_ones(rows.batch, len(bias), 1) for _, bias in (first, second)]
+            noises = tuple(self.dropout(one).transpose(1, 2) for one in ones)
+        match: tuple[Tensor | None, Tensor | None] = (None, None)
+        if isinstance(self.match, nn.Conv1d):
+            (weight,), bias = self._taps(self.match, values.dtype)
+            match = (weight, bias)
+        return cast("Tensor", Residual.apply(rows, self.dilation, self.pad[0], noises, values, *first, *second, *match))
+
+    @staticmethod
+    def _taps(layer: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Weights [tap, inner, outer] and bias of a convolution."""
+        weight, bias = cast("Tensor", layer.weight), cast("Tensor", layer.bias)
+        return weight.permute(2, 1, 0).to(dtype).contiguous(), bias.to(dtype)
+
+
+def _packs(values: Tensor) -> bool:
+    """Whether packed rows are used: on a processor, and where no graph is made, whose sizes must not depend on values."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -6,6 +6,7 @@ import functools
 import itertools
 from pathlib import Path
 
+import mmcl_tcn.network
 import pytest
 import torch
 from mmcl_tcn import TCN, TcnParams
@@ -166,3 +167,60 @@ def test_an_even_kernel_is_refused_where_it_would_have_no_centre() -> None:
 
 def test_parts_are_read_out_one_after_another_from_real_steps_alone() -> None:
     expect_read_out_in_parts(make(parts=3, readout="mean+std").eval(), rows(11, 4, 2, pad=3), 3)
+
+
+def everything_of(
+    network: Tcn, lengths: tuple[int, ...], pad: int, seed: int, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> list[Tensor]:
+    """Vector, sequence and the gradients of the input and of all weights, one way or the other."""
+    monkeypatch.setattr(mmcl_tcn.network, "_packs", lambda values: packed)
+    stream = rows(*lengths, pad=pad)
+    stream.values.requires_grad_()
+    torch.manual_seed(seed)
+    encoded = network.forward(stream)
+    weight = torch.linspace(-1, 2, encoded.sequence.numel(), dtype=torch.float64).view_as(encoded.sequence)
+    network.zero_grad()
+    (encoded.vector.square().sum() + (weight * encoded.sequence).square().sum()).backward()
+    return [encoded.vector, encoded.sequence, stream.values.grad, *(parameter.grad for parameter in network.parameters())]
+
+
+@pytest.mark.parametrize("lengths", [(9,), (9, 9, 9), (12, 5, 1)])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize(("causal", "kernel"), [(True, 2), (True, 3), (False, 3), (False, 5)])
+def test_packed_rows_give_the_values_and_gradients_of_convolutions(
+    lengths: tuple[int, ...], dropout: float, causal: bool, kernel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = make(causal=causal, kernel=kernel, dropout=dropout, readout="mean+std").train()
+    ways = [everything_of(network, lengths, 4, 7, monkeypatch, packed) for packed in (True, False)]
+    for ours, plain in zip(*ways, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_where_all_channels_are_dropped_nothing_is_learned_and_nothing_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = make(dropout=0.999, channels=(4,)).train()
+    for one in everything_of(network, (6,), 2, 0, monkeypatch, packed=True):
+        assert one.isfinite().all()
+
+
+def test_a_processor_packs_rows_and_a_graph_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = rows(4).values
+    assert mmcl_tcn.network._packs(values)
+    assert not mmcl_tcn.network._packs(values.to("meta"))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert not mmcl_tcn.network._packs(values)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_in_bf16_no_step_of_a_level_is_widened_to_float32(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask in float32 would do that: what it is multiplied with becomes float32, and the next convolution turns it back."""
+    monkeypatch.setattr(mmcl_tcn.network, "_packs", lambda values: packed)
+    network = make().float()
+    seen: list[torch.dtype] = []
+    for level in network.levels:
+        level.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+        level.dropout.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    stream = rows(12, 5)
+    stream.values = stream.values.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        network(stream)
+    assert set(seen) == {torch.bfloat16}
