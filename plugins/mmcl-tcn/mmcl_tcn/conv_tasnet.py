@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,6 +11,7 @@ from torch.nn import functional
 from mmcl.api import Encoded, Layout, Stream
 
 from . import ConvTasnetParams
+from .along import Along, Prelu, spread
 
 
 class ConvTasnet(nn.Module):
@@ -31,23 +34,47 @@ class ConvTasnet(nn.Module):
 
     def forward(self, stream: Stream) -> Encoded:
         """The vector [B, width], and the last block's output at every step."""
-        real = mask_of(stream)
-        hidden = self.dropout(self.enter(self.norm(stream.values.transpose(1, 2), real)))
+        first = steps_first(stream.values)
+        real = mask_of(stream, first)
+        values = stream.values if first else stream.values.transpose(1, 2)
+        if first and torch.is_autocast_enabled("cpu"):
+            values = values.to(torch.get_autocast_dtype("cpu"))
+        hidden = self._drop(linear(self.enter, self.norm(values, real, first), first), first)
         for block in self.blocks:
-            hidden = hidden + self.dropout(block(hidden, real))
+            hidden = hidden + self._drop(block(hidden, real, first), first)
         if real is not None:
-            hidden = hidden * real
+            hidden = hidden * real.to(hidden.dtype)
         if hidden.dtype.itemsize < 4:
             hidden = hidden.float()  # sums over time need more digits than bf16 has
-        mean = hidden.mean(2) if real is None else hidden.sum(2) / real.sum(2).clamp_min(1)
-        return Encoded(vector=self.project(self.activation(mean)), sequence=hidden.transpose(1, 2), steps=stream.steps)
+        time = 1 if first else 2
+        mean = hidden.mean(time) if real is None else hidden.sum(time) / real.sum(time).clamp_min(1)
+        sequence = hidden if first else hidden.transpose(1, 2)
+        return Encoded(vector=self.project(self.activation(mean)), sequence=sequence, steps=stream.steps)
+
+    def _drop(self, values: Tensor, first: bool) -> Tensor:
+        """Dropout, which draws the same elements whichever axis is first."""
+        if not first or not self.training or not self.dropout.p:
+            return self.dropout(values)
+        return values * self.dropout(values.new_ones(values.transpose(1, 2).shape)).transpose(1, 2).contiguous()
 
 
-def mask_of(stream: Stream) -> Tensor | None:
-    """1 where a step is real, [B, 1, T]; None where all are, as far as that can be told without waiting for a graphics processor."""
+def steps_first(values: Tensor) -> bool:
+    """Whether steps go before channels: on a processor, and where no graph is made, which would not know our own gradients."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def mask_of(stream: Stream, first: bool) -> Tensor | None:
+    """1 where a step is real, [B, T, 1] with steps first, else [B, 1, T]; None where all are, as far as that can be told without waiting for a
+    graphics processor."""
     if stream.steps.device.type == "cpu" and not torch.compiler.is_exporting() and bool(stream.steps.all()):
         return None
-    return stream.steps[:, None].to(stream.values.dtype)
+    return (stream.steps[..., None] if first else stream.steps[:, None]).to(stream.values.dtype)
+
+
+def linear(layer: nn.Conv1d, values: Tensor, first: bool) -> Tensor:
+    """A convolution that sees one step."""
+    out: Tensor = functional.linear(values, layer.weight[:, :, 0], layer.bias) if first else layer(values)
+    return out
 
 
 class Block(nn.Module):
@@ -55,18 +82,29 @@ class Block(nn.Module):
 
     def __init__(self, bottleneck: int, hidden: int, kernel: int, dilation: int) -> None:
         super().__init__()
+        self.dilation = dilation
         self.widen = nn.Conv1d(bottleneck, hidden, 1)
         self.first, self.second = nn.PReLU(), nn.PReLU()
         self.norm, self.last_norm = GlobalNorm(hidden), GlobalNorm(hidden)
         self.along = nn.Conv1d(hidden, hidden, kernel, padding=(kernel - 1) // 2 * dilation, dilation=dilation, groups=hidden)
         self.narrow = nn.Conv1d(hidden, bottleneck, 1)
 
-    def forward(self, hidden: Tensor, real: Tensor | None) -> Tensor:
-        """The next hidden steps [B, C, T]; `real` [B, 1, T] is 1 where a step is real, None where all are."""
-        hidden = self.norm(self.first(self.widen(hidden)), real)
+    def forward(self, hidden: Tensor, real: Tensor | None, first: bool = False) -> Tensor:
+        """The next hidden steps: [B, C, T] and a mask [B, 1, T], or with steps first [B, T, C] and [B, T, 1]; the mask is 1 where a step is real,
+        None where all are."""
+        hidden = self.norm(self._bent(self.first, linear(self.widen, hidden, first), first), real, first)
         if real is not None:
-            hidden = hidden * real
-        return self.narrow(self.last_norm(self.second(self.along(hidden)), real))
+            hidden = hidden * real.to(hidden.dtype)  # of the same type: a mask in float32 would turn bf16 into float32
+        hidden = self._bent(self.second, self._along(hidden) if first else self.along(hidden), first)
+        return linear(self.narrow, self.last_norm(hidden, real, first), first)
+
+    def _along(self, hidden: Tensor) -> Tensor:
+        weight, bias = self.along.weight[:, 0].t().to(hidden.dtype), cast("Tensor", self.along.bias).to(hidden.dtype)
+        return cast("Tensor", Along.apply(hidden, weight, bias, self.dilation))
+
+    @staticmethod
+    def _bent(layer: nn.PReLU, values: Tensor, first: bool) -> Tensor:
+        return cast("Tensor", Prelu.apply(values, layer.weight)) if first else layer(values)
 
 
 class GlobalNorm(nn.Module):
@@ -76,14 +114,19 @@ class GlobalNorm(nn.Module):
         super().__init__()
         self.gain, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
-    def forward(self, values: Tensor, real: Tensor | None) -> Tensor:
-        """The normalised [B, C, T]; what stands in padded steps means nothing."""
-        if real is None:  # the same formula, in one pass of PyTorch's own
+    def forward(self, values: Tensor, real: Tensor | None, first: bool = False) -> Tensor:
+        """The normalised [B, C, T], with steps first [B, T, C]; what stands in padded steps means nothing."""
+        gain, bias = (self.gain, self.bias) if first else (self.gain[:, None], self.bias[:, None])
+        if real is None and not first:  # the same formula, in one pass of PyTorch's own
             return functional.group_norm(values, 1, self.gain, self.bias, 1e-8)
+        if real is None:
+            scaled = functional.group_norm(values, 1, eps=1e-8)
+            steps = values.shape[1]
+            return torch.addcmul(spread(bias.to(scaled.dtype), steps), scaled, spread(gain.to(scaled.dtype), steps))
         exact = values.float() if values.dtype.itemsize < 4 else values
-        count = (real.sum((1, 2), keepdim=True) * values.shape[1]).clamp_min(1)
+        count = (real.sum((1, 2), keepdim=True) * len(self.gain)).clamp_min(1)
         mean = (exact * real).sum((1, 2), keepdim=True) / count
         apart = (exact - mean) * real
         variance = apart.square().sum((1, 2), keepdim=True) / count
         scaled = (apart * (variance + 1e-8).rsqrt()).to(values.dtype)
-        return scaled * self.gain[:, None] + self.bias[:, None]
+        return scaled * gain.to(scaled.dtype) + bias.to(scaled.dtype)
