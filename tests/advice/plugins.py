@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from tests.advice import Elsewhere, NoOffer, Row
+from tests.advice.plugins_features import FEATURES
+from tests.advice.plugins_networks import NETWORKS
 
-PLUGINS: list[Row | Elsewhere | NoOffer] = []
+PLUGINS: list[Row | Elsewhere | NoOffer] = [*NETWORKS, *FEATURES]

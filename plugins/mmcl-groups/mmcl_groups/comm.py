@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmcl.api import Group, Scored
+from mmcl.api import Group, Scored, StageError
 
 from . import CommParams
 from .softmax import mean_of, softmax_loss, unit
@@ -28,7 +28,7 @@ class Comm(nn.Module):
         super().__init__()
         width = max(widths.values())
         if width % params.heads:
-            raise ValueError(
+            raise StageError(
                 f"comm: {params.heads} heads do not divide embeddings of {width} numbers; set heads to a divisor of it"
             )
         self.scale = 1 / params.temperature

@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmcl_groups.symile import mixtures
 
-from mmcl.api import Group
+from mmcl.api import Group, StageError
 from mmcl.testing import check_group_loss, make_group
 from mmcl.testing.group import WIDTH
 
@@ -182,5 +182,5 @@ def test_comm_is_the_papers_formula():
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(ValueError, match="8 heads do not divide embeddings of 5 numbers"):
+    with pytest.raises(StageError, match="8 heads do not divide embeddings of 5 numbers"):
         mmcl_groups.COMM.build(mmcl_groups.CommParams(), {"a": 5})

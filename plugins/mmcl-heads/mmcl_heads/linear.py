@@ -78,8 +78,12 @@ class Linear(nn.Module):
         splits = [~part for part in parts] if parts is not None else [training] if len(x_valid) else []
         searched = self.params.blocks == "search" and len(self.names) > 1
         if (len(penalties) > 1 or searched) and not splits:
+            remedies = [
+                *(["give l2 one value"] if len(penalties) > 1 else []),
+                *(["set blocks to equal, or none"] if searched else []),
+            ]
             raise StageError(
-                f"head 'linear': no validation row has a label for '{self.task.name}' to choose l2 by; give l2 one value"
+                f"head 'linear': no validation row has a label for '{self.task.name}' to choose by; {' and '.join(remedies)}"
             )
         scale = self._scale(x)
         chosen, facts, near = 0, {}, None

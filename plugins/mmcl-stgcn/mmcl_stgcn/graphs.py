@@ -111,9 +111,7 @@ def graph_for(name: str, edges: Sequence[Sequence[int]], centre: int | None, lay
             name = str(stated)
         else:
             whose = f"calls its graph '{stated}', which is none of ours" if stated else "does not name its graph"
-            raise ValueError(
-                f"the stream of {joints} joints {whose}; set graph: to one of {', '.join(GRAPHS)}, or to custom with edges:"
-            )
+            raise ValueError(f"the stream of {joints} joints {whose}; set graph: to {_fitting(joints)}")
         centre = layout.notes.get("centre") if centre is None else centre
     if name == "custom":
         if not edges:
@@ -127,16 +125,19 @@ def graph_for(name: str, edges: Sequence[Sequence[int]], centre: int | None, lay
     else:
         graph = GRAPHS[name]
         if graph.joints != joints:
-            fitting = [g.name for g in GRAPHS.values() if g.joints == joints]
             raise ValueError(
-                f"the stream has {joints} joints, graph '{name}' has {graph.joints}; "
-                f"set graph: to {' or '.join(fitting) or 'custom, with edges'}"
+                f"the stream has {joints} joints, graph '{name}' has {graph.joints}; set graph: to {_fitting(joints)}"
             )
     if centre is not None:
         if not 0 <= centre < joints:
             raise ValueError(f"centre {centre} is none of {joints} joints (0 to {joints - 1})")
         graph = dataclasses.replace(graph, centre=centre)
     return graph
+
+
+def _fitting(joints: int) -> str:
+    """The graphs of so many joints, for messages; with other edges any number has one."""
+    return " or ".join([*(graph.name for graph in GRAPHS.values() if graph.joints == joints), "custom, with edges"])
 
 
 def graph_of(name: str, edges: Sequence[Sequence[int]], layout: Layout) -> Graph:
