@@ -201,7 +201,7 @@ def test_half_a_place_is_all_of_that_fold_or_seed():
 @pytest.mark.slow
 def test_what_ends_a_cell_ends_the_run_in_one_sentence(alone, capfd):
     run = beside(alone, "fails")
-    with pytest.raises(StageError, match="Lower pretrain.optimizer.lr"):
+    with pytest.raises(StageError, match="lower pretrain.optimizer.lr"):
         run_and_report(plan_of("pretrain.optimizer.lr=1e38"), run, workers=1, jobs=2, stop_after="pretrain")
     assert "Traceback" not in capfd.readouterr().err
 

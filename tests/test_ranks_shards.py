@@ -196,7 +196,7 @@ def test_a_process_that_dies_ends_all_with_one_sentence_and_a_rerun_goes_on(prep
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("pretrain.objective.momentum=0.9",), "does not go together with pretrain.objective.momentum; leave one"),
+        (("pretrain.objective.momentum=0.9",), "does not go together with pretrain.objective.momentum; leave that out"),
         (
             ("supervise={heads: {mlp: mlp}}",),
             "does not go together with supervise, which holds all weights in every process",

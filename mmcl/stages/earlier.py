@@ -164,7 +164,8 @@ def check_beside(run: RunFolder, plan: Plan) -> None:
         changes = list(changes_of(read_json(run.root / "plan.json")["plan"], json.loads(json.dumps(plan.to_json()))))
         if changes:
             raise StageError(
-                f"{run.root}: another mmcl process is at work on this run with another plan ({listed(changes)}); wait for it, or give another --out"
+                f"{run.root}: another mmcl process is at work on this run with another plan ({listed(changes)}); give another --out, or wait "
+                "for it and give --overwrite"
             )
 
 

@@ -19,12 +19,21 @@ from ..api.batch import Items
 from ..api.errors import StageError
 from ..data.windows import Span
 from ..engine.ranks import Ranks, device_of, joined
+from ..recipe.schema import Pretrain, Supervise
 from ..runs import write_json, write_tensors
 from ..screen import launched
 from .units import Unit
 
 LOST = "batches left out, whose loss was no number"
 """How they are counted in the history, beside the pairs that were skipped."""
+
+
+def remedies(section: Pretrain | Supervise, name: str) -> str:
+    """What may keep the loss of a section of the recipe, of that name, a number: the end of a sentence."""
+    ways = [f"lower {name}.optimizer.lr", f"set {name}.clip" if section.clip is None else f"set a lower {name}.clip"]
+    if section.precision == "bf16":
+        ways.append(f"set {name}.precision: float32")
+    return f"{', '.join(ways[:-1])}, or {ways[-1]}"
 
 
 def keep_lost(

@@ -43,7 +43,7 @@ from ..seeding import address
 from ..stopping import asked, patient, stop_for
 from .composed import batches_of_epoch
 from .learners import BESIDE, Learner, Pairs, learner_of, look_again, seen_by, whole_weights
-from .lost import LOST, buffers_of, keep_lost, put_back
+from .lost import LOST, buffers_of, keep_lost, put_back, remedies
 from .units import ALL, Only, Unit, pretrain_key, units_of
 
 Watch = Callable[[int, float], None]
@@ -93,7 +93,7 @@ def _refuse_shards(plan: Plan, ranks: Ranks) -> None:
         "a sampler that looks at embeddings": looks,
     }
     if taken := [name for name, there in beside.items() if there]:
-        raise StageError(f"pretrain.shard does not go together with {' and '.join(taken)}; leave one of the two out")
+        raise StageError(f"pretrain.shard does not go together with {' and '.join(taken)}; leave that out, or pretrain.shard")
     if plan.supervised is not None:
         raise StageError(
             "pretrain.shard does not go together with supervise, which holds all weights in every process; leave supervise out, or until "
@@ -502,8 +502,8 @@ def _monitored(row: Mapping[str, Any], unit: Unit) -> float:
         value = float(row["train_loss"] if row["valid_loss"] is None else row["valid_loss"])
         if not math.isfinite(value):
             raise StageError(
-                f"pretrain {unit}: the loss on validation recordings became {value} in epoch {row['epoch']}; lower pretrain.optimizer.lr, set "
-                "pretrain.clip, or use precision: float32"
+                f"pretrain {unit}: the loss on validation recordings became {value} in epoch {row['epoch']}; "
+                f"{remedies(unit.plan.recipe.pretrain, 'pretrain')}"
             )
         return value
     if "valid_retrieval" not in row:
@@ -565,8 +565,8 @@ def _lost(training: _Training, objective: Objective, items: Items, where: tuple[
         return
     more = f", after {before} that were left out (pretrain.skip)" if before else ""
     raise StageError(
-        f"pretrain: {what}{more}; `mmcl replay {unit.run.root}` shows where the numbers end. Lower pretrain.optimizer.lr, set pretrain.clip, use "
-        "precision: float32, or leave such batches out with pretrain.skip"
+        f"pretrain: {what}{more}; `mmcl replay {unit.run.root}` shows where the numbers end; "
+        f"{remedies(plan.recipe.pretrain, 'pretrain')}; or leave so many such batches out: pretrain.skip"
     )
 
 

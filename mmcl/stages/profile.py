@@ -108,7 +108,7 @@ class Profile:
             gain = self.steps["float32"] / self.steps["bf16"]
             words = f"bf16: {gain:.1f}x here ({self.steps['float32']:.0f} ms in float32, {self.steps['bf16']:.0f} ms in bf16)"
             if gain < 1.1:
-                sentences.append(f"{words}: leave pretrain.precision: float32")
+                sentences.append(f"{words}: {'set' if self.precision == 'bf16' else 'leave'} pretrain.precision: float32")
             elif self.precision == "bf16":
                 sentences.append(f"{words}: in use")
             else:
@@ -150,7 +150,7 @@ def profile(plan: Plan, run: RunFolder, device: str = "auto", steps: int = 5, co
     """
     section = plan.recipe.pretrain
     if section.epochs == 0:
-        raise StageError("profile: pretrain.epochs is 0, so there is no step to measure; give it a value")
+        raise StageError("profile: pretrain.epochs is 0, so there is no step to measure; set it to 1 or more")
     keep_freed_memory()
     where = pick_device(device)
     unit = units_of(plan, run)[0]

@@ -64,6 +64,7 @@ from ..runs import RunFolder, finish, finished, read_json, read_tensors, restart
 from ..screen import progress, say
 from ..stopping import asked, patient, stop_for
 from .composed import batches_of_labels
+from .lost import remedies
 from .mending import drop_spoilt
 from .units import ALL, Only, Unit, supervise_key, units_of
 
@@ -384,7 +385,7 @@ def _stop_if_lost(loss: Tensor, unit: Unit, model: Model, epoch: int) -> None:
     if not bool(torch.isfinite(loss)):
         raise StageError(
             f"supervise fold {unit.fold.number}: the loss of {model.stem} became {float(loss.detach())} in epoch {epoch + 1}; "
-            "lower the learning rate, or set supervise.clip"
+            f"{remedies(_section(unit.plan), 'supervise')}"
         )
 
 

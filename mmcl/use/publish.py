@@ -171,7 +171,9 @@ class Published:
         window = self.about["window"]
         spans = slide(stores, row, window["seconds"], window["embed"], window["hop"])
         if len(spans) > WINDOWS:
-            raise DataError(f"recording {row}: has {len(spans):,} windows, where at most {WINDOWS:,} are taken at once; cut it")
+            raise DataError(
+                f"recording {row}: has {len(spans):,} windows, where at most {WINDOWS:,} are taken at once; cut it into shorter ones"
+            )
         return [row] * len(spans), spans
 
 

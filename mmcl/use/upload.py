@@ -31,7 +31,8 @@ def upload(root: Path, url: str) -> list[str]:
         for name, store in prepared.stores.items():
             if not store.has_checksums:
                 raise StageError(
-                    f"{store.folder}: an older mmcl prepared these streams and kept no checksums; prepare them anew to upload them"
+                    f"{store.folder}: an older mmcl prepared these streams and kept no checksums; delete that folder and run the recipe "
+                    "again, which prepares them anew"
                 )
             lines.append(_put_store(remote, f"{names['dataset']}/{store.folder.name}", store, Path(folder), name))
         base = f"{names['dataset']}/recordings-{names['recordings']}"

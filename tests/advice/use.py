@@ -1,0 +1,3 @@
+from tests.advice import Elsewhere, NoOffer, Row
+
+USE: list[Row | Elsewhere | NoOffer] = []

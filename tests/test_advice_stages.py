@@ -1,0 +1,207 @@
+"""Advice of what runs recipes and of what uses finished runs that is followed where the message is no error, or needs more than a row."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch.distributed import HashStore
+
+from mmcl.api import DataError, StageError
+from mmcl.engine.ranks import Ranks
+from mmcl.runs import RunFolder, read_json
+from mmcl.stages.elsewhere import warn
+from mmcl.stages.prepare import prepare
+from mmcl.stages.pretrain import pretrain
+from tests.advice.core import call
+from tests.advice.stages import LOST
+from tests.advice.stages_runs import overriding, plan_of, pretrained, run, tiny
+from tests.test_profile import MEASURED
+
+ALL_AT_ONCE = ("pretrain.batch_size=64", "pretrain.epochs=1")
+"""One step, after which validation recordings are looked at."""
+TAUGHT = ("pretrain.epochs=0", "supervise={heads: {mlp: mlp}, inputs: [text], epochs: 2, batch_size: 8}")
+
+
+def _spoil_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses of pretraining in bf16 are no numbers, as a network whose sums are too long for it may have them."""
+    from mmcl.model import contrast
+    from mmcl.stages import learners
+
+    real, arithmetic, last = contrast.score, learners.arithmetic, [""]
+
+    def watched(kind, device):
+        last[0] = kind
+        return arithmetic(kind, device)
+
+    def spoiled(*args, **more):
+        objective = real(*args, **more)
+        if last[0] == "bf16":
+            objective.loss = objective.loss * float("nan")
+        return objective
+
+    monkeypatch.setattr(learners, "arithmetic", watched)
+    monkeypatch.setattr(contrast, "score", spoiled)
+
+
+def _taught(folder: Path, *sets: str) -> None:
+    root = run(folder, "--stop-after", "supervise", *overriding(*TAUGHT, *sets)).root
+    assert list(root.glob("fold-00/seed-3/supervise/models/*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("learn", "lost", "words", "mended"),
+    [
+        (pretrained, LOST, "lower pretrain.optimizer.lr", ["pretrain.optimizer.lr=1"]),
+        (pretrained, LOST, "set pretrain.clip", ["pretrain.clip=1"]),
+        (
+            pretrained,
+            (*LOST, "pretrain.optimizer.lr=1e12", "pretrain.clip=1"),
+            "set a lower pretrain.clip",
+            ["pretrain.clip=1e-10"],
+        ),
+        (
+            pretrained,
+            (*LOST, *ALL_AT_ONCE, "pretrain.optimizer.lr=1e7"),
+            "lower pretrain.optimizer.lr",
+            ["pretrain.optimizer.lr=1"],
+        ),
+        (pretrained, (*LOST, *ALL_AT_ONCE, "pretrain.optimizer.lr=1e7"), "set pretrain.clip", ["pretrain.clip=1e-4"]),
+        (pretrained, ("pretrain.precision=bf16",), "set pretrain.precision: float32", ["pretrain.precision=float32"]),
+        (
+            _taught,
+            ("supervise.optimizer={use: sgd, lr: 1e30, weight_decay: 0}",),
+            "lower supervise.optimizer.lr",
+            ["supervise.optimizer.lr=0.1"],
+        ),
+        (
+            _taught,
+            ("supervise.optimizer={use: sgd, lr: 1e30, weight_decay: 0}",),
+            "set supervise.clip",
+            ["supervise.clip=1e-30"],
+        ),
+    ],
+)
+def test_each_remedy_of_a_loss_that_is_no_number_keeps_it_one(learn, lost, words, mended, tmp_path, monkeypatch):
+    if "pretrain.precision=bf16" in lost:
+        _spoil_halves(monkeypatch)
+    valid = "on validation recordings " if "pretrain.batch_size=64" in lost else ""
+    with pytest.raises(StageError, match=f"{valid}.*became (nan|inf).*[;,] (or )?{words}"):
+        learn(tmp_path, *lost)
+    learn(tmp_path, *lost, *mended)
+
+
+def test_float32_is_advised_where_bf16_is_in_use_alone(tmp_path):
+    with pytest.raises(StageError, match="became") as error:
+        pretrained(tmp_path, *LOST)
+    assert "precision" not in str(error.value)
+
+
+def test_the_precision_that_is_advised_is_one_that_the_recipe_may_have():
+    """Where bf16 gains nothing, a recipe that has it is told to set float32, and one that has not to leave it as it is."""
+    for before, word in (("float32", "leave"), ("bf16", "set")):
+        plan = plan_of(f"pretrain.precision={before}")
+        slow = replace(MEASURED, precision=plan.recipe.pretrain.precision, steps={"float32": 20.0, "bf16": 19.0})
+        sentence = slow.advice()[1]
+        assert sentence.endswith(f": {word} pretrain.precision: float32")
+        key, _, value = sentence.rpartition(f"{word} ")[2].partition(": ")
+        assert plan_of(f"{key}={value}").recipe.pretrain.precision == "float32"
+
+
+def test_shards_are_trained_by_torchrun_and_labels_learned_when_that_is_done(tmp_path):
+    labels = "supervise={heads: {mlp: mlp}, inputs: [text], epochs: 1, batch_size: 8}"
+    sets = ("pretrain.shard=true", "pretrain.epochs=1", "pretrain.sync_batchnorm=true")
+    with pytest.raises(StageError, match="start several with torchrun --nproc-per-node N -m mmcl run"):
+        pretrained(tmp_path, *sets)
+    there = RunFolder(tmp_path / "runs" / "tiny")
+    with pytest.raises(StageError, match="leave supervise out, or until pretraining is finished"):
+        pretrain(plan_of(*sets, labels), there, device="cpu", ranks=Ranks(0, 2, HashStore()))
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mmcl")
+    words = ("run", tiny(tmp_path), "--out", str(there.root), "--device", "cpu", "--stop-after", "pretrain")
+    done = subprocess.run([*torchrun, *words, *overriding(*sets)], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    weights = there.stage("pretrain", 0, 3) / "encoders.safetensors"
+    before = weights.read_bytes()
+    run(tmp_path, "--stop-after", "supervise", *overriding(*sets, labels))
+    assert weights.read_bytes() == before
+    assert list(there.root.glob("fold-00/seed-3/supervise/models/*.safetensors"))
+
+
+def test_prepare_json_and_the_report_list_what_was_skipped_and_what_is_odd(tmp_path, monkeypatch, capsys):
+    from mmcl_toy.corpus import Toy
+
+    from mmcl.api import Audio
+
+    real = Toy.read
+
+    def read(self, id, source):
+        raw = real(self, id, source)
+        if source == "audio" and id == "toy-00002":
+            raise DataError("toy-00002: its sound ends too early")
+        return Audio(raw.samples * 0, raw.rate) if source == "audio" and id == "toy-00001" else raw
+
+    monkeypatch.setattr(Toy, "read", read)
+    root = run(tmp_path, "--set", "dataset.missing=0").root
+    told = capsys.readouterr().err
+    assert "1 streams or recordings were skipped; prepare.json and the report list each with its reason" in told
+    assert "1 recordings could be read and are odd all the same" in told
+    prepared, page = (root / "prepare.json").read_text(encoding="utf-8"), (root / "report.html").read_text(encoding="utf-8")
+    (odd,) = read_json(root / "prepare.json")["modalities"]["audio"]["odd"]
+    for text in (prepared, page):
+        assert "toy-00002: its sound ends too early" in text
+        assert "toy-00001" in text
+        assert odd["reason"] in text
+
+
+def test_the_sampler_that_is_named_where_the_cache_is_small_reads_each_file_once(tmp_path, monkeypatch, capsys):
+    """Where files are fetched again and again in random order, the recipe with the line that is advised fetches each once an epoch."""
+    from mmcl.data.remote import Remote
+    from mmcl.stages.composed import batches_of_epoch
+    from mmcl.stages.units import units_of
+
+    monkeypatch.setenv("MMCL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("mmcl.data.store.SHARD_BYTES", 1_000)
+    many = "dataset.samples=144"
+    prepare(plan_of(many), here := RunFolder(tmp_path / "runs" / "here"))
+    url = f"file://{tmp_path / 'there'}"
+    call("upload", str(here.root), url)
+    fetched: list[str] = []
+    real = Remote.fetch
+    monkeypatch.setattr(Remote, "fetch", lambda self, name, *more: (fetched.append(name), real(self, name, *more))[1])
+    monkeypatch.setenv("MMCL_CACHE_GB", "0.00003")
+    counts = {}
+    for sets in ((), ("pretrain.sampler=by-shard",)):
+        plan, there = plan_of(many, *sets), RunFolder(tmp_path / "runs" / f"there-{len(sets)}", remote=url)
+        capsys.readouterr()
+        prepare(plan, there)
+        told = capsys.readouterr().err
+        assert ("pretrain.sampler: by-shard reads each once an epoch" in told) == (not sets)
+        (unit,) = units_of(plan, there)
+        store = unit.prepared.stores["audio"]
+        fetched.clear()
+        for rows in batches_of_epoch(plan, unit.prepared, unit.fold, *unit.address, epoch=0):
+            for row in rows:
+                if row in store:
+                    store.values(row)
+        counts[sets] = [name for name in fetched if "shard-" in name]
+    random, by_shard = counts.values()
+    assert len(by_shard) == len(set(by_shard)) > 10
+    assert len(random) > len(set(random))
+
+
+def test_labels_are_named_beside_pretraining_where_both_are_in_random_order(tmp_path, monkeypatch, capsys):
+    labels = "supervise={heads: {mlp: mlp}, inputs: [text], epochs: 1, batch_size: 8}"
+    monkeypatch.setenv("MMCL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MMCL_CACHE_GB", "1e-9")
+    store = type("Store", (), {"size_elsewhere": 10**6})()
+    advised = ("pretrain.sampler=by-shard", "supervise.sampler=by-shard")
+    for sets, words in (
+        ((), "; pretrain.sampler and supervise.sampler: by-shard"),
+        (advised[:1], "; supervise.sampler: by-shard"),
+        (advised, ""),
+    ):
+        warn(plan_of(labels, *sets), {"text": store})
+        assert (words in capsys.readouterr().err) if words else not capsys.readouterr().err
