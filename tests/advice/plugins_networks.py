@@ -55,7 +55,7 @@ def _group(**loss: Any) -> None:
 
 def _mixtures(negatives: str) -> None:
     """symile of four modalities."""
-    modalities = {**{name: ONE for name in "abc"}, "d": WORDS}
+    modalities = {**dict.fromkeys("abc", ONE), "d": WORDS}
     group = {"use": "symile", "negatives": negatives}
     plan = planned(ONE, modalities=modalities, pretrain={"objective": {"pairs": "none", "group": group}})
     contrast = build_contrast(plan, [], widths=dict.fromkeys("abcd", 4))

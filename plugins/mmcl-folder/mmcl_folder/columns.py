@@ -325,7 +325,10 @@ def _reads(path: Path, option: str) -> str:
         return "words" if {"start", "end"} <= set(header) and {"word", "text"} & set(header) else "table"
     if ending in TRANSCRIPTS:
         return "words"
-    raise DataError(f"{path}: it is not known how a file of this ending is read; set {option}.reads")
+    raise DataError(
+        f"{path}: it is not known how a file of this ending is read; set {option}.reads to sound, pictures, photos, table or words, or save "
+        "an array as .npy"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- labels

@@ -130,7 +130,9 @@ def test_a_sound_is_not_cut_beside_a_source_of_the_same_time(tmp_path):
     with pytest.raises(DataError, match="sources.sound.trim: without its silence .* other times than 'hand'"):
         completed(FolderParams.model_validate({"sources": both}), tmp_path)
     del both["hand"]
-    completed(FolderParams.model_validate({"sources": both}), tmp_path)
+    assert completed(FolderParams.model_validate({"sources": both}), tmp_path).sources["sound"].trim
+    whole = {"sound": {}, "hand": {}, "text": {"reads": "words"}}  # the other way that it says
+    assert list(completed(FolderParams.model_validate({"sources": whole}), tmp_path).sources) == ["sound", "hand", "text"]
 
 
 def test_voices_without_the_library_are_refused_before_anything_is_read(tmp_path, monkeypatch):

@@ -97,10 +97,11 @@ class Converted:
         if bad.any():
             self._seen[f"values of {source} that were no numbers, taken as 0"] += int(bad.sum())
             values = np.where(bad, 0, values)
-        width = dict(zip(("text", "audio", "vision"), self.params.widths, strict=True))[source]
-        if values.shape[1] != width:
+        widths = dict(zip(("text", "audio", "vision"), self.params.widths, strict=True))
+        if values.shape[1] != widths[source]:
+            right = list({**widths, source: values.shape[1]}.values())
             raise DataError(
-                f"{root / 'index.json'}: {source} has {values.shape[1]} features, the recipe says {width}; set dataset.widths"
+                f"{root / 'index.json'}: {source} has {values.shape[1]} features, the recipe says {widths[source]}; set dataset.widths: {right}"
             )
         return RawSequence(values.astype(np.float32), rate)
 

@@ -46,7 +46,7 @@ class Sequences:
                 raise DataError(f"{path}: holds '{name}', as {named[name]} does; keep one of them below {root}")
             named[name] = path
         self.files: dict[str, Path] = {}
-        taken = set()
+        self.names: dict[str, str] = {}  # source → its sequence
         for source in dict.fromkeys((*USUAL, *asked)):
             name = (
                 asked[source] if source in asked else self._usual(source, [n for n in named if n not in asked.values()], root)
@@ -55,9 +55,8 @@ class Sequences:
                 continue
             if name not in named:
                 raise DataError(f"{root}: has no computational sequence '{name}'; it has {', '.join(sorted(named)) or 'none'}")
-            self.files[source] = named[name]
-            taken.add(name)
-        self.unread = sorted(set(named) - taken)
+            self.files[source], self.names[source] = named[name], name
+        self.unread = sorted(set(named) - set(self.names.values()))
         self._open: tuple[int, dict[str, tuple[Any, dict[str, list[tuple[int, str]]]]]] = (0, {})
 
     def _usual(self, source: str, names: list[str], root: Path) -> str | None:

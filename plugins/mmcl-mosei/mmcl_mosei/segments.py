@@ -76,7 +76,7 @@ class Segments:
         if values.shape[1] != (width := self.params.width(source)):
             raise DataError(
                 f"{path}: has {values.shape[1]} features in video '{segment.video}'; {width} were expected; set dataset.sequences: "
-                f"{{{source}: {{name: ..., width: {values.shape[1]}}}}}"
+                f"{{{source}: {{name: {self._opened().names[source]}, width: {values.shape[1]}}}}}"
             )
         return RawSequence(values, self.params.rate(source))
 

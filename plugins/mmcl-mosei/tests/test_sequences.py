@@ -48,7 +48,13 @@ def test_the_sdks_module_of_folds_is_read_and_not_run(spoilt, tmp_path, monkeypa
     (spoilt / "cmu_mosei_std_folds.py").write_text(text, encoding="utf-8")
     wanted = [sample.split for sample in dataset(spoilt).samples()]
     (spoilt / "folds.json").unlink()
+    with pytest.raises(
+        DataError, match=r"name its module of folds with dataset.folds, or write its lists of video ids to folds.json"
+    ):
+        dataset(spoilt).samples()
     assert [s.split for s in dataset(spoilt, folds="cmu_mosei_std_folds.py").samples()] == wanted
+    (spoilt / "folds.json").write_text(json.dumps({split: folds[split] for split in ("train", "valid", "test")}))
+    assert [s.split for s in dataset(spoilt).samples()] == wanted
     assert not (tmp_path / "executed").exists()
     (spoilt / "broken.py").write_text("standard_train_fold = list(range(3))\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"broken.py: .*standard_train_fold"):
@@ -92,7 +98,8 @@ def test_word_vectors_of_another_name_and_width(spoilt):
     )
     asked["sequences"]["glove"].pop("width")
     wrong = MOSEI.build(MoseiParams.model_validate_json(json.dumps(asked)), spoilt)
-    with pytest.raises(DataError, match=r"has 50 features .* 300 were expected; set dataset.sequences"):
+    offer = r"has 50 features .* 300 were expected; set dataset.sequences: {glove: {name: glove_vectors_with_sp, width: 50}}$"
+    with pytest.raises(DataError, match=offer):
         wrong.read(sample.id, "glove")
 
 

@@ -195,8 +195,10 @@ def test_a_csv_of_the_other_sort_is_refused_with_the_option_to_set(tiny):
     expect_refusal(
         lambda: open_corpus(tiny, openface="frames").read(id, "openface"), f"01-{id}.csv", "one row", "set `openface: averaged`"
     )
+    assert len(open_corpus(tiny, openface="averaged").read(id, "openface").values) == 1
     _write_frames(tiny / "OpenFace" / f"01-{id}.csv", 12)
     expect_refusal(lambda: open_corpus(tiny).read(id, "openface"), f"01-{id}.csv", "12 rows", "set `openface: frames`")
+    assert len(open_corpus(tiny, openface="frames").read(id, "openface").values) == 12
 
 
 @pytest.mark.parametrize(("wanted", "count"), [("AU", 35), ("x_", 68)], ids=["-aus", "-2Dfp"])

@@ -219,6 +219,8 @@ def test_the_converter_writes_what_the_dataset_reads(tmp_path):
     points = write_table(tmp_path / "facialfeatures_PP113_g1.csv", [0, 5, 5, 11])
     write_table(tmp_path / "facialfeatures_PP114_g2.csv", [0, 6, 12, 18, 24])
     (tmp_path / "people.csv").write_text("participant,gender,condition\nPP113,Female,C\n")
+    told = ("facialfeatures_PP102_g3.csv", "run `python -m mmcl_react.convert CSV_FOLDER THIS_FOLDER`")
+    expect_refusal(lambda: open_corpus(tmp_path / "out").samples(), *told)
     assert main([str(tmp_path), str(tmp_path / "out"), str(tmp_path / "people.csv")]) == 0
     data = open_corpus(tmp_path / "out", seconds=None)
     first, second = data.samples()
