@@ -12,6 +12,7 @@ from torch import nn
 
 from mmcl.api import Encoded, RecipeError, StageError, Stream
 from mmcl.model.compiled import Compiled
+from mmcl.report import run_and_report as run_all
 from mmcl.stages.learners import Pairs
 from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import pretrain
@@ -69,6 +70,25 @@ def test_what_torch_cannot_translate_is_one_sentence(monkeypatch):
     )
     assert "leave its modality out of pretrain.compile" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_run_whose_network_cannot_be_translated_learns_without_pretrain_compile(tiny_plan, run, monkeypatch):
+    """What the sentence says to do, in the run that it ended."""
+
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=broken))
+    changes = (
+        "dataset={use: toy, samples: 24, speakers: 6}",
+        "window.seconds=0.5",
+        "pretrain.epochs=1",
+        "pretrain.batch_size=4",
+    )
+    with pytest.raises(StageError, match=r"modalities\.audio\.backbone.*; leave its modality out of pretrain\.compile"):
+        run_all(tiny_plan(*changes, "pretrain.compile=[audio]"), run, workers=1, stop_after="pretrain")
+    run_all(tiny_plan(*changes), run, workers=1, stop_after="pretrain")
+    assert list(run.root.rglob("pretrain/encoders.safetensors"))
 
 
 @pytest.mark.slow

@@ -301,7 +301,7 @@ def test_a_part_that_leaves_nobody_to_train_on_is_refused():
     fold = Fold(0, tuple(range(4)), (), (4,))
     alone = [replace(sample, group="one") for sample in samples]
     with pytest.raises(
-        DataError, match="a part of fold 0 leaves 0 of 1 groups, and one is needed, to train on; use more parts, or"
+        DataError, match="a part of fold 0 leaves 0 of 1 groups, and one is needed, to train on; use validation: fold$"
     ):
         inner_folds([fold], Inner(None, None), "group", alone, 0)
 

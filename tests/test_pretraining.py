@@ -669,10 +669,28 @@ def test_sequences_that_cannot_be_contrasted_are_refused(tiny_plan, sets, senten
 
 
 def test_a_backbone_that_keeps_no_time_is_named(tiny_plan, faces):
-    unit = units_of(tiny_plan(*SEQUENCES, "modalities.audio.backbone={use: mlp, hidden: [4], width: 4}", text=FACES), faces)[0]
+    mlp = "modalities.audio.backbone={use: mlp, hidden: [4], width: 4}"
+    with pytest.raises(StageError, match="backbone 'mlp' .* keeps no time, .*; use one that does, or another loss$"):
+        embedded(tiny_plan(*SEQUENCES, mlp, text=FACES), faces)
+    assert embedded(tiny_plan(*SEQUENCES, text=FACES), faces)["audio"].steps is not None
+    assert embedded(tiny_plan(mlp, text=FACES), faces)["audio"].steps is None
+
+
+def test_a_backbone_whose_steps_and_vector_differ_in_width_is_named(tiny_plan, faces):
+    backbone = "modalities.audio.backbone={{use: conv-tasnet, bottleneck: 8, hidden: 8, blocks: 1, repeats: 1, width: {}}}"
+    with pytest.raises(
+        StageError, match="has steps of 8 numbers and a vector of 4; .*: make them alike by the backbone's options$"
+    ):
+        embedded(tiny_plan(*SEQUENCES, backbone.format(4), text=FACES), faces)
+    steps = embedded(tiny_plan(*SEQUENCES, backbone.format(8), text=FACES), faces)["audio"].steps
+    assert steps.z[steps.real].abs().sum(1).min() > 0
+
+
+def embedded(plan, run):
+    """What the encoders of a plan, not trained yet, make of four recordings."""
+    unit = units_of(plan, run)[0]
     batch = draw_batch(unit.plan, unit.prepared.stores, list(unit.fold.train[:4]), 1, np.random.default_rng(0))
-    with pytest.raises(StageError, match="backbone 'mlp' .* keeps no time"):
-        learner_of(unit, torch.device("cpu")).forward(batch, 4, {}, None)
+    return learner_of(unit, torch.device("cpu")).forward(batch, 4, {}, None)
 
 
 # -------------------------------------------------------------------------------------------------------------- frozen

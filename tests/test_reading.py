@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,27 +64,32 @@ def test_running_out_of_memory_is_no_fault_of_a_file():
         read_source(Study(MemoryError()), "study", "a1", "audio", "a1.wav")
 
 
-def test_a_file_without_permission_is_the_files_fault_and_no_plug_ins(tmp_path):
-    path = tmp_path / "a1.wav"
-    path.write_bytes(b"sound")
-    path.chmod(0)
-
+def test_a_file_without_permission_is_the_files_fault_and_no_plug_ins():
     class Reader:
         def read(self, id, source):
             return path.read_bytes()
 
     root = os.geteuid() == 0
-    if root:
-        tmp_path.chmod(0o755)
-        os.seteuid(65534)  # an ordinary user
-    try:
-        answer = value_or_reason(lambda: read_source(Reader(), "study", "a1", "audio", "a1.wav"), "a1.wav", tmp_path)
-    finally:
+    with tempfile.TemporaryDirectory() as folder:  # one that an ordinary user may enter
+        path = Path(folder) / "a1.wav"
+        path.write_bytes(b"sound")
+        path.chmod(0)
         if root:
-            os.seteuid(0)
+            Path(folder).chmod(0o755)
+            os.chown(path, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            read = partial(read_source, Reader(), "study", "a1", "audio", "a1.wav")
+            answer = value_or_reason(read, "a1.wav", Path(folder))
+            path.chmod(0o400)  # what the sentence says to do
+            again = value_or_reason(read, "a1.wav", Path(folder))
+        finally:
+            if root:
+                os.seteuid(0)
     assert isinstance(answer, Unread)
     assert answer.alike == ""
-    assert "may not be read (Permission denied)" in answer.reason
+    assert f"{path} may not be read (Permission denied); give yourself the right to" in answer.reason
+    assert again == b"sound"
 
 
 def test_what_is_no_file_is_not_opened(tmp_path):

@@ -284,7 +284,7 @@ def test_folds_without_a_class_are_named_in_one_sentence():
     lines = [line for line in concerns([MOOD], rows, folds) if "never shown" in line]
     assert lines == [
         "class 'tense' of 'mood' in fold 2 is in 1 of the test recordings and in no training recording: what was never shown is never answered; "
-        "move some to training, or leave the class out"
+        "add recordings of others who have it, or leave the class out"
     ]
 
 

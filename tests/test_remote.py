@@ -11,6 +11,7 @@ import shutil
 import socket
 import threading
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -274,6 +275,21 @@ def test_several_processes_share_one_small_cache(tmp_path):
         job.join(30)
     assert [job.exitcode for job in jobs] == [0, 0, 0]
     assert all(wrong == 0 and most <= 5_000 for wrong, most in results)
+
+
+def test_a_changed_file_of_the_cache_is_named_and_fetched_again_where_it_is_deleted(tmp_path):
+    url, written = laid(tmp_path)
+    opened = partial(open_store, Remote(url), WHERE)
+    path = opened(small(tmp_path)).folder / "shard-00000.safetensors"
+    opened(small(tmp_path)).values(0)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    assert opened(small(tmp_path)).changed() == [f"{path} is not what was fetched; delete it, and it is fetched again"]
+    path.unlink()
+    again = opened(small(tmp_path))
+    assert again.changed() == []
+    assert all(np.array_equal(again.values(row), one) for row, one in enumerate(written))
 
 
 def test_what_a_killed_process_left_half_fetched_is_taken_away(tmp_path):

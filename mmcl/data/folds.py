@@ -73,9 +73,9 @@ def make_folds(
             tests = [shuffled[:count]]
         elif protocol.use == "k-fold":
             if len(names) < protocol.k:
-                raise DataError(
-                    f"protocol: {protocol.k} folds of {len(names)} {'recordings' if protocol.by == 'sample' else 'groups'}; use a smaller k"
-                )
+                what = "recordings" if protocol.by == "sample" else "groups"
+                able = f"use a k of {len(names)} at most" if len(names) > 2 else f"three {what} are needed, a side each"
+                raise DataError(f"protocol: {protocol.k} folds of {len(names)} {what}; {able}")
             tests = _deal(names, units, protocol.k, samples, rng) if protocol.by == "sample" else _split(names, protocol.k, rng)
         else:
             tests = [[name] for name in names]
@@ -112,21 +112,22 @@ def inner_folds(folds: Sequence[Fold], how: Inner, by: str, samples: Sequence[Sa
         rng = np.random.default_rng(address(seed, "folds", "inner", fold.number))
         units = _units(by, samples, sorted((*fold.train, *fold.valid)))
         names, what = sorted(units), "recordings" if by == "sample" else "groups"
-        count = len(names) if how.parts is None else how.parts
+        count, least = len(names) if how.parts is None else how.parts, 1 if how.hold is None else 2
+        able = len(names) > least  # by a part each
         if count > len(names):
+            most = f"use {len(names)} at most" if able else "use validation: fold"
             raise DataError(
-                f"sweep.validation: {count} parts of the {len(names)} {what} of training and validation in fold {fold.number}; "
-                f"use {len(names)} at most"
+                f"sweep.validation: {count} parts of the {len(names)} {what} of training and validation in fold {fold.number}; {most}"
             )
         dealt = _deal(names, units, count, samples, rng) if by == "sample" else _split(names, count, rng)
         for part in dealt:
             inside = set(part)
             rest = [name for name in names if name not in inside]
-            if len(rest) < (1 if how.hold is None else 2):
+            if len(rest) < least:
                 needed = "one is needed, to train on" if how.hold is None else "two are needed, to train and to choose on"
+                others = "use more parts, or validation: fold" if able else "use validation: fold"
                 raise DataError(
-                    f"sweep.validation: a part of fold {fold.number} leaves {len(rest)} of {len(names)} {what}, and {needed}; "
-                    "use more parts, or validation: fold"
+                    f"sweep.validation: a part of fold {fold.number} leaves {len(rest)} of {len(names)} {what}, and {needed}; {others}"
                 )
             held, train = ([], rest) if how.hold is None else _hold(rest, how.hold, rng)
             fitted, judging, choosing = (Rows(np.sort(np.array(_rows(units, side), np.int32))) for side in (train, part, held))
@@ -229,6 +230,8 @@ def _from_file(
         if mine not in fold_of:
             raise DataError(f"{protocol.file}: names no fold for {key} '{mine}' (recording '{samples.id(row)}')")
         rows[fold_of[mine]].append(row)
+    if len(names) == 1:
+        raise DataError(f"{protocol.file}: names the fold '{names[0]}' alone; two are needed, to train on and to test on")
     pairs: list[tuple[Sequence[int], Sequence[int], Sequence[int]]] = []
     for i, name in enumerate(names):
         others = [n for n in names if n != name]

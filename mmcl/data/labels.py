@@ -66,9 +66,11 @@ def _untaught(tasks: Sequence[Task], samples: Sequence[SampleRef], folds: Sequen
                     untaught[name].append((fold.number, asked))
         for name, where in untaught.items():
             begin = "" if len(folds) == 1 else f"in fold{'s' * (len(where) > 1)} {', '.join(str(n) for n, _ in where)} "
+            # of several folds each tests somebody else: nobody can be moved
+            mend = "move some of their groups to training" if len(folds) == 1 else "add recordings of others who have it"
             yield (
                 f"class '{name}' of '{task.name}' {begin}is in {' and '.join(where[0][1])} recordings and in no training recording: "
-                "what was never shown is never answered; move some to training, or leave the class out"
+                f"what was never shown is never answered; {mend}, or leave the class out"
             )
 
 

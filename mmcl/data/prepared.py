@@ -191,4 +191,7 @@ def refuse_linked(store: Path) -> None:
     """Raise StageError if there is a link on the way down to a store: nothing is read or written behind one."""
     for folder in (store.parent.parent, store.parent, store):
         if folder.is_symlink():
-            raise StageError(f"{folder}: is a link, which prepared streams may not be; move them here, or prepare them anew")
+            raise StageError(
+                f"{folder}: is a link, which prepared streams may not be; move them here, or delete the link and run again, which prepares them "
+                "anew"
+            )

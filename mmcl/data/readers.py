@@ -223,11 +223,9 @@ class Readers:
         reader.process.join(1)
         reader.process.kill()  # where it has only closed its end
         reader.process.join()
-        how = self._how(reader)
         if not reader.begun:
-            raise StageError(
-                f"a process that reads recordings ended before it began: {how}; with fewer --workers each has more memory"
-            )
+            raise StageError(f"a process that reads recordings ended before it began: {self._why(reader)}")
+        how = self._how(reader)
         job = reader.given.popleft()
         if reader is self._alone or (not reader.answered and reader.memory == self._limits.alone and self._count == 1):
             self._answers[job[0]] = Lost(how)
@@ -244,14 +242,15 @@ class Readers:
         code = reader.process.exitcode or 0
         if code == MEMORY:
             return f"needs more than {reader.memory / 1e9:.3g} GB of memory (reading.memory)"
-        if code >= 0:
-            return f"ended the process that read it (exit code {code})"
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        more = ", as a system does that runs out of memory" if -code == signal.SIGKILL else ""
-        return f"ended the process that read it ({name}{more})"
+        return f"ended the process that read it ({_ended_by(code)})"
+
+    def _why(self, reader: _Reader) -> str:
+        """What ended a process that has read nothing yet, and what to do where it lacked memory; it had no limit of its own by then."""
+        code = reader.process.exitcode or 0
+        if code not in (MEMORY, -signal.SIGKILL):
+            return _ended_by(code)
+        what = "there is too little memory for it" if code == MEMORY else _ended_by(code)
+        return f"{what}; with fewer --workers each has more memory" if self._count > 1 else what
 
     def _start(self, memory: int) -> _Reader:
         context = fork_context(self._preload)
@@ -282,6 +281,17 @@ class Readers:
         reader.process.kill()
         reader.process.join()
         reader.process.close()
+
+
+def _ended_by(code: int) -> str:
+    """How a process ended, by its exit code; below 0 it is that of a signal."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"{name}, as a system does that runs out of memory" if -code == signal.SIGKILL else name
 
 
 def _serve(

@@ -289,7 +289,7 @@ class Cache:
                 if time.monotonic() > until:
                     raise StageError(
                         f"{self.folder}: the files in use leave no room for {size:,} bytes of {place.name}, where the cache holds at most "
-                        f"{self.most:,}; set {CACHE_GB} to a larger number, or fewer processes to work"
+                        f"{self.most:,}; set {CACHE_GB} to a larger number, or run fewer processes at once"
                     )
                 self.release()
                 time.sleep(0.05)

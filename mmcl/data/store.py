@@ -243,7 +243,7 @@ class Store:
             return self._elsewhere.changed()
         if not self._sha256:
             raise StageError(
-                f"{self.folder}: an older mmcl prepared these streams and kept no checksums; prepare them anew to have some"
+                f"{self.folder}: an older mmcl prepared these streams and kept no checksums; delete the folder and run again to have some"
             )
         names = {path.name for path in self.folder.glob("*.safetensors")} | set(self._sha256)
         return [

@@ -103,8 +103,10 @@ def array_key(path: Path, key: str | None = None) -> str:
     if key is None and len(names) == 1:
         return names[0]
     if key is None or key not in names:
+        if not names:
+            raise DataError(f"{path}: holds no array")
         wrong = "holds several arrays" if key is None else f"has no array '{key}'"
-        raise DataError(f"{path}: {wrong}; name one of {', '.join(names) or 'none'}")
+        raise DataError(f"{path}: {wrong}; name one of {', '.join(names)}")
     return key
 
 

@@ -169,7 +169,9 @@ def _json_lines(path: Path) -> tuple[list[dict[str, str]], list[int]]:
                 f"{path}:{line}: holds lists within lists, or a number too long to be written; plain values were expected"
             ) from error
         if not_text("".join((*row, *row.values()))) is not None:
-            raise DataError(f"{path}:{line}: has half of a character in it (a lone surrogate); write it again as UTF-8")
+            raise DataError(
+                f"{path}:{line}: has half of a character in it (a lone surrogate); write the whole character, or leave it out"
+            )
         rows.append(row)
         lines.append(line)
     return rows, lines

@@ -122,8 +122,8 @@ def load_heads(folder: Path | str, offers: Plugins | None = None) -> list[KeptHe
     folder = Path(folder)
     if not (folder / "heads.json").exists():
         raise DataError(
-            f"{folder}: holds no heads; name the 'probe' folder of a run, such as runs/NAME/fold-00/seed-0/probe; one that an "
-            "older mmcl wrote has none until it is deleted and its recipe run again"
+            f"{folder}: holds no heads; name the 'probe' folder of a run, such as runs/NAME/fold-00/seed-0/probe, or 'supervise' where "
+            "labels trained networks; a 'probe' that an older mmcl wrote has none until it is deleted and its recipe run again"
         )
     try:
         about = read_json(folder / "heads.json")["heads"]
