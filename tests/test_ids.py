@@ -12,6 +12,7 @@ from mmcl import load_encoders
 from mmcl.api import RecipeError, Stream
 from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
+from mmcl.recipe.schema import Augment
 from mmcl.runs import RunFolder
 from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import pretrain
@@ -81,6 +82,11 @@ def test_ids_are_not_normalised_and_a_recipe_that_asks_for_it_is_told(model):
             plan_of(model, override)
         assert words in str(error.value)
         assert str(error.value).count("\n") == 0
+    # As the messages say: nothing is asked of the ids, and of `worth` lateness alone.
+    assert plan_of(model).modalities[0].augment == Augment()
+    late = plan_of(model, "worth={robustness: {noise: [], loss: [], late: [0.2]}}").recipe.worth
+    assert late is not None
+    assert late.robustness.late == (0.2,)
 
 
 def test_saved_encoders_hold_all_weights_and_load_without_the_folder(model, tmp_path):

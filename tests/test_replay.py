@@ -68,6 +68,12 @@ def test_a_loss_that_is_no_number_stops_names_the_pair_and_keeps_the_batch_for_r
     write_json(folder / "lost.json", kept | many | {"recordings": [kept["recordings"][0]] * 10**6})
     with pytest.raises(StageError, match=r"a batch of 1,000,000 windows would take .* lost.json was changed; train again"):
         replay(run.root)
+    with monkeypatch.context() as patch:
+        _spoil(patch, {0})
+        with pytest.raises(StageError, match="became nan"):
+            run_all(plan, run, workers=1)  # trained again, as the message says: the batch that is lost then is kept
+    assert read_json(folder / "lost.json") == kept
+    assert replay(run.root) == lines
 
 
 def test_replay_says_whose_stream_holds_what_is_no_number(tiny_plan, run, monkeypatch, small_recipe):

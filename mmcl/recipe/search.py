@@ -285,7 +285,11 @@ class _Sweeper:
         input = score.input or "all"
         if plan.pretext is not None:
             self.say(("score", "stage"), "a pretext has one vector of all modalities, so that none can find another")
-        elif len(plan.modalities if input == "all" else plan.inputs.get(input, ("", ""))) < 2:
+        elif len(plan.modalities) < 2:
+            self.say(
+                ("score", "stage"), "retrieval needs two modalities, and there is one; add a modality, or take another stage"
+            )
+        elif len(plan.inputs.get(input, ("", ""))) < 2 and input != "all":
             self.say(("score", "input"), f"'{input}' has one modality, and retrieval needs two; name an input such as all")
         return input
 

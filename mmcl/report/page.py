@@ -180,7 +180,7 @@ def report_html(results: Results, people: Sequence[JsonObject] = (), root: Path 
             machine=about.get("machine", {}),
             device=about.get("device", ""),
             plugins=_plugins(plan),
-            next=_next(root),
+            next=_next(root, list(results.tasks)),
         )
     )
     return finished(page)
@@ -200,13 +200,17 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     return facts
 
 
-def _next(root: Path) -> list[tuple[str, str]]:
-    """Commands that go on from here: (command, what it does). Those that need a part of mmcl that is not there are left out."""
+def _next(root: Path, tasks: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Commands that go on from here: (command, what it does). Those that need a part of mmcl that is not there are left out.
+
+    tasks  those of the run; of several, one at a time is compared
+    """
     run = shlex.quote(f"runs/{root.resolve().name}")
     commands = [(f"mmcl predict {run} FILE", "what the run says of recordings that it has never seen")] if _answers() else []
+    one = f" --task {shlex.quote(tasks[0])}" if len(tasks) > 1 else ""
     return [
         *commands,
-        (f"mmcl compare {run} OTHER-RUN", "this run beside another, on the same recordings, with intervals over groups"),
+        (f"mmcl compare {run} OTHER-RUN{one}", "this run beside another, on the same recordings, with intervals over groups"),
         (f"mmcl audit {run}", "look for leaks: recordings, people or statistics on both sides of a split"),
         (f"mmcl rerun {run}", "repeat the run from its folder, and see what comes out differently"),
         (f"mmcl sweep {run}/recipe.yaml", "try other values, judged on validation recordings alone (needs a section sweep)"),

