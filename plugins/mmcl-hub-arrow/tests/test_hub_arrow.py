@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
 import socket
@@ -356,9 +357,40 @@ offered[0].info(ours.HubArrowParams(sources=["audio"]))
 assert not {"datasets", "pyarrow", "numpy"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"needs the library datasets, which is not installed: pip install 'mmcl\[hub-data\]'"):
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "datasets", None)
+        with pytest.raises(
+            DataError, match=r"needs the library datasets, which is not installed: pip install 'mmcl\[hub-data\]'"
+        ):
+            build(tmp_path).samples()
+        with pytest.raises(DataError, match=r"which is not installed: pip install 'mmcl\[hub-data\]'"):
+            SPEC.sample(tmp_path / "more", 6, 0)
+    brought = [
+        one for one in importlib.metadata.requires("mmcl") or () if one.split("extra == ")[-1].strip("'\"") == "hub-data"
+    ]
+    assert [one.startswith("datasets") for one in brought] == [True]
+    assert len(build(tmp_path).samples()) == 4  # with it
+    SPEC.sample(tmp_path / "more", 6, 0)
+    assert len(build(tmp_path / "more").samples()) == 6
+
+
+def test_a_folder_without_parts_takes_no_names_of_parts_but_a_column_of_splits(tmp_path):
+    sounds(set=(Value("string"), ["train", "train", "valid", "test"])).save_to_disk(tmp_path)
+    with pytest.raises(DataError, match="has no parts, and .*; leave it out, or name a column by split"):
+        build(tmp_path, parts={"train": "train"}).samples()
+    assert {ref.split for ref in build(tmp_path).samples()} == {None}
+    assert [ref.split for ref in build(tmp_path, split="set").samples()] == ["train", "train", "valid", "test"]
+
+
+def test_columns_that_nobody_can_guess_are_read_by_their_names(tmp_path):
+    columns = {"imu": (datasets.List(Value("float32")), [[1.0, 2.0, 3.0]] * 4), "mood": (Value("string"), list("abab"))}
+    features = Features({name: feature for name, (feature, _) in columns.items()})
+    rows = [{name: cells[i] for name, (_, cells) in columns.items()} for i in range(4)]
+    rows_of(datasets, features, rows).save_to_disk(tmp_path)
+    with pytest.raises(DataError, match=r"name what is read \(dataset.sources\): imu, mood"):
         build(tmp_path).samples()
+    data = build(tmp_path, sources={"imu": {"rate": 10.0}})
+    assert data.read(data.samples()[0].id, "imu").values.tolist() == [[1], [2], [3]]
 
 
 @pytest.mark.real

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
+
 import pytest
 
 PIECES = "[PAD] [UNK] [CLS] [SEP] [MASK] the film great ##er was so it word ##s a ##b c d"
+
+
+@pytest.fixture(scope="session")
+def extra():
+    """What pip installs for an extra of mmcl, by the names of packages."""
+
+    def of(name):
+        needs = [
+            one
+            for one in importlib.metadata.requires("mmcl") or ()
+            if one.endswith(f'extra == "{name}"') or one.endswith(f"extra == '{name}'")
+        ]
+        return [re.match(r"[\w.-]+", one)[0] for one in needs]
+
+    return of
 
 
 @pytest.fixture(scope="session")

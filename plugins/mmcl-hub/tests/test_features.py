@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+
 import mmcl_hub
 import numpy as np
 import pytest
 import torch
-from mmcl_hub import HfSpeechParams, HfTextParams
-from mmcl_hub.features import HfSpeech, HfText
+from mmcl_hub import HfEncoderParams, HfSpeechParams, HfTextParams, HfTokensParams
+from mmcl_hub.features import HfSpeech, HfText, load, tokenizer_of
 
 from mmcl.api import Audio, DataError, Source, Words
 from mmcl.testing import check_modality, check_plugin
@@ -16,6 +19,8 @@ transformers = pytest.importorskip("transformers")
 SPECS = []
 mmcl_hub.register_modalities(SPECS.append)
 TEXT, SPEECH, TOKENS, _ = SPECS
+BACKBONES = []
+mmcl_hub.register_backbones(BACKBONES.append)
 
 
 @pytest.fixture(scope="module")
@@ -111,5 +116,38 @@ def test_what_cannot_be_had_is_refused(tmp_path, text_model):
     (tmp_path / "config.json").write_text('{"hidden_size": 4}')
     with pytest.raises(DataError, match="cannot be loaded .*; give the folder of a saved one"):
         HfText(HfTextParams(model=str(tmp_path))).extract(Words(("a",)))
+    good = HfText(HfTextParams(model=str(text_model)))  # the folder of a saved one, as that says
+    assert good.extract(Words(("film",))).values.shape == (3, 12)
     with pytest.raises(DataError, match="has 3 hidden layers .* layer 7 is none of them"):
         HfText(HfTextParams(model=str(text_model), layer=7)).extract(Words(("a",)))
+
+
+def test_a_name_of_the_hub_is_read_where_it_was_fetched_before(tmp_path, text_model, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    given = HfText(HfTextParams(model="acme/tiny", dim=12))
+    with pytest.raises(DataError, match="'acme/tiny' cannot be loaded .*, or fetch it where there is a network"):
+        given.extract(Words(("film",)))
+    shutil.copytree(text_model, tmp_path / "models--acme--tiny" / "snapshots" / "abc")  # as the library lays it when it fetches
+    (tmp_path / "models--acme--tiny" / "refs").mkdir()
+    (tmp_path / "models--acme--tiny" / "refs" / "main").write_text("abc")
+    assert given.extract(Words(("film",))).values.shape == (3, 12)
+
+
+def test_without_the_library_the_extra_is_named_that_brings_it(text_model, monkeypatch, extra):
+    layout = TOKENS.layout(HfTokensParams(model=str(text_model)), Source("words", "w"))
+    encoder = next(spec for spec in BACKBONES if spec.name == "hf-encoder")
+    calls = (
+        ("'hf-text' needs", lambda: load(str(text_model), "hf-text")),
+        ("tokens need", lambda: tokenizer_of(str(text_model))),
+        ("'hf-encoder' needs", lambda: encoder.build(HfEncoderParams(weights="random"), layout)),
+    )
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "transformers", None)
+        for whose, call in calls:
+            with pytest.raises(DataError, match=rf"^{whose} the transformers library: pip install 'mmcl\[hf\]'$"):
+                call()
+    assert extra("hf") == ["transformers"]  # which is here again
+    assert all(call() is not None for _, call in calls)

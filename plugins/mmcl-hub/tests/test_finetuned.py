@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import mmcl_hub
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from mmcl_hub import HfEncoderParams, HfTokensParams
 from mmcl_hub.features import HfTokens
-from mmcl_hub.finetuned import HfEncoder
+from mmcl_hub.finetuned import HfEncoder, learning_part
 
 from mmcl.api import DataError, Layout, Source, Words
 from mmcl.testing import check_backbone, check_modality
@@ -197,6 +198,10 @@ def test_what_does_not_fit_is_refused_before_a_run(bert, tmp_path):
         with pytest.raises(ValueError, match=words):
             ENCODER.fits(params, layout)
     ENCODER.fits(HfEncoderParams(), layout_of(other, longest=58))
+    for folder in (one, other):  # one model for both, as is said above
+        params = HfEncoderParams(model=str(folder))
+        ENCODER.fits(params, layout_of(folder))
+        assert ENCODER.build(params, layout_of(folder)).width == 12
     ENCODER.fits(HfEncoderParams(), TOKENS.layout(HfTokensParams(model="roberta-base"), Source("words", "w")))  # on the hub
     with pytest.raises(ValueError, match="needs a model: the folder"):
         TOKENS.layout(HfTokensParams(), Source("words", "w"))
@@ -245,5 +250,36 @@ def test_adapters_keep_the_contract_and_need_a_layer_to_stand_in(bert, tmp_path)
     folder = bert(tmp_path / "bert")
     layout = TOKENS.layout(HfTokensParams(model=str(folder)), Source("words", "transcript"))
     check_backbone(ENCODER, HfEncoderParams(adapters=2), layout)
-    with pytest.raises(ValueError, match="layers: 0 trains none"):
+    with pytest.raises(ValueError, match="layers: 0 trains none; leave layers out, or say how many"):
         ENCODER.fits(HfEncoderParams(adapters=2, layers=0), layout)
+    for options in ({}, {"layers": 1}):
+        params = HfEncoderParams(adapters=2, **options)
+        ENCODER.fits(params, layout)
+        learned = {name for name, weight in ENCODER.build(params, layout).named_parameters() if weight.requires_grad}
+        assert len(learned) == 2 * 6 * options.get("layers", 3)
+
+
+def test_a_model_that_shares_one_layer_among_all_is_trained_whole():
+    config = {"model_type": "albert", "vocab_size": 18, "embedding_size": 4, "max_position_embeddings": 40, **SIZES}
+    layout = Layout("tokens", ("time", "token"), {"token": 1}, notes={"model": "own", "vocab": 18, "config": config})
+    for options in ({"layers": 1}, {"adapters": 2}):
+        with pytest.raises(
+            DataError, match="has no list of 3 layers, so the top ones cannot be told; leave layers and adapters out"
+        ):
+            ENCODER.build(HfEncoderParams(weights="random", **options), layout)
+    network = ENCODER.build(HfEncoderParams(weights="random"), layout)
+    assert all(weight.requires_grad for weight in network.parameters())
+    assert network(stream_of([2, 5, 6, 3], [2, 7, 3])).vector.isfinite().all()
+
+
+def test_layers_without_a_linear_one_take_no_adapters(bert, tmp_path):
+    network = torch.nn.Module()
+    network.layers = torch.nn.ModuleList([torch.nn.Linear(2, 2), torch.nn.Conv1d(2, 2, 1)])
+    network.config = SimpleNamespace(num_hidden_layers=2)
+    with pytest.raises(DataError, match="take a transformer, or leave adapters out"):
+        learning_part(network, "own", 1, 2, 2.0)
+    transformer = transformers.AutoModel.from_pretrained(bert(tmp_path / "bert"))
+    (top,) = learning_part(transformer, "bert", 1, 2, 2.0)
+    assert {name.rsplit(".", 1)[1] for name, weight in top.named_parameters() if weight.requires_grad} == {"down", "up"}
+    (top,) = learning_part(network, "own", 1, None, 2.0)
+    assert all(weight.requires_grad for weight in top.parameters())

@@ -167,6 +167,8 @@ def test_what_does_not_fit_a_joint_space_is_refused_before_a_recording_is_read(c
     ):
         with pytest.raises(ValueError, match=sentence):
             JOINT.layout(params, Source(type, "s"))
+    for params in (HfJointParams(model=str(clip)), HfJointParams(model="openai/clip", dim=6)):  # pool left out; its width given
+        assert JOINT.layout(params, Source("words", "s")) == Layout("vector", ("channel",), {"channel": 6})
 
 
 def test_all_layers_of_a_text_model_stand_beside_one_another(bert, tmp_path):
@@ -181,8 +183,9 @@ def test_all_layers_of_a_text_model_stand_beside_one_another(bert, tmp_path):
         np.testing.assert_array_equal(got.values[:, layer], one.values)
         np.testing.assert_array_equal(got.times, one.times)
     check_modality(TEXT, params=params)
-    with pytest.raises(ValueError, match="leave pool and layer out"):
-        TEXT.layout(HfTextParams(model=str(folder), layers="all", pool="mean"), Source("words", "w"))
+    for more in ({"pool": "mean"}, {"layer": 1}):  # without them, as above
+        with pytest.raises(ValueError, match="leave pool and layer out"):
+            TEXT.layout(HfTextParams(model=str(folder), layers="all", **more), Source("words", "w"))
     with pytest.raises(ValueError, match="needs a folder or a package"):
         TEXT.layout(HfTextParams(model="roberta-large", dim=1024, layers="all"), Source("words", "w"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import struct
 import zipfile
 from dataclasses import replace
@@ -126,6 +127,21 @@ def test_a_package_that_is_not_there_is_refused_with_the_command_that_installs_i
         assert spec.layout(params, source).sizes  # a plan needs no package
         with pytest.raises(DataError, match=rf"^model '{params.model}' is not installed: {command}$"):
             spec.build(params, source)
+
+
+def test_what_the_command_installs_is_what_was_missing(site, monkeypatch, extra):
+    for spec, params, source, package in (
+        (TEXT, HfTextParams(model=PREFIX + MINILM.name), Source("words", "w"), MINILM),
+        (SPEECH, HfSpeechParams(model=PREFIX + WHISPER.name), Source("audio", "a"), WHISPER),
+    ):
+        absent = replace(package, module=f"{package.module}_of_a_test")
+        monkeypatch.setitem(packages.PACKAGES, package.name, absent)
+        with pytest.raises(DataError, match=f"is not installed: {re.escape(package.install)}$"):
+            spec.build(params, source)
+        monkeypatch.setitem(packages.PACKAGES, package.name, publish(site, absent, b"weights"))  # as pip lays its files
+        assert spec.build(params, source) is not None
+    assert MINILM.install.split()[-1].split("==")[0] == MINILM.name
+    assert WHISPER.name in extra("whisper")
 
 
 def test_a_file_of_another_hash_is_not_opened(site):

@@ -292,6 +292,34 @@ def test_what_cannot_fit_is_refused_before_anything_is_built(spec, params, layou
         spec.fits(params, layout)
 
 
+def test_what_those_refusals_say_to_do_works(tmp_path):
+    transformers.HubertModel(transformers.HubertConfig(**{**SOUNDING, "feat_extract_norm": "layer"})).save_pretrained(tmp_path)
+    own = {"model_type": "hubert", **AUDIO_MODELS["hubert"]}
+    for spec, layout, wrong, rights, sentence in (
+        (
+            AUDIO,
+            SOUND,
+            HfAudioParams(model=str(tmp_path), config=own),
+            [HfAudioParams(model=str(tmp_path)), HfAudioParams(config=own)],
+            "give one of the two",
+        ),
+        (
+            AUDIO,
+            SOUND,
+            audio("hubert", adapters=2, layers=0),
+            [audio("hubert", adapters=2), audio("hubert", adapters=2, layers=1)],
+            "leave layers out, or say how many",
+        ),
+        (VIDEO, FRAMES, video("videomae", frames=9), [video("videomae")], "leave frames out"),
+        (VIDEO, FRAMES, video("videomae", pool="cls"), [video("videomae")], "leave pool out"),
+    ):
+        with pytest.raises(ValueError, match=f"{sentence}$"):
+            spec.fits(wrong, layout)
+        for right in rights:
+            spec.fits(right, layout)
+            assert built(spec, right, layout)(waves(200, 90) if spec is AUDIO else pictures(5, 1)).vector.isfinite().all()
+
+
 def test_a_model_of_something_else_is_refused_when_it_is_built():
     with pytest.raises(DataError, match=r"\(bert\) reads no pictures alone"):
         built(VIDEO, HfVideoParams(config={"model_type": "bert", **SMALL, "vocab_size": 9}), FRAMES)
@@ -299,10 +327,13 @@ def test_a_model_of_something_else_is_refused_when_it_is_built():
         built(AUDIO, HfAudioParams(config={"model_type": "nonsense"}), SOUND)
 
 
-def test_without_the_library_the_plan_says_how_to_get_it(monkeypatch):
+def test_without_the_library_the_plan_says_how_to_get_it(monkeypatch, extra):
     import importlib.util
 
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert extra("hf") == ["transformers"]
     for spec, params, layout in ((AUDIO, audio("hubert"), SOUND), (VIDEO, video("vit"), FRAMES)):
-        with pytest.raises(ValueError, match=r"pip install 'mmcl\[hf\]'"):
-            spec.fits(params, layout)
+        with monkeypatch.context() as patch:
+            patch.setattr(importlib.util, "find_spec", lambda name: None)
+            with pytest.raises(ValueError, match=r"pip install 'mmcl\[hf\]'"):
+                spec.fits(params, layout)
+        spec.fits(params, layout)  # with it

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+import sys
 
 import pytest
 import torch
@@ -102,9 +104,18 @@ def test_a_size_that_a_transformer_cannot_take_is_refused():
 
 
 def test_without_the_library_the_plan_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'mmcl\[timm\]'"):
-        TIMM.fits(TimmParams(), LAYOUT)
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(ValueError, match=r"pip install 'mmcl\[timm\]'"):
+            TIMM.fits(TimmParams(), LAYOUT)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "timm", None)
+        with pytest.raises(DataError, match=r"pip install 'mmcl\[timm\]'"):
+            build()
+    brought = [one for one in importlib.metadata.requires("mmcl") or () if one.split("extra == ")[-1].strip("'\"") == "timm"]
+    assert [one.startswith("timm") for one in brought] == [True]
+    TIMM.fits(TimmParams(), LAYOUT)  # with it
+    assert build()(rows(2, 1)).vector.isfinite().all()
 
 
 def test_adapters_alone_learn_and_change_nothing_at_first():
