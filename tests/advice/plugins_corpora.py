@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
+import pytest
 from mmcl_mosei.convert import convert
 from mmcl_mosei.convert import main as convert_by_command
 
@@ -145,6 +145,7 @@ def _own_sequence(align: str, **smile: float) -> None:
 
 def _named(path: Path, name: str) -> None:
     """The same file with another name of its sequence."""
+    h5py = pytest.importorskip("h5py")
     with h5py.File(path, "r+") as file:
         file.move(next(iter(file)), name)
 
@@ -164,6 +165,42 @@ def _two_facets(folder: Path, keep: bool = False, **options: Any) -> None:
     one = next(one for one in data.samples() if "facet" in one.sources)
     assert one.sources["facet"] == "FACET_4.1.csd"
     assert data.read(one.id, "facet").values.shape[1] == 35
+
+
+def _spoilt(folder: Path, use: str, file: str, whole: bool) -> None:
+    """A corpus of which a file was cut short, and with that file copied again."""
+    root, kept = folder / use, folder / "kept"
+    if not root.is_dir():
+        sample(use, root)
+        shutil.copy(root / file, kept)
+    if whole:
+        shutil.copy(kept, root / file)
+    else:
+        (root / file).write_bytes(kept.read_bytes()[:30])
+    data = corpus(use, root)
+    samples = data.samples()
+    assert len(samples) >= 12
+    for one in samples:
+        for source, path in one.sources.items():
+            if path == file:
+                data.read(one.id, source)
+
+
+def _again(where: str, words: str, use: str, file: str) -> Row:
+    return Row(
+        where,
+        words,
+        lambda folder: _spoilt(folder, use, file, whole=False),
+        lambda folder: _spoilt(folder, use, file, whole=True),
+    )
+
+
+def _copied(folder: Path, content: bytes, whole: bool = False) -> None:
+    """A pickle of which this came, or all of it."""
+    path = _pickled(folder / "a.pkl", {split: _part(split) for split in ("train", "valid", "test")})
+    if not whole:
+        path.write_bytes(content or path.read_bytes()[:-20])
+    assert convert(path, folder / "out") == {"train": 4, "valid": 4, "test": 4}
 
 
 CORPORA: list[Row | Elsewhere | NoOffer] = [
@@ -218,6 +255,7 @@ CORPORA: list[Row | Elsewhere | NoOffer] = [
             folder, "m3ed", ("annotation.json", *(f"movie_list_{name}.txt" for name in ("train", "val", "test"))), present=True
         ),
     ),
+    _again("plugins/mmcl-m3ed/mmcl_m3ed/utterances.py _json", "copy it again", "m3ed", "annotation.json"),
     _twins(
         "plugins/mmcl-m3ed/mmcl_m3ed/utterances.py _clips",
         "leave one of the two",
@@ -292,6 +330,19 @@ CORPORA: list[Row | Elsewhere | NoOffer] = [
         lambda folder: _two_facets(folder),
         lambda folder: (_two_facets(folder, sequences={"facet": {"name": "FACET_4.1"}}), _two_facets(folder, keep=True)),
     ),
+    _again(f"{MOSEI}/csd.py _damage", "copy it again", "cmu-mosei", "CMU_MOSEI_COVAREP.csd"),
+    Row(
+        f"{MOSEI}/pickles.py read_pickle",
+        "is cut short; copy it again",
+        lambda folder: _copied(folder, b""),
+        lambda folder: _copied(folder, b"", whole=True),
+    ),
+    Row(
+        f"{MOSEI}/pickles.py read_pickle",
+        "); copy it again",
+        lambda folder: _copied(folder, b"<html>"),
+        lambda folder: _copied(folder, b"", whole=True),
+    ),
     Elsewhere(
         f"{MOSEI}/segments.py read",
         "set dataset.sequences: ",
@@ -303,6 +354,7 @@ CORPORA: list[Row | Elsewhere | NoOffer] = [
         lambda folder: _unpacked(folder, "ravdess", (), present=False),
         lambda folder: _unpacked(folder, "ravdess", ("Actor_01", "03-01-04-01-01-01-01.wav"), present=True),
     ),
+    _again(f"{RAVDESS}/recordings.py _wav_head", "copy it again", "ravdess", "Actor_01/03-01-04-01-01-01-01.wav"),
     Elsewhere(
         f"{RAVDESS}/recordings.py _table",
         "set `openface: frames`",

@@ -52,8 +52,9 @@ def _checkpoint(path: Path) -> str:
 def _paced(use: str, **options: Any) -> None:
     """Frames of films that tell their rate only when they are read, and signals of arrays."""
     plan = planned({"source": "one", "features": {"use": use, **options}, "backbone": BACKBONES[use]}, FILM)
+    assert plan.modalities[0].layout.rate == 5
     values = streamed(plan, _pictures((24, 32)))
-    assert len(values) == (2 if options else 8)  # of 8 frames in 0.32 s, those at 0 and 0.2
+    assert len(values) == 2  # of 8 frames in 0.32 s, those at 0 and 0.2
 
 
 def _glove(**options: str) -> None:
@@ -78,6 +79,7 @@ def _resampled(**options: float) -> None:
     source = Source("sequence", "a sensor", None, {"shape": [3], "axes": ["channel"]})
     plan = planned({"source": "one", "features": {"use": "signals", **options}, "backbone": SMALL}, source)
     raw = make_raw(Source("sequence", "a sensor", 50.0, source.notes))
+    assert plan.modalities[0].layout.rate == 25
     assert streamed(plan, raw).shape == (50, 3)  # of 2 s
 
 

@@ -76,6 +76,18 @@ HUB: list[Row | Elsewhere | NoOffer] = [
         "pip install 'mmcl[hub-data]'",
         f"{ARROW_TESTS}::test_the_library_is_imported_when_data_are_read_and_named_where_it_is_missing",
     ),
+    *(
+        Elsewhere(
+            f"{ARROW}/shards.py {function}", words, f"{ARROW_TESTS}::test_a_spoilt_folder_is_refused_by_the_file_at_fault"
+        )
+        for function, words in (
+            ("_json", "is not the JSON that save_to_disk writes; copy the folder again"),
+            ("_names", "names no data; copy the folder again"),
+            ("_names", "of a file or a folder beside it; copy the folder again"),
+            ("_shards", "names no data; copy the folder again"),
+            ("_mapped", "copy it again"),
+        )
+    ),
     Elsewhere(
         f"{ARROW}/shards.py open_folder",
         "leave it out, or name a column by split",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -326,9 +327,24 @@ def _outside(folder):
     (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "../x.arrow"}]}), encoding="utf-8")
 
 
+def _listless(folder):
+    (folder / "state.json").write_text("[]", encoding="utf-8")
+
+
+def _unnamed(folder):
+    (folder / "state.json").write_text('{"_data_files": 3}', encoding="utf-8")
+
+
+def _empty(folder):
+    (folder / "state.json").write_text('{"_data_files": []}', encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
+        (_listless, r"state.json: is not the JSON that save_to_disk writes; copy the folder again"),
+        (_unnamed, r"state.json: names no data; copy the folder again"),
+        (_empty, r"state.json: names no data; copy the folder again"),
         (_cut, r"data-00001-of-00002.arrow: is cut short, or no stream of Arrow; copy it again"),
         (_gone, r"data-00001-of-00002.arrow: is not there"),
         (_other, r"data-00001-of-00002.arrow: its column 'mood' is not as in .*data-00000-of-00002.arrow"),
@@ -339,11 +355,14 @@ def _outside(folder):
     ids=lambda one: getattr(one, "__name__", ""),
 )
 def test_a_spoilt_folder_is_refused_by_the_file_at_fault(tmp_path, spoil, reason):
-    sounds().save_to_disk(tmp_path, num_shards=2)
-    assert len(build(tmp_path).samples()) == 4
-    spoil(tmp_path)
+    sounds().save_to_disk(tmp_path / "kept", num_shards=2)
+    shutil.copytree(tmp_path / "kept", folder := tmp_path / "own")
+    assert len(build(folder).samples()) == 4
+    spoil(folder)
     with pytest.raises(DataError, match=reason):
-        build(tmp_path).samples()
+        build(folder).samples()
+    shutil.copytree(tmp_path / "kept", folder, dirs_exist_ok=True)  # copied again
+    assert len(build(folder).samples()) == 4
 
 
 def test_the_library_is_imported_when_data_are_read_and_named_where_it_is_missing(tmp_path, monkeypatch):
