@@ -95,7 +95,7 @@ def test_what_does_not_say_its_rate_is_named_and_no_column_is_invented(tmp_path)
         "pose: arrays do not say",
     ):
         assert words in text
-    assert "'pose_rate', or set rate: in the recipe" in text
+    assert "'pose_rate', or set dataset.sources.pose.rate in the recipe" in text
 
 
 def test_equal_names_beside_each_other_are_one_recording_by_kind(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -287,6 +288,8 @@ def test_trials_on_a_cluster_have_the_scores_of_local_ones(cluster, folder):
     pytest.importorskip("optuna", reason="Optuna is not installed (pip install 'mmcl[sweep]')")
     words = ("sweep", "four.yaml", "--no-final", "--out")
     ended(mmcl(*words, "local/sweep", folder=folder))
+    _, err = ended(mmcl(*words, "ray/sweep", "--address", cluster.address, folder=folder), code=2)
+    assert "--address is that of a Ray cluster; give --engine ray with it" in err
     ended(mmcl(*words, "ray/sweep", "--engine", "ray", "--address", cluster.address, folder=folder))
     mine, theirs = (json.loads((folder / one / "sweep/trials.json").read_text())["trials"] for one in ("ray", "local"))
     assert [(one["values"], one["score"]) for one in mine] == [(one["values"], one["score"]) for one in theirs]
@@ -299,11 +302,12 @@ def test_a_node_with_another_mmcl_and_a_task_that_ends_every_process_have_their_
     engine = engine_of("ray", cluster.address)
 
     def run(call: Any) -> None:
-        left = iter([Work("the task", call, ())])
+        left, answers = iter([Work("the task", call, ())]), []
         with engine.places(
             1, 1, 7, lambda name, shown: None, folder / "here"
         ) as places:  # a number for a device: what os._exit takes
-            list(places.answers(lambda: next(left, None)))
+            answers += [value for _, value in places.answers(lambda: next(left, None))]
+        assert answers == [7]
 
     monkeypatch.chdir(folder)
     before = signal.getsignal(signal.SIGTERM)
@@ -313,6 +317,9 @@ def test_a_node_with_another_mmcl_and_a_task_that_ends_every_process_have_their_
     monkeypatch.setattr("mmcl.stages.engines.__version__", "9")
     with pytest.raises(StageError, match=r"^node .+ has mmcl .+, and this machine 9 .+: install the same on every node$"):
         run(os._exit)
+    monkeypatch.undo()  # the same is installed everywhere
+    monkeypatch.chdir(folder)
+    run(abs)
     assert list((folder / "here").iterdir()) == []  # the mark is gone
     assert signal.getsignal(signal.SIGTERM) is before
     assert capfd.readouterr().out == ""  # of Ray's own log
@@ -331,16 +338,39 @@ def test_a_node_that_does_not_see_the_folder_says_so(tmp_path, monkeypatch):
     mark = tmp_path / "mark"
 
     def asked(current: Path, word: str) -> str | None:
-        return Desk().open(_Setup(1, str(current), (mark, word), {}, b""))[1]
+        desk = Desk()
+        try:
+            _, sentence, known = desk.open(_Setup(1, str(current), (mark, word), {}, pickle.dumps(installation)))
+        finally:
+            desk.leave()
+        assert known == ({} if sentence else installation())
+        return sentence
 
-    assert "does not see the folder" in str(asked(tmp_path, "a"))
+    assert "put it where every node of the cluster sees it" in str(asked(tmp_path, "a"))
     mark.write_text("another folder of that name")
-    assert "does not see the folder" in str(asked(tmp_path, "a"))
+    assert "put it where every node of the cluster sees it" in str(asked(tmp_path, "a"))
     mark.write_text("a")
-    assert "has no folder" in str(asked(tmp_path / "none", "a"))
+    assert "start mmcl in a folder that every node of the cluster sees" in str(asked(tmp_path / "none", "a"))
+    assert asked(tmp_path, "a") is None
 
 
 @needs_ray
 def test_a_cluster_that_is_not_there_has_its_sentence():
     with pytest.raises(StageError, match="give HOST:PORT"), connected("ray://here:10001"):
         pass
+    with (
+        pytest.raises(StageError, match="no Ray cluster could be reached at 127.0.0.1:1 .*Connection refused"),
+        connected("127.0.0.1:1"),
+    ):
+        pass
+
+
+@needs_ray
+@pytest.mark.slow
+def test_an_address_that_leads_nowhere_is_told_and_that_of_a_head_connects(cluster):
+    with pytest.raises(StageError, match="give HOST:PORT of the cluster's head"), connected(f"ray://{cluster.address}"):
+        pass
+    with pytest.raises(StageError, match="start one with `ray start --head`"), connected("127.0.0.1:1"):
+        pass
+    with connected(cluster.address) as ray:
+        assert sum(node["Alive"] for node in ray.nodes()) >= 2

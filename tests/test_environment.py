@@ -189,7 +189,9 @@ def test_places_that_cannot_be_are_told(recipe, tmp_path, capsys, monkeypatch):
 )
 def test_an_empty_path_is_not_the_current_folder(arguments, recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "is empty; name a file or a folder" in refused(capsys, *(str(recipe) if one == "R" else one for one in arguments))
+    sentence = refused(capsys, *(str(recipe) if one == "R" else one for one in arguments))
+    assert "is empty; name a file or a folder" in sentence
+    assert ("leave it out" in sentence) == (arguments[-2].startswith("--") or arguments[:2] == ("runs", "list"))
     assert not list(tmp_path.iterdir())
 
 

@@ -100,7 +100,7 @@ def test_the_command_prints_its_files_and_what_comes_next(tmp_path, capsys):
     assert left.value.code == 0
     told = capsys.readouterr()
     assert str(tmp_path / "mmcl-mine" / "mmcl_mine" / "__init__.py") in told.out
-    assert "pip install -e .[test] && pytest" in told.err
+    assert "pip install -e '.[test]' && pytest" in told.err
     with pytest.raises(PluginError, match="is there already"):
         write_plugin("preset", "mine", tmp_path)
 

@@ -139,7 +139,9 @@ def recipe_of(table: Path, faces: bool = False, out: Path | None = None) -> tupl
 def _with_faces(table: Path, spec: Any, options: Any, films: list[str]) -> Any:
     """The options with sources of faces and landmarks in place of each of the films."""
     if not films:
-        raise StageError(f"{table}: names no films and no folders of pictures; --faces looks for faces in those")
+        raise StageError(
+            f"{table}: names no films and no folders of pictures to look for faces in; leave --faces out, or name films in the table"
+        )
     sources: dict[str, Any] = {}
     for name, one in options.sources.items():
         given = one.model_dump()

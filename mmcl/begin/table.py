@@ -148,7 +148,7 @@ def _rates(
             some = f"{there - len(told):,} of {there:,} {what}" if told else what
             notes.append(
                 f"{column}: {some} do not say how many steps a second they have, and it cannot be told from anything else: write it into a column "
-                f"'{column}_rate', or set rate: in the recipe"
+                f"'{column}_rate', or set dataset.sources.{column}.rate in the recipe"
             )
         if told:
             columns.append(f"{column}_rate")

@@ -86,4 +86,4 @@ def new_plugin(kind: str, name: str, out: Path) -> None:
     folder, *files = write_plugin(kind, name, out)
     for path in files:
         click.echo(path)
-    say(f"mmcl: next: cd {folder} && pip install -e .[test] && pytest; then: mmcl describe {kind} {name}")
+    say(f"mmcl: next: cd {shlex.quote(str(folder))} && pip install -e '.[test]' && pytest; then: mmcl describe {kind} {name}")

@@ -18,7 +18,8 @@ class Place(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """As click does."""
         if value == "":
-            self.fail("is empty; name a file or a folder, or leave it out", param, ctx)
+            needed = param is not None and param.required
+            self.fail(f"is empty; name a file or a folder{'' if needed else ', or leave it out'}", param, ctx)
         if isinstance(value, str) and "\0" in value:
             self.fail("holds a NUL, which no path does", param, ctx)
         return super().convert(value, param, ctx)

@@ -11,6 +11,7 @@ import os
 import pickle
 import secrets
 import signal
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ HEARING = 0.5
 """Seconds in which a desk waits for news before it answers that there is none."""
 SEEING = 10.0
 """Seconds in which a file must be seen by every node: a file system of a network is told late."""
+KNOCKING = 10.0
+"""Seconds in which the head of a cluster takes a connection."""
 IMPATIENT = 30.0
 """Seconds without a single free processor after which a person is told."""
 STORE = 80 * 2**20
@@ -155,16 +158,24 @@ def _join(ray: Any, address: str | None) -> None:
             return True
 
     options = {"log_to_driver": False, "logging_level": "ERROR", "job_config": Job(), "namespace": "mmcl"}
+    where = address or os.environ.get("RAY_ADDRESS")
     try:
+        _knock(where or "")
         ray.init(address=address or "auto", **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if address is not None or os.environ.get("RAY_ADDRESS"):
-            where = address or os.environ["RAY_ADDRESS"]
+    except (OSError, RuntimeError, ValueError) as error:
+        if where:
             raise StageError(
                 f"no Ray cluster could be reached at {where} ({_last_line(error)}); "
                 "start one with `ray start --head`, and mmcl on one of its nodes"
             ) from None
         ray.init(address="local", include_dashboard=False, object_store_memory=STORE, **options)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens at a HOST:PORT: Ray would ask again for many minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isascii() and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCKING).close()
 
 
 @contextmanager
@@ -255,7 +266,10 @@ class Desk:
         receiver, sender = one_way()
         self._stack.enter_context(receiver)
         self._stack.enter_context(sender)
-        Ear(receiver, lambda name, shown: self._news.append((name, shown))).start()
+        ear = Ear(receiver, lambda name, shown: self._news.append((name, shown)))
+        ear.start()
+        self._stack.callback(ear.join, HEARING)
+        self._stack.callback(sender.send, None)  # when the process that sends has ended
         self._pool = self._stack.enter_context(worker_pool(1, set_up, setup.threads, sender))
         return node, None, self._pool.submit(installed, setup).result()
 
