@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch.distributed import HashStore
 
+import mmcl
 from mmcl.api import DataError, StageError
 from mmcl.engine.ranks import Ranks
-from mmcl.runs import RunFolder, read_json
+from mmcl.runs import RunFolder, read_json, read_tensors
 from mmcl.stages.elsewhere import warn
 from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import pretrain
+from mmcl.use.serve import Limits, Work
+from mmcl.use.serve.desk import Reply
+from mmcl.use.serve.guard import Guard
+from mmcl.use.serve.worker import Worker
 from tests.advice.core import call
 from tests.advice.stages import LOST
-from tests.advice.stages_runs import overriding, plan_of, pretrained, run, tiny
+from tests.advice.stages_runs import finished, overriding, plan_of, pretrained, run, tiny
 from tests.test_profile import MEASURED
 
 ALL_AT_ONCE = ("pretrain.batch_size=64", "pretrain.epochs=1")
@@ -205,3 +213,93 @@ def test_labels_are_named_beside_pretraining_where_both_are_in_random_order(tmp_
     ):
         warn(plan_of(labels, *sets), {"text": store})
         assert (words in capsys.readouterr().err) if words else not capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------- finished runs at work
+
+
+def test_a_card_without_scores_has_them_once_the_report_is_written(tmp_path):
+    root = finished(tmp_path).root
+    for name in ("report.json", "report.html"):
+        (root / name).unlink()
+    call("publish", str(root), str(tmp_path / "without"))
+    card = (tmp_path / "without" / "README.md").read_text(encoding="utf-8")
+    assert "the card has no scores; `mmcl report RUN` writes one." in card
+    call("report", str(root))
+    call("publish", str(root), str(tmp_path / "with"))
+    card = (tmp_path / "with" / "README.md").read_text(encoding="utf-8")
+    assert "| emotion | audio | linear |" in card
+    assert "mmcl report RUN" not in card
+
+
+def test_what_is_given_away_opens_as_its_line_says(tmp_path, capsys):
+    root = finished(tmp_path).root
+    capsys.readouterr()
+    call("export", str(root), str(tmp_path / "given"), "--to", "safetensors")
+    line = next(line for line in capsys.readouterr().out.splitlines() if "open it with mmcl.load" in line)
+    opened = mmcl.load(line.partition(": ")[0])
+    weights = read_tensors(root / "fold-00" / "seed-3" / "pretrain" / "encoders.safetensors")
+    mine = {f"{name}/{key}": value for name, one in opened.encoders.items() for key, value in one.state_dict().items()}
+    assert all(torch.equal(value, mine[name]) for name, value in weights.items())
+
+
+def test_a_run_starts_from_the_url_that_an_upload_names(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MMCL_CACHE", str(tmp_path / "cache"))
+    here = finished(tmp_path)
+    capsys.readouterr()
+    call("upload", str(here.root), f"file://{tmp_path / 'there'}")
+    (words,) = re.findall(r"'mmcl run … (--prepared \S+)' starts from them", capsys.readouterr().out)
+    there = run(tmp_path / "elsewhere", *words.split(), "--stop-after", "pretrain")
+    assert not (there.root.parent / "prepared").exists()
+    weights = [one.stage("pretrain", 0, 3) / "encoders.safetensors" for one in (here, there)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_server_answers_by_its_address_and_by_the_name_that_it_is_started_with():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    def asked(host: str, *names: str) -> tuple[int, str]:
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "headers": [(b"host", host.encode())]}
+        asyncio.run(Guard(app, frozenset(names), False, 100)(scope, receive, send))
+        return sent[0]["status"], sent[1]["body"].decode()
+
+    status, text = asked("study.example:8400")
+    assert status == 403
+    assert "ask it by its address, or start it with --name" in text
+    assert asked("127.0.0.1:8400")[0] == 200
+    assert asked("study.example:8400", "study.example")[0] == 200
+
+
+def test_a_question_that_finds_too_many_waiting_is_answered_when_it_is_asked_again(monkeypatch, tmp_path):
+    async def ask() -> list[tuple[int, dict]]:
+        free = asyncio.Event()
+
+        async def answered(self, question):
+            await free.wait()
+            return Reply(200, {"answers": question})
+
+        monkeypatch.setattr(Worker, "_start", lambda self: {})
+        monkeypatch.setattr(Worker, "_asked", answered)
+        worker = Worker(Work(tmp_path, None, "cpu", (), Limits(waiting=1)))
+        waiting = [asyncio.create_task(worker.ask(name)) for name in ("first", "second")]
+        await asyncio.sleep(0)
+        refused = await worker.ask("third")
+        free.set()
+        await asyncio.gather(*waiting)
+        again = await worker.ask("third")
+        return [(one.status, one.body) for one in (refused, again)]
+
+    (status, body), again = asyncio.run(ask())
+    assert status == 503
+    assert body["error"] == "1 questions are waiting already; ask again in a while"
+    assert again == (200, {"answers": "third"})

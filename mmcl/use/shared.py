@@ -22,7 +22,8 @@ def require_run(root: Path) -> None:
 def empty_place(folder: Path) -> None:
     """Raise StageError unless a folder is new or empty, so that nobody's file is overwritten."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise StageError(f"{folder}: is no folder; give a new or an empty one")
+        what = "a link" if folder.is_symlink() else "no folder"
+        raise StageError(f"{folder}: is {what}; give a new or an empty one")
     inside = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if inside:
         raise StageError(f"{folder}: holds {inside[0]}{' and more' if len(inside) > 1 else ''}; give a new or an empty folder")

@@ -46,6 +46,7 @@ def overriding(*sets: str) -> list[str]:
 
 def tiny(folder: Path) -> str:
     """The recipe of the made-up corpus, in a folder."""
+    folder.mkdir(exist_ok=True)
     path = folder / "tiny.yaml"
     path.write_text(TINY, encoding="utf-8")
     return str(path)
