@@ -108,7 +108,8 @@ class Profile:
             gain = self.steps["float32"] / self.steps["bf16"]
             words = f"bf16: {gain:.1f}x here ({self.steps['float32']:.0f} ms in float32, {self.steps['bf16']:.0f} ms in bf16)"
             if gain < 1.1:
-                sentences.append(f"{words}: {'set' if self.precision == 'bf16' else 'leave'} pretrain.precision: float32")
+                plain = "set pretrain.precision: float32" if self.precision == "bf16" else "leave pretrain.precision: float32"
+                sentences.append(f"{words}: {plain}")
             elif self.precision == "bf16":
                 sentences.append(f"{words}: in use")
             else:
