@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmcl.api import Encoded, Items, Labelled, Task
+from mmcl.api import Encoded, Items, Labelled, RecipeError, Task
 from mmcl.model.contrast import build_contrast
 from mmcl.plugins import plugins
 from mmcl.testing import make_group, make_pair
@@ -31,6 +31,17 @@ def _body(joints: int, **backbone: Any) -> None:
     vectors(
         planned({"source": "one", "features": features, "backbone": {"use": "st-gcn", "channels": [4], **backbone}}, source)
     )
+
+
+def _graphs(joints: int, wanted: list[str], **backbone: Any) -> None:
+    """Every graph that the refusal offers, used."""
+    with pytest.raises(RecipeError) as error:
+        _body(joints, **backbone)
+    offered = str(error.value).partition("set graph: to ")[2].split(" or ")
+    assert offered == [*wanted, "custom, with edges"]
+    for name in wanted:
+        _body(joints, graph=name)
+    _body(joints, graph="custom", edges=_chain(joints))
 
 
 def _chain(joints: int) -> list[list[int]]:
@@ -243,17 +254,13 @@ NETWORKS: list[Row | Elsewhere | NoOffer] = [
         "plugins/mmcl-stgcn/mmcl_stgcn/graphs.py graph_for",
         "the stream of ",
         lambda folder: _body(20),
-        lambda folder: (_body(20, graph="kinect-20"), _body(20, graph="custom", edges=_chain(20))),
+        lambda folder: (_graphs(20, ["kinect-20"]), _graphs(7, [])),
     ),
     Row(
         "plugins/mmcl-stgcn/mmcl_stgcn/graphs.py graph_for",
         " joints, graph '",
         lambda folder: _body(51, graph="face-68"),
-        lambda folder: (
-            _body(51, graph="face-51"),
-            _body(51, graph="face-51-mpuc"),
-            _body(51, graph="custom", edges=_chain(51)),
-        ),
+        lambda folder: _graphs(51, ["face-51-mpuc", "face-51"], graph="face-68"),
     ),
     Row(
         "plugins/mmcl-stgcn/mmcl_stgcn/graphs.py partition_problem",
