@@ -84,7 +84,7 @@ def unmet(one: Distribution, version: str) -> str | None:
             continue  # pip would not have installed it
         applies = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
         if applies and not wanted.specifier.contains(version, prereleases=True):
-            return f"asks for mmcl{wanted.specifier}, and {version} is installed; install a release of {one.name} for this mmcl, or that mmcl"
+            return f"asks for mmcl{wanted.specifier}, and {version} is installed; install a release of {one.name} for this mmcl, or an mmcl of those versions"
     return None
 
 

@@ -70,6 +70,9 @@ DEPRECATED_NAMES: Mapping[str, Mapping[str, tuple[str, Deprecated]]] = {"mmcl.ap
 PATIENCE = 10.0
 """Seconds after which a stranger that is still being imported is named."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What is told to be installed: nothing else reaches a shell by such advice."""
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ class Plugins:
             names = " or ".join(f"'{o.package}:{bare}'" for o in rivals)
             raise PluginError(f"{what} '{bare}' is offered by {len(rivals)} packages: write {names}")
         failed, advice = [one.plugin for one in self.failed], ""
-        if package and not any(_same(one.package, package) for one in self.loaded):
+        if package and not any(_same(one.package, package) for one in self.loaded) and _PACKAGE.fullmatch(package):
             advice = f" The package {package} is not installed here: pip install {package}."
         elif not package:
             advice = " If another package offers it, install that one here; 'mmcl plugins' lists those that are."
@@ -213,8 +216,9 @@ def require_offered(plan: Mapping[str, Any], where: str) -> None:
 
 def _installing(packages: Iterable[tuple[str, str]]) -> str:
     """What to install, for the end of a sentence about a file that names it; what no package or version is called does not reach a shell."""
-    named = [f"{package}=={version}" for package, version in dict.fromkeys(packages)]
-    if all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*", one) for one in named):
+    packages = dict.fromkeys(packages)
+    named = [f"{package}=={version}" for package, version in packages]
+    if all(_PACKAGE.fullmatch(package) and _VERSION.fullmatch(version) for package, version in packages):
         return f"; if you know that package: pip install {' '.join(named)}"
     return "; no package is called so: the file was changed"
 

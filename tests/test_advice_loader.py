@@ -99,7 +99,7 @@ def test_a_damaged_package_is_installed_again_or_removed(world, tmp_path, way):
 def test_a_plug_in_for_another_mmcl_is_replaced_or_mmcl_is(world, tmp_path, monkeypatch, way):
     world.install("acme-other", requires=["mmcl>=99,<100"], plugin="other", names=("one",))
     assert (
-        f"asks for mmcl<100,>=99, and {__version__} is installed; install a release of acme-other for this mmcl, or that mmcl"
+        f"asks for mmcl<100,>=99, and {__version__} is installed; install a release of acme-other for this mmcl, or an mmcl of those versions"
         in (only_failure(world.look()))
     )
     if way == "that mmcl":

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmcl.api import PluginError, StageError
+from mmcl.api import PluginError, StageError, UnknownNameError
 from mmcl.cli import main
 from mmcl.data.prepared import load_prepared
 from mmcl.plugins import plugins, require_offered
@@ -243,6 +243,9 @@ def test_a_package_that_a_run_names_reaches_no_shell_by_the_advice_to_install_it
         plugins().kept("backbone", {"use": "gone", "package": package, "version": "1"})
     with pytest.raises(PluginError, match="no package is called so: the file was changed"):
         require_offered({"backbone": {"use": "gone", "package": package, "version": "1"}}, "run")
+    with pytest.raises(UnknownNameError) as unknown:
+        plugins().kept("backbone", {"use": f"{package}:gone", "version": "1"})
+    assert "install" not in str(unknown.value)
     with pytest.raises(PluginError, match="if you know that package: pip install acme==1.0"):
         require_offered({"backbone": {"use": "gone", "package": "acme", "version": "1.0"}}, "run")
 

@@ -143,7 +143,7 @@ def test_plugin_that_asks_for_another_mmcl_is_refused_before_it_is_imported(worl
     if refused:
         version = importlib.metadata.version("mmcl")
         assert (
-            f"and {version} is installed; install a release of acme-other for this mmcl, or that mmcl"
+            f"and {version} is installed; install a release of acme-other for this mmcl, or an mmcl of those versions"
             in registry.failed[0].failure
         )
 

@@ -121,7 +121,10 @@ def test_a_run_with_somebodys_file_a_link_or_a_process_in_it_stays(root):
     with pytest.raises(StageError, match=r"holds draft\.txt, which mmcl did not write"):
         remove([root / "tiny"], really=True)
     (root / "tiny" / "draft.txt").unlink()
-    with RunFolder(root / "tiny").held(), pytest.raises(StageError, match="another mmcl process"):
+    with (
+        RunFolder(root / "tiny").held(),
+        pytest.raises(StageError, match="another mmcl process is writing this run; wait for it$"),
+    ):
         remove([root / "tiny"], really=True)
     (root / "tiny" / "fold-00" / "way").symlink_to(root / "thesis")
     with pytest.raises(StageError, match="is a link"):
@@ -167,7 +170,10 @@ def test_nothing_is_pruned_while_a_run_is_written_or_cannot_be_read(root):
     with pytest.raises(StageError, match=r"folds\.json: cannot be read"):
         prune(root, really=True)
     shutil.rmtree(root / "tiny")
-    with RunFolder(root / "second").held(), pytest.raises(StageError, match="another mmcl process"):
+    with (
+        RunFolder(root / "second").held(),
+        pytest.raises(StageError, match="another mmcl process is writing this run; wait for it$"),
+    ):
         prune(root, really=True)
     (root / "prepared" / "toy" / "way").symlink_to(root / "thesis")
     with pytest.raises(StageError, match="is a link"):

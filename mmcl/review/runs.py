@@ -82,7 +82,7 @@ def remove(folders: Sequence[Path], really: bool) -> list[tuple[Path, int]]:
         for folder in dict.fromkeys(one.resolve() if one.is_symlink() else one for one in folders):
             if kind_of(folder) is None:
                 raise StageError(f"{folder}: is no run of mmcl (it has no {MARKER}); nothing was removed")
-            all_of_them.enter_context(RunFolder(folder).held())
+            all_of_them.enter_context(RunFolder(folder).held(""))
             remove_run(folder, really=False)
             sizes.append((folder, _size(folder)))
         for folder, _ in sizes if really else ():
@@ -107,7 +107,7 @@ def prune(root: Path, really: bool) -> list[Unused]:
     used: set[str] = set()
     with ExitStack() as all_of_them:
         for folder in _below(root, prepared):
-            all_of_them.enter_context(RunFolder(folder).held())
+            all_of_them.enter_context(RunFolder(folder).held(""))
             if (folder / "folds.json").exists():
                 stores = read_json(folder / "folds.json")["stores"].values()
                 used |= {os.path.normpath((folder / str(one["folder"])).absolute()) for one in stores}

@@ -170,12 +170,12 @@ class RunFolder:
         claim(self.root, kind)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep a second process out of this folder. Raises StageError if one is at work in it."""
+    def held(self, otherwise: str = ", or give another --out") -> Iterator[None]:
+        """Keep a second process out of this folder. Raises StageError, which says to wait, or otherwise, if one is at work in it."""
         self.root.mkdir(parents=True, exist_ok=True)
         with locked(self.root / ".lock", wait=False) as mine:
             if not mine:
-                raise StageError(f"{self.root}: another mmcl process is writing this run; wait for it, or give another --out")
+                raise StageError(f"{self.root}: another mmcl process is writing this run; wait for it{otherwise}")
             tidy(self.root)
             yield
 

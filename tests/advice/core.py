@@ -95,6 +95,19 @@ def _removed(folder: Path) -> None:
     assert not (folder / "a").exists()
 
 
+def _removed_while_held(folder: Path) -> None:
+    _run(folder, "a")
+    with RunFolder(folder / "a").held():
+        _removed(folder)
+
+
+def _pruned(folder: Path) -> None:
+    (one, *_) = (folder / "prepared").glob("*/*/store.json")
+    shutil.copytree(one.parent, one.parent.with_name(f"unused-{one.parent.name}"))
+    call("runs", "prune", str(folder), "--yes")
+    assert one.exists() and not list((folder / "prepared").rglob("unused-*"))
+
+
 def _with_a_thesis(folder: Path) -> None:
     claim(folder / "a", "run")
     (folder / "a" / "thesis.tex").write_text("mine", encoding="utf-8")
@@ -337,7 +350,7 @@ CORE: list[Row | Elsewhere | NoOffer] = [
     ),
     Elsewhere(
         "mmcl/installed.py unmet",
-        "install a release of {} for this mmcl, or that mmcl",
+        "for this mmcl, or an mmcl of those versions",
         f"{LOADER}a_plug_in_for_another_mmcl_is_replaced_or_mmcl_is",
     ),
     Elsewhere(
@@ -360,9 +373,21 @@ CORE: list[Row | Elsewhere | NoOffer] = [
     # ---------------------------------------------------------------------------------------------------------- run folders
     Row(
         "mmcl/runs/__init__.py held",
-        "is writing this run; wait for it, or give another --out",
+        "is writing this run; wait for it",
         lambda folder: _while_held(folder, "a"),
-        lambda folder: (_while_held(folder, "b"), _run(folder, "a")),
+        lambda folder: _run(folder, "a"),
+    ),
+    Row(
+        "mmcl/runs/__init__.py held",
+        ", or give another --out",
+        lambda folder: _while_held(folder, "a"),
+        lambda folder: _while_held(folder, "b"),
+    ),
+    Row(
+        "mmcl/runs/__init__.py held",
+        "wait for it",
+        _removed_while_held,
+        lambda folder: (_pruned(folder), _removed(folder)),
     ),
     Row(
         "mmcl/runs/__init__.py shared",
