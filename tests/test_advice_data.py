@@ -19,7 +19,7 @@ from mmcl.recipe.planner import make_plan
 from mmcl.recipe.read import parse_recipe
 from mmcl.report import run_and_report as run_all
 from mmcl.review.audit import audit_folder
-from mmcl.runs import RunFolder, read_json, write_json
+from mmcl.runs import RunFolder, digest, read_json, write_json
 from mmcl.stages.prepare import prepare
 from tests.advice.core import call
 from tests.conftest import LEAST
@@ -29,6 +29,7 @@ RECIPE = (
     + LEAST
     + "pretrain: {batch_size: 8, epochs: 1, optimizer: {use: sgd, lr: 1e-2}}\nprotocol: {use: official}\n"
     + "probe: {inputs: [audio], tasks: [emotion], heads: {linear: {use: linear, l2: [0.1]}}}\nreport: {against: []}\n"
+    + "supervise: {heads: {mlp: {use: mlp}}, inputs: [audio], tasks: [emotion], epochs: 1, batch_size: 16}\n"
 )
 
 
@@ -168,7 +169,24 @@ def test_streams_without_checksums_or_with_a_changed_byte_are_deleted_and_run_ag
     assert (audited.findings, audited.left_out) == ((), {})
 
 
-# ----------------------------------------------------------------------------------------------------------------- heads
+def test_streams_of_other_recordings_under_their_name_are_prepared_anew(copied, capsys):
+    """As where somebody has renamed or copied a folder of prepared streams."""
+    plan, run = copied
+    folder = store_of(run)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = make_plan(parse_recipe(RECIPE, "tiny.yaml", ("modalities.audio.features.hop=0.2",)))
+    prepare(other, RunFolder(run.root.with_name("other")), workers=1)
+    shutil.rmtree(folder)
+    shutil.move(store_of(RunFolder(run.root.with_name("other"))), folder)
+    with pytest.raises(StageError, match="holds other data than this run was prepared with; run its recipe again$"):
+        load_prepared(run)
+    run_all(plan, run, workers=1)
+    assert "holds other streams than its name says; they are prepared anew" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in store_of(run).iterdir()} == before
+    assert audit_folder(run.root).findings == ()
+
+
+# -------------------------------------------------------------------------------------------------------- heads, networks
 
 
 def test_a_probe_of_an_older_mmcl_has_heads_once_it_is_deleted_and_run_again(copied):
@@ -187,3 +205,21 @@ def test_a_probe_of_an_older_mmcl_has_heads_once_it_is_deleted_and_run_again(cop
     shutil.rmtree(folder)
     run_all(plan, run, workers=1)
     assert [one.name for one in mmcl.load_heads(folder)] == ["linear"]
+
+
+def test_a_network_of_an_older_mmcl_is_read_once_its_folder_is_deleted_and_run_again(copied):
+    """One that is finished, and whose file does not say how to rebuild it."""
+    plan, run = copied
+    folder = run.stage("supervise", 0, 3)
+    (path,) = (folder / "models").glob("*.json")
+    write_json(path, {name: one for name, one in read_json(path).items() if name != "network"})
+    done = read_json(folder / "finished.json")
+    write_json(
+        folder / "finished.json", {**done, "files": {**done["files"], path.relative_to(folder).as_posix(): digest(path)}}
+    )
+    run_all(plan, run, workers=1)
+    with pytest.raises(DataError, match="delete its 'supervise' folder and run the recipe again"):
+        mmcl.load_heads(folder)
+    shutil.rmtree(folder)
+    run_all(plan, run, workers=1)
+    assert [one.name for one in mmcl.load_heads(folder)] == ["mlp"]

@@ -25,7 +25,7 @@ from mmcl.data.prepared import load_prepared
 from mmcl.data.remote import Cache, Remote, open_store
 from mmcl.data.store import Store, StoreWriter
 from mmcl.media.files import cache_root
-from mmcl.runs import RunFolder, digest, locked
+from mmcl.runs import RunFolder, digest, locked, write_arrays
 from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import pretrain
 from mmcl.use.upload import upload
@@ -202,6 +202,54 @@ def test_what_was_never_uploaded_is_named_with_what_to_do(tiny_plan, prepared, t
     listing.write_text(json.dumps(about))
     with pytest.raises(MmclError, match="holds other recordings than"):
         upload(prepared.root, url)
+
+
+def _lists_no_index(about, folder):
+    del about["files"]["index.safetensors"]
+
+
+def _has_another_index(about, folder):
+    write_arrays(folder / "index.safetensors", {"index": np.zeros((3, 3), np.int64)})
+    about["files"]["index.safetensors"] = entry_of(folder / "index.safetensors")
+
+
+def _has_another_shard(about, folder):
+    write_arrays(folder / "shard-00000.safetensors", {"values": np.zeros((3, 9), np.float32)})
+    about["files"]["shard-00000.safetensors"] = entry_of(folder / "shard-00000.safetensors")
+
+
+def entry_of(path):
+    return {"bytes": path.stat().st_size, "sha256": digest(path)}
+
+
+@pytest.mark.parametrize("harm", [None, _lists_no_index, _has_another_index, _has_another_shard])
+def test_what_is_not_whole_at_a_url_is_removed_there_and_uploaded_again(harm, tiny_plan, prepared, tmp_path):
+    """What the sentence says to do, of a file that it names, or of a store."""
+    url = f"file://{tmp_path / 'there'}"
+    upload(prepared.root, url)
+    folder = next((tmp_path / "there").rglob("log-mel-*"))
+    if harm is None:
+        spoilt = next((tmp_path / "there").rglob("listing.json"))
+        spoilt.write_text("{}")
+    else:
+        spoilt, about = folder, json.loads((folder / "remote.json").read_text())
+        harm(about, folder)
+        (folder / "remote.json").write_text(json.dumps(about))
+
+    def values(run):
+        store = load_prepared(run).stores["audio"]
+        return [store.values(row).tolist() for row in store.rows.tolist()]
+
+    def fetched(name):
+        run = RunFolder(tmp_path / name, remote=url)
+        prepare(tiny_plan(text=RECIPE), run)
+        return values(run)
+
+    with pytest.raises(MmclError, match=rf"^{url}\S*/{spoilt.name}: is not .*; remove it there and upload the run again$"):
+        fetched("before")
+    shutil.rmtree(spoilt) if spoilt.is_dir() else spoilt.unlink()
+    upload(prepared.root, url)
+    assert fetched("after") == values(prepared)
 
 
 # ----------------------------------------------------------------------------------------------------------------- cache
@@ -459,7 +507,7 @@ def test_a_store_that_names_other_files_than_those_of_a_store_is_refused(change,
 
 
 def test_an_index_that_reaches_beyond_its_shards_is_refused_when_they_are_read(tmp_path):
-    from mmcl.runs import read_arrays, write_arrays
+    from mmcl.runs import read_arrays
 
     url, _ = laid(tmp_path)
     folder = tmp_path / "there" / WHERE

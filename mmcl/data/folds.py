@@ -230,8 +230,6 @@ def _from_file(
         if mine not in fold_of:
             raise DataError(f"{protocol.file}: names no fold for {key} '{mine}' (recording '{samples.id(row)}')")
         rows[fold_of[mine]].append(row)
-    if len(names) == 1:
-        raise DataError(f"{protocol.file}: names the fold '{names[0]}' alone; two are needed, to train on and to test on")
     pairs: list[tuple[Sequence[int], Sequence[int], Sequence[int]]] = []
     for i, name in enumerate(names):
         others = [n for n in names if n != name]

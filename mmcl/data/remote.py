@@ -194,7 +194,9 @@ def _object(content: bytes, name: str, where: str) -> JsonObject:
             raise ValueError("it holds no object")
         check(value)
     except ValueError as error:
-        raise StageError(f"{where}/{name}: is not what 'mmcl upload' writes ({error}); upload the run again") from None
+        raise StageError(
+            f"{where}/{name}: is not what 'mmcl upload' writes ({error}); remove it there and upload the run again"
+        ) from None
     return value
 
 
@@ -401,7 +403,7 @@ class Files:
     def _at_hand(self, name: str) -> Iterator[Any]:
         """A file of the cache, open and locked against being taken away."""
         if name not in self._entries:
-            raise StageError(f"{self}: {NOT_WHOLE} (it has no {name}); upload it again")
+            raise StageError(f"{self}: {NOT_WHOLE} (it has no {name}); remove it there and upload the run again")
         path = self.folder / name
         while True:
             try:
@@ -457,7 +459,7 @@ class Shards(Sequence[Arrays]):
             try:
                 self._check(shard, arrays)
             except (ValueError, KeyError) as error:
-                raise StageError(f"{self._files}: {NOT_WHOLE} ({error}); upload it again") from None
+                raise StageError(f"{self._files}: {NOT_WHOLE} ({error}); remove it there and upload the run again") from None
             self._known.add(shard)
         return arrays
 

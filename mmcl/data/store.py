@@ -231,7 +231,11 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, StageError) as error:
             if elsewhere is not None:
                 whole = isinstance(error, StageError)  # a sentence already
-                raise error if whole else StageError(f"{elsewhere}: {NOT_WHOLE} ({error}); upload it again") from error
+                raise (
+                    error
+                    if whole
+                    else StageError(f"{elsewhere}: {NOT_WHOLE} ({error}); remove it there and upload the run again")
+                ) from error
             raise StageError(f"{folder}: {NOT_WHOLE} ({error}); run the recipe again, which prepares them anew") from error
 
     def changed(self) -> list[str]:

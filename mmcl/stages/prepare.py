@@ -147,11 +147,12 @@ def _make_stores(
 
 
 def is_whole(folder: Path, hushed: bool = False) -> bool:
-    """Whether a store is there, as far as opening it shows; one that is damaged is said to be prepared anew."""
+    """Whether a store is there, as far as opening it shows; one that is damaged, or another than its name says, is said to be prepared anew."""
     if not (folder / "store.json").exists():
         return False
     try:
-        Store(folder)
+        if not folder.name.endswith(f"-{Store(folder).key}"):
+            raise StageError(f"{folder}: holds other streams than its name says")
     except StageError as error:
         if not hushed:
             say(f"prepare: {error}; they are prepared anew")

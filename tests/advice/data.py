@@ -24,7 +24,7 @@ from mmcl.plugins import plugins
 from mmcl.recipe.plan import Part
 from mmcl.runs import RunFolder
 from tests.advice import Elsewhere, NoOffer, Row
-from tests.advice.extras import begin_in_little_memory, brings, without
+from tests.advice.extras import begin_in_little_memory, brings, told, without
 from tests.advice.media import MEDIA
 from tests.test_folds import protocol
 from tests.test_kept import TASKS, features_of, fitted
@@ -62,8 +62,18 @@ def _parts(people: int, parts: int, hold: float | None = None) -> None:
 
 
 FOLDS: list[Row | Elsewhere | NoOffer] = [
-    Row("mmcl/data/folds.py make_folds", "use a k of", lambda folder: _folds(5), lambda folder: _folds(3)),
-    Row("mmcl/data/folds.py inner_folds", "at most", lambda folder: _parts(4, 5), lambda folder: _parts(4, 4)),
+    Row(
+        "mmcl/data/folds.py make_folds",
+        "use a k of",
+        lambda folder: _folds(5),
+        lambda folder: _folds(int(told(lambda: _folds(5), r"use a k of (\d+) at most"))),
+    ),
+    Row(
+        "mmcl/data/folds.py inner_folds",
+        "at most",
+        lambda folder: _parts(4, 5),
+        lambda folder: _parts(4, int(told(lambda: _parts(4, 5), r"use (\d+) at most"))),
+    ),
     Row(
         "mmcl/data/folds.py inner_folds",
         "use more parts",
@@ -211,6 +221,26 @@ STORES: list[Row | Elsewhere | NoOffer] = [
     ),
     NoOffer("mmcl/data/store.py mapped_file", "cut short", "says how a file is damaged: 'cut' asks for nothing"),
     NoOffer("mmcl/data/store.py _place", "cut short", "says how a file is damaged: 'cut' asks for nothing"),
+    Elsewhere(
+        "mmcl/data/remote.py _object",
+        "remove it there and upload the run again",
+        "tests/test_remote.py::test_what_is_not_whole_at_a_url_is_removed_there_and_uploaded_again",
+    ),
+    Elsewhere(
+        "mmcl/data/remote.py _at_hand",
+        "remove it there and upload the run again",
+        "tests/test_remote.py::test_what_is_not_whole_at_a_url_is_removed_there_and_uploaded_again",
+    ),
+    Elsewhere(
+        "mmcl/data/remote.py __getitem__",
+        "remove it there and upload the run again",
+        "tests/test_remote.py::test_what_is_not_whole_at_a_url_is_removed_there_and_uploaded_again",
+    ),
+    Elsewhere(
+        "mmcl/data/store.py __init__",
+        "remove it there and upload the run again",
+        "tests/test_remote.py::test_what_is_not_whole_at_a_url_is_removed_there_and_uploaded_again",
+    ),
     Row(
         "mmcl/data/remote.py split_url",
         "one begins with",
@@ -304,9 +334,9 @@ def _networks(folder: Path, stage: str) -> None:
     assert _alike(loaded.network, network)
 
 
-def _one_of_two(folder: Path, which: str) -> None:
+def _one_of_two(folder: Path, which: str = "") -> None:
     network = _save_networks(folder, "mlp", "other")
-    loaded = mmcl.load_encoders(folder / "runs" / "NAME" / "fold-00" / "seed-0" / "supervise" / which)
+    loaded = mmcl.load_encoders(which or folder / STAGE("supervise", 0, 0))
     assert _alike(loaded["signal"], network.encoders["signal"])
 
 
@@ -372,8 +402,8 @@ HEADS: list[Row | Elsewhere | NoOffer] = [
     Row(
         "mmcl/model/kept_network.py load_trained",
         "name one, such as",
-        lambda folder: _one_of_two(folder, ""),
-        lambda folder: _one_of_two(folder, "models/emotion~signal~mlp"),
+        _one_of_two,
+        lambda folder: _one_of_two(folder, told(lambda: _one_of_two(folder), r"name one, such as (.*)$")),
     ),
     Row(
         "mmcl/model/scale.py _within",

@@ -1,4 +1,4 @@
-"""Machines that lack something: packages, and what the command brings that a message names; memory."""
+"""Messages, and machines that lack something: packages, and what the command brings that a message names; memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+
+from mmcl.api import MmclError
+
+
+def told(act: Callable[[], object], pattern: str) -> str:
+    """What the error of an act gives where the pattern has its group: the value that it says is right."""
+    with pytest.raises(MmclError) as error:
+        act()
+    match = re.search(pattern, str(error.value))
+    assert match, str(error.value)
+    return match[1]
 
 
 @contextmanager
