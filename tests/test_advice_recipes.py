@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import json
 import os
@@ -346,23 +347,29 @@ def own(study, tmp_path, monkeypatch) -> Path:
 
 
 def test_every_command_that_a_report_offers_goes_on_from_its_run(own):
+    """Of a run with two tasks, folds from a file that lies elsewhere, and a value laid over its recipe."""
     pytest.importorskip("optuna")
-    page = html.unescape((own / "runs" / "study" / "report.html").read_text())
-    offered = [command for command, _ in _next(Path("runs/study"), ["mood", "valence"])]
-    assert all(command in page for command in offered)
+    with (own / "data" / "folder" / "recordings.csv").open(encoding="utf-8") as file:
+        groups = sorted({row["speaker"] for row in csv.DictReader(file)})
+    (own / "by.csv").write_text("group,fold\n" + "".join(f"{group},{k % 3}\n" for k, group in enumerate(groups)))
+    (own / "folds.yaml").write_text(STUDY.replace("protocol: official", "protocol: {use: folds, file: by.csv, only: [0]}"))
+    call("run", "folds.yaml", "--set", "probe.inputs=[all]", "--out", "runs/mine", "--workers", "1")
+    page = html.unescape((own / "runs" / "mine" / "report.html").read_text())
+    offered = re.findall(r"<code>(mmcl \w+[^<]*)</code>", page)
     commands = {command.split()[1]: shlex.split(command)[1:] for command in offered}
-    assert list(commands) == ["predict", "compare", "audit", "rerun", "sweep", "runs"]
-    file = next((own / "data").rglob("*.wav"))
-    answer = printed(*(str(file) if word == "FILE" else word for word in commands["predict"]))
-    assert "mood" in answer
+    assert list(commands) == [command.split()[1] for command, _ in _next(own / "runs" / "mine")]
+    sound = next((own / "data").rglob("*.wav"))
+    assert "mood" in printed(*(str(sound) if word == "FILE" else word for word in commands["predict"]))
     assert "0 of them different" in printed(*commands["rerun"], "--workers", "1")
-    beside = [word.replace("OTHER-RUN", "runs/study-again") for word in commands["compare"]]
-    assert "study-again: pretrained all linear" in printed(*beside)
+    beside = [word.replace("OTHER-RUN", "runs/mine-again") for word in commands["compare"]]
+    assert "mine-again: pretrained all linear" in printed(*beside)
     assert {line.split()[0] for line in printed(*commands["audit"]).splitlines()} == {"ok"}
     swept = Path(printed(*commands["sweep"]).split()[-1])
     assert swept.name == "sweep.html"
     assert swept.is_file()
-    assert {"study", "study-again", "study-sweep"} <= set(printed(*commands["runs"]).split())
+    about = read_json(swept.with_name("sweep.json"))["recipe"]
+    assert (about["protocol"]["use"], about["probe"]["inputs"]) == ("folds", {"all": ["sound", "text"]})
+    assert {"study", "mine", "mine-again", "study-sweep"} <= set(printed(*commands["runs"]).split())
 
 
 def test_a_run_is_taken_where_a_folder_that_is_none_was_refused(study, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -192,6 +193,12 @@ def test_a_dataset_without_official_splits_needs_another_protocol():
     assert "'ravdess' has no official test split; use hold-out, k-fold, folds or leave-one-group-out" in refusal(
         text=text, data=Path("d")
     )
+
+
+def test_a_source_is_not_asked_for_where_the_dataset_has_none_that_fits():
+    text = GOOD.split("modalities:")[0].replace("toy", "ravdess") + "modalities:\n  audio: {features: log-mel, backbone: tcn}\n"
+    words = refusal("scores={mood: va-words}", text=f"{text}protocol: {{use: k-fold}}\n", data=Path("d"))
+    assert re.search(r"scores.mood: 'va-words' reads words; the dataset has .*audio \(audio\)", words)
 
 
 # ------------------------------------------------------------------------- every sentence, word for word, with plug-ins of our own

@@ -180,7 +180,7 @@ def report_html(results: Results, people: Sequence[JsonObject] = (), root: Path 
             machine=about.get("machine", {}),
             device=about.get("device", ""),
             plugins=_plugins(plan),
-            next=_next(root, list(results.tasks)),
+            next=_next(root, list(results.tasks), _sets(plan)),
         )
     )
     return finished(page)
@@ -200,22 +200,32 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     return facts
 
 
-def _next(root: Path, tasks: Sequence[str] = ()) -> list[tuple[str, str]]:
+def _next(root: Path, tasks: Sequence[str] = (), sets: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Commands that go on from here: (command, what it does). Those that need a part of mmcl that is not there are left out.
 
     tasks  those of the run; of several, one at a time is compared
+    sets   what makes the recipe in the run's folder that of the run
     """
     run = shlex.quote(f"runs/{root.resolve().name}")
     commands = [(f"mmcl predict {run} FILE", "what the run says of recordings that it has never seen")] if _answers() else []
     one = f" --task {shlex.quote(tasks[0])}" if len(tasks) > 1 else ""
+    laid = "".join(f" --set {shlex.quote(each)}" for each in sets)
     return [
         *commands,
         (f"mmcl compare {run} OTHER-RUN{one}", "this run beside another, on the same recordings, with intervals over groups"),
         (f"mmcl audit {run}", "look for leaks: recordings, people or statistics on both sides of a split"),
         (f"mmcl rerun {run}", "repeat the run from its folder, and see what comes out differently"),
-        (f"mmcl sweep {run}/recipe.yaml", "try other values, judged on validation recordings alone (needs a section sweep)"),
+        (
+            f"mmcl sweep {run}/recipe.yaml{laid}",
+            "try other values, judged on validation recordings alone (needs a section sweep)",
+        ),
         ("mmcl runs", "all runs, their states, scores and sizes"),
     ]
+
+
+def _sets(plan: Mapping[str, Any]) -> list[str]:
+    """What was laid over the recipe that stands in a run's folder, and the folds of a file, which are there too."""
+    return [*plan["overrides"], *(["protocol.file=folds.csv"] if plan["protocol"]["use"] == "folds" else [])]
 
 
 def _answers() -> bool:

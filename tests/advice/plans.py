@@ -165,7 +165,7 @@ DATASETS: list[Row | Elsewhere | NoOffer] = [
     ),
     mended(
         "dataset.py scores_of",
-        ": set source; the dataset has",
+        ": set source",
         ("scores={mood: {use: va-words, source: audio}}",),
         (("scores={mood: {use: va-words, source: words}}",), "scores.mood.source", "words"),
     ),

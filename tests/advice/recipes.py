@@ -236,7 +236,11 @@ REVIEWS: list[Row | Elsewhere | NoOffer] = [
             "test_every_command_that_a_report_offers_goes_on_from_its_run": [
                 ("report/page.py _next", f"mmcl {name} ") for name in ("predict", "compare", "audit", "rerun", "sweep")
             ]
-            + [("report/page.py _next", "try other values"), ("report/page.py _next", "--task ")],
+            + [
+                ("report/page.py _next", "try other values"),
+                ("report/page.py _next", "--task "),
+                ("report/page.py _next", "--set "),
+            ],
             "test_a_run_is_taken_where_a_folder_that_is_none_was_refused": [
                 ("report/several.py report_runs", "is no run folder; name runs such as runs/NAME"),
                 ("review/audit/__init__.py audit_folder", "name one such as runs/NAME"),

@@ -44,7 +44,7 @@ def dataset_of(
             hint = (
                 twice(root)
                 if root
-                else "; give --data, or state its options as plan.json of the run has them that was uploaded"
+                else "; give --data, or state its options, as plan.json of the uploaded run has them under plan.dataset.params"
             )
             problems.add(
                 ("dataset",),
@@ -103,7 +103,8 @@ def scores_of(recipe: Recipe, info: DatasetInfo | None, problems: Problems) -> d
             source = fitting[0]
         if takes and source not in fitting:
             listed = ", ".join(f"{s} ({one.type})" for s, one in info.sources.items())
-            problems.add(key, f"'{scorer.use}' reads {' or '.join(takes)}: set source; the dataset has {listed}")
+            remedy = ": set source" if fitting else ""
+            problems.add(key, f"'{scorer.use}' reads {' or '.join(takes)}{remedy}; the dataset has {listed}")
             continue
         if not takes and source is not None:
             problems.add((*key, "source"), f"'{scorer.use}' reads labels; leave source out")
