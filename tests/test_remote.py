@@ -218,11 +218,17 @@ def _has_another_shard(about, folder):
     about["files"]["shard-00000.safetensors"] = entry_of(folder / "shard-00000.safetensors")
 
 
+def _has_another_key(about, folder):
+    store = json.loads((folder / "store.json").read_text())
+    (folder / "store.json").write_text(json.dumps({**store, "key": "another"}))
+    about["key"], about["files"]["store.json"] = "another", entry_of(folder / "store.json")
+
+
 def entry_of(path):
     return {"bytes": path.stat().st_size, "sha256": digest(path)}
 
 
-@pytest.mark.parametrize("harm", [None, _lists_no_index, _has_another_index, _has_another_shard])
+@pytest.mark.parametrize("harm", [None, _lists_no_index, _has_another_index, _has_another_shard, _has_another_key])
 def test_what_is_not_whole_at_a_url_is_removed_there_and_uploaded_again(harm, tiny_plan, prepared, tmp_path):
     """What the sentence says to do, of a file that it names, or of a store."""
     url = f"file://{tmp_path / 'there'}"
@@ -245,7 +251,9 @@ def test_what_is_not_whole_at_a_url_is_removed_there_and_uploaded_again(harm, ti
         prepare(tiny_plan(text=RECIPE), run)
         return values(run)
 
-    with pytest.raises(MmclError, match=rf"^{url}\S*/{spoilt.name}: is not .*; remove it there and upload the run again$"):
+    with pytest.raises(
+        MmclError, match=rf"^{url}\S*/{spoilt.name}: is (not|of other) .*; remove it there and upload the run again$"
+    ):
         fetched("before")
     shutil.rmtree(spoilt) if spoilt.is_dir() else spoilt.unlink()
     upload(prepared.root, url)

@@ -104,7 +104,8 @@ def prepared_there(plan: Plan, run: RunFolder, url: str) -> There:
         store = open_store(remote, f"{names['dataset']}/{place['folder']}", cache)
         if store.key != place["key"] or (len(store) and int(store.rows[-1]) >= len(samples)):
             raise StageError(
-                f"{remote.url}/{names['dataset']}/{place['folder']}: is of other recordings than {name}; upload the run again"
+                f"{remote.url}/{names['dataset']}/{place['folder']}: is of other recordings than {name}; remove it there and upload "
+                "the run again"
             )
         stores[modality.name] = store
         places[modality.name] = (run.prepared / names["dataset"] / place["folder"], store.key)

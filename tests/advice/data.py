@@ -237,6 +237,11 @@ STORES: list[Row | Elsewhere | NoOffer] = [
         "tests/test_remote.py::test_what_is_not_whole_at_a_url_is_removed_there_and_uploaded_again",
     ),
     Elsewhere(
+        "mmcl/stages/elsewhere.py prepared_there",
+        "remove it there and upload the run again",
+        "tests/test_remote.py::test_what_is_not_whole_at_a_url_is_removed_there_and_uploaded_again",
+    ),
+    Elsewhere(
         "mmcl/data/store.py __init__",
         "remove it there and upload the run again",
         "tests/test_remote.py::test_what_is_not_whole_at_a_url_is_removed_there_and_uploaded_again",
