@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -14,12 +15,13 @@ import torch
 from torch.distributed import HashStore
 
 import mmcl
-from mmcl.api import DataError, StageError
+from mmcl.api import DataError, Source, StageError
 from mmcl.engine.ranks import Ranks
-from mmcl.runs import RunFolder, read_json, read_tensors
+from mmcl.runs import RunFolder, digest, read_json, read_tensors
 from mmcl.stages.elsewhere import warn
 from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import pretrain
+from mmcl.use.files import Finder
 from mmcl.use.serve import Limits, Work
 from mmcl.use.serve.desk import Reply
 from mmcl.use.serve.guard import Guard
@@ -253,6 +255,39 @@ def test_a_run_starts_from_the_url_that_an_upload_names(tmp_path, monkeypatch, c
     assert not (there.root.parent / "prepared").exists()
     weights = [one.stage("pretrain", 0, 3) / "encoders.safetensors" for one in (here, there)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "words"),
+    [
+        ("place.json", "recordings", r"is of other recordings than listing\.json beside it names; upload the run again"),
+        ("place.json", "key", r"is of other recordings than .*place\.json; upload the run again"),
+    ],
+)
+def test_an_upload_whose_files_do_not_belong_together_is_whole_when_it_is_uploaded_again(name, key, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMCL_CACHE", str(tmp_path / "cache"))
+    here, url = finished(tmp_path), f"file://{tmp_path / 'there'}"
+    call("upload", str(here.root), url)
+    path = next((tmp_path / "there").rglob(name))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {key: "0" * 64}), encoding="utf-8")
+    there = RunFolder(tmp_path / "elsewhere" / "run", remote=url)
+    with pytest.raises(StageError, match=words):
+        prepare(plan_of(), there)
+    call("upload", str(here.root), url)
+    prepare(plan_of(), there)
+    assert digest(there.root / "recordings.safetensors") == digest(here.root / "recordings.safetensors")
+
+
+def test_a_column_that_is_called_as_its_source_is_that_source(tmp_path):
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(b"x")
+    finder = Finder({"sound": Source("audio", "")}, [], None)
+    (tmp_path / "list.csv").write_text("close,far\na.wav,b.wav\n", encoding="utf-8")
+    with pytest.raises(DataError, match="may stand in close or far; call one of these columns 'sound'"):
+        finder.items([tmp_path / "list.csv"])
+    (tmp_path / "list.csv").write_text("close,sound\na.wav,b.wav\n", encoding="utf-8")
+    ((item,), _) = finder.items([tmp_path / "list.csv"])
+    assert item.files == {"sound": str(tmp_path / "b.wav")}
 
 
 def test_a_server_answers_by_its_address_and_by_the_name_that_it_is_started_with():

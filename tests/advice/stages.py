@@ -84,6 +84,21 @@ def _plan_again(folder: Path) -> None:
     assert weights.stat().st_mtime_ns == before
 
 
+def _another_rate(folder: Path) -> None:
+    finished(folder)
+    run(folder, *overriding("pretrain.optimizer.lr=0.5"))
+
+
+def _own_or_replaced(folder: Path) -> None:
+    weights = Path("fold-00", "seed-3", "pretrain", "encoders.safetensors")
+    here, own = (folder / "runs" / name / weights for name in ("tiny", "own"))
+    before = here.read_bytes()
+    pretrained(folder, "pretrain.optimizer.lr=0.5", name="own")
+    assert here.read_bytes() == before != own.read_bytes()
+    run(folder, "--overwrite", "--stop-after", "pretrain", *overriding("pretrain.optimizer.lr=0.5"))
+    assert here.read_bytes() == own.read_bytes()
+
+
 def _longer(folder: Path) -> None:
     finished(folder)
     run(folder, *overriding("pretrain.epochs=3"))
@@ -382,10 +397,11 @@ STAGES: list[Row | Elsewhere | NoOffer] = [
         "or --overwrite to replace it",
         "tests/test_mending.py::test_another_plan_does_not_replace_work_whose_own_plan_or_recordings_are_lost",
     ),
-    Elsewhere(
+    Row(
         "mmcl/stages/earlier.py check_plan",
-        "or --overwrite to replace it",
-        "tests/test_earlier.py::test_with_overwrite_the_work_is_replaced_and_a_smaller_seed_list_leaves_nothing",
+        "give --out for a folder of its own, or --overwrite to replace it",
+        _another_rate,
+        _own_or_replaced,
     ),
     Elsewhere(
         "mmcl/stages/earlier.py check_recordings",
