@@ -51,7 +51,7 @@ def test_everything_that_messages_say_to_do_is_followed_by_a_test():
     assert not lost, "\n".join(f"{one.where} (line {one.line}): {one.text}" for one in lost)
 
 
-def test_what_is_followed_is_still_said():
+def test_what_is_followed_still_stands_in_the_source():
     there = offers()
     gone = [f"{row.where}: {row.words}" for row in FOLLOWED if not any(_is_of(one, row) for one in there)]
     assert not gone, "\n".join(gone)

@@ -264,7 +264,9 @@ def test_a_run_starts_from_the_url_that_an_upload_names(tmp_path, monkeypatch, c
         ("place.json", "key", r"is of other recordings than .*place\.json; upload the run again"),
     ],
 )
-def test_an_upload_whose_files_do_not_belong_together_is_whole_when_it_is_uploaded_again(name, key, words, tmp_path, monkeypatch):
+def test_an_upload_whose_files_do_not_belong_together_is_whole_when_it_is_uploaded_again(
+    name, key, words, tmp_path, monkeypatch
+):
     monkeypatch.setenv("MMCL_CACHE", str(tmp_path / "cache"))
     here, url = finished(tmp_path), f"file://{tmp_path / 'there'}"
     call("upload", str(here.root), url)

@@ -14,6 +14,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = [
+    "call",
+    "compare",
+    "embed and",
+    "indent",
+    "audit a",
+    "look",
+    "read it",
+    "repeat",
+    "send",
+    "upload",
     "add",
     "allow",
     "ask",
