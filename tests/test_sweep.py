@@ -25,7 +25,8 @@ from mmcl.recipe.read import as_yaml, parse_recipe
 from mmcl.recipe.search import Source, SweepPlan, make_sweep, settings
 from mmcl.report import run_and_report as run_all
 from mmcl.report import search_and_report
-from mmcl.runs import RunFolder, read_json, read_jsonl
+from mmcl.review.runs import runs_in
+from mmcl.runs import RunFolder, read_json, read_jsonl, write_json
 from mmcl.search import metric, sweep, trial
 from mmcl.search.study import open_study
 from mmcl.stages import pretrain as pretrain_stage
@@ -576,6 +577,26 @@ def test_files_of_somebody_elses_in_a_sweeps_folder_survive_it(searched, prepare
     thesis.rename(tmp_path / "thesis.tex")
     assert search_and_report(plan(), prepared / "again").best == result.best
     assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+def test_a_damaged_file_is_deleted_as_it_says_and_the_sweep_keeps_its_trials_and_what_opened_the_test_set(searched, prepared):
+    result, folder = searched
+    again = shutil.copytree(folder, prepared / "lost")
+    for name in ("sweep.json", "trials.json"):
+        about = read_json(again / name)
+        write_json(again / name, {**about, "opened": [*about["opened"], 1000]})
+    (again / "sweep.json").write_text("{")
+    with pytest.raises(StageError, match=r"sweep.json: cannot be read as JSON .*; delete it and run the sweep again$"):
+        search_and_report(plan(), again)
+    (again / "sweep.json").unlink()
+    after = search_and_report(plan(), again)
+    assert (after.trials, after.final) == (result.trials, result.final)
+    assert after.opened == (*result.opened, 1000)
+    (again / "trials.json").write_text("{")
+    assert "; delete it and run the sweep again" in next(one.state for one in runs_in(prepared) if one.folder == "lost")
+    (again / "trials.json").unlink()
+    search_and_report(plan(), again)
+    assert next(one.state for one in runs_in(prepared) if one.folder == "lost") == f"{len(result.trials)} trials"
 
 
 def test_a_journal_larger_than_any_sweeps_is_refused_before_it_is_read(searched, prepared):

@@ -153,7 +153,12 @@ def _same_search(search: SweepPlan, metric: str, out: Path) -> None:
                 words += f" ({listed(list(changes_of(then, json.loads(json.dumps(sought['recipe'])))))})"
             raise StageError(f"{words}; give another --out, or delete the folder")
         return
-    write_json(out / "sweep.json", {"format": 1, "mmcl": __version__, "keys": keys, "opened": [], **sought})
+    write_json(out / "sweep.json", {"format": 1, "mmcl": __version__, "keys": keys, "opened": _opened_before(out), **sought})
+
+
+def _opened_before(out: Path) -> list[int]:
+    """The trials whose values have opened the test set, where sweep.json was lost after the search had ended before."""
+    return list(read_json(out / "trials.json").get("opened", [])) if (out / "trials.json").exists() else []
 
 
 def _prepare_once(search: SweepPlan, out: Path, prepared: Path, engine: Engine, jobs: int | None) -> None:

@@ -539,6 +539,7 @@ class TrialsFile(Shape):
     metric: str | None = None
     trials: list[dict[str, Any]]
     final: dict[str, Any] | None = None
+    opened: list[Small] = []
 
 
 class CheckpointFile(Shape):
