@@ -249,7 +249,7 @@ def test_rows_are_held_out_wherever_the_validation_rows_of_a_fold_choose_an_epoc
     assert plan(parts, labels.replace("{heads", "{start: pretrained, heads"), "sweep.score={stage: supervise}").holds
 
 
-def test_validation_scores_are_those_of_the_heads_that_a_run_tests(run_of_best):
+def test_validation_scores_are_those_of_the_heads_that_a_run_tests(run_of_best, tmp_path):
     """By hand: the head's own guesses on validation features, counted."""
     import torch
 
@@ -277,9 +277,9 @@ def test_validation_scores_are_those_of_the_heads_that_a_run_tests(run_of_best):
     assert mine["value"] == pytest.approx(float((guess == target[here]).double().mean()))
     assert mine["n"] == int(here.sum())
     spoilt = features | {name: replace(one, vector=one.vector + 100) for name, one in features.items()}
-    shutil.copytree(folder, run.root / "spoilt")
-    save_features(run.root / "spoilt" / "pretrained-valid.safetensors", spoilt)
-    _, chosen_again, _ = _fit_unit(best, run.root / "spoilt", 1, 4, lambda done, text: None, judged=True)
+    shutil.copytree(folder, tmp_path / "spoilt")
+    save_features(tmp_path / "spoilt" / "pretrained-valid.safetensors", spoilt)
+    _, chosen_again, _ = _fit_unit(best, tmp_path / "spoilt", 1, 4, lambda done, text: None, judged=True)
     assert chosen_again == chosen, "no head is fitted or chosen on the rows that judge it"
 
 
