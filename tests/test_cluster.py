@@ -374,3 +374,8 @@ def test_an_address_that_leads_nowhere_is_told_and_that_of_a_head_connects(clust
         pass
     with connected(cluster.address) as ray:
         assert sum(node["Alive"] for node in ray.nodes()) >= 2
+        with pytest.raises(StageError, match=r"call ray.shutdown\(\) before mmcl"), connected(cluster.address):
+            pass
+        ray.shutdown()
+        with connected(cluster.address):
+            assert sum(node["Alive"] for node in ray.nodes()) >= 2

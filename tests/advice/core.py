@@ -306,6 +306,7 @@ CORE: list[Row | Elsewhere | NoOffer] = [
     ),
     Row("mmcl/engine/cluster.py need_ray", "pip install 'mmcl[ray]'", _without_ray, lambda folder: extra("ray", "ray")),
     Elsewhere("mmcl/engine/cluster.py connected", "give HOST:PORT of the cluster's head", HEAD),
+    Elsewhere("mmcl/engine/cluster.py connected", "call ray.shutdown() before mmcl", HEAD),
     Elsewhere("mmcl/engine/cluster.py _join", "start one with `ray start --head`", HEAD),
     Elsewhere("mmcl/engine/cluster.py open", "put it where every node of the cluster sees it", SEEN),
     Elsewhere("mmcl/engine/cluster.py open", "start mmcl in a folder that every node of the cluster sees", SEEN),
