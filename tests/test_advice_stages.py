@@ -7,8 +7,11 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,7 +25,7 @@ from mmcl.stages.elsewhere import warn
 from mmcl.stages.prepare import prepare
 from mmcl.stages.pretrain import pretrain
 from mmcl.use.files import Finder
-from mmcl.use.serve import Limits, Work
+from mmcl.use.serve import Limits, Work, desk
 from mmcl.use.serve.desk import Reply
 from mmcl.use.serve.guard import Guard
 from mmcl.use.serve.worker import Worker
@@ -332,3 +335,70 @@ def test_a_question_that_finds_too_many_waiting_is_answered_when_it_is_asked_aga
     assert status == 503
     assert body["error"] == "1 questions are waiting already; ask again in a while"
     assert again == (200, {"answers": "third"})
+
+
+def test_a_question_is_taken_as_a_form_or_as_the_path_that_json_says(tmp_path):
+    pytest.importorskip("python_multipart")
+    from starlette.requests import Request
+
+    from mmcl.use.serve.app import _question
+    from mmcl.use.serve.uploads import Refusal
+
+    (tmp_path / "clip.wav").write_bytes(b"x")
+    worker = SimpleNamespace(about={"modalities": {"voice": {"source": "sound"}}})
+
+    async def asked(kind: str, body: bytes) -> list[bytes]:
+        async def receive():
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/",
+            "query_string": b"",
+            "headers": [(b"content-type", kind.encode())],
+        }
+        async with AsyncExitStack() as stack:
+            question = await _question(Request(scope, receive), stack, worker, tmp_path, "predict", {})
+            return [path.read_bytes() for path in question.names]
+
+    with pytest.raises(Refusal, match="send files as multipart/form-data, or a path as application/json"):
+        asyncio.run(asked("text/plain", b"x"))
+    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="clip.wav"\r\n\r\nx\r\n--b--\r\n'
+    assert asyncio.run(asked("multipart/form-data; boundary=b", form)) == [b"x"]
+    assert asyncio.run(asked("application/json", b'{"path": "clip.wav"}')) == [b"x"]
+
+
+def test_a_shorter_part_is_answered_where_the_whole_takes_too_long_or_too_much_memory(tmp_path, monkeypatch):
+    """A file of ten bytes is too long; its first half is not."""
+    whole, part = tmp_path / "whole.wav", tmp_path / "part.wav"
+    whole.write_bytes(bytes(10))
+    part.write_bytes(whole.read_bytes()[:5])
+
+    class Small:
+        def answer(self, question):
+            if question.names[0].stat().st_size > 5:
+                raise MemoryError
+            return {"answers": []}
+
+    class Slow:
+        def submit(self, work, question):
+            future = Future()
+            if question.names[0].stat().st_size <= 5:
+                future.set_result(work(question))
+            return future
+
+    async def again(self):
+        pass
+
+    monkeypatch.setattr(desk, "_DESK", [Small()])
+    monkeypatch.setattr(Worker, "_start", lambda self: {})
+    monkeypatch.setattr(Worker, "_again", again)
+    worker = Worker(Work(tmp_path, None, "cpu", (), Limits(time=0.05)))
+    worker._pool = Slow()
+    long, short = (desk.Question("predict", (path,), tmp_path) for path in (whole, part))
+    for ask, status in ((desk.answer, 413), (lambda question: asyncio.run(worker.ask(question)), 504)):
+        refused = ask(long)
+        assert refused.status == status
+        assert "send a shorter part of it" in refused.body["error"]
+        assert (ask(short).status, ask(short).body) == (200, {"answers": []})

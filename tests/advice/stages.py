@@ -416,6 +416,11 @@ STAGES: list[Row | Elsewhere | NoOffer] = [
     ),
     Row("mmcl/stages/elsewhere.py prepared_there", "has no streams of '", _other_streams, _of_those_streams),
     Elsewhere(
+        "mmcl/stages/elsewhere.py prepared_there",
+        "beside it names; upload the run again",
+        SAYS + "test_an_upload_whose_files_do_not_belong_together_is_whole_when_it_is_uploaded_again",
+    ),
+    Elsewhere(
         "mmcl/stages/elsewhere.py warn",
         "by-shard reads each once an epoch",
         SAYS + "test_the_sampler_that_is_named_where_the_cache_is_small_reads_each_file_once",
@@ -429,6 +434,11 @@ STAGES: list[Row | Elsewhere | NoOffer] = [
     Elsewhere(
         "mmcl/stages/lost.py together",
         "torchrun --nproc-per-node {} -m mmcl",
+        "tests/test_replay.py::test_a_batch_that_two_processes_lost_is_seen_by_two_as_it_was_and_refused_by_one",
+    ),
+    Elsewhere(
+        "mmcl/stages/lost.py together",
+        "look at it with: ",
         "tests/test_replay.py::test_a_batch_that_two_processes_lost_is_seen_by_two_as_it_was_and_refused_by_one",
     ),
     Row("mmcl/stages/parts.py write_part", "wait for it, or take another share", _taken, _later_or_another),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import importlib.util
 import io
 import json
-import os
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator
@@ -20,19 +20,22 @@ import pytest
 import torch
 
 import mmcl
-from mmcl.api import DataError, SampleRef, Source, StageError
+from mmcl.api import StageError
+from mmcl.plugins import plugins
 from mmcl.runs import read_json, write_json
-from mmcl.use.files import Finder, Item
 from mmcl.use.publish import load
 from mmcl.use.serve import NEEDED, Limits, Work, start
 from mmcl.use.serve.server import bound
 from mmcl.use.serve.uploads import below, keep_uploads
 from tests.advice import ROOT, Elsewhere, NoOffer, Row
 from tests.advice.core import call
-from tests.advice.stages_runs import finished, overriding, run, study
+from tests.advice.stages_runs import STUDY, finished, overriding, run, study
+from tests.advice.use_files import FILES
 
 SAYS = "tests/test_advice_stages.py::"
 NODES = "tests/test_cluster.py::test_a_machine_that_sees_other_recordings_or_another_run_says_so"
+FORM = SAYS + "test_a_question_is_taken_as_a_form_or_as_the_path_that_json_says"
+SHORTER = SAYS + "test_a_shorter_part_is_answered_where_the_whole_takes_too_long_or_too_much_memory"
 ID = "toy-00001"
 
 
@@ -52,75 +55,6 @@ def _without(*modules: str) -> Iterator[None]:
         for module in ("mmcl.use.embedding", "mmcl.use.serve"):  # which have it by its own name
             patch.setattr(f"{module}.find_spec", importlib.util.find_spec)
         yield
-
-
-# ------------------------------------------------------------------------------------------------------- recordings by name
-
-SOURCES = {
-    "sound": Source("audio", ""),
-    "left": Source("sequence", "", 10.0, {"shape": [3], "axes": ["channel"]}),
-    "right": Source("sequence", "", 10.0, {"shape": [3], "axes": ["channel"]}),
-}
-
-
-def _items(*names: Path) -> dict[str, Item]:
-    """The recordings that some names mean. Raises DataError with the reason of the first file that is none."""
-    own = SampleRef("r", "p", {"sound": "r.wav", "left": "left.npy", "right": "right.npy"}, {})
-    items, refused = Finder(SOURCES, [own], None).items(names)
-    if refused:
-        raise DataError(refused[0].reason)
-    return {item.id: item for item in items}
-
-
-def _file(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"x")
-    return path
-
-
-def _listed(folder: Path, text: str) -> Path:
-    path = folder / "list.csv"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _one_name(folder: Path) -> None:
-    _file(folder / "a.wav")
-    _items(_listed(folder, "sound\na.wav\n"), _file(folder / "other" / "a.wav"))
-
-
-def _another_name(folder: Path) -> None:
-    assert set(_items(_listed(folder, "sound\na.wav\n"), _file(folder / "other" / "b.wav"))) == {"a", "b"}
-    assert set(_items(_listed(folder, "id,sound\nfirst,a.wav\n"), folder / "other" / "a.wav")) == {"first", "a"}
-
-
-def _of_whom(folder: Path) -> None:
-    for name in ("left", "right"):
-        shutil.copy(folder / "x.npy", _file(folder / name / "x.npy"))
-    laid = _items(folder / "left" / "x.npy")["x"]
-    assert set(laid.files) == {"left"}
-    assert set(_items(folder / "left", folder / "right")["x"].files) == {"left", "right"}
-    listed = _items(_listed(folder, "id,left,right\nr1,left/x.npy,right/x.npy\n"))["r1"]
-    assert listed.files == {name: str(folder / name / "x.npy") for name in ("left", "right")}
-
-
-def _no_text(folder: Path) -> None:
-    name = os.fsdecode(os.fsencode(folder) + b"/b\xff.wav")
-    _file(Path(name))
-    _items(Path(name))
-
-
-def _text(folder: Path) -> None:
-    shutil.move(next(folder.glob("b*.wav")), folder / "b.wav")
-    assert set(_items(folder / "b.wav")) == {"b"}
-
-
-def _two_files(folder: Path) -> None:
-    _items(_file(folder / "one" / "x.wav"), _file(folder / "two" / "x.wav"))
-
-
-def _two_names(folder: Path) -> None:
-    assert set(_items(folder / "one" / "x.wav", (folder / "two" / "x.wav").rename(folder / "two" / "y.wav"))) == {"x", "y"}
 
 
 # ------------------------------------------------------------------------------------------------------- questions to a run
@@ -244,6 +178,29 @@ def _there(folder: Path) -> None:
     assert own.ids == ["r003"]
     named = mmcl.open(root).embed(folder / "data" / "sound" / "r003.wav")
     torch.testing.assert_close(named.features["voice"].vector, own.features["voice"].vector)
+
+
+def _unlabelled(folder: Path) -> None:
+    plugins().get("dataset", "folder").spec.sample(folder / "data", 24, 0)
+    table = folder / "data" / "recordings.csv"
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = [{name: row[name] for name in ("id", "sound", "hand", "speaker", "split")} for row in csv.DictReader(file)]
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    recipe = "".join(line for line in STUDY.splitlines(keepends=True) if not line.startswith("probe"))
+    (folder / "study.yaml").write_text(recipe, encoding="utf-8")
+    line = ["run", str(folder / "study.yaml"), "--data", str(folder), "--out", str(folder / "runs" / "study")]
+    call(*line, "--workers", "1", "--device", "cpu")
+    mmcl.open(folder / "runs" / "study").predict(["r003"])
+
+
+def _without_labels(folder: Path) -> None:
+    session = mmcl.open(folder / "runs" / "study")
+    assert session.embed(["r003"]).ids == ["r003"]
+    near = session.search(["r003"], folder / "data" / "recordings.csv", n=3)
+    assert len(near) == 3
 
 
 def _features(folder: Path) -> None:
@@ -457,6 +414,7 @@ def _sent_or_below(folder: Path) -> None:
 
 
 USE: list[Row | Elsewhere | NoOffer] = [
+    *FILES,
     Row("mmcl/use/answers.py _expect_heads_without_groups", "name a table with a column such as `speaker`", _asked, _whose),
     Row(
         "mmcl/use/answers.py _expect_heads_without_groups",
@@ -484,15 +442,6 @@ USE: list[Row | Elsewhere | NoOffer] = [
         lambda folder: _holds("export", "onnx>", "onnxscript"),
     ),
     Row("mmcl/use/export.py _written", "--to torch-export may do", _not_as_onnx, _as_torch),
-    Row("mmcl/use/files.py items", "give each another name, or a table with a column `id`", _one_name, _another_name),
-    Row(
-        "mmcl/use/files.py _sources_of",
-        "lay it in a folder of that name, or give a table with a column for each",
-        lambda folder: _items(_file(folder / "x.npy")),
-        _of_whom,
-    ),
-    Row("mmcl/use/files.py _grouped", "its name is no text in UTF-8; rename it", _no_text, _text),
-    Row("mmcl/use/files.py _grouped", "the other one; give each another name", _two_files, _two_names),
     Row(
         "mmcl/use/giving.py give",
         "leave --seed and --network out",
@@ -517,6 +466,7 @@ USE: list[Row | Elsewhere | NoOffer] = [
     Row("mmcl/use/reading.py _reader", "name recordings of the run by their ids", _a_file, _by_its_id),
     Row("mmcl/use/reading.py _dataset", "say with --data where they lie now, or name files", _moved, _there),
     Row("mmcl/use/serve/__init__.py start", "pip install 'mmcl[serve]'", _serving, _serve_installed),
+    NoOffer("mmcl/use/upload.py _put_store", "upload {}", "the name of a progress bar"),
     NoOffer("mmcl/use/serve/app.py", "A file, a folder or a table below", "a description in the server's OpenAPI document"),
     NoOffer("mmcl/use/serve/desk.py _bug", "please report it", "asks to write to the people who maintain a package"),
     Elsewhere(
@@ -531,6 +481,16 @@ USE: list[Row | Elsewhere | NoOffer] = [
         lambda folder: _sent(folder, "file", "other"),
         _by_source,
     ),
+    Row(
+        "mmcl/use/serve/uploads.py keep_uploads",
+        "send one as multipart/form-data, or a path as JSON",
+        _sent,
+        _sent_or_below,
+    ),
+    Elsewhere("mmcl/use/serve/app.py _question", "send files as multipart/form-data", FORM),
+    Elsewhere("mmcl/use/serve/desk.py answer", "send a shorter part of it", SHORTER),
+    Elsewhere("mmcl/use/serve/worker.py _asked", "send a shorter part of it", SHORTER),
+    Row("mmcl/use/session.py predict", "embed and search them", _unlabelled, _without_labels),
     Row("mmcl/use/serve/uploads.py below", "upload the file", lambda folder: below(None, "x.wav"), _sent_or_below),
     Elsewhere(
         "mmcl/use/serve/worker.py ask",
