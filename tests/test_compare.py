@@ -190,11 +190,15 @@ def test_runs_whose_recordings_have_the_same_names_by_chance_are_not_mixed(two, 
     plan = json.loads((foreign / "plan.json").read_text())
     plan["plan"]["dataset"]["use"] = "ravdess"
     (foreign / "plan.json").write_text(json.dumps(plan))
-    with pytest.raises(DataError, match=r"other corpora \(ravdess, toy\)"):
+    with pytest.raises(DataError, match=r"other corpora \(ravdess, toy\), .*; compare runs of one$"):
         compare_runs([tiny.root, foreign])
     (foreign / "plan.json").write_text((other.root / "plan.json").read_text())
-    compare_runs([tiny.root, foreign])
+    of_one = compare_runs([tiny.root, foreign])
+    assert {row.name.partition(":")[0] for row in of_one.rows} == {"tiny", "foreign"}
+    assert of_one.recordings > 0
     folds = split_of(foreign)
     keep_split(foreign, folds | {"samples": [one | {"group": "somebody"} for one in folds["samples"]]})
-    with pytest.raises(DataError, match="has another group or label"):
+    with pytest.raises(DataError, match="has another group or label of .*; compare runs of the same data"):
         compare_runs([tiny.root, foreign])
+    keep_split(foreign, folds)
+    assert compare_runs([tiny.root, foreign]) == of_one

@@ -47,6 +47,11 @@ class Reader:
         self._extractors: dict[str, Modality] = {}
         self._own: Dataset | None = None
 
+    def begin(self) -> None:
+        """Load what makes streams of each modality, which is else loaded with the first recording that needs it."""
+        for modality in self._plan.modalities:
+            self._extractor(modality.name)
+
     def chunks(self, items: Sequence[Item]) -> Iterator[Chunk]:
         """The recordings, CHUNK at a time; what cannot be read stands beside with its reason."""
         for start in range(0, len(items), CHUNK):

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +29,10 @@ from mmcl.plugins import plugins
 from mmcl.recipe.plan import Part
 from mmcl.runs import RunFolder
 from tests.advice import Elsewhere, NoOffer, Row
+from tests.advice.calls import call
 from tests.advice.extras import begin_in_little_memory, brings, told, without
 from tests.advice.media import MEDIA
+from tests.advice.stages_runs import finished, run
 from tests.test_folds import protocol
 from tests.test_kept import TASKS, features_of, fitted
 
@@ -202,6 +209,33 @@ def _cached(folder: Path, gigabytes: str, cache: str | None = "cache", others: b
     assert place.is_relative_to(folder)
 
 
+@contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    """The URL of a folder that is served over HTTP."""
+    (folder / "served").mkdir(exist_ok=True)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder / "served")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMCL_CACHE", str(folder / "cache"))
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def _over_http(folder: Path) -> None:
+    with _served(folder) as url:
+        call("upload", str(finished(folder).root), url)
+
+
+def _to_what_is_served(folder: Path) -> None:
+    """The streams that are put into the folder are found where it is served."""
+    here = finished(folder).root
+    call("upload", str(here), f"file://{folder / 'served'}")
+    with _served(folder) as url:
+        there = run(folder, "--stop-after", "prepare", "--prepared", url, name="there/run").root
+    assert (there / "recordings.safetensors").read_bytes() == (here / "recordings.safetensors").read_bytes()
+    assert not (there.parent / "prepared").exists()
+
+
 STORES: list[Row | Elsewhere | NoOffer] = [
     NoOffer("mmcl/data/parts.py parts_of", "they are prepared anew", "says what is done; nothing is asked for"),
     Elsewhere(
@@ -253,6 +287,12 @@ STORES: list[Row | Elsewhere | NoOffer] = [
         lambda folder: _at(folder, "file://{}"),
     ),
     Row("mmcl/data/remote.py _system", "pip install", _missing, _installed),
+    Row(
+        "mmcl/data/remote.py put",
+        "nothing can be uploaded over HTTP; upload to the bucket, or to the folder (file:///…), that it serves",
+        _over_http,
+        _to_what_is_served,
+    ),
     Row(
         "mmcl/data/remote.py usual",
         "name a folder that can be written in",
@@ -359,6 +399,15 @@ def _answered(standardise: str, groups: torch.Tensor | None) -> None:
     assert np.ptp(outputs) > 0
 
 
+def _pretrained(folder: Path) -> Path:
+    return finished(folder).stage("pretrain", 0, 3)
+
+
+def _encoders(folder: Path) -> None:
+    encoders = mmcl.load_encoders(_pretrained(folder))
+    assert {name: one.training for name, one in encoders.items()} == {"text": False, "audio": False}
+
+
 HEADS: list[Row | Elsewhere | NoOffer] = [
     Elsewhere(
         "mmcl/model/compiled.py __call__",
@@ -392,6 +441,17 @@ HEADS: list[Row | Elsewhere | NoOffer] = [
         "name the 'probe' folder of a run, such as runs/NAME/fold-00/seed-0/probe, or 'supervise'",
         lambda folder: _heads(folder, "fold-00/seed-0"),
         lambda folder: (_heads(folder, "fold-00/seed-0/probe"), _heads(folder, "fold-00/seed-0/supervise")),
+    ),
+    Row(
+        "mmcl/model/joint.py load_joint",
+        "read it with mmcl.load_encoders",
+        lambda folder: mmcl.load_joint(_pretrained(folder)),
+        _encoders,
+    ),
+    Elsewhere(
+        "mmcl/model/keep.py load_encoders",
+        "read it with mmcl.load_joint",
+        "tests/test_stages.py::test_a_pretext_learns_one_vector_of_all_modalities_and_is_probed_and_reported",
     ),
     Elsewhere(
         "mmcl/model/kept.py load_heads",

@@ -144,11 +144,11 @@ def _right(folder: Path) -> list[int]:
     return widths
 
 
-def _own_sequence(align: str, **smile: float) -> None:
+def _own_sequence(align: str, source: str = "smile", **smile: float) -> None:
     """A sequence of computed features of one's own."""
-    dataset = {"use": "cmu-mosei", "align": align, "sequences": {"smile": {"name": "OpenSMILE", **smile}}}
+    dataset = {"use": "cmu-mosei", "align": align, "sequences": {source: {"name": "OpenSMILE", **smile}}}
     plan = planned(WORDS, dataset)
-    assert plan.info.sources["smile"].notes["shape"] == [384]
+    assert plan.info.sources[source].notes["shape"] == [384]
 
 
 def _named(path: Path, name: str) -> None:
@@ -301,6 +301,12 @@ CORPORA: list[Row | Elsewhere | NoOffer] = [
         "say its width",
         lambda folder: _own_sequence("none"),
         lambda folder: (_own_sequence("none", width=384, rate=10), _own_sequence("words", width=384)),
+    ),
+    Row(
+        f"{MOSEI}/__init__.py _own_sequences_say_their_shape",
+        "call yours otherwise",
+        lambda folder: _own_sequence("none", "audio", width=384, rate=10),
+        lambda folder: _own_sequence("none", "smile", width=384, rate=10),
     ),
     Row(
         f"{MOSEI}/convert.py _splits",

@@ -21,6 +21,7 @@ SOUND = {"source": "audio", "features": MEL}
 FACES = {"source": "faces", "features": {"use": "frames"}}
 POINTS = {"source": "landmarks", "features": {"use": "face-landmarks"}}
 ODD = "no centre; make it odd"
+NO_NUMBERS = "says where the fault is: pretraining stops by itself, with its own advice, where its loss is no number"
 ONE = {**SOUND, "backbone": SMALL}
 
 
@@ -315,6 +316,10 @@ NETWORKS: list[Row | Elsewhere | NoOffer] = [
         "set blocks to equal, or none",
         lambda folder: _probed(l2=[0.01], blocks="search"),
         lambda folder: (_probed(l2=[0.01], blocks="equal"), _probed(l2=[0.01], blocks="none")),
+    ),
+    *(
+        NoOffer(f"plugins/mmcl-heads/mmcl_heads/{where}", "look for the cause in pretraining", NO_NUMBERS)
+        for where in ("knn.py fit", "linear.py _rows")
     ),
     Row(
         "plugins/mmcl-r2plus1d/mmcl_r2plus1d/network.py read_weights",

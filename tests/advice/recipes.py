@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from mmcl.api import Layout
@@ -13,6 +14,7 @@ from mmcl.runs import claim
 from tests.advice import Elsewhere, NoOffer, Row
 from tests.advice.core import call
 from tests.advice.plans import BASE, PLANS, Sets, printed
+from tests.advice.stages_runs import finished, run
 from tests.conftest import SMALL
 
 HERE = "tests/test_advice_recipes.py"
@@ -66,6 +68,12 @@ READ: list[Row | Elsewhere | NoOffer] = [
         "mmcl/recipe/read.py build",
         " in it; write a space",
         lambda _: _values("a:\n\u00a0\u00a0b: 1\n"),
+        lambda _: _equal(_values("a:\n  b: 1\n"), {"a": {"b": 1}}),
+    ),
+    Row(
+        "mmcl/recipe/read.py _spoilt",
+        "; indent with spaces",
+        lambda _: _values("a:\n\tb: 1\n"),
         lambda _: _equal(_values("a:\n  b: 1\n"), {"a": {"b": 1}}),
     ),
     Row(
@@ -212,6 +220,19 @@ def _a_folder_of_runs(folder: Path) -> Path:
     return folder
 
 
+def _without_a_probe(folder: Path) -> None:
+    """A run that was stopped before it was asked anything."""
+    root = finished(folder).root
+    shutil.rmtree(root / "fold-00" / "seed-3" / "probe")
+    call("audit", str(root))
+
+
+def _finished_and_audited(folder: Path) -> None:
+    """Once it is run to its end, every check is well."""
+    lines = printed("audit", str(run(folder).root)).splitlines()
+    assert {line.split()[0] for line in lines} == {"ok"}
+
+
 REVIEWS: list[Row | Elsewhere | NoOffer] = [
     Row(
         "mmcl/review/runs.py runs_in",
@@ -237,6 +258,8 @@ REVIEWS: list[Row | Elsewhere | NoOffer] = [
                 ("report/page.py _next", f"mmcl {name} ") for name in ("predict", "compare", "audit", "rerun", "sweep")
             ]
             + [
+                ("report/page.py _next", "look for leaks"),
+                ("report/page.py _next", "repeat the run from its folder"),
                 ("report/page.py _next", "try other values"),
                 ("report/page.py _next", "--task "),
                 ("report/page.py _next", "--set "),
@@ -283,6 +306,20 @@ REVIEWS: list[Row | Elsewhere | NoOffer] = [
             ],
         }.items()
         for where, words in each
+    ),
+    Row(
+        "mmcl/review/audit/__init__.py audit",
+        "audit a run that `mmcl run` has finished",
+        _without_a_probe,
+        _finished_and_audited,
+    ),
+    *(
+        Elsewhere(
+            "mmcl/review/compare.py _expect_one_corpus",
+            words,
+            "tests/test_compare.py::test_runs_whose_recordings_have_the_same_names_by_chance_are_not_mixed",
+        )
+        for words in ("compare runs of one", "compare runs of the same data")
     ),
     Elsewhere(
         "mmcl/review/replay.py _require_modest",

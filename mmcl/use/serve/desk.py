@@ -10,6 +10,7 @@ import signal
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ...engine.devices import pick_device
 from ..answers import Answer
 from ..files import Item
 from ..nearest import index_of, shared_space
+from ..reading import Reader
 from ..session import Read, Session
 from .limits import Limits, TooLong, TooMany, limit_memory, require_inside, require_media, require_short
 
@@ -76,6 +78,8 @@ class Desk:
             run = self._session.opened
             shared_space(run)
             index_of(run, self._session.items(work.gallery), run.pick(None, None), work.device)
+        with suppress(Exception):  # the question that needs it is told what is wrong
+            Reader(self._session.opened).begin()  # now, before the memory of questions is counted
 
     def about(self) -> dict[str, Any]:
         """What the run reads and answers."""
