@@ -141,12 +141,14 @@ def root(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(study: Path, root: Path) -> Iterator[Server]:
-    before = set(Path(tempfile.gettempdir()).glob("mmcl-serve-*"))
-    one = Server(study, root)
-    yield one
-    one.close()
-    assert set(Path(tempfile.gettempdir()).glob("mmcl-serve-*")) == before, "uploads are removed, whatever became of them"
+def server(study: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    uploads = tmp_path_factory.mktemp("uploads")  # not the system's folder, which other processes that test have servers in
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(uploads))
+        one = Server(study, root)
+        yield one
+        one.close()
+    assert not list(uploads.glob("mmcl-serve-*")), "uploads are removed, whatever became of them"
 
 
 @pytest.fixture
