@@ -421,3 +421,17 @@ def _same(left: str, right: str) -> bool:
         return re.sub(r"[-_.]+", "-", name).lower()
 
     return plain(left) == plain(right)
+
+
+def network_of(built: Any, spec: Any, kind: str, where: str = "") -> Any:
+    """What `build` of a backbone, a head or a pretext gave. Raises PluginError, which names the plug-in, if it is no torch.nn.Module.
+
+    where  the place in a recipe, such as "modalities.voice.backbone"
+    """
+    if not all(
+        hasattr(built, name) for name in ("state_dict", "parameters", "forward")
+    ):  # torch need not be loaded to see that
+        module = str(getattr(spec.build, "__module__", "")).partition(".")[0]
+        whose = "; ".join(one for one in (where, module) if one)
+        raise PluginError(f"{kind} '{spec.name}' ({whose}): `build` gives a torch.nn.Module; it gave a {type(built).__name__}")
+    return built

@@ -200,6 +200,7 @@ def test_films_of_the_tutorial_keep_the_contract(tmp_path):
     refs = dataset.samples()
     assert {ref.group for ref in refs} == {f"p{i}" for i in range(6)}
     assert dataset.read(refs[0].id, "film").frames.shape == (10, 3, 48, 64)
+    assert {dataset.read(ref.id, "film").rate for ref in refs} == {10.0, 11.0, 12.0}  # their own, as the page says
     assert len(dataset.read(refs[0].id, "voice").samples) >= 16_000 * 0.9
 
 

@@ -178,6 +178,55 @@ def test_a_fault_of_a_stranger_is_one_sentence(study, tmp_path, capsys, kind, co
         assert "raise ValueError('too warm')" in told
 
 
+BUILDS = {
+    "LOSS": "from mmcl.api import LossSpec\n\n\n@hookimpl\ndef register_losses(register):\n"
+    "    register(LossSpec('odd', 'odd', NoParams, lambda params: GIVEN))\n",
+    "GROUP": "from mmcl.api import GroupLossSpec\n\n\n@hookimpl\ndef register_group_losses(register):\n"
+    "    register(GroupLossSpec('odd', 'odd', NoParams, lambda params, widths: GIVEN))\n",
+    "POSITIVES": "from mmcl.api import PositivesSpec\n\n\n@hookimpl\ndef register_positives(register):\n"
+    "    register(PositivesSpec('odd', 'odd', NoParams, lambda params: GIVEN))\n",
+    "BACKBONE": "from mmcl.api import BackboneSpec\n\n\n@hookimpl\ndef register_backbones(register):\n"
+    "    register(BackboneSpec('odd', 'odd', (('time', 'channel'),), NoParams, lambda params, layout: GIVEN))\n",
+    "HEAD": "from mmcl.api import HeadSpec\n\n\n@hookimpl\ndef register_heads(register):\n"
+    "    register(HeadSpec('odd', 'odd', ('single-label',), NoParams, lambda params, task, widths: GIVEN))\n",
+}
+"""Kind → a plug-in whose `build` gives GIVEN."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        ("LOSS", "5", "gives what can be called; it gave a int"),
+        ("LOSS", "(lambda pair: None)", "says `reduction`, 'mean' or 'sum' or 'whole'; it has none"),
+        (
+            "LOSS",
+            "type('L', (), {'reduction': 'max', '__call__': print})()",
+            "says `reduction`, 'mean' or 'sum' or 'whole'; it has 'max'",
+        ),
+        ("LOSS", "type('L', (), {'reduction': 'mean', '__call__': print})()", "says `symmetric`, True or False; it has none"),
+        ("GROUP", "5", "gives what can be called; it gave a int"),
+        ("GROUP", "(lambda group: None)", "says `reduction`, 'mean' or 'sum' or 'whole'; it has none"),
+        ("POSITIVES", "None", "gives what can be called; it gave a NoneType"),
+        ("BACKBONE", "5", "torch.nn.Module"),
+        ("HEAD", "5", "torch.nn.Module"),
+    ],
+)
+def test_something_else_than_what_build_promises_is_one_sentence(study, tmp_path, capsys, kind, given, words):
+    study.add(BUILDS[kind].replace("GIVEN", given))
+    text = RECIPE.replace(
+        "positives: POSITIVES}", "positives: POSITIVES, group: odd}" if kind == "GROUP" else "positives: POSITIVES}"
+    )
+    for name, use in KINDS.items():
+        text = text.replace(name, "odd" if name == kind else use)
+    (tmp_path / "study.yaml").write_text(text)
+    assert mmcl("run", "study.yaml", "--workers", "1") == 2
+    told = capsys.readouterr().err
+    assert "'odd'" in told
+    assert "acme" in told
+    assert words in told
+    assert "Traceback" not in told
+
+
 def test_a_fault_while_a_recipe_is_planned_names_the_plugin_too(study, tmp_path, capsys):
     study.add(
         BACKBONE.replace(

@@ -110,6 +110,10 @@ class Contrast:
         )
 
 
+REDUCTIONS = ("mean", "sum", "whole")
+"""What a loss says of how it puts anchors together (mmcl.api.PairLoss)."""
+
+
 @dataclass(frozen=True)
 class _Checked:
     """A rule for positives, whose masks are seen to be masks."""
@@ -178,8 +182,12 @@ def build_contrast(
     return Contrast(
         pairs=[pair for pair, _ in chosen],
         weights=[weight for _, weight in chosen],
-        positives=_Checked(plan.positives.spec.build(plan.positives.params), plan.positives),
-        loss=plan.loss.spec.build(plan.loss.params),
+        positives=_Checked(
+            _built(plan.positives, "positives", "positives", plan.positives.spec.build(plan.positives.params)), plan.positives
+        ),
+        loss=_built(
+            plan.loss, "loss", "loss", plan.loss.spec.build(plan.loss.params), reduction=REDUCTIONS, symmetric=(True, False)
+        ),
         targets=contrast_targets(plan, samples),
         groups=group_numbers([sample.group for sample in samples]),
         combine=plan.recipe.pretrain.objective.combine,
@@ -194,13 +202,30 @@ def _together(plan: Plan, widths: Mapping[str, int]) -> Together:
     """The plan's group of modalities."""
     group = plan.group
     assert group is not None
+    loss = group.loss.spec.build(group.loss.params, {name: widths[name] for name in group.modalities})
     return Together(
         name=group.loss.use,
-        loss=group.loss.spec.build(group.loss.params, {name: widths[name] for name in group.modalities}),
+        loss=_built(group.loss, "group loss", "group", loss, reduction=REDUCTIONS),
         modalities=group.modalities,
         weight=group.weight,
         fewest=group.loss.spec.fewest,
     )
+
+
+def _built(part: Part, kind: str, key: str, built: Any, **wanted: tuple[Any, ...]) -> Any:
+    """What a plug-in's `build` gave. Raises PluginError if it cannot be called, or lacks what it has to say of itself.
+
+    wanted  attributes, and the values that each may have
+    """
+    whose = f"{kind} '{part.use}' (pretrain.objective.{key}; package {part.package} {part.version})"
+    if not callable(built):
+        raise PluginError(f"{whose}: `build` gives what can be called; it gave a {type(built).__name__}")
+    for name, values in wanted.items():
+        there = getattr(built, name, None)
+        if not any(there is value or (isinstance(value, str) and there == value) for value in values):
+            told = f"it has {there!r:.40}" if hasattr(built, name) else "it has none"
+            raise PluginError(f"{whose}: what `build` gives says `{name}`, {' or '.join(map(repr, values))}; {told}")
+    return built
 
 
 def contrast_targets(plan: Plan, samples: Sequence[SampleRef]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from ..api.batch import Encoded, Stream
 from ..api.errors import PluginError, StageError
 from ..api.kinds import Layout
 from ..api.params import Params
+from ..plugins import network_of
 from ..seeding import address
 from .augment import Augmentation, augment, mirror, spread
 from .compiled import Compiled
@@ -204,7 +205,7 @@ def build_encoder(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(address(*where, "init", name, "backbone"))
-        backbone = cast(nn.Module, spec.build(params, layout))
+        backbone = cast(nn.Module, network_of(spec.build(params, layout), spec, "backbone", f"modalities.{name}.backbone"))
         torch.manual_seed(address(*where, "init", name, "projection"))
         inner = int(cast(Any, backbone).width)
         projection: nn.Module = (

@@ -16,6 +16,7 @@ from ..api.head import Deciding, Head, Labelled, OwnLoss, SelfFitting
 from ..data.batches import epoch_batches
 from ..engine.optim import build_optimizer
 from ..evaluate.answers import finite_or_none, in_unit, loss_of, positive_weight, target_scale
+from ..plugins import network_of
 from ..recipe.plan import Part
 from ..seeding import address
 
@@ -31,7 +32,7 @@ def fit_head(
     widths = {name: encoded.vector.shape[1] for name, encoded in train.encoded.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(address(*where, "init"))
-        head: Head = part.spec.build(part.params, task, widths)
+        head: Head = network_of(part.spec.build(part.params, task, widths), part.spec, "head")
         if isinstance(head, SelfFitting):
             chosen = head.fit(train, valid, torch.Generator().manual_seed(address(*where, "fit")))
             return head, {name: finite_or_none(value) for name, value in chosen.items()}

@@ -16,7 +16,7 @@ from ..api.kinds import Layout
 from ..api.loss import Scored
 from ..api.params import Params
 from ..api.pretext import PretextSpec
-from ..plugins import Plugins, plugins
+from ..plugins import Plugins, network_of, plugins
 from ..runs import distrusting, read_tensors
 from ..seeding import address
 from .augment import Augmentation, augment
@@ -69,7 +69,11 @@ def build_joint(
     """A fresh one. Its weights depend on the address alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(address(*where, "init", "joint"))
-        return Joint(layouts=layouts, normalised=normalised, pretext=cast(nn.Module, spec.build(params, layouts)))
+        return Joint(
+            layouts=layouts,
+            normalised=normalised,
+            pretext=cast(nn.Module, network_of(spec.build(params, layouts), spec, "pretext", "pretrain.pretext")),
+        )
 
 
 @distrusting

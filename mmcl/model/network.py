@@ -15,6 +15,7 @@ from ..api.dataset import Task
 from ..engine.devices import arithmetic
 from ..engine.ranks import Ranks
 from ..objective.score import Embedded
+from ..plugins import network_of
 from ..recipe.plan import Part
 from ..seeding import address
 from .augment import Augmentation
@@ -144,5 +145,6 @@ def build_network(encoders: Mapping[str, Encoder], part: Part, task: Task, *wher
     """Encoders with a fresh head, whose first weights depend on the address `where` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(address(*where, "init"))
-        head = part.spec.build(part.params, task, {name: encoder.width for name, encoder in encoders.items()})
+        widths = {name: encoder.width for name, encoder in encoders.items()}
+        head = network_of(part.spec.build(part.params, task, widths), part.spec, "head")
     return Network(encoders=encoders, head=cast(nn.Module, head))
