@@ -428,9 +428,8 @@ def network_of(built: Any, spec: Any, kind: str, where: str = "") -> Any:
 
     where  the place in a recipe, such as "modalities.voice.backbone"
     """
-    if not all(
-        hasattr(built, name) for name in ("state_dict", "parameters", "forward")
-    ):  # torch need not be loaded to see that
+    # as torch, which only networks need, is not loaded here
+    if not all(hasattr(built, name) for name in ("state_dict", "parameters", "forward")):
         module = str(getattr(spec.build, "__module__", "")).partition(".")[0]
         whose = "; ".join(one for one in (where, module) if one)
         raise PluginError(f"{kind} '{spec.name}' ({whose}): `build` gives a torch.nn.Module; it gave a {type(built).__name__}")

@@ -8,7 +8,6 @@ import importlib.util
 import io
 import json
 import shutil
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import requires
@@ -27,8 +26,9 @@ from mmcl.use.publish import load
 from mmcl.use.serve import NEEDED, Limits, Work, start
 from mmcl.use.serve.server import bound
 from mmcl.use.serve.uploads import below, keep_uploads
-from tests.advice import ROOT, Elsewhere, NoOffer, Row
+from tests.advice import Elsewhere, NoOffer, Row
 from tests.advice.core import call
+from tests.advice.extras import brings
 from tests.advice.stages_runs import STUDY, finished, overriding, run, study
 from tests.advice.use_files import FILES
 
@@ -41,9 +41,7 @@ ID = "toy-00001"
 
 def _holds(extra: str, *packages: str) -> None:
     """What a message says to install brings these packages."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    brought = " ".join(project["optional-dependencies"][extra]).lower()
-    assert all(package.lower() in brought for package in packages)
+    assert {package.lower() for package in packages} <= {package.lower() for package in brings(extra)}
 
 
 @contextmanager
@@ -439,7 +437,7 @@ USE: list[Row | Elsewhere | NoOffer] = [
         "mmcl/use/export.py _needed",
         "pip install 'mmcl[export]'",
         _without_onnx,
-        lambda folder: _holds("export", "onnx>", "onnxscript"),
+        lambda folder: _holds("export", "onnx", "onnxscript"),
     ),
     Row("mmcl/use/export.py _written", "--to torch-export may do", _not_as_onnx, _as_torch),
     Row(

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .processor import total
+
 
 class Along(torch.autograd.Function):
     """Each channel by weights of its own: Σ over taps of `weight[tap] · values[t + (tap − centre) · dilation]`, zero beyond both ends, plus the bias."""
@@ -42,8 +44,8 @@ class Along(torch.autograd.Function):
         for number, here, there in _taps(weight, values.shape[1], ctx.dilation):
             if number != centre:
                 of_values[:, there].addcmul_(behind[:, here], wide[number, here])
-            of_weight[number] = _total(behind[:, here] * values[:, there])
-        return of_values, of_weight, _total(behind), None
+            of_weight[number] = total(behind[:, here] * values[:, there], (0, 1))
+        return of_values, of_weight, total(behind, (0, 1)), None
 
 
 class Prelu(torch.autograd.Function):
@@ -61,7 +63,7 @@ class Prelu(torch.autograd.Function):
         """Of the values and the slope."""
         values, slope = ctx.saved_tensors
         of_values = torch.ops.aten.leaky_relu_backward(behind, values, float(slope), False)
-        of_slope = (behind * values.clamp_max(0)).sum(dtype=torch.promote_types(values.dtype, torch.float32))
+        of_slope = total(behind * values.clamp_max(0), (0, 1, 2))
         return of_values, of_slope.to(slope.dtype).view_as(slope)
 
 
@@ -78,8 +80,3 @@ def _taps(weight: Tensor, steps: int, dilation: int) -> list[tuple[int, slice, s
         if abs(shift) < steps:
             taps.append((number, slice(max(0, -shift), steps - max(0, shift)), slice(max(0, shift), steps - max(0, -shift))))
     return taps
-
-
-def _total(values: Tensor) -> Tensor:
-    """Per channel over all rows and steps, added up in float32 where they are narrower."""
-    return values.sum((0, 1), dtype=torch.promote_types(values.dtype, torch.float32)).to(values.dtype)

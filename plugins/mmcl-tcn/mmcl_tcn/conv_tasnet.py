@@ -12,6 +12,7 @@ from mmcl.api import Encoded, Layout, Stream
 
 from . import ConvTasnetParams
 from .along import Along, Prelu, spread
+from .processor import narrowed, on_processor
 
 
 class ConvTasnet(nn.Module):
@@ -34,11 +35,11 @@ class ConvTasnet(nn.Module):
 
     def forward(self, stream: Stream) -> Encoded:
         """The vector [B, width], and the last block's output at every step."""
-        first = steps_first(stream.values)
+        first = on_processor(stream.values)  # then steps go before channels
         real = mask_of(stream, first)
         values = stream.values if first else stream.values.transpose(1, 2)
-        if first and torch.is_autocast_enabled("cpu"):
-            values = values.to(torch.get_autocast_dtype("cpu"))
+        if first:
+            values = narrowed(values)
         hidden = self._drop(linear(self.enter, self.norm(values, real, first), first), first)
         for block in self.blocks:
             hidden = hidden + self._drop(block(hidden, real, first), first)
@@ -56,11 +57,6 @@ class ConvTasnet(nn.Module):
         if not first or not self.training or not self.dropout.p:
             return self.dropout(values)
         return values * self.dropout(values.new_ones(values.transpose(1, 2).shape)).transpose(1, 2).contiguous()
-
-
-def steps_first(values: Tensor) -> bool:
-    """Whether steps go before channels: on a processor, and where no graph is made, which would not know our own gradients."""
-    return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def mask_of(stream: Stream, first: bool) -> Tensor | None:

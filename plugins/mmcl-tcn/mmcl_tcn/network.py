@@ -14,6 +14,7 @@ from mmcl.api import Encoded, Layout, Stream, each_step, read_out
 
 from . import TcnParams
 from .packed import Residual, Rows
+from .processor import narrowed, on_processor
 
 
 class Tcn(nn.Module):
@@ -31,7 +32,7 @@ class Tcn(nn.Module):
 
     def forward(self, stream: Stream) -> Encoded:
         """The vector read out of the real steps, and every step."""
-        hidden = self._packed(stream) if _packs(stream.values) else self._convolved(stream)
+        hidden = self._packed(stream) if on_processor(stream.values) else self._convolved(stream)
         vector = self._read(hidden, stream.steps)
         if self.project is not None:
             vector = self.project(vector)
@@ -46,12 +47,9 @@ class Tcn(nn.Module):
 
     def _packed(self, stream: Stream) -> Tensor:
         """The same, with the rows of the batch one after the other."""
-        values = stream.values
-        if torch.is_autocast_enabled("cpu"):
-            values = values.to(torch.get_autocast_dtype("cpu"))
         levels = cast("list[Level]", list(self.levels))
         rows = Rows(stream.steps, max(max(level.pad) for level in levels))
-        hidden = rows.pack(values)
+        hidden = rows.pack(narrowed(stream.values))
         for level in levels:
             hidden = level(hidden, rows)
         return rows.of(hidden)[:, : rows.length]
@@ -108,8 +106,3 @@ class Level(nn.Module):
         """Weights [tap, inner, outer] and bias of a convolution."""
         weight, bias = cast("Tensor", layer.weight), cast("Tensor", layer.bias)
         return weight.permute(2, 1, 0).to(dtype).contiguous(), bias.to(dtype)
-
-
-def _packs(values: Tensor) -> bool:
-    """Whether packed rows are used: on a processor, and where no graph is made, whose sizes must not depend on values."""
-    return values.device.type == "cpu" and not torch.compiler.is_compiling()

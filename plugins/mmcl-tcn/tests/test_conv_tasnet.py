@@ -84,7 +84,7 @@ def test_the_convolutions_reach_125_steps():
 
 def everything_of(network, lengths, first, monkeypatch):
     """Vector, sequence and the gradients of the input and of all weights, with steps or channels first."""
-    monkeypatch.setattr(mmcl_tcn.conv_tasnet, "steps_first", lambda values: first)
+    monkeypatch.setattr(mmcl_tcn.conv_tasnet, "on_processor", lambda values: first)
     stream = rows(*lengths, pad=3)
     stream.values.requires_grad_()
     torch.manual_seed(3)
@@ -110,7 +110,7 @@ def test_with_steps_first_values_and_gradients_are_those_of_convolutions(lengths
 
 @pytest.mark.parametrize("first", [True, False])
 def test_in_bf16_no_block_is_widened_to_float32(first, monkeypatch):
-    monkeypatch.setattr(mmcl_tcn.conv_tasnet, "steps_first", lambda values: first)
+    monkeypatch.setattr(mmcl_tcn.conv_tasnet, "on_processor", lambda values: first)
     network, seen = make(), []
     for block in network.blocks:
         block.norm.register_forward_hook(lambda module, given, out: seen.append(given[0].dtype))

@@ -173,7 +173,7 @@ def everything_of(
     network: Tcn, lengths: tuple[int, ...], pad: int, seed: int, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> list[Tensor]:
     """Vector, sequence and the gradients of the input and of all weights, one way or the other."""
-    monkeypatch.setattr(mmcl_tcn.network, "_packs", lambda values: packed)
+    monkeypatch.setattr(mmcl_tcn.network, "on_processor", lambda values: packed)
     stream = rows(*lengths, pad=pad)
     stream.values.requires_grad_()
     torch.manual_seed(seed)
@@ -186,7 +186,7 @@ def everything_of(
 
 @pytest.mark.parametrize("lengths", [(9,), (9, 9, 9), (12, 5, 1)])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-@pytest.mark.parametrize(("causal", "kernel"), [(True, 2), (True, 3), (False, 3), (False, 5)])
+@pytest.mark.parametrize(("causal", "kernel"), [(True, 1), (True, 2), (True, 3), (False, 3), (False, 5)])
 def test_packed_rows_give_the_values_and_gradients_of_convolutions(
     lengths: tuple[int, ...], dropout: float, causal: bool, kernel: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +194,19 @@ def test_packed_rows_give_the_values_and_gradients_of_convolutions(
     ways = [everything_of(network, lengths, 4, 7, monkeypatch, packed) for packed in (True, False)]
     for ours, plain in zip(*ways, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_rows_shorter_than_a_convolution_looks_are_not_padded_to_its_reach(
+    causal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six levels of five taps look 128 steps back; rows of 9 need no more than 8 zeros between them."""
+    network = make(causal=causal, kernel=5, channels=(4,) * 6).train()
+    ways = [everything_of(network, (9, 9, 4), 0, 7, monkeypatch, packed) for packed in (True, False)]
+    for ours, plain in zip(*ways, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+    laid_out = mmcl_tcn.packed.Rows(torch.ones(3, 9, dtype=torch.bool), 128)
+    assert laid_out.count == 8 + 3 * (9 + 8)
 
 
 def test_where_all_channels_are_dropped_nothing_is_learned_and_nothing_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,16 +217,16 @@ def test_where_all_channels_are_dropped_nothing_is_learned_and_nothing_is_no_num
 
 def test_a_processor_packs_rows_and_a_graph_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     values = rows(4).values
-    assert mmcl_tcn.network._packs(values)
-    assert not mmcl_tcn.network._packs(values.to("meta"))
+    assert mmcl_tcn.network.on_processor(values)
+    assert not mmcl_tcn.network.on_processor(values.to("meta"))
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert not mmcl_tcn.network._packs(values)
+    assert not mmcl_tcn.network.on_processor(values)
 
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_in_bf16_no_step_of_a_level_is_widened_to_float32(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mask in float32 would do that: what it is multiplied with becomes float32, and the next convolution turns it back."""
-    monkeypatch.setattr(mmcl_tcn.network, "_packs", lambda values: packed)
+    monkeypatch.setattr(mmcl_tcn.network, "on_processor", lambda values: packed)
     network = make().float()
     seen: list[torch.dtype] = []
     for level in network.levels:
